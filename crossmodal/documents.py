@@ -1,0 +1,83 @@
+"""The two document types that walk through the Flows.
+
+Every field defaults to None, because jina joins branches field by field and a field that one
+branch leaves at None never overwrites what another branch wrote. ``matches`` is annotated as a
+plain ``DocList``: as ``Optional[DocList[...]]`` jina's gateway rebuilds the nested type without its
+fields and every match arrives empty.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional  # noqa: UP035  (pydantic 1 evaluates these annotations)
+
+from docarray import BaseDoc, DocList
+from docarray.typing import NdArray
+
+from crossmodal.records import Record
+
+__all__ = ["MatchDocument", "MediaDocument"]
+
+
+class MatchDocument(BaseDoc):
+    """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1]."""
+
+    modality: Optional[str] = None
+    text: Optional[str] = None
+    uri: Optional[str] = None
+    mime_type: Optional[str] = None
+    photo_id: Optional[str] = None
+    tags: Optional[Dict[str, Any]] = None
+    score: Optional[float] = None
+
+
+class MediaDocument(BaseDoc):
+    """A photo or a caption to index, or a query.
+
+    ``blob`` holds the untouched bytes of a photo; ``pixels`` uint8 of shape (height, width, 3), first
+    the decoded photo, then the crop that the encoder sees; ``embedding`` float32 of shape
+    (dimension,), unit length. ``outcome`` is added, replaced or unchanged; ``error`` a sentence, and a
+    document that has one is passed on untouched by every later step.
+    """
+
+    modality: Optional[str] = None
+    text: Optional[str] = None
+    uri: Optional[str] = None
+    mime_type: Optional[str] = None
+    photo_id: Optional[str] = None
+    tags: Optional[Dict[str, Any]] = None
+    content_hash: Optional[str] = None
+    blob: Optional[bytes] = None
+    pixels: Optional[NdArray] = None
+    embedding: Optional[NdArray] = None
+    outcome: Optional[str] = None
+    error: Optional[str] = None
+    matches: DocList[MatchDocument] = None  # type: ignore[assignment]
+
+    @classmethod
+    def from_record(cls, record: Record) -> MediaDocument:
+        """The document that carries ``record`` into the index Flow."""
+        return cls(
+            id=record.id,
+            modality=record.modality,
+            text=record.text,
+            uri=record.uri,
+            mime_type=record.mime_type,
+            photo_id=record.photo_id,
+            tags=dict(record.tags),
+            content_hash=record.content_hash,
+            blob=record.content,
+        )
+
+    def to_record(self) -> Record:
+        """The record that the indexers store; the reverse of ``from_record``."""
+        return Record(
+            id=str(self.id),
+            modality="image" if self.modality == "image" else "text",
+            text=self.text,
+            uri=self.uri,
+            mime_type=self.mime_type,
+            photo_id=self.photo_id,
+            tags=self.tags or {},
+            content=self.blob,
+            content_hash=self.content_hash or "",
+        )

@@ -1,0 +1,76 @@
+"""What the library passes around: one photo or one caption, and what became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+__all__ = ["IMAGE", "TEXT", "Failure", "Modality", "Outcome", "Record", "record_id"]
+
+Modality = Literal["image", "text"]
+IMAGE: Modality = "image"
+TEXT: Modality = "text"
+
+Outcome = Literal["added", "replaced", "unchanged"]
+
+# 80 bits: with ten million documents the chance of any collision is below 1e-10.
+_ID_HEX_DIGITS = 20
+
+
+def record_id(source: str, position: int | None = None) -> str:
+    """The stable id of a photo (by its absolute path or URI) or of its caption number ``position``.
+
+    Returns 20 hexadecimal digits of SHA-256, for a caption followed by ``-`` and the position.
+    The same source always gets the same id, so that indexing again replaces and never duplicates.
+    """
+    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:_ID_HEX_DIGITS]
+    return digest if position is None else f"{digest}-{position}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One photo or one caption with all that is kept of it except its vector.
+
+    ``content`` holds the untouched bytes of a photo's file; ``thumbnail`` a small JPEG of it.
+    ``photo_id`` is, for a caption, the id of the photo that it describes. ``tags`` are JSON values.
+    ``content_hash`` is filled in by ``hashed`` and tells whether a document has changed.
+    """
+
+    id: str
+    modality: Modality
+    text: str | None = None
+    uri: str | None = None
+    mime_type: str | None = None
+    photo_id: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    content: bytes | None = None
+    thumbnail: bytes | None = None
+    content_hash: str = ""
+
+    def hashed(self) -> Record:
+        """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that a user can change."""
+        described = json.dumps(
+            [self.modality, self.text, self.uri, self.photo_id, dict(self.tags)],
+            sort_keys=True,
+            ensure_ascii=True,
+            default=str,
+        )
+        digest = hashlib.sha256(described.encode())
+        digest.update(self.content or b"")
+        return replace(self, content_hash=digest.hexdigest()[:32])
+
+    @property
+    def size(self) -> int:
+        """The bytes that this record occupies in flight, roughly: its content and its text."""
+        return len(self.content or b"") + len(self.text or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One input that could not be used: ``source`` (file, or file and line) and ``reason`` (a sentence)."""
+
+    source: str
+    reason: str
