@@ -1,0 +1,38 @@
+"""The command line: ``python app.py -t TASK``; see ``--help`` or the README."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one task and returns its exit code: 0 for success, 1 for an error told in a sentence."""
+    # jina publishes wheels for Python 3.11 at the latest, and this code needs what 3.11 brought.
+    if sys.version_info[:2] != (3, 11):
+        print(
+            f"error: this needs Python 3.11, not {sys.version.split()[0]}: jina 3.34 has no packages for newer ones",
+            file=sys.stderr,
+        )
+        return 1
+    from crossmodal.errors import CrossmodalError
+    from crossmodal.settings import read_settings
+
+    try:
+        settings = read_settings(arguments)
+        from commands import run_task
+
+        return run_task(settings)
+    except CrossmodalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone; the interpreter would complain at exit otherwise.
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

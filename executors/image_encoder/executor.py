@@ -1,0 +1,30 @@
+"""The step that turns a photo's pixels into an embedding."""
+
+import numpy as np
+from docarray import DocList
+from jina import Executor, requests
+
+from crossmodal.documents import MediaDocument
+from crossmodal.models import load_image_encoder
+from executors.steps import pending, told_on_failure
+
+
+class ImageEncoder(Executor):
+    """Encodes ``pixels`` (uint8, the model's square) into ``embedding``, and drops ``pixels``."""
+
+    def __init__(self, model: str, model_cache: str, **kwargs):
+        super().__init__(**kwargs)
+        with told_on_failure("image_encoder"):
+            self._encoder = load_image_encoder(model, cache=model_cache)
+
+    @requests(on=["/index", "/search"])
+    def encode(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+        """Encodes the documents of one request as one batch."""
+        todo = pending(docs)
+        if todo:
+            embeddings = self._encoder.encode(np.stack([doc.pixels for doc in todo]))
+            for doc, embedding in zip(todo, embeddings, strict=True):
+                doc.embedding = embedding
+        for doc in docs:
+            doc.pixels = None
+        return docs

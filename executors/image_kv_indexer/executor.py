@@ -1,0 +1,81 @@
+"""The step that keeps the photos themselves, and adds them to the matches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from docarray import DocList
+from jina import Executor, requests
+
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import DataError, StoreError
+from crossmodal.images import make_thumbnail
+from crossmodal.models import identify_model
+from crossmodal.records import Record
+from crossmodal.stores import Store
+from crossmodal.workspace import Workspace
+from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of
+from executors.vector_shard import fill_matches
+
+
+class ImageKeyValueIndexer(Executor):
+    """The photos by id: untouched originals with a thumbnail, or with ``keep: uri`` the thumbnail only."""
+
+    def __init__(
+        self,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        keep: str = "original",
+        max_pixels: int = 180_000_000,
+        writable: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._keep_original = keep == "original"
+        self._max_pixels = int(max_pixels)
+        path = Workspace(Path(index_path)).store_path("image_kv_indexer")
+        with told_on_failure("image_kv_indexer"):
+            identity = identify_model(model, cache=Path(model_cache))
+            self._store = (Store.open_writer if writable else Store.open_reader)(path, identity=identity)
+
+    @requests(on="/index")
+    def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+        """Stores each photo that can be shown; making the thumbnail is what proves it."""
+        todo = pending(docs)
+        records = [self._record(doc) for doc in todo]
+        good = [(doc, record) for doc, record in zip(todo, records, strict=True) if record]
+        if good:
+            try:
+                self._store.put([record for _, record in good])
+            except StoreError as error:
+                fail_all([doc for doc, _ in good], error, abort=True)
+        for doc in docs:
+            doc.blob = None
+        return docs
+
+    @requests(on="/search")
+    def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+        """Merges the matches of all shards and adds what is known of each photo."""
+        todo = pending(docs)
+        keep_best(docs, top_k_of(parameters))
+        try:
+            for doc in todo:
+                fill_matches(doc, self._store)
+        except StoreError as error:
+            fail_all(todo, error)
+        return docs
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._store.close()
+
+    def _record(self, doc: MediaDocument) -> Record | None:
+        try:
+            thumbnail = make_thumbnail(doc.blob or b"", max_pixels=self._max_pixels)
+        except DataError as error:
+            doc.error = str(error)
+            return None
+        record = doc.to_record()
+        return replace(
+            record, content=record.content if self._keep_original else None, thumbnail=thumbnail
+        )

@@ -1,0 +1,40 @@
+"""The step that stores and searches the embeddings of photos."""
+
+from docarray import DocList
+from jina import Executor, requests
+
+from crossmodal.documents import MediaDocument
+from executors.steps import told_on_failure, top_k_of
+from executors.vector_shard import VectorShard
+
+
+class ImageVectorIndexer(Executor):
+    """One shard of the photos' vectors."""
+
+    def __init__(self, index_path: str, model: str, model_cache: str, writable: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        with told_on_failure("image_vector_indexer"):
+            self._shard = VectorShard(
+                index_path,
+                "image_vector_indexer",
+                model=model,
+                model_cache=model_cache,
+                writable=writable,
+                runtime_args=self.runtime_args,
+            )
+
+    @requests(on="/index")
+    def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+        """Stores the vectors of the documents that belong to this shard."""
+        self._shard.put(docs, documents=False)
+        return docs
+
+    @requests(on="/search")
+    def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+        """Finds the best photos of this shard; the next step knows what they are."""
+        self._shard.search(docs, top_k_of(parameters))
+        return docs
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._shard.close()

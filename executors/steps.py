@@ -1,0 +1,57 @@
+"""What the executors share: which documents a step still has to do, and how errors are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from docarray import DocList
+
+from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.errors import CrossmodalError
+from crossmodal.search import merge_matches
+
+ABORTED = "aborted"
+"""The ``outcome`` of a document that failed for a reason that every other one will meet too (a full disk)."""
+
+DEFAULT_TOP_K = 10
+
+
+def pending(docs: DocList[MediaDocument]) -> list[MediaDocument]:
+    """The documents that no earlier step has given an error."""
+    return [doc for doc in docs if doc.error is None]
+
+
+def top_k_of(parameters: Mapping[str, Any] | None) -> int:
+    """The number of matches asked for; jina carries parameters as floats."""
+    return int((parameters or {}).get("top_k", DEFAULT_TOP_K))
+
+
+def keep_best(docs: DocList[MediaDocument], top_k: int) -> None:
+    """Merges the matches that shards left on each document: best first, cut to ``top_k``."""
+    for doc in docs:
+        if doc.matches is None:
+            continue
+        by_id = {str(match.id): match for match in doc.matches}
+        ranked = merge_matches([[(id, match.score) for id, match in by_id.items()]], top_k)
+        doc.matches = DocList[MatchDocument]([by_id[id] for id, _ in ranked])
+
+
+def fail_all(docs: Sequence[MediaDocument], error: CrossmodalError, *, abort: bool = False) -> None:
+    """Gives every document the sentence of ``error``."""
+    for doc in docs:
+        doc.error = str(error)
+        if abort:
+            doc.outcome = ABORTED
+
+
+@contextmanager
+def told_on_failure(name: str) -> Iterator[None]:
+    """Prints the sentence of an error that keeps an executor from starting; jina would bury it in a traceback."""
+    try:
+        yield
+    except CrossmodalError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        raise

@@ -1,0 +1,30 @@
+"""The step that turns a caption or a sentence into an embedding."""
+
+from docarray import DocList
+from jina import Executor, requests
+
+from crossmodal.documents import MediaDocument
+from crossmodal.models import load_text_encoder
+from executors.steps import pending, told_on_failure
+
+
+class TextEncoder(Executor):
+    """Encodes ``text`` into ``embedding``."""
+
+    def __init__(self, model: str, model_cache: str, **kwargs):
+        super().__init__(**kwargs)
+        with told_on_failure("text_encoder"):
+            self._encoder = load_text_encoder(model, cache=model_cache)
+
+    @requests(on=["/index", "/search"])
+    def encode(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+        """Encodes the documents of one request as one batch; an empty text is an error of its document."""
+        for doc in pending(docs):
+            if not (doc.text or "").strip():
+                doc.error = "The text is empty; write at least one word."
+        todo = pending(docs)
+        if todo:
+            embeddings = self._encoder.encode([doc.text for doc in todo])
+            for doc, embedding in zip(todo, embeddings, strict=True):
+                doc.embedding = embedding
+        return docs
