@@ -1,0 +1,39 @@
+# The two commands of the README are `make demo` and `make test`; each sets up what it needs.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PYTHON311 := $(shell command -v python3.11 || command -v python3)
+DEMO_WORKSPACE := workspace/demo
+DEMO_PICTURE := workspace/demo.png
+
+.PHONY: demo test check lint types clean install
+
+demo: $(VENV)/.installed
+	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
+	$(PYTHON) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
+	    --query-text "a cup of coffee" --query-image data/toy-data/images/motorcycle.jpg --picture $(DEMO_PICTURE)
+
+test: $(VENV)/.installed-test lint types
+	$(PYTHON) -m pytest -m "not slow"
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(VENV)/bin/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt constraints.txt
+	@$(PYTHON311) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "error: this needs Python 3.11, not " + sys.version.split()[0] + ": jina 3.34 has no packages for other versions")'
+	$(PYTHON311) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
+	$(PYTHON) -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) workspace

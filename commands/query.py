@@ -1,0 +1,80 @@
+"""``-t query``: a sentence finds photos, a photo finds captions; then it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from commands.index import resolve_model
+from crossmodal.errors import DataError, SettingsError
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
+
+
+def run(settings: Settings) -> int:
+    """Answers the queries given; returns 0 if every one could be answered, else 1."""
+    if settings.query_text is None and settings.query_image is None:
+        raise SettingsError("Nothing to search for: give --query-text TEXT or --query-image FILE, or both.")
+    image = _read_image(settings.query_image) if settings.query_image is not None else None
+    workspace = Workspace(settings.workspace)
+    workspace.require()
+    model = resolve_model(settings, workspace)
+    workspace.check_shards(settings.shards)
+
+    from flows.service import FlowService
+
+    with FlowService("query", settings, model) as service:
+        results = _search(service, settings, image)
+    if settings.json:
+        print(json.dumps({"model": model, "results": results}, ensure_ascii=False))
+    else:
+        _print(results)
+    if settings.picture is not None:
+        _draw(results, workspace, settings.picture, image)
+        print(f"picture: {settings.picture}", file=sys.stderr)
+    for result in results:
+        if result["error"]:
+            print(f"error: {result['error']}", file=sys.stderr)
+    return 1 if any(result["error"] for result in results) else 0
+
+
+def _search(service: Any, settings: Settings, image: bytes | None) -> list[dict[str, Any]]:
+    from crossmodal.documents import MediaDocument
+    from flows.client import search
+
+    queries = []
+    if settings.query_text is not None:
+        queries.append(MediaDocument(id="text", modality=TEXT, text=settings.query_text))
+    if settings.query_image is not None:
+        queries.append(MediaDocument(id="image", modality=IMAGE, blob=image))
+    asked = {"text": settings.query_text, "image": str(settings.query_image)}
+    return [
+        {
+            "modality": doc.modality,
+            "query": asked[str(doc.id)],
+            "error": doc.error,
+            "matches": [
+                {
+                    "id": str(match.id),
+                    "modality": match.modality,
+                    "score": match.score,
+                    "uri": match.uri,
+                    "text": match.text,
+                    "photo_id": match.photo_id,
+                    "tags": match.tags or {},
+                }
+                for match in doc.matches or ()
+            ],
+        }
+        for doc in search(service, queries, top_k=settings.top_k)
+    ]
+
+
+def _read_image(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"The query photo {path} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,38 @@
+"""``-t query_restful`` and ``-t index_restful``: a Flow behind HTTP until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+
+from commands.index import resolve_model
+from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
+
+_CHECK_SECONDS = 0.5
+
+
+def run(settings: Settings) -> int:
+    """Serves until SIGINT or SIGTERM (exit code 0), or until a process of the Flow dies (ServiceError)."""
+    kind = "query" if settings.task == "query_restful" else "index"
+    workspace = Workspace(settings.workspace)
+    if kind == "query":
+        workspace.require()
+    else:
+        workspace.require_writable()
+    model = resolve_model(settings, workspace)
+    workspace.check_shards(settings.shards)
+
+    from flows.service import FlowService, stop_on_signals
+
+    with stop_on_signals() as stopping, FlowService(kind, settings, model, http=True) as service:
+        endpoint = "/search" if kind == "query" else "/index"
+        print(
+            f"serving {kind} Flow with {model} from {settings.workspace}: "
+            f"POST http://{settings.host}:{settings.port}{endpoint} (Ctrl-C ends it)",
+            file=sys.stderr,
+            flush=True,
+        )
+        while not stopping.wait(_CHECK_SECONDS):
+            service.check()
+    print("stopped", file=sys.stderr)
+    return 0

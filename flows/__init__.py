@@ -1,0 +1,1 @@
+"""The two Flows as YAML, and everything that runs them."""

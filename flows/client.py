@@ -1,0 +1,133 @@
+"""Sends records and queries through a running Flow from this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from docarray import DocList
+
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import ServiceError
+from crossmodal.records import Record
+from flows.service import LOCAL, FlowService
+
+__all__ = ["batched", "index_batches", "search"]
+
+# Enough that every step of the Flow has a request to work on. Memory grows with these two, not with the data.
+REQUESTS_IN_FLIGHT = 6
+MAX_REQUEST_BYTES = 32 << 20
+
+_WATCH_SECONDS = 0.5
+
+
+def batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """Groups records into lists of at most ``size`` records and about ``MAX_REQUEST_BYTES`` bytes."""
+    batch: list[Record] = []
+    held = 0
+    for record in records:
+        batch.append(record)
+        held += record.size
+        if len(batch) == size or held >= MAX_REQUEST_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+async def index_batches(
+    service: FlowService, batches: Iterator[list[Record]]
+) -> AsyncIterator[list[MediaDocument]]:
+    """Sends each batch through the index Flow as one request and yields the answers as they come.
+
+    At most ``REQUESTS_IN_FLIGHT`` requests are under way, and no batch is read before there is a place
+    for it. Raises ServiceError where the Flow fails as a whole or loses a process.
+    """
+    answers: asyncio.Queue[list[MediaDocument] | None] = asyncio.Queue(maxsize=1)
+    reading = asyncio.Lock()
+
+    async def work() -> None:
+        client = _client(service)
+        while True:
+            async with reading:
+                # In a thread: reading and hashing files would keep the loop from receiving answers.
+                batch = await asyncio.to_thread(next, batches, None)
+            if batch is None:
+                return
+            docs = [MediaDocument.from_record(record) for record in batch]
+            await answers.put(await _post(client, "/index", docs, {}))
+
+    async def work_all() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(REQUESTS_IN_FLIGHT):
+                group.create_task(work())
+        await answers.put(None)
+
+    working = asyncio.create_task(_watched(service, work_all()))
+    try:
+        while True:
+            receiving = asyncio.ensure_future(answers.get())
+            await asyncio.wait({receiving, working}, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                receiving.cancel()
+                await working
+                return
+            docs = receiving.result()
+            if docs is None:
+                return
+            yield docs
+    finally:
+        working.cancel()
+
+
+def search(service: FlowService, queries: list[MediaDocument], *, top_k: int) -> list[MediaDocument]:
+    """Answers queries through the query Flow, in the order given."""
+    answered = asyncio.run(_watched(service, _post(_client(service), "/search", queries, {"top_k": top_k})))
+    by_id = {str(doc.id): doc for doc in answered}
+    return [by_id[str(query.id)] for query in queries]
+
+
+def _client(service: FlowService) -> Any:
+    from jina import Client
+
+    return Client(host=LOCAL, port=service.port, protocol="grpc", asyncio=True)
+
+
+async def _post(
+    client: Any, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
+) -> list[MediaDocument]:
+    answered: list[MediaDocument] = []
+    try:
+        async for response in client.post(
+            endpoint,
+            inputs=DocList[MediaDocument](docs),
+            request_size=len(docs),
+            parameters=parameters,
+            return_type=DocList[MediaDocument],
+            return_responses=True,
+            continue_on_error=True,
+            stream=False,
+        ):
+            status = response.header.status
+            if status.code == status.ERROR:
+                raise ServiceError(f"The Flow failed on a request: {status.description}")
+            answered.extend(response.docs)
+    except ConnectionError as error:
+        raise ServiceError(f"The Flow does not answer: {error}") from error
+    return answered
+
+
+async def _watched(service: FlowService, work: Any) -> Any:
+    """The result of ``work``, or ServiceError as soon as a process of the Flow has died."""
+    working = asyncio.ensure_future(work)
+    try:
+        while True:
+            done, _ = await asyncio.wait({working}, timeout=_WATCH_SECONDS)
+            service.check()
+            if done:
+                return working.result()
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    finally:
+        working.cancel()

@@ -1,0 +1,164 @@
+"""A whole Flow inside one executor process: the same YAML, the same executors, no hops between them.
+
+Documents are passed by reference. Where jina would give each branch and each shard its own copy, this
+gives it a shallow one, and joins the copies by jina's rule: field by field, None never overwrites.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+from docarray import DocList
+from jina import Executor, requests
+
+from crossmodal.documents import MatchDocument, MediaDocument
+from flows.topology import GATEWAY, Step, read_topology
+
+
+class FusedFlow(Executor):
+    """Runs the steps of the Flow at ``flow``, in order, a request at a time in each step.
+
+    Several requests are under way at once, each in another step, so that one is decoded while
+    another is encoded and a third is written.
+    """
+
+    def __init__(self, flow: str, variables: Mapping[str, str], **kwargs):
+        super().__init__(**kwargs)
+        self._topology = read_topology(Path(flow), variables)
+        workers = sum(step.shards * step.replicas for step in self._topology.steps)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="step")
+        self._steps: dict[str, _RunningStep] = {}
+        try:
+            for step in self._topology.steps:
+                self._steps[step.name] = _RunningStep(step, self._threads)
+        except BaseException:
+            self.close()
+            raise
+
+    @requests(on="/index")
+    async def index(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+        """Indexes the documents of one request."""
+        return await self._walk("/index", docs, parameters)
+
+    @requests(on="/search")
+    async def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+        """Searches for the documents of one request."""
+        return await self._walk("/search", docs, parameters)
+
+    async def _walk(self, endpoint: str, docs: DocList[MediaDocument], parameters: Mapping) -> DocList:
+        done: dict[str, asyncio.Task] = {}
+
+        async def run(step: Step) -> DocList:
+            inputs = [docs if name == GATEWAY else await done[name] for name in step.needs]
+            # Only a fork needs copies of its own; a chain hands over what it has.
+            forks = any(_fan_out(self._topology.steps, name) > 1 for name in step.needs)
+            joined = join(inputs) if len(inputs) > 1 else inputs[0]
+            taken = [_copy(doc) if forks else doc for doc in joined if step.takes(doc)]
+            return await self._steps[step.name].call(endpoint, DocList[MediaDocument](taken), parameters)
+
+        for step in self._topology.steps:
+            done[step.name] = asyncio.ensure_future(run(step))
+        await asyncio.gather(*done.values())
+        return done[self._topology.last.name].result()
+
+    def close(self) -> None:
+        """Closes every executor, the last one first."""
+        for step in reversed(self._steps.values()):
+            step.close()
+        self._threads.shutdown()
+
+
+class _RunningStep:
+    """The instances of one step: its shards, each with its replicas."""
+
+    def __init__(self, step: Step, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._instances: list[Executor] = []
+        self._idle: list[asyncio.Queue] = []
+        for shard in range(step.shards):
+            idle: asyncio.Queue = asyncio.Queue()
+            for _ in range(step.replicas):
+                instance = _load(step, shard)
+                self._instances.append(instance)
+                idle.put_nowait(instance)
+            self._idle.append(idle)
+
+    async def call(self, endpoint: str, docs: DocList, parameters: Mapping) -> DocList:
+        """Calls every shard once, each on an idle replica, and joins what they answer."""
+        if len(self._idle) == 1:
+            return await self._call_shard(self._idle[0], endpoint, docs, parameters)
+        copies = [DocList[MediaDocument]([_copy(doc) for doc in docs]) for _ in self._idle]
+        return join(
+            await asyncio.gather(
+                *(
+                    self._call_shard(idle, endpoint, copy, parameters)
+                    for idle, copy in zip(self._idle, copies, strict=True)
+                )
+            )
+        )
+
+    async def _call_shard(self, idle: asyncio.Queue, endpoint: str, docs: DocList, parameters: Mapping) -> DocList:
+        instance = await idle.get()
+        try:
+            handler = instance.requests[endpoint].fn
+            call = partial(handler, instance, docs=docs, parameters=parameters)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call) or docs
+        finally:
+            idle.put_nowait(instance)
+
+    def close(self) -> None:
+        """Closes every instance."""
+        for instance in self._instances:
+            instance.close()
+
+
+def join(branches: list[DocList]) -> DocList:
+    """Merges branches by document id: a later branch overwrites a field unless it left None there.
+
+    Matches are united by id. The order is that of first appearance.
+    """
+    merged: dict[str, MediaDocument] = {}
+    for branch in branches:
+        for doc in branch:
+            known = merged.get(str(doc.id))
+            if known is None:
+                merged[str(doc.id)] = doc
+            elif known is not doc:
+                _update(known, doc)
+    return DocList[MediaDocument](list(merged.values()))
+
+
+def _update(known: MediaDocument, doc: MediaDocument) -> None:
+    for name, value in doc.__dict__.items():
+        if value is None:
+            continue
+        if name == "matches" and known.matches is not None:
+            seen = {str(match.id) for match in known.matches}
+            value = DocList[MatchDocument](
+                [*known.matches, *(match for match in value if str(match.id) not in seen)]
+            )
+        setattr(known, name, value)
+
+
+def _fan_out(steps: tuple[Step, ...], name: str) -> int:
+    return sum(name in step.needs for step in steps)
+
+
+def _copy(doc: MediaDocument) -> MediaDocument:
+    # construct() skips validation, which would copy the bytes of every photo.
+    return MediaDocument.construct(**doc.__dict__)
+
+
+def _load(step: Step, shard: int) -> Executor:
+    described = yaml.safe_load(step.config.read_text(encoding="utf-8"))
+    folder = step.config.parent
+    module = import_module(f"executors.{folder.name}.{Path(described['py_modules'][0]).stem}")
+    return getattr(module, described["jtype"])(
+        **{**described.get("with", {}), **step.uses_with},
+        metas={"name": step.name},
+        runtime_args={"shard_id": shard, "shards": step.shards, "replicas": step.replicas},
+    )

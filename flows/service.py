@@ -1,0 +1,201 @@
+"""A running Flow: started in either layout, watched, and ended without leaving a process behind."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+from crossmodal.errors import ServiceError
+from crossmodal.settings import Settings, export
+from flows.topology import FLOW_FILES
+
+__all__ = ["FlowKind", "FlowService", "stop_on_signals"]
+
+FlowKind = Literal["index", "query"]
+
+LOCAL = "127.0.0.1"
+
+# Shutting down takes well under a second; jina itself waits a minute for a process that is already dead.
+_CLOSE_SECONDS = 15.0
+_PARENT_CHECK_SECONDS = 1.0
+
+
+class FlowService:
+    """One of the two Flows, running until the ``with`` block ends.
+
+    ``http`` serves it on ``settings.host`` and ``settings.port``; otherwise it listens on a free local
+    port for gRPC. ``model`` is the model's resolved name. Raises ServiceError where the port is taken
+    or a process does not start.
+    """
+
+    def __init__(self, kind: FlowKind, settings: Settings, model: str, *, http: bool = False) -> None:
+        self.kind = kind
+        self._settings = settings
+        self._model = model
+        self._http = http
+        self._flow: Any = None
+        self._processes: list[BaseProcess] = []
+
+    @property
+    def port(self) -> int:
+        """The port that the Flow's gateway listens on."""
+        return int(self._flow.port)
+
+    def __enter__(self) -> FlowService:
+        if self._http:
+            _require_free_port(self._settings.host, self._settings.port)
+        variables = self._settings.flow_environment(self._model)
+        export(variables)
+        _detach_children()
+        self._flow = self._build(variables)
+        try:
+            self._flow.start()
+        except KeyboardInterrupt:
+            self._kill()
+            raise
+        except Exception as error:
+            self._kill()
+            raise ServiceError(
+                f"The {self.kind} Flow could not be started ({type(error).__name__}); "
+                "what its processes said stands above."
+            ) from error
+        self._processes = list(multiprocessing.active_children())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ServiceError):
+            self._kill()
+        else:
+            self._close()
+
+    def check(self) -> None:
+        """Raises ServiceError where a process of the Flow has ended; jina would never start it again."""
+        for process in self._processes:
+            if not process.is_alive():
+                raise ServiceError(
+                    f"The process {process.name} of the {self.kind} Flow ended unexpectedly "
+                    f"({_exit_words(process.exitcode)}). Everything acknowledged is safe; start again."
+                )
+
+    def _build(self, variables: dict[str, str]) -> Any:
+        from jina import Flow
+
+        path = FLOW_FILES[self.kind]
+        if self._settings.layout == "pods":
+            flow = Flow.load_config(str(path))
+        else:
+            from flows.fused import FusedFlow
+
+            flow = Flow(name=path.stem).add(
+                name=path.stem,
+                uses=FusedFlow,
+                uses_with={"flow": str(path), "variables": variables},
+                allow_concurrent=True,
+                host=LOCAL,
+            )
+        if not self._http:
+            return flow.config_gateway(protocol="grpc", host=LOCAL)
+        from flows.gateway import SearchGateway
+
+        return flow.config_gateway(
+            uses=SearchGateway,
+            uses_with={"kind": self.kind, "workspace": variables["JINA_WORKSPACE"]},
+            protocol="http",
+            host=self._settings.host,
+            port=self._settings.port,
+        )
+
+    def _close(self) -> None:
+        closing = threading.Thread(target=self._flow.close, daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
+        self._kill()
+
+    def _kill(self) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join(_CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets, so that work ends at a place of its own choosing.
+
+    A second signal raises KeyboardInterrupt.
+    """
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _require_free_port(host: str, port: int) -> None:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # A port whose last connections are still winding down can be listened on again.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ServiceError(
+            f"Port {port} on {host} cannot be listened on ({error.strerror or error}); "
+            "end what uses it, or choose another with --port."
+        ) from None
+
+
+def _detach_children() -> None:
+    """Makes every process forked from here deaf to the terminal's Ctrl-C, and end when this one ends.
+
+    Only this process decides when the others stop, so that documents under way are finished; and
+    none of them outlives it, even where it is killed.
+    """
+    if not _Hooked.done:
+        _Hooked.done = True
+        os.register_at_fork(after_in_child=_become_child)
+
+
+class _Hooked:
+    done = False
+
+
+def _become_child() -> None:
+    os.setpgrp()
+    _watch_parent()
+
+
+def _watch_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_CHECK_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
+
+
+def _exit_words(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

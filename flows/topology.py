@@ -1,0 +1,102 @@
+"""A Flow's YAML as plain data: which steps there are, what each one needs and which documents it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from crossmodal.errors import ServiceError
+
+__all__ = ["FLOW_FILES", "GATEWAY", "Step", "Topology", "read_topology"]
+
+GATEWAY = "gateway"
+
+FLOW_FILES: Mapping[str, Path] = {
+    "index": Path(__file__).with_name("flow-index.yml"),
+    "query": Path(__file__).with_name("flow-query.yml"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One executor of a Flow.
+
+    ``when`` maps a field of the document to the value it must have; an empty one takes every
+    document. ``config`` is the executor's own YAML file.
+    """
+
+    name: str
+    config: Path
+    needs: tuple[str, ...]
+    when: Mapping[str, str] = field(default_factory=dict)
+    uses_with: Mapping[str, Any] = field(default_factory=dict)
+    shards: int = 1
+    replicas: int = 1
+
+    def takes(self, document: Any) -> bool:
+        """Whether ``document`` passes this step's filter."""
+        return all(getattr(document, name) == value for name, value in self.when.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The steps of one Flow, each after all that it needs."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+    @property
+    def last(self) -> Step:
+        """The step that every branch ends in."""
+        return self.steps[-1]
+
+
+def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
+    """Reads a Flow's YAML with ``$NAME`` replaced from ``variables``, as jina does from the environment.
+
+    Raises ServiceError for a variable without a value, a filter other than ``$eq``, a step that needs
+    one which does not come before it, or a Flow whose branches do not end in one step.
+    """
+    text = path.read_text(encoding="utf-8")
+    # jina's own operators start with a dollar sign too.
+    text = text.replace("$eq", "$$eq")
+    try:
+        described = yaml.safe_load(Template(text).substitute(variables))
+    except KeyError as missing:
+        raise ServiceError(f"{path} refers to ${missing.args[0]}, which has no value.") from None
+    steps: list[Step] = []
+    for entry in described["executors"]:
+        step = _read_step(entry, path)
+        unknown = set(step.needs) - {GATEWAY} - {earlier.name for earlier in steps}
+        if unknown:
+            raise ServiceError(f"{path}: {step.name} needs {', '.join(sorted(unknown))}, which is not above it.")
+        steps.append(step)
+    needed = {name for step in steps for name in step.needs}
+    loose = [step.name for step in steps if step.name not in needed]
+    if len(loose) != 1:
+        raise ServiceError(f"{path}: the branches must end in one step, but {', '.join(loose)} all do.")
+    return Topology(path.stem, tuple(steps))
+
+
+def _read_step(entry: Mapping[str, Any], path: Path) -> Step:
+    needs = entry["needs"]
+    return Step(
+        name=entry["name"],
+        config=(path.parent / entry["uses"]).resolve(),
+        needs=(needs,) if isinstance(needs, str) else tuple(needs),
+        when={name: _equal_to(condition, entry["name"], path) for name, condition in entry.get("when", {}).items()},
+        uses_with=entry.get("uses_with", {}),
+        shards=int(entry.get("shards", 1)),
+        replicas=int(entry.get("replicas", 1)),
+    )
+
+
+def _equal_to(condition: Mapping[str, str], step: str, path: Path) -> str:
+    if set(condition) != {"$eq"}:
+        raise ServiceError(f"{path}: {step} filters by {dict(condition)}; only $eq is understood.")
+    return condition["$eq"]

@@ -1,0 +1,145 @@
+"""What the tests share: the repository, the real command line, and one toy index made once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+TOY_DATA = REPOSITORY / "data" / "toy-data"
+TOY_IMAGES = TOY_DATA / "images"
+
+
+def run_app(
+    *arguments: str | Path, timeout: float = 120, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs ``python app.py`` as a person would, from the repository, and waits for it."""
+    return subprocess.run(
+        [sys.executable, "app.py", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env={**clean_environment(), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without the variables that the settings read."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("JINA_", "CROSSMODAL_"))}
+
+
+def free_port() -> int:
+    """A port that nothing listens on at the moment."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A real server process: ``python app.py -t query_restful`` or ``index_restful``."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def request(
+        self, path: str, body: Any = None, *, headers: dict[str, str] | None = None, timeout: float = 30
+    ) -> tuple[int, Any]:
+        """Posts ``body`` as JSON (or bytes as they are), or GETs where there is none; status and JSON."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data=data, headers={"Content-Type": "application/json", **(headers or {})}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 20) -> int:
+        """Sends a signal and waits for the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(timeout)
+
+
+def start_server(task: str, *arguments: str | Path, port: int | None = None, timeout: float = 90) -> Server:
+    """Starts a server and waits until it answers; fails with what it said where it ends before that."""
+    port = port or free_port()
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "-t", task, "--port", str(port), *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = Server(process, f"http://127.0.0.1:{port}")
+    deadline = time.monotonic() + timeout
+    while True:
+        if process.poll() is not None:
+            assert process.stdout
+            pytest.fail(f"the server ended with {process.returncode}: {process.stdout.read()}")
+        try:
+            server.request("/healthz", timeout=2)
+            return server
+        except OSError:
+            if time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"the server did not answer within {timeout} s")
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def toy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data indexed once by the real command line with the default model."""
+    workspace = tmp_path_factory.mktemp("toy") / "workspace"
+    done = run_app("-t", "index", "-d", "toy-data", "--workspace", workspace, "--json")
+    assert done.returncode == 0, done.stderr + done.stdout
+    return workspace
+
+
+@pytest.fixture(scope="session")
+def toy_server(toy_workspace: Path) -> Iterator[Server]:
+    """The query server over the toy index, shared by tests that only read."""
+    server = start_server("query_restful", "--workspace", toy_workspace)
+    yield server
+    server.stop()
+
+
+def children_of(pid: int) -> Sequence[int]:
+    """The process ids of all descendants of a process."""
+    found: list[int] = []
+    for child in _children(pid):
+        found += [child, *children_of(child)]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(word) for word in text.split()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,141 @@
+"""Options, environment and defaults: one table, and everything that is said about it agrees."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, clean_environment, run_app
+
+from crossmodal.errors import SettingsError
+from crossmodal.settings import OPTIONS, TASKS, Settings, options_table, read_settings
+
+VARIABLES = {
+    "JINA_PARALLEL": ("parallel", "--parallel", "3", 3),
+    "JINA_SHARDS": ("shards", "--shards", "4", 4),
+    "JINA_WORKSPACE": ("workspace", "--workspace", "elsewhere", Path("elsewhere")),
+    "JINA_PORT": ("port", "--port", "5000", 5000),
+    "JINA_MAX_DOCS": ("num_docs", "-n", "7", 7),
+}
+
+
+def test_defaults() -> None:
+    settings = read_settings(["-t", "index"], {})
+    assert settings == Settings(task="index")
+    assert settings.port == 45678
+    assert settings.host == "127.0.0.1"
+    assert settings.data_set == "toy-data"
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_an_option_beats_the_environment_which_beats_the_default(variable: str) -> None:
+    field, flag, text, value = VARIABLES[variable]
+    assert getattr(read_settings(["-t", "index"], {variable: text}), field) == value
+    other = {"elsewhere": "here"}.get(text, "9")
+    assert str(getattr(read_settings(["-t", "index", flag, other], {variable: text}), field)) == other
+    assert getattr(read_settings(["-t", "index"], {variable: ""}), field) == getattr(Settings(), field)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "words"),
+    [
+        ("JINA_PORT", "http", "'http' is not a whole number"),
+        ("JINA_PORT", "70000", "70000 is above the maximum, 65535"),
+        ("JINA_SHARDS", "0", "0 is below the minimum, 1"),
+    ],
+)
+def test_an_unusable_variable_is_named_with_its_value(variable: str, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"{variable}: {words}"):
+        read_settings(["-t", "index"], {variable: text})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-t", "fly"], "'fly' is not one of index, index_restful"),
+        (["-t", "query", "-k", "0"], "0 is below the minimum, 1"),
+        (["-t", "query", "-k", "1001"], "1001 is above the maximum, 1000"),
+        (["-t", "query", "-k", "five"], "'five' is not a whole number"),
+        (["-t", "query", "--layout", "flat"], "'flat' is not one of fused, pods"),
+        ([], "-t"),
+    ],
+)
+def test_an_unusable_command_line_is_one_clear_line(arguments: list[str], words: str) -> None:
+    done = run_app(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_names_of_the_predecessor_are_kept() -> None:
+    spellings = {flag for option in OPTIONS for flag in option.flags}
+    assert spellings >= {
+        *("-t", "--task", "-n", "--num_docs", "-s", "--request_size", "-d", "--data_set", "-m", "--model"),
+        *("-k", "--top_k", "--query-text", "--query-image", "--workspace", "--port", "--json"),
+    }
+    assert set(TASKS) == {"index", "index_restful", "query", "query_restful", "evaluate", "train", "status"}
+
+
+def test_every_setting_has_an_option_and_no_flag_is_used_twice() -> None:
+    assert [option.field for option in OPTIONS if option.field not in Settings.__dataclass_fields__] == []
+    assert set(Settings.__dataclass_fields__) == {option.field for option in OPTIONS}
+    flags = [flag for option in OPTIONS for flag in option.flags]
+    assert len(flags) == len(set(flags))
+
+
+def test_readme_and_help_hold_the_same_table() -> None:
+    assert options_table() in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    shown = " ".join(run_app("--help").stdout.split())
+    for option in OPTIONS:
+        assert option.flag in shown
+        assert " ".join(option.help.split()) in shown
+        if option.variable:
+            assert option.variable in shown
+
+
+def test_help_is_quick_and_imports_no_heavy_library() -> None:
+    script = (
+        "import sys; sys.argv = ['app.py', '--help']\n"
+        "import app\n"
+        "try: app.main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'jina', 'docarray', 'numpy', 'PIL', 'faiss', 'lmdb'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
+    )
+    assert done.stdout.rstrip().endswith("[]")
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        assert run_app("--help").returncode == 0
+        times.append(time.monotonic() - started)
+    assert min(times) < 0.5
+
+
+def test_nothing_else_reads_the_environment() -> None:
+    readers = [
+        path.relative_to(REPOSITORY).as_posix()
+        for folder in ("crossmodal", "executors", "flows", "commands")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if re.search(r"os\.(environ|getenv)", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["crossmodal/settings.py"]
+
+
+def test_another_python_is_told_in_one_line() -> None:
+    script = (
+        "import sys, collections; V = collections.namedtuple('V', 'major minor micro releaselevel serial')\n"
+        "sys.version_info = V(3, 13, 1, 'final', 0); sys.version = '3.13.1 (main)'\n"
+        "import app; sys.exit(app.main(['-t', 'status']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "needs Python 3.11, not 3.13.1" in done.stderr
