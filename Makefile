@@ -26,7 +26,7 @@ types: $(VENV)/.installed-test
 install: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt constraints.txt
-	@$(PYTHON311) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "error: this needs Python 3.11, not " + sys.version.split()[0] + ": jina 3.34 has no packages for other versions")'
+	@$(PYTHON311) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "error: this needs Python 3.11, not " + sys.version.split()[0] + ": jina has no packages for others")'
 	$(PYTHON311) -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet -r requirements.txt
 	touch $@

@@ -10,7 +10,7 @@ def main(arguments: list[str] | None = None) -> int:
     # jina publishes wheels for Python 3.11 at the latest, and this code needs what 3.11 brought.
     if sys.version_info[:2] != (3, 11):
         print(
-            f"error: this needs Python 3.11, not {sys.version.split()[0]}: jina 3.34 has no packages for newer ones",
+            f"error: this needs Python 3.11, not {sys.version.split()[0]}: jina has no packages for others",
             file=sys.stderr,
         )
         return 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,12 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
 
+from crossmodal.workspace import Workspace
+
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.errors import CrossmodalError, DataError, StoreUnwritable
 from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
 
 REPORT_FILE = "index-report.json"
 
@@ -179,8 +179,10 @@ def _write_report(report: IndexReport, workspace: Path) -> None:
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.write_text(
+            json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+        temporary.replace(path)
     except OSError as error:
         raise StoreUnwritable(f"The report {path} cannot be written: {error.strerror}.") from None
 
@@ -191,4 +193,6 @@ def _tell(report: IndexReport, settings: Settings) -> None:
         return
     from commands.present.tables import print_index_report
 
-    print_index_report(asdict(report), failures_shown=_FAILURES_SHOWN, report_file=settings.workspace / REPORT_FILE)
+    print_index_report(
+        asdict(report), failures_shown=_FAILURES_SHOWN, report_file=settings.workspace / REPORT_FILE
+    )

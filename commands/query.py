@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from crossmodal.workspace import Workspace
+
 from commands.index import resolve_model
 from crossmodal.errors import DataError, SettingsError
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
 
 
 def run(settings: Settings) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from crossmodal.workspace import Workspace
+
 from commands.index import resolve_model
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
 
 _CHECK_SECONDS = 0.5
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
+
+from crossmodal.settings import Settings
 
 
 def run(settings: Settings) -> int:

@@ -94,9 +94,7 @@ class Option:
     @property
     def flag(self) -> str:
         """The long flag as it is written in the documentation."""
-        return "--" + (
-            self.field if self.field in _UNDERSCORED else self.field.replace("_", "-")
-        )
+        return "--" + (self.field if self.field in _UNDERSCORED else self.field.replace("_", "-"))
 
     @property
     def flags(self) -> list[str]:
@@ -139,16 +137,20 @@ OPTIONS: tuple[Option, ...] = (
     Option("split", "use only this split of the data set, such as train, dev or test", metavar="NAME"),
     Option(
         "model",
-        "vse, clip, clip:ARCHITECTURE/PRETRAINED, or a path to a trained model; by default the one that built "
-        "the index, and vse for a new one",
+        "vse, clip, clip:ARCHITECTURE/PRETRAINED, or a path to a trained model; by default the one that "
+        "built the index, and vse for a new one",
         "-m",
         metavar="MODEL",
     ),
     Option("workspace", "the folder that holds the index", None, "JINA_WORKSPACE", "FOLDER"),
     Option("data_root", "the folder that holds toy-data, f8k, f30k and coco", metavar="FOLDER"),
     Option("model_cache", "the folder for downloaded weights", metavar="FOLDER"),
-    Option("request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024),
-    Option("keep", "what to keep of each photo: its original file, or its path and a thumbnail", choices=KEEP),
+    Option(
+        "request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024
+    ),
+    Option(
+        "keep", "what to keep of each photo: its original file, or its path and a thumbnail", choices=KEEP
+    ),
     Option("strict", "stop at the first document that fails (the default is to keep going)"),
     Option("top_k", "results for each query", "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
     Option("query_text", "a sentence to find photos for", metavar="TEXT"),
@@ -183,7 +185,9 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
-def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+def read_settings(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
     """The settings from the command line, else the environment, else the defaults.
 
     Exits with status 2 and a sentence for an unusable command line; raises SettingsError for an
@@ -256,8 +260,10 @@ def options_table() -> str:
         flags = ", ".join(f"`{flag}`" for flag in ([option.short] if option.short else []) + [option.flag])
         variable = f"`{option.variable}`" if option.variable else ""
         default = "" if option.default in (None, "", False) else f"`{option.default}`"
-        meaning = option.help if option.field == "task" or not option.choices else (
-            f"{option.help}: " + ", ".join(f"`{choice}`" for choice in option.choices)
+        meaning = (
+            option.help
+            if option.field == "task" or not option.choices
+            else (f"{option.help}: " + ", ".join(f"`{choice}`" for choice in option.choices))
         )
         lines.append(f"| {flags} | {variable} | {default} | {meaning} |")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from crossmodal.workspace import Workspace, shard_of
 from docarray import DocList
 
 from crossmodal.documents import MatchDocument, MediaDocument
@@ -16,7 +17,6 @@ from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
-from crossmodal.workspace import Workspace, shard_of
 from executors.steps import fail_all, pending
 
 _SEARCH_FILE = "search.faiss"
@@ -70,9 +70,7 @@ class VectorShard:
             fail_all(todo, error)
             return []
         for doc, ranked in zip(todo, found, strict=True):
-            doc.matches = DocList[MatchDocument](
-                [MatchDocument(id=id, score=score) for id, score in ranked]
-            )
+            doc.matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in ranked])
         return todo
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ import yaml
 from docarray import DocList
 from jina import Executor, requests
 
-from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.documents import MediaDocument
+from executors.merge import join
 from flows.topology import GATEWAY, Step, read_topology
 
 
@@ -101,7 +102,9 @@ class _RunningStep:
             )
         )
 
-    async def _call_shard(self, idle: asyncio.Queue, endpoint: str, docs: DocList, parameters: Mapping) -> DocList:
+    async def _call_shard(
+        self, idle: asyncio.Queue, endpoint: str, docs: DocList, parameters: Mapping
+    ) -> DocList:
         instance = await idle.get()
         try:
             handler = instance.requests[endpoint].fn
@@ -114,34 +117,6 @@ class _RunningStep:
         """Closes every instance."""
         for instance in self._instances:
             instance.close()
-
-
-def join(branches: list[DocList]) -> DocList:
-    """Merges branches by document id: a later branch overwrites a field unless it left None there.
-
-    Matches are united by id. The order is that of first appearance.
-    """
-    merged: dict[str, MediaDocument] = {}
-    for branch in branches:
-        for doc in branch:
-            known = merged.get(str(doc.id))
-            if known is None:
-                merged[str(doc.id)] = doc
-            elif known is not doc:
-                _update(known, doc)
-    return DocList[MediaDocument](list(merged.values()))
-
-
-def _update(known: MediaDocument, doc: MediaDocument) -> None:
-    for name, value in doc.__dict__.items():
-        if value is None:
-            continue
-        if name == "matches" and known.matches is not None:
-            seen = {str(match.id) for match in known.matches}
-            value = DocList[MatchDocument](
-                [*known.matches, *(match for match in value if str(match.id) not in seen)]
-            )
-        setattr(known, name, value)
 
 
 def _fan_out(steps: tuple[Step, ...], name: str) -> int:

@@ -1,40 +1,46 @@
 """The HTTP gateway of both Flows: bodies in, envelopes out; the Flow does the rest."""
 
 import asyncio
-import json
-import time
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from crossmodal.workspace import Workspace
 from docarray import DocList
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from jina.serve.runtimes.gateway.http.fastapi import FastAPIBaseGateway
 
-from crossmodal.documents import MediaDocument
-from crossmodal.errors import CrossmodalError, RequestError, ServiceError, StoreError
+from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.errors import CrossmodalError, RequestError, ServiceError
 from crossmodal.http_shapes import (
-    IndexOutcome,
+    IndexResult,
     Match,
+    ParsedDocument,
     ParsedRequest,
+    QueryItem,
     QueryResult,
     envelope_of,
+    image_url,
     parse_request,
+    read_json,
     render_error,
     render_index,
     render_results,
 )
 from crossmodal.records import IMAGE, Record
-from crossmodal.workspace import Workspace
 from executors.steps import ABORTED
 
 # A dozen large photos as base64; more belong in several requests.
 MAX_BODY_BYTES = 64 << 20
 
 OVERRIDE_HEADER = "x-envelope"
+
+_ENDPOINTS = {"query": "search", "index": "index"}
+_TASKS = {"search": "query_restful", "index": "index_restful"}
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -55,69 +61,90 @@ class SearchGateway(FastAPIBaseGateway):
         app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
         for path in ("/search", "/api/search", "/index", "/api/index", "/post"):
             app.add_api_route(path, _told(self._answer), methods=["POST"])
-        app.add_api_route("/status", self._status, methods=["GET"])
+        app.add_api_route("/status", _told(self._status), methods=["GET"])
         app.add_api_route("/healthz", self._health, methods=["GET"])
-        app.add_api_route("/images/{id}", self._image, methods=["GET"])
+        app.add_api_route("/images/{id}", _told(self._image), methods=["GET"])
         app.add_exception_handler(404, _no_such_route)
         app.add_exception_handler(405, _no_such_route)
         return app
 
     async def _answer(self, request: Request) -> Response:
         started = datetime.now(UTC)
+        request.state.body = read_json(await _body(request))
         parsed = parse_request(
             request.state.body,
             path=request.url.path,
             envelope_override=_override(request),
-            host=request.headers.get("host", ""),
+            host=request.headers.get("host"),
         )
-        if parsed.endpoint != {"query": "search", "index": "index"}[self._kind]:
+        served = _ENDPOINTS[self._kind]
+        if parsed.endpoint != served:
             raise RequestError(
-                f"This server answers /{'search' if self._kind == 'query' else 'index'} only; "
-                f"/{parsed.endpoint} is served by `python app.py -t "
-                f"{'query_restful' if parsed.endpoint == 'search' else 'index_restful'}`.",
+                f"This server answers /{served} only; /{parsed.endpoint} is served by "
+                f"`python app.py -t {_TASKS[parsed.endpoint]}`.",
                 status=404,
             )
         if parsed.endpoint == "search":
-            content = await self._search(parsed, str(request.base_url), started)
+            found = await self._search(parsed, str(request.base_url))
+            _raise_if_all_failed([result.error for result in found])
+            content = render_results(parsed, found, started=started, ended=datetime.now(UTC))
         else:
-            content = await self._index(parsed, started)
+            indexed = await self._index(parsed.documents)
+            _raise_if_all_failed([result.error for result in indexed])
+            content = render_index(parsed, indexed, started=started, ended=datetime.now(UTC))
         return JSONResponse(content)
 
-    async def _search(self, parsed: ParsedRequest, base_url: str, started: datetime) -> dict[str, Any]:
-        queries = []
+    async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
+        errors = {query.id: query.refused for query in parsed.queries}
+        docs = []
         for query in parsed.queries:
-            content = query.content
-            if query.indexed_id is not None:
-                found = await asyncio.to_thread(self._workspace.content, query.indexed_id)
-                if found is None:
-                    raise RequestError(f"There is no photo {query.indexed_id!r} in the index.", status=404)
-                content = found[0]
-            queries.append(
-                MediaDocument(id=query.id, modality=query.modality, text=query.text, blob=content)
-            )
-        answered = await self._stream(queries, "/search", {"top_k": parsed.top_k})
+            if errors[query.id] is None:
+                try:
+                    docs.append(await self._query_document(query))
+                except RequestError as error:
+                    errors[query.id] = str(error)
+        answered = await self._stream(docs, "/search", {"top_k": parsed.top_k})
         results = []
         for query in parsed.queries:
-            doc = answered[query.id]
-            if doc.error is not None:
-                raise RequestError(doc.error, status=422)
-            results.append(QueryResult(query, tuple(_match(match, base_url) for match in doc.matches or ())))
-        return render_results(parsed, results, started=started, ended=datetime.now(UTC))
+            doc = answered.get(query.id)
+            error = errors[query.id] if doc is None else doc.error
+            matches = () if doc is None else tuple(_match(match, base_url) for match in doc.matches or ())
+            results.append(QueryResult(query, matches, error))
+        return results
 
-    async def _index(self, parsed: ParsedRequest, started: datetime) -> dict[str, Any]:
-        records = [record for document in parsed.documents for record in document.records()]
-        known = await asyncio.to_thread(self._workspace.unchanged, records)
-        new = [MediaDocument.from_record(record) for record in records if record.id not in known]
-        answered = await self._stream(new, "/index", {}) if new else {}
-        if any(doc.outcome == ABORTED for doc in answered.values()):
-            raise RequestError(next(d.error for d in answered.values() if d.outcome == ABORTED), status=507)
-        outcomes = [_outcome(record, answered.get(record.id)) for record in records]
-        return render_index(parsed, outcomes, started=started, ended=datetime.now(UTC))
+    async def _query_document(self, query: QueryItem) -> MediaDocument:
+        content = query.content
+        if query.indexed_id is not None:
+            content, _ = await self._photo(query.indexed_id)
+        return MediaDocument(id=query.id, modality=query.modality, text=query.text, blob=content)
+
+    async def _index(self, documents: Sequence[ParsedDocument]) -> list[IndexResult]:
+        records = {doc.id: _record(doc) for doc in documents if doc.refused is None}
+        known = await asyncio.to_thread(self._workspace.unchanged, list(records.values()))
+        new = [MediaDocument.from_record(record) for id, record in records.items() if id not in known]
+        answered = await self._stream(new, "/index", {})
+        aborted = next((doc.error for doc in answered.values() if doc.outcome == ABORTED), None)
+        if aborted is not None:
+            raise RequestError(aborted, status=507)
+        results = []
+        for document in documents:
+            doc = answered.get(document.id)
+            if document.refused is not None:
+                results.append(IndexResult(document, error=document.refused))
+            elif doc is None:
+                results.append(IndexResult(document, outcome="unchanged"))
+            else:
+                results.append(
+                    IndexResult(document, outcome=None if doc.error else doc.outcome, error=doc.error)
+                )
+        return results
 
     async def _stream(
         self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> dict[str, MediaDocument]:
         answered: dict[str, MediaDocument] = {}
+        if not docs:
+            return answered
         async for part, error in self.streamer.stream(
             DocList[MediaDocument](docs),
             request_size=len(docs),
@@ -130,98 +157,109 @@ class SearchGateway(FastAPIBaseGateway):
             answered.update((str(doc.id), doc) for doc in part)
         return answered
 
-    async def _status(self) -> Response:
-        try:
-            return JSONResponse(await asyncio.to_thread(self._workspace.status))
-        except StoreError as error:
-            return JSONResponse(render_error(str(error), envelope=None, status=503), status_code=503)
-
-    async def _health(self) -> Response:
-        return JSONResponse({"status": "ok", "flow": self._kind, "time": time.time()})
-
-    async def _image(self, id: str) -> Response:
+    async def _photo(self, id: str) -> tuple[bytes, str]:
         found = await asyncio.to_thread(self._workspace.content, id)
         if found is None:
-            return JSONResponse(
-                render_error(f"There is no photo {id!r} in the index.", envelope=None, status=404), status_code=404
-            )
-        content, mime_type = found
+            raise RequestError(f"There is no photo {id!r} in the index.", status=404)
+        return found
+
+    async def _status(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self._workspace.status))
+
+    async def _health(self) -> Response:
+        return JSONResponse({"status": "ok", "flow": self._kind})
+
+    async def _image(self, request: Request) -> Response:
+        content, mime_type = await self._photo(request.path_params["id"])
         return Response(
             content,
             # Only what a browser shows as a picture: a file from outside must never run as a page.
-            media_type=mime_type if mime_type.startswith("image/") and "svg" not in mime_type else "image/jpeg",
+            media_type=mime_type if mime_type in _SHOWN else "application/octet-stream",
             headers={"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'"},
         )
 
 
+_SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
+
+
 def _told(answer: Handler) -> Handler:
-    """Reads the body, and turns every error into the envelope that the client can read."""
+    """Turns every error into an envelope that the client can read."""
 
     async def told(request: Request) -> Response:
         request.state.body = None
         try:
-            request.state.body = await _json_body(request)
             return await answer(request)
         except CrossmodalError as error:
             status = error.status if isinstance(error, RequestError) else 503
-            message = str(error)
+            return _error(request, str(error), status)
         except Exception as error:  # noqa: BLE001  the last line before the client, who must get an envelope
-            status = 500
-            message = f"The server failed on this request ({type(error).__name__})."
-        envelope = envelope_of(request.state.body, request.url.path, _override(request))
-        return JSONResponse(render_error(message, envelope=envelope, status=status), status_code=status)
+            print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
+            return _error(request, f"The server failed on this request ({type(error).__name__}).", 500)
 
     return told
 
 
-async def _json_body(request: Request) -> Any:
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    request.state.body = None
+    message = f"{request.method} {request.url.path} is not served here; POST to /search or /index."
+    return _error(request, message, getattr(error, "status_code", 404))
+
+
+def _error(request: Request, message: str, status: int) -> Response:
+    envelope = envelope_of(request.state.body, request.url.path, _override(request))
+    return JSONResponse(render_error(message, envelope=envelope, status=status), status_code=status)
+
+
+def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
+    first = errors[0]
+    if first is not None and None not in errors:
+        raise RequestError(first, status=422)
+
+
+async def _body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise RequestError(
-                f"The request is larger than {MAX_BODY_BYTES >> 20} MiB; send fewer or smaller photos.", status=413
+                f"The request is larger than {MAX_BODY_BYTES >> 20} MiB; send fewer or smaller photos.",
+                status=413,
             )
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"The body is not JSON: {error}.") from None
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    message = f"{request.method} {request.url.path} is not served here; POST to /search, or GET /status."
-    return JSONResponse(
-        render_error(message, envelope=envelope_of(None, request.url.path, _override(request)), status=status),
-        status_code=status,
-    )
+    return bytes(body)
 
 
 def _override(request: Request) -> str | None:
     return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
 
 
-def _match(match: Any, base_url: str) -> Match:
+def _record(document: ParsedDocument) -> Record:
+    return Record(
+        id=document.id,
+        modality=document.modality,
+        text=document.text,
+        mime_type=document.mime_type,
+        photo_id=document.photo_id,
+        tags=document.tags,
+        content=document.content,
+    ).hashed()
+
+
+def _match(match: MatchDocument, base_url: str) -> Match:
     # A path of this machine is nobody's business; the photo itself has an address here.
-    photo = str(match.id) if match.modality == IMAGE else match.photo_id
-    url = f"{base_url}images/{photo}" if photo else None
+    is_photo = match.modality == IMAGE
+    photo_id = str(match.id) if is_photo else match.photo_id
+    url = image_url(photo_id, base_url) if photo_id else None
     tags = dict(match.tags or {})
-    if match.uri and not match.uri.startswith("data:"):
+    if match.uri:
         tags.setdefault("file", Path(match.uri).name)
-    if match.modality != IMAGE and url:
+    if url and not is_photo:
         tags.setdefault("photo", url)
     return Match(
         id=str(match.id),
-        modality=match.modality,
+        modality="image" if is_photo else "text",
+        score=float(match.score or 0.0),
         text=match.text,
-        uri=url if match.modality == IMAGE else None,
-        mime_type=match.mime_type or ("image/jpeg" if match.modality == IMAGE else "text/plain"),
+        uri=url if is_photo else None,
+        mime_type=match.mime_type,
         tags=tags,
-        score=float(match.score),
     )
-
-
-def _outcome(record: Record, doc: MediaDocument | None) -> IndexOutcome:
-    if doc is None:
-        return IndexOutcome(record.id, record.modality, "unchanged", None)
-    return IndexOutcome(record.id, record.modality, None if doc.error else str(doc.outcome), doc.error)

@@ -74,7 +74,9 @@ def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
         step = _read_step(entry, path)
         unknown = set(step.needs) - {GATEWAY} - {earlier.name for earlier in steps}
         if unknown:
-            raise ServiceError(f"{path}: {step.name} needs {', '.join(sorted(unknown))}, which is not above it.")
+            raise ServiceError(
+                f"{path}: {step.name} needs {', '.join(sorted(unknown))}, which is not above it."
+            )
         steps.append(step)
     needed = {name for step in steps for name in step.needs}
     loose = [step.name for step in steps if step.name not in needed]
@@ -89,7 +91,10 @@ def _read_step(entry: Mapping[str, Any], path: Path) -> Step:
         name=entry["name"],
         config=(path.parent / entry["uses"]).resolve(),
         needs=(needs,) if isinstance(needs, str) else tuple(needs),
-        when={name: _equal_to(condition, entry["name"], path) for name, condition in entry.get("when", {}).items()},
+        when={
+            name: _equal_to(condition, entry["name"], path)
+            for name, condition in entry.get("when", {}).items()
+        },
         uses_with=entry.get("uses_with", {}),
         shards=int(entry.get("shards", 1)),
         replicas=int(entry.get("replicas", 1)),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from crossmodal.workspace import Workspace
 from docarray import DocList
 from jina import Executor, requests
 
@@ -12,7 +13,6 @@ from crossmodal.images import make_thumbnail
 from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.stores import Store
-from crossmodal.workspace import Workspace
 from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of
 from executors.vector_shard import fill_matches
 
@@ -76,6 +76,4 @@ class ImageKeyValueIndexer(Executor):
             doc.error = str(error)
             return None
         record = doc.to_record()
-        return replace(
-            record, content=record.content if self._keep_original else None, thumbnail=thumbnail
-        )
+        return replace(record, content=record.content if self._keep_original else None, thumbnail=thumbnail)

@@ -4,6 +4,7 @@ from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
+from executors.merge import join
 from executors.steps import keep_best, top_k_of
 
 
@@ -13,14 +14,17 @@ class Joiner(Executor):
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
         """Answers with outcome and error only; nobody needs the embeddings back."""
-        for doc in docs:
-            doc.embedding = None
-        return docs
+        return _without_embeddings(join([docs]))
 
     @requests(on="/search")
     def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
         """Merges the matches of all shards: best first, cut to ``top_k``."""
-        keep_best(docs, top_k_of(parameters))
-        for doc in docs:
-            doc.embedding = None
-        return docs
+        joined = join([docs])
+        keep_best(joined, top_k_of(parameters))
+        return _without_embeddings(joined)
+
+
+def _without_embeddings(docs: DocList[MediaDocument]) -> DocList[MediaDocument]:
+    for doc in docs:
+        doc.embedding = None
+    return docs

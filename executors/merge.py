@@ -1,0 +1,40 @@
+"""How branches and shards become one again: by document id, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from docarray import DocList
+
+from crossmodal.documents import MatchDocument, MediaDocument
+
+__all__ = ["join"]
+
+
+def join(branches: Iterable[DocList]) -> DocList:
+    """Merges branches by document id: a later branch overwrites a field unless it left None there.
+
+    Matches are united by id. The order is that of first appearance. This is jina's own rule for two
+    branches; for three, jina leaves a document twice that only the second and the third hold.
+    """
+    merged: dict[str, MediaDocument] = {}
+    for branch in branches:
+        for doc in branch:
+            known = merged.get(str(doc.id))
+            if known is None:
+                merged[str(doc.id)] = doc
+            elif known is not doc:
+                _update(known, doc)
+    return DocList[MediaDocument](list(merged.values()))
+
+
+def _update(known: MediaDocument, doc: MediaDocument) -> None:
+    for name, value in doc.__dict__.items():
+        if value is None:
+            continue
+        if name == "matches" and known.matches is not None:
+            seen = {str(match.id) for match in known.matches}
+            value = DocList[MatchDocument](
+                [*known.matches, *(match for match in value if str(match.id) not in seen)]
+            )
+        setattr(known, name, value)

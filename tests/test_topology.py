@@ -1,0 +1,75 @@
+"""The YAML files say what the steps are, and the fused layout reads exactly that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from crossmodal.errors import ServiceError
+from crossmodal.settings import Settings
+from flows.topology import FLOW_FILES, read_topology
+
+VARIABLES = Settings(shards=2, parallel=3).flow_environment("vse")
+
+
+def chain(kind: str, modality: str) -> list[str]:
+    """The steps that a document of one modality walks through, branch by branch."""
+    document = SimpleNamespace(modality=modality)
+    reached = {"gateway"}
+    walked = []
+    for step in read_topology(FLOW_FILES[kind], VARIABLES).steps:
+        if reached & set(step.needs) and step.takes(document):
+            reached.add(step.name)
+            walked.append(step.name)
+    return walked
+
+
+def test_indexing_walks_photos_and_captions_through_their_own_branches() -> None:
+    photo = ["image_loader", "image_normalizer", "image_encoder", "image_vector_indexer", "image_kv_indexer"]
+    assert chain("index", "image") == [*photo, "join_all"]
+    assert chain("index", "text") == ["text_encoder", "text_indexer", "join_all"]
+
+
+def test_a_query_goes_to_the_index_of_the_other_modality() -> None:
+    photo = ["image_loader", "image_normalizer", "image_encoder", "text_indexer", "join_all"]
+    assert chain("query", "image") == photo
+    assert chain("query", "text") == ["text_encoder", "image_vector_indexer", "image_kv_indexer", "join_all"]
+
+
+def test_shards_and_replicas_come_from_the_variables() -> None:
+    for kind in FLOW_FILES:
+        steps = {step.name: step for step in read_topology(FLOW_FILES[kind], VARIABLES).steps}
+        assert {name for name, step in steps.items() if step.shards == 2} == {
+            "image_vector_indexer",
+            "text_indexer",
+        }
+        assert {name for name, step in steps.items() if step.replicas == 3} == {
+            *("image_loader", "image_normalizer", "image_encoder", "text_encoder"),
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("executors:\n- {name: a, uses: a.yml, needs: b}", "a needs b, which is not above it"),
+        (
+            "executors:\n- {name: a, uses: a.yml, needs: gateway, shards: $NOWHERE}",
+            "NOWHERE, which has no value",
+        ),
+        (
+            "executors:\n- {name: a, uses: a.yml, needs: gateway}\n- {name: b, uses: b.yml, needs: gateway}",
+            "must end in one step, but a, b all do",
+        ),
+        (
+            "executors:\n- {name: a, uses: a.yml, needs: gateway, when: {size: {$$gt: 3}}}",
+            "only \\$eq is understood",
+        ),
+    ],
+)
+def test_a_flow_that_cannot_run_is_refused_with_words(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "flow.yml"
+    path.write_text(text)
+    with pytest.raises(ServiceError, match=words):
+        read_topology(path, {})
