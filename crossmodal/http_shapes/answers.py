@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -31,6 +32,7 @@ def render_results(
     where all failed does the envelope as a whole say so. Jina Box gets only the queries that have
     matches, as any other one hangs it, and an error where none has.
     """
+    results = [replace(result, matches=()) if result.error else result for result in results]
     description = _overall_error([result.error for result in results])
     if parsed.envelope is Envelope.JINABOX:
         return _jinabox(parsed, results, description)
@@ -110,7 +112,7 @@ def render_error(
 def _jinabox(
     parsed: ParsedRequest, results: Sequence[QueryResult], description: str | None
 ) -> dict[str, Any]:
-    docs = [_jinabox_query(result) for result in results if result.matches and not result.error]
+    docs = [_jinabox_query(result) for result in results if result.matches]
     if not docs:
         failed = next((result.error for result in results if result.error), None)
         message = description or failed or "Nothing was found: the index holds nothing to compare this with."

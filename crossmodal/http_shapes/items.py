@@ -38,12 +38,12 @@ def parse_query(item: object, position: int, *, limits: Limits, host: str | None
     modality = _modality_of(item, name)
     content, mime_type = _content_of(item, name, limits)
     uri = _uri_of(item, name)
-    text: object = item.get("text")
+    sentence: object = item.get("text")
     if content is not None and modality != TEXT:
         return QueryItem(item_id, IMAGE, content=content, mime_type=mime_type)
-    if modality != IMAGE and isinstance(text, str) and (text or not uri):
-        checked = checked_text(text, f"The text of {name}", limit=limits.max_characters)
-        return QueryItem(item_id, TEXT, text=checked, mime_type="text/plain")
+    if modality != IMAGE and isinstance(sentence, str) and (sentence or not uri):
+        text = checked_text(sentence, f"The text of {name}", limit=limits.max_characters)
+        return QueryItem(item_id, TEXT, text=text, mime_type="text/plain")
     if uri:
         query = _query_from_address(uri, name, item_id, limits=limits, host=host)
         if query is None:
@@ -54,8 +54,8 @@ def parse_query(item: object, position: int, *, limits: Limits, host: str | None
     if modality is not None:
         needed = "a photo (blob, or uri with a data URI)" if modality == IMAGE else "text"
         raise RequestError(f"{name} has modality {modality!r} but no {needed}.")
-    if text is not None:
-        checked_text(text, f"The text of {name}", limit=limits.max_characters)
+    if sentence is not None:
+        checked_text(sentence, f"The text of {name}", limit=limits.max_characters)
     raise RequestError(f"{name} has no text, no blob and no uri: there is nothing to search for.")
 
 
