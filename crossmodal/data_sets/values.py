@@ -1,0 +1,61 @@
+"""Tag values: what JSON and CSV cells become."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+__all__ = ["cell_value", "has_lone_surrogate", "json_kind", "json_value"]
+
+# Integers up to this survive every JSON reader, including those that hold numbers as float64.
+_LARGEST_EXACT_INTEGER = 2**53
+
+_CLEAN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+
+
+def cell_value(cell: str) -> str | int | float:
+    """A CSV cell as a tag: a number only where writing the number gives the cell again.
+
+    ``12`` and ``0.5`` become numbers; ``007``, ``1.50``, ``1e3`` and digits beyond a float64 stay text.
+    """
+    if not _CLEAN_NUMBER.fullmatch(cell) or len(cell) > 20:
+        return cell
+    number: int | float = float(cell) if "." in cell else int(cell)
+    exact = str(number) == cell and abs(number) <= _LARGEST_EXACT_INTEGER
+    return number if exact else cell
+
+
+def json_value(value: Any) -> Any:
+    """A value from JSON as a tag: unchanged, but integers beyond 2**53 become text, digit for digit."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST_EXACT_INTEGER:
+        return str(value)
+    if isinstance(value, list):
+        return [json_value(element) for element in value]
+    if isinstance(value, dict):
+        return {key: json_value(element) for key, element in value.items()}
+    return value
+
+
+def json_kind(value: Any) -> str:
+    """What kind of JSON value this is, in words for a message."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"the value {str(value).lower()}"
+    if isinstance(value, int | float):
+        return f"the number {value}" if math.isfinite(value) else "not a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def has_lone_surrogate(value: Any) -> bool:
+    """Whether any text in a JSON value holds half a surrogate pair, which no UTF-8 can express."""
+    if isinstance(value, str):
+        return any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, list):
+        return any(has_lone_surrogate(element) for element in value)
+    if isinstance(value, dict):
+        return any(has_lone_surrogate(key) or has_lone_surrogate(element) for key, element in value.items())
+    return False
