@@ -1,0 +1,14 @@
+"""Exact top-k over one store's vectors, and the order that all matches have."""
+
+from crossmodal.search.matches import merge_matches, shard_of
+
+__all__ = ["ExactIndex", "merge_matches", "shard_of"]
+
+
+def __getattr__(name: str) -> object:
+    # numpy and faiss only where an index is really used.
+    if name != "ExactIndex":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from crossmodal.search.exact_index import ExactIndex
+
+    return ExactIndex

@@ -1,0 +1,99 @@
+"""The full check of a store: whether what it holds is whole and agrees with itself."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+from crossmodal.errors import StoreFormat
+from crossmodal.stores.environment import Environment
+from crossmodal.stores.file_check import DATA_FILE, structural_damage
+from crossmodal.stores.row_blocks import RowBlocks, unpack_number
+from crossmodal.stores.state import State
+from crossmodal.stores.stored_document import StoredDocument, StoredPart
+
+__all__ = ["find_damage"]
+
+
+def find_damage(environment: Environment, *, structure: bool) -> list[str]:
+    """Every inconsistency, one sentence each; ``structure`` also walks the pages, which needs a quiet file."""
+    problems = structural_damage(environment.folder / DATA_FILE) if structure else []
+    if problems:
+        return [f"the file is damaged: {problem}" for problem in problems]
+    with environment.read() as transaction:
+        check = _Check(environment, transaction)
+        return [*check.documents(), *check.parts("contents"), *check.parts("thumbnails"), *check.vectors()]
+
+
+class _Check:
+    def __init__(self, environment: Environment, transaction: Any) -> None:
+        self._environment = environment
+        self._transaction = transaction
+        self._state = State.from_bytes(transaction.get(b"state", db=environment.database("meta")))
+        self._row_of: dict[str, int] = {}
+        self._parts: dict[str, dict[str, StoredPart]] = {"contents": {}, "thumbnails": {}}
+
+    def documents(self) -> Iterator[str]:
+        count = 0
+        for id, value in self._items("documents"):
+            count += 1
+            try:
+                document = StoredDocument.from_bytes(id, value)
+            except StoreFormat as error:
+                yield str(error)
+                continue
+            if document.row is not None:
+                self._row_of[id] = document.row
+            for name, part in (("contents", document.content), ("thumbnails", document.thumbnail)):
+                if part is not None:
+                    self._parts[name][id] = part
+        if count != self._state.documents:
+            yield f"{count} documents are stored but {self._state.documents} are counted"
+
+    def parts(self, name: str) -> Iterator[str]:
+        expected = dict(self._parts[name])
+        for id, value in self._items(name):
+            part = expected.pop(id, None)
+            if part is None:
+                yield f"the {name} hold {id!r}, which no document asks for"
+            elif len(value) != part.size or zlib.crc32(value) != part.checksum:
+                yield f"the {name} of {id!r} do not match their checksum"
+        for id in expected:
+            yield f"the {name} of {id!r} are missing"
+
+    def vectors(self) -> Iterator[str]:
+        rows = RowBlocks(self._environment, self._transaction)
+        dimension = self._transaction.get(b"dimension", db=self._environment.database("meta"))
+        expected = dict(self._row_of)
+        stored: set[int] = set()
+        try:
+            for block in rows.every():
+                if dimension is None or block.vectors.shape[1] != int(bytes(dimension)):
+                    yield f"a block of vectors has {block.vectors.shape[1]} dimensions, the store {dimension!r}"
+                for row in block.rows.tolist():
+                    if row in stored or row >= self._state.next_row:
+                        yield f"row {row} is stored twice or was never given out"
+                    stored.add(row)
+            for block in rows.live():
+                for id, row in zip(block.ids, block.rows.tolist(), strict=True):
+                    if expected.pop(id, None) != row:
+                        yield f"row {row} belongs to {id!r}, whose document has row {self._row_of.get(id)}"
+        except StoreFormat as error:
+            yield str(error)
+            return
+        for id, row in expected.items():
+            yield f"the vector of {id!r}, row {row}, is missing"
+        for row in rows.dead_rows().tolist():
+            if row not in stored:
+                yield f"row {row} is marked as dead but not stored"
+        if len(self._row_of) != self._state.vectors:
+            yield f"{len(self._row_of)} documents have a vector but {self._state.vectors} are counted"
+        with self._transaction.cursor(self._environment.database("deaths")) as cursor:
+            if cursor.last() and unpack_number(cursor.key()) > self._state.sequence:
+                yield "rows died after the last change"
+
+    def _items(self, name: str) -> Iterator[tuple[str, memoryview]]:
+        with self._transaction.cursor(self._environment.database(name)) as cursor:
+            for key, value in cursor:
+                yield bytes(key).decode("utf-8", "surrogatepass"), value
