@@ -1,0 +1,302 @@
+"""Tables for a terminal: results, the report of an indexing run, status and evaluation.
+
+All input is plain JSON-like data. On anything but a terminal the output has no colours and 80
+columns, unless the environment says how wide it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from commands.present.wording import counted, duration, file_size, printable, shortened_left
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = [
+    "EvaluationRow",
+    "TableMatch",
+    "TableQuery",
+    "print_evaluation",
+    "print_index_report",
+    "print_results",
+    "print_status",
+]
+
+# Beyond this, lines get hard to read on a wide screen.
+_MAX_WIDTH = 120
+_CAPTIONS_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TableMatch:
+    """One result: a photo (``photo`` is its path or URI, ``captions`` its own) or a caption (``caption``)."""
+
+    score: float
+    photo: str | None = None
+    caption: str | None = None
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuery:
+    """One query and its results; ``modality`` is the query's, ``asked`` its sentence or its file."""
+
+    modality: str
+    asked: str
+    matches: tuple[TableMatch, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def from_json(cls, result: Mapping[str, Any]) -> Self:
+        """From one entry of ``-t query --json``: modality, query, error, and matches with score, uri, text."""
+        matches = tuple(
+            TableMatch(
+                score=float(match["score"]),
+                photo=match.get("uri"),
+                caption=match.get("text") if match.get("modality") == "text" else None,
+                captions=_captions_of(match),
+            )
+            for match in result.get("matches") or ()
+        )
+        return cls(str(result["modality"]), str(result["query"]), matches, result.get("error"))
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRow:
+    """One direction of an evaluation: counts, and metrics by name.
+
+    Metrics named ``hit@k``, ``recall@k``, ``precision@k`` or ``map...`` are fractions in [0, 1] and
+    shown in percent.
+    """
+
+    direction: str
+    queries: int
+    gallery: int
+    metrics: Mapping[str, float]
+
+
+def print_results(results: Sequence[TableQuery | Mapping[str, Any]], file: TextIO | None = None) -> None:
+    """One table a query: photos with their captions for a sentence, captions with their photo for a photo."""
+    console = _console(file)
+    for position, result in enumerate(results):
+        query = result if isinstance(result, TableQuery) else TableQuery.from_json(result)
+        if position:
+            console.print()
+        finds_photos = query.modality == "text"
+        asked = _text(query.asked, console)
+        if not finds_photos:
+            asked = _text(shortened_left(asked.plain, console.width - len("Captions for ")), console)
+        title = _text("Photos for " if finds_photos else "Captions for ", console, "bold")
+        title.append(
+            f"“{asked.plain}”" if finds_photos and _unicode(console) else asked.plain, style="bold cyan"
+        )
+        console.print(title)
+        if query.error:
+            console.print(_text(query.error, console, "red"))
+        elif not query.matches:
+            console.print(_text("Nothing was found.", console, "dim"))
+        else:
+            console.print(_photo_table(query, console) if finds_photos else _caption_table(query, console))
+
+
+def print_index_report(
+    report: Mapping[str, Any],
+    *,
+    failures_shown: int = 20,
+    report_file: Path | None = None,
+    file: TextIO | None = None,
+) -> None:
+    """What an indexing run did: counts for photos and captions, then each failure with file and reason."""
+    console = _console(file)
+    table = _table()
+    for name in ("", "added", "replaced", "already there", "failed"):
+        table.add_column(name, justify="right" if name else "left")
+    for name in ("photos", "captions"):
+        counts = report[name]
+        failed = _text(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
+        numbers = [f"{counts[key]:,}" for key in ("added", "replaced", "unchanged")]
+        table.add_row(name, *numbers, failed)
+    console.print(
+        _text(
+            f"Indexed {report['data_set']} into {report['workspace']} with {report['model']}", console, "bold"
+        )
+    )
+    console.print(table)
+    done = sum(report[name][key] for name in ("photos", "captions") for key in ("added", "replaced"))
+    if done and report.get("seconds"):
+        speed = float(report["documents_per_second"])
+        speed_text = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        seconds = duration(float(report["seconds"]))
+        console.print(f"{counted(done, 'document')} in {seconds}, {speed_text} a second")
+    for note in report.get("notes") or ():
+        console.print(_text(note, console, "dim"))
+    failures = report.get("failures") or ()
+    if failures:
+        console.print()
+        console.print(_text(counted(len(failures), "failure"), console, "bold red"))
+    for failure in failures[:failures_shown]:
+        line = _text(str(failure["source"]), console, "bold")
+        line.append(f": {printable(str(failure['reason']), _encoding(console))}", style="none")
+        console.print(line, soft_wrap=True)
+    if len(failures) > failures_shown:
+        console.print(_text(f"and {len(failures) - failures_shown:,} more", console, "dim"))
+    if failures and report_file is not None:
+        console.print(_text(f"All of them are in {report_file}.", console, "dim"), soft_wrap=True)
+
+
+def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
+    """What a workspace holds: per modality documents, vectors, bytes on disk, and the last change.
+
+    ``status`` has ``workspace``, ``model``, and under ``photos`` and ``captions`` each ``documents``,
+    ``vectors``, ``bytes`` and ``last_change`` (ISO 8601 or None).
+    """
+    console = _console(file)
+    heading = _text("Index in ", console, "bold")
+    heading.append(printable(str(status["workspace"]), _encoding(console)), style="bold cyan")
+    console.print(heading, soft_wrap=True)
+    console.print(_text(f"built by {status['model']}", console), soft_wrap=True)
+    table = _table()
+    for name in ("", "documents", "vectors", "on disk"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    table.add_column("last change", no_wrap=True)
+    for name in ("photos", "captions"):
+        held = status[name]
+        numbers = [f"{held['documents']:,}", f"{held['vectors']:,}", file_size(held["bytes"])]
+        table.add_row(name, *numbers, _text(_moment(held.get("last_change")), console))
+    console.print(table)
+
+
+def print_evaluation(rows: Sequence[EvaluationRow], *, title: str, file: TextIO | None = None) -> None:
+    """Metrics of each direction, one column a direction, so that any number of metrics fits 80 columns."""
+    console = _console(file)
+    table = _table()
+    table.add_column("")
+    for row in rows:
+        table.add_column(_text(row.direction, console), justify="right")
+    table.add_row("queries", *[f"{row.queries:,}" for row in rows])
+    table.add_row("gallery", *[f"{row.gallery:,}" for row in rows])
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    for name in names:
+        table.add_row(_text(name, console), *[_metric(name, row.metrics.get(name)) for row in rows])
+    console.print(_text(title, console, "bold"))
+    console.print(table)
+
+
+def _photo_table(query: TableQuery, console: Console) -> Table:
+    described = any(match.captions for match in query.matches)
+    table = _ranked_table()
+    room = console.width - 20
+    photo_cells = room * 2 // 5 if described else room
+    table.add_column("photo", no_wrap=True)
+    if described:
+        table.add_column("captions", ratio=1)
+    for rank, match in enumerate(query.matches, 1):
+        photo = _path(match.photo, photo_cells, console)
+        cells = [photo, _caption_lines(match.captions, console)] if described else [photo]
+        table.add_row(str(rank), f"{match.score:.3f}", *cells)
+    return table
+
+
+def _caption_table(query: TableQuery, console: Console) -> Table:
+    table = _ranked_table()
+    table.add_column("caption", ratio=1)
+    table.add_column("photo", no_wrap=True)
+    for rank, match in enumerate(query.matches, 1):
+        caption = _text(match.caption or "", console)
+        table.add_row(
+            str(rank),
+            f"{match.score:.3f}",
+            caption,
+            _path(match.photo, (console.width - 20) * 2 // 5, console),
+        )
+    return table
+
+
+def _table() -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 2, 0, 0)
+    )
+
+
+def _ranked_table() -> Table:
+    table = _table()
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", style="green", no_wrap=True)
+    return table
+
+
+def _console(file: TextIO | None) -> Console:
+    from rich.console import Console
+
+    console = Console(file=sys.stdout if file is None else file, highlight=False, markup=False, emoji=False)
+    if console.width > _MAX_WIDTH:
+        console.width = _MAX_WIDTH
+    return console
+
+
+def _text(value: str, console: Console, style: str | None = None) -> Text:
+    """Text as it stands, never markup, without control characters."""
+    from rich.text import Text
+
+    return Text(printable(value, _encoding(console)), style=style or "")
+
+
+def _path(path: str | None, cells: int, console: Console) -> Text:
+    if not path:
+        return _text("", console)
+    mark = "…" if _unicode(console) else "..."
+    return _text(shortened_left(printable(path), cells, mark), console, "cyan")
+
+
+def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
+    from rich.text import Text
+
+    lines = [_text(caption, console) for caption in captions[:_CAPTIONS_SHOWN]]
+    if len(captions) > _CAPTIONS_SHOWN:
+        lines.append(_text(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
+    return Text("\n").join(lines)
+
+
+def _captions_of(match: Mapping[str, Any]) -> tuple[str, ...]:
+    tags = match.get("tags") or {}
+    found = match.get("captions") or tags.get("captions") or tags.get("caption") or ()
+    return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)
+
+
+def _metric(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name.lower().startswith(("hit", "recall", "precision", "map", "r@")):
+        return f"{100 * value:.1f}%"
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
+
+
+def _moment(value: str | None) -> str:
+    """An ISO 8601 moment in UTC to the second, as people write it."""
+    if not value:
+        return "never"
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _encoding(console: Console) -> str | None:
+    """The stream's encoding where it cannot express everything, else None."""
+    return None if _unicode(console) else console.encoding
+
+
+def _unicode(console: Console) -> bool:
+    return console.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-16", "utf-32")

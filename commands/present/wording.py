@@ -1,0 +1,77 @@
+"""Text from outside made fit for a terminal, and numbers made fit for a person."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["counted", "duration", "file_size", "printable", "shortened_left"]
+
+_UNITS = ("KiB", "MiB", "GiB", "TiB")
+# Joiners belong to written Persian and to emoji; every other format character can hide or reverse text.
+_KEPT_FORMAT_CHARACTERS = frozenset("\u200c\u200d")
+_SHOWN_AS_REPLACEMENT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+
+
+def printable(text: str, encoding: str | None = None) -> str:
+    """``text`` on one line without anything that moves the cursor, colours, hides or reverses.
+
+    White space becomes single spaces, control and format characters become U+FFFD. With an
+    ``encoding``, what it cannot express becomes a question mark.
+    """
+    cleaned = "".join(
+        "\N{REPLACEMENT CHARACTER}"
+        if unicodedata.category(character) in _SHOWN_AS_REPLACEMENT
+        and character not in _KEPT_FORMAT_CHARACTERS
+        else character
+        for character in " ".join(text.split())
+    )
+    return cleaned.encode(encoding, "replace").decode(encoding) if encoding else cleaned
+
+
+def shortened_left(path: str, cells: int, mark: str = "…") -> str:
+    """``path`` in at most ``cells`` terminal cells, its end kept: ``…/flickr8k/images/dog.jpg``."""
+    from rich.cells import cell_len
+
+    if cell_len(path) <= cells:
+        return path
+    kept: list[str] = []
+    left = cells - cell_len(mark)
+    for character in reversed(path):
+        left -= cell_len(character)
+        if left < 0:
+            break
+        kept.append(character)
+    tail = "".join(reversed(kept))
+    # From a folder's beginning, where that costs no more than half of the room.
+    slash = tail.find("/")
+    if 0 < slash <= cells // 2:
+        tail = tail[slash:]
+    return mark + tail
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``1 photo``, ``7,000 photos``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def file_size(size: int) -> str:
+    """Bytes in binary units with three digits at most: ``512 B``, ``1.4 MiB``, ``312 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    power = 1
+    while power < len(_UNITS) and size >= 1023.5 * 1024**power:
+        power += 1
+    value = size / 1024**power
+    return f"{value:.1f} {_UNITS[power - 1]}" if value < 99.95 else f"{value:.0f} {_UNITS[power - 1]}"
+
+
+def duration(seconds: float) -> str:
+    """``0.8 s``, ``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
