@@ -29,8 +29,8 @@ _SHARD_FOLDER = re.compile(r"(\d+)-of-(\d+)")
 class Workspace:
     """The index in the folder ``path``, which need not exist yet.
 
-    Stores are opened for reading when they are first needed and stay open; each call sees what has been committed
-    by then, also by other processes. Close it, or use it in a ``with`` statement.
+    Stores are opened for reading when they are first needed and stay open; each call sees what has been
+    committed by then, also by other processes. Close it, or use it in a ``with`` statement.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,8 +80,8 @@ class Workspace:
             found = self.shards(name)
             if found is not None and found != shards:
                 raise StoreError(
-                    f"The index in {self.path} has {found} shard{'s' * (found > 1)}, but {shards} are asked for. Set "
-                    f"JINA_SHARDS={found}, or delete {self.path} and index again."
+                    f"The index in {self.path} has {found} shard{'s' * (found > 1)}, but {shards} are asked "
+                    f"for. Set JINA_SHARDS={found}, or delete {self.path} and index again."
                 )
 
     def exists(self) -> bool:
@@ -92,19 +92,20 @@ class Workspace:
         """Raise ``StoreMissing`` if there is no index."""
         if not self.exists():
             raise StoreMissing(
-                f"There is no index in {self.path}. Make one with: python app.py -t index --workspace {self.path}"
+                f"There is no index in {self.path}. Make one with: python app.py -t index --workspace "
+                f"{self.path}"
             )
 
     def identity(self) -> ModelIdentity | None:
-        """The model that built the index; None if there is none yet. Raises ``ModelMismatch`` if there are two."""
+        """The model that built the index, None if there is no index. Raises ``ModelMismatch`` if two did."""
         built_by: ModelIdentity | None = None
         for name in (IMAGE_VECTORS, TEXTS):
             for store in self._stores(name):
                 identity = store.identity
                 if built_by is not None and identity is not None and identity != built_by:
                     raise ModelMismatch(
-                        f"The photos and captions in {self.path} were indexed by two models, {built_by} and {identity}. "
-                        f"Delete {self.path} and index again."
+                        f"The photos and captions in {self.path} were indexed by two models, {built_by} and "
+                        f"{identity}. Delete {self.path} and index again."
                     )
                 built_by = built_by or identity
         return built_by
@@ -152,8 +153,9 @@ class Workspace:
         """What is indexed, as JSON values; needs no model.
 
         Keys: ``path``, ``format``, ``shards``, ``model`` (None or name, weights, preprocessing, dimension),
-        ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and ``text`` the numbers of
-        ``documents`` and ``vectors``, ``bytes_on_disk``, ``model`` and ``last_change``. Raises ``StoreMissing``.
+        ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
+        ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk``, ``model`` and
+        ``last_change``. Raises ``StoreMissing``.
         """
         self.require()
         modalities = {
@@ -225,7 +227,7 @@ class Workspace:
         by_shard: dict[int, list[str]] = {}
         for id in ids:
             by_shard.setdefault(shard_of(id, shards), []).append(id)
-        same = set()
+        same: set[str] = set()
         for shard, wanted in by_shard.items():
             store = self._reader(self.store_path(name, shard, shards))
             if store is not None:

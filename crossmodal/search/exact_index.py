@@ -35,9 +35,9 @@ _FLOAT32_ROUNDING = 2.0**-24
 class ExactIndex:
     """All vectors of ``store`` in memory, following the store as it changes.
 
-    ``search_file`` names the derived file that ``save`` writes and that is read here instead of the store's vectors,
-    as far as it is whole and not newer than the store. ``threads`` bounds faiss's threads in a search of
-    several queries (None: as many as there are cores). Safe to use from several threads.
+    ``search_file`` names the derived file that ``save`` writes and that is read here instead of the store's
+    vectors, as far as it is whole and not newer than the store. ``threads`` bounds faiss's threads in a
+    search of several queries (None: as many as there are cores). Safe to use from several threads.
     """
 
     def __init__(self, store: Store, *, search_file: Path | None = None, threads: int | None = None) -> None:
@@ -73,9 +73,9 @@ class ExactIndex:
     def search(self, queries: NDArray[np.floating[Any]], top_k: int) -> list[list[tuple[str, float]]]:
         """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
 
-        The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the beginning of a larger one;
-        all vectors are returned where there are fewer. Raises ``DataError`` for queries of another
-        shape or with values that are not finite, ``ModelMismatch`` for another dimension.
+        The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the beginning
+        of a larger one; all vectors are returned where there are fewer. Raises ``DataError`` for queries of
+        another shape or with values that are not finite, ``ModelMismatch`` for another dimension.
         """
         wanted = np.ascontiguousarray(queries, dtype=np.float32)
         if wanted.ndim != 2:
@@ -90,8 +90,8 @@ class ExactIndex:
                 return [[] for _ in wanted]
             if wanted.shape[1] != self._faiss.d:
                 raise ModelMismatch(
-                    f"The query has {wanted.shape[1]} dimensions, but the index in {self._store.path} has {self._faiss.d}. "
-                    "Use the model that built the index (-m)."
+                    f"The query has {wanted.shape[1]} dimensions, but the index in {self._store.path} has "
+                    f"{self._faiss.d}. Use the model that built the index (-m)."
                 )
             return self._search(wanted, min(top_k, len(self._ids)))
 
@@ -203,10 +203,10 @@ class ExactIndex:
         for query, scores, found in zip(queries, rough, positions, strict=True):
             exact = self._exact_scores(query, found)
             if fetched < len(self._ids):
-                # faiss adds d products in float32, in an order of its own; whatever the order, the sum is off by
-                # at most d * 2**-24 * |x| * |y| (Higham, Accuracy and Stability of Numerical Algorithms, 3.1;
-                # doubled for the terms of second order). Every row that was not fetched has a rough score
-                # of at most the last one fetched.
+                # faiss adds d products in float32, in an order of its own; whatever the order, the sum is off
+                # by at most d * 2**-24 * |x| * |y| (Higham, Accuracy and Stability of Numerical Algorithms,
+                # 3.1; doubled for the terms of second order). Every row that was not fetched has a rough
+                # score of at most the last one fetched.
                 error = 2 * self._faiss.d * _FLOAT32_ROUNDING * _longest(query[None]) * self._longest
                 threshold = float(np.partition(exact, -top_k)[-top_k])
                 if float(scores[-1]) + error >= threshold:

@@ -9,7 +9,7 @@ __all__ = ["merge_matches", "shard_of"]
 
 
 def merge_matches(per_shard: Iterable[Iterable[tuple[str, float]]], top_k: int) -> list[tuple[str, float]]:
-    """The best ``top_k`` of several lists of (id, score): the score falls, equal scores are in order of id."""
+    """The best ``top_k`` of several lists of (id, score): scores fall, equal ones are in order of id."""
     everything = [match for matches in per_shard for match in matches]
     everything.sort(key=lambda match: (-match[1], match[0]))
     return everything[: max(top_k, 0)]

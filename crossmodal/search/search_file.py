@@ -33,7 +33,7 @@ _CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class SearchFileContent:
-    """What ``SearchFile`` keeps: rows uint64 (n,), n ids, vectors float32 (n, dimension), and where they are from."""
+    """What ``SearchFile`` keeps: rows uint64 (n,), n ids, vectors float32 (n, dimension), and their source."""
 
     store_id: str
     sequence: int
@@ -44,13 +44,13 @@ class SearchFileContent:
 
 
 class SearchFile:
-    """The file at ``path``, replaced as a whole (temporary file, fsync, rename) and read only if it is whole."""
+    """The file at ``path``: replaced as a whole (temporary file, fsync, rename), read only if it is whole."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, content: SearchFileContent) -> bool:
-        """Replace the file; False if another process is just doing that. Raises OSError, leaving the old file."""
+        """Replace the file; False if another process is doing so. Raises OSError and leaves the old file."""
         temporary = self.path.with_name(self.path.name + ".tmp")
         with _exclusive(temporary) as descriptor:
             if descriptor is None:
@@ -78,7 +78,7 @@ class SearchFile:
         return True
 
     def read(self) -> SearchFileContent:
-        """The content. Raises FileNotFoundError, ``StoreFormat`` (damaged or of another version) or OSError."""
+        """The content. Raises ``StoreFormat`` (damaged or of another version), FileNotFoundError or OSError."""
         with self.path.open("rb") as file:
             prefix = file.read(_PREFIX.size)
             if len(prefix) < _PREFIX.size or not prefix.startswith(_MAGIC):
@@ -88,7 +88,7 @@ class SearchFile:
                 raise StoreFormat(f"{self.path} has version {version}, this program knows version {_VERSION}")
             body = np.fromfile(file, np.uint8)
         checksum = 0
-        for chunk in _chunks(memoryview(body)):
+        for chunk in _chunks(body.data):
             checksum = zlib.crc32(chunk, checksum)
         if checksum != expected:
             raise StoreFormat(f"{self.path} does not match its checksum")
@@ -124,8 +124,8 @@ def _parts(content: SearchFileContent) -> tuple[int, list[memoryview]]:
         0,
     )
     rows = np.ascontiguousarray(content.rows, "<u8").tobytes()
-    vectors = np.ascontiguousarray(content.vectors, "<f4").reshape(-1)
-    return len(header), [memoryview(header), memoryview(rows), memoryview(ids), memoryview(vectors).cast("B")]
+    vectors = np.ascontiguousarray(content.vectors, "<f4").reshape(-1).view(np.uint8)
+    return len(header), [memoryview(header), memoryview(rows), memoryview(ids), vectors.data]
 
 
 def _padded(text: str, before: int) -> bytes:

@@ -26,7 +26,7 @@ _ALIGNMENT = 16
 
 @dataclass(frozen=True, slots=True)
 class VectorBlock:
-    """Rows of vectors: ``rows`` uint64 (n,) ascending, ``ids`` of length n, ``vectors`` float32 (n, dimension)."""
+    """Rows of vectors: ``rows`` uint64 (n,) ascending, n ``ids``, ``vectors`` float32 (n, dimension)."""
 
     rows: NDArray[np.uint64]
     ids: Sequence[str]

@@ -28,8 +28,9 @@ __all__ = ["DATABASES", "Environment"]
 # The names of the trees inside an environment; see store.py for what each one holds.
 DATABASES = ("meta", "documents", "contents", "thumbnails", "blocks", "dead", "deaths")
 
-# The largest size a store can grow to. LMDB reserves this much address space (of 128 TiB on 64-bit Linux), neither
-# memory nor disk; the file is as long as what is in it. So there is never a map to be resized under readers.
+# The largest size a store can grow to. LMDB reserves this much address space (of 128 TiB on 64-bit Linux),
+# neither memory nor disk; the file is as long as what is in it. So there is never a map to be resized under
+# readers.
 _MAP_SIZE = 1 << 40
 
 # One slot of 64 bytes for each process and thread reading at one moment, after a header of less than 1 KiB.
@@ -62,6 +63,11 @@ def _reserve_lock_file(folder: Path) -> bool:
     return True
 
 
+def _engine(data_file: Path) -> dict[str, int]:
+    """LMDB 0.9 for a new file, whatever ``LMDB_DEFAULT_LIB_VERSION`` says; else the file's own."""
+    return {"lib_version": 0} if data_file.stat().st_size == 0 else {}
+
+
 class Environment:
     """An open LMDB environment, one for each folder in a process however many stores use it.
 
@@ -85,9 +91,9 @@ class Environment:
                 readonly=self.readonly,
                 lock=self._registered,
                 create=False,
-                lib_version=0 if data_file.stat().st_size == 0 else None,
                 meminit=False,
                 max_spare_txns=1,
+                **_engine(data_file),
             )
             if self._registered:
                 self._lmdb.reader_check()
@@ -125,8 +131,8 @@ class Environment:
             except OSError as error:
                 kind = StoreUnwritable if create else StoreError
                 raise kind(
-                    f"{data_file} cannot be {'written' if create else 'read'} ({error.strerror}). Give permission "
-                    "for it, or choose another folder with --workspace."
+                    f"{data_file} cannot be {'written' if create else 'read'} ({error.strerror}). Give "
+                    "permission for it, or choose another folder with --workspace."
                 ) from error
             if blank and not create:
                 raise StoreMissing(
@@ -143,7 +149,7 @@ class Environment:
 
     @property
     def initialised(self) -> bool:
-        """Whether the trees exist; not so in an environment whose maker was killed before its first commit."""
+        """Whether the trees exist; not so if its maker was killed before the first commit."""
         with _opening:
             if not self._databases:
                 self._find_databases()
@@ -184,7 +190,8 @@ class Environment:
         """One transaction, committed and synced at the end of the block or wholly dropped by an exception."""
         if self.readonly:
             raise StoreUnwritable(
-                f"{self.folder / DATA_FILE} is read-only. Make it writable, or choose another folder with --workspace."
+                f"{self.folder / DATA_FILE} is read-only. Make it writable, or choose another folder with "
+                "--workspace."
             )
         with self._named_errors():
             with self._lmdb.begin(write=True, buffers=True) as transaction:
@@ -227,8 +234,8 @@ class Environment:
             raise StoreFormat(f"{data_file} is damaged ({error}). {damage_advice(self.folder)}") from error
         except lmdb.ReadersFullError as error:
             raise StoreError(
-                f"{data_file} is being read by {_MAX_READERS} processes and threads at once, which is the limit. "
-                "Stop some of them."
+                f"{data_file} is being read by {_MAX_READERS} processes and threads at once, which is the "
+                "limit. Stop some of them."
             ) from error
         except (lmdb.Error, OSError) as error:
             raise self._system_error(error) from error
@@ -246,17 +253,17 @@ class Environment:
             free = shutil.disk_usage(self.folder).free
             if free < _NEARLY_FULL_BYTES:
                 return StoreUnwritable(
-                    f"{data_file} cannot be written: the disk is full ({free:,} bytes free). Free some space, or "
-                    "choose another folder with --workspace; what was indexed before is intact."
+                    f"{data_file} cannot be written: the disk is full ({free:,} bytes free). Free some "
+                    "space, or choose another folder with --workspace; what was indexed before is intact."
                 )
             return StoreUnwritable(
-                f"{data_file} cannot be written ({text}): the disk is full, a limit on the file size or a quota is "
-                f"reached ({free:,} bytes free now), or the disk fails. Free some space, or choose another folder "
-                "with --workspace; what was indexed before is intact."
+                f"{data_file} cannot be written ({text}): the disk is full, a limit on the file size or a "
+                f"quota is reached ({free:,} bytes free now), or the disk fails. Free some space, or choose "
+                "another folder with --workspace; what was indexed before is intact."
             )
         if isinstance(error, lmdb.ReadonlyError) or matches(_NO_PERMISSION):
             return StoreUnwritable(
-                f"{data_file} cannot be opened ({text}). Give permission for {self.folder} and what is in it, "
-                "or choose another folder with --workspace."
+                f"{data_file} cannot be opened ({text}). Give permission for {self.folder} and what is in "
+                "it, or choose another folder with --workspace."
             )
         return StoreError(f"{data_file} cannot be used ({text}).")

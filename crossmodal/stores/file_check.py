@@ -16,9 +16,9 @@ __all__ = ["DATA_FILE", "check_data_file", "damage_advice", "is_blank", "require
 
 DATA_FILE = "data.mdb"
 
-# LMDB 0.9, data version 1, 64-bit (struct MDB_page's header, then MDB_meta, in mdb.c): page number u64, padding
-# u16, flags u16, 4 more bytes; magic u32, version u32, address u64, map size u64, two MDB_db of 48 bytes
-# (of which the first u32 of the first is the page size), last page number u64, transaction number u64.
+# LMDB 0.9, data version 1, 64-bit (struct MDB_page's header, then MDB_meta, in mdb.c): page number u64,
+# padding u16, flags u16, 4 more bytes; magic u32, version u32, address u64, map size u64, two MDB_db of 48
+# bytes (of which the first u32 of the first is the page size), last page number u64, transaction number u64.
 _META = struct.Struct("<QHH4xIIQQI44x48xQQ")
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
@@ -110,5 +110,6 @@ def check_data_file(data_file: Path) -> None:
     # is missing. Writers here pad the file after each commit: the walk is for one killed just before that.
     if size < needed and (problems := structural_damage(data_file)):
         raise StoreFormat(
-            f"{data_file} is truncated: it has {size:,} bytes of {needed:,} ({problems[0]}). {damage_advice(folder)}"
+            f"{data_file} is truncated: it has {size:,} bytes of {needed:,} ({problems[0]}). "
+            f"{damage_advice(folder)}"
         )

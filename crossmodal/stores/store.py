@@ -100,8 +100,8 @@ class Store:
     """One LMDB environment in a folder: at most one writer, any number of readers, in any processes.
 
     A batch is one transaction, synced to disk before it is acknowledged. Make one with
-    ``open_writer`` or ``open_reader``, and close it or use it in a ``with`` statement. Safe to use from several
-    threads. ``identity`` is that of the model that made the vectors, None where there is none yet.
+    ``open_writer`` or ``open_reader``, and close it or use it in a ``with`` statement. Safe to use from
+    several threads. ``identity`` is that of the model that made the vectors, None where there is none yet.
     """
 
     def __init__(self, path: Path, environment: Environment, lock: WriterLock | None) -> None:
@@ -128,8 +128,8 @@ class Store:
             _make_folder(path)
         except OSError as error:
             raise StoreUnwritable(
-                f"The folder {path} cannot be made ({error.strerror}). Give write permission or free some space, or "
-                "choose another folder with --workspace."
+                f"The folder {path} cannot be made ({error.strerror}). Give write permission or free some "
+                "space, or choose another folder with --workspace."
             ) from error
         lock = WriterLock(path)
         try:
@@ -143,7 +143,8 @@ class Store:
                 _sync_folder(path)
             elif environment.readonly:
                 raise StoreUnwritable(
-                    f"{path / DATA_FILE} is read-only. Make it writable, or choose another folder with --workspace."
+                    f"{path / DATA_FILE} is read-only. Make it writable, or choose another folder with "
+                    "--workspace."
                 )
         except BaseException:
             environment.close()
@@ -186,9 +187,9 @@ class Store:
     ) -> list[Outcome]:
         """Store a batch in one transaction and return, after it is on disk, what became of each record.
 
-        ``vectors`` is (n, dimension), one row for each record. A record whose content hash is already stored, along
-        with everything that is given here, is unchanged and not written. Of an id that occurs twice the last
-        wins. Raises ``DataError`` (an id or a vector that can't be stored; nothing is written then),
+        ``vectors`` is (n, dimension), one row for each record. A record whose content hash is already stored,
+        along with everything that is given here, is unchanged and not written. Of an id that occurs twice the
+        last wins. Raises ``DataError`` (an id or a vector that can't be stored; nothing is written then),
         ``ModelMismatch`` (another dimension) or ``StoreUnwritable``.
         """
         self._require_writer()
@@ -196,7 +197,8 @@ class Store:
         for record in hashed:
             if not _usable_key(record.id):
                 raise DataError(
-                    f"The id {record.id[:60]!r} has {len(_key(record.id))} bytes; an id must have 1 to {_LONGEST_ID_BYTES}."
+                    f"The id {record.id[:60]!r} has {len(_key(record.id))} bytes; an id must have 1 to "
+                    f"{_LONGEST_ID_BYTES}."
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
         with self._writing, self._environment.write() as transaction:
@@ -305,7 +307,7 @@ class Store:
 
     @property
     def superseded(self) -> bool:
-        """Whether the folder was deleted or made anew since this store was opened: close it and open again."""
+        """Whether the folder was deleted or made anew since this store was opened: open it again then."""
         return not self._environment.is_in(self.path)
 
     def _reading(self) -> Any:
@@ -340,13 +342,14 @@ class Store:
         matrix = np.ascontiguousarray(vectors, dtype=np.float32)
         if matrix.ndim != 2 or len(matrix) != count or not 0 < matrix.shape[1] <= _DIMENSION_LIMIT:
             raise DataError(
-                f"{count} records need vectors of shape ({count}, dimension), not one of shape {matrix.shape}."
+                f"{count} records need vectors of shape ({count}, dimension), not one of shape "
+                f"{matrix.shape}."
             )
         dimension = self.dimension
         if dimension is not None and matrix.shape[1] != dimension:
             raise ModelMismatch(
-                f"The vectors have {matrix.shape[1]} dimensions, but those in {self.path} have {dimension}. Use the "
-                "model that built the index (-m), or another --workspace."
+                f"The vectors have {matrix.shape[1]} dimensions, but those in {self.path} have {dimension}. "
+                "Use the model that built the index (-m), or another --workspace."
             )
         if not np.isfinite(matrix).all():
             raise DataError(
@@ -372,8 +375,8 @@ class Store:
             )
         advice = "Update this program" if int(found) > FORMAT else "Use the older version of this program"
         raise StoreFormat(
-            f"The index in {self.path} has format {found}, but this program knows format {FORMAT} only. {advice}, or index "
-            "again into another --workspace."
+            f"The index in {self.path} has format {found}, but this program knows format {FORMAT} only. "
+            f"{advice}, or index again into another --workspace."
         )
 
     def _bind(self, identity: ModelIdentity | None) -> None:
@@ -402,8 +405,9 @@ def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIde
             "Delete it and index again, or choose another --workspace."
         )
     return (
-        f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m {built_by.name} "
-        "with the same weights, or choose another --workspace, or delete the index and index again."
+        f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m "
+        f"{built_by.name} with the same weights, or choose another --workspace, or delete the index and "
+        "index again."
     )
 
 

@@ -17,7 +17,7 @@ __all__ = ["find_damage"]
 
 
 def find_damage(environment: Environment, *, structure: bool) -> list[str]:
-    """Every inconsistency, one sentence each; ``structure`` also walks the pages, which needs a quiet file."""
+    """Every inconsistency, one sentence each; ``structure`` walks the pages too, which needs a quiet file."""
     problems = structural_damage(environment.folder / DATA_FILE) if structure else []
     if problems:
         return [f"the file is damaged: {problem}" for problem in problems]
@@ -70,7 +70,7 @@ class _Check:
         try:
             for block in rows.every():
                 if dimension is None or block.vectors.shape[1] != int(bytes(dimension)):
-                    yield f"a block of vectors has {block.vectors.shape[1]} dimensions, the store {dimension!r}"
+                    yield f"a block of vectors has {block.vectors.shape[1]} dimensions, unlike the store"
                 for row in block.rows.tolist():
                     if row in stored or row >= self._state.next_row:
                         yield f"row {row} is stored twice or was never given out"

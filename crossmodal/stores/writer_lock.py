@@ -29,7 +29,12 @@ _held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 @functools.cache
 def _forget_in_forked_children() -> None:
     """A forked child shares its parent's locks; it must not keep them alive after the parent has ended."""
-    os.register_at_fork(after_in_child=lambda: [lock.forget() for lock in list(_held)])
+
+    def forget() -> None:
+        for lock in list(_held):
+            lock.forget()
+
+    os.register_at_fork(after_in_child=forget)
 
 
 def _holder(descriptor: int) -> str:
@@ -75,8 +80,8 @@ class WriterLock:
             except BlockingIOError:
                 if time.monotonic() > patience:
                     raise StoreLocked(
-                        f"{folder} is being written by {_holder(self._descriptor)}. Wait until it has finished "
-                        "or stop it, or choose another folder with --workspace."
+                        f"{folder} is being written by {_holder(self._descriptor)}. Wait until it has "
+                        "finished or stop it, or choose another folder with --workspace."
                     ) from None
                 time.sleep(_POLL_SECONDS)
         try:
@@ -84,8 +89,8 @@ class WriterLock:
             os.pwrite(self._descriptor, f"{os.getpid()}\n{' '.join(sys.argv)[:1000]}\n".encode(), 0)
         except OSError as error:
             raise StoreUnwritable(
-                f"{folder / LOCK_FILE} cannot be written ({error.strerror}). Free some space, or choose another "
-                "folder with --workspace."
+                f"{folder / LOCK_FILE} cannot be written ({error.strerror}). Free some space, or choose "
+                "another folder with --workspace."
             ) from error
 
     def forget(self) -> None:
@@ -118,8 +123,9 @@ def no_writer(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StoreLocked(
-                f"{folder} is being written by {_holder(descriptor)}, and reading beside a writer needs write "
-                f"permission for {folder / 'lock.mdb'}. Give that permission, or wait until it has finished."
+                f"{folder} is being written by {_holder(descriptor)}, and reading beside a writer needs "
+                f"write permission for {folder / 'lock.mdb'}. Give that permission, or wait until it has "
+                "finished."
             ) from None
         yield
     finally:
