@@ -56,7 +56,7 @@ class TableQuery:
 
     @classmethod
     def from_json(cls, result: Mapping[str, Any]) -> Self:
-        """From one entry of ``-t query --json``: modality, query, error, and matches with score, uri, text."""
+        """From one entry of ``-t query --json``: modality, query, error, and matches (score, uri, text)."""
         matches = tuple(
             TableMatch(
                 score=float(match["score"]),
@@ -94,11 +94,8 @@ def print_results(results: Sequence[TableQuery | Mapping[str, Any]], file: TextI
         asked = _text(query.asked, console)
         if not finds_photos:
             asked = _text(shortened_left(asked.plain, console.width - len("Captions for ")), console)
-        title = _text("Photos for " if finds_photos else "Captions for ", console, "bold")
-        title.append(
-            f"“{asked.plain}”" if finds_photos and _unicode(console) else asked.plain, style="bold cyan"
-        )
-        console.print(title)
+        quoted = f"“{asked.plain}”" if finds_photos and _unicode(console) else asked.plain
+        console.print(_heading("Photos for" if finds_photos else "Captions for", quoted, console))
         if query.error:
             console.print(_text(query.error, console, "red"))
         elif not query.matches:
@@ -153,25 +150,27 @@ def print_index_report(
 
 
 def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """What a workspace holds: per modality documents, vectors, bytes on disk, and the last change.
-
-    ``status`` has ``workspace``, ``model``, and under ``photos`` and ``captions`` each ``documents``,
-    ``vectors``, ``bytes`` and ``last_change`` (ISO 8601 or None).
-    """
+    """What a workspace holds, from ``Workspace.status()``: per modality documents, vectors, bytes, last change."""
     console = _console(file)
-    heading = _text("Index in ", console, "bold")
-    heading.append(printable(str(status["workspace"]), _encoding(console)), style="bold cyan")
-    console.print(heading, soft_wrap=True)
-    console.print(_text(f"built by {status['model']}", console), soft_wrap=True)
+    encoding = _encoding(console)
+    console.print(_heading("Index in", str(status["path"]), console), soft_wrap=True)
+    model = status["model"]
+    if model is None:
+        console.print("Nothing is indexed yet.")
+    else:
+        built = f"built by {model['name']} ({model['dimension']} dimensions, weights {str(model['weights'])[:12]})"
+        console.print(printable(built, encoding), soft_wrap=True)
     table = _table()
     for name in ("", "documents", "vectors", "on disk"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("last change", no_wrap=True)
-    for name in ("photos", "captions"):
-        held = status[name]
-        numbers = [f"{held['documents']:,}", f"{held['vectors']:,}", file_size(held["bytes"])]
-        table.add_row(name, *numbers, _text(_moment(held.get("last_change")), console))
+    for modality, name in (("image", "photos"), ("text", "captions")):
+        held = status["modalities"][modality]
+        numbers = [f"{held['documents']:,}", f"{held['vectors']:,}", file_size(held["bytes_on_disk"])]
+        table.add_row(name, *numbers, _text(_moment(held["last_change"]), console))
     console.print(table)
+    shards = counted(int(status["shards"]), "shard")
+    console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
 
 
 def print_evaluation(rows: Sequence[EvaluationRow], *, title: str, file: TextIO | None = None) -> None:
@@ -243,6 +242,12 @@ def _console(file: TextIO | None) -> Console:
     if console.width > _MAX_WIDTH:
         console.width = _MAX_WIDTH
     return console
+
+
+def _heading(label: str, name: str, console: Console) -> Text:
+    heading = _text(label, console, "bold")
+    heading.append(" ")
+    return heading.append(printable(name, _encoding(console)), style="bold cyan")
 
 
 def _text(value: str, console: Console, style: str | None = None) -> Text:
