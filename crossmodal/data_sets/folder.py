@@ -43,7 +43,8 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
     """Yields the absolute path of every image below ``folder``, by name.
 
     A folder that cannot be read is a failure, and the walk goes on. An image is what has an image's
-    extension, whatever it is (the reader tells). Hidden files and folders are left out. Links are followed; a folder is walked once, however many links lead to it.
+    extension, whatever it is (the reader tells). Hidden files and folders are left out. Links are
+    followed; a folder is walked once, however many links lead to it.
     """
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
     waiting = [os.path.abspath(folder)]  # noqa: PTH100  (keeps symlinks)

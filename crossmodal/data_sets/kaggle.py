@@ -77,7 +77,7 @@ class KaggleFlickr(DataSet):
         if found is None:
             there = f"there are {', '.join(splits)}" if splits else "there is no split file at all"
             raise DataSetError(
-                f"The split {split} is not in {self.captions.parent}: {there}. A split is a "
-                f"text file such as {split}.txt beside {self.captions.name} that lists photos, one file name a line."
+                f"The split {split} is not in {self.captions.parent}: {there}. A split is a text file, say "
+                f"{split}.txt beside {self.captions.name} that lists photos, one file name a line."
             )
         return found
