@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from crossmodal.errors import ModelMismatch, StoreError, StoreMissing
+from crossmodal.errors import ModelMismatch, StoreError, StoreMissing, StoreUnwritable
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, Record
 from crossmodal.search.matches import shard_of
@@ -22,6 +25,9 @@ IMAGE_VECTORS = "image_vector_indexer"
 IMAGE_CONTENTS = "image_kv_indexer"
 TEXTS = "text_indexer"
 _NAMES = (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)
+
+# What three new stores need before their first document.
+_LEAST_SPACE_BYTES = 1 << 19
 
 _SHARD_FOLDER = re.compile(r"(\d+)-of-(\d+)")
 
@@ -36,12 +42,14 @@ class Workspace:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._readers: dict[Path, Store] = {}
+        self._opening = threading.Lock()
 
     def close(self) -> None:
         """Close the stores that were opened for reading; they are opened again when needed."""
-        for store in self._readers.values():
-            store.close()
-        self._readers.clear()
+        with self._opening:
+            for store in self._readers.values():
+                store.close()
+            self._readers.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -75,8 +83,11 @@ class Workspace:
         return found.pop() if found else None
 
     def check_shards(self, shards: int) -> None:
-        """Raise ``StoreError`` if what is on disk is spread over another number of shards."""
-        for name in _NAMES:
+        """Raise ``StoreError`` if the vectors on disk are spread over another number of shards.
+
+        The photos themselves always lie in one store.
+        """
+        for name in (IMAGE_VECTORS, TEXTS):
             found = self.shards(name)
             if found is not None and found != shards:
                 raise StoreError(
@@ -95,6 +106,20 @@ class Workspace:
                 f"There is no index in {self.path}. Make one with: python app.py -t index --workspace "
                 f"{self.path}"
             )
+
+    def require_writable(self) -> None:
+        """Make the folder if it isn't there; raise ``StoreUnwritable`` if nothing can be written into it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(bytes(_LEAST_SPACE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreUnwritable(
+                f"The workspace {self.path} cannot be written ({error.strerror}). Free some space or give "
+                "write permission for it, or choose another folder with --workspace."
+            ) from error
 
     def identity(self) -> ModelIdentity | None:
         """The model that built the index, None if there is no index. Raises ``ModelMismatch`` if two did."""
@@ -207,18 +232,19 @@ class Workspace:
         return None if not shards else self._reader(self.store_path(name, shard_of(id, shards), shards))
 
     def _reader(self, path: Path) -> Store | None:
-        store = self._readers.get(path)
-        if store is not None and store.superseded:
-            store.close()
-            del self._readers[path]
-            store = None
-        if store is None:
-            try:
-                store = Store.open_reader(path)
-            except StoreMissing:
-                return None
-            self._readers[path] = store
-        return store
+        with self._opening:
+            store = self._readers.get(path)
+            if store is not None and store.superseded:
+                store.close()
+                del self._readers[path]
+                store = None
+            if store is None:
+                try:
+                    store = Store.open_reader(path)
+                except StoreMissing:
+                    return None
+                self._readers[path] = store
+            return store
 
     def _same(self, name: str, ids: Iterable[str], hashes: dict[str, str]) -> set[str]:
         shards = self.shards(name)

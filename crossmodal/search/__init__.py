@@ -1,6 +1,13 @@
 """Exact top-k over one store's vectors, and the order that all matches have."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from crossmodal.search.matches import merge_matches, shard_of
+
+if TYPE_CHECKING:
+    from crossmodal.search.exact_index import ExactIndex
 
 __all__ = ["ExactIndex", "merge_matches", "shard_of"]
 

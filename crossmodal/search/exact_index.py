@@ -96,13 +96,14 @@ class ExactIndex:
             return self._search(wanted, min(top_k, len(self._ids)))
 
     def save(self) -> bool:
-        """Write the derived file, wholly or not at all; False (and a warning) where that is impossible.
+        """Write the derived file as of the newest commit; False (and a warning) where that is impossible.
 
         A full or read-only disk is no error: the file only saves time when the index is opened again.
         """
         with self._lock:
             if self._search_file is None:
                 return False
+            self.refresh()
             if self._saved_sequence == self._sequence:
                 return True
             try:

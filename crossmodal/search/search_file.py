@@ -33,7 +33,7 @@ _CHUNK_BYTES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class SearchFileContent:
-    """What ``SearchFile`` keeps: rows uint64 (n,), n ids, vectors float32 (n, dimension), and their source."""
+    """What ``SearchFile`` keeps: rows uint64 (n,), ids, vectors float32 (n, dimension), their source."""
 
     store_id: str
     sequence: int
@@ -78,7 +78,7 @@ class SearchFile:
         return True
 
     def read(self) -> SearchFileContent:
-        """The content. Raises ``StoreFormat`` (damaged or of another version), FileNotFoundError or OSError."""
+        """The content. Raises ``StoreFormat`` (damaged, or another version), FileNotFoundError or OSError."""
         with self.path.open("rb") as file:
             prefix = file.read(_PREFIX.size)
             if len(prefix) < _PREFIX.size or not prefix.startswith(_MAGIC):

@@ -63,7 +63,7 @@ def _reserve_lock_file(folder: Path) -> bool:
     return True
 
 
-def _engine(data_file: Path) -> dict[str, int]:
+def _engine(data_file: Path) -> dict[str, Any]:
     """LMDB 0.9 for a new file, whatever ``LMDB_DEFAULT_LIB_VERSION`` says; else the file's own."""
     return {"lib_version": 0} if data_file.stat().st_size == 0 else {}
 
