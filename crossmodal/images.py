@@ -1,0 +1,273 @@
+"""Untrusted bytes to upright RGB pixels, and to thumbnails."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["MAX_PIXELS", "decode_image", "make_thumbnail", "sniff_mime_type"]
+
+# A decompression bomb is a small file that unpacks to a huge image. About 180 megapixels (537 MB as RGB) is
+# more than any camera takes; it is also the size at which Pillow refuses by default.
+MAX_PIXELS = 178_956_970
+
+# A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is several times quicker, while its short side
+# stays this many times what is asked for: the embedding's cosine to that of the full decode is
+# then above .9999 (at one time the size it is .99 and below).
+_DCT_SCALING_MARGIN = 2
+
+_THUMBNAIL_QUALITY = 85
+
+# What a file starts with, at which offset, and what that means.
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"GIF87a", "image/gif"),
+    (0, b"GIF89a", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (0, b"BM", "image/bmp"),
+    (0, b"II*\0", "image/tiff"),
+    (0, b"MM\0*", "image/tiff"),
+    (0, b"II+\0", "image/tiff"),
+    (0, b"MM\0+", "image/tiff"),
+    (4, b"ftypavif", "image/avif"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypheix", "image/heic"),
+    (4, b"ftypmif1", "image/heif"),
+    (4, b"ftypqt", "video/quicktime"),
+    (4, b"ftyp", "video/mp4"),
+    (0, b"\0\0\1\0", "image/x-icon"),
+    (0, b"8BPS", "image/vnd.adobe.photoshop"),
+    (0, b"%PDF-", "application/pdf"),
+    (0, b"PK\x03\x04", "application/zip"),
+    (0, b"\x1f\x8b", "application/gzip"),
+    (0, b"<svg", "image/svg+xml"),
+)
+
+_READABLE = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WebP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+}
+
+
+def sniff_mime_type(blob: bytes) -> str | None:
+    """The media type that the first bytes tell, such as ``image/jpeg``; None where they tell nothing."""
+    for offset, signature, mime_type in _SIGNATURES:
+        if blob[offset : offset + len(signature)] == signature:
+            return mime_type
+    return None
+
+
+def decode_image(
+    blob: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """The photo in the bytes of a file: upright, RGB, uint8 (H, W, 3).
+
+    JPEG, PNG, WebP, GIF, BMP and TIFF are read, of several frames the first. EXIF orientation is applied. An
+    alpha channel is dropped, as open_clip's own transform does it; greyscale of 16 bits and more is scaled
+    to 8 bits, not clipped.
+
+    ``at_least`` is the side of the square that the photo will be resized to: a JPEG is then decoded at a
+    fraction of its size as long as its short side stays at least twice that.
+
+    Raises ImageError, with one sentence, for bytes that are empty, not an image, damaged or cut off, or that
+    hold more than ``max_pixels`` pixels.
+    """
+    with _pillow_errors(blob), _quiet_pillow:
+        image = _open(blob, max_pixels)
+        if at_least is not None:
+            side = _DCT_SCALING_MARGIN * at_least
+            image.draft(None, (side, side))
+        image.load()
+        return np.array(_upright(_to_rgb(image), _orientation(image)), dtype=np.uint8)
+
+
+def make_thumbnail(blob: bytes, *, side: int = 256, max_pixels: int = MAX_PIXELS) -> bytes:
+    """A JPEG of the photo whose longer side has at most ``side`` pixels; a small photo isn't enlarged.
+
+    The photo is read to its end, so that a damaged file doesn't pass: raises ImageError as ``decode_image``
+    does.
+    """
+    from PIL import Image
+
+    # Half of ``side`` asks for a short side of at least ``side`` pixels, which is enough for the longer one.
+    rgb = decode_image(blob, at_least=max(side // _DCT_SCALING_MARGIN, 1), max_pixels=max_pixels)
+    image = Image.fromarray(rgb)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    out = BytesIO()
+    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return out.getvalue()
+
+
+def _open(blob: bytes, max_pixels: int) -> Image:
+    """The image with its header read and its size checked, pixels not decoded yet.
+
+    Each format's own class is called, and not ``PIL.Image.open``, which tries formats that are not wanted and
+    has a pixel limit of its own that can be changed for the whole process only.
+    """
+    mime_type = sniff_mime_type(blob)
+    file = BytesIO(blob)
+    image: Image
+    if mime_type == "image/jpeg":
+        from PIL.JpegImagePlugin import jpeg_factory
+
+        image = jpeg_factory(file)
+    elif mime_type == "image/png":
+        from PIL.PngImagePlugin import PngImageFile
+
+        image = PngImageFile(file)
+    elif mime_type == "image/webp":
+        from PIL.WebPImagePlugin import WebPImageFile
+
+        image = WebPImageFile(file)
+    elif mime_type == "image/gif":
+        from PIL.GifImagePlugin import GifImageFile
+
+        image = GifImageFile(file)
+    elif mime_type == "image/bmp":
+        from PIL.BmpImagePlugin import BmpImageFile
+
+        image = BmpImageFile(file)
+    elif mime_type == "image/tiff":
+        from PIL.TiffImagePlugin import TiffImageFile
+
+        image = TiffImageFile(file)
+    else:
+        raise ImageError(f"{_what_it_is(blob, mime_type)}; {', '.join(_READABLE.values())} can be read.")
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"The image has {width} x {height} = {width * height:,} pixels; the limit is {max_pixels:,}. "
+            "Make it smaller first."
+        )
+    return image
+
+
+def _what_it_is(blob: bytes, mime_type: str | None) -> str:
+    """The first half of the sentence about bytes that aren't a readable image."""
+    if not blob:
+        return "The file is empty (0 bytes)"
+    if mime_type is not None:
+        return f"The file is of the type {mime_type}"
+    start = blob[:512]
+    if b"\0" not in start and not any(byte < 9 or 13 < byte < 32 for byte in start):
+        return f"The file is text, not an image (it starts with {start[:20]!r})"
+    return f"The file is not an image (it starts with the bytes {start[:8].hex(' ')})"
+
+
+# EXIF orientation to what makes the photo upright, as names of PIL.Image.Transpose.
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSE = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+
+def _orientation(image: Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, where there is none that can be read."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
+        # Photos with damaged EXIF are common, and their pixels are fine.
+        return 1
+    return orientation if isinstance(orientation, int) else 1
+
+
+def _upright(image: Image, orientation: int) -> Image:
+    from PIL.Image import Transpose
+
+    name = _TRANSPOSE.get(orientation)
+    return image if name is None else image.transpose(Transpose[name])
+
+
+def _to_rgb(image: Image) -> Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        from PIL.Image import fromarray
+
+        return fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+    """Greyscale of 16 or 32 bits or float, of any shape, to 0..255.
+
+    16-bit integers have a known range. For wider types the range is the smallest of 1 (float only), 255 and
+    65535 that holds the largest value, and the largest value itself where none does.
+    """
+    grey = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    if values.dtype.itemsize == 2:
+        white = 65535.0
+    else:
+        largest = float(grey.max(initial=0.0))
+        usual = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (255.0, 65535.0)
+        white = next((limit for limit in usual if largest <= limit), largest)
+    return np.clip(np.rint(grey * (255.0 / white)), 0, 255).astype(np.uint8)
+
+
+@contextmanager
+def _pillow_errors(blob: bytes) -> Iterator[None]:
+    """Any exception of Pillow, which raises a dozen kinds on damaged files, as an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("There is not enough memory to decode the image.") from error
+    except Exception as error:
+        kind = _READABLE.get(sniff_mime_type(blob) or "", "image")
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(
+            f"The {kind} file of {len(blob):,} bytes is damaged or cut off ({detail})."
+        ) from error
+
+
+class _QuietPillow:
+    """Silences Pillow's warnings, for instance on damaged EXIF, while any thread is decoding.
+
+    ``warnings.catch_warnings`` saves and restores a list that belongs to the whole process, so threads may
+    not overlap in it: only the first that enters saves, and only the last that leaves restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._saved is None:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._saved is not None:
+                self._saved.__exit__(None, None, None)
+                self._saved = None
+
+
+_quiet_pillow = _QuietPillow()

@@ -1,0 +1,22 @@
+"""Models by name: ``load_text_encoder("vse").encode(["a dog on a beach"])``."""
+
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.protocols import ImageEncoder, TextEncoder
+from crossmodal.models.registry import (
+    identify_model,
+    load_image_encoder,
+    load_preprocessing,
+    load_text_encoder,
+)
+
+__all__ = [
+    "ImageEncoder",
+    "ImagePreprocessing",
+    "ModelIdentity",
+    "TextEncoder",
+    "identify_model",
+    "load_image_encoder",
+    "load_preprocessing",
+    "load_text_encoder",
+]

@@ -1,0 +1,68 @@
+"""What an index has to remember of the model that built it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossmodal.errors import ModelError
+
+__all__ = ["ModelIdentity", "fingerprint"]
+
+# 64 bits: enough to tell apart all the weight files that one person will ever have.
+_FINGERPRINT_HEX_DIGITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """A model, its weights and its preprocessing: vectors of two models compare only if these are equal.
+
+    ``weights`` is ``fingerprint`` of the weight files; ``preprocessing`` is the text of
+    ``ImagePreprocessing.describe``; ``dimension`` is the length of a vector.
+    """
+
+    name: str
+    weights: str
+    preprocessing: str
+    dimension: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} (weights {self.weights}, {self.dimension} dimensions, "
+            f"preprocessing {self.preprocessing})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The identity as a JSON object."""
+        return {
+            "name": self.name,
+            "weights": self.weights,
+            "preprocessing": self.preprocessing,
+            "dimension": self.dimension,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ModelIdentity:
+        """The reverse of ``to_json``. Raises ModelError where a field is missing or of another type."""
+        try:
+            return cls(
+                name=str(value["name"]),
+                weights=str(value["weights"]),
+                preprocessing=str(value["preprocessing"]),
+                dimension=int(value["dimension"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"This is not a model's identity: {value!r} ({error}).") from error
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 over the contents of ``files``, in the order given."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:_FINGERPRINT_HEX_DIGITS]

@@ -1,0 +1,100 @@
+"""From upright RGB photos of any size to the square that a model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import ModelError
+
+__all__ = ["ImagePreprocessing"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePreprocessing:
+    """How a model wants its photos.
+
+    ``crop`` scales the short side to ``size`` and keeps the middle square, so the ends of a wide photo are
+    lost. ``squash`` scales the whole frame to ``size`` x ``size``: nothing is lost, but a wide photo is
+    compressed sideways, which suits models that were trained on photos treated alike.
+    ``mean`` and ``std`` are those of the three channels on the scale [0, 1].
+    """
+
+    size: int
+    mode: Literal["crop", "squash"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    def describe(self) -> str:
+        """One canonical line; two preprocessings are the same if and only if these lines are."""
+        mean, std = (",".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
+        return f"{self.mode} {self.size} {self.interpolation} mean={mean} std={std}"
+
+    def crop(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The square that the model sees: uint8 (H, W, 3) to uint8 (size, size, 3).
+
+        The same as torchvision's ``Resize`` (with antialiasing, as PIL has it) and ``CenterCrop``, but only
+        the middle square is ever computed: a photo of 20,000 x 1 pixels doesn't grow to 4,480,000 x 224.
+        """
+        from PIL import Image
+
+        height, width = rgb.shape[:2]
+        resample = Image.Resampling.BICUBIC if self.interpolation == "bicubic" else Image.Resampling.BILINEAR
+        box = (0.0, 0.0, float(width), float(height))
+        if self.mode == "crop":
+            box = self._middle_square(width, height)
+        image = Image.fromarray(rgb)
+        return np.asarray(image.resize((self.size, self.size), resample, box=box))
+
+    def _middle_square(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a photo, in its own pixels, that scaling and cropping keeps.
+
+        Scaled sides are cut to whole pixels and margins rounded to whole pixels (half to even)
+        exactly as torchvision does it, hence the detour over the scaled photo's coordinates.
+        """
+        short = min(width, height)
+        scaled_width, scaled_height = self.size * width // short, self.size * height // short
+        left = round((scaled_width - self.size) / 2)
+        top = round((scaled_height - self.size) / 2)
+        x, y = width / scaled_width, height / scaled_height
+        return (left * x, top * y, (left + self.size) * x, (top + self.size) * y)
+
+    def scale(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """What the network takes, (x / 255 - mean) / std.
+
+        uint8 (N, size, size, 3) to float32 (N, 3, size, size).
+        """
+        values = pixels.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        values /= np.float32(255)
+        values -= np.array(self.mean, np.float32)[:, None, None]
+        values /= np.array(self.std, np.float32)[:, None, None]
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """The preprocessing as a JSON object."""
+        return {
+            "size": self.size,
+            "mode": self.mode,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ImagePreprocessing:
+        """The reverse of ``to_json``. Raises ModelError where a value is missing or not known."""
+        try:
+            mode, interpolation = value["mode"], value["interpolation"]
+            if mode not in ("crop", "squash") or interpolation not in ("bicubic", "bilinear"):
+                raise ValueError(f"mode {mode!r} or interpolation {interpolation!r} is not known")
+            first, second, third = (float(part) for part in value["mean"])
+            one, two, three = (float(part) for part in value["std"])
+            size = int(value["size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"This is not a model's preprocessing: {dict(value)!r} ({error}).") from error
+        return cls(size, mode, (first, second, third), (one, two, three), interpolation)

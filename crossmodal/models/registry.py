@@ -1,0 +1,100 @@
+"""Names of models to their encoders, identities and preprocessing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossmodal.errors import ModelError
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.protocols import ImageEncoder, TextEncoder
+from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint, find_checkpoint
+
+if TYPE_CHECKING:
+    from crossmodal.models.clip.source import ClipSource
+
+__all__ = ["identify_model", "load_image_encoder", "load_preprocessing", "load_text_encoder"]
+
+_KNOWN = (
+    "vse (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, clip:ARCH/PATH, "
+    "or the path of a checkpoint that `-t train` made or of a folder with an open_clip_config.json"
+)
+
+
+def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
+    """What tells the model ``name`` apart from every other, without loading it.
+
+    Quick for ``vse`` and for trained checkpoints (no torch). For ``clip`` it imports open_clip, downloads the
+    weights if they aren't there, and hashes them once; the hash is remembered in ``cache``.
+
+    ``cache`` is a folder for downloads and remembered hashes; None means the folder that
+    huggingface_hub shares with other programs, and ``~/.cache/crossmodal`` for hashes.
+
+    Raises ModelError where the model isn't known or its files are missing or damaged.
+    """
+    if checkpoint := _find_vse(name):
+        return checkpoint.identity
+    return _identify_clip(name, cache)[1]
+
+
+def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
+    """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
+    if checkpoint := _find_vse(name):
+        return checkpoint.preprocessing
+    return _find_clip(name, cache).preprocessing
+
+
+def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | None = None) -> ImageEncoder:
+    """The encoder of photos of the model ``name``; the text's side isn't kept in memory.
+
+    ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
+    ``cache`` as in ``identify_model``, which says what is raised too.
+    """
+    if checkpoint := _find_vse(name):
+        from crossmodal.models.vse.encoders import VseImageEncoder
+
+        return VseImageEncoder(checkpoint, threads=threads)
+    from crossmodal.models.clip.encoders import ClipImageEncoder
+
+    source, identity = _identify_clip(name, cache)
+    return ClipImageEncoder(source, identity, threads=threads)
+
+
+def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | None = None) -> TextEncoder:
+    """The encoder of sentences of the model ``name``; the photo's side isn't kept in memory.
+
+    Arguments as for ``load_image_encoder``. VSE++ models encode text without torch, in numpy, whose
+    threads can be set only before Python starts: ``threads`` doesn't concern them.
+    """
+    if checkpoint := _find_vse(name):
+        from crossmodal.models.vse.encoders import VseTextEncoder
+
+        return VseTextEncoder(checkpoint)
+    from crossmodal.models.clip.encoders import ClipTextEncoder
+
+    source, identity = _identify_clip(name, cache)
+    return ClipTextEncoder(source, identity, threads=threads)
+
+
+def _find_vse(name: str) -> VseCheckpoint | None:
+    """The VSE++ checkpoint that ``name`` means; wherever it lies, its identity calls it ``vse``."""
+    folder = SHIPPED if name == "vse" else find_checkpoint(Path(name).expanduser())
+    return None if folder is None else VseCheckpoint.open(folder, "vse")
+
+
+def _find_clip(name: str, cache: Path | None) -> ClipSource:
+    from crossmodal.models.clip.source import find_source
+
+    source = find_source(name, cache)
+    if source is None:
+        raise ModelError(f"There is no model {name!r}. Known are: {_KNOWN}.")
+    return source
+
+
+def _identify_clip(name: str, cache: Path | None) -> tuple[ClipSource, ModelIdentity]:
+    from crossmodal.models.fingerprints import remembered_fingerprint
+
+    source = _find_clip(name, cache)
+    weights = remembered_fingerprint(source.weights, cache or Path.home() / ".cache" / "crossmodal")
+    return source, ModelIdentity(source.name, weights, source.preprocessing.describe(), source.dimension)

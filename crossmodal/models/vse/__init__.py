@@ -1,0 +1,1 @@
+"""VSE++: an image CNN and a text GRU into one space, with weights in this folder."""

@@ -1,0 +1,113 @@
+"""The encoders of a VSE++ checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import ModelError
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.vse.checkpoint import VseCheckpoint
+
+__all__ = ["VseImageEncoder", "VseTextEncoder"]
+
+Floats = npt.NDArray[np.float32]
+
+
+class VseImageEncoder:
+    """The photo's side, through torch."""
+
+    def __init__(self, checkpoint: VseCheckpoint, *, threads: int | None = None) -> None:
+        import torch
+
+        from crossmodal.models.vse.network import ImageTower
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.identity: ModelIdentity = checkpoint.identity
+        self.preprocessing: ImagePreprocessing = checkpoint.preprocessing
+        weights = {key: torch.from_numpy(value) for key, value in checkpoint.image_weights().items()}
+        with torch.device("meta"):
+            tower = ImageTower(checkpoint.dimension)
+        try:
+            tower.load_state_dict(weights, assign=True)
+        except RuntimeError as error:
+            raise ModelError(f"The weights in {checkpoint.folder} don't fit the network: {error}") from error
+        # Channels last is what CPU convolutions compute in.
+        self._tower = tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        """As ``ImageEncoder.encode`` says."""
+        return encode_in_batches(pixels, self._encode, self.identity.dimension)
+
+    def _encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
+        import torch
+
+        x = torch.from_numpy(self.preprocessing.scale(pixels)).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            vectors: Floats = self._tower(x).numpy()
+        return vectors
+
+
+class VseTextEncoder:
+    """The sentence's side, in numpy: one caption is a dozen small matrix products, and not having to import
+    torch (over a second) is what makes a query from the command line quick.
+
+    A test compares it with ``network.TextTower``, which is what is trained.
+    """
+
+    def __init__(self, checkpoint: VseCheckpoint) -> None:
+        self.identity: ModelIdentity = checkpoint.identity
+        self._vocabulary = checkpoint.vocabulary()
+        weights = checkpoint.text_weights()
+        try:
+            self._embedding = weights["embedding.weight"]
+            self._input, self._input_bias = weights["gru.weight_ih_l0"].T, weights["gru.bias_ih_l0"]
+            self._hidden, self._hidden_bias = weights["gru.weight_hh_l0"].T, weights["gru.bias_hh_l0"]
+        except KeyError as error:
+            raise ModelError(f"The text weights in {checkpoint.folder} lack {error}.") from error
+        if len(self._embedding) != len(self._vocabulary) or len(self._hidden) != checkpoint.dimension:
+            raise ModelError(
+                f"The checkpoint {checkpoint.folder} doesn't fit together: {len(self._vocabulary)} words and "
+                f"{checkpoint.dimension} dimensions are named, {len(self._embedding)} "
+                f"and {len(self._hidden)} stored."
+            )
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """As ``TextEncoder.encode`` says. Words that aren't known all count as the same unknown word."""
+        return encode_in_batches(texts, self._encode, self.identity.dimension)
+
+    def _encode(self, texts: Sequence[str]) -> Floats:
+        numbers = [self._vocabulary.numbers_of(text) for text in texts]
+        lengths = np.array([len(row) for row in numbers])
+        # Longest first: those still running at a step are then the first rows.
+        order = np.argsort(-lengths, kind="stable")
+        state = np.zeros((len(texts), self.identity.dimension), np.float32)
+        for step in range(int(lengths.max())):
+            running = int((lengths > step).sum())
+            words = [numbers[row][step] for row in order[:running]]
+            state[:running] = self._step(self._embedding[words], state[:running])
+        vectors = np.empty_like(state)
+        vectors[order] = state
+        return vectors
+
+    def _step(self, x: Floats, state: Floats) -> Floats:
+        """One step of a GRU as torch defines it: the reset gate scales the hidden part after its bias."""
+        from_input = x @ self._input + self._input_bias
+        from_state = state @ self._hidden + self._hidden_bias
+        input_reset, input_update, input_new = np.split(from_input, 3, axis=1)
+        state_reset, state_update, state_new = np.split(from_state, 3, axis=1)
+        reset = _sigmoid(input_reset + state_reset)
+        update = _sigmoid(input_update + state_update)
+        new: Floats = np.tanh(input_new + reset * state_new)
+        return (1 - update) * new + update * state
+
+
+def _sigmoid(x: Floats) -> Floats:
+    # By tanh, which doesn't overflow for any x.
+    value: Floats = np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1))
+    return value

@@ -1,0 +1,173 @@
+"""MobileNet-EdgeTPU without its classifier, with batch normalisation folded into the convolutions.
+
+It computes the same as timm's ``mobilenet_edgetpu_100`` with ``pad_type="same"``, without the activation
+after stage 0 (the published network has none there) and with global average pooling; a test compares
+the two. It is written out here because importing timm takes longer than everything else that a query
+does. Parameter names are timm's, so that ``fold_batch_norm`` can read a timm state dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["FEATURES", "MobileNetEdgeTPU", "fold_batch_norm"]
+
+# The length of a pooled feature vector.
+FEATURES = 1280
+
+# timm's BatchNorm2d epsilon for this architecture.
+_BATCH_NORM_EPSILON = 1e-5
+
+
+class _Stage(NamedTuple):
+    """A row of blocks: only the first changes stride and channels, and has its own expansion."""
+
+    fused: bool
+    kernel: int
+    stride: int
+    channels: int
+    blocks: int
+    skip_first: bool = True
+
+
+# "MobileNet-EdgeTPU", as in the MLPerf Mobile benchmark; stage 0 is a plain 1x1 convolution.
+_STEM_CHANNELS = 32
+_FIRST_CHANNELS = 16
+_STAGES = (
+    _Stage(fused=True, kernel=3, stride=2, channels=32, blocks=4),
+    _Stage(fused=True, kernel=3, stride=2, channels=48, blocks=4),
+    _Stage(fused=False, kernel=3, stride=2, channels=96, blocks=4),
+    _Stage(fused=False, kernel=3, stride=1, channels=96, blocks=4, skip_first=False),
+    _Stage(fused=False, kernel=5, stride=2, channels=160, blocks=4),
+    _Stage(fused=False, kernel=3, stride=1, channels=192, blocks=1),
+)
+_FIRST_EXPANSION = 8
+_EXPANSION = 4
+
+
+class _SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding, which for stride 2 pads the end more than the start."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:
+            # On one side of an odd kernel there is as much padding as on the other.
+            return self._conv_forward_padded(input, kernel // 2)
+        sides: list[int] = []
+        for length in (input.shape[-1], input.shape[-2]):
+            missing = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+            sides += [missing // 2, missing - missing // 2]
+        return self._conv_forward_padded(F.pad(input, sides), 0)
+
+    def _conv_forward_padded(self, input: Tensor, padding: int) -> Tensor:
+        return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class _PlainBlock(nn.Module):
+    """Stage 0: one linear 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = _SameConv2d(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return y
+
+
+class _FusedBlock(nn.Module):
+    """A full convolution that widens, then a linear 1x1 convolution that narrows."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, skip: bool
+    ) -> None:
+        super().__init__()
+        self.conv_exp = _SameConv2d(inputs, inputs * expansion, kernel, stride)
+        self.conv_pwl = _SameConv2d(inputs * expansion, outputs, 1)
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv_pwl(F.relu(self.conv_exp(x)))
+        return x + y if self.skip else y
+
+
+class _SeparableBlock(nn.Module):
+    """1x1 convolution that widens, depthwise convolution, linear 1x1 convolution that narrows."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, skip: bool
+    ) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.conv_pw = _SameConv2d(inputs, wide, 1)
+        self.conv_dw = _SameConv2d(wide, wide, kernel, stride, groups=wide)
+        self.conv_pwl = _SameConv2d(wide, outputs, 1)
+        self.skip = skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv_pwl(F.relu(self.conv_dw(F.relu(self.conv_pw(x)))))
+        return x + y if self.skip else y
+
+
+class MobileNetEdgeTPU(nn.Module):
+    """Photos to features: float (N, 3, side, side) in [-1, 1] to float (N, 1280)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_stem = _SameConv2d(3, _STEM_CHANNELS, 3, 2)
+        stages: list[nn.Sequential] = [nn.Sequential(_PlainBlock(_STEM_CHANNELS, _FIRST_CHANNELS))]
+        channels = _FIRST_CHANNELS
+        for stage in _STAGES:
+            blocks: list[nn.Module] = []
+            for number in range(stage.blocks):
+                first = number == 0
+                stride = stage.stride if first else 1
+                build = _FusedBlock if stage.fused else _SeparableBlock
+                blocks.append(
+                    build(
+                        channels,
+                        stage.channels,
+                        stage.kernel,
+                        stride,
+                        _FIRST_EXPANSION if first else _EXPANSION,
+                        skip=stride == 1 and channels == stage.channels and (stage.skip_first or not first),
+                    )
+                )
+                channels = stage.channels
+            stages.append(nn.Sequential(*blocks))
+        self.blocks = nn.Sequential(*stages)
+        self.conv_head = _SameConv2d(channels, FEATURES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.blocks(F.relu(self.conv_stem(x)))
+        return F.relu(self.conv_head(x)).mean(dim=(2, 3))
+
+
+def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of ``MobileNetEdgeTPU`` (float32) out of a timm state dict of the same architecture.
+
+    The classifier is left out. Batch normalisation y = (conv(x) - mean) * weight / sqrt(var + eps) + bias
+    is a convolution too, with scaled weights and a bias of its own.
+    Raises KeyError where the state dict belongs to another architecture.
+    """
+    norm_of_convolution = {"conv_stem": "bn1", "conv_head": "bn2"}
+    for name, module in MobileNetEdgeTPU().named_modules():
+        if isinstance(module, _PlainBlock):
+            norm_of_convolution[f"{name}.conv"] = f"{name}.bn1"
+        elif isinstance(module, _FusedBlock | _SeparableBlock):
+            for number, (child, _) in enumerate(module.named_children(), start=1):
+                norm_of_convolution[f"{name}.{child}"] = f"{name}.bn{number}"
+    folded: dict[str, Tensor] = {}
+    for convolution, norm in norm_of_convolution.items():
+        weight, bias, mean, variance = (
+            state[f"{norm}.{part}"].float() for part in ("weight", "bias", "running_mean", "running_var")
+        )
+        scale = weight / torch.sqrt(variance + _BATCH_NORM_EPSILON)
+        folded[f"{convolution}.weight"] = state[f"{convolution}.weight"].float() * scale[:, None, None, None]
+        folded[f"{convolution}.bias"] = bias - mean * scale
+    return folded
