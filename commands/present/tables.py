@@ -150,7 +150,7 @@ def print_index_report(
 
 
 def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """What a workspace holds, from ``Workspace.status()``: per modality documents, vectors, bytes, last change."""
+    """What a workspace holds, as ``Workspace.status()`` tells it: documents, vectors, bytes, last change."""
     console = _console(file)
     encoding = _encoding(console)
     console.print(_heading("Index in", str(status["path"]), console), soft_wrap=True)
@@ -158,7 +158,8 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     if model is None:
         console.print("Nothing is indexed yet.")
     else:
-        built = f"built by {model['name']} ({model['dimension']} dimensions, weights {str(model['weights'])[:12]})"
+        weights = str(model["weights"])[:12]
+        built = f"built by {model['name']} ({model['dimension']} dimensions, weights {weights})"
         console.print(printable(built, encoding), soft_wrap=True)
     table = _table()
     for name in ("", "documents", "vectors", "on disk"):
