@@ -107,7 +107,9 @@ def _text_section(query: PictureQuery) -> Image:
     """The sentence in large type above its photos in rows."""
     matches = query.matches[:MAX_MATCHES]
     lines = wrapped(f"“{query.sentence}”", _QUERY, _CONTENT * 0.86, 3)
-    heading = _LABEL + 26 + len(lines) * round(_QUERY * 1.24) + 22
+    if not lines[-1].endswith("”"):
+        lines[-1] += "”"
+    heading = _LABEL + 26 + len(lines) * round(_QUERY * 1.24) + 26
     photos = [_decoded(match.photo) for match in matches]
     rows = _rows([_aspect(photo) for photo in photos])
     laid_out = [_row(row, photos, matches) for row in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ _WIDER_FONTS = (
     "Helvetica.ttc",
     "arial.ttf",
 )
+_SPACE_BEFORE_MARK = re.compile(r" ([.,;:!?])(?=\s|$)")
 # A code point that is assigned to nothing gets the font's sign for "no such character".
 _UNASSIGNED = "\u0378"
 
@@ -52,12 +54,13 @@ def line_width(text: str, size: int) -> float:
 
 
 def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
-    """``text`` broken into at most ``lines`` lines of ``width`` pixels; what is cut ends in an ellipsis.
+    """``text`` broken into at most ``lines`` lines of ``width`` pixels; a text cut short ends in an ellipsis.
 
     Lines break between words, and inside a word only where it alone is too long.
     """
     found: list[str] = []
-    rest = printable(text)
+    # Captions of the common data sets are written in tokens: "A dog , on a beach ."
+    rest = _SPACE_BEFORE_MARK.sub(r"\1", printable(text))
     while rest and len(found) < lines:
         taken = _fitting(rest, size, width)
         found.append(rest[:taken].rstrip())
@@ -84,15 +87,21 @@ def _fitting(text: str, size: int, width: float) -> int:
 
 def _set_in(text: str, size: int) -> tuple[FreeTypeFont, str]:
     """A font for ``text``, and the text as that font can show it."""
-    own = _own_font(size)
-    if not (lacking := {character for character in text if not _has(None, character)}):
-        return own, text
-    for name in _WIDER_FONTS:
-        if _wider_font(name, size) is not None and all(_has(name, character) for character in lacking):
-            return _wider_font(name, size) or own, text
+    lacking = _lacking(None, text)
+    if not lacking:
+        return _own_font(size), text
+    # The first of those that lack least; a font of every script in the world is seldom at hand.
+    name = min(_WIDER_FONTS, key=lambda name: len(_lacking(name, text)))
+    wider = _wider_font(name, size)
+    if wider is not None and len(_lacking(name, text)) < len(lacking):
+        return wider, text
     # "cafe" reads better than a box for its last letter.
     bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return own, bare
+    return _own_font(size), bare
+
+
+def _lacking(name: str | None, text: str) -> set[str]:
+    return {character for character in text if not _has(name, character)}
 
 
 @functools.lru_cache(maxsize=64)

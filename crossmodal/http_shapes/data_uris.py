@@ -10,8 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import shown
+from crossmodal.images import sniff_mime_type
 
-__all__ = ["DataUri", "decode_base64", "decode_data_uri", "is_data_uri", "sniffed_mime_type"]
+__all__ = ["DataUri", "decode_base64", "decode_data_uri", "is_data_uri"]
 
 # Types and parameters take a few dozen characters; anything longer before the comma is no data URI.
 _MAX_HEADER_CHARACTERS = 512
@@ -29,14 +30,6 @@ _CHARSETS = {
     "latin1": "latin-1",
     "windows-1252": "cp1252",
 }
-_SIGNATURES = (
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"GIF8", "image/gif"),
-    (b"BM", "image/bmp"),
-    (b"II*\x00", "image/tiff"),
-    (b"MM\x00*", "image/tiff"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ def decode_data_uri(value: str, *, max_bytes: int) -> DataUri:
     mime_type = (header["type"] or ("text/plain" if "base64" not in parameters else "")).lower()
     if mime_type in ("", "application/octet-stream"):
         # Browsers that don't know a file's ending send it so.
-        mime_type = sniffed_mime_type(content) or mime_type or "text/plain"
+        mime_type = sniff_mime_type(content) or mime_type or "text/plain"
     if not content and mime_type.startswith("image/"):
         raise RequestError("The photo in the data URI is empty: it holds no bytes.")
     return DataUri(mime_type, charset, content)
@@ -117,17 +110,6 @@ def decode_base64(value: str | bytes, name: str, *, max_bytes: int) -> bytes:
     if not content:
         raise RequestError(f"{name} is empty: it holds no bytes.")
     return content
-
-
-def sniffed_mime_type(content: bytes) -> str | None:
-    """The mime type that the first bytes of an image file tell, or None for what is no known image."""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "image/webp"
-    if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return "image/heic"
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
-        return "image/avif"
-    return next((mime for signature, mime in _SIGNATURES if content.startswith(signature)), None)
 
 
 def _too_large(size: int, limit: int) -> RequestError:

@@ -12,10 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.data_uris import decode_base64, decode_data_uri, is_data_uri, sniffed_mime_type
+from crossmodal.http_shapes.data_uris import decode_base64, decode_data_uri, is_data_uri
 from crossmodal.http_shapes.image_urls import indexed_image_id
 from crossmodal.http_shapes.shapes import Limits, ParsedDocument, QueryItem
 from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, shown
+from crossmodal.images import sniff_mime_type
 from crossmodal.records import IMAGE, TEXT, Modality, record_id
 
 __all__ = ["parse_documents", "parse_query"]
@@ -190,7 +191,7 @@ def _content_of(item: Mapping[str, Any], name: str, limits: Limits) -> tuple[byt
         declared = item.get("mime_type") or item.get("mimeType")
         mime_type = declared.strip().lower() if isinstance(declared, str) and declared.strip() else None
         if mime_type in (None, "application/octet-stream"):
-            mime_type = sniffed_mime_type(content)
+            mime_type = sniff_mime_type(content)
         return content, _image_type(mime_type, name) if mime_type else None
     return None, None
 
