@@ -6,28 +6,31 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event
-
-from crossmodal.workspace import Workspace
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.errors import CrossmodalError, DataError, StoreUnwritable
 from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
+from crossmodal.stores import Store
+from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
+
+if TYPE_CHECKING:
+    from flows.service import FlowService
 
 REPORT_FILE = "index-report.json"
 
-# A person reads the first few; all of them are in the report.
-_FAILURES_SHOWN = 20
+STOPPED_BY_SIGNAL = 130
 
 
 @dataclass
 class ModalityCount:
-    """How many documents of one modality were indexed (new or changed), already there, and failed."""
+    """How many documents of one modality were new, changed, already there, and failed in the Flow."""
 
     added: int = 0
     replaced: int = 0
@@ -37,7 +40,12 @@ class ModalityCount:
 
 @dataclass
 class IndexReport:
-    """What one run of indexing did; also the contents of ``index-report.json``."""
+    """What one run of indexing did; also the contents of ``index-report.json``.
+
+    ``failures`` holds every failure with ``source`` and ``reason``: files and rows that gave no
+    document, and the documents that ``photos.failed`` and ``captions.failed`` count. ``notes`` are
+    sentences on what was passed over on purpose. ``finished`` is False where the run was stopped.
+    """
 
     data_set: str
     workspace: str
@@ -50,44 +58,40 @@ class IndexReport:
     documents_per_second: float = 0.0
     finished: bool = False
 
-    def count(self, modality: str | None, outcome: str) -> None:
-        """Counts one document."""
-        counted = self.photos if modality == IMAGE else self.captions
-        setattr(counted, outcome, getattr(counted, outcome) + 1)
-
 
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
     workspace = Workspace(settings.workspace)
     model = resolve_model(settings, workspace)
-    workspace.check_shards(settings.shards)
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    workspace.require_writable()
+    require_writer(workspace, model, settings)
     report = IndexReport(data_set.name, str(settings.workspace), model)
 
     # Only now: importing jina takes a second or two.
     from flows.service import FlowService, stop_on_signals
 
-    started = time.monotonic()
     failed: CrossmodalError | None = None
     with stop_on_signals() as stopping:
         try:
             with FlowService("index", settings, model) as service:
                 started = time.monotonic()
-                asyncio.run(_index(service, data_set, workspace, settings, report, stopping))
+                try:
+                    asyncio.run(_Indexing(data_set, workspace, settings, report, stopping).through(service))
+                finally:
+                    report.seconds = round(time.monotonic() - started, 3)
         except CrossmodalError as error:
             failed = error
-        report.seconds = round(time.monotonic() - started, 3)
-        done = sum(c.added + c.replaced for c in (report.photos, report.captions))
-        report.documents_per_second = round(done / report.seconds, 2) if report.seconds else 0.0
         report.finished = failed is None and not stopping.is_set()
-        _write_report(report, settings.workspace)
-        _tell(report, settings)
-        if failed is not None:
-            raise failed
-        if stopping.is_set():
-            print("stopped; run the same command again to go on where it ended", file=sys.stderr)
-            return 130
+    indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
+    report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
+    report.notes = data_set.notes
+    _write_report(report, settings.workspace)
+    _tell(report, settings)
+    if failed is not None:
+        raise failed
+    if not report.finished:
+        print("stopped; run the same command again to go on where it ended", file=sys.stderr)
+        return STOPPED_BY_SIGNAL
     return 1 if report.failures else 0
 
 
@@ -102,97 +106,131 @@ def resolve_model(settings: Settings, workspace: Workspace) -> str:
     return model
 
 
-async def _index(
-    service: object,
-    data_set: DataSet,
-    workspace: Workspace,
-    settings: Settings,
-    report: IndexReport,
-    stopping: Event,
-) -> None:
-    from commands.present.progress import IndexProgress
-    from executors.steps import ABORTED
-    from flows.client import batched, index_batches
+def require_writer(workspace: Workspace, model: str, settings: Settings) -> None:
+    """Makes sure that the index Flow will be able to write, while an error is still one sentence.
 
-    total = data_set.len_hint()
-    if settings.num_docs is not None:
-        total = settings.num_docs if total is None else min(total, settings.num_docs)
-    with IndexProgress(total, enabled=not settings.json) as progress:
+    Raises StoreLocked, StoreUnwritable or StoreFormat, and StoreError for another number of shards.
+    """
+    workspace.check_shards(settings.shards)
+    identity = identify_model(model, cache=settings.model_cache.expanduser())
+    for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
+        for shard in range(settings.shards):
+            Store.open_writer(workspace.store_path(name, shard, settings.shards), identity=identity).close()
+    # An open LMDB environment must not be carried into the processes that the Flow forks.
+    workspace.close()
 
-        def fail(failure: Failure, modality: str | None) -> None:
-            report.failures.append(asdict(failure))
-            report.count(modality, "failed")
-            progress.advance(failed=1)
-            if settings.strict:
-                raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
 
-        def new_or_changed() -> Iterator[Record]:
-            for batch in batched(_records(data_set, settings, stopping, fail), settings.request_size):
-                known = workspace.unchanged(batch)
-                for record in batch:
-                    if record.id in known:
-                        report.count(record.modality, "unchanged")
-                progress.advance(unchanged=len(known))
-                yield from (record for record in batch if record.id not in known)
+class _Indexing:
+    """One run: reads the data set in a thread, sends it through the Flow, counts what comes back."""
 
+    def __init__(
+        self,
+        data_set: DataSet,
+        workspace: Workspace,
+        settings: Settings,
+        report: IndexReport,
+        stopping: Event,
+    ) -> None:
+        self._data_set = data_set
+        self._workspace = workspace
+        self._settings = settings
+        self._report = report
+        self._stopping = stopping
+        # Reading happens in a thread, counting of answers in the event loop.
+        self._lock = Lock()
+        self._advance: Callable[..., Any] = lambda **counts: None
         # Where a document came from, for as long as it is under way.
-        sources: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
 
-        def batches() -> Iterator[list[Record]]:
-            for batch in batched(new_or_changed(), settings.request_size):
-                sources.update((record.id, _source(record)) for record in batch)
-                yield batch
+    async def through(self, service: FlowService) -> None:
+        """Indexes everything; raises on the first failure where the settings are strict."""
+        from commands.present.progress import IndexProgress
+        from executors.steps import ABORTED
+        from flows.client import batched, index_batches
 
-        async for docs in index_batches(service, batches()):  # type: ignore[arg-type]
-            for doc in docs:
-                source = sources.pop(str(doc.id), str(doc.id))
-                if doc.error is None:
-                    report.count(doc.modality, str(doc.outcome))
-                    progress.advance(**{str(doc.outcome): 1})
-                elif doc.outcome == ABORTED:
-                    raise StoreUnwritable(doc.error)
+        batches = batched(self._new_or_changed(), self._settings.request_size)
+        with IndexProgress(self._expected(), enabled=not self._settings.json) as progress:
+            self._advance = progress.advance
+            async for docs in index_batches(service, self._with_sources(batches)):
+                for doc in docs:
+                    with self._lock:
+                        source = self._sources.pop(str(doc.id), str(doc.id))
+                    if doc.error is None:
+                        self._count(doc.modality, str(doc.outcome))
+                    elif doc.outcome == ABORTED:
+                        raise StoreUnwritable(doc.error)
+                    else:
+                        self._count(doc.modality, "failed")
+                        self._fail(Failure(source, doc.error))
+
+    def _expected(self) -> int | None:
+        hint, limit = self._data_set.len_hint(), self._settings.num_docs
+        return min(hint, limit) if hint is not None and limit is not None else hint or limit
+
+    def _records(self) -> Iterator[Record]:
+        taken = 0
+        for item in self._data_set:
+            if self._stopping.is_set() or taken == self._settings.num_docs:
+                return
+            if isinstance(item, Failure):
+                self._advance(failed=1)
+                self._fail(item)
+            else:
+                taken += 1
+                yield item
+
+    def _new_or_changed(self) -> Iterator[Record]:
+        from flows.client import batched
+
+        for batch in batched(self._records(), self._settings.request_size):
+            known = self._workspace.unchanged(batch)
+            for record in batch:
+                if record.id in known:
+                    self._count(record.modality, "unchanged")
                 else:
-                    fail(Failure(source, doc.error), doc.modality)
-    report.notes.extend(data_set.notes())
+                    yield record
 
+    def _with_sources(self, batches: Iterator[list[Record]]) -> Iterator[list[Record]]:
+        for batch in batches:
+            with self._lock:
+                self._sources.update((record.id, _source(record)) for record in batch)
+            yield batch
 
-def _records(data_set: DataSet, settings: Settings, stopping: Event, fail: object) -> Iterator[Record]:
-    taken = 0
-    for item in data_set:
-        if stopping.is_set() or (settings.num_docs is not None and taken >= settings.num_docs):
-            return
-        if isinstance(item, Failure):
-            fail(item, IMAGE)  # type: ignore[operator]
-        else:
-            taken += 1
-            yield item
+    def _count(self, modality: str | None, outcome: str) -> None:
+        counted = self._report.photos if modality == IMAGE else self._report.captions
+        with self._lock:
+            setattr(counted, outcome, getattr(counted, outcome) + 1)
+        self._advance(**{outcome: 1})
+
+    def _fail(self, failure: Failure) -> None:
+        with self._lock:
+            self._report.failures.append(asdict(failure))
+        if self._settings.strict:
+            raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
 
 
 def _source(record: Record) -> str:
     if record.modality == IMAGE:
         return record.uri or record.id
-    return f"{record.uri or record.id}: caption {record.text!r:.60}"
+    return f"{record.uri or record.photo_id or record.id}: the caption {(record.text or '')[:60]!r}"
 
 
 def _write_report(report: IndexReport, workspace: Path) -> None:
     path = workspace / REPORT_FILE
+    text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     try:
         workspace.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(
-            json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         temporary.replace(path)
     except OSError as error:
-        raise StoreUnwritable(f"The report {path} cannot be written: {error.strerror}.") from None
+        print(f"error: The report {path} cannot be written: {error.strerror}.", file=sys.stderr)
 
 
 def _tell(report: IndexReport, settings: Settings) -> None:
     if settings.json:
-        print(json.dumps(asdict(report), ensure_ascii=False))
+        print(json.dumps(asdict(report)))
         return
     from commands.present.tables import print_index_report
 
-    print_index_report(
-        asdict(report), failures_shown=_FAILURES_SHOWN, report_file=settings.workspace / REPORT_FILE
-    )
+    print_index_report(asdict(report), report_file=settings.workspace / REPORT_FILE)

@@ -23,7 +23,7 @@ def run(settings: Settings) -> int:
     workspace = Workspace(settings.workspace)
     workspace.require()
     model = resolve_model(settings, workspace)
-    workspace.check_shards(settings.shards)
+    require_reader(workspace, settings)
 
     from flows.service import FlowService
 
@@ -32,7 +32,9 @@ def run(settings: Settings) -> int:
     if settings.json:
         print(json.dumps({"model": model, "results": results}, ensure_ascii=False))
     else:
-        _print(results)
+        from commands.present.tables import print_results
+
+        print_results(results)
     if settings.picture is not None:
         _draw(results, workspace, settings.picture, image)
         print(f"picture: {settings.picture}", file=sys.stderr)
@@ -79,3 +81,10 @@ def _read_image(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"The query photo {path} cannot be read: {error.strerror}.") from None
+
+
+def require_reader(workspace: Workspace, settings: Settings) -> None:
+    """Makes sure that the query Flow will find what it expects; raises StoreError with words."""
+    workspace.check_shards(settings.shards)
+    # An open LMDB environment must not be carried into the processes that the Flow forks.
+    workspace.close()

@@ -6,7 +6,8 @@ import sys
 
 from crossmodal.workspace import Workspace
 
-from commands.index import resolve_model
+from commands.index import require_writer, resolve_model
+from commands.query import require_reader
 from crossmodal.settings import Settings
 
 _CHECK_SECONDS = 0.5
@@ -18,10 +19,11 @@ def run(settings: Settings) -> int:
     workspace = Workspace(settings.workspace)
     if kind == "query":
         workspace.require()
-    else:
-        workspace.require_writable()
     model = resolve_model(settings, workspace)
-    workspace.check_shards(settings.shards)
+    if kind == "query":
+        require_reader(workspace, settings)
+    else:
+        require_writer(workspace, model, settings)
 
     from flows.service import FlowService, stop_on_signals
 

@@ -8,7 +8,7 @@ fields and every match arrives empty.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional  # noqa: UP035  (pydantic 1 evaluates these annotations)
+from typing import Any, Dict, Optional
 
 from docarray import BaseDoc, DocList
 from docarray.typing import NdArray

@@ -49,7 +49,7 @@ def fail_all(docs: Sequence[MediaDocument], error: CrossmodalError, *, abort: bo
 
 @contextmanager
 def told_on_failure(name: str) -> Iterator[None]:
-    """Prints the sentence of an error that keeps an executor from starting; jina shows a traceback at most."""
+    """Prints the sentence of an error that keeps an executor from starting; jina hides it in a traceback."""
     try:
         yield
     except CrossmodalError as error:

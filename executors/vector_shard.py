@@ -89,7 +89,10 @@ class VectorShard:
 
 
 def fill_matches(doc: MediaDocument, store: Store) -> None:
-    """Adds to each match what ``store`` knows of it; drops those of a write that was never finished."""
+    """Adds to each match what ``store`` knows of it, and drops those that it doesn't know.
+
+    Those are another shard's, or of a write that was killed between the vectors and the photos.
+    """
     matches = list(doc.matches or [])
     filled: list[MatchDocument] = []
     for match, record in zip(matches, store.get([str(match.id) for match in matches]), strict=True):

@@ -159,6 +159,8 @@ class SearchGateway(FastAPIBaseGateway):
 
     async def _photo(self, id: str) -> tuple[bytes, str]:
         found = await asyncio.to_thread(self._workspace.content, id)
+        # An index made with --keep uri has nothing but thumbnails.
+        found = found or await asyncio.to_thread(self._workspace.thumbnail, id)
         if found is None:
             raise RequestError(f"There is no photo {id!r} in the index.", status=404)
         return found

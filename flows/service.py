@@ -97,8 +97,8 @@ class FlowService:
         else:
             from flows.fused import FusedFlow
 
-            flow = Flow(name=path.stem).add(
-                name=path.stem,
+            flow = Flow().add(
+                name=path.stem.replace("-", "_"),
                 uses=FusedFlow,
                 uses_with={"flow": str(path), "variables": variables},
                 allow_concurrent=True,

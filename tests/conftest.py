@@ -40,7 +40,9 @@ def run_app(
 
 def clean_environment() -> dict[str, str]:
     """The environment without the variables that the settings read."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("JINA_", "CROSSMODAL_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("JINA_", "CROSSMODAL_"))
+    }
 
 
 def free_port() -> int:

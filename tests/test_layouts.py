@@ -10,7 +10,7 @@ import pytest
 from conftest import TOY_IMAGES, run_app
 
 SENTENCE = "a cup of coffee on a wooden table"
-PHOTO = TOY_IMAGES / "motorcycle.jpg"
+PHOTO = TOY_IMAGES / "raccoon.jpg"
 
 
 def index_and_query(workspace: Path, *arguments: str) -> dict[str, Any]:

@@ -106,7 +106,11 @@ def test_help_is_quick_and_imports_no_heavy_library() -> None:
         "print(sorted({'torch', 'jina', 'docarray', 'numpy', 'PIL', 'faiss', 'lmdb'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.rstrip().endswith("[]")
     times = []
@@ -134,7 +138,11 @@ def test_another_python_is_told_in_one_line() -> None:
         "import app; sys.exit(app.main(['-t', 'status']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

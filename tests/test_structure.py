@@ -58,7 +58,9 @@ def test_the_library_imports_no_jina() -> None:
 
 
 def test_only_documents_needs_docarray() -> None:
-    users = {path.name for path in files("crossmodal") if any(n.startswith("docarray") for n in imported(path))}
+    users = {
+        path.name for path in files("crossmodal") if any(n.startswith("docarray") for n in imported(path))
+    }
     assert users == {"documents.py"}
 
 

@@ -43,6 +43,7 @@ def test_shards_and_replicas_come_from_the_variables() -> None:
         steps = {step.name: step for step in read_topology(FLOW_FILES[kind], VARIABLES).steps}
         assert {name for name, step in steps.items() if step.shards == 2} == {
             "image_vector_indexer",
+            "image_kv_indexer",
             "text_indexer",
         }
         assert {name for name, step in steps.items() if step.replicas == 3} == {

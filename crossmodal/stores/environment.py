@@ -101,14 +101,12 @@ class Environment:
             self._find_databases()
 
     def _find_databases(self) -> None:
-        # Handles stay valid only if the transaction that made them is committed, hence no abort here.
-        with self._lmdb.begin() as transaction:
-            for name in DATABASES:
-                try:
-                    self._databases[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=False)
-                except (lmdb.NotFoundError, lmdb.ReadonlyError):
-                    self._databases.clear()
-                    return
+        for name in DATABASES:
+            try:
+                self._databases[name] = self._lmdb.open_db(name.encode(), create=False)
+            except (lmdb.NotFoundError, lmdb.ReadonlyError):
+                self._databases.clear()
+                return
 
     @classmethod
     def open(cls, folder: Path, *, create: bool) -> Environment:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from crossmodal.workspace import Workspace
+from crossmodal.workspace import Workspace, shard_of
 from docarray import DocList
 from jina import Executor, requests
 
@@ -18,7 +18,7 @@ from executors.vector_shard import fill_matches
 
 
 class ImageKeyValueIndexer(Executor):
-    """The photos by id: untouched originals with a thumbnail, or with ``keep: uri`` the thumbnail only."""
+    """One shard of the photos by id: untouched originals with a thumbnail, or with ``keep: uri`` the thumbnail only."""
 
     def __init__(
         self,
@@ -33,15 +33,17 @@ class ImageKeyValueIndexer(Executor):
         super().__init__(**kwargs)
         self._keep_original = keep == "original"
         self._max_pixels = int(max_pixels)
-        path = Workspace(Path(index_path)).store_path("image_kv_indexer")
+        self._shard = int(getattr(self.runtime_args, "shard_id", 0) or 0)
+        self._shards = int(getattr(self.runtime_args, "shards", 1) or 1)
+        path = Workspace(Path(index_path)).store_path("image_kv_indexer", self._shard, self._shards)
         with told_on_failure("image_kv_indexer"):
             identity = identify_model(model, cache=Path(model_cache))
             self._store = (Store.open_writer if writable else Store.open_reader)(path, identity=identity)
 
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
-        """Stores each photo that can be shown; making the thumbnail is what proves it."""
-        todo = pending(docs)
+        """Stores each photo of this shard that can be shown; making the thumbnail is what proves it."""
+        todo = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self._shard]
         records = [self._record(doc) for doc in todo]
         good = [(doc, record) for doc, record in zip(todo, records, strict=True) if record]
         if good:
@@ -55,7 +57,7 @@ class ImageKeyValueIndexer(Executor):
 
     @requests(on="/search")
     def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
-        """Merges the matches of all shards and adds what is known of each photo."""
+        """Merges the matches of all vector shards and adds what this shard knows of its photos."""
         todo = pending(docs)
         keep_best(docs, top_k_of(parameters))
         try:

@@ -1,0 +1,137 @@
+"""The server as a process: how it starts, ends, loses a part, and what it listens on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Server, children_of, free_port, is_running, run_app, start_server
+
+LAYOUTS = pytest.mark.parametrize("layout", ["fused", "pods"])
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
+    """The processes that still run after at most so many seconds."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [pid for pid in pids if is_running(pid)]
+
+
+def search(server: Server) -> list[str]:
+    status, answer = server.request("/search", {"data": ["a cat"], "top_k": 3, "mode": "search"})
+    assert status == 200
+    return [match["id"] for match in answer["search"]["docs"][0]["matches"]]
+
+
+@LAYOUTS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout: str, number: int) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
+    assert len(search(server)) == 3
+    pids = children_of(server.process.pid)
+    assert len(pids) >= (2 if layout == "fused" else 9)
+    assert server.stop(number) == 0
+    assert wait_until_gone(pids, 2) == []
+    assert server.process.stdout
+    assert "Traceback" not in server.process.stdout.read()
+    with socket.create_server(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))):
+        pass
+
+
+@LAYOUTS
+def test_a_dead_executor_ends_the_server_with_words(toy_workspace: Path, layout: str) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
+    pids = children_of(server.process.pid)
+    # The gateway is the last one that is started.
+    os.kill(pids[0], signal.SIGKILL)
+    killed = time.monotonic()
+    assert server.process.wait(20) == 1
+    assert time.monotonic() - killed < 10
+    assert wait_until_gone(pids, 2) == []
+    assert server.process.stdout
+    said = server.process.stdout.read()
+    assert "ended unexpectedly (killed by SIGKILL)" in said
+    assert "Traceback" not in said
+
+
+def test_nothing_outlives_a_killed_server(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--layout", "pods", "--shards", "1")
+    pids = children_of(server.process.pid)
+    server.process.kill()
+    server.process.wait()
+    assert wait_until_gone(pids, 5) == []
+
+
+@LAYOUTS
+def test_it_listens_on_this_machine_only(toy_workspace: Path, layout: str) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
+    try:
+        own = {server.process.pid, *children_of(server.process.pid)}
+        addresses = [address for pid in own for address in listening_addresses(pid)]
+        assert int(server.url.rsplit(":", 1)[1]) in {port for _, port in addresses}
+        assert {host for host, _ in addresses} == {"127.0.0.1"}
+    finally:
+        server.stop()
+
+
+def test_host_opens_it_to_other_machines(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--host", "0.0.0.0")
+    try:
+        own = {server.process.pid, *children_of(server.process.pid)}
+        hosts = {host for pid in own for host, _ in listening_addresses(pid)}
+        assert "0.0.0.0" in hosts
+        assert hosts <= {"0.0.0.0", "127.0.0.1"}
+    finally:
+        server.stop()
+
+
+def test_a_taken_port_is_a_sentence(toy_workspace: Path) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        done = run_app("-t", "query_restful", "--workspace", toy_workspace, "--port", port)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"Port {port} on 127.0.0.1 cannot be listened on (Address already in use)" in done.stderr
+    assert "--port" in done.stderr
+
+
+def test_a_workspace_without_an_index_is_a_sentence(tmp_path: Path) -> None:
+    for task in ("query_restful", "status"):
+        done = run_app("-t", task, "--workspace", tmp_path / "nothing")
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1
+        assert str(tmp_path / "nothing") in done.stderr
+        assert "python app.py -t index" in done.stderr
+
+
+def listening_addresses(pid: int) -> list[tuple[str, int]]:
+    """Address and port of every TCP socket that a process listens on, from /proc."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                host, port = fields[1].split(":")
+                found.append((_address(host), int(port, 16)))
+    return found
+
+
+def _address(text: str) -> str:
+    words = [bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8)]
+    raw = b"".join(words)
+    if len(raw) == 16 and raw[:12] == bytes(10) + b"\xff\xff":
+        raw = raw[12:]
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
