@@ -81,14 +81,14 @@ class Environment:
         self._users = 0
         data_file = folder / DATA_FILE
         self._registered = _reserve_lock_file(folder)
-        self.readonly = not os.access(data_file, os.W_OK)
+        self._readonly = not os.access(data_file, os.W_OK)
         with self._named_errors():
             self._lmdb = lmdb.open(
                 str(folder),
                 map_size=_MAP_SIZE,
                 max_dbs=len(DATABASES),
                 max_readers=_MAX_READERS,
-                readonly=self.readonly,
+                readonly=self._readonly,
                 lock=self._registered,
                 create=False,
                 meminit=False,
@@ -153,6 +153,12 @@ class Environment:
                 self._find_databases()
             return bool(self._databases)
 
+    @property
+    def blank(self) -> bool:
+        """Whether nothing was ever committed to it."""
+        with self._named_errors():
+            return bool(self._lmdb.stat()["entries"] == 0)
+
     def close(self) -> None:
         """Give back one ``open``; the last one closes the files. A forked child leaves its parent's alone."""
         with _opening:
@@ -183,14 +189,22 @@ class Environment:
         ):
             yield transaction
 
-    @contextmanager
-    def write(self) -> Iterator[Any]:
-        """One transaction, committed and synced at the end of the block or wholly dropped by an exception."""
-        if self.readonly:
+    def require_writable(self) -> None:
+        """Raise ``StoreUnwritable`` if this process can only read."""
+        if self._readonly:
             raise StoreUnwritable(
                 f"{self.folder / DATA_FILE} is read-only. Make it writable, or choose another folder with "
                 "--workspace."
             )
+        if not self._registered:
+            raise StoreUnwritable(
+                f"{self.folder / 'lock.mdb'} cannot be written: the disk is full, or permission is missing. Free "
+                "some space or give that permission, or choose another folder with --workspace."
+            )
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """One transaction, committed and synced at the end of the block or wholly dropped by an exception."""
         with self._named_errors():
             with self._lmdb.begin(write=True, buffers=True) as transaction:
                 yield transaction

@@ -138,14 +138,10 @@ class Store:
             lock.release()
             raise
         try:
-            if not environment.initialised:
+            environment.require_writable()
+            if environment.blank:
                 _initialise(environment)
                 _sync_folder(path)
-            elif environment.readonly:
-                raise StoreUnwritable(
-                    f"{path / DATA_FILE} is read-only. Make it writable, or choose another folder with "
-                    "--workspace."
-                )
         except BaseException:
             environment.close()
             lock.release()
