@@ -124,7 +124,7 @@ def test_a_folder_of_images_is_walked_to_any_depth(tmp_path: Path) -> None:
     assert {record.mime_type for record in records} == {"image/jpeg"}, "by the bytes, not by the name"
     assert data_set.len_hint() == 3
     assert data_set.notes == [
-        f"{tmp_path}: passed over 2 files that are not images (1 .txt, 1 without extension)",
+        f"{tmp_path}: passed over 2 files that are not images (1 without extension, 1 .txt)",
         f"{tmp_path}: passed over 2 hidden files and folders",
     ]
     assert data_set.description == f"folder of images {tmp_path}"
@@ -184,8 +184,11 @@ def test_coco_joins_captions_with_photos_by_number(tmp_path: Path) -> None:
             {"image_id": 4, "id": 2, "caption": "A cat .\n"},
             {"image_id": 9, "id": 3, "caption": "A spoon ."},
         ],
-        "images": [{"id": 4, "file_name": "cat.jpg"}, {"id": 9, "file_name": "coffee.jpg"}]
-        + [{"id": 5, "file_name": "rocket.jpg"}],
+        "images": [
+            {"id": 4, "file_name": "cat.jpg"},
+            {"id": 9, "file_name": "coffee.jpg"},
+            {"id": 5, "file_name": "rocket.jpg"},
+        ],
     }
     (folder / "annotations" / "captions_val2017.json").write_text(json.dumps(content))
     records = records_of("coco", tmp_path)

@@ -51,6 +51,9 @@ def assemble(
     pending: _Unusable | None = None
     for mention in mentions:
         if isinstance(mention, Failure):
+            if pending is not None:
+                yield pending.failure()
+                pending = None
             yield mention
             continue
         photo_id = record_id(mention.photo)

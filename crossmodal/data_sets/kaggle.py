@@ -12,6 +12,7 @@ from crossmodal.data_sets.lines import count_lines
 from crossmodal.data_sets.photos import resolve
 from crossmodal.data_sets.splits import available_splits, split_file, split_names
 from crossmodal.data_sets.table import Table
+from crossmodal.data_sets.values import printable
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
 
@@ -55,7 +56,7 @@ class KaggleFlickr(DataSet):
             yield Mention(photo, f"{self._split_file}, line {line}", sweep=True)
 
     def len_hint(self) -> int | None:
-        captions = count_lines(self.captions)
+        captions = max(0, count_lines(self.captions) - 1)
         photos = count_images(self.images)
         if self._split_file is None or photos == 0:
             return photos + captions
@@ -68,7 +69,7 @@ class KaggleFlickr(DataSet):
             if isinstance(path, Failure):
                 yield path
             else:
-                yield Mention(path, path, sweep=True)
+                yield Mention(path, printable(path), sweep=True)
         self.notes += passed_over.notes(self.images)
 
     def _find_split(self, split: str) -> Path:

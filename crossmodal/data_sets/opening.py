@@ -8,9 +8,10 @@ from pathlib import Path
 from crossmodal.data_sets.coco import Coco
 from crossmodal.data_sets.data_set import DataSet, Limits
 from crossmodal.data_sets.folder import FolderOfImages, PassedOver, walk_images
-from crossmodal.data_sets.json_stream import top_level_keys
+from crossmodal.data_sets.json_stream import array_elements, top_level_keys
 from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
+from crossmodal.data_sets.photos import looks_like_an_image
 from crossmodal.data_sets.splits import same_split
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.errors import DataSetError
@@ -55,7 +56,13 @@ def open_data_set(
                     else f"get it with ./get_data.sh {name_or_path}"
                 )
             )
-        return _open_folder(name_or_path, folder, split, limits, content)
+        data_set = _open_folder(name_or_path, folder, split, limits, content)
+        if isinstance(data_set, FolderOfImages):
+            raise DataSetError(
+                f"{folder} has images and no captions: {name_or_path} is not whole. Move it away and "
+                f"get the data set with ./get_data.sh {name_or_path}, or use it as it is with -d {folder}."
+            )
+        return data_set
     if not name_or_path.strip():
         raise DataSetError(f"The data set has no name: use one of {', '.join(DATA_SET_NAMES)}, or a path.")
     path = Path(name_or_path).expanduser()
@@ -75,16 +82,19 @@ def _open_folder(name: str, folder: Path, split: str | None, limits: Limits, con
     except OSError as error:
         raise DataSetError(f"The folder {folder} cannot be read: {error.strerror}") from None
     images = _images_folders(entries)
+    if not images and any(looks_like_an_image(path.name) for path in entries):
+        images = [folder]
     if (captions := folder / "captions.txt").is_file():
-        return KaggleFlickr(
-            name, captions, images[0] if images else folder, split=split, limits=limits, content=content
-        )
+        _require_images(images, captions)
+        return KaggleFlickr(name, captions, images[0], split=split, limits=limits, content=content)
     if karpathy := [path for path in entries if path.match("dataset*.json")]:
-        return Karpathy(name, karpathy[0], [*images, folder], split=split, limits=limits, content=content)
+        _require_images(images, karpathy[0])
+        return Karpathy(name, karpathy[0], images, split=split, limits=limits, content=content)
     annotations = [*folder.glob("captions_*.json"), *folder.glob("annotations/captions_*.json")]
     if annotations:
         chosen = _chosen_annotations(sorted(annotations), split, folder)
-        return Coco(name, chosen, [*images, folder], limits=limits, content=content)
+        _require_images(images, chosen[0])
+        return Coco(name, chosen, images, limits=limits, content=content)
     if split is not None:
         raise DataSetError(
             f"{folder} is a folder of images without splits, so --split {split} cannot be used."
@@ -104,18 +114,23 @@ def _open_file(name: str, path: Path, split: str | None, limits: Limits, content
     images = _images_folders(sorted(folder.iterdir()))
     extension = path.suffix.lower()
     if extension in TABLE_EXTENSIONS:
-        return Table(name, path.absolute(), [folder, *images], split=split, limits=limits, content=content)
+        table = Table(name, path.absolute(), [folder, *images], split=split, limits=limits, content=content)
+        if not table.has_rows():
+            raise DataSetError(f"{path} has no row: there is nothing to use in it.")
+        return table
     if extension == ".json":
-        keys = top_level_keys(path)
-        if "images" in keys and "annotations" in keys:
+        # The first image tells the formats apart, also where the file is damaged further on.
+        image = next(array_elements(path, "images"), None)
+        if isinstance(image, dict) and "file_name" in image:
             folders = [*images, *_images_folders(sorted(folder.parent.iterdir())), folder]
             return Coco(name, [path], folders, limits=limits, content=content)
-        if "images" in keys:
+        if isinstance(image, dict) and "filename" in image:
             return Karpathy(name, path, [*images, folder], split=split, limits=limits, content=content)
         raise DataSetError(
-            f"{path} is neither Karpathy's nor COCO's format: its keys are {', '.join(keys) or 'none'}, and "
-            "images (with annotations for COCO) is needed. A table of photos is a .jsonl file with one JSON "
-            "object a line."
+            f"{path} is neither Karpathy's nor COCO's format: its keys are "
+            f"{', '.join(top_level_keys(path)) or 'none'}, and images that begin with a filename "
+            "(Karpathy) or a file_name (COCO) are needed. A table of photos is a .jsonl file "
+            "with one JSON object a line."
         )
     raise DataSetError(f"The file {path} has no known layout. A path can be {_LAYOUTS}.")
 
@@ -125,6 +140,14 @@ def _images_folders(entries: list[Path]) -> list[Path]:
     found = [path for path in entries if _IMAGES_FOLDER.fullmatch(path.name) and path.is_dir()]
     found.sort(key=lambda path: (path.name.lower() != "images", path.name))
     return [_only_folder_inside(path) for path in found]
+
+
+def _require_images(images: list[Path], captions: Path) -> None:
+    if not images:
+        raise DataSetError(
+            f"There is no photo for {captions}: the photos should lie in {captions.parent / 'images'}, or "
+            "beside it."
+        )
 
 
 def _only_folder_inside(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from crossmodal.data_sets.values import has_lone_surrogate, printable
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
 
@@ -81,10 +82,8 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
     """
     if photo[:5].lower() == "data:":
         return _photo_in_uri(photo, max_bytes, content)
-    if not _is_text(photo):
-        raise DataError(
-            f"the name of {photo.encode('utf-8', 'backslashreplace').decode()} is not valid UTF-8: rename it"
-        )
+    if has_lone_surrogate(photo):
+        raise DataError(f"the name of {printable(photo)} is not valid UTF-8: rename it")
     try:
         size = _checked_size(photo, max_bytes)
         blob = None
@@ -135,14 +134,6 @@ def _photo_in_uri(uri: str, max_bytes: int, content: bool) -> Photo:
         raise DataError(f"{_shortened(uri)} is not valid base64") from None
     _check_size(f"the photo in {_shortened(uri)}", len(blob), max_bytes)
     return Photo(shown_uri(uri), sniff_mime_type(blob) or media_type or None, blob if content else None)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shortened(text: str, characters: int = 80) -> str:

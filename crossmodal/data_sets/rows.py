@@ -12,7 +12,7 @@ from typing import Any
 
 from crossmodal.data_sets.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, image_column
 from crossmodal.data_sets.lines import Line, read_lines
-from crossmodal.data_sets.values import has_lone_surrogate, json_kind
+from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
 
@@ -112,7 +112,7 @@ def _header(path: Path, source: _PushBack) -> tuple[list[str], str]:
         if repeated:
             raise DataSetError(f"{path} has more than one column named {', '.join(repeated)}")
         return names, delimiter
-    found = _printable(first.text.strip())[:200]
+    found = printable(first.text.strip())[:200]
     raise DataSetError(
         f"{path} has no column for the photos: its first line is {found!r}, and it must name one of "
         f"{', '.join(IMAGE_COLUMNS)} (and for captions one of {', '.join(CAPTION_COLUMNS)})"
@@ -152,16 +152,16 @@ def _csv_cells(first: Line, source: _PushBack, delimiter: str) -> list[str]:
 def _check_unicode(cells: list[str]) -> None:
     for cell in cells:
         if has_lone_surrogate(cell):
-            raise DataError(f"the row is not valid UTF-8: {_printable(cell)[:200]}")
+            raise DataError(f"the row is not valid UTF-8: {printable(cell)[:200]}")
 
 
 def _json_object(line: Line) -> dict[str, Any]:
     if line.too_long:
         raise DataError("the line is longer than a photo of the largest allowed size would make it")
     if has_lone_surrogate(line.text):
-        raise DataError(f"the line is not valid UTF-8: {_printable(line.text.strip())[:200]}")
+        raise DataError(f"the line is not valid UTF-8: {printable(line.text.strip())[:200]}")
     try:
-        value = json.loads(line.text, parse_constant=_refuse_constant)
+        value = json.loads(line.text.strip(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise DataError(f"the line is not JSON: {error.msg} at character {error.colno}") from None
     except (ValueError, RecursionError) as error:
@@ -175,7 +175,3 @@ def _json_object(line: Line) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -56,7 +56,15 @@ class Table(DataSet):
         self._check_first_rows()
 
     def mentions(self) -> Iterator[Mention | Failure]:
-        for row in self._rows():
+        rows = self._rows()
+        while True:
+            try:
+                row = next(rows, None)
+            except DataSetError as error:  # the disk failed, or the file went away
+                yield Failure(str(self.path), str(error))
+                return
+            if row is None:
+                return
             if isinstance(row, Failure):
                 yield row
                 continue
@@ -67,6 +75,10 @@ class Table(DataSet):
                 yield self._mention(row, where)
             except DataError as error:
                 yield Failure(where, str(error))
+
+    def has_rows(self) -> bool:
+        """Whether there is any row below the header, usable or not."""
+        return next(self._rows(), None) is not None
 
     def len_hint(self) -> int | None:
         if self._split is not None:
@@ -84,7 +96,7 @@ class Table(DataSet):
             return 0
         if rows < _SAMPLED_ROWS:
             return len(photos) + captions
-        return round(count_lines(self.path) * (len(photos) + captions) / rows)
+        return round((count_lines(self.path) - (not self._jsonl)) * (len(photos) + captions) / rows)
 
     def _rows(self) -> Iterator[Row | Failure]:
         if self._jsonl:
@@ -104,11 +116,20 @@ class Table(DataSet):
                 f"{self.path} has no column for the photos: it has {', '.join(sorted(found))}, and "
                 f"needs one of {', '.join(IMAGE_COLUMNS)} (for captions one of {', '.join(CAPTION_COLUMNS)})"
             )
-        if self._split is not None and found and "split" not in found:
-            raise DataSetError(
-                f"{self.path} has no column named split, so --split {self._split} cannot be used: "
-                f"its columns are {', '.join(sorted(found))}"
-            )
+        if self._split is not None:
+            self._check_split(self._split)
+
+    def _check_split(self, split: str) -> None:
+        found: dict[str, None] = {}
+        for row in self._rows():
+            if isinstance(row, Row) and row.cells.get("split"):
+                if same_split(row.cells["split"], split):
+                    return
+                found[str(row.cells["split"])] = None
+        raise DataSetError(
+            f"The split {split} is not in {self.path}: "
+            + (f"its splits are {', '.join(found)}." if found else "it has no column named split.")
+        )
 
     def _mention(self, row: Row, where: str) -> Mention:
         image, caption = image_column(row.cells), caption_column(row.cells)

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-__all__ = ["cell_value", "has_lone_surrogate", "json_kind", "json_value"]
+__all__ = ["cell_value", "has_lone_surrogate", "json_kind", "json_value", "printable"]
 
 # Integers up to this survive every JSON reader, including those that hold numbers as float64.
 _LARGEST_EXACT_INTEGER = 2**53
@@ -50,10 +50,19 @@ def json_kind(value: Any) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
+def printable(text: str) -> str:
+    """``text`` with each byte that was not UTF-8 (a lone surrogate) written as ``\\xe9``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def has_lone_surrogate(value: Any) -> bool:
     """Whether any text in a JSON value holds half a surrogate pair, which no UTF-8 can express."""
     if isinstance(value, str):
-        return any("\ud800" <= character <= "\udfff" for character in value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return True
+        return False
     if isinstance(value, list):
         return any(has_lone_surrogate(element) for element in value)
     if isinstance(value, dict):

@@ -1,0 +1,249 @@
+"""CSV and JSONL files: which columns are what, and what becomes of every cell."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import socket
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from crossmodal.data_sets import open_data_set
+from crossmodal.errors import DataSetError
+from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
+
+TOY_IMAGES = Path(__file__).resolve().parents[1] / "data" / "toy-data" / "images"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("cat.jpg", "coffee.jpg", "rocket.jpg"):
+        shutil.copy(TOY_IMAGES / name, tmp_path)
+    return tmp_path
+
+
+def read(path: Path, split: str | None = None) -> list[Record | Failure]:
+    return list(open_data_set(str(path), data_root=path.parent, split=split))
+
+
+def outline(items: list[Record | Failure]) -> list[str]:
+    assert not [item for item in items if isinstance(item, Failure)], items
+    return [item.text or Path(item.uri or "").name for item in items if isinstance(item, Record)]
+
+
+def csv_of(folder: Path, content: str | bytes) -> Path:
+    path = folder / "photos.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def jsonl_of(folder: Path, *rows: object) -> Path:
+    path = folder / "photos.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "image", ["image", "IMAGE", "Image Path", "path", "file_name", "filename", "uri", "url"]
+)
+@pytest.mark.parametrize("caption", ["caption", "Text", "sentence"])
+def test_columns_have_many_names(folder: Path, image: str, caption: str) -> None:
+    path = csv_of(folder, f"{caption},{image}\nA cat .,cat.jpg\n")
+    assert outline(read(path)) == ["cat.jpg", "A cat ."]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'\xef\xbb\xbfimage,caption\r\ncat.jpg,"A cat , caf\xc3\xa9 ."\r\n',
+        b"image;caption\ncat.jpg;A cat , caf\xc3\xa9 .\n",
+        b"image\tcaption\ncat.jpg\tA cat , caf\xc3\xa9 .\n",
+        b"image | caption\ncat.jpg|A cat , caf\xc3\xa9 .",
+        b'\n\nimage,caption\r\rcat.jpg,"A cat , caf\xc3\xa9 ."\r',
+        b'image,caption\n\n  \ncat.jpg,"A cat , caf\xc3\xa9 ."\n\n',
+    ],
+    ids=["bom-crlf", "semicolon", "tab", "bar-no-final-newline", "cr", "blank-lines"],
+)
+def test_csv_comes_in_many_spellings(folder: Path, content: bytes) -> None:
+    assert outline(read(csv_of(folder, content))) == ["cat.jpg", "A cat , café ."]
+
+
+def test_quotation_marks_hold_commas_line_ends_and_quotation_marks(folder: Path) -> None:
+    path = csv_of(folder, 'image,caption\ncat.jpg,"A ""cat"" ,\nin two lines"\ncoffee.jpg,A 12" cup\n')
+    assert outline(read(path)) == ["cat.jpg", 'A "cat" ,\nin two lines', "coffee.jpg", 'A 12" cup']
+
+
+def test_further_columns_become_tags(folder: Path) -> None:
+    path = csv_of(
+        folder,
+        ",image,caption,place,year,price,code,rate,big,note\n"
+        "0,cat.jpg,A cat .,home,2019,0.5,007,1.50,12345678901234567890,\n"
+        "1,cat.jpg,Again .,town,-3,12.25,1e3,.5,9007199254740992,new\n",
+    )
+    photo, first, second = read(path)
+    assert isinstance(photo, Record)
+    assert isinstance(first, Record)
+    assert isinstance(second, Record)
+    assert first.tags == {
+        "column_1": 0,
+        "place": "home",
+        "year": 2019,
+        "price": 0.5,
+        "code": "007",
+        "rate": "1.50",
+        "big": "12345678901234567890",
+    }
+    assert photo.tags == first.tags, "a photo has the tags of its first row"
+    assert second.tags == {
+        "column_1": 1,
+        "place": "town",
+        "year": -3,
+        "price": 12.25,
+        "code": "1e3",
+        "rate": ".5",
+        "big": 2**53,
+        "note": "new",
+    }
+
+
+def test_json_values_stay_what_they_are(folder: Path) -> None:
+    tags = {"n": 1, "x": 1.5, "flag": False, "words": ["a", 2], "nested": {"a": [None]}, "zip": "007"}
+    items = read(
+        jsonl_of(folder, {"image": "cat.jpg", "caption": "A cat .", "id": 2**60, "none": None, **tags})
+    )
+    for item in items:
+        assert isinstance(item, Record)
+        assert item.tags == {**tags, "id": str(2**60)}
+
+
+def test_a_json_caption_may_be_a_list_or_absent(folder: Path) -> None:
+    path = jsonl_of(
+        folder,
+        {"image": "cat.jpg", "captions": ["One .", "Two ."]},
+        {"image": "coffee.jpg", "caption": None},
+        {"image": "rocket.jpg"},
+        {"image": "cat.jpg", "caption": "Three ."},
+    )
+    items = read(path)
+    assert outline(items) == ["cat.jpg", "One .", "Two .", "coffee.jpg", "rocket.jpg", "Three ."]
+    last = items[-1]
+    assert isinstance(last, Record)
+    assert last.id == record_id(str(folder / "cat.jpg"), 2)
+
+
+def test_a_table_without_captions_is_a_list_of_photos(folder: Path) -> None:
+    assert outline(read(csv_of(folder, "path\ncat.jpg\nrocket.jpg\n"))) == ["cat.jpg", "rocket.jpg"]
+
+
+def test_equal_captions_of_a_photo_stay_two(folder: Path) -> None:
+    items = read(csv_of(folder, "image,caption\ncat.jpg,A cat .\n./cat.jpg,A cat .\n"))
+    assert outline(items) == ["cat.jpg", "A cat .", "A cat ."]
+    assert [item.id for item in items if isinstance(item, Record)][1:] == [
+        record_id(str(folder / "cat.jpg"), 0),
+        record_id(str(folder / "cat.jpg"), 1),
+    ]
+
+
+def test_a_column_split_selects(folder: Path) -> None:
+    path = csv_of(folder, "image,caption,split\ncat.jpg,A cat .,train\ncoffee.jpg,A cup .,val\n")
+    assert outline(read(path, split="dev")) == ["coffee.jpg", "A cup ."]
+    with pytest.raises(DataSetError, match="its splits are train, val"):
+        read(path, split="test")
+    with pytest.raises(DataSetError, match="it has no column named split"):
+        read(csv_of(folder, "image\ncat.jpg\n"), split="test")
+
+
+def test_photos_may_be_absolute_paths_paths_upwards_and_file_uris(folder: Path) -> None:
+    (folder / "lists").mkdir()
+    spaced = shutil.copy(folder / "cat.jpg", folder / "my cat #1.jpg")
+    path = jsonl_of(
+        folder / "lists",
+        {"image": str(folder / "cat.jpg")},
+        {"image": "../coffee.jpg"},
+        {"image": "file://" + quote(str(spaced))},
+        {"image": f"file://localhost{folder}/rocket.jpg"},
+    )
+    assert [item.uri for item in read(path) if isinstance(item, Record)] == [
+        str(folder / name) for name in ("cat.jpg", "coffee.jpg", "my cat #1.jpg", "rocket.jpg")
+    ]
+
+
+@pytest.mark.parametrize("form", ["base64", "percent"])
+def test_a_data_uri_is_decoded(folder: Path, form: str) -> None:
+    blob = (folder / "cat.jpg").read_bytes()
+    payload = f";base64,{base64.b64encode(blob).decode()}" if form == "base64" else "," + quote(blob)
+    uri = "data:image/png" + payload
+    photo, caption = read(jsonl_of(folder, {"uri": uri, "caption": "A cat ."}))
+    assert isinstance(photo, Record)
+    assert isinstance(caption, Record)
+    assert photo.content == blob
+    assert photo.mime_type == "image/jpeg", "by the bytes, not by what the URI claims"
+    assert photo.id == record_id(uri)
+    assert caption.photo_id == photo.id
+    assert photo.uri is not None
+    assert photo.uri.startswith("urn:sha256:")
+    assert len(photo.uri) == 75
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTPS", "ftp", "s3"])
+def test_nothing_is_ever_fetched(folder: Path, scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        address = f"{scheme}://127.0.0.1:{server.getsockname()[1]}/a.jpg"
+        path = csv_of(folder, f"image,caption\n{address},A photo .\ncat.jpg,A cat .\n")
+        failure, *rest = read(path)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert failure == Failure(
+        f"{path}, line 2",
+        f"{address} is a web address, and nothing is ever fetched: download the photo and give its path",
+    )
+    assert outline(rest) == ["cat.jpg", "A cat ."]
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_the_length_is_estimated(folder: Path, rows: int) -> None:
+    names = ("cat.jpg", "coffee.jpg", "rocket.jpg")
+    lines = "".join(f"{folder}/{name},Caption {n} .\n" for n in range(rows // 2 + 1) for name in names)
+    path = csv_of(folder, "image,caption\n" + lines)
+    data_set = open_data_set(str(path), data_root=folder)
+    length = sum(isinstance(item, Record) for item in data_set)
+    hint = data_set.len_hint()
+    assert hint is not None
+    assert abs(hint - length) <= 0.02 * length
+    counts = [item.modality for item in data_set if isinstance(item, Record)]
+    assert (counts.count(IMAGE), counts.count(TEXT)) == (3, length - 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "picture,words\nx.jpg,A\n",
+            r"first line is 'picture,words', and it must name one of image, ",
+        ),
+        ("a.jsonl", '{"picture": "x.jpg"}\n', r"it has picture, and needs one of image, "),
+        ("a.csv", "", "is empty: its first line must name the columns"),
+        ("a.csv", "image,caption\n", "has no row"),
+        ("a.jsonl", "\n", "has no JSON object"),
+        ("a.csv", "image,caption,caption\n", "more than one column named caption"),
+        ("a.csv", "image,caption\n".encode("utf-16"), "is encoded in UTF-16: save it as UTF-8"),
+        (
+            "a.json",
+            "[]",
+            "is not a JSON object that can be read: at character 0, '{' should stand there, not '",
+        ),
+        ("a.json", '{"photos": []}', "neither Karpathy's nor COCO's format: its keys are photos"),
+        ("a.parquet", "PAR1", "has no known layout"),
+    ],
+)
+def test_a_file_that_is_no_data_set_is_refused(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataSetError, match=message):
+        open_data_set(str(tmp_path / name), data_root=tmp_path)
