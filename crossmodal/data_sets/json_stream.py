@@ -13,6 +13,7 @@ from crossmodal.errors import DataSetError
 __all__ = ["array_elements", "top_level_keys"]
 
 _WHITE_SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER_PART = re.compile(r"[-+.0-9eE]*")
 _CHUNK_CHARACTERS = 1 << 20
 # No image or annotation entry comes near this; without a limit a damaged file would be read whole.
 _MAX_VALUE_CHARACTERS = 64 << 20
@@ -111,8 +112,8 @@ class _Reader:
                 if isinstance(error, RecursionError) or not self._read_more():
                     raise self.damaged(getattr(error, "msg", str(error))) from None
                 continue
-            # A number at the end of the window may go on behind it.
-            if end == len(self._text) and self._read_more():
+            # A number at the end of the window may go on behind it: of "0.5" the window may hold "0.".
+            if _NUMBER_PART.fullmatch(self._text, end) and self._read_more():
                 continue
             self._at = end
             return value

@@ -89,8 +89,10 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
         blob = None
         if content:
             with open(photo, "rb") as file:
-                blob = file.read(max_bytes + 1)
-            size = len(blob)
+                # One byte more than expected, and not the limit: read() takes the memory first.
+                blob = file.read(size + 1)
+            if len(blob) != size:
+                raise DataError(f"{photo} changed while it was read: try again when it is complete")
     except ValueError:
         raise DataError(f"{photo!r} is not a path that a file can have") from None
     except FileNotFoundError:
@@ -98,7 +100,6 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
         raise DataError(f"{photo} {problem}") from None
     except OSError as error:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
-    _check_size(photo, size, max_bytes)
     by_name = mimetypes.guess_type(photo)[0]
     return Photo(photo, (sniff_mime_type(blob) if blob else None) or by_name, blob)
 
