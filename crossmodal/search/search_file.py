@@ -26,7 +26,7 @@ __all__ = ["SearchFile", "SearchFileContent"]
 
 _MAGIC = b"XMSEARCH"
 _VERSION = 1
-# magic, version, CRC-32 of all that follows, bytes of the JSON header
+# magic, version, CRC-32 of the next number and all that follows, bytes of the JSON header
 _PREFIX = struct.Struct("<8sIII")
 _CHUNK_BYTES = 1 << 24
 
@@ -57,9 +57,9 @@ class SearchFile:
                 return False
             try:
                 os.ftruncate(descriptor, 0)
-                checksum = 0
                 offset = _PREFIX.size
                 header, parts = _parts(content)
+                checksum = _checksum_of_length(header)
                 for part in parts:
                     for chunk in _chunks(part):
                         checksum = zlib.crc32(chunk, checksum)
@@ -87,7 +87,7 @@ class SearchFile:
             if version != _VERSION:
                 raise StoreFormat(f"{self.path} has version {version}, this program knows version {_VERSION}")
             body = np.fromfile(file, np.uint8)
-        checksum = 0
+        checksum = _checksum_of_length(header_length)
         for chunk in _chunks(body.data):
             checksum = zlib.crc32(chunk, checksum)
         if checksum != expected:
@@ -126,6 +126,10 @@ def _parts(content: SearchFileContent) -> tuple[int, list[memoryview]]:
     rows = np.ascontiguousarray(content.rows, "<u8").tobytes()
     vectors = np.ascontiguousarray(content.vectors, "<f4").reshape(-1).view(np.uint8)
     return len(header), [memoryview(header), memoryview(rows), memoryview(ids), vectors.data]
+
+
+def _checksum_of_length(header_length: int) -> int:
+    return zlib.crc32(header_length.to_bytes(4, "little"))
 
 
 def _padded(text: str, before: int) -> bytes:

@@ -1,0 +1,208 @@
+"""Exact search: the right vectors in one total order, however they are spread and whatever was replaced."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from store_samples import caption, photo, vector_of, vectors_of
+
+from crossmodal.errors import DataError, ModelMismatch
+from crossmodal.search import ExactIndex, merge_matches, shard_of
+from crossmodal.stores import Store
+
+Matches = list[list[tuple[str, float]]]
+
+
+def reference(ids: Sequence[str], vectors: NDArray[np.float32], query: NDArray[np.float32]) -> list[str]:
+    """All ids by float64 inner product, falling, then by id."""
+    scores = [float(np.dot(vector.astype(np.float64), query.astype(np.float64))) for vector in vectors]
+    return [id for _, id in sorted(zip(scores, ids, strict=True), key=lambda pair: (-pair[0], pair[1]))]
+
+
+def fill(path: Path, ids: Sequence[str], vectors: NDArray[np.float32]) -> Store:
+    store = Store.open_writer(path)
+    if ids:
+        store.put([caption(id, f"text of {id}") for id in ids], vectors)
+    return store
+
+
+def search_sharded(
+    folder: Path,
+    shards: int,
+    ids: Sequence[str],
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    k: int,
+) -> Matches:
+    found: list[Matches] = []
+    for shard in range(shards):
+        mine = [position for position, id in enumerate(ids) if shard_of(id, shards) == shard]
+        with fill(
+            folder / f"{shard}-of-{shards}", [ids[position] for position in mine], vectors[mine]
+        ) as store:
+            found.append(ExactIndex(store).search(queries, k))
+    return [merge_matches(per_query, k) for per_query in zip(*found, strict=True)]
+
+
+def test_order_equals_a_plain_float64_search(tmp_path: Path) -> None:
+    chance = np.random.default_rng(5)
+    vectors = chance.normal(size=(3000, 64)).astype(np.float32)
+    queries = chance.normal(size=(30, 64)).astype(np.float32)
+    ids = [f"c{number:05d}" for number in chance.permutation(3000)]
+    with fill(tmp_path / "store", ids, vectors) as store:
+        index = ExactIndex(store)
+        for query, matches in zip(queries, index.search(queries, 20), strict=True):
+            assert [id for id, _ in matches] == reference(ids, vectors, query)[:20]
+            for id, score in matches:
+                expected = np.dot(vectors[ids.index(id)].astype(np.float64), query.astype(np.float64))
+                assert score == pytest.approx(expected, abs=1e-12)
+
+
+# A few directions, repeated and shifted by less than float32 can tell apart in an inner product.
+nearly_equal_vectors = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.0, 0.0, 2e-8, -2e-8, 6e-8, 1e-7, 1e-6])),
+    min_size=0,
+    max_size=60,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=nearly_equal_vectors,
+    shards=st.sampled_from([2, 3, 4]),
+    k=st.integers(1, 25),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_ties_shards_and_cuts_never_change_the_order(
+    rows: list[tuple[int, float]], shards: int, k: int, seed: int
+) -> None:
+    chance = np.random.default_rng(seed)
+    directions = chance.normal(size=(3, 16)).astype(np.float32)
+    vectors = np.array(
+        [directions[number] * np.float32(1 + shift) for number, shift in rows], np.float32
+    ).reshape(-1, 16)
+    ids = [f"{number}" for number in chance.permutation(len(rows))]
+    queries = np.concatenate([directions, chance.normal(size=(1, 16)).astype(np.float32)])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with fill(folder / "0-of-1", ids, vectors) as store:
+            index = ExactIndex(store)
+            whole = index.search(queries, max(len(ids), 1))
+            cut = index.search(queries, k)
+            alone = [index.search(query[None], k)[0] for query in queries]
+        sharded = search_sharded(folder, shards, ids, vectors, queries, k)
+    for query, everything in zip(queries, whole, strict=True):
+        assert sorted(id for id, _ in everything) == sorted(ids)
+        assert everything == sorted(everything, key=lambda match: (-match[1], match[0]))
+        assert [id for id, _ in everything][:1] == reference(ids, vectors, query)[:1]
+    assert cut == [everything[:k] for everything in whole]
+    assert alone == cut
+    assert sharded == cut
+
+
+def test_many_equal_captions_at_the_cut(tmp_path: Path) -> None:
+    """5,000 copies of one caption: the first in order of id come, not the first that faiss meets."""
+    chance = np.random.default_rng(1)
+    vector = vector_of("a dog", dimension=32)
+    vectors = np.concatenate([np.repeat(vector[None], 5000, 0), chance.normal(size=(500, 32)) * 0.01])
+    ids = [f"c{number:04d}" for number in chance.permutation(5500)]
+    copies = sorted(ids[:5000])
+    with fill(tmp_path / "store", ids, vectors.astype(np.float32)) as store:
+        index = ExactIndex(store)
+        matches = index.search(vector[None], 15)[0]
+        assert [id for id, _ in matches] == copies[:15]
+        assert len({score for _, score in matches}) == 1
+        assert index.search(vector[None], 5)[0] == matches[:5]
+        assert [id for id, _ in index.search(vector[None], 5001)[0]][:5000] == copies
+
+
+def test_empty_small_and_wrong(tmp_path: Path) -> None:
+    with fill(tmp_path / "store", [], np.empty((0, 8), np.float32)) as store:
+        index = ExactIndex(store)
+        assert index.search(np.ones((2, 8), np.float32), 5) == [[], []]
+        records = [photo(name) for name in "abc"]
+        store.put(records, vectors_of(records))
+        assert sorted(id for id, _ in index.search(vector_of("a")[None], 100)[0]) == ["a", "b", "c"]
+        assert index.search(np.empty((0, 8), np.float32), 5) == []
+        with pytest.raises(ModelMismatch, match=r"query has 9 dimensions.*has 8"):
+            index.search(np.ones((1, 9), np.float32), 5)
+        with pytest.raises(DataError, match="top_k is 0"):
+            index.search(np.ones((1, 8), np.float32), 0)
+        with pytest.raises(DataError, match="not a finite number"):
+            index.search(np.full((1, 8), np.nan, np.float32), 1)
+        with pytest.raises(DataError, match="shape"):
+            index.search(np.ones(8, np.float32), 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batches=st.lists(
+        st.tuples(st.booleans(), st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_following_a_store_equals_loading_it(batches: list[tuple[bool, list[int]]]) -> None:
+    """An index that is refreshed after each change, and one that is not, find what a new one finds."""
+    with tempfile.TemporaryDirectory() as name, Store.open_writer(Path(name)) as store:
+        following, late = ExactIndex(store), ExactIndex(store)
+        expected: dict[str, int] = {}
+        for version, (removes, numbers) in enumerate(batches, start=1):
+            names = [f"p{number}" for number in numbers]
+            if removes:
+                assert store.delete(names) == sum(name in expected for name in names)
+                expected = {name: old for name, old in expected.items() if name not in names}
+            else:
+                records = [photo(name, version=version, size=10) for name in names]
+                store.put(records, vectors_of(records))
+                expected |= dict.fromkeys(names, version)
+            following.refresh()
+            assert len(following) == len(expected)
+        assert store.verify() == []
+        queries = np.stack(
+            [vector_of("any"), *(vector_of(name, version) for name, version in expected.items())]
+        )
+        new = ExactIndex(store).search(queries, 50)
+        assert following.search(queries, 50) == new
+        assert late.search(queries, 50) == new
+        assert [matches[0][0] for matches in new[1:]] == list(expected)
+
+
+def test_index_that_missed_too_many_changes_loads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossmodal.stores.store._DEATHS_KEPT", 8)
+    with Store.open_writer(tmp_path) as store:
+        index = ExactIndex(store)
+        for version in range(1, 40):
+            records = [photo(name, version=version, size=10) for name in ("a", "b")]
+            store.put(records, vectors_of(records))
+            if version == 3:
+                index.refresh()
+        with store.vector_snapshot() as snapshot:
+            assert snapshot.deaths_after(3) is None
+            assert snapshot.deaths_after(38) is not None
+        assert [id for id, _ in index.search(vector_of("a", 39)[None], 9)[0]] == ["a", "b"]
+        assert index.search(vector_of("b", 39)[None], 1)[0][0] == ("b", pytest.approx(1, abs=1e-6))
+        assert len(index) == 2
+
+
+def test_merge_matches_orders_and_cuts() -> None:
+    shards = [[("b", 0.5), ("d", 0.1)], [("a", 0.5), ("c", 0.7)], []]
+    assert merge_matches(shards, 3) == [("c", 0.7), ("a", 0.5), ("b", 0.5)]
+    assert merge_matches(shards, 10)[-1] == ("d", 0.1)
+    assert merge_matches([], 3) == []
+
+
+def test_shard_of_is_stable_and_even() -> None:
+    assert [shard_of(id, 4) for id in ("a", "b", "c", "0123456789abcdef0123-4")] == [2, 2, 2, 3]
+    counts = np.bincount([shard_of(f"photo{number}", 4) for number in range(8000)])
+    assert counts.min() > 1850
+    assert {shard_of(f"photo{number}", 1) for number in range(10)} == {0}
