@@ -29,6 +29,7 @@ TEXT
 
 DATA_ROOT=${CROSSMODAL_DATA_ROOT:-$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/data}
 KAGGLE=${CROSSMODAL_KAGGLE:-https://www.kaggle.com/api/v1/datasets/download}
+PYTHON=$(command -v python3.11 || command -v python3 || true)
 ATTEMPTS=4
 
 child=""
@@ -77,7 +78,7 @@ url_of() {
 
 # kaggle_account: prints curl's configuration line with the account, or nothing where there is none.
 kaggle_account() {
-    python3 - "$HOME/.kaggle/kaggle.json" <<'PY'
+    "$PYTHON" - "$HOME/.kaggle/kaggle.json" <<'PY'
 import json, os, sys
 
 name, key = os.environ.get("KAGGLE_USERNAME"), os.environ.get("KAGGLE_KEY")
@@ -152,11 +153,32 @@ refuse_web_page() {
     fi
 }
 
+# verify FILE ALGORITHM DIGEST: compares with the published checksum; a partial mirror has other files.
+verify() {
+    local digest
+    if [[ -n ${CROSSMODAL_PARTIAL:-} ]]; then return; fi
+    digest=$(
+        "$PYTHON" - "$1" "$2" <<'PY'
+import hashlib, sys
+
+digest = hashlib.new(sys.argv[2])
+with open(sys.argv[1], "rb") as file:
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        digest.update(chunk)
+print(digest.hexdigest())
+PY
+    )
+    if [[ $digest != "$3" ]]; then
+        rm -f "$1"
+        fail "$(basename "$1") has the $2 checksum $digest, and the published one is $3: it was removed"
+    fi
+}
+
 # unpack ZIP FOLDER PATTERN...: takes the files whose base name fits a pattern into FOLDER, without their folders.
 unpack() {
     say "unpacking $(basename "$1")"
     local status=0
-    run python3 - "$@" <<'PY' || status=$?
+    run "$PYTHON" - "$@" <<'PY' || status=$?
 import fnmatch, os, shutil, sys, zipfile, zlib
 
 archive, folder, *patterns = sys.argv[1:]
@@ -194,7 +216,7 @@ PY
 
 # check FOLDER LAYOUT PHOTOS CAPTIONS: counts, and refuses a data set with fewer photos or captions.
 check() {
-    run python3 - "$@" "${CROSSMODAL_PARTIAL:-}" <<'PY' || exit 1
+    run "$PYTHON" - "$@" "${CROSSMODAL_PARTIAL:-}" <<'PY' || exit 1
 import csv, json, os, sys
 
 folder, layout, least_photos, least_captions, partial = sys.argv[1:]
@@ -218,19 +240,23 @@ if empty:
     sys.exit(f"error: {empty:,} photos are empty files")
 least = (1, 1) if partial else (int(least_photos), int(least_captions))
 if len(photos) < least[0] or matched < least[1]:
-    sys.exit(f"error: at least {least[0]:,} photos and {least[1]:,} captions of them should be there")
+    sys.exit(
+        f"error: at least {least[0]:,} photos and {least[1]:,} captions of them should be there; what was fetched is "
+        f"kept in {os.path.dirname(folder)}, remove that folder to fetch it anew"
+    )
 PY
 }
 
-# photos_archive NAME FILE URL KAGGLE_DATA_SET: fetches the photos, through Kaggle where an account is there.
+# photos_archive NAME FILE URL KAGGLE_DATA_SET [MD5]: fetches the photos, through Kaggle where an account is there.
 photos_archive() {
-    local name=$1 file=$2 url=$3 data_set=$4 account
-    account=$(kaggle_account) || exit 1
-    if [[ -n $account && -z ${CROSSMODAL_MIRROR:-} ]]; then
+    local name=$1 file=$2 url=$3 data_set=$4 checksum=${5:-} account=""
+    if [[ -z ${CROSSMODAL_MIRROR:-} ]]; then account=$(kaggle_account) || exit 1; fi
+    if [[ -n $account ]]; then
         file=kaggle-$name.zip
         download "${KAGGLE%/}/$data_set" "$part/$file" "$account"
     else
         download "$(url_of "$file" "$url")" "$part/$file"
+        if [[ -n $checksum ]]; then verify "$part/$file" md5 "$checksum"; fi
     fi
     unpack "$part/$file" "$staging/images" '*.jpg'
 }
@@ -238,9 +264,12 @@ photos_archive() {
 fetch_f8k() {
     local releases=https://github.com/jbrownlee/Datasets/releases/download/Flickr8k
     download "$(url_of Flickr8k_text.zip $releases/Flickr8k_text.zip)" "$part/Flickr8k_text.zip"
+    # The checksums of both archives are those that the torchvision package for R compares with.
+    verify "$part/Flickr8k_text.zip" md5 bf6c1abcb8e4a833b7f922104de18627
     unpack "$part/Flickr8k_text.zip" "$staging/text" Flickr8k.token.txt 'Flickr_8k.*Images.txt'
-    photos_archive f8k Flickr8k_Dataset.zip $releases/Flickr8k_Dataset.zip adityajn105/flickr8k
-    run python3 - "$staging" <<'PY' || exit 1
+    photos_archive f8k Flickr8k_Dataset.zip $releases/Flickr8k_Dataset.zip adityajn105/flickr8k \
+        f18a1e2920de5bd84dae7cf08ec78978
+    run "$PYTHON" - "$staging" <<'PY' || exit 1
 import csv, os, sys
 
 folder = sys.argv[1]
@@ -248,10 +277,9 @@ photos = set(os.listdir(os.path.join(folder, "images")))
 text = os.path.join(folder, "text")
 absent = 0
 try:
-    with (
-        open(os.path.join(text, "Flickr8k.token.txt"), encoding="utf-8") as source,
-        open(os.path.join(folder, "captions.txt"), "w", encoding="utf-8", newline="") as target,
-    ):
+    source = open(os.path.join(text, "Flickr8k.token.txt"), encoding="utf-8")
+    target = open(os.path.join(folder, "captions.txt"), "w", encoding="utf-8", newline="")
+    with source, target:
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(["image", "caption"])
         for line in source:
@@ -290,8 +318,11 @@ fetch_coco() {
     local server=http://images.cocodataset.org
     download "$(url_of annotations_trainval2017.zip $server/annotations/annotations_trainval2017.zip)" \
         "$part/annotations_trainval2017.zip"
+    # COCO's server has no https; the checksums of both archives are those that GluonCV compares with.
+    verify "$part/annotations_trainval2017.zip" sha1 8551ee4bb5860311e79dace7e79cb91e432e78b3
     unpack "$part/annotations_trainval2017.zip" "$staging" captions_val2017.json
     download "$(url_of val2017.zip $server/zips/val2017.zip)" "$part/val2017.zip"
+    verify "$part/val2017.zip" sha1 4950dc9d00dbe1c933ee0170f5797584351d2a41
     unpack "$part/val2017.zip" "$staging/val2017" '*.jpg'
     check "$staging" coco 5000 25000
 }
@@ -338,9 +369,8 @@ for argument in "$@"; do
             ;;
     esac
 done
-for command in curl python3; do
-    command -v "$command" >/dev/null || fail "$command is needed and is not installed"
-done
+command -v curl >/dev/null || fail "curl is needed and is not installed"
+if [[ -z $PYTHON ]]; then fail "Python is needed and is not installed"; fi
 for name in "$@"; do
     fetch "$name"
 done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -188,7 +189,8 @@ def test_f8k_becomes_kaggles_layout_with_splits(f8k: Mirror, environment: dict[s
     ]
 
 
-def test_f30k_becomes_karpathys_layout(mirror: Mirror, environment: dict[str, str]) -> None:
+@pytest.fixture
+def f30k(mirror: Mirror) -> Mirror:
     images = [
         {
             "filename": name,
@@ -203,8 +205,13 @@ def test_f30k_becomes_karpathys_layout(mirror: Mirror, environment: dict[str, st
     )
     nested = {f"flickr30k_images/flickr30k_images/{name}": photo(name) for name in PHOTOS}
     mirror.files["/flickr30k-images.zip"] = zipped(nested)
+    return mirror
+
+
+def test_f30k_becomes_karpathys_layout(f30k: Mirror, environment: dict[str, str]) -> None:
     done = get_data(environment, "f30k")
     assert done.returncode == 0, done.stderr
+    assert len(f30k.requests) == 2
     records = records_of(environment, "f30k", "dev")
     assert [record.text for record in records] == [None, "One of coffee.jpg", "Two of coffee.jpg"]
     assert records[0].content == photo("coffee.jpg")
@@ -344,12 +351,25 @@ def test_no_server_is_told(environment: dict[str, str]) -> None:
     assert "cannot reach http://127.0.0.1:1/Flickr8k_text.zip" in done.stderr
 
 
-def test_too_few_photos_are_refused(f8k: Mirror, environment: dict[str, str]) -> None:
+def test_too_few_photos_are_refused(f30k: Mirror, environment: dict[str, str]) -> None:
+    del environment["CROSSMODAL_PARTIAL"]
+    done = get_data(environment, "f30k")
+    assert done.returncode == 1
+    assert len(f30k.requests) == 2
+    assert "at least 31,000 photos and 155,000 captions of them should be there" in done.stderr
+    assert names_in(environment) == ["f30k.part"]
+
+
+def test_another_file_than_the_published_one_is_refused(f8k: Mirror, environment: dict[str, str]) -> None:
     del environment["CROSSMODAL_PARTIAL"]
     done = get_data(environment, "f8k")
     assert done.returncode == 1
-    assert "at least 8,000 photos and 40,000 captions of them should be there" in done.stderr
-    assert names_in(environment) == ["f8k.part"]
+    digest = hashlib.md5(f8k.files["/Flickr8k_text.zip"]).hexdigest()
+    assert (
+        f"Flickr8k_text.zip has the md5 checksum {digest}, and the published one is bf6c1abc" in done.stderr
+    )
+    part = Path(environment["CROSSMODAL_DATA_ROOT"]) / "f8k.part"
+    assert not list(part.glob("*.zip"))
 
 
 @pytest.mark.parametrize("from_file", [False, True])
@@ -382,8 +402,12 @@ def test_a_kaggle_account_is_used_and_not_shown(
 
 
 def test_a_damaged_kaggle_file_is_told(f8k: Mirror, environment: dict[str, str], tmp_path: Path) -> None:
+    part = Path(environment["CROSSMODAL_DATA_ROOT"]) / "f8k.part"
+    part.mkdir(parents=True)
+    (part / "Flickr8k_text.zip").write_bytes(f8k.files["/Flickr8k_text.zip"])
     (tmp_path / "home" / ".kaggle").mkdir(parents=True)
     (tmp_path / "home" / ".kaggle" / "kaggle.json").write_text("{")
+    del environment["CROSSMODAL_MIRROR"]
     done = get_data(environment, "f8k")
     assert done.returncode == 1
     assert "kaggle.json has no username and key" in done.stderr
