@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.data_sets import open_data_set
+from crossmodal.data_sets import open_data_set, photos
 from crossmodal.errors import DataSetError
 from crossmodal.records import IMAGE, Failure, Record
 
@@ -217,6 +217,33 @@ def test_what_may_not_be_read_is_told(folder: Path) -> None:
         f"{folder}/rocket.jpg cannot be read: Permission denied",
         "the folder cannot be read: Permission denied",
     ]
+
+
+def test_a_photo_that_is_still_being_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size when it was looked at is not its size when it was read."""
+    checked_size = photos._checked_size
+    monkeypatch.setattr(
+        photos, "_checked_size", lambda path, most: checked_size(path, most) - ("cat" in path)
+    )
+    records, failures = read(folder)
+    assert records == ["rocket.jpg"]
+    assert [failure.reason for failure in failures] == [
+        f"{folder}/cat.jpg changed while it was read: try again when it is complete"
+    ]
+
+
+def test_a_failure_is_one_line_whatever_the_file_is_called(folder: Path) -> None:
+    (folder / "two\nlines \x1b[31m.jpg").write_bytes(b"")
+    _, (failure,) = read(folder)
+    assert failure == Failure(
+        f"{folder}/two\\x0alines \\x1b[31m.jpg", f"{folder}/two\\x0alines \\x1b[31m.jpg is empty"
+    )
+
+
+@pytest.mark.parametrize("path", ["", "  ", "~nobody-has-this-name/photos", "x" * 5000, "a\0b"])
+def test_a_path_that_cannot_be_one(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataSetError):
+        open_data_set(path, data_root=tmp_path)
 
 
 @pytest.mark.parametrize("names", [[], ["notes.txt", "letter.pdf"]])

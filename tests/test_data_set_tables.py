@@ -63,7 +63,7 @@ def test_columns_have_many_names(folder: Path, image: str, caption: str) -> None
         b"image\tcaption\ncat.jpg\tA cat , caf\xc3\xa9 .\n",
         b"image | caption\ncat.jpg|A cat , caf\xc3\xa9 .",
         b'\n\nimage,caption\r\rcat.jpg,"A cat , caf\xc3\xa9 ."\r',
-        b'image,caption\n\n  \ncat.jpg,"A cat , caf\xc3\xa9 ."\n\n',
+        b'image,caption\n\n  \n,\ncat.jpg,"A cat , caf\xc3\xa9 ."\n\n',
     ],
     ids=["bom-crlf", "semicolon", "tab", "bar-no-final-newline", "cr", "blank-lines"],
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crossmodal.data_sets.assembly import Mention, assemble
+from crossmodal.data_sets.values import printable
 from crossmodal.records import Failure, Record
 
 __all__ = ["DataSet", "Limits"]
@@ -39,12 +40,16 @@ class DataSet(ABC):
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
         self.notes = []
-        return assemble(
+        for item in assemble(
             self.mentions(),
             max_file_bytes=self.limits.max_file_bytes,
             max_caption_characters=self.limits.max_caption_characters,
             content=self.content,
-        )
+        ):
+            # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
+            yield (
+                Failure(printable(item.source), printable(item.reason)) if isinstance(item, Failure) else item
+            )
 
     @abstractmethod
     def mentions(self) -> Iterator[Mention | Failure]:

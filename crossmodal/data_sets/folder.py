@@ -10,7 +10,6 @@ from pathlib import Path
 from crossmodal.data_sets.assembly import Mention
 from crossmodal.data_sets.data_set import DataSet, Limits
 from crossmodal.data_sets.photos import looks_like_an_image
-from crossmodal.data_sets.values import printable
 from crossmodal.records import Failure
 
 __all__ = ["FolderOfImages", "PassedOver", "count_images", "walk_images"]
@@ -61,7 +60,7 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
             with os.scandir(here) as entries:
                 found = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except OSError as error:
-            yield Failure(printable(here), f"the folder cannot be read: {error.strerror}")
+            yield Failure(here, f"the folder cannot be read: {error.strerror}")
             continue
         for name, is_folder in found:
             path = os.path.join(here, name)  # noqa: PTH118
@@ -69,7 +68,7 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
                 passed_over.hidden += 1
             elif is_folder:
                 if looks_like_an_image(name):
-                    yield Failure(printable(path), "is a folder, although its name is that of an image")
+                    yield Failure(path, "is a folder, although its name is that of an image")
             elif looks_like_an_image(name):
                 yield path
             else:
@@ -103,7 +102,7 @@ class FolderOfImages(DataSet):
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
         for path in walk_images(self.folder, passed_over):
-            yield path if isinstance(path, Failure) else Mention(path, printable(path))
+            yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder)
 
     def len_hint(self) -> int | None:

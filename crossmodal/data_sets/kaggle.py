@@ -12,7 +12,6 @@ from crossmodal.data_sets.lines import count_lines
 from crossmodal.data_sets.photos import resolve
 from crossmodal.data_sets.splits import available_splits, split_file, split_names
 from crossmodal.data_sets.table import Table
-from crossmodal.data_sets.values import printable
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
 
@@ -69,7 +68,7 @@ class KaggleFlickr(DataSet):
             if isinstance(path, Failure):
                 yield path
             else:
-                yield Mention(path, printable(path), sweep=True)
+                yield Mention(path, path, sweep=True)
         self.notes += passed_over.notes(self.images)
 
     def _find_split(self, split: str) -> Path:

@@ -56,7 +56,10 @@ def open_data_set(
                     else f"get it with ./get_data.sh {name_or_path}"
                 )
             )
-        data_set = _open_folder(name_or_path, folder, split, limits, content)
+        try:
+            data_set = _open_folder(name_or_path, folder, split, limits, content)
+        except OSError as error:
+            raise DataSetError(f"{folder} cannot be opened: {error.strerror}") from None
         if isinstance(data_set, FolderOfImages):
             raise DataSetError(
                 f"{folder} has images and no captions: {name_or_path} is not whole. Move it away and "
@@ -65,11 +68,14 @@ def open_data_set(
         return data_set
     if not name_or_path.strip():
         raise DataSetError(f"The data set has no name: use one of {', '.join(DATA_SET_NAMES)}, or a path.")
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return _open_folder(name_or_path, path, split, limits, content)
-    if path.is_file():
-        return _open_file(name_or_path, path, split, limits, content)
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_dir():
+            return _open_folder(name_or_path, path, split, limits, content)
+        if path.is_file():
+            return _open_file(name_or_path, path, split, limits, content)
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~name of a user who does not exist
+        raise DataSetError(f"{name_or_path} cannot be opened: {getattr(error, 'strerror', error)}") from None
     raise DataSetError(
         f"There is no data set {name_or_path!r}: it is none of {', '.join(DATA_SET_NAMES)}, and no file "
         f"or folder is at {path.absolute()}. A path can be {_LAYOUTS}."
@@ -77,10 +83,7 @@ def open_data_set(
 
 
 def _open_folder(name: str, folder: Path, split: str | None, limits: Limits, content: bool) -> DataSet:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataSetError(f"The folder {folder} cannot be read: {error.strerror}") from None
+    entries = sorted(folder.iterdir())
     images = _images_folders(entries)
     if not images and any(looks_like_an_image(path.name) for path in entries):
         images = [folder]

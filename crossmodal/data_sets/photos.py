@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from crossmodal.data_sets.values import has_lone_surrogate, printable
+from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
 
@@ -83,7 +83,7 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
     if photo[:5].lower() == "data:":
         return _photo_in_uri(photo, max_bytes, content)
     if has_lone_surrogate(photo):
-        raise DataError(f"the name of {printable(photo)} is not valid UTF-8: rename it")
+        raise DataError(f"the name of {photo} is not valid UTF-8: rename it")
     try:
         size = _checked_size(photo, max_bytes)
         blob = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossmodal.data_sets.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, image_column
 from crossmodal.data_sets.lines import Line, read_lines
-from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
+from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
 
@@ -45,7 +45,7 @@ def csv_rows(path: Path) -> Iterator[Row | Failure]:
         where = f"{path}, line {first.number}"
         try:
             cells = _csv_cells(first, source, delimiter)
-            if not cells or (len(cells) == 1 and not cells[0].strip()):
+            if not any(cell.strip() for cell in cells):
                 continue
             _check_unicode(cells)
             if len(cells) != len(header):
@@ -112,7 +112,7 @@ def _header(path: Path, source: _PushBack) -> tuple[list[str], str]:
         if repeated:
             raise DataSetError(f"{path} has more than one column named {', '.join(repeated)}")
         return names, delimiter
-    found = printable(first.text.strip())[:200]
+    found = first.text.strip()[:200]
     raise DataSetError(
         f"{path} has no column for the photos: its first line is {found!r}, and it must name one of "
         f"{', '.join(IMAGE_COLUMNS)} (and for captions one of {', '.join(CAPTION_COLUMNS)})"
@@ -152,14 +152,14 @@ def _csv_cells(first: Line, source: _PushBack, delimiter: str) -> list[str]:
 def _check_unicode(cells: list[str]) -> None:
     for cell in cells:
         if has_lone_surrogate(cell):
-            raise DataError(f"the row is not valid UTF-8: {printable(cell)[:200]}")
+            raise DataError(f"the row is not valid UTF-8: {cell[:200]}")
 
 
 def _json_object(line: Line) -> dict[str, Any]:
     if line.too_long:
         raise DataError("the line is longer than a photo of the largest allowed size would make it")
     if has_lone_surrogate(line.text):
-        raise DataError(f"the line is not valid UTF-8: {printable(line.text.strip())[:200]}")
+        raise DataError(f"the line is not valid UTF-8: {line.text.strip()[:200]}")
     try:
         value = json.loads(line.text.strip(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

@@ -44,12 +44,9 @@ class Table(DataSet):
         split: str | None,
         limits: Limits,
         content: bool,
-        description: str | None = None,
     ) -> None:
         self._jsonl = path.suffix.lower() in JSONL_EXTENSIONS
-        super().__init__(
-            name, description or f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content
-        )
+        super().__init__(name, f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content)
         self.path = path
         self.folders = folders
         self._split = split

@@ -11,6 +11,7 @@ __all__ = ["cell_value", "has_lone_surrogate", "json_kind", "json_value", "print
 # Integers up to this survive every JSON reader, including those that hold numbers as float64.
 _LARGEST_EXACT_INTEGER = 2**53
 
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 _CLEAN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 
 
@@ -51,8 +52,9 @@ def json_kind(value: Any) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` with each byte that was not UTF-8 (a lone surrogate) written as ``\\xe9``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """``text`` on one line: control characters and bytes that were not UTF-8 are written as ``\\x0a``."""
+    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", readable)
 
 
 def has_lone_surrogate(value: Any) -> bool:
