@@ -53,7 +53,7 @@ def parse_query(item: object, position: int, *, limits: Limits, host: str | None
             raise RequestError(f"{name} has modality {modality!r}, but its uri holds {query.modality}.")
         return query
     if modality is not None:
-        needed = "a photo (blob, or uri with a data URI)" if modality == IMAGE else "text"
+        needed = "photo (blob, or uri with a data URI)" if modality == IMAGE else "text"
         raise RequestError(f"{name} has modality {modality!r} but no {needed}.")
     if sentence is not None:
         checked_text(sentence, f"The text of {name}", limit=limits.max_characters)
