@@ -178,7 +178,7 @@ def test_following_a_store_equals_loading_it(batches: list[tuple[bool, list[int]
 def test_index_that_missed_too_many_changes_loads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossmodal.stores.store._DEATHS_KEPT", 8)
+    monkeypatch.setattr("crossmodal.stores.batch._DEATHS_KEPT", 8)
     with Store.open_writer(tmp_path) as store:
         index = ExactIndex(store)
         for version in range(1, 40):

@@ -238,7 +238,9 @@ def test_unusable_input_stores_nothing(tmp_path: Path) -> None:
 
 def test_model_is_remembered(tmp_path: Path) -> None:
     with Store.open_writer(tmp_path, identity=VSE) as store:
-        assert store.identity == VSE
+        assert (store.identity, store.dimension) == (VSE, VSE.dimension)
+        with pytest.raises(ModelMismatch, match=r"3 dimensions.*have 8"):
+            store.put([photo("a")], np.ones((1, 3), np.float32))
         store.put([photo("a")], vectors_of([photo("a")]))
     for open_store in (Store.open_reader, Store.open_writer):
         with open_store(tmp_path, identity=VSE) as store:

@@ -154,6 +154,10 @@ class ExactIndex:
             self._clear(snapshot.store_id, snapshot.dimension)
         if len(died):
             self._remove(np.flatnonzero(np.isin(self._rows, died)))
+        if not self._ids:
+            # Growing by doubling would need up to three times the memory for a moment.
+            self._faiss.codes.resize(snapshot.count * self._faiss.code_size)
+            self._faiss.codes.resize(0)
         rows = [self._rows]
         for block in snapshot.blocks(self._next_row):
             self._faiss.add(np.ascontiguousarray(block.vectors))

@@ -198,8 +198,8 @@ class Environment:
             )
         if not self._registered:
             raise StoreUnwritable(
-                f"{self.folder / 'lock.mdb'} cannot be written: the disk is full, or permission is missing. Free "
-                "some space or give that permission, or choose another folder with --workspace."
+                f"{self.folder / 'lock.mdb'} cannot be written: the disk is full, or permission is missing. "
+                "Free some space or give that permission, or choose another folder with --workspace."
             )
 
     @contextmanager

@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,67 +31,29 @@ from crossmodal.errors import (
 )
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Outcome, Record
-from crossmodal.stores.blocks import VectorBlock
+from crossmodal.stores.batch import Batch
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, damage_advice
-from crossmodal.stores.row_blocks import RowBlocks, pack_number
+from crossmodal.stores.mismatch import mismatch_message
+from crossmodal.stores.reading import (
+    LONGEST_ID_BYTES,
+    document_key,
+    read_dimension,
+    read_document,
+    read_state,
+    usable_key,
+)
+from crossmodal.stores.row_blocks import RowBlocks
+from crossmodal.stores.snapshot import VectorSnapshot
 from crossmodal.stores.state import State
-from crossmodal.stores.stored_document import StoredDocument, StoredPart
 from crossmodal.stores.writer_lock import WriterLock
 
-__all__ = ["FORMAT", "Store", "VectorSnapshot"]
+__all__ = ["FORMAT", "Store"]
 
 # Grows whenever what lies on disk changes its meaning.
 FORMAT = 1
 
-# LMDB's own limit for a key (MDB_MAXKEYSIZE).
-_LONGEST_ID_BYTES = 511
-
-# A reader that missed more commits with deaths than this loads all vectors again.
-_DEATHS_KEPT = 4096
-
 _DIMENSION_LIMIT = 65_536
-
-
-def _key(id: str) -> bytes:
-    return id.encode("utf-8", "surrogatepass")
-
-
-def _usable_key(id: str) -> bool:
-    return 0 < len(_key(id)) <= _LONGEST_ID_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class VectorSnapshot:
-    """The vectors of a store as of one commit, ``sequence``; usable inside ``Store.vector_snapshot`` only.
-
-    ``store_id`` tells this store from one made later in the same folder; ``count`` is the number of living
-    vectors, and rows are numbered below ``next_row``.
-    """
-
-    store_id: str
-    sequence: int
-    next_row: int
-    count: int
-    dimension: int | None
-    _rows: RowBlocks
-    _deaths: Any
-    _transaction: Any
-    _pruned: int
-
-    def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
-        """The living rows from ``first_row`` on, ascending; copy the arrays to keep them."""
-        return self._rows.live(first_row)
-
-    def deaths_after(self, sequence: int) -> NDArray[np.uint64] | None:
-        """The rows that died after ``sequence``; None if that is too long ago to tell: load everything."""
-        if sequence < self._pruned or sequence > self.sequence:
-            return None
-        with self._transaction.cursor(self._deaths) as cursor:
-            if not cursor.set_range(pack_number(sequence + 1)):
-                return np.empty(0, np.uint64)
-            died = [np.frombuffer(bytes(value), "<u8") for value in cursor.iternext(keys=False, values=True)]
-        return np.concatenate(died)
 
 
 class Store:
@@ -191,26 +151,26 @@ class Store:
         self._require_writer()
         hashed = [record if record.content_hash else record.hashed() for record in records]
         for record in hashed:
-            if not _usable_key(record.id):
+            if not usable_key(record.id):
                 raise DataError(
-                    f"The id {record.id[:60]!r} has {len(_key(record.id))} bytes; an id must have 1 to "
-                    f"{_LONGEST_ID_BYTES}."
+                    f"The id {record.id[:60]!r} has {len(document_key(record.id))} bytes; an id must have 1 "
+                    f"to {LONGEST_ID_BYTES}."
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
         with self._writing, self._environment.write() as transaction:
-            return _Batch(self._environment, transaction).put(hashed, matrix)
+            return Batch(self._environment, transaction).put(hashed, matrix)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete documents with their bytes and vectors in one transaction; returns how many there were."""
         self._require_writer()
-        wanted = [id for id in dict.fromkeys(ids) if _usable_key(id)]
+        wanted = [id for id in dict.fromkeys(ids) if usable_key(id)]
         with self._writing, self._environment.write() as transaction:
-            return _Batch(self._environment, transaction).delete(wanted)
+            return Batch(self._environment, transaction).delete(wanted)
 
     def get(self, ids: Sequence[str]) -> list[Record | None]:
         """The records of ``ids`` without content and thumbnail, None for each that is not stored."""
         with self._reading() as transaction:
-            found = [_document(self._environment, transaction, id) for id in ids]
+            found = [read_document(self._environment, transaction, id) for id in ids]
         return [None if document is None else document.record for document in found]
 
     def hashes(self, ids: Sequence[str]) -> list[str | None]:
@@ -238,13 +198,13 @@ class Store:
     def vector_snapshot(self) -> Iterator[VectorSnapshot]:
         """All vectors as of one commit, for an index in memory to load or to follow."""
         with self._reading() as transaction:
-            state = _state(self._environment, transaction)
+            state = read_state(self._environment, transaction)
             yield VectorSnapshot(
                 store_id=self._text(transaction, "store"),
                 sequence=state.sequence,
                 next_row=state.next_row,
                 count=state.vectors,
-                dimension=_dimension(self._environment, transaction),
+                dimension=read_dimension(self._environment, transaction),
                 _rows=RowBlocks(self._environment, transaction),
                 _deaths=self._environment.database("deaths"),
                 _transaction=transaction,
@@ -287,7 +247,7 @@ class Store:
     def dimension(self) -> int | None:
         """The length of each vector; None until the store has an identity or a vector."""
         with self._reading() as transaction:
-            return _dimension(self._environment, transaction)
+            return read_dimension(self._environment, transaction)
 
     @property
     def identity(self) -> ModelIdentity | None:
@@ -321,17 +281,17 @@ class Store:
 
     def _counters(self) -> State:
         with self._reading() as transaction:
-            return _state(self._environment, transaction)
+            return read_state(self._environment, transaction)
 
     def _text(self, transaction: Any, name: str) -> str:
         value = transaction.get(name.encode(), db=self._environment.database("meta"))
         return "" if value is None else bytes(value).decode()
 
     def _part(self, database: str, id: str) -> bytes | None:
-        if not _usable_key(id):
+        if not usable_key(id):
             return None
         with self._reading() as transaction:
-            value = transaction.get(_key(id), db=self._environment.database(database))
+            value = transaction.get(document_key(id), db=self._environment.database(database))
             return None if value is None else bytes(value)
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
@@ -385,26 +345,14 @@ class Store:
                 if self._lock is not None:
                     with self._writing, self._environment.write() as transaction:
                         text = json.dumps(identity.to_json())
-                        transaction.put(b"identity", text.encode(), db=self._environment.database("meta"))
+                        meta = self._environment.database("meta")
+                        transaction.put(b"identity", text.encode(), db=meta)
+                        transaction.put(b"dimension", str(identity.dimension).encode(), db=meta)
             elif known != identity:
                 raise ModelMismatch(mismatch_message(self.path, known, identity))
         except BaseException:
             self.close()
             raise
-
-
-def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIdentity) -> str:
-    """The sentences that name both models and say what to do."""
-    if built_by is None:
-        return (
-            f"The index in {path} doesn't say which model built it, so {asked} cannot be used with it. "
-            "Delete it and index again, or choose another --workspace."
-        )
-    return (
-        f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m "
-        f"{built_by.name} with the same weights, or choose another --workspace, or delete the index and "
-        "index again."
-    )
 
 
 def _make_folder(path: Path) -> None:
@@ -430,146 +378,3 @@ def _initialise(environment: Environment) -> None:
         transaction.put(b"format", str(FORMAT).encode(), db=meta)
         transaction.put(b"store", uuid.uuid4().hex.encode(), db=meta)
         transaction.put(b"state", State().to_bytes(), db=meta)
-
-
-def _state(environment: Environment, transaction: Any) -> State:
-    value = transaction.get(b"state", db=environment.database("meta"))
-    if value is None:
-        raise StoreFormat("its counters are missing")
-    return State.from_bytes(value)
-
-
-def _dimension(environment: Environment, transaction: Any) -> int | None:
-    value = transaction.get(b"dimension", db=environment.database("meta"))
-    return None if value is None else int(bytes(value))
-
-
-def _document(environment: Environment, transaction: Any, id: str) -> StoredDocument | None:
-    if not _usable_key(id):
-        return None
-    value = transaction.get(_key(id), db=environment.database("documents"))
-    return None if value is None else StoredDocument.from_bytes(id, value)
-
-
-class _Batch:
-    """The changes of one transaction."""
-
-    def __init__(self, environment: Environment, transaction: Any) -> None:
-        self._environment = environment
-        self._transaction = transaction
-        self._before = _state(environment, transaction)
-        self._rows = RowBlocks(environment, transaction)
-        self._died: list[int] = []
-
-    def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
-        stored: dict[str, StoredDocument | None] = {}
-        last: dict[str, int] = {}
-        outcomes: list[Outcome] = []
-        for position, record in enumerate(records):
-            if record.id not in stored:
-                stored[record.id] = _document(self._environment, self._transaction, record.id)
-            earlier, old = last.get(record.id), stored[record.id]
-            if earlier is not None:
-                same = records[earlier].content_hash == record.content_hash
-            elif old is not None:
-                same = _has_all(old, record, vectors is not None)
-            else:
-                outcomes.append("added")
-                last[record.id] = position
-                continue
-            outcomes.append("unchanged" if same else "replaced")
-            last[record.id] = position
-        changed = [
-            position
-            for id, position in last.items()
-            if (old := stored[id]) is None or not _has_all(old, records[position], vectors is not None)
-        ]
-        if not changed:
-            return outcomes
-        first_row = self._before.next_row
-        for offset, position in enumerate(changed):
-            record = records[position]
-            self._write(record, stored[record.id], None if vectors is None else first_row + offset)
-        if vectors is not None:
-            self._rows.append(first_row, [records[position].id for position in changed], vectors[changed])
-            self._transaction.put(b"dimension", str(vectors.shape[1]).encode(), db=self._database("meta"))
-        self._finish(
-            documents=sum(stored[records[position].id] is None for position in changed),
-            rows=0 if vectors is None else len(changed),
-        )
-        return outcomes
-
-    def delete(self, ids: Sequence[str]) -> int:
-        count = 0
-        for id in ids:
-            document = _document(self._environment, self._transaction, id)
-            if document is None:
-                continue
-            count += 1
-            for name in ("documents", "contents", "thumbnails"):
-                self._transaction.delete(_key(id), db=self._database(name))
-            if document.row is not None:
-                self._died.append(document.row)
-        if count:
-            self._finish(documents=-count, rows=0)
-        return count
-
-    def _database(self, name: str) -> Any:
-        return self._environment.database(name)
-
-    def _write(self, record: Record, old: StoredDocument | None, row: int | None) -> None:
-        key = _key(record.id)
-        parts = (
-            ("contents", record.content, None if old is None else old.content),
-            ("thumbnails", record.thumbnail, None if old is None else old.thumbnail),
-        )
-        for name, value, old_part in parts:
-            if value is not None:
-                self._transaction.put(key, value, db=self._database(name))
-            elif old_part is not None:
-                self._transaction.delete(key, db=self._database(name))
-        document = StoredDocument(record, row, StoredPart.of(record.content), StoredPart.of(record.thumbnail))
-        self._transaction.put(key, document.to_bytes(), db=self._database("documents"))
-        if old is not None and old.row is not None:
-            self._died.append(old.row)
-
-    def _finish(self, *, documents: int, rows: int) -> None:
-        before = self._before
-        sequence = before.sequence + 1
-        pruned = before.deaths_pruned
-        if self._died:
-            self._rows.bury(self._died)
-            log = self._database("deaths")
-            self._transaction.put(pack_number(sequence), np.array(self._died, "<u8").tobytes(), db=log)
-            pruned = self._prune(log, pruned)
-        state = replace(
-            before,
-            sequence=sequence,
-            documents=before.documents + documents,
-            vectors=before.vectors + rows - len(self._died),
-            next_row=before.next_row + rows,
-            deaths_pruned=pruned,
-            last_change=time.time(),
-        )
-        self._transaction.put(b"state", state.to_bytes(), db=self._database("meta"))
-
-    def _prune(self, log: Any, pruned: int) -> int:
-        """Forget the older half of the log of deaths when it is full; returns the last sequence forgotten."""
-        if self._transaction.stat(log)["entries"] <= _DEATHS_KEPT:
-            return pruned
-        with self._transaction.cursor(log) as cursor:
-            cursor.first()
-            for _ in range(_DEATHS_KEPT // 2):
-                pruned = int.from_bytes(cursor.key(), "big")
-                cursor.delete()
-        return pruned
-
-
-def _has_all(old: StoredDocument, record: Record, with_vector: bool) -> bool:
-    """Whether ``old`` is ``record`` already, with everything that is now given of it."""
-    return (
-        old.record.content_hash == record.content_hash
-        and (old.row is not None or not with_vector)
-        and (old.content is not None or record.content is None)
-        and (old.thumbnail is not None or record.thumbnail is None)
-    )

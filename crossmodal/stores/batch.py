@@ -1,0 +1,148 @@
+"""The changes that one transaction makes to a store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.records import Outcome, Record
+from crossmodal.stores.environment import Environment
+from crossmodal.stores.reading import document_key, read_document, read_state
+from crossmodal.stores.row_blocks import RowBlocks, pack_number, unpack_number
+from crossmodal.stores.stored_document import StoredDocument, StoredPart
+
+__all__ = ["Batch"]
+
+# A reader that missed more commits with deaths than this loads all vectors again.
+_DEATHS_KEPT = 4096
+
+
+class Batch:
+    """The changes of one write transaction: documents, bytes, vectors, deaths and counters together."""
+
+    def __init__(self, environment: Environment, transaction: Any) -> None:
+        self._environment = environment
+        self._transaction = transaction
+        self._before = read_state(environment, transaction)
+        self._rows = RowBlocks(environment, transaction)
+        self._died: list[int] = []
+
+    def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
+        """Store hashed ``records`` with ``vectors`` (n, dimension) if there are any; see ``Store.put``."""
+        stored: dict[str, StoredDocument | None] = {}
+        last: dict[str, int] = {}
+        outcomes: list[Outcome] = []
+        for position, record in enumerate(records):
+            if record.id not in stored:
+                stored[record.id] = read_document(self._environment, self._transaction, record.id)
+            earlier, old = last.get(record.id), stored[record.id]
+            if earlier is not None:
+                same = records[earlier].content_hash == record.content_hash
+            elif old is not None:
+                same = _has_all(old, record, vectors is not None)
+            else:
+                outcomes.append("added")
+                last[record.id] = position
+                continue
+            outcomes.append("unchanged" if same else "replaced")
+            last[record.id] = position
+        changed = [
+            position
+            for id, position in last.items()
+            if (old := stored[id]) is None or not _has_all(old, records[position], vectors is not None)
+        ]
+        if not changed:
+            return outcomes
+        first_row = self._before.next_row
+        for offset, position in enumerate(changed):
+            record = records[position]
+            self._write(record, stored[record.id], None if vectors is None else first_row + offset)
+        if vectors is not None:
+            self._rows.append(first_row, [records[position].id for position in changed], vectors[changed])
+            self._transaction.put(b"dimension", str(vectors.shape[1]).encode(), db=self._database("meta"))
+        self._finish(
+            documents=sum(stored[records[position].id] is None for position in changed),
+            rows=0 if vectors is None else len(changed),
+        )
+        return outcomes
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Remove documents with all that belongs to them; returns how many there were."""
+        count = 0
+        for id in ids:
+            document = read_document(self._environment, self._transaction, id)
+            if document is None:
+                continue
+            count += 1
+            for name in ("documents", "contents", "thumbnails"):
+                self._transaction.delete(document_key(id), db=self._database(name))
+            if document.row is not None:
+                self._died.append(document.row)
+        if count:
+            self._finish(documents=-count, rows=0)
+        return count
+
+    def _database(self, name: str) -> Any:
+        return self._environment.database(name)
+
+    def _write(self, record: Record, old: StoredDocument | None, row: int | None) -> None:
+        key = document_key(record.id)
+        parts = (
+            ("contents", record.content, None if old is None else old.content),
+            ("thumbnails", record.thumbnail, None if old is None else old.thumbnail),
+        )
+        for name, value, old_part in parts:
+            if value is not None:
+                self._transaction.put(key, value, db=self._database(name))
+            elif old_part is not None:
+                self._transaction.delete(key, db=self._database(name))
+        document = StoredDocument(record, row, StoredPart.of(record.content), StoredPart.of(record.thumbnail))
+        self._transaction.put(key, document.to_bytes(), db=self._database("documents"))
+        if old is not None and old.row is not None:
+            self._died.append(old.row)
+
+    def _finish(self, *, documents: int, rows: int) -> None:
+        before = self._before
+        sequence = before.sequence + 1
+        pruned = before.deaths_pruned
+        if self._died:
+            self._rows.bury(self._died)
+            log = self._database("deaths")
+            self._transaction.put(pack_number(sequence), np.array(self._died, "<u8").tobytes(), db=log)
+            pruned = self._prune(log, pruned)
+        state = replace(
+            before,
+            sequence=sequence,
+            documents=before.documents + documents,
+            vectors=before.vectors + rows - len(self._died),
+            next_row=before.next_row + rows,
+            deaths_pruned=pruned,
+            last_change=time.time(),
+        )
+        self._transaction.put(b"state", state.to_bytes(), db=self._database("meta"))
+
+    def _prune(self, log: Any, pruned: int) -> int:
+        """Forget the older half of the log of deaths when it is full; returns the last sequence forgotten."""
+        if self._transaction.stat(log)["entries"] <= _DEATHS_KEPT:
+            return pruned
+        with self._transaction.cursor(log) as cursor:
+            cursor.first()
+            for _ in range(_DEATHS_KEPT // 2):
+                pruned = unpack_number(cursor.key())
+                cursor.delete()
+        return pruned
+
+
+def _has_all(old: StoredDocument, record: Record, with_vector: bool) -> bool:
+    """Whether ``old`` is ``record`` already, with everything that is now given of it."""
+    return (
+        old.record.content_hash == record.content_hash
+        and (old.row is not None or not with_vector)
+        and (old.content is not None or record.content is None)
+        and (old.thumbnail is not None or record.thumbnail is None)
+    )

@@ -1,0 +1,203 @@
+"""Indexing and searching real photos from Python, with the default model, without a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TOY_DATA, TOY_IMAGES
+
+from crossmodal import PhotoIndex, Workspace
+from crossmodal.data_sets import open_data_set
+from crossmodal.errors import DataError, ModelMismatch, StoreLocked, StoreMissing
+from crossmodal.images import decode_image
+from crossmodal.models import ModelIdentity, identify_model, load_image_encoder, load_text_encoder
+from crossmodal.records import IMAGE, Failure, Record, record_id
+from crossmodal.stores import Store
+from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, shard_of
+
+RECORDS = [
+    item for item in open_data_set(str(TOY_DATA), data_root=TOY_DATA.parent) if isinstance(item, Record)
+]
+PHOTOS = [record for record in RECORDS if record.modality == IMAGE]
+CAPTIONS = [record for record in RECORDS if record.modality != IMAGE]
+QUERY = "a cat looks into the camera"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> PhotoIndex:
+    """The toy data indexed by the facade."""
+    index = PhotoIndex(tmp_path_factory.mktemp("facade") / "workspace", data_root=TOY_DATA.parent)
+    summary = index.add("toy-data")
+    assert (summary.added, summary.replaced, summary.unchanged) == (len(RECORDS), 0, 0)
+    assert summary.failures == []
+    return index
+
+
+@pytest.fixture(scope="module")
+def photo_vectors() -> np.ndarray:
+    encoder = load_image_encoder("vse")
+    crop = encoder.preprocessing.crop
+    side = encoder.preprocessing.size
+    return encoder.encode(np.stack([crop(decode_image(p.content or b"", at_least=side)) for p in PHOTOS]))
+
+
+def best(query: np.ndarray, vectors: np.ndarray, records: list[Record]) -> list[tuple[str, float]]:
+    scores = vectors.astype(np.float64) @ query.astype(np.float64)
+    return sorted(zip([r.id for r in records], scores.tolist(), strict=True), key=lambda m: (-m[1], m[0]))
+
+
+def test_sentence_finds_the_photos_that_the_encoders_rank_first(
+    index: PhotoIndex, photo_vectors: np.ndarray
+) -> None:
+    expected = best(load_text_encoder("vse").encode([QUERY])[0], photo_vectors, PHOTOS)
+    matches = index.search_text(QUERY, top_k=100)
+    assert len(matches) == len(PHOTOS)
+    assert [match.id for match in matches] == [id for id, _ in expected]
+    assert [match.score for match in matches] == pytest.approx([score for _, score in expected], abs=1e-6)
+    by_id = {record.id: record for record in PHOTOS}
+    for match in matches:
+        record = by_id[match.id]
+        assert (match.modality, match.uri, match.mime_type) == ("image", record.uri, "image/jpeg")
+        assert match.tags == record.tags
+    assert index.search_text(QUERY, top_k=5) == matches[:5]
+
+
+def test_photo_finds_the_captions_that_the_encoders_rank_first(
+    index: PhotoIndex, photo_vectors: np.ndarray
+) -> None:
+    vectors = load_text_encoder("vse").encode([record.text or "" for record in CAPTIONS])
+    texts = {record.id: record.text for record in CAPTIONS}
+    for number in (0, 3):
+        expected = best(photo_vectors[number], vectors, CAPTIONS)
+        matches = index.search_image(PHOTOS[number].content or b"", top_k=10)
+        assert [match.score for match in matches] == pytest.approx([s for _, s in expected[:10]], abs=1e-5)
+        assert [match.text for match in matches] == [texts[match.id] for match in matches]
+        assert {match.photo_id for match in matches} <= {photo.id for photo in PHOTOS}
+        assert index.search_image(str(PHOTOS[number].uri), top_k=10) == matches
+
+
+def test_adding_again_changes_nothing(index: PhotoIndex) -> None:
+    before = index.search_text(QUERY)
+    summary = index.add(TOY_DATA)
+    assert (summary.added, summary.replaced, summary.unchanged) == (0, 0, len(RECORDS))
+    assert index.search_text(QUERY) == before
+
+
+def test_changed_photo_is_replaced_and_a_crash_between_stores_repaired(tmp_path: Path) -> None:
+    index = PhotoIndex(tmp_path)
+    index.add(RECORDS)
+    cat, rocket = ((TOY_IMAGES / name).read_bytes() for name in ("cat.jpg", "rocket.jpg"))
+    old = next(photo for photo in PHOTOS if photo.content == cat)
+    other = next(photo for photo in PHOTOS if photo.content == rocket)
+    scores = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    new = replace(old, content=rocket, content_hash="")
+    summary = index.add([new])
+    assert (summary.added, summary.replaced, summary.unchanged) == (0, 1, 0)
+    changed = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    assert changed[old.id] == pytest.approx(scores[other.id], abs=1e-6)
+    assert {**changed, old.id: 0} == {**scores, old.id: 0}
+    with Store.open_writer(tmp_path / IMAGE_CONTENTS / "0-of-1") as contents:
+        assert contents.content(old.id) == rocket
+        contents.delete([old.id, other.id])
+    # Vectors whose documents are missing are passed over, and the next run completes them.
+    assert {match.id for match in index.search_text(QUERY, top_k=100)} == set(scores) - {old.id, other.id}
+    summary = index.add([new, *RECORDS[1:]] if RECORDS[0].id == old.id else [new, other])
+    assert summary.added == 2
+    repaired = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    assert repaired == pytest.approx(changed, abs=1e-6)
+
+
+def test_bad_inputs_fail_alone(tmp_path: Path) -> None:
+    cat = (TOY_IMAGES / "cat.jpg").read_bytes()
+    items: list[Record | Failure] = [
+        Failure("list.csv:3", "a column too many"),
+        Record(record_id("cut"), IMAGE, uri="cut.jpg", content=cat[: len(cat) // 2]),
+        Record(record_id("text"), IMAGE, uri="text.jpg", content=b"no photo"),
+        Record(record_id("empty", 0), "text", text="  "),
+        Record(record_id("cat"), IMAGE, uri="cat.jpg", content=cat),
+        Record(record_id("cat", 0), "text", text="a cat", photo_id=record_id("cat")),
+    ]
+    with PhotoIndex(tmp_path) as index:
+        summary = index.add(items)
+        assert (summary.added, summary.replaced, summary.unchanged) == (2, 0, 0)
+        assert [failure.source for failure in summary.failures[:3]] == ["list.csv:3", "cut.jpg", "text.jpg"]
+        assert len(summary.failures) == 4
+        assert [match.uri for match in index.search_text("a cat")] == ["cat.jpg"]
+        assert [match.text for match in index.search_image(cat)] == ["a cat"]
+        with pytest.raises(DataError, match="query is empty"):
+            index.search_text(" ")
+        with pytest.raises(DataError, match=r"missing\.jpg cannot be read \(No such file"):
+            index.search_image(tmp_path / "missing.jpg")
+        with pytest.raises(DataError):
+            index.search_image(b"no photo")
+        with pytest.raises(DataError, match="top_k is 0"):
+            index.search_text("a cat", top_k=0)
+
+
+def test_no_index_and_another_model(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissing, match=r"python app\.py -t index"):
+        PhotoIndex(tmp_path / "none").search_text("a cat")
+    other = ModelIdentity("other", "0" * 16, "crop 224", 512)
+    Store.open_writer(tmp_path / IMAGE_VECTORS / "0-of-1", identity=other).close()
+    with pytest.raises(ModelMismatch) as told:
+        PhotoIndex(tmp_path, "vse")
+    assert str(other) in str(told.value)
+    assert str(identify_model("vse")) in str(told.value)
+
+
+def test_only_one_adds_at_a_time(tmp_path: Path) -> None:
+    index = PhotoIndex(tmp_path)
+    with (
+        Store.open_writer(tmp_path / TEXTS / "0-of-1"),
+        pytest.raises(StoreLocked, match="is being written by"),
+    ):
+        index.add(RECORDS[:1])
+    # The stores that were opened before the refusal are free again.
+    assert index.add(RECORDS[:1]).added == 1
+
+
+def test_index_spread_over_shards_by_a_flow_gives_the_same(index: PhotoIndex, tmp_path: Path) -> None:
+    identity = identify_model("vse")
+    workspace = Workspace(tmp_path)
+    for name in (IMAGE_VECTORS, TEXTS):
+        for shard in range(4):
+            Store.open_writer(workspace.store_path(name, shard, 4), identity=identity).close()
+    with PhotoIndex(tmp_path) as sharded:
+        sharded.add(RECORDS)
+        for shard in range(4):
+            with Store.open_reader(workspace.store_path(TEXTS, shard, 4)) as store:
+                assert all(shard_of(id, 4) == shard for id in store.ids())
+                assert store.document_count > 0
+        for k in (1, 5, 100):
+            assert_same(sharded.search_text(QUERY, k), index.search_text(QUERY, k))
+            assert_same(
+                sharded.search_image(TOY_IMAGES / "coffee.jpg", k),
+                index.search_image(TOY_IMAGES / "coffee.jpg", k),
+            )
+
+
+def assert_same(found: list, expected: list) -> None:
+    assert [match.id for match in found] == [match.id for match in expected]
+    assert [match.score for match in found] == pytest.approx([match.score for match in expected], abs=1e-6)
+
+
+def test_workspace_that_the_command_line_made(toy_workspace: Path, index: PhotoIndex) -> None:
+    with PhotoIndex(toy_workspace) as opened:
+        assert opened.model == "vse"
+        summary = opened.add(TOY_DATA)
+        assert (summary.added, summary.replaced, summary.unchanged) == (0, 0, len(RECORDS))
+        assert_same(opened.search_text(QUERY), index.search_text(QUERY))
+        assert_same(opened.search_image(TOY_IMAGES / "cat.jpg"), index.search_image(TOY_IMAGES / "cat.jpg"))
+
+
+def test_index_made_anew_is_found_by_one_that_is_open(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        index.add(PHOTOS[:4])
+        Workspace(tmp_path).delete()
+        with pytest.raises(StoreMissing):
+            index.search_text(QUERY)
+        assert index.add(PHOTOS[:2]).added == 2
+        assert {match.id for match in index.search_text(QUERY)} == {photo.id for photo in PHOTOS[:2]}
