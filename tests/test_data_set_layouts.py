@@ -76,6 +76,8 @@ def test_flickr8ks_own_split_files_are_known(kaggle: Path) -> None:
 
 
 def test_a_split_that_is_not_there_is_refused_with_those_that_are(kaggle: Path) -> None:
+    (kaggle / "letter.txt").write_bytes("Dear all".encode("utf-16"))
+    (kaggle / "folder.txt").mkdir()
     with pytest.raises(DataSetError, match=r"The split test is not in .*: there are dev"):
         open_data_set(str(kaggle), data_root=kaggle, split="test")
 

@@ -10,7 +10,7 @@ from crossmodal.errors import DataSetError
 
 __all__ = ["Line", "count_lines", "read_lines"]
 
-
+# Enough to recognise the line by in a message.
 _KEPT_OF_A_LONG_LINE = 100
 
 

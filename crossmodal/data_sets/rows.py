@@ -138,11 +138,7 @@ def _csv_cells(first: Line, source: _PushBack, delimiter: str) -> list[str]:
         cells = next(csv.reader(lines(), delimiter=delimiter), [])
     except csv.Error as error:
         source.give_back(taken)
-        raise DataError(
-            f"the row is not CSV: {error} (a larger data: URI needs a JSONL file)"
-            if "limit" in str(error)
-            else f"the row is not CSV: {error}"
-        ) from None
+        raise DataError(f"the row is not CSV: {error} (a long data: URI needs a JSONL file)") from None
     if unclosed:
         source.give_back(taken)
         raise DataError("a quotation mark opens and is never closed")

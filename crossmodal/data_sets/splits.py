@@ -7,6 +7,7 @@ from typing import Any
 
 from crossmodal.data_sets.lines import read_lines
 from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.errors import DataSetError
 
 __all__ = ["available_splits", "same_split", "split_file", "split_names"]
 
@@ -26,7 +27,10 @@ def available_splits(folder: Path) -> dict[str, Path]:
     """The splits that lie in ``folder`` as text files whose first line is the file name of a photo."""
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.txt")):
-        first = next(read_lines(path, _MAX_LINE), None) if path.is_file() else None
+        try:
+            first = next(read_lines(path, _MAX_LINE), None)
+        except DataSetError:  # a folder, a letter in UTF-16: no split file
+            continue
         if first is not None and looks_like_an_image(first.text.strip()) and "," not in first.text:
             found[path.stem] = path
     return found
