@@ -43,6 +43,7 @@ class IndexProgress:
         self._interval = interval
         self._clock = clock
         self._bar: Progress | None = None
+        self._told = 0
         self._started = self._last_line = clock()
         self._marks: list[tuple[float, int]] = [(self._started, 0)]
 
@@ -61,7 +62,7 @@ class IndexProgress:
         if self._bar is not None:
             self._show_bar(self._bar)
             self._bar.stop()
-        elif self._enabled and self.done:
+        elif self._enabled and self.done > self._told:
             self._write_line()
 
     @property
@@ -133,6 +134,7 @@ class IndexProgress:
 
     def _write_line(self) -> None:
         self._last_line = self._clock()
+        self._told = self.done
         of = "" if self._total is None else f" of {max(self._total, self.done):,}"
         done = f"{self.done:,}{of} documents" if of else counted(self.done, "document")
         parts = [done, self.counts(), self._speed(), self._left()]

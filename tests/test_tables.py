@@ -1,0 +1,208 @@
+"""What a person reads in the terminal: every value in its place, and nothing that moves the cursor."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from commands.present.tables import (
+    EvaluationRow,
+    TableMatch,
+    TableQuery,
+    print_evaluation,
+    print_index_report,
+    print_results,
+    print_status,
+)
+from commands.present.wording import counted, duration, file_size, printable, shortened_left
+
+
+@pytest.fixture(autouse=True)
+def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+def results(*queries: TableQuery | dict[str, object]) -> str:
+    out = io.StringIO()
+    print_results(queries, file=out)
+    return out.getvalue()
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+def test_a_sentence_shows_photos_with_their_captions() -> None:
+    query = {
+        "modality": "text",
+        "query": "two dogs play",
+        "error": None,
+        "matches": [
+            {"modality": "image", "score": 0.31249, "uri": "a/dogs.jpg", "tags": {"captions": list("abcde")}},
+            {"modality": "image", "score": 0.2, "uri": "a/cat.jpg", "text": None, "tags": {}},
+        ],
+    }
+    shown = rows(results(query))
+    assert shown[0] == ["Photos for “two dogs play”"]
+    assert shown[1] == ["#", "score", "photo", "captions"]
+    assert shown[3:] == [
+        ["1", "0.312", "a/dogs.jpg", "a"],
+        ["b"],
+        ["c"],
+        ["and 2 more"],
+        ["2", "0.200", "a/cat.jpg"],
+    ]
+
+
+def test_a_photo_shows_captions_with_their_photo() -> None:
+    match = TableMatch(0.5, photo="a/dogs.jpg", caption="Two dogs play .")
+    shown = rows(results(TableQuery("image", "q/dogs.jpg", (match,))))
+    assert shown[0] == ["Captions for q/dogs.jpg"]
+    assert shown[1] == ["#", "score", "caption", "photo"]
+    assert shown[3] == ["1", "0.500", "Two dogs play .", "a/dogs.jpg"]
+
+
+def test_an_error_and_an_empty_result_are_told() -> None:
+    text = results(TableQuery("image", "x.jpg", error="The file is empty."), TableQuery("text", "y"))
+    assert "The file is empty." in text
+    assert "Nothing was found." in text
+
+
+def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
+    hostile = "a [bold red]dog[/] \x1b[31m\x07\r\n\u202etac\u200b :smile:"
+    text = results(TableQuery("image", hostile, (TableMatch(0.1, hostile, hostile),)))
+    assert "[bold red]dog[/]" in text
+    assert ":smile:" in text
+    assert not {"\x1b", "\x07", "\r", "\u202e", "\u200b"} & set(text)
+
+
+def test_no_line_is_wider_than_80_columns_and_long_paths_keep_their_end() -> None:
+    path = "/home/someone/photos/flickr8k/" + "deep/" * 20 + "1000268201_693b08cb0e.jpg"
+    match = TableMatch(0.1, path, captions=("A child climbs the stairs to a wooden house . " * 3,))
+    caption = TableMatch(0.1, path, caption="漢字" * 60)
+    text = results(TableQuery("text", "stairs " * 30, (match,)), TableQuery("image", path, (caption,)))
+    assert max(cell_len(line) for line in text.splitlines()) <= 80
+    assert text.count("693b08cb0e.jpg") == 3
+    assert "\x1b" not in text
+
+
+def test_a_stream_that_cannot_write_unicode_gets_question_marks() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    print_results(
+        [TableQuery("text", "café", (TableMatch(0.1, "é/" * 60 + "x.jpg", captions=("漢",)),))], out
+    )
+    out.flush()
+    assert b"Photos for caf?" in raw.getvalue()
+
+
+def test_the_report_of_an_indexing_run(tmp_path: Path) -> None:
+    counts = {"added": 1200, "replaced": 3, "unchanged": 40, "failed": 2}
+    none = dict.fromkeys(counts, 0)
+    report = {
+        "data_set": "toy-data",
+        "workspace": "workspace",
+        "model": "vse",
+        "photos": counts,
+        "captions": none,
+        "failures": [{"source": f"photo{n}.jpg", "reason": "The file is [empty]."} for n in range(3)],
+        "notes": ["2 captions have no photo."],
+        "seconds": 60.15,
+        "documents_per_second": 20.0,
+    }
+    out = io.StringIO()
+    print_index_report(report, failures_shown=2, report_file=Path("workspace/index-report.json"), file=out)
+    shown = rows(out.getvalue())
+    assert ["photos", "1,200", "3", "40", "2"] in shown
+    assert ["captions", "0", "0", "0", "0"] in shown
+    assert ["1,203 documents in 1 min 00 s, 20 a second"] in shown
+    assert ["2 captions have no photo."] in shown
+    assert shown[-5:] == [
+        ["3 failures"],
+        ["photo0.jpg: The file is [empty]."],
+        ["photo1.jpg: The file is [empty]."],
+        ["and 1 more"],
+        ["All of them are in workspace/index-report.json."],
+    ]
+
+
+def test_status() -> None:
+    held = {
+        "documents": 7000,
+        "vectors": 7001,
+        "bytes_on_disk": 5 * 2**20,
+        "last_change": "2026-11-21T09:00:00+01:00",
+    }
+    empty = {"documents": 0, "vectors": 0, "bytes_on_disk": 100, "last_change": None}
+    status = {
+        "path": "/data/workspace",
+        "shards": 2,
+        "bytes_on_disk": 5 * 2**20 + 100,
+        "model": {"name": "vse", "weights": "0123456789abcdef", "preprocessing": "p", "dimension": 1024},
+        "modalities": {"image": held, "text": empty},
+    }
+    out = io.StringIO()
+    print_status(status, file=out)
+    shown = rows(out.getvalue())
+    assert shown[:2] == [
+        ["Index in /data/workspace"],
+        ["built by vse (1024 dimensions, weights 0123456789ab)"],
+    ]
+    assert shown[4:] == [
+        ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
+        ["captions", "0", "0", "100 B", "never"],
+        ["5.0 MiB in 2 shards"],
+    ]
+
+
+def test_evaluation() -> None:
+    out = io.StringIO()
+    one = EvaluationRow("text to image", 5000, 1000, {"hit@10": 0.5704, "mrr": 0.3612, "median rank": 8})
+    other = EvaluationRow("image to text", 1000, 5000, {"hit@10": 0.65})
+    print_evaluation([one, other], title="flickr8k, dev", file=out)
+    shown = rows(out.getvalue())
+    assert shown[:2] == [["flickr8k, dev"], ["text to image", "image to text"]]
+    assert shown[3:] == [
+        ["queries", "5,000", "1,000"],
+        ["gallery", "1,000", "5,000"],
+        ["hit@10", "57.0%", "65.0%"],
+        ["mrr", "0.3612"],
+        ["median rank", "8.0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (file_size(0), "0 B"),
+        (file_size(1023), "1023 B"),
+        (file_size(1024), "1.0 KiB"),
+        (file_size(1024 * 1024 - 1), "1.0 MiB"),
+        (file_size(312 * 2**20), "312 MiB"),
+        (file_size(3 * 2**50), "3072 TiB"),
+        (duration(0.84), "0.8 s"),
+        (duration(59.6), "1 min 00 s"),
+        (duration(185), "3 min 05 s"),
+        (duration(7620), "2 h 07 min"),
+        (counted(1, "photo"), "1 photo"),
+        (counted(7000, "photo"), "7,000 photos"),
+        (printable("👩\u200d🚀 ok"), "👩\u200d🚀 ok"),
+        (shortened_left("/a/very/long/folder/x.jpg", 14), "…/folder/x.jpg"),
+    ],
+)
+def test_wording(shown: str, expected: str) -> None:
+    assert shown == expected
+
+
+@given(st.text(max_size=60), st.integers(4, 30))
+def test_a_shortened_path_fits_and_keeps_its_end(path: str, cells: int) -> None:
+    path = printable(path)
+    short = shortened_left(path, cells)
+    assert cell_len(short) <= cells or short == path
+    assert path.endswith(short.removeprefix("…"))
