@@ -127,6 +127,20 @@ def test_an_error_and_an_empty_result_are_told() -> None:
     assert (empty.min(axis=2) < 120).sum() > 100
 
 
+def test_from_what_a_query_prints_as_json() -> None:
+    stored = {"p1": b"one", "p2": b"two"}
+    photo_match = {"id": "p1", "modality": "image", "score": 0.5, "tags": {"captions": ["a", "b"]}}
+    caption_match = {"id": "c", "modality": "text", "score": 0.25, "text": "c", "photo_id": "p2"}
+    text = {"modality": "text", "query": "a dog", "error": None, "matches": [photo_match] * 20}
+    image = {"modality": "image", "query": "x.jpg", "error": None, "matches": [caption_match]}
+    assert PictureQuery.from_json(text, photo=None, content_of=stored.get) == PictureQuery(
+        "a dog", matches=(PictureMatch(0.5, b"one", "a"),) * MAX_MATCHES
+    )
+    assert PictureQuery.from_json(image, photo=b"x", content_of=stored.get) == PictureQuery(
+        photo=b"x", matches=(PictureMatch(0.25, b"two", "c"),)
+    )
+
+
 def test_no_queries_at_all() -> None:
     with pytest.raises(DataError, match="no results to draw"):
         draw_results([])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
+from commands.present.tables import captions_of
 from commands.present.typesetting import Color, draw_line, draw_tracked, line_width, wrapped
 from crossmodal.errors import DataError, ImageError, StoreUnwritable
 
@@ -63,6 +64,25 @@ class PictureQuery:
     photo: bytes | None = None
     matches: tuple[PictureMatch, ...] = ()
     error: str | None = None
+
+    @classmethod
+    def from_json(
+        cls, result: Mapping[str, Any], *, photo: bytes | None, content_of: Callable[[str], bytes | None]
+    ) -> Self:
+        """From one entry of ``-t query --json``.
+
+        ``photo`` holds the query photo's bytes; ``content_of`` gives those of an indexed photo by its id.
+        """
+        matches = []
+        for match in list(result.get("matches") or ())[:MAX_MATCHES]:
+            is_photo = match["modality"] == "image"
+            photo_id = match["id"] if is_photo else match.get("photo_id")
+            caption = next(iter(captions_of(match)), None) if is_photo else match.get("text")
+            content = content_of(str(photo_id)) if photo_id else None
+            matches.append(PictureMatch(float(match["score"]), content, caption))
+        if result["modality"] == "text":
+            return cls(str(result["query"]), None, tuple(matches), result.get("error"))
+        return cls(None, photo, tuple(matches), result.get("error"))
 
 
 def write_picture(queries: Sequence[PictureQuery], path: Path) -> None:

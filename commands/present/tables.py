@@ -24,6 +24,7 @@ __all__ = [
     "EvaluationRow",
     "TableMatch",
     "TableQuery",
+    "captions_of",
     "print_evaluation",
     "print_index_report",
     "print_results",
@@ -62,7 +63,7 @@ class TableQuery:
                 score=float(match["score"]),
                 photo=match.get("uri"),
                 caption=match.get("text") if match.get("modality") == "text" else None,
-                captions=_captions_of(match),
+                captions=captions_of(match),
             )
             for match in result.get("matches") or ()
         )
@@ -274,7 +275,8 @@ def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
     return Text("\n").join(lines)
 
 
-def _captions_of(match: Mapping[str, Any]) -> tuple[str, ...]:
+def captions_of(match: Mapping[str, Any]) -> tuple[str, ...]:
+    """The captions of a found photo, which stand in its tags as ``captions`` (a list) or ``caption``."""
     tags = match.get("tags") or {}
     found = match.get("captions") or tags.get("captions") or tags.get("caption") or ()
     return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)

@@ -71,7 +71,8 @@ def decode_data_uri(value: str, *, max_bytes: int) -> DataUri:
         raise RequestError(f"The data URI {shown(value)} is malformed; expected data:image/jpeg;base64,... .")
     parameters = [part.strip().lower() for part in header["parameters"].split(";") if part.strip()]
     body = value[comma + 1 :]
-    # Every byte takes at least one character, so a longer body cannot fit; checked before anything is copied.
+    # At most four characters hold a byte (base64 takes 4 for 3 bytes, percent-encoding triples them); this is
+    # checked before anything is copied.
     if len(body) > 4 * max_bytes:
         raise _too_large(len(body) * 3 // 4, max_bytes)
     content = (
