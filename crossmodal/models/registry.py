@@ -14,7 +14,7 @@ from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint, find_checkp
 if TYPE_CHECKING:
     from crossmodal.models.clip.source import ClipSource
 
-__all__ = ["identify_model", "load_image_encoder", "load_preprocessing", "load_text_encoder"]
+__all__ = ["find_vse", "identify_model", "load_image_encoder", "load_preprocessing", "load_text_encoder"]
 
 _KNOWN = (
     "vse (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, clip:ARCH/PATH, "
@@ -33,14 +33,14 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
 
     Raises ModelError where the model isn't known or its files are missing or damaged.
     """
-    if checkpoint := _find_vse(name):
+    if checkpoint := find_vse(name):
         return checkpoint.identity
     return _identify_clip(name, cache)[1]
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
     """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
-    if checkpoint := _find_vse(name):
+    if checkpoint := find_vse(name):
         return checkpoint.preprocessing
     return _find_clip(name, cache).preprocessing
 
@@ -51,7 +51,7 @@ def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | N
     ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
     ``cache`` as in ``identify_model``, which says what is raised too.
     """
-    if checkpoint := _find_vse(name):
+    if checkpoint := find_vse(name):
         from crossmodal.models.vse.encoders import VseImageEncoder
 
         return VseImageEncoder(checkpoint, threads=threads)
@@ -67,7 +67,7 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
     Arguments as for ``load_image_encoder``. VSE++ models encode text without torch, in numpy, whose
     threads can be set only before Python starts: ``threads`` doesn't concern them.
     """
-    if checkpoint := _find_vse(name):
+    if checkpoint := find_vse(name):
         from crossmodal.models.vse.encoders import VseTextEncoder
 
         return VseTextEncoder(checkpoint)
@@ -77,7 +77,7 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
     return ClipTextEncoder(source, identity, threads=threads)
 
 
-def _find_vse(name: str) -> VseCheckpoint | None:
+def find_vse(name: str) -> VseCheckpoint | None:
     """The VSE++ checkpoint that ``name`` means; wherever it lies, its identity calls it ``vse``."""
     folder = SHIPPED if name == "vse" else find_checkpoint(Path(name).expanduser())
     return None if folder is None else VseCheckpoint.open(folder, "vse")
