@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import TOY_DATA, TOY_IMAGES
 
-from crossmodal import PhotoIndex, Workspace
+from crossmodal import PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataError, ModelMismatch, StoreLocked, StoreMissing
 from crossmodal.images import decode_image
-from crossmodal.models import ModelIdentity, identify_model, load_image_encoder, load_text_encoder
+from crossmodal.models import ModelIdentity, identify_model
 from crossmodal.records import IMAGE, Failure, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, shard_of
@@ -24,6 +26,15 @@ RECORDS = [
 PHOTOS = [record for record in RECORDS if record.modality == IMAGE]
 CAPTIONS = [record for record in RECORDS if record.modality != IMAGE]
 QUERY = "a cat looks into the camera"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoders_loaded_once() -> Iterator[None]:
+    """The real encoders, but one loading for all the indexes that the tests open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load_image_encoder", cache(models.load_image_encoder))
+        patch.setattr(models, "load_text_encoder", cache(models.load_text_encoder))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PhotoIndex:
 
 @pytest.fixture(scope="module")
 def photo_vectors() -> np.ndarray:
-    encoder = load_image_encoder("vse")
+    encoder = models.load_image_encoder("vse", cache=None)
     crop = encoder.preprocessing.crop
     side = encoder.preprocessing.size
     return encoder.encode(np.stack([crop(decode_image(p.content or b"", at_least=side)) for p in PHOTOS]))
@@ -52,7 +63,7 @@ def best(query: np.ndarray, vectors: np.ndarray, records: list[Record]) -> list[
 def test_sentence_finds_the_photos_that_the_encoders_rank_first(
     index: PhotoIndex, photo_vectors: np.ndarray
 ) -> None:
-    expected = best(load_text_encoder("vse").encode([QUERY])[0], photo_vectors, PHOTOS)
+    expected = best(models.load_text_encoder("vse", cache=None).encode([QUERY])[0], photo_vectors, PHOTOS)
     matches = index.search_text(QUERY, top_k=100)
     assert len(matches) == len(PHOTOS)
     assert [match.id for match in matches] == [id for id, _ in expected]
@@ -68,7 +79,7 @@ def test_sentence_finds_the_photos_that_the_encoders_rank_first(
 def test_photo_finds_the_captions_that_the_encoders_rank_first(
     index: PhotoIndex, photo_vectors: np.ndarray
 ) -> None:
-    vectors = load_text_encoder("vse").encode([record.text or "" for record in CAPTIONS])
+    vectors = models.load_text_encoder("vse", cache=None).encode([record.text or "" for record in CAPTIONS])
     texts = {record.id: record.text for record in CAPTIONS}
     for number in (0, 3):
         expected = best(photo_vectors[number], vectors, CAPTIONS)

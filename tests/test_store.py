@@ -113,11 +113,14 @@ def test_what_was_left_out_is_added_later(tmp_path: Path) -> None:
     with Store.open_writer(tmp_path) as store:
         assert store.put([replace(whole, content=None, thumbnail=None)]) == ["added"]
         assert store.vector_count == 0
+        assert store.put([replace(whole, content=None, thumbnail=None)], vectors_of([whole])) == ["replaced"]
         assert store.put([replace(whole, thumbnail=None)]) == ["replaced"]
-        assert store.put([whole]) == ["replaced"]
-        assert store.put([whole], vectors_of([whole])) == ["replaced"]
+        assert store.put([replace(whole, content=None)]) == ["replaced"]
+        assert store.put([whole], vectors_of([whole])) == ["unchanged"]
         assert store.put([replace(whole, content=None, thumbnail=None)]) == ["unchanged"]
         assert (store.content("a"), store.thumbnail("a")) == (whole.content, whole.thumbnail)
+        assert np.array_equal(rows_of(store)["a"], vector_of("a"))
+        assert store.verify() == []
         assert (store.document_count, store.vector_count) == (1, 1)
         # A new version without bytes doesn't keep the old ones.
         assert store.put([caption("a", "now a caption")]) == ["replaced"]

@@ -91,20 +91,28 @@ class Batch:
         return self._environment.database(name)
 
     def _write(self, record: Record, old: StoredDocument | None, row: int | None) -> None:
-        key = document_key(record.id)
-        parts = (
-            ("contents", record.content, None if old is None else old.content),
-            ("thumbnails", record.thumbnail, None if old is None else old.thumbnail),
+        # The same version of a document keeps what it had and isn't given again; a new one keeps nothing.
+        kept = old if old is not None and old.record.content_hash == record.content_hash else None
+        content, thumbnail = (None, None) if old is None else (old.content, old.thumbnail)
+        document = StoredDocument(
+            record,
+            row if row is not None or kept is None else kept.row,
+            self._write_part("contents", record.id, record.content, content, kept is not None),
+            self._write_part("thumbnails", record.id, record.thumbnail, thumbnail, kept is not None),
         )
-        for name, value, old_part in parts:
-            if value is not None:
-                self._transaction.put(key, value, db=self._database(name))
-            elif old_part is not None:
-                self._transaction.delete(key, db=self._database(name))
-        document = StoredDocument(record, row, StoredPart.of(record.content), StoredPart.of(record.thumbnail))
-        self._transaction.put(key, document.to_bytes(), db=self._database("documents"))
-        if old is not None and old.row is not None:
+        self._transaction.put(document_key(record.id), document.to_bytes(), db=self._database("documents"))
+        if old is not None and old.row is not None and old.row != document.row:
             self._died.append(old.row)
+
+    def _write_part(
+        self, name: str, id: str, value: bytes | None, old: StoredPart | None, keep: bool
+    ) -> StoredPart | None:
+        if value is not None:
+            self._transaction.put(document_key(id), value, db=self._database(name))
+            return StoredPart.of(value)
+        if old is not None and not keep:
+            self._transaction.delete(document_key(id), db=self._database(name))
+        return old if keep else None
 
     def _finish(self, *, documents: int, rows: int) -> None:
         before = self._before

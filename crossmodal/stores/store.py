@@ -144,9 +144,10 @@ class Store:
         """Store a batch in one transaction and return, after it is on disk, what became of each record.
 
         ``vectors`` is (n, dimension), one row for each record. A record whose content hash is already stored,
-        along with everything that is given here, is unchanged and not written. Of an id that occurs twice the
-        last wins. Raises ``DataError`` (an id or a vector that can't be stored; nothing is written then),
-        ``ModelMismatch`` (another dimension) or ``StoreUnwritable``.
+        along with everything that is given here, is unchanged and not written; what is given for the first
+        time is added to what is there. Of an id that occurs twice the last wins. Raises ``DataError`` (an id
+        or a vector that can't be stored; nothing is written then), ``ModelMismatch`` (another dimension) or
+        ``StoreUnwritable``.
         """
         self._require_writer()
         hashed = [record if record.content_hash else record.hashed() for record in records]
