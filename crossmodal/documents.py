@@ -3,10 +3,9 @@
 Every field defaults to None, because jina joins branches field by field and a field that one
 branch leaves at None never overwrites what another branch wrote. ``matches`` is annotated as a
 plain ``DocList``: as ``Optional[DocList[...]]`` jina's gateway rebuilds the nested type without its
-fields and every match arrives empty.
+fields and every match arrives empty. Annotations are real types here, never strings (no
+``from __future__ import annotations``), as jina looks at them when it tells the gateway the schema.
 """
-
-from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
@@ -54,7 +53,7 @@ class MediaDocument(BaseDoc):
     matches: DocList[MatchDocument] = None  # type: ignore[assignment]
 
     @classmethod
-    def from_record(cls, record: Record) -> MediaDocument:
+    def from_record(cls, record: Record) -> "MediaDocument":
         """The document that carries ``record`` into the index Flow."""
         return cls(
             id=record.id,
