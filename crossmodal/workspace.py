@@ -83,11 +83,8 @@ class Workspace:
         return found.pop() if found else None
 
     def check_shards(self, shards: int) -> None:
-        """Raise ``StoreError`` if the vectors on disk are spread over another number of shards.
-
-        The photos themselves always lie in one store.
-        """
-        for name in (IMAGE_VECTORS, TEXTS):
+        """Raise ``StoreError`` if what is on disk is spread over another number of shards."""
+        for name in _NAMES:
             found = self.shards(name)
             if found is not None and found != shards:
                 raise StoreError(

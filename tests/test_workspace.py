@@ -42,7 +42,7 @@ def bare(records: list[Record]) -> list[Record]:
 def workspace(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path / "workspace")
     put(workspace, IMAGE_VECTORS, bare(PHOTOS), shards=2)
-    put(workspace, IMAGE_CONTENTS, PHOTOS, vectors=False)
+    put(workspace, IMAGE_CONTENTS, PHOTOS, shards=2, vectors=False)
     put(workspace, TEXTS, CAPTIONS, shards=2)
     return workspace
 
@@ -72,7 +72,7 @@ def test_a_folder_without_a_commit_is_no_index(tmp_path: Path) -> None:
 
 def test_layout(workspace: Workspace) -> None:
     assert workspace.store_path("text_indexer", 1, 2) == workspace.path / "text_indexer" / "1-of-2"
-    assert [workspace.shards(name) for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)] == [2, 1, 2]
+    assert [workspace.shards(name) for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)] == [2, 2, 2]
     workspace.check_shards(2)
     with pytest.raises(StoreError, match=r"has 2 shards, but 4 are asked for. Set JINA_SHARDS=2"):
         workspace.check_shards(4)
@@ -106,7 +106,7 @@ def test_unchanged_needs_every_store_concerned(workspace: Workspace) -> None:
     newer = photo("p4", version=1)
     put(workspace, IMAGE_VECTORS, bare([newer]), shards=2)
     assert workspace.unchanged([newer]) == workspace.unchanged([PHOTOS[4]]) == set()
-    put(workspace, IMAGE_CONTENTS, [newer], vectors=False)
+    put(workspace, IMAGE_CONTENTS, [newer], shards=2, vectors=False)
     assert workspace.unchanged([newer]) == {"p4"}
     assert workspace.unchanged([PHOTOS[4]]) == set()
     assert workspace.unchanged([]) == set()
@@ -118,7 +118,8 @@ def test_content_for_the_gateway(workspace: Workspace) -> None:
     for id in ("missing", "", "../../etc/passwd", "x" * 2000, "p0-0"):
         assert workspace.content(id) is None
         assert workspace.thumbnail(id) is None
-    put(workspace, IMAGE_CONTENTS, [replace(photo("uri"), content=None, mime_type=None)], vectors=False)
+    without = replace(photo("uri"), content=None, mime_type=None)
+    put(workspace, IMAGE_CONTENTS, [without], shards=2, vectors=False)
     assert workspace.content("uri") is None
     assert workspace.thumbnail("uri") is not None
     record = workspace.get(TEXTS, "p7-1")
@@ -142,7 +143,7 @@ def test_status(workspace: Workspace) -> None:
 
 def test_status_follows_changes_and_a_workspace_made_anew(workspace: Workspace) -> None:
     assert workspace.status()["modalities"]["image"]["documents"] == 12
-    put(workspace, IMAGE_CONTENTS, [photo("more")], vectors=False)
+    put(workspace, IMAGE_CONTENTS, [photo("more")], shards=2, vectors=False)
     assert workspace.status()["modalities"]["image"]["documents"] == 13
     Workspace(workspace.path).delete()
     assert not workspace.exists()

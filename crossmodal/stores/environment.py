@@ -101,12 +101,15 @@ class Environment:
             self._find_databases()
 
     def _find_databases(self) -> None:
-        for name in DATABASES:
-            try:
-                self._databases[name] = self._lmdb.open_db(name.encode(), create=False)
-            except (lmdb.NotFoundError, lmdb.ReadonlyError):
-                self._databases.clear()
-                return
+        # Handles last only if their transaction is committed, and py-lmdb commits no reading transaction of
+        # ours: so they are opened in an empty writing one, all at once, to wait for a busy writer only once.
+        with nullcontext() if self._readonly else self._lmdb.begin(write=True) as transaction:
+            for name in DATABASES:
+                try:
+                    self._databases[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=False)
+                except (lmdb.NotFoundError, lmdb.ReadonlyError):
+                    self._databases.clear()
+                    return
 
     @classmethod
     def open(cls, folder: Path, *, create: bool) -> Environment:
