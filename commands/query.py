@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from crossmodal.workspace import Workspace
-
 from commands.index import resolve_model
 from crossmodal.errors import DataError, SettingsError
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 
 def run(settings: Settings) -> int:
@@ -36,7 +35,7 @@ def run(settings: Settings) -> int:
 
         print_results(results)
     if settings.picture is not None:
-        _draw(results, workspace, settings.picture, image)
+        _draw(results, image, workspace, settings.picture)
         print(f"picture: {settings.picture}", file=sys.stderr)
     for result in results:
         if result["error"]:
@@ -74,6 +73,18 @@ def _search(service: Any, settings: Settings, image: bytes | None) -> list[dict[
         }
         for doc in search(service, queries, top_k=settings.top_k)
     ]
+
+
+def _draw(results: list[dict[str, Any]], image: bytes | None, workspace: Workspace, path: Path) -> None:
+    from commands.present.picture import PictureQuery, write_picture
+
+    def content_of(photo_id: str) -> bytes | None:
+        found = workspace.thumbnail(photo_id)
+        return found[0] if found else None
+
+    write_picture(
+        [PictureQuery.from_json(result, photo=image, content_of=content_of) for result in results], path
+    )
 
 
 def _read_image(path: Path) -> bytes:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from crossmodal.workspace import Workspace
-
 from commands.index import require_writer, resolve_model
 from commands.query import require_reader
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 _CHECK_SECONDS = 0.5
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from crossmodal.workspace import Workspace
-
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 
 def run(settings: Settings) -> int:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from crossmodal.workspace import Workspace
 from docarray import DocList
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
@@ -32,6 +31,7 @@ from crossmodal.http_shapes import (
     render_results,
 )
 from crossmodal.records import IMAGE, Record
+from crossmodal.workspace import Workspace
 from executors.steps import ABORTED
 
 # A dozen large photos as base64; more belong in several requests.
@@ -63,7 +63,7 @@ class SearchGateway(FastAPIBaseGateway):
             app.add_api_route(path, _told(self._answer), methods=["POST"])
         app.add_api_route("/status", _told(self._status), methods=["GET"])
         app.add_api_route("/healthz", self._health, methods=["GET"])
-        app.add_api_route("/images/{id}", _told(self._image), methods=["GET"])
+        app.add_api_route("/images/{id:path}", _told(self._image), methods=["GET"])
         app.add_exception_handler(404, _no_such_route)
         app.add_exception_handler(405, _no_such_route)
         return app

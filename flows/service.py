@@ -28,6 +28,10 @@ LOCAL = "127.0.0.1"
 _CLOSE_SECONDS = 15.0
 _PARENT_CHECK_SECONDS = 1.0
 
+# A large model on a slow disk takes a minute at most.
+_START_SECONDS = 300.0
+_START_CHECK_SECONDS = 0.2
+
 
 class FlowService:
     """One of the two Flows, running until the ``with`` block ends.
@@ -57,17 +61,20 @@ class FlowService:
         export(variables)
         _detach_children()
         self._flow = self._build(variables)
-        try:
-            self._flow.start()
-        except KeyboardInterrupt:
-            self._kill()
-            raise
-        except Exception as error:
-            self._kill()
-            raise ServiceError(
-                f"The {self.kind} Flow could not be started ({type(error).__name__}); "
-                "what its processes said stands above."
-            ) from error
+        with _Starting(self.kind) as starting:
+            try:
+                self._flow.start()
+            except KeyboardInterrupt:
+                self._kill()
+                starting.raise_failure()
+                raise
+            except Exception as error:
+                self._kill()
+                starting.raise_failure()
+                raise ServiceError(
+                    f"The {self.kind} Flow could not be started ({type(error).__name__}); "
+                    "what its processes said stands above."
+                ) from error
         self._processes = list(multiprocessing.active_children())
         return self
 
@@ -126,6 +133,70 @@ class FlowService:
         for process in multiprocessing.active_children():
             process.kill()
             process.join(_CLOSE_SECONDS)
+
+
+class _Starting:
+    """While a Flow starts: no output of jina, and an end to the waiting that jina would do for ten minutes.
+
+    SIGINT and SIGTERM raise KeyboardInterrupt here, and so do a process that dies and the deadline.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._failure: str | None = None
+        self._started = threading.Event()
+        self._previous: dict[int, Any] = {}
+        self._silence = contextlib.ExitStack()
+
+    def __enter__(self) -> _Starting:
+        # jina paints a banner on stdout, where results of the command line belong.
+        nowhere = self._silence.enter_context(open(os.devnull, "w"))
+        self._silence.enter_context(contextlib.redirect_stdout(nowhere))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, _interrupt)
+        threading.Thread(target=self._watch, name="watch-start", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._started.set()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._silence.close()
+
+    def raise_failure(self) -> None:
+        """Raises ServiceError where a dead process or the deadline ended the start, and not a person."""
+        self._started.set()
+        if self._failure is not None:
+            raise ServiceError(self._failure) from None
+
+    def _watch(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        seen: dict[int | None, BaseProcess] = {}
+        while not self._started.wait(_START_CHECK_SECONDS):
+            seen.update((process.pid, process) for process in multiprocessing.active_children())
+            dead = next((process for process in seen.values() if not process.is_alive()), None)
+            if dead is not None and dead.exitcode != 0:
+                self._failure = (
+                    f"The process {dead.name} of the {self._kind} Flow ended while starting "
+                    f"({_exit_words(dead.exitcode)})."
+                )
+            elif dead is not None:
+                self._failure = (
+                    f"The process {dead.name} of the {self._kind} Flow could not start; "
+                    "what it said stands above."
+                )
+            elif time.monotonic() > deadline:
+                self._failure = f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
+            else:
+                continue
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
