@@ -65,7 +65,10 @@ def test_real_photos_decode_as_pillow_does_it() -> None:
 def test_exif_orientation_is_applied(photo: Image.Image, orientation: int, image_format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}
+    options: dict[str, dict[str, object]] = {
+        "JPEG": {"quality": 100, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }
     blob = encoded(photo, image_format, exif=exif, **options.get(image_format, {}))
     with Image.open(BytesIO(blob)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

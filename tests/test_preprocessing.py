@@ -63,7 +63,7 @@ def embed() -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
 
     def run(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
-            vectors = cnn(torch.from_numpy(pixels)).double().numpy()
+            vectors: npt.NDArray[np.float64] = cnn(torch.from_numpy(pixels)).double().numpy()
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     return run

@@ -116,7 +116,7 @@ def train_on(
     try:
         started = time.monotonic()
         preprocessing = ImagePreprocessing(_SIZE, config.resize, _HALF, _HALF)
-        cnn = _initial_cnn(config.initial_cnn)
+        cnn = initial_cnn(config.initial_cnn)
         photos_done = 0
 
         def pairs(records: Iterable[Record | Failure], views: int) -> Pairs:
@@ -171,7 +171,7 @@ def train_on(
     )
 
 
-def _initial_cnn(name: str) -> MobileNetEdgeTPU:
+def initial_cnn(name: str) -> MobileNetEdgeTPU:
     """The CNN with the parameters that will be stored, which means rounded to fp16."""
     import torch
     from safetensors import SafetensorError

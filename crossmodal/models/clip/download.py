@@ -43,7 +43,7 @@ def _from_hub(
 ) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in files:
         found = try_to_load_from_cache(repository, file, cache_dir=cache)
@@ -56,29 +56,33 @@ def _from_hub(
         try:
             return Path(hf_hub_download(repository, file, cache_dir=cache))
         except LocalEntryNotFoundError as error:
-            # A subclass of EntryNotFoundError that means something else: the connection broke.
+            # A kind of EntryNotFoundError that means something else: the connection broke.
             raise _missing(architecture, tag, file, f"repository {repository}", place, str(error)) from error
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, OSError) as error:
+        except Exception as error:
+            # Disks, proxies, authorisation, and whichever HTTP client huggingface_hub uses.
             raise _missing(architecture, tag, file, f"repository {repository}", place, str(error)) from error
-    raise _missing(
-        architecture, tag, files[0], f"repository {repository}", place, f"it has none of {', '.join(files)}"
-    )
+    problem = f"the repository has none of {', '.join(files)}."
+    raise _missing(architecture, tag, files[0], f"repository {repository}", place, problem)
 
 
 def _hub_problem(repository: str) -> str | None:
     """Why the model hub cannot be reached, or None; asks once, through whatever proxy or mirror is set up."""
-    import httpx
-    from huggingface_hub import get_session
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     from huggingface_hub.constants import ENDPOINT
-    from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        get_session().head(f"{ENDPOINT}/{repository}", timeout=_PROBE_SECONDS)
-    except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        return f"{ENDPOINT} cannot be reached: {error}"
-    return None
+        with urlopen(Request(f"{ENDPOINT}/{repository}", method="HEAD"), timeout=_PROBE_SECONDS):
+            return None
+    except HTTPError:
+        # Whatever it answers, it is there.
+        return None
+    except (OSError, HTTPException, ValueError) as error:
+        return f"{ENDPOINT} cannot be reached ({error})."
 
 
 def _from_url(architecture: str, tag: str, url: str, cache: Path | None) -> Path:

@@ -26,6 +26,9 @@ _LOADING_ERRORS = (
     pickle.UnpicklingError,
 )
 
+# What an archive holds beside weights: sizes, and the mask that makes the text causal.
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+
 
 def build_network(source: ClipSource) -> Any:
     """The whole open_clip model in float32, ready to encode.
@@ -67,6 +70,6 @@ def read_torchscript(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
         raise ModelError(f"The archive {path} cannot be read: {str(error).splitlines()[0]}.") from error
-    for key in ("input_resolution", "context_length", "vocab_size"):
+    for key in _NOT_WEIGHTS:
         state.pop(key, None)
     return {key: value.float() for key, value in state.items()}
