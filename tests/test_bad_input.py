@@ -73,7 +73,7 @@ EXPECTED = {
     "bomb.png": "pixels",
     "folder.jpg": "folder",
     "missing.jpg": "",
-    "127.0.0.1": "never",
+    "127.0.0.1": "nothing is ever fetched",
 }
 
 

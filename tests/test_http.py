@@ -121,13 +121,13 @@ BAD_REQUESTS: dict[str, tuple[Any, int, str]] = {
     "an empty query": ({"data": [""], "mode": "search", "parameters": {}}, 400, "empty"),
     "a long query": ({"data": ["word " * 2000], "top_k": 1}, 400, "2,000"),
     "top_k 0": ({"data": ["a"], "top_k": 0}, 400, "top_k"),
-    "top_k 1001": ({"data": ["a"], "top_k": 1001}, 400, "1000"),
+    "top_k 1001": ({"data": ["a"], "top_k": 1001}, 400, "1,000"),
     "a URL": ({"data": ["http://169.254.169.254/latest/meta-data"], "top_k": 1}, 400, "never"),
     "a path as a URL": ({"data": [{"uri": "file:///etc/passwd"}]}, 400, "never"),
     "a path": ({"data": [{"uri": "/etc/passwd"}]}, 400, "never"),
     "an unknown photo": ({"data": ["/images/0000"], "top_k": 1}, 422, "no photo"),
     "not a photo": ({"data": ["data:image/jpeg;base64,aGVsbG8gd29ybGQ="], "top_k": 1}, 422, "not an image"),
-    "half a photo": ({"data": [data_uri("cat.jpg")[:9000]], "top_k": 1}, 422, "truncated"),
+    "half a photo": ({"data": [data_uri("cat.jpg")[:9023]], "top_k": 1}, 422, "truncated"),
     "indexing": ({"header": {"exec_endpoint": "/index"}, "data": [{"text": "a"}]}, 404, "index_restful"),
 }
 
@@ -146,7 +146,7 @@ def test_a_bad_request_is_a_4xx_with_a_sentence_in_the_envelope(toy_server: Serv
 
 def test_a_bad_query_leaves_its_neighbours_alone(toy_server: Server) -> None:
     status, answer = toy_server.request(
-        "/search", {"data": ["a cat", "http://example.com/a.jpg", data_uri("cat.jpg")[:9000]], "top_k": 2}
+        "/search", {"data": ["a cat", "http://example.com/a.jpg", data_uri("cat.jpg")[:9023]], "top_k": 2}
     )
     assert status == 200
     good, refused, truncated = answer["search"]["docs"]
@@ -179,7 +179,7 @@ def test_status_and_health(toy_server: Server) -> None:
     assert toy_server.request("/healthz") == (200, {"status": "ok", "flow": "query"})
     status, answer = toy_server.request("/status")
     assert status == 200
-    assert answer["image"]["documents"] == len(list(TOY_IMAGES.glob("*.jpg")))
+    assert answer["modalities"]["image"]["documents"] == len(list(TOY_IMAGES.glob("*.jpg")))
 
 
 def test_browsers_of_other_pages_may_ask(toy_server: Server) -> None:

@@ -35,6 +35,11 @@ def counted(report: dict[str, Any]) -> dict[str, list[int]]:
     return {kind: list(report[kind].values()) for kind in ("photos", "captions")}
 
 
+def photos_in(workspace: Path) -> int:
+    with Workspace(workspace) as opened:
+        return int(opened.status()["modalities"]["image"]["vectors"]) if opened.exists() else 0
+
+
 def files(matches: list[dict[str, Any]]) -> list[str]:
     return [Path(match["uri"]).name for match in matches]
 
@@ -61,7 +66,7 @@ def test_again_skips_changes_replace_and_new_ones_are_added(data: Path, tmp_path
     (data / "captions.txt").write_text(text.replace("A lawn seen from straight above .", "A green carpet ."))
     again = counted(index(data, workspace))
     assert again == {"photos": [1, 1, photos - 1, 0], "captions": [0, 1, captions - 1, 0]}
-    held = Workspace(workspace).status()
+    held = Workspace(workspace).status()["modalities"]
     assert (held["image"]["documents"], held["image"]["vectors"]) == (photos + 1, photos + 1)
     assert (held["text"]["documents"], held["text"]["vectors"]) == (captions, captions)
 
@@ -92,7 +97,8 @@ def test_keep_uri_stores_a_thumbnail_instead_of_the_original(data: Path, tmp_pat
     index(data, small, "--keep", "uri")
     index(data, large)
     match = query(small, "--query-text", "a cup of coffee", "-k", "1")[0]
-    shown = Workspace(small).content(match["id"])
+    assert Workspace(small).content(match["id"]) is None
+    shown = Workspace(small).thumbnail(match["id"])
     assert shown is not None
     assert shown[0].startswith(b"\xff\xd8")
     assert len(shown[0]) < Path(match["uri"]).stat().st_size
@@ -159,9 +165,8 @@ def test_ctrl_c_ends_in_order_and_the_next_run_goes_on(tmp_path: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (workspace / "image_vector_indexer").exists():
-        time.sleep(0.05)
-    time.sleep(1.0)
+    while time.monotonic() < deadline and photos_in(workspace) == 0:
+        time.sleep(0.1)
     pids = children_of(process.pid)
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=60)
@@ -194,7 +199,7 @@ def test_status_tells_what_is_indexed_without_loading_a_model(toy_workspace: Pat
     )
     status, loaded = done.stdout.splitlines()
     assert loaded == "[]"
-    held = json.loads(status)
+    held = json.loads(status)["modalities"]
     for modality in ("image", "text"):
         assert held[modality]["documents"] == held[modality]["vectors"] > 0
         assert held[modality]["bytes_on_disk"] > 0

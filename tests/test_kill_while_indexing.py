@@ -102,7 +102,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         status, _ = server.request("/index", {"data": again[start : start + 30], "parameters": {}})
         assert status == 200
     assert server.stop() == 0
-    held = Workspace(workspace).status()
+    held = Workspace(workspace).status()["modalities"]
     assert held["image"]["documents"] == held["image"]["vectors"] == sent
     assert held["text"]["documents"] == held["text"]["vectors"] == sent
     found = run_app(
