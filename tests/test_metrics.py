@@ -1,15 +1,21 @@
-"""Retrieval metrics against cases worked out by hand."""
+"""Retrieval metrics against cases worked out by hand, and what evaluate makes of records."""
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from photos import encoded, toy_photo
 
+from crossmodal.errors import DataSetError
+from crossmodal.evaluation import evaluate
 from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
+from crossmodal.models import load_image_encoder, load_text_encoder
+from crossmodal.records import Failure, Record, record_id
 
 
 def ranks(*rows: list[int]) -> list[np.ndarray]:
@@ -114,3 +120,60 @@ def test_ranks_agree_with_sorting_each_query_alone(seed: int) -> None:
     for query, photo, row in zip(queries, query_photos, found, strict=True):
         order = sorted(range(11), key=lambda item: (-float(query @ gallery[item]), item))
         assert row.tolist() == [place for place, item in enumerate(order, 1) if gallery_photos[item] == photo]
+
+
+def toy_records() -> list[Record]:
+    captions = {"cat.jpg": ["a cat"], "coffee.jpg": ["a cup", "coffee on a table"], "rocket.jpg": []}
+    records = []
+    for name, texts in captions.items():
+        photo = record_id(name)
+        records.append(Record(photo, "image", uri=name, content=encoded(toy_photo(name), "PNG")))
+        records += [
+            Record(record_id(name, number), "text", text=text, photo_id=photo)
+            for number, text in enumerate(texts)
+        ]
+    return records
+
+
+def test_evaluate_counts_gallery_and_queries_and_names_failures() -> None:
+    broken = Record("broken", "image", uri="broken.jpg", content=b"no image at all")
+    row = Failure("captions.csv, line 7", "The row has 5 columns.")
+    lonely = Record("lonely", "text", text="nobody's caption", photo_id="nobody")
+    seen: list[int] = []
+    result = evaluate("vse", [broken, row, lonely, *toy_records()], progress=seen.append)
+    # The rocket has no caption and the lonely caption no photo: both are in the gallery, neither asks.
+    assert result["gallery"] == {"text2image": 3, "image2text": 4}
+    assert result["queries"] == {"text2image": 3, "image2text": 2}
+    assert [failure["source"] for failure in result["failures"]] == ["captions.csv, line 7", "broken.jpg"]
+    assert seen == [8]
+    assert result["model"] == "vse"
+    assert result["tie_rule"] == "equal scores by id, ascending"
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_evaluate_of_one_direction_gives_the_same_numbers() -> None:
+    both = evaluate("vse", toy_records())
+    for direction, other in (("text2image", "image2text"), ("image2text", "text2image")):
+        one = evaluate("vse", toy_records(), direction=direction)  # type: ignore[arg-type]
+        assert one[direction] == both[direction]
+        assert other not in one
+        assert list(one["gallery"]) == list(one["queries"]) == [direction]
+
+
+def test_evaluate_ranks_as_the_encoders_vectors_say() -> None:
+    records = toy_records()
+    images, texts = load_image_encoder("vse"), load_text_encoder("vse")
+    photos = [record for record in records if record.modality == "image"]
+    squares = [images.preprocessing.crop(np.asarray(toy_photo(str(record.uri)))) for record in photos]
+    scores = texts.encode(["a cat", "a cup", "coffee on a table"]) @ images.encode(np.stack(squares)).T
+    ranks_by_hand = [1 + int((row > row[own]).sum()) for row, own in zip(scores, (0, 1, 1), strict=True)]
+    expected = float(np.mean([1 / rank for rank in ranks_by_hand]))
+    assert evaluate("vse", records)["text2image"]["mrr"] == pytest.approx(expected)
+
+
+def test_nothing_to_evaluate_is_an_error() -> None:
+    cat, _, coffee, a_cup, *_ = toy_records()
+    with pytest.raises(DataSetError, match="of 1 captions none belongs to one of the 1 photos"):
+        evaluate("vse", [cat, a_cup])
+    with pytest.raises(DataSetError, match="of 0 captions"):
+        evaluate("vse", [cat, coffee])

@@ -120,7 +120,8 @@ def test_the_vocabulary_is_that_of_the_training_captions(trained: tuple[Path, li
 
 def test_progress_counts_photos_steps_and_epochs(trained: tuple[Path, list[Progress]]) -> None:
     _, signs = trained
-    assert [sign.done for sign in signs if sign.stage == "photos"] == list(range(1, 73))
+    assert [sign.done for sign in signs if sign.stage == "train photos"] == list(range(1, 49))
+    assert [sign.done for sign in signs if sign.stage == "dev photos"] == list(range(1, 25))
     steps = [sign for sign in signs if sign.stage == "steps"]
     assert [sign.done for sign in steps] == list(range(1, len(steps) + 1))
     assert steps[-1].total == 30 * (96 // 24)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,56 +85,78 @@ def _fit(
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[int, int, float], None],
 ) -> tuple[Heads, list[Epoch]]:
-    rng = np.random.default_rng(config.seed)
-    mean, deviation = _standard(train.features)
+    batches = _Batches(config, vocabulary, train)
     heads = _new_heads(config, vocabulary)
     optimizer = torch.optim.Adam(heads.parameters(), lr=config.learning_rate)
-    numbers = [vocabulary.numbers_of(caption) for caption in train.captions]
-    batches_per_epoch = max(1, len(numbers) // config.batch_size)
+    steps = config.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, config.warm_up_steps, config.epochs * batches_per_epoch)
+        optimizer, lambda step: _rate(step, config.warm_up_steps, steps)
     )
     epochs: list[Epoch] = []
-    best, best_state = -1.0, heads.state_dict()
+    best, best_state = 0, heads.state_dict()
     for number in range(1, config.epochs + 1):
         loss_of = sum_of_hinges if number <= config.sum_epochs else max_of_hinges
         heads.train()
-        order = rng.permutation(len(numbers))
-        total = 0.0
-        for batch in range(batches_per_epoch):
-            rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
-            photos = train.photos[rows]
-            views = rng.integers(train.features.shape[1], size=len(rows))
-            features = (torch.from_numpy(train.features[photos, views]).float() - mean) / deviation
-            features = nn.functional.dropout(features, config.feature_dropout)
+        losses: list[float] = []
+        for step, batch in enumerate(batches, start=(number - 1) * len(batches) + 1):
             with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-                texts = heads.text(*_padded([numbers[row] for row in rows]))
-            loss = loss_of(
-                heads.images(features), texts.float(), torch.from_numpy(photos), margin=config.margin
-            )
+                texts = heads.text(*batch.words)
+            loss = loss_of(heads.images(batch.features), texts.float(), batch.photos, margin=config.margin)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(heads.parameters(), config.clip_norm)
             optimizer.step()
             schedule.step()
-            total += loss.item()
-            on_step(
-                (number - 1) * batches_per_epoch + batch + 1, config.epochs * batches_per_epoch, loss.item()
-            )
-        state = _on_raw_features(heads, mean, deviation)
-        epoch = Epoch(number, total / batches_per_epoch, dev_metrics(state, vocabulary, dev))
-        epochs.append(epoch)
-        on_epoch(epoch)
-        if epoch.score > best:
-            best, best_state = epoch.score, copy.deepcopy(state.state_dict())
-        elif number > config.sum_epochs and number - _best(epochs).number >= config.patience:
+            losses.append(loss.item())
+            on_step(step, steps, losses[-1])
+        state = _on_raw_features(heads, batches.mean, batches.deviation)
+        epochs.append(Epoch(number, float(np.mean(losses)), dev_metrics(state, vocabulary, dev)))
+        on_epoch(epochs[-1])
+        if best == 0 or epochs[-1].score > epochs[best - 1].score:
+            best, best_state = number, copy.deepcopy(state.state_dict())
+        elif number - max(best, config.sum_epochs) >= config.patience:
             break
     heads.load_state_dict(best_state)
     return heads.eval(), epochs
 
 
-def _best(epochs: Sequence[Epoch]) -> Epoch:
-    return max(epochs, key=lambda epoch: epoch.score)
+class _Batch(NamedTuple):
+    """Standardised features (N, 1280), padded word numbers with their lengths, and rows of photos (N,)."""
+
+    features: Tensor
+    words: tuple[Tensor, list[int]]
+    photos: Tensor
+
+
+class _Batches:
+    """An epoch's batches in random order; each pass draws another order and other views.
+
+    Captions that do not fill a last batch are left out of that epoch.
+    """
+
+    def __init__(self, config: TrainingConfig, vocabulary: Vocabulary, pairs: Pairs) -> None:
+        self.mean, self.deviation = _standard(pairs.features)
+        self._config = config
+        self._pairs = pairs
+        self._numbers = [vocabulary.numbers_of(caption) for caption in pairs.captions]
+        self._rng = np.random.default_rng(config.seed)
+
+    def __len__(self) -> int:
+        return max(1, len(self._numbers) // self._config.batch_size)
+
+    def __iter__(self) -> Iterator[_Batch]:
+        size = self._config.batch_size
+        order = self._rng.permutation(len(self._numbers))
+        for number in range(len(self)):
+            rows = order[number * size : (number + 1) * size]
+            photos = self._pairs.photos[rows]
+            views = self._rng.integers(self._pairs.features.shape[1], size=len(rows))
+            features = torch.from_numpy(self._pairs.features[photos, views]).float()
+            yield _Batch(
+                nn.functional.dropout((features - self.mean) / self.deviation, self._config.feature_dropout),
+                _padded([self._numbers[row] for row in rows]),
+                torch.from_numpy(photos),
+            )
 
 
 def _standard(features: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +43,8 @@ _HALF = (0.5, 0.5, 0.5)
 class Progress:
     """A sign of life: ``done`` of ``total`` units of ``stage`` (None where it isn't known), and a message.
 
-    Stages are ``photos`` (features of training and dev photos), ``steps`` (of the optimisation), ``epochs``.
+    Stages are ``train photos`` and ``dev photos`` (their features), ``steps`` (of the optimisation) and
+    ``epochs``.
     """
 
     stage: str
@@ -106,69 +109,70 @@ def train_on(
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> TrainingResult:
     """``train`` on records that are at hand; ``config.data`` and the splits are then only noted."""
-    import torch
-
     from crossmodal.training.loop import fit
 
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        started = time.monotonic()
-        preprocessing = ImagePreprocessing(_SIZE, config.resize, _HALF, _HALF)
-        cnn = initial_cnn(config.initial_cnn)
-        photos_done = 0
-
-        def pairs(records: Iterable[Record | Failure], views: int) -> Pairs:
-            nonlocal photos_done
-            base = photos_done
-
-            def count(done: int) -> None:
-                nonlocal photos_done
-                photos_done = base + done
-                progress(Progress("photos", photos_done, None))
-
-            return collect_pairs(records, FeatureExtractor(cnn, preprocessing, views, cache), progress=count)
-
-        train_pairs, dev_pairs = pairs(training, config.views), pairs(dev, 1)
+    started = time.monotonic()
+    preprocessing = ImagePreprocessing(_SIZE, config.resize, _HALF, _HALF)
+    cnn = initial_cnn(config.initial_cnn)
+    with _threads(threads) as used_threads:
+        train_pairs = collect_pairs(
+            training,
+            FeatureExtractor(cnn, preprocessing, config.views, cache),
+            progress=lambda done: progress(Progress("train photos", done, None)),
+        )
+        dev_pairs = collect_pairs(
+            dev,
+            FeatureExtractor(cnn, preprocessing, 1, cache),
+            progress=lambda done: progress(Progress("dev photos", done, None)),
+        )
         vocabulary = Vocabulary.of_captions(train_pairs.captions, min_count=config.min_word_count)
-
-        def report_epoch(epoch: Epoch) -> None:
-            progress(Progress("epochs", epoch.number, config.epochs, _describe(epoch)))
-
-        def report_step(step: int, steps: int, loss: float) -> None:
-            progress(Progress("steps", step, steps, f"loss {loss:.3f}"))
-
         heads, epochs = fit(
-            config, vocabulary, train_pairs, dev_pairs, on_epoch=report_epoch, on_step=report_step
+            config,
+            vocabulary,
+            train_pairs,
+            dev_pairs,
+            on_epoch=lambda epoch: progress(
+                Progress("epochs", epoch.number, config.epochs, _describe(epoch))
+            ),
+            on_step=lambda step, steps, loss: progress(Progress("steps", step, steps, f"loss {loss:.3f}")),
         )
         metrics = _metrics_as_stored(heads, vocabulary, dev_pairs)
-        best = max(epochs, key=lambda epoch: epoch.score)
-        seconds = time.monotonic() - started
-        notes = {
-            "config": config.to_json(),
-            "command": command,
-            "initial_cnn": _origin(config.initial_cnn),
-            "train": _counts(train_pairs),
-            "dev": _counts(dev_pairs),
-            "epochs": len(epochs),
-            "best_epoch": best.number,
-            "seconds": round(seconds, 1),
-            "threads": torch.get_num_threads(),
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-            "metrics": metrics,
-        }
-        _save(output, cnn, heads, vocabulary, config, preprocessing, notes)
-    finally:
-        torch.set_num_threads(before)
-    return TrainingResult(
+    result = TrainingResult(
         folder=output,
         metrics=metrics,
-        best_epoch=best.number,
+        best_epoch=max(epochs, key=lambda epoch: epoch.score).number,
         epochs=len(epochs),
-        seconds=seconds,
+        seconds=time.monotonic() - started,
         failures=[*train_pairs.failures, *dev_pairs.failures],
     )
+    notes = {
+        "config": config.to_json(),
+        "command": command,
+        "initial_cnn": _origin(config.initial_cnn),
+        "train": _counts(train_pairs),
+        "dev": _counts(dev_pairs),
+        "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
+        "seconds": round(result.seconds, 1),
+        "threads": used_threads,
+        "versions": {"python": platform.python_version(), "torch": version("torch")},
+        "metrics": metrics,
+    }
+    _save(output, cnn, heads, vocabulary, config, preprocessing, notes)
+    return result
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[int]:
+    """Torch with ``count`` threads an operation (None: as it is) for the time being; yields how many."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def initial_cnn(name: str) -> MobileNetEdgeTPU:
