@@ -32,7 +32,9 @@ def run(settings: Settings) -> int:
     from commands.present.tables import EvaluationRow, print_evaluation
 
     rows = [
-        EvaluationRow(direction, result["queries"][direction], result["gallery"][direction], result[direction])
+        EvaluationRow(
+            direction, result["queries"][direction], result["gallery"][direction], result[direction]
+        )
         for direction in ("text2image", "image2text")
         if direction in result
     ]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from commands.index import require_writer, resolve_model
 from commands.query import require_reader
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
+if TYPE_CHECKING:
+    from flows.service import FlowKind
+
 _CHECK_SECONDS = 0.5
 
 
 def run(settings: Settings) -> int:
     """Serves until SIGINT or SIGTERM (exit code 0), or until a process of the Flow dies (ServiceError)."""
-    kind = "query" if settings.task == "query_restful" else "index"
+    kind: FlowKind = "query" if settings.task == "query_restful" else "index"
     workspace = Workspace(settings.workspace)
     if kind == "query":
         workspace.require()
@@ -24,6 +29,14 @@ def run(settings: Settings) -> int:
     else:
         require_writer(workspace, model, settings)
 
+    # A signal while the Flow is starting, or a second one while it ends, is raised rather than waited for.
+    with suppress(KeyboardInterrupt):
+        _serve(kind, settings, model)
+    print("stopped", file=sys.stderr)
+    return 0
+
+
+def _serve(kind: FlowKind, settings: Settings, model: str) -> None:
     from flows.service import FlowService, stop_on_signals
 
     with stop_on_signals() as stopping, FlowService(kind, settings, model, http=True) as service:
@@ -36,5 +49,3 @@ def run(settings: Settings) -> int:
         )
         while not stopping.wait(_CHECK_SECONDS):
             service.check()
-    print("stopped", file=sys.stderr)
-    return 0

@@ -64,6 +64,7 @@ class FlowService:
         with _Starting(self.kind) as starting:
             try:
                 self._flow.start()
+                starting.raise_interrupt()
             except KeyboardInterrupt:
                 self._kill()
                 starting.raise_failure()
@@ -126,8 +127,10 @@ class FlowService:
     def _close(self) -> None:
         closing = threading.Thread(target=self._flow.close, daemon=True)
         closing.start()
-        closing.join(_CLOSE_SECONDS)
-        self._kill()
+        try:
+            closing.join(_CLOSE_SECONDS)
+        finally:
+            self._kill()
 
     def _kill(self) -> None:
         for process in multiprocessing.active_children():
@@ -144,6 +147,7 @@ class _Starting:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._failure: str | None = None
+        self._interrupted = False
         self._started = threading.Event()
         self._previous: dict[int, Any] = {}
         self._silence = contextlib.ExitStack()
@@ -153,7 +157,7 @@ class _Starting:
         nowhere = self._silence.enter_context(open(os.devnull, "w"))
         self._silence.enter_context(contextlib.redirect_stdout(nowhere))
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, _interrupt)
+            self._previous[number] = signal.signal(number, self._interrupt)
         threading.Thread(target=self._watch, name="watch-start", daemon=True).start()
         return self
 
@@ -165,11 +169,20 @@ class _Starting:
             signal.signal(number, handler)
         self._silence.close()
 
+    def raise_interrupt(self) -> None:
+        """Raises KeyboardInterrupt where a signal came that jina's bare excepts have swallowed."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
     def raise_failure(self) -> None:
         """Raises ServiceError where a dead process or the deadline ended the start, and not a person."""
         self._started.set()
         if self._failure is not None:
             raise ServiceError(self._failure) from None
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        self._interrupted = True
+        raise KeyboardInterrupt
 
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -193,10 +206,6 @@ class _Starting:
                 continue
             os.kill(os.getpid(), signal.SIGTERM)
             return
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

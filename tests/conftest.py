@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -58,8 +59,13 @@ def free_port() -> int:
 class Server:
     """A real server process: ``python app.py -t query_restful`` or ``index_restful``."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
+    log: Path
+
+    def output(self) -> str:
+        """All that the server has written so far, stdout and stderr together."""
+        return self.log.read_text(encoding="utf-8")
 
     def request(
         self, path: str, body: Any = None, *, headers: dict[str, str] | None = None, timeout: float = 30
@@ -85,28 +91,25 @@ class Server:
 def start_server(task: str, *arguments: str | Path, port: int | None = None, timeout: float = 90) -> Server:
     """Starts a server and waits until it answers; fails with what it said where it ends before that."""
     port = port or free_port()
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "-t", task, "--port", str(port), *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    server = Server(process, f"http://127.0.0.1:{port}")
+    descriptor, log = tempfile.mkstemp(suffix=".log")
+    with open(descriptor, "wb") as held:
+        process = subprocess.Popen(
+            [sys.executable, "app.py", "-t", task, "--port", str(port), *map(str, arguments)],
+            cwd=REPOSITORY,
+            env=clean_environment(),
+            stdout=held,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(process, f"http://127.0.0.1:{port}", Path(log))
     deadline = time.monotonic() + timeout
-    while True:
+    while not server.output().startswith("serving"):
         if process.poll() is not None:
-            assert process.stdout
-            pytest.fail(f"the server ended with {process.returncode}: {process.stdout.read()}")
-        try:
-            server.request("/healthz", timeout=2)
-            return server
-        except OSError:
-            if time.monotonic() > deadline:
-                process.kill()
-                pytest.fail(f"the server did not answer within {timeout} s")
-            time.sleep(0.1)
+            pytest.fail(f"the server ended with {process.returncode}: {server.output()}")
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the server was not up within {timeout} s: {server.output()}")
+        time.sleep(0.05)
+    return server
 
 
 @pytest.fixture(scope="session")

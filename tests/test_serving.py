@@ -37,8 +37,7 @@ def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout:
     assert len(pids) >= (2 if layout == "fused" else 9)
     assert server.stop(number) == 0
     assert wait_until_gone(pids, 2) == []
-    assert server.process.stdout
-    assert "Traceback" not in server.process.stdout.read()
+    assert "Traceback" not in server.output()
     with socket.create_server(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))):
         pass
 
@@ -53,8 +52,7 @@ def test_a_dead_executor_ends_the_server_with_words(toy_workspace: Path, layout:
     assert server.process.wait(20) == 1
     assert time.monotonic() - killed < 10
     assert wait_until_gone(pids, 2) == []
-    assert server.process.stdout
-    said = server.process.stdout.read()
+    said = server.output()
     assert "ended unexpectedly (killed by SIGKILL)" in said
     assert "Traceback" not in said
 
