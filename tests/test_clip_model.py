@@ -219,6 +219,16 @@ def test_offline_the_error_says_what_is_missing_where_and_what_to_do(
         assert part in message
 
 
+def test_offline_advice_names_the_activation_that_a_file_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ModelError, match="--model clip:ViT-B-32-quickgelu/PATH_OF_THE_FILE"):
+        load_text_encoder("clip:ViT-B-32/openai", cache=tmp_path)
+
+
 def test_weights_in_the_cache_are_found_without_a_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,9 @@ def find_weights(architecture: str, tag: str, published: Mapping[str, Any], cach
 
     Raises ModelError where they are neither there nor to be had.
     """
+    if published.get("quick_gelu") and not architecture.endswith("-quickgelu"):
+        # A tag brings its activation along; the file alone, which an error advises to use, needs to be told.
+        architecture = f"{architecture}-quickgelu"
     repository, _, file = str(published.get("hf_hub") or "").rpartition("/")
     if repository:
         return _from_hub(architecture, tag, repository, _candidates(file), cache)
