@@ -45,7 +45,8 @@ class MediaDocument(BaseDoc):
     photo_id: Optional[str] = None
     tags: Optional[Dict[str, Any]] = None
     content_hash: Optional[str] = None
-    blob: Optional[bytes] = None
+    # bytes | None; said in the annotation, jina's gateway would rebuild the field as a string.
+    blob: Any = None
     pixels: Optional[NdArray] = None
     embedding: Optional[NdArray] = None
     outcome: Optional[str] = None

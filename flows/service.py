@@ -61,22 +61,11 @@ class FlowService:
         export(variables)
         _detach_children()
         self._flow = self._build(variables)
-        with _Starting(self.kind) as starting:
-            try:
-                self._flow.start()
-                starting.raise_interrupt()
-            except KeyboardInterrupt:
-                self._kill()
-                starting.raise_failure()
-                raise
-            except Exception as error:
-                self._kill()
-                starting.raise_failure()
-                raise ServiceError(
-                    f"The {self.kind} Flow could not be started ({type(error).__name__}); "
-                    "what its processes said stands above."
-                ) from error
-        self._processes = list(multiprocessing.active_children())
+        try:
+            self._start()
+        except BaseException:
+            self._kill()
+            raise
         return self
 
     def __exit__(
@@ -95,6 +84,24 @@ class FlowService:
                     f"The process {process.name} of the {self.kind} Flow ended unexpectedly "
                     f"({_exit_words(process.exitcode)}). Everything acknowledged is safe; start again."
                 )
+
+    def _start(self) -> None:
+        with _Starting(self.kind) as starting:
+            try:
+                self._flow.start()
+            except KeyboardInterrupt:
+                starting.raise_failure()
+                raise
+            except Exception as error:
+                starting.raise_failure()
+                raise ServiceError(
+                    f"The {self.kind} Flow could not be started ({type(error).__name__}); "
+                    "what its processes said stands above."
+                ) from error
+            # jina has bare excepts that swallow what a signal handler raises.
+            starting.raise_failure()
+            starting.raise_interrupt()
+            self._processes = starting.processes()
 
     def _build(self, variables: dict[str, str]) -> Any:
         from jina import Flow
@@ -149,6 +156,7 @@ class _Starting:
         self._failure: str | None = None
         self._interrupted = False
         self._started = threading.Event()
+        self._seen: dict[int | None, BaseProcess] = {}
         self._previous: dict[int, Any] = {}
         self._silence = contextlib.ExitStack()
 
@@ -169,8 +177,14 @@ class _Starting:
             signal.signal(number, handler)
         self._silence.close()
 
+    def processes(self) -> list[BaseProcess]:
+        """Every process of the Flow seen so far, also one that has died since."""
+        # multiprocessing forgets a dead process as soon as it is asked for the living ones.
+        self._seen.update((process.pid, process) for process in multiprocessing.active_children())
+        return list(self._seen.values())
+
     def raise_interrupt(self) -> None:
-        """Raises KeyboardInterrupt where a signal came that jina's bare excepts have swallowed."""
+        """Raises KeyboardInterrupt where a signal has come."""
         if self._interrupted:
             raise KeyboardInterrupt
 
@@ -186,10 +200,8 @@ class _Starting:
 
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        seen: dict[int | None, BaseProcess] = {}
         while not self._started.wait(_START_CHECK_SECONDS):
-            seen.update((process.pid, process) for process in multiprocessing.active_children())
-            dead = next((process for process in seen.values() if not process.is_alive()), None)
+            dead = next((process for process in self.processes() if not process.is_alive()), None)
             if dead is not None and dead.exitcode != 0:
                 self._failure = (
                     f"The process {dead.name} of the {self._kind} Flow ended while starting "
