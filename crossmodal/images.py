@@ -24,9 +24,8 @@ __all__ = ["MAX_PIXELS", "decode_image", "make_thumbnail", "sniff_mime_type"]
 MAX_PIXELS = 178_956_970
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is several times quicker, while its short side
-# stays this many times what is asked for. The embedding's cosine to that of the full decode was then at least
-# .9999 for CLIP's ViT-B/32, and .9996 for the shipped CNN, which notices single steps of grey; at one
-# time the size it is .99 and below.
+# stays this many times what is asked for. That is for looking at: encoders get the whole decode, because the
+# shipped CNN notices single steps of grey (cosine to the full decode .997 and up on ten enlarged photos).
 _DCT_SCALING_MARGIN = 2
 
 _THUMBNAIL_QUALITY = 85

@@ -187,7 +187,7 @@ class PhotoIndex:
     def _square(self, blob: bytes) -> NDArray[np.uint8]:
         from crossmodal.images import decode_image
 
-        return self._preprocessing.crop(decode_image(blob, at_least=self._preprocessing.size))
+        return self._preprocessing.crop(decode_image(blob))
 
     def _encode_photos(self, squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import numpy as np

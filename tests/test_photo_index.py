@@ -51,8 +51,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PhotoIndex:
 def photo_vectors() -> np.ndarray:
     encoder = models.load_image_encoder("vse", cache=None)
     crop = encoder.preprocessing.crop
-    side = encoder.preprocessing.size
-    return encoder.encode(np.stack([crop(decode_image(p.content or b"", at_least=side)) for p in PHOTOS]))
+    return encoder.encode(np.stack([crop(decode_image(p.content or b"")) for p in PHOTOS]))
 
 
 def best(query: np.ndarray, vectors: np.ndarray, records: list[Record]) -> list[tuple[str, float]]:

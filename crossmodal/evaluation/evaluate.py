@@ -134,7 +134,7 @@ def _add_photos(
         try:
             if record.content is None:
                 raise DataError("The photo's bytes are not there.")
-            squares.append(preprocessing.crop(decode_image(record.content, at_least=preprocessing.size)))
+            squares.append(preprocessing.crop(decode_image(record.content)))
             usable.append(record)
         except (ImageError, DataError) as error:
             failures.append(Failure(record.uri or record.id, str(error)))

@@ -103,7 +103,7 @@ class FeatureExtractor:
             return _Photo(path, error, [])
 
     def _squares(self, blob: bytes, seed: int) -> list[Pixels]:
-        rgb = decode_image(blob, at_least=self._preprocessing.size)
+        rgb = decode_image(blob)
         return [self._preprocessing.crop(view) for view in views_of(rgb, self._views, seed)]
 
     def _flush(self, batch: list[_Photo]) -> Iterator[Features | ImageError]:

@@ -8,20 +8,17 @@ from jina import Executor, requests
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError
 from crossmodal.images import decode_image
-from crossmodal.models import load_preprocessing
-from executors.steps import pending, told_on_failure
+from executors.steps import pending
 
 # Decoding releases the interpreter lock; more threads than this only take turns with the encoder's.
 _DECODING_THREADS = 2
 
 
 class ImageLoader(Executor):
-    """Decodes ``blob`` into ``pixels``: upright RGB, at least twice as large as the model needs."""
+    """Decodes ``blob`` into ``pixels``: the whole photo, upright RGB."""
 
-    def __init__(self, model: str, model_cache: str, max_pixels: int, **kwargs):
+    def __init__(self, max_pixels: int, **kwargs):
         super().__init__(**kwargs)
-        with told_on_failure("image_loader"):
-            self._side = load_preprocessing(model, cache=model_cache).size
         self._max_pixels = int(max_pixels)
         self._threads = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
 
@@ -33,7 +30,7 @@ class ImageLoader(Executor):
 
     def _load_one(self, doc: MediaDocument) -> None:
         try:
-            doc.pixels = decode_image(doc.blob or b"", at_least=self._side, max_pixels=self._max_pixels)
+            doc.pixels = decode_image(doc.blob or b"", max_pixels=self._max_pixels)
         except DataError as error:
             doc.error = str(error)
 

@@ -1,0 +1,77 @@
+"""What the README says is so: its Python runs, its numbers are those of the shipped model, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import REPOSITORY, clean_environment
+
+from crossmodal.settings import argument_parser
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+WEIGHTS = REPOSITORY / "crossmodal" / "models" / "vse" / "weights"
+METRICS = {"hit@1": "hit@1", "hit@5": "hit@5", "hit@10": "hit@10", "recall@10": "recall@10", "mrr": "MRR"}
+
+
+def results_table() -> str:
+    """The results of the shipped model as the README has to show them."""
+    metrics = json.loads((WEIGHTS / "config.json").read_text())["training"]["metrics"]
+    lines = ["| | " + " | ".join(METRICS.values()) + " | median rank |", "|---|" + "---|" * (len(METRICS) + 1)]
+    for direction, name in (("text2image", "text to image"), ("image2text", "image to text")):
+        held = metrics[direction]
+        cells = [f"{held['mrr']:.3f}" if key == "mrr" else f"{100 * held[key]:.1f}%" for key in METRICS]
+        lines.append(f"| `vse`, {name} | {' | '.join(cells)} | {held['median_rank']:.0f} |")
+    return "\n".join(lines)
+
+
+def test_the_results_are_those_of_the_shipped_weights() -> None:
+    assert results_table() in README
+
+
+def test_the_weights_are_as_small_as_said_and_the_words_as_many() -> None:
+    assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) <= 15 * 2**20
+    words = len((WEIGHTS / "vocabulary.txt").read_text().splitlines())
+    (said,) = re.findall(r"knows the ([\d,]+)\s+words", README)
+    assert abs(words - int(said.replace(",", ""))) < 100
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) == 5
+    code = code.replace('"workspace"', repr(str(tmp_path / "workspace")))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, *others = done.stdout.splitlines()
+    assert len(others) == 2
+    assert first.endswith("stair-tower.jpg")
+
+
+def test_every_command_line_is_accepted() -> None:
+    commands = re.findall(r"^python app\.py (.*)$", README, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        argument_parser().parse_args(shlex.split(command, comments=True))
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert set(targets) >= {"demo", "test"}
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_every_link_leads_somewhere() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(targets) >= 5
+    assert [target for target in targets if not (REPOSITORY / target).exists()] == []
