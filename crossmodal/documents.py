@@ -51,7 +51,7 @@ class MediaDocument(BaseDoc):
     embedding: Optional[NdArray] = None
     outcome: Optional[str] = None
     error: Optional[str] = None
-    matches: DocList[MatchDocument] = None  # type: ignore[assignment]
+    matches: DocList[MatchDocument] = None
 
     @classmethod
     def from_record(cls, record: Record) -> "MediaDocument":

@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from crossmodal.workspace import Workspace, shard_of
 from docarray import DocList
 
 from crossmodal.documents import MatchDocument, MediaDocument
@@ -17,6 +16,7 @@ from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
+from crossmodal.workspace import Workspace, shard_of
 from executors.steps import fail_all, pending
 
 _SEARCH_FILE = "search.faiss"

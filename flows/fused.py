@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import yaml
 from docarray import DocList
@@ -27,7 +28,7 @@ class FusedFlow(Executor):
     another is encoded and a third is written.
     """
 
-    def __init__(self, flow: str, variables: Mapping[str, str], **kwargs):
+    def __init__(self, flow: str, variables: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._topology = read_topology(Path(flow), variables)
         workers = sum(step.shards * step.replicas for step in self._topology.steps)
@@ -41,17 +42,23 @@ class FusedFlow(Executor):
             raise
 
     @requests(on="/index")
-    async def index(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+    async def index(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
         """Indexes the documents of one request."""
         return await self._walk("/index", docs, parameters)
 
     @requests(on="/search")
-    async def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+    async def search(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
         """Searches for the documents of one request."""
         return await self._walk("/search", docs, parameters)
 
-    async def _walk(self, endpoint: str, docs: DocList[MediaDocument], parameters: Mapping) -> DocList:
-        done: dict[str, asyncio.Task] = {}
+    async def _walk(
+        self, endpoint: str, docs: DocList[MediaDocument], parameters: Mapping[str, Any]
+    ) -> DocList:
+        done: dict[str, asyncio.Task[DocList]] = {}
 
         async def run(step: Step) -> DocList:
             inputs = [docs if name == GATEWAY else await done[name] for name in step.needs]
@@ -79,16 +86,16 @@ class _RunningStep:
     def __init__(self, step: Step, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
         self._instances: list[Executor] = []
-        self._idle: list[asyncio.Queue] = []
+        self._idle: list[asyncio.Queue[Executor]] = []
         for shard in range(step.shards):
-            idle: asyncio.Queue = asyncio.Queue()
+            idle: asyncio.Queue[Executor] = asyncio.Queue()
             for _ in range(step.replicas):
                 instance = _load(step, shard)
                 self._instances.append(instance)
                 idle.put_nowait(instance)
             self._idle.append(idle)
 
-    async def call(self, endpoint: str, docs: DocList, parameters: Mapping) -> DocList:
+    async def call(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
         """Calls every shard once, each on an idle replica, and joins what they answer."""
         if len(self._idle) == 1:
             return await self._call_shard(self._idle[0], endpoint, docs, parameters)
@@ -103,7 +110,7 @@ class _RunningStep:
         )
 
     async def _call_shard(
-        self, idle: asyncio.Queue, endpoint: str, docs: DocList, parameters: Mapping
+        self, idle: asyncio.Queue[Executor], endpoint: str, docs: DocList, parameters: Mapping[str, Any]
     ) -> DocList:
         instance = await idle.get()
         try:
@@ -125,7 +132,8 @@ def _fan_out(steps: tuple[Step, ...], name: str) -> int:
 
 def _copy(doc: MediaDocument) -> MediaDocument:
     # construct() skips validation, which would copy the bytes of every photo.
-    return MediaDocument.construct(**doc.__dict__)
+    copied: MediaDocument = MediaDocument.construct(**doc.__dict__)
+    return copied
 
 
 def _load(step: Step, shard: int) -> Executor:

@@ -101,8 +101,8 @@ class SearchGateway(FastAPIBaseGateway):
             if errors[query.id] is None:
                 try:
                     docs.append(await self._query_document(query))
-                except RequestError as error:
-                    errors[query.id] = str(error)
+                except RequestError as refusal:
+                    errors[query.id] = str(refusal)
         answered = await self._stream(docs, "/search", {"top_k": parsed.top_k})
         results = []
         for query in parsed.queries:

@@ -226,6 +226,10 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     A second signal raises KeyboardInterrupt.
     """
+    export({})
+    # When it is first imported, jina takes SIGINT for itself.
+    import jina  # noqa: F401
+
     stopping = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ def toy_photo(name: str = "cat.jpg") -> Image.Image:
 
 
 def shared_photos(folder: str, count: int) -> list[Path]:
-    """The first ``count`` photos of a folder of the development data; the test is skipped where it is absent."""
+    """The first ``count`` photos of a folder of the development data; skips the test where it is absent."""
     images = SHARED_DATA / folder / "images"
     if not images.is_dir():
         pytest.skip(f"the development data {folder} is not there")

@@ -73,8 +73,9 @@ def test_again_skips_changes_replace_and_new_ones_are_added(data: Path, tmp_path
     found = query(workspace, "--query-text", "a rocket stands on its launch pad", "-k", "1000")
     assert len(found) == photos + 1
     scores = {Path(match["uri"]).name: match["score"] for match in found}
-    assert scores["cat.jpg"] == scores["rocket.jpg"]
-    assert scores["coins.jpg"] == scores["more coins.jpg"]
+    # Encoded in batches of other sizes, the same photo gets a vector that differs in its last bits.
+    assert scores["cat.jpg"] == pytest.approx(scores["rocket.jpg"], abs=1e-6)
+    assert scores["coins.jpg"] == pytest.approx(scores["more coins.jpg"], abs=1e-6)
     texts = {
         match["text"] for match in query(workspace, "--query-image", TOY_IMAGES / "grass.jpg", "-k", "1000")
     }

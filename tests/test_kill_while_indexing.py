@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 from conftest import TOY_IMAGES, Server, children_of, run_app, start_server
-from crossmodal.workspace import Workspace
 from PIL import Image, ImageEnhance
 
 from crossmodal.records import IMAGE, Record
+from crossmodal.workspace import Workspace
 
 KILLS = 20
 

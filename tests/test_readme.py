@@ -1,4 +1,4 @@
-"""What the README says is so: its Python runs, its numbers are those of the shipped model, its links lead somewhere."""
+"""What the README says is so: its Python runs, its numbers are the model's, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = {"hit@1": "hit@1", "hit@5": "hit@5", "hit@10": "hit@10", "recall@10": 
 def results_table() -> str:
     """The results of the shipped model as the README has to show them."""
     metrics = json.loads((WEIGHTS / "config.json").read_text())["training"]["metrics"]
-    lines = ["| | " + " | ".join(METRICS.values()) + " | median rank |", "|---|" + "---|" * (len(METRICS) + 1)]
+    lines = [f"| | {' | '.join(METRICS.values())} | median rank |", "|---|" + "---|" * (len(METRICS) + 1)]
     for direction, name in (("text2image", "text to image"), ("image2text", "image to text")):
         held = metrics[direction]
         cells = [f"{held['mrr']:.3f}" if key == "mrr" else f"{100 * held[key]:.1f}%" for key in METRICS]

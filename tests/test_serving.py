@@ -112,7 +112,7 @@ def listening_addresses(pid: int) -> list[tuple[str, int]]:
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
-            target = os.readlink(entry)
+            target = str(entry.readlink())
         except FileNotFoundError:
             continue
         if target.startswith("socket:["):

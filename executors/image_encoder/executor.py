@@ -1,5 +1,8 @@
 """The step that turns a photo's pixels into an embedding."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from docarray import DocList
 from jina import Executor, requests
@@ -12,17 +15,17 @@ from executors.steps import pending, told_on_failure
 class ImageEncoder(Executor):
     """Encodes ``pixels`` (uint8, the model's square) into ``embedding``, and drops ``pixels``."""
 
-    def __init__(self, model: str, model_cache: str, **kwargs):
+    def __init__(self, model: str, model_cache: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with told_on_failure("image_encoder"):
-            self._encoder = load_image_encoder(model, cache=model_cache)
+            self._encoder = load_image_encoder(model, cache=Path(model_cache))
 
     @requests(on=["/index", "/search"])
-    def encode(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch."""
         todo = pending(docs)
         if todo:
-            embeddings = self._encoder.encode(np.stack([doc.pixels for doc in todo]))
+            embeddings = self._encoder.encode(np.stack([np.asarray(doc.pixels) for doc in todo]))
             for doc, embedding in zip(todo, embeddings, strict=True):
                 doc.embedding = embedding
         for doc in docs:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from crossmodal.workspace import Workspace, shard_of
 from docarray import DocList
 from jina import Executor, requests
 
@@ -13,12 +13,13 @@ from crossmodal.images import make_thumbnail
 from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.stores import Store
+from crossmodal.workspace import Workspace, shard_of
 from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of
 from executors.vector_shard import fill_matches
 
 
 class ImageKeyValueIndexer(Executor):
-    """One shard of the photos by id: untouched originals with a thumbnail, or with ``keep: uri`` the thumbnail only."""
+    """One shard of the photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
 
     def __init__(
         self,
@@ -28,8 +29,8 @@ class ImageKeyValueIndexer(Executor):
         keep: str = "original",
         max_pixels: int = 180_000_000,
         writable: bool = False,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._keep_original = keep == "original"
         self._max_pixels = int(max_pixels)
@@ -41,7 +42,7 @@ class ImageKeyValueIndexer(Executor):
             self._store = (Store.open_writer if writable else Store.open_reader)(path, identity=identity)
 
     @requests(on="/index")
-    def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores each photo of this shard that can be shown; making the thumbnail is what proves it."""
         todo = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self._shard]
         records = [self._record(doc) for doc in todo]
@@ -56,7 +57,9 @@ class ImageKeyValueIndexer(Executor):
         return docs
 
     @requests(on="/search")
-    def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+    def search(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
         """Merges the matches of all vector shards and adds what this shard knows of its photos."""
         todo = pending(docs)
         keep_best(docs, top_k_of(parameters))

@@ -1,6 +1,7 @@
 """The step that turns a photo's bytes into pixels."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from docarray import DocList
 from jina import Executor, requests
@@ -17,13 +18,13 @@ _DECODING_THREADS = 2
 class ImageLoader(Executor):
     """Decodes ``blob`` into ``pixels``: the whole photo, upright RGB."""
 
-    def __init__(self, max_pixels: int, **kwargs):
+    def __init__(self, max_pixels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._max_pixels = int(max_pixels)
         self._threads = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
 
     @requests(on=["/index", "/search"])
-    def load(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def load(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Decodes each document on its own, so that one bad file fails alone."""
         list(self._threads.map(self._load_one, pending(docs)))
         return docs

@@ -1,5 +1,7 @@
 """The step that stores and searches the embeddings of photos."""
 
+from typing import Any
+
 from docarray import DocList
 from jina import Executor, requests
 
@@ -11,7 +13,9 @@ from executors.vector_shard import VectorShard
 class ImageVectorIndexer(Executor):
     """One shard of the photos' vectors."""
 
-    def __init__(self, index_path: str, model: str, model_cache: str, writable: bool = False, **kwargs):
+    def __init__(
+        self, index_path: str, model: str, model_cache: str, writable: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("image_vector_indexer"):
             self._shard = VectorShard(
@@ -24,13 +28,15 @@ class ImageVectorIndexer(Executor):
             )
 
     @requests(on="/index")
-    def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores the vectors of the documents that belong to this shard."""
         self._shard.put(docs, documents=False)
         return docs
 
     @requests(on="/search")
-    def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+    def search(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
         """Finds the best photos of this shard; the next step knows what they are."""
         self._shard.search(docs, top_k_of(parameters))
         return docs

@@ -1,5 +1,7 @@
 """The step where the branches of a Flow meet."""
 
+from typing import Any
+
 from docarray import DocList
 from jina import Executor, requests
 
@@ -12,12 +14,14 @@ class Joiner(Executor):
     """Passes on what the branches left, with the matches of all shards merged and cut."""
 
     @requests(on="/index")
-    def index(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Answers with outcome and error only; nobody needs the embeddings back."""
         return _without_embeddings(join([docs]))
 
     @requests(on="/search")
-    def search(self, docs: DocList[MediaDocument], parameters, **kwargs) -> DocList[MediaDocument]:
+    def search(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
         """Merges the matches of all shards: best first, cut to ``top_k``."""
         joined = join([docs])
         keep_best(joined, top_k_of(parameters))

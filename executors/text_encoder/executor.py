@@ -1,5 +1,8 @@
 """The step that turns a caption or a sentence into an embedding."""
 
+from pathlib import Path
+from typing import Any
+
 from docarray import DocList
 from jina import Executor, requests
 
@@ -11,20 +14,20 @@ from executors.steps import pending, told_on_failure
 class TextEncoder(Executor):
     """Encodes ``text`` into ``embedding``."""
 
-    def __init__(self, model: str, model_cache: str, **kwargs):
+    def __init__(self, model: str, model_cache: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         with told_on_failure("text_encoder"):
-            self._encoder = load_text_encoder(model, cache=model_cache)
+            self._encoder = load_text_encoder(model, cache=Path(model_cache))
 
     @requests(on=["/index", "/search"])
-    def encode(self, docs: DocList[MediaDocument], **kwargs) -> DocList[MediaDocument]:
+    def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""
         for doc in pending(docs):
             if not (doc.text or "").strip():
                 doc.error = "The text is empty; write at least one word."
         todo = pending(docs)
         if todo:
-            embeddings = self._encoder.encode([doc.text for doc in todo])
+            embeddings = self._encoder.encode([doc.text or "" for doc in todo])
             for doc, embedding in zip(todo, embeddings, strict=True):
                 doc.embedding = embedding
         return docs
