@@ -11,7 +11,7 @@ DEMO_PICTURE := workspace/demo.png
 demo: $(VENV)/.installed
 	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
 	$(PYTHON) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
-	    --query-text "a cup of coffee" --query-image data/toy-data/images/raccoon.jpg --picture $(DEMO_PICTURE)
+	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
 test: $(VENV)/.installed-test lint types
 	$(PYTHON) -m pytest -m "not slow"

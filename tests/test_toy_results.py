@@ -1,0 +1,85 @@
+"""What the default model really finds in the toy data, and what it does not.
+
+The model has learnt from Flickr8k: people, animals and sports outdoors. These results belong to the
+shipped weights; other weights will need others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TOY_IMAGES
+
+from crossmodal import PhotoIndex
+from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint
+
+FOUND_FIRST = {
+    "people climb the stairs": "stair-tower",
+    "the sun sets over a field of flowers": "dandelion",
+    "a man takes a photo": "cameraman",
+    "a cat looks into the camera": "cat",
+    "a brick wall": "bricks",
+}
+# The rank at which the right photo comes, of fifteen: chance would be 8.
+NOT_FOUND = {
+    "an astronaut": ("astronaut", 13),
+    "a rocket on its launch pad": ("rocket", 10),
+    "galaxies in deep space": ("galaxies", 15),
+    "old coins": ("coins", 12),
+}
+# Photos whose best caption is their own, and the rank of the first own caption of those that fail.
+OWN_CAPTION_FIRST = {
+    "astronaut",
+    "cameraman",
+    "cat",
+    "dandelion",
+    "grace-hopper",
+    "grass",
+    "raccoon",
+    "stair-tower",
+}
+OWN_CAPTION_LATE = {"coins": 14, "galaxies": 13, "gravel": 17, "retina": 24}
+
+
+@pytest.fixture(scope="module")
+def index(toy_workspace: Path) -> Iterator[PhotoIndex]:
+    with PhotoIndex(toy_workspace) as opened:
+        yield opened
+
+
+def ranking(index: PhotoIndex, sentence: str) -> list[str]:
+    return [Path(match.uri or "").stem for match in index.search_text(sentence, top_k=15)]
+
+
+def first_own_caption(index: PhotoIndex, photo: str) -> int:
+    found = index.search_image(TOY_IMAGES / f"{photo}.jpg", top_k=100)
+    return next(rank for rank, match in enumerate(found, 1) if Path(match.uri or "").stem == photo)
+
+
+@pytest.mark.parametrize("sentence", FOUND_FIRST)
+def test_what_it_finds(index: PhotoIndex, sentence: str) -> None:
+    assert ranking(index, sentence)[0] == FOUND_FIRST[sentence]
+
+
+@pytest.mark.parametrize("sentence", NOT_FOUND)
+def test_what_it_does_not_find(index: PhotoIndex, sentence: str) -> None:
+    photo, rank = NOT_FOUND[sentence]
+    assert ranking(index, sentence).index(photo) + 1 == rank
+
+
+def test_which_photos_find_their_own_captions_and_which_do_not(index: PhotoIndex) -> None:
+    photos = sorted(path.stem for path in TOY_IMAGES.glob("*.jpg"))
+    ranks = {photo: first_own_caption(index, photo) for photo in photos}
+    assert {photo for photo, rank in ranks.items() if rank == 1} == OWN_CAPTION_FIRST
+    assert {photo: ranks[photo] for photo in OWN_CAPTION_LATE} == OWN_CAPTION_LATE
+
+
+def test_words_that_it_has_never_read() -> None:
+    vocabulary = VseCheckpoint.open(SHIPPED, "vse").vocabulary()
+    unknown = vocabulary.numbers_of("zzz")
+    for word in ("espresso", "raccoon", "astronaut", "galaxies"):
+        assert vocabulary.numbers_of(word) == unknown, word
+    for word in ("cat", "stairs", "sun", "coffee"):
+        assert vocabulary.numbers_of(word) != unknown, word
