@@ -1,0 +1,83 @@
+"""Every executor's ``config.yml`` is one that jina itself loads and serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import REPOSITORY, clean_environment, free_port
+
+CONFIGS = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "executors").glob("*/config.yml"))
+# Whichever of these an executor does not know, it leaves alone.
+USES_WITH = {"model": "vse", "max_pixels": 1000, "writable": True}
+
+
+def environment() -> dict[str, str]:
+    return {**clean_environment(), "PYTHONPATH": str(REPOSITORY), "JINA_OPTOUT_TELEMETRY": "1"}
+
+
+def test_jina_loads_every_config(tmp_path: Path) -> None:
+    uses_with = {**USES_WITH, "index_path": str(tmp_path / "index"), "model_cache": str(tmp_path / "cache")}
+    script = (
+        "import json, sys\n"
+        "from jina import Executor\n"
+        "loaded = {}\n"
+        "for config in sys.argv[2:]:\n"
+        "    executor = Executor.load_config(config, uses_with=json.loads(sys.argv[1]))\n"
+        "    loaded[executor.metas.name] = sorted(name for name in executor.requests if name[0] == '/')\n"
+        "    executor.close()\n"
+        "print(json.dumps(loaded))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(uses_with), *map(str, CONFIGS)],
+        cwd=REPOSITORY,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert loaded == {path.parent.name: ["/index", "/search"] for path in CONFIGS}
+
+
+def test_the_command_of_jina_serves_one() -> None:
+    port = free_port()
+    command = Path(sys.executable).with_name("jina")
+    process = subprocess.Popen(
+        [
+            *(command, "executor", "--uses", "executors/image_loader/config.yml"),
+            *("--host", "127.0.0.1", "--port", str(port), "--uses-with", "max_pixels:1000"),
+        ],
+        cwd=REPOSITORY,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        script = (
+            "import sys; from docarray import DocList; from jina import Client\n"
+            "from crossmodal.documents import MediaDocument\n"
+            "client = Client(port=int(sys.argv[1]))\n"
+            "docs = DocList[MediaDocument]([MediaDocument(modality='image', blob=b'letter')])\n"
+            "print(client.post('/search', docs, return_type=DocList[MediaDocument])[0].error)"
+        )
+        deadline = time.monotonic() + 40
+        while True:
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(port)],
+                cwd=REPOSITORY,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == 0 or time.monotonic() > deadline:
+                break
+        assert "not an image" in done.stdout, done.stderr
+    finally:
+        process.terminate()
+        process.wait(20)
