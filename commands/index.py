@@ -183,7 +183,7 @@ class _Indexing:
         from flows.client import batched
 
         for batch in batched(self._records(), self._settings.request_size):
-            known = self._workspace.unchanged(batch)
+            known = self._workspace.unchanged(batch, originals=self._settings.keep == "original")
             for record in batch:
                 if record.id in known:
                     self._count(record.modality, "unchanged")

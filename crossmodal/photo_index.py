@@ -128,7 +128,7 @@ class PhotoIndex:
         with ExitStack() as stack:
             writers = _Writers(stack, self._workspace, self._identity)
             for batch in _batches(source, summary.failures):
-                known = self._workspace.unchanged(batch)
+                known = self._workspace.unchanged(batch, originals=True)
                 summary.unchanged += sum(record.id in known for record in batch)
                 todo = [record for record in batch if record.id not in known]
                 photos = [record for record in todo if record.modality == IMAGE]

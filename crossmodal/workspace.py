@@ -138,17 +138,23 @@ class Workspace:
         if built_by is not None and built_by != identity:
             raise ModelMismatch(mismatch_message(self.path, built_by, identity))
 
-    def unchanged(self, records: Sequence[Record]) -> set[str]:
+    def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[str]:
         """The ids of those ``records`` that every store concerned has with the same content hash.
 
-        A photo needs its vector and its bytes, which lie in two stores; a caption lies in one.
+        A photo needs its vector and what is kept of it, which lie in two stores; a caption lies in one. With
+        ``originals`` a photo of which only a thumbnail is kept does not count.
         """
         hashes = {record.id: record.content_hash or record.hashed().content_hash for record in records}
         photos = [record.id for record in records if record.modality == IMAGE]
         captions = [record.id for record in records if record.modality != IMAGE]
-        return (
-            self._same(IMAGE_VECTORS, photos, hashes) & self._same(IMAGE_CONTENTS, photos, hashes)
-        ) | self._same(TEXTS, captions, hashes)
+        kept = self._same(IMAGE_VECTORS, photos, hashes) & self._same(IMAGE_CONTENTS, photos, hashes)
+        if originals:
+            kept = {
+                id
+                for id in kept
+                if (store := self._store_of(IMAGE_CONTENTS, id)) and store.has_content([id])[0]
+            }
+        return kept | self._same(TEXTS, captions, hashes)
 
     def get(self, name: str, id: str) -> Record | None:
         """The record ``id`` in the store ``name``, without its bytes; None if it isn't there."""

@@ -17,7 +17,7 @@ __all__ = ["batched", "index_batches", "search"]
 
 # Enough that every step of the Flow has a request to work on. Memory grows with these two, not with the data.
 REQUESTS_IN_FLIGHT = 6
-MAX_REQUEST_BYTES = 32 << 20
+MAX_REQUEST_BYTES = 8 << 20
 
 _WATCH_SECONDS = 0.5
 

@@ -48,9 +48,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 class SearchGateway(FastAPIBaseGateway):
     """Serves one Flow over HTTP: ``kind`` says which of /search and /index it can answer."""
 
-    def __init__(self, kind: str, workspace: str, **kwargs: Any) -> None:
+    def __init__(self, kind: str, workspace: str, keep: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._kind = kind
+        self._keep = keep
         self._workspace = Workspace(Path(workspace))
 
     @property
@@ -120,7 +121,9 @@ class SearchGateway(FastAPIBaseGateway):
 
     async def _index(self, documents: Sequence[ParsedDocument]) -> list[IndexResult]:
         records = {doc.id: _record(doc) for doc in documents if doc.refused is None}
-        known = await asyncio.to_thread(self._workspace.unchanged, list(records.values()))
+        known = await asyncio.to_thread(
+            self._workspace.unchanged, list(records.values()), originals=self._keep == "original"
+        )
         new = [MediaDocument.from_record(record) for id, record in records.items() if id not in known]
         answered = await self._stream(new, "/index", {})
         aborted = next((doc.error for doc in answered.values() if doc.outcome == ABORTED), None)

@@ -125,7 +125,11 @@ class FlowService:
 
         return flow.config_gateway(
             uses=SearchGateway,
-            uses_with={"kind": self.kind, "workspace": variables["JINA_WORKSPACE"]},
+            uses_with={
+                "kind": self.kind,
+                "workspace": variables["JINA_WORKSPACE"],
+                "keep": variables["CROSSMODAL_KEEP"],
+            },
             protocol="http",
             host=self._settings.host,
             port=self._settings.port,

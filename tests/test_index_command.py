@@ -104,6 +104,10 @@ def test_keep_uri_stores_a_thumbnail_instead_of_the_original(data: Path, tmp_pat
     assert shown[0].startswith(b"\xff\xd8")
     assert len(shown[0]) < Path(match["uri"]).stat().st_size
     assert query(large, "--query-text", "a cup of coffee", "-k", "1")[0]["id"] == match["id"]
+    # Asked for later, the originals are added.
+    index(data, small)
+    assert Workspace(small).content(match["id"]) == (Path(match["uri"]).read_bytes(), "image/jpeg")
+    assert counted(index(data, small))["photos"] == [0, 0, len(list(TOY_IMAGES.glob("*.jpg"))), 0]
 
 
 def test_num_docs_counts_photos_and_captions_together(tmp_path: Path) -> None:

@@ -182,6 +182,14 @@ class Store:
         """The untouched bytes of a photo's file; None if they or the document are not stored."""
         return self._part("contents", id)
 
+    def has_content(self, ids: Sequence[str]) -> list[bool]:
+        """Whether the untouched bytes of each photo are stored; reads none of them."""
+        with self._reading() as transaction:
+            contents = self._environment.database("contents")
+            return [
+                usable_key(id) and transaction.get(document_key(id), db=contents) is not None for id in ids
+            ]
+
     def thumbnail(self, id: str) -> bytes | None:
         """The small JPEG of a photo; None if it or the document is not stored."""
         return self._part("thumbnails", id)
