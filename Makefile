@@ -6,7 +6,7 @@ PYTHON311 := $(shell command -v python3.11 || command -v python3)
 DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
 
-.PHONY: demo test check lint types clean install
+.PHONY: demo test slow lint types clean install
 
 demo: $(VENV)/.installed
 	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test lint types
 	$(PYTHON) -m pytest -m "not slow"
+
+slow: $(VENV)/.installed-test
+	$(PYTHON) -m pytest -m slow
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
