@@ -21,13 +21,22 @@ def main(arguments: list[str] | None = None) -> int:
         settings = read_settings(arguments)
         from commands import run_task
 
-        return run_task(settings)
+        code = run_task(settings)
+        sys.stdout.flush()
+        return code
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {error}; install with `pip install -r requirements.txt`", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; the interpreter would complain at exit otherwise.
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        # Output that cannot be written (a full disk), or a file that went away meanwhile.
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -8,21 +8,21 @@ from itertools import islice
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.evaluation.evaluate import evaluate
+from crossmodal.models import DEFAULT_MODEL
 from crossmodal.settings import Settings
 
-_DEFAULT_MODEL = "vse"
 _FAILURES_SHOWN = 20
 
 
 def run(settings: Settings) -> int:
     """Prints the metrics as a table or as JSON; returns 1 where some of the data could not be used."""
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    model = settings.model or _DEFAULT_MODEL
+    model = settings.model or DEFAULT_MODEL
     result = evaluate(
         model,
         islice(data_set, settings.num_docs),
         direction=settings.direction,  # type: ignore[arg-type]  # one of DIRECTIONS, as the parser checks
-        cache=settings.model_cache.expanduser(),
+        cache=settings.model_cache,
     )
     result |= {"data_set": data_set.name, "split": settings.split}
     failures = result["failures"]

@@ -8,17 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
+from commands.opening import open_for_writing
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.errors import CrossmodalError, DataError, StoreUnwritable
-from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
+from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
     from flows.service import FlowService
@@ -42,9 +42,10 @@ class ModalityCount:
 class IndexReport:
     """What one run of indexing did; also the contents of ``index-report.json``.
 
-    ``failures`` holds every failure with ``source`` and ``reason``: files and rows that gave no
-    document, and the documents that ``photos.failed`` and ``captions.failed`` count. ``notes`` are
-    sentences on what was passed over on purpose. ``finished`` is False where the run was stopped.
+    ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
+    ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
+    count. ``notes`` are sentences on what was passed over on purpose. ``started`` is False where the Flow
+    never ran, ``finished`` where the run was stopped.
     """
 
     data_set: str
@@ -52,20 +53,21 @@ class IndexReport:
     model: str
     photos: ModalityCount = field(default_factory=ModalityCount)
     captions: ModalityCount = field(default_factory=ModalityCount)
+    unusable: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     documents_per_second: float = 0.0
+    started: bool = False
     finished: bool = False
 
 
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
-    workspace = Workspace(settings.workspace)
-    model = resolve_model(settings, workspace)
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    require_writer(workspace, model, settings)
-    report = IndexReport(data_set.name, str(settings.workspace), model)
+    workspace = Workspace(settings.workspace)
+    settings = open_for_writing(settings, workspace)
+    report = IndexReport(data_set.name, str(settings.workspace), str(settings.model))
 
     # Only now: importing jina takes a second or two.
     from flows.service import FlowService, stop_on_signals
@@ -73,8 +75,9 @@ def run(settings: Settings) -> int:
     failed: CrossmodalError | None = None
     with stop_on_signals() as stopping:
         try:
-            with FlowService("index", settings, model) as service:
+            with FlowService("index", settings) as service:
                 started = time.monotonic()
+                report.started = True
                 try:
                     asyncio.run(_Indexing(data_set, workspace, settings, report, stopping).through(service))
                 finally:
@@ -82,6 +85,8 @@ def run(settings: Settings) -> int:
         except CrossmodalError as error:
             failed = error
         report.finished = failed is None and not stopping.is_set()
+    if failed is not None and not report.started:
+        raise failed
     indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
     report.notes = data_set.notes
@@ -93,31 +98,6 @@ def run(settings: Settings) -> int:
         print("stopped; run the same command again to go on where it ended", file=sys.stderr)
         return STOPPED_BY_SIGNAL
     return 1 if report.failures else 0
-
-
-def resolve_model(settings: Settings, workspace: Workspace) -> str:
-    """The model to use: the one asked for, else the one that built the index, else ``vse``.
-
-    Raises ModelMismatch where another model than the one asked for built the index.
-    """
-    built_by = workspace.identity()
-    model = settings.model or (built_by.name if built_by else "vse")
-    workspace.check_model(identify_model(model, cache=settings.model_cache.expanduser()))
-    return model
-
-
-def require_writer(workspace: Workspace, model: str, settings: Settings) -> None:
-    """Makes sure that the index Flow will be able to write, while an error is still one sentence.
-
-    Raises StoreLocked, StoreUnwritable or StoreFormat, and StoreError for another number of shards.
-    """
-    workspace.check_shards(settings.shards)
-    identity = identify_model(model, cache=settings.model_cache.expanduser())
-    for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
-        for shard in range(settings.shards):
-            Store.open_writer(workspace.store_path(name, shard, settings.shards), identity=identity).close()
-    # An open LMDB environment must not be carried into the processes that the Flow forks.
-    workspace.close()
 
 
 class _Indexing:
@@ -145,8 +125,8 @@ class _Indexing:
     async def through(self, service: FlowService) -> None:
         """Indexes everything; raises on the first failure where the settings are strict."""
         from commands.present.progress import IndexProgress
-        from executors.steps import ABORTED
-        from flows.client import batched, index_batches
+        from flows.client import index_batches
+        from flows.requests import batched
 
         batches = batched(self._new_or_changed(), self._settings.request_size)
         with IndexProgress(self._expected(), enabled=not self._settings.json) as progress:
@@ -157,7 +137,7 @@ class _Indexing:
                         source = self._sources.pop(str(doc.id), str(doc.id))
                     if doc.error is None:
                         self._count(doc.modality, str(doc.outcome))
-                    elif doc.outcome == ABORTED:
+                    elif doc.aborted:
                         raise StoreUnwritable(doc.error)
                     else:
                         self._count(doc.modality, "failed")
@@ -173,16 +153,16 @@ class _Indexing:
             if self._stopping.is_set() or taken == self._settings.num_docs:
                 return
             if isinstance(item, Failure):
-                self._advance(failed=1)
+                with self._lock:
+                    self._report.unusable += 1
+                    self._advance(failed=1)
                 self._fail(item)
             else:
                 taken += 1
                 yield item
 
     def _new_or_changed(self) -> Iterator[Record]:
-        from flows.client import batched
-
-        for batch in batched(self._records(), self._settings.request_size):
+        for batch in _chunked(self._records(), self._settings.request_size):
             known = self._workspace.unchanged(batch, originals=self._settings.keep == "original")
             for record in batch:
                 if record.id in known:
@@ -200,13 +180,18 @@ class _Indexing:
         counted = self._report.photos if modality == IMAGE else self._report.captions
         with self._lock:
             setattr(counted, outcome, getattr(counted, outcome) + 1)
-        self._advance(**{outcome: 1})
+            self._advance(**{outcome: 1})
 
     def _fail(self, failure: Failure) -> None:
         with self._lock:
             self._report.failures.append(asdict(failure))
         if self._settings.strict:
             raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
+
+
+def _chunked(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
+    while batch := list(islice(records, size)):
+        yield batch
 
 
 def _source(record: Record) -> str:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from commands.index import resolve_model
+from commands.opening import open_for_reading
+from crossmodal.data_sets import read_photo_file
 from crossmodal.errors import DataError, SettingsError
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
@@ -18,18 +19,18 @@ def run(settings: Settings) -> int:
     """Answers the queries given; returns 0 if every one could be answered, else 1."""
     if settings.query_text is None and settings.query_image is None:
         raise SettingsError("Nothing to search for: give --query-text TEXT or --query-image FILE, or both.")
-    image = _read_image(settings.query_image) if settings.query_image is not None else None
+    image = None if settings.query_image is None else read_photo_file(settings.query_image)
+    if settings.query_text is not None and not settings.query_text.isprintable():
+        raise DataError(f"The query {settings.query_text!r} holds characters that are not text.")
     workspace = Workspace(settings.workspace)
-    workspace.require()
-    model = resolve_model(settings, workspace)
-    require_reader(workspace, settings)
+    settings = open_for_reading(settings, workspace)
 
     from flows.service import FlowService
 
-    with FlowService("query", settings, model) as service:
+    with FlowService("query", settings) as service:
         results = _search(service, settings, image)
     if settings.json:
-        print(json.dumps({"model": model, "results": results}, ensure_ascii=False))
+        print(json.dumps({"model": settings.model, "results": results}, ensure_ascii=False))
     else:
         from commands.present.tables import print_results
 
@@ -85,17 +86,3 @@ def _draw(results: list[dict[str, Any]], image: bytes | None, workspace: Workspa
     write_picture(
         [PictureQuery.from_json(result, photo=image, content_of=content_of) for result in results], path
     )
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"The query photo {path} cannot be read: {error.strerror}.") from None
-
-
-def require_reader(workspace: Workspace, settings: Settings) -> None:
-    """Makes sure that the query Flow will find what it expects; raises StoreError with words."""
-    workspace.check_shards(settings.shards)
-    # An open LMDB environment must not be carried into the processes that the Flow forks.
-    workspace.close()

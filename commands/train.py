@@ -30,7 +30,7 @@ def run(settings: Settings) -> int:
         config,
         data_root=settings.data_root,
         output=output,
-        cache=settings.model_cache.expanduser() / "features",
+        cache=settings.model_cache / "features",
         command="python app.py " + shlex.join(command),
         progress=_Lines(quiet=settings.json),
     )

@@ -7,7 +7,7 @@ fields and every match arrives empty. Annotations are real types here, never str
 ``from __future__ import annotations``), as jina looks at them when it tells the gateway the schema.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from docarray import BaseDoc, DocList
 from docarray.typing import NdArray
@@ -34,8 +34,10 @@ class MediaDocument(BaseDoc):
 
     ``blob`` holds the untouched bytes of a photo; ``pixels`` uint8 of shape (height, width, 3), first
     the decoded photo, then the crop that the encoder sees; ``embedding`` float32 of shape
-    (dimension,), unit length. ``outcome`` is added, replaced or unchanged; ``error`` a sentence, and a
-    document that has one is passed on untouched by every later step.
+    (dimension,), unit length. ``outcome`` is added, replaced or unchanged; ``error`` a sentence, and no later
+    step does anything with a document that has one; ``aborted`` is True where every other document will
+    fail for the same reason (a full disk). ``trail`` names the steps, and of a sharded one the shards, that
+    the document has been through.
     """
 
     modality: Optional[str] = None
@@ -51,6 +53,9 @@ class MediaDocument(BaseDoc):
     embedding: Optional[NdArray] = None
     outcome: Optional[str] = None
     error: Optional[str] = None
+    aborted: Optional[bool] = None
+    # Not Optional either: as a plain list, jina joins the branches' and shards' lists into one.
+    trail: List[str] = None  # type: ignore[assignment]
     matches: DocList[MatchDocument] = None
 
     @classmethod

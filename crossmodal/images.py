@@ -17,7 +17,7 @@ from crossmodal.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "decode_image", "make_thumbnail", "sniff_mime_type"]
+__all__ = ["MAX_PIXELS", "decode_image", "make_thumbnail", "pixel_count", "sniff_mime_type"]
 
 # A decompression bomb is a small file that unpacks to a huge image. About 180 megapixels (537 MB as RGB) is
 # more than any camera takes; it is also the size at which Pillow refuses by default.
@@ -96,6 +96,16 @@ def decode_image(
             image.draft(None, (side, side))
         image.load()
         return np.array(_upright(_to_rgb(image), _orientation(image)), dtype=np.uint8)
+
+
+def pixel_count(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
+    """How many pixels the photo will have when it is decoded, from its header; 0 if it will be refused."""
+    try:
+        with _pillow_errors(blob), _quiet_pillow:
+            width, height = _open(blob, max_pixels).size
+    except ImageError:
+        return 0
+    return int(width * height)
 
 
 def make_thumbnail(blob: bytes, *, side: int = 256, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.errors import DataError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, Failure, Modality, Outcome, Record
@@ -157,7 +158,7 @@ class PhotoIndex:
         indexed.
         """
         self._workspace.require()
-        blob = photo if isinstance(photo, bytes) else _read(Path(photo))
+        blob = photo if isinstance(photo, bytes) else read_photo_file(Path(photo))
         return self._search(self._encode_photos([self._square(blob)]), TEXTS, TEXTS, top_k)
 
     @cached_property
@@ -304,13 +305,6 @@ class _Writers:
                 ):
                     outcomes[position] = outcome
         return outcomes
-
-
-def _read(photo: Path) -> bytes:
-    try:
-        return photo.read_bytes()
-    except OSError as error:
-        raise DataError(f"{photo} cannot be read ({error.strerror}).") from error
 
 
 def _batches(source: Iterable[Record | Failure], failures: list[Failure]) -> Iterator[list[Record]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,21 +57,21 @@ class Settings:
     port: int = 45678
     layout: str = "fused"
     parallel: int = 1
-    shards: int = 1
-    max_pixels: int = 180_000_000
+    shards: int | None = None
+    max_pixels: int = 178_956_970
     direction: str = "both"
     config: Path | None = None
     output: Path | None = None
     json: bool = False
 
-    def flow_environment(self, model: str) -> dict[str, str]:
-        """The variables that ``flows/*.yml`` refer to; ``model`` is the model's resolved name."""
+    def flow_environment(self) -> dict[str, str]:
+        """The variables that ``flows/*.yml`` refer to."""
         return {
             "JINA_WORKSPACE": str(self.workspace.absolute()),
-            "JINA_SHARDS": str(self.shards),
+            "JINA_SHARDS": str(self.shards or 1),
             "JINA_PARALLEL": str(self.parallel),
-            "CROSSMODAL_MODEL": model,
-            "CROSSMODAL_MODEL_CACHE": str(self.model_cache.expanduser().absolute()),
+            "CROSSMODAL_MODEL": self.model or "",
+            "CROSSMODAL_MODEL_CACHE": str(self.model_cache.absolute()),
             "CROSSMODAL_MAX_PIXELS": str(self.max_pixels),
             "CROSSMODAL_KEEP": self.keep,
         }
@@ -176,7 +176,15 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         maximum=64,
     ),
-    Option("shards", "shards of each vector index", None, "JINA_SHARDS", "N", minimum=1, maximum=64),
+    Option(
+        "shards",
+        "shards of each index; by default as many as it has, and 1 for a new one",
+        None,
+        "JINA_SHARDS",
+        "N",
+        minimum=1,
+        maximum=64,
+    ),
     Option("max_pixels", "refuse photos with more pixels than this", metavar="N", minimum=1),
     Option("direction", "which direction to evaluate", choices=DIRECTIONS),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
@@ -204,7 +212,8 @@ def read_settings(
                 values[option.field] = _convert(option, environment[option.variable])
             except ValueError as error:
                 raise SettingsError(f"The environment variable {option.variable}: {error}") from None
-    return Settings(**values)
+    settings = Settings(**values)
+    return replace(settings, model_cache=settings.model_cache.expanduser())
 
 
 def export(variables: Mapping[str, str], environment: MutableMapping[str, str] | None = None) -> None:

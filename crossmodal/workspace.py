@@ -89,7 +89,7 @@ class Workspace:
             if found is not None and found != shards:
                 raise StoreError(
                     f"The index in {self.path} has {found} shard{'s' * (found > 1)}, but {shards} are asked "
-                    f"for. Set JINA_SHARDS={found}, or delete {self.path} and index again."
+                    f"for. Leave out --shards and JINA_SHARDS, or delete {self.path} and index again."
                 )
 
     def exists(self) -> bool:
@@ -147,13 +147,8 @@ class Workspace:
         hashes = {record.id: record.content_hash or record.hashed().content_hash for record in records}
         photos = [record.id for record in records if record.modality == IMAGE]
         captions = [record.id for record in records if record.modality != IMAGE]
-        kept = self._same(IMAGE_VECTORS, photos, hashes) & self._same(IMAGE_CONTENTS, photos, hashes)
-        if originals:
-            kept = {
-                id
-                for id in kept
-                if (store := self._store_of(IMAGE_CONTENTS, id)) and store.has_content([id])[0]
-            }
+        kept = self._same(IMAGE_VECTORS, photos, hashes)
+        kept &= self._same(IMAGE_CONTENTS, photos, hashes, originals=originals)
         return kept | self._same(TEXTS, captions, hashes)
 
     def get(self, name: str, id: str) -> Record | None:
@@ -249,7 +244,9 @@ class Workspace:
                 self._readers[path] = store
             return store
 
-    def _same(self, name: str, ids: Iterable[str], hashes: dict[str, str]) -> set[str]:
+    def _same(
+        self, name: str, ids: Iterable[str], hashes: dict[str, str], *, originals: bool = False
+    ) -> set[str]:
         shards = self.shards(name)
         if not shards:
             return set()
@@ -261,5 +258,10 @@ class Workspace:
             store = self._reader(self.store_path(name, shard, shards))
             if store is not None:
                 known = store.hashes(wanted)
-                same.update(id for id, hash in zip(wanted, known, strict=True) if hash == hashes[id])
+                found = {id for id, hash in zip(wanted, known, strict=True) if hash == hashes[id]}
+                if originals:
+                    found = {
+                        id for id, held in zip(wanted, store.has_content(wanted), strict=True) if held
+                    } & found
+                same |= found
         return same

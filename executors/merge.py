@@ -30,8 +30,10 @@ def join(branches: Iterable[DocList]) -> DocList:
 
 def _update(known: MediaDocument, doc: MediaDocument) -> None:
     for name, value in doc.__dict__.items():
-        if value is None:
+        if value is None or (name == "outcome" and value == "unchanged" and known.outcome is not None):
             continue
+        if name == "trail" and known.trail is not None:
+            value = [*known.trail, *value]
         if name == "matches" and known.matches is not None:
             seen = {str(match.id) for match in known.matches}
             value = DocList[MatchDocument](

@@ -12,9 +12,7 @@ from docarray import DocList
 from crossmodal.documents import MatchDocument, MediaDocument
 from crossmodal.errors import CrossmodalError
 from crossmodal.search import merge_matches
-
-ABORTED = "aborted"
-"""The ``outcome`` of a document that failed for a reason that every other one will meet too (a full disk)."""
+from executors.visits import visit_name
 
 DEFAULT_TOP_K = 10
 
@@ -22,6 +20,14 @@ DEFAULT_TOP_K = 10
 def pending(docs: DocList[MediaDocument]) -> list[MediaDocument]:
     """The documents that no earlier step has given an error."""
     return [doc for doc in docs if doc.error is None]
+
+
+def visited(docs: DocList[MediaDocument], step: str, shard: int | None = None) -> DocList[MediaDocument]:
+    """The same documents, with this step (or this shard of it) added to the trail of each."""
+    name = visit_name(step, shard)
+    for doc in docs:
+        doc.trail = [*(doc.trail or ()), name]
+    return docs
 
 
 def top_k_of(parameters: Mapping[str, Any] | None) -> int:
@@ -44,7 +50,7 @@ def fail_all(docs: Sequence[MediaDocument], error: CrossmodalError, *, abort: bo
     for doc in docs:
         doc.error = str(error)
         if abort:
-            doc.outcome = ABORTED
+            doc.aborted = True
 
 
 @contextmanager

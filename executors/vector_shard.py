@@ -11,7 +11,7 @@ import numpy as np
 from docarray import DocList
 
 from crossmodal.documents import MatchDocument, MediaDocument
-from crossmodal.errors import StoreError
+from crossmodal.errors import CrossmodalError, StoreError
 from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
@@ -31,27 +31,31 @@ class VectorShard:
     def __init__(
         self, workspace: str, name: str, *, model: str, model_cache: str, writable: bool, runtime_args: Any
     ) -> None:
-        self._shard = int(getattr(runtime_args, "shard_id", 0) or 0)
+        self.number = int(getattr(runtime_args, "shard_id", 0) or 0)
         self._shards = int(getattr(runtime_args, "shards", 1) or 1)
-        path = Workspace(Path(workspace)).store_path(name, self._shard, self._shards)
-        identity = identify_model(model, cache=Path(model_cache))
-        self.store = (Store.open_writer if writable else Store.open_reader)(path, identity=identity)
-        self._index = ExactIndex(self.store, search_file=path / _SEARCH_FILE)
+        self._path = Workspace(Path(workspace)).store_path(name, self.number, self._shards)
+        self._identity = identify_model(model, cache=Path(model_cache))
         self._writable = writable
+        self._open()
+
+    def _open(self) -> None:
+        opening = Store.open_writer if self._writable else Store.open_reader
+        self.store = opening(self._path, identity=self._identity)
+        self._index = ExactIndex(self.store, search_file=self._path / _SEARCH_FILE)
 
     def put(self, docs: DocList[MediaDocument], *, documents: bool) -> None:
         """Stores the vectors of this shard's documents, and the documents themselves where asked.
 
         Sets ``outcome`` after the commit, so an answered document is a durable one.
         """
-        mine = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self._shard]
+        mine = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self.number]
         if mine:
             records = [doc.to_record() if documents else _identity_only(doc) for doc in mine]
             vectors = np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in mine])
             try:
                 outcomes = self.store.put(records, vectors)
-            except StoreError as error:
-                fail_all(mine, error, abort=True)
+            except CrossmodalError as error:
+                fail_all(mine, error, abort=isinstance(error, StoreError))
             else:
                 for doc, outcome in zip(mine, outcomes, strict=True):
                     doc.outcome = outcome
@@ -65,8 +69,12 @@ class VectorShard:
             return []
         queries = np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in todo])
         try:
+            if self.store.superseded:
+                # The index was deleted and made anew while this process was serving the old one.
+                self.store.close()
+                self._open()
             found = self._index.search(queries, top_k)
-        except StoreError as error:
+        except CrossmodalError as error:
             fail_all(todo, error)
             return []
         for doc, ranked in zip(todo, found, strict=True):
@@ -75,9 +83,11 @@ class VectorShard:
 
     def close(self) -> None:
         """Writes the derived search file (writer only) and lets go of the store."""
-        if self._writable:
-            self._index.save()
-        self.store.close()
+        try:
+            if self._writable:
+                self._index.save()
+        finally:
+            self.store.close()
 
     def __enter__(self) -> VectorShard:
         return self

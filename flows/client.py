@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from docarray import DocList
@@ -11,29 +11,15 @@ from docarray import DocList
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import ServiceError
 from crossmodal.records import Record
+from flows.delivery import deliver
 from flows.service import LOCAL, FlowService
 
-__all__ = ["batched", "index_batches", "search"]
+__all__ = ["index_batches", "search"]
 
-# Enough that every step of the Flow has a request to work on. Memory grows with these two, not with the data.
+# Enough that every step of the Flow has a request to work on. Memory grows with this, not with the data.
 REQUESTS_IN_FLIGHT = 6
-MAX_REQUEST_BYTES = 8 << 20
 
 _WATCH_SECONDS = 0.5
-
-
-def batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    """Groups records into lists of at most ``size`` records and about ``MAX_REQUEST_BYTES`` bytes."""
-    batch: list[Record] = []
-    held = 0
-    for record in records:
-        batch.append(record)
-        held += record.size
-        if len(batch) == size or held >= MAX_REQUEST_BYTES:
-            yield batch
-            batch, held = [], 0
-    if batch:
-        yield batch
 
 
 async def index_batches(
@@ -56,7 +42,7 @@ async def index_batches(
             if batch is None:
                 return
             docs = [MediaDocument.from_record(record) for record in batch]
-            await answers.put(await _post(client, "/index", docs, {}))
+            await answers.put(await _post(service, client, "/index", docs, {}))
 
     async def work_all() -> None:
         async with asyncio.TaskGroup() as group:
@@ -83,9 +69,9 @@ async def index_batches(
 
 def search(service: FlowService, queries: list[MediaDocument], *, top_k: int) -> list[MediaDocument]:
     """Answers queries through the query Flow, in the order given."""
-    answered = asyncio.run(_watched(service, _post(_client(service), "/search", queries, {"top_k": top_k})))
-    by_id = {str(doc.id): doc for doc in answered}
-    return [by_id[str(query.id)] for query in queries]
+    work = _post(service, _client(service), "/search", queries, {"top_k": top_k})
+    answered: list[MediaDocument] = asyncio.run(_watched(service, work))
+    return answered
 
 
 def _client(service: FlowService) -> Any:
@@ -95,6 +81,16 @@ def _client(service: FlowService) -> Any:
 
 
 async def _post(
+    service: FlowService, client: Any, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
+) -> list[MediaDocument]:
+    async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
+        return await _send(client, endpoint, docs, parameters)
+
+    answered = await deliver(docs, service.topology, send)
+    return [answered[str(doc.id)] for doc in docs]
+
+
+async def _send(
     client: Any, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
 ) -> list[MediaDocument]:
     answered: list[MediaDocument] = []

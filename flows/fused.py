@@ -66,6 +66,8 @@ class FusedFlow(Executor):
             forks = any(_fan_out(self._topology.steps, name) > 1 for name in step.needs)
             joined = join(inputs) if len(inputs) > 1 else inputs[0]
             taken = [_copy(doc) if forks else doc for doc in joined if step.takes(doc)]
+            if not taken:
+                return DocList[MediaDocument]()
             return await self._steps[step.name].call(endpoint, DocList[MediaDocument](taken), parameters)
 
         for step in self._topology.steps:
@@ -113,12 +115,13 @@ class _RunningStep:
         self, idle: asyncio.Queue[Executor], endpoint: str, docs: DocList, parameters: Mapping[str, Any]
     ) -> DocList:
         instance = await idle.get()
-        try:
-            handler = instance.requests[endpoint].fn
-            call = partial(handler, instance, docs=docs, parameters=parameters)
-            return await asyncio.get_running_loop().run_in_executor(self._threads, call) or docs
-        finally:
-            idle.put_nowait(instance)
+        handler = instance.requests[endpoint].fn
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(handler, instance, docs=docs, parameters=parameters)
+        )
+        # Not in a `finally`: a request that is cancelled leaves its thread at work in this instance.
+        work.add_done_callback(lambda _: idle.put_nowait(instance))
+        return await asyncio.shield(work) or docs
 
     def close(self) -> None:
         """Closes every instance."""

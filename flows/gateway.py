@@ -1,6 +1,7 @@
 """The HTTP gateway of both Flows: bodies in, envelopes out; the Flow does the rest."""
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from jina.serve.runtimes.gateway.http.fastapi import FastAPIBaseGateway
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.documents import MatchDocument, MediaDocument
 from crossmodal.errors import CrossmodalError, RequestError, ServiceError
@@ -32,12 +35,16 @@ from crossmodal.http_shapes import (
 )
 from crossmodal.records import IMAGE, Record
 from crossmodal.workspace import Workspace
-from executors.steps import ABORTED
+from flows.delivery import deliver
+from flows.requests import batched_documents
+from flows.topology import FLOW_FILES, read_topology
 
 # A dozen large photos as base64; more belong in several requests.
 MAX_BODY_BYTES = 64 << 20
 
 OVERRIDE_HEADER = "x-envelope"
+
+_HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 _ENDPOINTS = {"query": "search", "index": "index"}
 _TASKS = {"search": "query_restful", "index": "index_restful"}
@@ -48,18 +55,23 @@ Handler = Callable[[Request], Awaitable[Response]]
 class SearchGateway(FastAPIBaseGateway):
     """Serves one Flow over HTTP: ``kind`` says which of /search and /index it can answer."""
 
-    def __init__(self, kind: str, workspace: str, keep: str, **kwargs: Any) -> None:
+    def __init__(self, kind: str, variables: dict[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._kind = kind
-        self._keep = keep
-        self._workspace = Workspace(Path(workspace))
+        self._topology = read_topology(FLOW_FILES[kind], variables)
+        self._keep = variables["CROSSMODAL_KEEP"]
+        self._workspace = Workspace(Path(variables["JINA_WORKSPACE"]))
 
     @property
     def app(self) -> FastAPI:
         """The routes; jina asks for this once, when it starts the server."""
         app = FastAPI(title="Cross-modal search", docs_url=None, redoc_url=None, openapi_url=None)
-        # Jina Box posts JSON from whatever page it stands on, which browsers preflight.
-        app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["*"])
+        if self._kind == "query":
+            # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
+            # search and look, never write: the index Flow is not opened to them.
+            app.add_middleware(
+                CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]
+            )
         for path in ("/search", "/api/search", "/index", "/api/index", "/post"):
             app.add_api_route(path, _told(self._answer), methods=["POST"])
         app.add_api_route("/status", _told(self._status), methods=["GET"])
@@ -67,6 +79,7 @@ class SearchGateway(FastAPIBaseGateway):
         app.add_api_route("/images/{id:path}", _told(self._image), methods=["GET"])
         app.add_exception_handler(404, _no_such_route)
         app.add_exception_handler(405, _no_such_route)
+        app.add_middleware(_HostCheck)
         return app
 
     async def _answer(self, request: Request) -> Response:
@@ -76,7 +89,7 @@ class SearchGateway(FastAPIBaseGateway):
             request.state.body,
             path=request.url.path,
             envelope_override=_override(request),
-            host=request.headers.get("host"),
+            host=request.headers.get("host", ""),
         )
         served = _ENDPOINTS[self._kind]
         if parsed.endpoint != served:
@@ -126,7 +139,7 @@ class SearchGateway(FastAPIBaseGateway):
         )
         new = [MediaDocument.from_record(record) for id, record in records.items() if id not in known]
         answered = await self._stream(new, "/index", {})
-        aborted = next((doc.error for doc in answered.values() if doc.outcome == ABORTED), None)
+        aborted = next((doc.error for doc in answered.values() if doc.aborted), None)
         if aborted is not None:
             raise RequestError(aborted, status=507)
         results = []
@@ -145,19 +158,23 @@ class SearchGateway(FastAPIBaseGateway):
     async def _stream(
         self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> dict[str, MediaDocument]:
-        answered: dict[str, MediaDocument] = {}
-        if not docs:
+        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
+            answered: list[MediaDocument] = []
+            async for part, error in self.streamer.stream(
+                DocList[MediaDocument](docs),
+                request_size=len(docs),
+                exec_endpoint=endpoint,
+                parameters=parameters,
+                return_type=DocList[MediaDocument],
+            ):
+                if error is not None:
+                    raise ServiceError(f"The Flow failed on this request ({error.name}).")
+                answered.extend(part)
             return answered
-        async for part, error in self.streamer.stream(
-            DocList[MediaDocument](docs),
-            request_size=len(docs),
-            exec_endpoint=endpoint,
-            parameters=parameters,
-            return_type=DocList[MediaDocument],
-        ):
-            if error is not None:
-                raise ServiceError(f"The Flow failed on this request ({error.name}).")
-            answered.update((str(doc.id), doc) for doc in part)
+
+        answered: dict[str, MediaDocument] = {}
+        for batch in batched_documents(docs):
+            answered |= await deliver(batch, self._topology, send)
         return answered
 
     async def _photo(self, id: str) -> tuple[bytes, str]:
@@ -187,6 +204,22 @@ class SearchGateway(FastAPIBaseGateway):
 _SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
 
 
+class _HostCheck:
+    """Refuses a Host header that is no host: the addresses of photos in answers are made from it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        if scope["type"] == "http" and not all(_HOST.fullmatch(host) for host in hosts):
+            message = "The Host header is not a host name with an optional port."
+            refusal = JSONResponse(render_error(message, envelope=None, status=400), status_code=400)
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
 def _told(answer: Handler) -> Handler:
     """Turns every error into an envelope that the client can read."""
 
@@ -197,6 +230,9 @@ def _told(answer: Handler) -> Handler:
         except CrossmodalError as error:
             status = error.status if isinstance(error, RequestError) else 503
             return _error(request, str(error), status)
+        except ClientDisconnect:
+            # Nobody is there to be answered.
+            return Response(status_code=499)
         except Exception as error:  # noqa: BLE001  the last line before the client, who must get an envelope
             print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
             return _error(request, f"The server failed on this request ({type(error).__name__}).", 500)

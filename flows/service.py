@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings, export
-from flows.topology import FLOW_FILES
+from flows.topology import FLOW_FILES, read_topology
 
 __all__ = ["FlowKind", "FlowService", "stop_on_signals"]
 
@@ -24,9 +24,13 @@ FlowKind = Literal["index", "query"]
 
 LOCAL = "127.0.0.1"
 
-# Shutting down takes well under a second; jina itself waits a minute for a process that is already dead.
-_CLOSE_SECONDS = 15.0
+# Shutting down takes well under a second, unless a client keeps a request open; jina itself waits a minute
+# for a process that is already dead, and `docker stop` kills after ten seconds.
+_CLOSE_SECONDS = 6.0
 _PARENT_CHECK_SECONDS = 1.0
+
+# gRPC lets several servers share a port otherwise, and two Flows would get each other's requests.
+_EXCLUSIVE_PORT = {"grpc.so_reuseport": 0}
 
 # A large model on a slow disk takes a minute at most.
 _START_SECONDS = 300.0
@@ -37,17 +41,18 @@ class FlowService:
     """One of the two Flows, running until the ``with`` block ends.
 
     ``http`` serves it on ``settings.host`` and ``settings.port``; otherwise it listens on a free local
-    port for gRPC. ``model`` is the model's resolved name. Raises ServiceError where the port is taken
+    port for gRPC. Raises ServiceError where the port is taken
     or a process does not start.
     """
 
-    def __init__(self, kind: FlowKind, settings: Settings, model: str, *, http: bool = False) -> None:
+    def __init__(self, kind: FlowKind, settings: Settings, *, http: bool = False) -> None:
         self.kind = kind
         self._settings = settings
-        self._model = model
         self._http = http
+        self.topology = read_topology(FLOW_FILES[kind], settings.flow_environment())
         self._flow: Any = None
         self._processes: list[BaseProcess] = []
+        self._foreign: list[BaseProcess] = []
 
     @property
     def port(self) -> int:
@@ -57,10 +62,11 @@ class FlowService:
     def __enter__(self) -> FlowService:
         if self._http:
             _require_free_port(self._settings.host, self._settings.port)
-        variables = self._settings.flow_environment(self._model)
+        variables = self._settings.flow_environment()
         export(variables)
         _detach_children()
         self._flow = self._build(variables)
+        self._foreign = multiprocessing.active_children()
         try:
             self._start()
         except BaseException:
@@ -86,7 +92,7 @@ class FlowService:
                 )
 
     def _start(self) -> None:
-        with _Starting(self.kind) as starting:
+        with _Starting(self.kind, self._foreign) as starting:
             try:
                 self._flow.start()
             except KeyboardInterrupt:
@@ -118,17 +124,17 @@ class FlowService:
                 uses_with={"flow": str(path), "variables": variables},
                 allow_concurrent=True,
                 host=LOCAL,
+                grpc_server_options=_EXCLUSIVE_PORT,
             )
         if not self._http:
-            return flow.config_gateway(protocol="grpc", host=LOCAL)
+            return flow.config_gateway(protocol="grpc", host=LOCAL, grpc_server_options=_EXCLUSIVE_PORT)
         from flows.gateway import SearchGateway
 
         return flow.config_gateway(
             uses=SearchGateway,
             uses_with={
                 "kind": self.kind,
-                "workspace": variables["JINA_WORKSPACE"],
-                "keep": variables["CROSSMODAL_KEEP"],
+                "variables": variables,
             },
             protocol="http",
             host=self._settings.host,
@@ -144,7 +150,7 @@ class FlowService:
             self._kill()
 
     def _kill(self) -> None:
-        for process in multiprocessing.active_children():
+        for process in _children_beside(self._foreign):
             process.kill()
             process.join(_CLOSE_SECONDS)
 
@@ -155,13 +161,15 @@ class _Starting:
     SIGINT and SIGTERM raise KeyboardInterrupt here, and so do a process that dies and the deadline.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, foreign: list[BaseProcess]) -> None:
         self._kind = kind
+        self._foreign = foreign
         self._failure: str | None = None
         self._interrupted = False
         self._started = threading.Event()
         self._seen: dict[int | None, BaseProcess] = {}
         self._previous: dict[int, Any] = {}
+        self._watching = threading.Thread(target=self._watch, name="watch-start", daemon=True)
         self._silence = contextlib.ExitStack()
 
     def __enter__(self) -> _Starting:
@@ -170,13 +178,15 @@ class _Starting:
         self._silence.enter_context(contextlib.redirect_stdout(nowhere))
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._interrupt)
-        threading.Thread(target=self._watch, name="watch-start", daemon=True).start()
+        self._watching.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._started.set()
+        # Its signal must not arrive when the handlers are those of before.
+        self._watching.join()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._silence.close()
@@ -184,7 +194,7 @@ class _Starting:
     def processes(self) -> list[BaseProcess]:
         """Every process of the Flow seen so far, also one that has died since."""
         # multiprocessing forgets a dead process as soon as it is asked for the living ones.
-        self._seen.update((process.pid, process) for process in multiprocessing.active_children())
+        self._seen.update((process.pid, process) for process in _children_beside(self._foreign))
         return list(self._seen.values())
 
     def raise_interrupt(self) -> None:
@@ -220,8 +230,14 @@ class _Starting:
                 self._failure = f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
             else:
                 continue
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._started.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
             return
+
+
+def _children_beside(foreign: list[BaseProcess]) -> list[BaseProcess]:
+    """The living children of this process that are not a caller's own or another Flow's."""
+    return [process for process in multiprocessing.active_children() if process not in foreign]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from crossmodal.errors import ServiceError
+from executors.visits import visit_name
 
 __all__ = ["FLOW_FILES", "GATEWAY", "Step", "Topology", "read_topology"]
 
@@ -26,8 +27,9 @@ FLOW_FILES: Mapping[str, Path] = {
 class Step:
     """One executor of a Flow.
 
-    ``when`` maps a field of the document to the value it must have; an empty one takes every
-    document. ``config`` is the executor's own YAML file.
+    ``sharded`` says whether the YAML gives a number of shards, even if it is 1. ``when`` maps a field of
+    the document to the value it must have; an empty one takes every document. ``config`` is
+    the executor's own YAML file.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Step:
     uses_with: Mapping[str, Any] = field(default_factory=dict)
     shards: int = 1
     replicas: int = 1
+    sharded: bool = False
 
     def takes(self, document: Any) -> bool:
         """Whether ``document`` passes this step's filter."""
@@ -49,6 +52,21 @@ class Topology:
 
     name: str
     steps: tuple[Step, ...]
+
+    def trail(self, document: Any) -> frozenset[str]:
+        """What the trail of ``document`` has to hold when it has been through the whole Flow."""
+        reached = {GATEWAY}
+        names: set[str] = set()
+        for step in self.steps:
+            if reached & set(step.needs) and step.takes(document):
+                reached.add(step.name)
+                folder = step.config.parent.name
+                names |= (
+                    {visit_name(folder, shard) for shard in range(step.shards)}
+                    if step.sharded
+                    else {visit_name(folder)}
+                )
+        return frozenset(names)
 
     @property
     def last(self) -> Step:
@@ -97,6 +115,7 @@ def _read_step(entry: Mapping[str, Any], path: Path) -> Step:
         },
         uses_with=entry.get("uses_with", {}),
         shards=int(entry.get("shards", 1)),
+        sharded="shards" in entry,
         replicas=int(entry.get("replicas", 1)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -22,6 +23,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 TOY_DATA = REPOSITORY / "data" / "toy-data"
 TOY_IMAGES = TOY_DATA / "images"
+
+
+# Where servers write what they say; gone with the session.
+_logs = tempfile.TemporaryDirectory(prefix="crossmodal-tests-", ignore_cleanup_errors=True)
+atexit.register(_logs.cleanup)
 
 
 def run_app(
@@ -91,8 +97,8 @@ class Server:
 def start_server(task: str, *arguments: str | Path, port: int | None = None, timeout: float = 90) -> Server:
     """Starts a server and waits until it answers; fails with what it said where it ends before that."""
     port = port or free_port()
-    descriptor, log = tempfile.mkstemp(suffix=".log")
-    with open(descriptor, "wb") as held:
+    log = Path(_logs.name) / f"{port}.log"
+    with log.open("wb") as held:
         process = subprocess.Popen(
             [sys.executable, "app.py", "-t", task, "--port", str(port), *map(str, arguments)],
             cwd=REPOSITORY,
@@ -100,7 +106,8 @@ def start_server(task: str, *arguments: str | Path, port: int | None = None, tim
             stdout=held,
             stderr=subprocess.STDOUT,
         )
-    server = Server(process, f"http://127.0.0.1:{port}", Path(log))
+    server = Server(process, f"http://127.0.0.1:{port}", log)
+    atexit.register(process.kill)
     deadline = time.monotonic() + timeout
     while not server.output().startswith("serving"):
         if process.poll() is not None:

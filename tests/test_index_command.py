@@ -128,6 +128,7 @@ def test_strict_stops_at_the_first_failure_and_keep_going_does_not(data: Path, t
     failed = {Path(failure["source"]).name for failure in report["failures"]}
     assert failed == {"bricks.jpg", "raccoon.jpg"}
     assert report["photos"]["failed"] == 2
+    assert report["unusable"] == 0
     assert report["photos"]["added"] == len(list(TOY_IMAGES.glob("*.jpg"))) - 2
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 
 from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
+from PIL import Image
 
 from crossmodal.records import IMAGE, Record
-from flows.client import MAX_REQUEST_BYTES, batched
+from flows.requests import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched
 
 PADDING = 2 << 20
 
@@ -75,3 +77,27 @@ def test_a_request_is_cut_by_bytes_as_well() -> None:
     assert [len(batch) for batch in batched(records, 3)] == [3, 3, 3, 1]
     small = [Record(str(n), IMAGE, content=b"small") for n in range(70)]
     assert [len(batch) for batch in batched(small, 32)] == [32, 32, 6]
+
+
+def test_a_request_is_cut_by_what_it_decodes_to(tmp_path: Path) -> None:
+    large = BytesIO()
+    Image.new("RGB", (5000, 4000)).save(large, "PNG")
+    decoded = 3 * 5000 * 4000
+    records = [Record(str(n), IMAGE, content=large.getvalue()) for n in range(10)]
+    sizes = [len(batch) for batch in batched(records, 32)]
+    assert sum(sizes) == 10
+    assert max(sizes) == MAX_DECODED_BYTES // decoded == 4
+    # One that is larger than the limit alone still goes, alone; one that will be refused weighs nothing.
+    broken = [Record(str(n), IMAGE, content=b"no photo") for n in range(40)]
+    assert [len(batch) for batch in batched(broken, 32)] == [32, 8]
+
+
+def test_photos_that_are_small_files_of_many_pixels_do_not_fill_the_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for number in range(24):
+        Image.new("RGB", (6000, 5000), (number, 2 * number, 0)).save(folder / f"{number}.png")
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8 << 20
+    peak = peak_while_indexing(folder, tmp_path / "workspace")
+    # All at once they are 2.2 GB.
+    assert peak < 1800 << 20

@@ -78,6 +78,14 @@ def test_the_layouts_read_each_others_workspace(plain: dict[str, Any], toy_works
 def test_another_number_of_shards_is_refused_with_words(toy_workspace: Path) -> None:
     refused = run_app("-t", "query", "--workspace", toy_workspace, "--query-text", "x", "--shards", "3")
     assert refused.returncode == 1
-    assert "1 shard" in refused.stderr
+    assert "has 1 shard" in refused.stderr
     assert "3" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_the_number_of_shards_is_remembered(tmp_path: Path, plain: dict[str, Any]) -> None:
+    indexed = run_app("-t", "index", "--workspace", tmp_path, "--shards", "2", "--json")
+    assert indexed.returncode == 0, indexed.stderr
+    queried = run_app("-t", "query", "--workspace", tmp_path, "--json", "-k", "9", "--query-text", SENTENCE)
+    found = json.loads(queried.stdout)["results"][0]["matches"]
+    assert [(m["id"], m["score"]) for m in found] == [(id, score) for id, score, *_ in plain["results"][0]]

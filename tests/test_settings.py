@@ -25,7 +25,7 @@ VARIABLES = {
 
 def test_defaults() -> None:
     settings = read_settings(["-t", "index"], {})
-    assert settings == Settings(task="index")
+    assert settings == Settings(task="index", model_cache=Path.home() / ".cache" / "crossmodal")
     assert settings.port == 45678
     assert settings.host == "127.0.0.1"
     assert settings.data_set == "toy-data"

@@ -11,7 +11,7 @@ from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings
 from flows.topology import FLOW_FILES, read_topology
 
-VARIABLES = Settings(shards=2, parallel=3).flow_environment("vse")
+VARIABLES = Settings(model="vse", shards=2, parallel=3).flow_environment()
 
 
 def chain(kind: str, modality: str) -> list[str]:

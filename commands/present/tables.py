@@ -122,6 +122,8 @@ def print_index_report(
         failed = _text(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
         numbers = [f"{counts[key]:,}" for key in ("added", "replaced", "unchanged")]
         table.add_row(name, *numbers, failed)
+    if report.get("unusable"):
+        table.add_row("other files and rows", "", "", "", _text(f"{report['unusable']:,}", console, "red"))
     console.print(
         _text(
             f"Indexed {report['data_set']} into {report['workspace']} with {report['model']}", console, "bold"

@@ -11,5 +11,6 @@
 
 from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.opening import DATA_SET_NAMES, open_data_set
+from crossmodal.data_sets.photos import read_photo_file
 
-__all__ = ["DATA_SET_NAMES", "DataSet", "open_data_set"]
+__all__ = ["DATA_SET_NAMES", "DataSet", "open_data_set", "read_photo_file"]

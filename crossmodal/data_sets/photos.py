@@ -18,7 +18,15 @@ from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
 
-__all__ = ["IMAGE_EXTENSIONS", "Photo", "looks_like_an_image", "read_photo", "resolve", "shown_uri"]
+__all__ = [
+    "IMAGE_EXTENSIONS",
+    "Photo",
+    "looks_like_an_image",
+    "read_photo",
+    "read_photo_file",
+    "resolve",
+    "shown_uri",
+]
 
 # File names that promise an image; whether the bytes are one that can be read, the image loader tells.
 IMAGE_EXTENSIONS = frozenset(
@@ -102,6 +110,11 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
     by_name = mimetypes.guess_type(photo)[0]
     return Photo(photo, (sniff_mime_type(blob) if blob else None) or by_name, blob)
+
+
+def read_photo_file(path: Path, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+    """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does."""
+    return read_photo(str(path.absolute()), max_bytes=max_bytes).content or b""
 
 
 def _checked_size(path: str, max_bytes: int) -> int:

@@ -4,6 +4,7 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
 from crossmodal.models.registry import (
+    DEFAULT_MODEL,
     identify_model,
     load_image_encoder,
     load_preprocessing,
@@ -11,6 +12,7 @@ from crossmodal.models.registry import (
 )
 
 __all__ = [
+    "DEFAULT_MODEL",
     "ImageEncoder",
     "ImagePreprocessing",
     "ModelIdentity",

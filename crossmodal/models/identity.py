@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ _FINGERPRINT_HEX_DIGITS = 16
 class ModelIdentity:
     """A model, its weights and its preprocessing: vectors of two models compare only if these are equal.
 
-    ``weights`` is ``fingerprint`` of the weight files; ``preprocessing`` is the text of
+    ``name`` is what ``-m`` takes to load it again (a path is absolute) and is not compared: a folder may
+    be moved. ``weights`` is ``fingerprint`` of the weight files; ``preprocessing`` is the text of
     ``ImagePreprocessing.describe``; ``dimension`` is the length of a vector.
     """
 
-    name: str
+    name: str = field(compare=False)
     weights: str
     preprocessing: str
     dimension: int

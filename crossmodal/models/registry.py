@@ -14,7 +14,16 @@ from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint, find_checkp
 if TYPE_CHECKING:
     from crossmodal.models.clip.source import ClipSource
 
-__all__ = ["find_vse", "identify_model", "load_image_encoder", "load_preprocessing", "load_text_encoder"]
+DEFAULT_MODEL = "vse"
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "find_vse",
+    "identify_model",
+    "load_image_encoder",
+    "load_preprocessing",
+    "load_text_encoder",
+]
 
 _KNOWN = (
     "vse (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, clip:ARCH/PATH, "
@@ -78,9 +87,11 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
 
 
 def find_vse(name: str) -> VseCheckpoint | None:
-    """The VSE++ checkpoint that ``name`` means; wherever it lies, its identity calls it ``vse``."""
-    folder = SHIPPED if name == "vse" else find_checkpoint(Path(name).expanduser())
-    return None if folder is None else VseCheckpoint.open(folder, "vse")
+    """The VSE++ checkpoint that ``name`` means; a trained one is called by its absolute folder."""
+    if name == DEFAULT_MODEL:
+        return VseCheckpoint.open(SHIPPED, DEFAULT_MODEL)
+    folder = find_checkpoint(Path(name).expanduser())
+    return None if folder is None else VseCheckpoint.open(folder, str(folder.absolute()))
 
 
 def _find_clip(name: str, cache: Path | None) -> ClipSource:

@@ -9,7 +9,7 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_image_encoder
-from executors.steps import pending, told_on_failure
+from executors.steps import pending, told_on_failure, visited
 
 
 class ImageEncoder(Executor):
@@ -30,4 +30,4 @@ class ImageEncoder(Executor):
                 doc.embedding = embedding
         for doc in docs:
             doc.pixels = None
-        return docs
+        return visited(docs, "image_encoder")

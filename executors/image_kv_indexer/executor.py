@@ -8,13 +8,13 @@ from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import DataError, StoreError
-from crossmodal.images import make_thumbnail
+from crossmodal.errors import CrossmodalError, DataError, StoreError
+from crossmodal.images import MAX_PIXELS, make_thumbnail
 from crossmodal.models import identify_model
 from crossmodal.records import Record
 from crossmodal.stores import Store
-from crossmodal.workspace import Workspace, shard_of
-from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of
+from crossmodal.workspace import IMAGE_CONTENTS, Workspace, shard_of
+from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of, visited
 from executors.vector_shard import fill_matches
 
 
@@ -27,7 +27,7 @@ class ImageKeyValueIndexer(Executor):
         model: str,
         model_cache: str,
         keep: str = "original",
-        max_pixels: int = 180_000_000,
+        max_pixels: int = MAX_PIXELS,
         writable: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -36,10 +36,11 @@ class ImageKeyValueIndexer(Executor):
         self._max_pixels = int(max_pixels)
         self._shard = int(getattr(self.runtime_args, "shard_id", 0) or 0)
         self._shards = int(getattr(self.runtime_args, "shards", 1) or 1)
-        path = Workspace(Path(index_path)).store_path("image_kv_indexer", self._shard, self._shards)
+        self._path = Workspace(Path(index_path)).store_path(IMAGE_CONTENTS, self._shard, self._shards)
         with told_on_failure("image_kv_indexer"):
-            identity = identify_model(model, cache=Path(model_cache))
-            self._store = (Store.open_writer if writable else Store.open_reader)(path, identity=identity)
+            self._identity = identify_model(model, cache=Path(model_cache))
+            opening = Store.open_writer if writable else Store.open_reader
+            self._store = opening(self._path, identity=self._identity)
 
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
@@ -49,12 +50,15 @@ class ImageKeyValueIndexer(Executor):
         good = [(doc, record) for doc, record in zip(todo, records, strict=True) if record]
         if good:
             try:
-                self._store.put([record for _, record in good])
-            except StoreError as error:
-                fail_all([doc for doc, _ in good], error, abort=True)
+                outcomes = self._store.put([record for _, record in good])
+            except CrossmodalError as error:
+                fail_all([doc for doc, _ in good], error, abort=isinstance(error, StoreError))
+            else:
+                for (doc, _), outcome in zip(good, outcomes, strict=True):
+                    doc.outcome = outcome
         for doc in docs:
             doc.blob = None
-        return docs
+        return visited(docs, "image_kv_indexer", self._shard)
 
     @requests(on="/search")
     def search(
@@ -64,11 +68,15 @@ class ImageKeyValueIndexer(Executor):
         todo = pending(docs)
         keep_best(docs, top_k_of(parameters))
         try:
+            if self._store.superseded:
+                # The index was deleted and made anew while this process was serving the old one.
+                self._store.close()
+                self._store = Store.open_reader(self._path, identity=self._identity)
             for doc in todo:
                 fill_matches(doc, self._store)
         except StoreError as error:
             fail_all(todo, error)
-        return docs
+        return visited(docs, "image_kv_indexer", self._shard)
 
     def close(self) -> None:
         """Lets go of the store."""

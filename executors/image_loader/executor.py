@@ -9,7 +9,7 @@ from jina import Executor, requests
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError
 from crossmodal.images import decode_image
-from executors.steps import pending
+from executors.steps import pending, visited
 
 # Decoding releases the interpreter lock; more threads than this only take turns with the encoder's.
 _DECODING_THREADS = 2
@@ -27,7 +27,7 @@ class ImageLoader(Executor):
     def load(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Decodes each document on its own, so that one bad file fails alone."""
         list(self._threads.map(self._load_one, pending(docs)))
-        return docs
+        return visited(docs, "image_loader")
 
     def _load_one(self, doc: MediaDocument) -> None:
         try:

@@ -9,7 +9,7 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_preprocessing
-from executors.steps import pending, told_on_failure
+from executors.steps import pending, told_on_failure, visited
 
 
 class ImageNormalizer(Executor):
@@ -27,4 +27,4 @@ class ImageNormalizer(Executor):
             doc.blob = None
         for doc in pending(docs):
             doc.pixels = self._preprocessing.crop(np.asarray(doc.pixels))
-        return docs
+        return visited(docs, "image_normalizer")

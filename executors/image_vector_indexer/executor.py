@@ -6,7 +6,7 @@ from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
-from executors.steps import told_on_failure, top_k_of
+from executors.steps import told_on_failure, top_k_of, visited
 from executors.vector_shard import VectorShard
 
 
@@ -31,7 +31,7 @@ class ImageVectorIndexer(Executor):
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores the vectors of the documents that belong to this shard."""
         self._shard.put(docs, documents=False)
-        return docs
+        return visited(docs, "image_vector_indexer", self._shard.number)
 
     @requests(on="/search")
     def search(
@@ -39,7 +39,7 @@ class ImageVectorIndexer(Executor):
     ) -> DocList[MediaDocument]:
         """Finds the best photos of this shard; the next step knows what they are."""
         self._shard.search(docs, top_k_of(parameters))
-        return docs
+        return visited(docs, "image_vector_indexer", self._shard.number)
 
     def close(self) -> None:
         """Lets go of the store."""

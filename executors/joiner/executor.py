@@ -7,7 +7,7 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from executors.merge import join
-from executors.steps import keep_best, top_k_of
+from executors.steps import keep_best, top_k_of, visited
 
 
 class Joiner(Executor):
@@ -16,7 +16,7 @@ class Joiner(Executor):
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Answers with outcome and error only; nobody needs the embeddings back."""
-        return _without_embeddings(join([docs]))
+        return visited(_without_embeddings(join([docs])), "joiner")
 
     @requests(on="/search")
     def search(
@@ -25,7 +25,7 @@ class Joiner(Executor):
         """Merges the matches of all shards: best first, cut to ``top_k``."""
         joined = join([docs])
         keep_best(joined, top_k_of(parameters))
-        return _without_embeddings(joined)
+        return visited(_without_embeddings(joined), "joiner")
 
 
 def _without_embeddings(docs: DocList[MediaDocument]) -> DocList[MediaDocument]:

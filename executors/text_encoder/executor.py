@@ -8,7 +8,7 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_text_encoder
-from executors.steps import pending, told_on_failure
+from executors.steps import pending, told_on_failure, visited
 
 
 class TextEncoder(Executor):
@@ -30,4 +30,4 @@ class TextEncoder(Executor):
             embeddings = self._encoder.encode([doc.text or "" for doc in todo])
             for doc, embedding in zip(todo, embeddings, strict=True):
                 doc.embedding = embedding
-        return docs
+        return visited(docs, "text_encoder")

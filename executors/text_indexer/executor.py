@@ -6,7 +6,7 @@ from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
-from executors.steps import told_on_failure, top_k_of
+from executors.steps import told_on_failure, top_k_of, visited
 from executors.vector_shard import VectorShard, fill_matches
 
 
@@ -31,7 +31,7 @@ class TextIndexer(Executor):
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores captions and vectors of the documents that belong to this shard."""
         self._shard.put(docs, documents=True)
-        return docs
+        return visited(docs, "text_indexer", self._shard.number)
 
     @requests(on="/search")
     def search(
@@ -40,7 +40,7 @@ class TextIndexer(Executor):
         """Finds the best captions of this shard, with their texts."""
         for doc in self._shard.search(docs, top_k_of(parameters)):
             fill_matches(doc, self._shard.store)
-        return docs
+        return visited(docs, "text_indexer", self._shard.number)
 
     def close(self) -> None:
         """Lets go of the store."""

@@ -47,8 +47,12 @@ class ClipSource:
 
     @property
     def name(self) -> str:
-        """What the model's identity calls it; the same file is the same model wherever it lies."""
-        return f"{_PREFIX}{self.architecture}" + (f"/{self.tag}" if self.tag else "")
+        """What ``-m`` takes to find it again; paths are absolute."""
+        if self.tag is not None:
+            return f"{_PREFIX}{self.architecture}/{self.tag}"
+        assert self.path is not None
+        path = self.path.absolute()
+        return f"{_PREFIX}{self.architecture}/{path}" if self.kind == "file" else str(path)
 
     @cached_property
     def weights(self) -> Path:
