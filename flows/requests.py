@@ -13,7 +13,7 @@ __all__ = ["batched", "batched_documents"]
 
 # A step holds one request at a time, so these bound the memory, whatever the data set or a client sends.
 MAX_REQUEST_BYTES = 8 << 20
-MAX_DECODED_BYTES = 256 << 20
+MAX_DECODED_BYTES = 128 << 20
 _BYTES_PER_PIXEL = 3
 
 Item = TypeVar("Item")

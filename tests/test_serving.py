@@ -42,15 +42,16 @@ def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout:
         pass
 
 
-@LAYOUTS
-def test_a_dead_executor_ends_the_server_with_words(toy_workspace: Path, layout: str) -> None:
+@pytest.mark.parametrize(("layout", "which"), [("fused", 0), ("fused", -1), ("pods", 3), ("pods", -1)])
+def test_a_dead_process_ends_the_server_with_words(toy_workspace: Path, layout: str, which: int) -> None:
     server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
     pids = children_of(server.process.pid)
     # The gateway is the last one that is started.
-    os.kill(pids[0], signal.SIGKILL)
+    os.kill(pids[which], signal.SIGKILL)
     killed = time.monotonic()
     assert server.process.wait(20) == 1
-    assert time.monotonic() - killed < 10
+    # It is noticed within half a second; ending the other processes and a busy machine take the rest.
+    assert time.monotonic() - killed < 5
     assert wait_until_gone(pids, 2) == []
     said = server.output()
     assert "ended unexpectedly (killed by SIGKILL)" in said

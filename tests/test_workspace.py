@@ -74,7 +74,7 @@ def test_layout(workspace: Workspace) -> None:
     assert workspace.store_path("text_indexer", 1, 2) == workspace.path / "text_indexer" / "1-of-2"
     assert [workspace.shards(name) for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)] == [2, 2, 2]
     workspace.check_shards(2)
-    with pytest.raises(StoreError, match=r"has 2 shards, but 4 are asked for. Set JINA_SHARDS=2"):
+    with pytest.raises(StoreError, match=r"has 2 shards, but 4 are asked for. Leave out --shards"):
         workspace.check_shards(4)
     with Store.open_writer(workspace.store_path(TEXTS, 0, 3)), pytest.raises(StoreError, match="2 and for 3"):
         workspace.shards(TEXTS)
