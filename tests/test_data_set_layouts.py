@@ -262,3 +262,19 @@ def test_flickr8k_is_read_whole() -> None:
     chosen = records_of(folder, split="dev")
     assert [Path(r.uri or "").name for r in chosen if r.modality == IMAGE] == dev
     assert sum(record.modality == TEXT for record in chosen) == 5_000
+
+
+def test_a_link_made_later_does_not_change_the_path_of_a_photo(tmp_path: Path) -> None:
+    deep = tmp_path / "nested" / "deep"
+    deep.mkdir(parents=True)
+    (deep / "cat.jpg").write_bytes((TOY_IMAGES / "cat.jpg").read_bytes())
+
+    def uris() -> list[str | None]:
+        items = open_data_set(str(tmp_path), data_root=tmp_path)
+        return [item.uri for item in items if isinstance(item, Record)]
+
+    before = uris()
+    assert before == [str(deep / "cat.jpg")]
+    # It comes first by name.
+    (tmp_path / "aaa").symlink_to(deep)
+    assert uris() == before

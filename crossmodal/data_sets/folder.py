@@ -44,13 +44,16 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
 
     A folder that cannot be read is a failure, and the walk goes on. An image is what has an image's
     extension, whatever it is (the reader tells). Hidden files and folders are left out. Links are
-    followed; a folder is walked once, however many links lead to it.
+    followed last; a folder is walked once, however many links lead to it.
     """
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
     waiting = [os.path.abspath(folder)]  # noqa: PTH100  (keeps symlinks)
+    # Links wait until all real folders are walked: a photo keeps its own path, and so its id, when somebody
+    # links to its folder later.
+    links: list[str] = []
     walked: set[tuple[int, int]] = set()
-    while waiting:
-        here = waiting.pop()
+    while waiting or links:
+        here = waiting.pop() if waiting else links.pop()
         try:
             status = Path(here).stat()
             if (status.st_dev, status.st_ino) in walked:
@@ -73,11 +76,10 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
                 yield path
             else:
                 passed_over.others[os.path.splitext(name)[1].lower() or "without extension"] += 1  # noqa: PTH122
-        waiting.extend(
-            os.path.join(here, name)  # noqa: PTH118
-            for name, is_folder in reversed(found)
-            if is_folder and not name.startswith(".")
-        )
+        for name, is_folder in reversed(found):
+            if is_folder and not name.startswith("."):
+                path = os.path.join(here, name)  # noqa: PTH118
+                (links if os.path.islink(path) else waiting).append(path)  # noqa: PTH114
 
 
 def count_images(folder: Path) -> int:
