@@ -34,6 +34,7 @@ def open_for_writing(settings: Settings, workspace: Workspace) -> Settings:
     Raises StoreLocked, StoreUnwritable and StoreFormat as well.
     """
     settings = _resolved(settings, workspace)
+    workspace.require_writable()
     shards = settings.shards or 1
     identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
     for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
