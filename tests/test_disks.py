@@ -1,0 +1,69 @@
+"""A full and a read-only disk, real ones: a sentence, a non-zero exit, and what was written stays good."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TOY_IMAGES, run_app
+
+from crossmodal.stores import Store
+from crossmodal.workspace import Workspace
+
+Mount = Callable[[str], Path]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts a file system in memory of a given size; where that is not allowed the test is skipped."""
+    mounted: list[Path] = []
+
+    def make(size: str) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            pytest.skip("mounting a file system is not allowed here")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def assert_one_sentence(stderr: str, words: str) -> None:
+    assert "Traceback" not in stderr
+    (line,) = [line for line in stderr.splitlines() if line.startswith("error:")]
+    assert words in line
+
+
+@pytest.mark.parametrize("size", ["400k", "1200k"])
+def test_a_full_disk_is_a_sentence_and_what_was_written_is_whole(mount: Mount, size: str) -> None:
+    workspace = mount(size) / "workspace"
+    done = run_app("-t", "index", "--workspace", workspace)
+    assert done.returncode == 1
+    assert_one_sentence(done.stderr, "cannot be written")
+    opened = Workspace(workspace)
+    for name in ("image_vector_indexer", "image_kv_indexer", "text_indexer"):
+        if (opened.store_path(name) / "data.mdb").exists() and opened.exists():
+            with Store.open_reader(opened.store_path(name)) as store:
+                assert store.verify() == []
+
+
+def test_a_read_only_disk_can_be_searched_but_not_written(mount: Mount) -> None:
+    disk = mount("64m")
+    workspace = disk / "workspace"
+    assert run_app("-t", "index", "--workspace", workspace).returncode == 0
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    found = run_app(
+        "-t", "query", "--workspace", workspace, "--query-image", TOY_IMAGES / "cat.jpg", "-k", "3", "--json"
+    )
+    assert found.returncode == 0, found.stderr
+    assert len(json.loads(found.stdout)["results"][0]["matches"]) == 3
+    refused = run_app("-t", "index", "--workspace", workspace)
+    assert refused.returncode == 1
+    assert_one_sentence(refused.stderr, "Read-only file system")
