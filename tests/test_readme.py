@@ -71,6 +71,10 @@ def test_every_make_target_exists() -> None:
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert re.findall(r"^[A-Z]{6,}$|TODO|TBD", README, re.MULTILINE) == []
+
+
 def test_every_link_leads_somewhere() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert len(targets) >= 5
