@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -162,7 +161,9 @@ class _Indexing:
                 yield item
 
     def _new_or_changed(self) -> Iterator[Record]:
-        for batch in _chunked(self._records(), self._settings.request_size):
+        from flows.requests import batched
+
+        for batch in batched(self._records(), self._settings.request_size):
             known = self._workspace.unchanged(batch, originals=self._settings.keep == "original")
             for record in batch:
                 if record.id in known:
@@ -187,11 +188,6 @@ class _Indexing:
             self._report.failures.append(asdict(failure))
         if self._settings.strict:
             raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
-
-
-def _chunked(records: Iterator[Record], size: int) -> Iterator[list[Record]]:
-    while batch := list(islice(records, size)):
-        yield batch
 
 
 def _source(record: Record) -> str:

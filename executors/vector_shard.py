@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from docarray import DocList
+from numpy.typing import NDArray
 
 from crossmodal.documents import MatchDocument, MediaDocument
-from crossmodal.errors import CrossmodalError, StoreError
-from crossmodal.models import identify_model
+from crossmodal.errors import CrossmodalError
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
-from crossmodal.workspace import Workspace, shard_of
-from executors.steps import fail_all, pending
+from executors.steps import fail_all
+from executors.store_shard import StoreShard
 
 _SEARCH_FILE = "search.faiss"
 
 
-class VectorShard:
-    """The documents of one shard: in the index Flow its only writer, in the query Flow one of its readers.
+class VectorShard(StoreShard):
+    """A shard with its vectors, and the index that searches them."""
 
-    Raises ModelMismatch where another model built the index, StoreLocked where another process writes.
-    """
+    def open(self) -> None:
+        """Opens the store and the index over it."""
+        super().open()
+        self._index = ExactIndex(self.store, search_file=self.path / _SEARCH_FILE)
 
-    def __init__(
-        self, workspace: str, name: str, *, model: str, model_cache: str, writable: bool, runtime_args: Any
-    ) -> None:
-        self.number = int(getattr(runtime_args, "shard_id", 0) or 0)
-        self._shards = int(getattr(runtime_args, "shards", 1) or 1)
-        self._path = Workspace(Path(workspace)).store_path(name, self.number, self._shards)
-        self._identity = identify_model(model, cache=Path(model_cache))
-        self._writable = writable
-        self._open()
-
-    def _open(self) -> None:
-        opening = Store.open_writer if self._writable else Store.open_reader
-        self.store = opening(self._path, identity=self._identity)
-        self._index = ExactIndex(self.store, search_file=self._path / _SEARCH_FILE)
-
-    def put(self, docs: DocList[MediaDocument], *, documents: bool) -> None:
-        """Stores the vectors of this shard's documents, and the documents themselves where asked.
-
-        Sets ``outcome`` after the commit, so an answered document is a durable one.
-        """
-        mine = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self.number]
+    def put_vectors(self, docs: DocList[MediaDocument], *, documents: bool) -> None:
+        """Stores the vectors of this shard's documents, and the documents themselves where asked."""
+        mine = self.mine(docs)
         if mine:
             records = [doc.to_record() if documents else _identity_only(doc) for doc in mine]
-            vectors = np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in mine])
-            try:
-                outcomes = self.store.put(records, vectors)
-            except CrossmodalError as error:
-                fail_all(mine, error, abort=isinstance(error, StoreError))
-            else:
-                for doc, outcome in zip(mine, outcomes, strict=True):
-                    doc.outcome = outcome
+            self.put(mine, records, _embeddings(mine))
         for doc in docs:
             doc.embedding = None
 
@@ -67,13 +41,9 @@ class VectorShard:
         todo = [doc for doc in docs if doc.error is None]
         if not todo:
             return []
-        queries = np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in todo])
         try:
-            if self.store.superseded:
-                # The index was deleted and made anew while this process was serving the old one.
-                self.store.close()
-                self._open()
-            found = self._index.search(queries, top_k)
+            self.reopen_if_superseded()
+            found = self._index.search(_embeddings(todo), top_k)
         except CrossmodalError as error:
             fail_all(todo, error)
             return []
@@ -84,18 +54,10 @@ class VectorShard:
     def close(self) -> None:
         """Writes the derived search file (writer only) and lets go of the store."""
         try:
-            if self._writable:
+            if self.writable:
                 self._index.save()
         finally:
-            self.store.close()
-
-    def __enter__(self) -> VectorShard:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+            super().close()
 
 
 def fill_matches(doc: MediaDocument, store: Store) -> None:
@@ -115,6 +77,10 @@ def fill_matches(doc: MediaDocument, store: Store) -> None:
             match.tags = dict(record.tags)
             filled.append(match)
     doc.matches = DocList[MatchDocument](filled)
+
+
+def _embeddings(docs: Sequence[MediaDocument]) -> NDArray[np.float32]:
+    return np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in docs])
 
 
 def _identity_only(doc: MediaDocument) -> Record:

@@ -12,6 +12,7 @@ import pytest
 from conftest import REPOSITORY, clean_environment, run_app
 
 from crossmodal.errors import SettingsError
+from crossmodal.images import MAX_PIXELS
 from crossmodal.settings import OPTIONS, TASKS, Settings, options_table, read_settings
 
 VARIABLES = {
@@ -27,6 +28,7 @@ def test_defaults() -> None:
     settings = read_settings(["-t", "index"], {})
     assert settings == Settings(task="index", model_cache=Path.home() / ".cache" / "crossmodal")
     assert settings.port == 45678
+    assert settings.max_pixels == MAX_PIXELS
     assert settings.host == "127.0.0.1"
     assert settings.data_set == "toy-data"
 

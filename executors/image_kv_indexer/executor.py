@@ -1,20 +1,18 @@
 """The step that keeps the photos themselves, and adds them to the matches."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import CrossmodalError, DataError, StoreError
+from crossmodal.errors import DataError, StoreError
 from crossmodal.images import MAX_PIXELS, make_thumbnail
-from crossmodal.models import identify_model
 from crossmodal.records import Record
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_CONTENTS, Workspace, shard_of
+from crossmodal.workspace import IMAGE_CONTENTS
 from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of, visited
+from executors.store_shard import StoreShard
 from executors.vector_shard import fill_matches
 
 
@@ -34,31 +32,24 @@ class ImageKeyValueIndexer(Executor):
         super().__init__(**kwargs)
         self._keep_original = keep == "original"
         self._max_pixels = int(max_pixels)
-        self._shard = int(getattr(self.runtime_args, "shard_id", 0) or 0)
-        self._shards = int(getattr(self.runtime_args, "shards", 1) or 1)
-        self._path = Workspace(Path(index_path)).store_path(IMAGE_CONTENTS, self._shard, self._shards)
         with told_on_failure("image_kv_indexer"):
-            self._identity = identify_model(model, cache=Path(model_cache))
-            opening = Store.open_writer if writable else Store.open_reader
-            self._store = opening(self._path, identity=self._identity)
+            self._shard = StoreShard(
+                index_path,
+                IMAGE_CONTENTS,
+                model=model,
+                model_cache=model_cache,
+                writable=writable,
+                runtime_args=self.runtime_args,
+            )
 
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores each photo of this shard that can be shown; making the thumbnail is what proves it."""
-        todo = [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self._shard]
-        records = [self._record(doc) for doc in todo]
-        good = [(doc, record) for doc, record in zip(todo, records, strict=True) if record]
-        if good:
-            try:
-                outcomes = self._store.put([record for _, record in good])
-            except CrossmodalError as error:
-                fail_all([doc for doc, _ in good], error, abort=isinstance(error, StoreError))
-            else:
-                for (doc, _), outcome in zip(good, outcomes, strict=True):
-                    doc.outcome = outcome
+        made = [(doc, record) for doc in self._shard.mine(docs) if (record := self._record(doc))]
+        self._shard.put([doc for doc, _ in made], [record for _, record in made])
         for doc in docs:
             doc.blob = None
-        return visited(docs, "image_kv_indexer", self._shard)
+        return visited(docs, "image_kv_indexer", self._shard.number)
 
     @requests(on="/search")
     def search(
@@ -68,19 +59,16 @@ class ImageKeyValueIndexer(Executor):
         todo = pending(docs)
         keep_best(docs, top_k_of(parameters))
         try:
-            if self._store.superseded:
-                # The index was deleted and made anew while this process was serving the old one.
-                self._store.close()
-                self._store = Store.open_reader(self._path, identity=self._identity)
+            self._shard.reopen_if_superseded()
             for doc in todo:
-                fill_matches(doc, self._store)
+                fill_matches(doc, self._shard.store)
         except StoreError as error:
             fail_all(todo, error)
-        return visited(docs, "image_kv_indexer", self._shard)
+        return visited(docs, "image_kv_indexer", self._shard.number)
 
     def close(self) -> None:
         """Lets go of the store."""
-        self._store.close()
+        self._shard.close()
 
     def _record(self, doc: MediaDocument) -> Record | None:
         try:

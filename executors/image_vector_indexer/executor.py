@@ -30,7 +30,7 @@ class ImageVectorIndexer(Executor):
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores the vectors of the documents that belong to this shard."""
-        self._shard.put(docs, documents=False)
+        self._shard.put_vectors(docs, documents=False)
         return visited(docs, "image_vector_indexer", self._shard.number)
 
     @requests(on="/search")

@@ -30,7 +30,7 @@ class TextIndexer(Executor):
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores captions and vectors of the documents that belong to this shard."""
-        self._shard.put(docs, documents=True)
+        self._shard.put_vectors(docs, documents=True)
         return visited(docs, "text_indexer", self._shard.number)
 
     @requests(on="/search")

@@ -1,0 +1,75 @@
+"""One shard of a store, as every indexer uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from docarray import DocList
+from numpy.typing import NDArray
+
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import CrossmodalError, StoreError
+from crossmodal.models import identify_model
+from crossmodal.records import Record
+from crossmodal.stores import Store
+from crossmodal.workspace import Workspace, shard_of
+from executors.steps import fail_all, pending
+
+
+class StoreShard:
+    """Shard ``number`` of the store ``name``: in the index Flow its only writer, in the query Flow a reader.
+
+    Raises ModelMismatch where another model built the index, StoreLocked where another process writes.
+    """
+
+    def __init__(
+        self, workspace: str, name: str, *, model: str, model_cache: str, writable: bool, runtime_args: Any
+    ) -> None:
+        self.number = int(getattr(runtime_args, "shard_id", 0) or 0)
+        self._shards = int(getattr(runtime_args, "shards", 1) or 1)
+        self.path = Workspace(Path(workspace)).store_path(name, self.number, self._shards)
+        self._identity = identify_model(model, cache=Path(model_cache))
+        self.writable = writable
+        self.open()
+
+    def open(self) -> None:
+        """Opens the store."""
+        opening = Store.open_writer if self.writable else Store.open_reader
+        self.store = opening(self.path, identity=self._identity)
+
+    def reopen_if_superseded(self) -> None:
+        """Goes over to the index that was made where this one was deleted while it was being served."""
+        if self.store.superseded:
+            self.store.close()
+            self.open()
+
+    def mine(self, docs: DocList[MediaDocument]) -> list[MediaDocument]:
+        """The documents of this shard that no earlier step has given an error."""
+        return [doc for doc in pending(docs) if shard_of(str(doc.id), self._shards) == self.number]
+
+    def put(
+        self,
+        docs: Sequence[MediaDocument],
+        records: Sequence[Record],
+        vectors: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Stores what ``records`` and ``vectors`` say of ``docs``, in one transaction.
+
+        Sets ``outcome`` after the commit, so an answered document is a durable one.
+        """
+        if not docs:
+            return
+        try:
+            outcomes = self.store.put(records, vectors)
+        except CrossmodalError as error:
+            fail_all(docs, error, abort=isinstance(error, StoreError))
+        else:
+            for doc, outcome in zip(docs, outcomes, strict=True):
+                doc.outcome = outcome
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self.store.close()
