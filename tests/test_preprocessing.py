@@ -51,11 +51,11 @@ def embed() -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
     """Preprocessed photos (N, 3, 224, 224) to unit vectors of the shipped CNN, trained on ImageNet."""
     import torch
 
-    from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint
-    from crossmodal.models.vse.mobilenet import MobileNetEdgeTPU
+    from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
 
     cnn = MobileNetEdgeTPU()
-    weights = VseCheckpoint.open(SHIPPED, "vse").image_weights()
+    weights = NativeCheckpoint.open(SHIPPED["vse"], "vse").image_weights()
     cnn.load_state_dict(
         {key[4:]: torch.from_numpy(value) for key, value in weights.items() if key.startswith("cnn.")}
     )

@@ -14,7 +14,7 @@ from conftest import REPOSITORY, clean_environment
 from crossmodal.settings import argument_parser
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-WEIGHTS = REPOSITORY / "crossmodal" / "models" / "vse" / "weights"
+WEIGHTS = REPOSITORY / "crossmodal" / "models" / "native" / "weights" / "vse"
 METRICS = {"hit@1": "hit@1", "hit@5": "hit@5", "hit@10": "hit@10", "recall@10": "recall@10", "mrr": "MRR"}
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import TOY_IMAGES
 
 from crossmodal import PhotoIndex
-from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 
 FOUND_FIRST = {
     "people climb the stairs": "stair-tower",
@@ -77,7 +77,7 @@ def test_which_photos_find_their_own_captions_and_which_do_not(index: PhotoIndex
 
 
 def test_words_that_it_has_never_read() -> None:
-    vocabulary = VseCheckpoint.open(SHIPPED, "vse").vocabulary()
+    vocabulary = NativeCheckpoint.open(SHIPPED["vse"], "vse").vocabulary()
     unknown = vocabulary.numbers_of("zzz")
     for word in ("espresso", "raccoon", "astronaut", "galaxies"):
         assert vocabulary.numbers_of(word) == unknown, word

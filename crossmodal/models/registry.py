@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
-from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint, find_checkpoint
 
 if TYPE_CHECKING:
     from crossmodal.models.clip.source import ClipSource
@@ -18,7 +18,7 @@ DEFAULT_MODEL = "vse"
 
 __all__ = [
     "DEFAULT_MODEL",
-    "find_vse",
+    "find_native",
     "identify_model",
     "load_image_encoder",
     "load_preprocessing",
@@ -26,30 +26,31 @@ __all__ = [
 ]
 
 _KNOWN = (
-    "vse (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, clip:ARCH/PATH, "
-    "or the path of a checkpoint that `-t train` made or of a folder with an open_clip_config.json"
+    "vse and clip-mini (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, "
+    "clip:ARCH/PATH, or the path of a checkpoint that `-t train` made or of a folder with an "
+    "open_clip_config.json"
 )
 
 
 def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
     """What tells the model ``name`` apart from every other, without loading it.
 
-    Quick for ``vse`` and for trained checkpoints (no torch). For ``clip`` it imports open_clip, downloads the
-    weights if they aren't there, and hashes them once; the hash is remembered in ``cache``.
+    Quick for ``vse``, ``clip-mini`` and trained checkpoints (no torch). For ``clip`` it imports open_clip,
+    downloads the weights if they aren't there, and hashes them once; the hash is remembered in ``cache``.
 
     ``cache`` is a folder for downloads and remembered hashes; None means the folder that
     huggingface_hub shares with other programs, and ``~/.cache/crossmodal`` for hashes.
 
     Raises ModelError where the model isn't known or its files are missing or damaged.
     """
-    if checkpoint := find_vse(name):
+    if checkpoint := find_native(name):
         return checkpoint.identity
     return _identify_clip(name, cache)[1]
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
     """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
-    if checkpoint := find_vse(name):
+    if checkpoint := find_native(name):
         return checkpoint.preprocessing
     return _find_clip(name, cache).preprocessing
 
@@ -60,10 +61,10 @@ def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | N
     ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
     ``cache`` as in ``identify_model``, which says what is raised too.
     """
-    if checkpoint := find_vse(name):
-        from crossmodal.models.vse.encoders import VseImageEncoder
+    if checkpoint := find_native(name):
+        from crossmodal.models.native.encoders import NativeImageEncoder
 
-        return VseImageEncoder(checkpoint, threads=threads)
+        return NativeImageEncoder(checkpoint, threads=threads)
     from crossmodal.models.clip.encoders import ClipImageEncoder
 
     source, identity = _identify_clip(name, cache)
@@ -73,25 +74,25 @@ def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | N
 def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | None = None) -> TextEncoder:
     """The encoder of sentences of the model ``name``; the photo's side isn't kept in memory.
 
-    Arguments as for ``load_image_encoder``. VSE++ models encode text without torch, in numpy, whose
+    Arguments as for ``load_image_encoder``. Models of our own encode text without torch, in numpy, whose
     threads can be set only before Python starts: ``threads`` doesn't concern them.
     """
-    if checkpoint := find_vse(name):
-        from crossmodal.models.vse.encoders import VseTextEncoder
+    if checkpoint := find_native(name):
+        from crossmodal.models.native.encoders import native_text_encoder
 
-        return VseTextEncoder(checkpoint)
+        return native_text_encoder(checkpoint)
     from crossmodal.models.clip.encoders import ClipTextEncoder
 
     source, identity = _identify_clip(name, cache)
     return ClipTextEncoder(source, identity, threads=threads)
 
 
-def find_vse(name: str) -> VseCheckpoint | None:
-    """The VSE++ checkpoint that ``name`` means; a trained one is called by its absolute folder."""
-    if name == DEFAULT_MODEL:
-        return VseCheckpoint.open(SHIPPED, DEFAULT_MODEL)
+def find_native(name: str) -> NativeCheckpoint | None:
+    """The checkpoint of our own that ``name`` means; a trained one is called by its absolute folder."""
+    if name in SHIPPED:
+        return NativeCheckpoint.open(SHIPPED[name], name)
     folder = find_checkpoint(Path(name).expanduser())
-    return None if folder is None else VseCheckpoint.open(folder, str(folder.absolute()))
+    return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
 
 
 def _find_clip(name: str, cache: Path | None) -> ClipSource:

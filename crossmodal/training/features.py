@@ -17,7 +17,7 @@ from crossmodal.images import decode_image
 from crossmodal.models.preprocessing import ImagePreprocessing
 
 if TYPE_CHECKING:
-    from crossmodal.models.vse.mobilenet import MobileNetEdgeTPU
+    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
 
 __all__ = ["FeatureExtractor", "views_of"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
-from crossmodal.models.vse.network import TextTower
-from crossmodal.models.vse.vocabulary import PADDING, Vocabulary
+from crossmodal.models.native.towers import GruTextTower
+from crossmodal.models.native.vocabulary import PADDING, Vocabulary
 from crossmodal.training.config import TrainingConfig
-from crossmodal.training.losses import max_of_hinges, sum_of_hinges
+from crossmodal.training.losses.hinges import max_of_hinges, sum_of_hinges
 from crossmodal.training.pairs import Pairs
 
 __all__ = ["Epoch", "Heads", "dev_metrics", "fit"]
@@ -49,7 +49,7 @@ class Epoch:
 class Heads(nn.Module):
     """All that is trained: the projection of CNN features, and the text tower."""
 
-    def __init__(self, projection: nn.Linear, text: TextTower) -> None:
+    def __init__(self, projection: nn.Linear, text: GruTextTower) -> None:
         super().__init__()
         self.projection = projection
         self.text = text
@@ -166,12 +166,12 @@ def _standard(features: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:
 
 
 def _new_heads(config: TrainingConfig, vocabulary: Vocabulary) -> Heads:
-    from crossmodal.models.vse.mobilenet import FEATURES
+    from crossmodal.models.native.mobilenet import FEATURES
 
     projection = nn.Linear(FEATURES, config.dimension)
     nn.init.xavier_uniform_(projection.weight)
     nn.init.zeros_(projection.bias)
-    text = TextTower(len(vocabulary), config.word_dimension, config.dimension, config.dropout)
+    text = GruTextTower(len(vocabulary), config.word_dimension, config.dimension, config.dropout)
     with torch.no_grad():
         text.embedding.weight.uniform_(-_EMBEDDING_RANGE, _EMBEDDING_RANGE)
         text.embedding.weight[PADDING] = 0

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import ModelError
+from crossmodal.models.native.checkpoint import save_checkpoint
+from crossmodal.models.native.text_config import GruConfig
+from crossmodal.models.native.vocabulary import Vocabulary
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.registry import find_vse
-from crossmodal.models.vse.checkpoint import save_checkpoint
-from crossmodal.models.vse.vocabulary import Vocabulary
+from crossmodal.models.registry import find_native
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.features import FeatureExtractor
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from crossmodal.models.vse.mobilenet import MobileNetEdgeTPU
+    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
     from crossmodal.training.loop import Epoch, Heads
 
 __all__ = ["Progress", "TrainingResult", "train", "train_on"]
@@ -181,10 +182,10 @@ def initial_cnn(name: str) -> MobileNetEdgeTPU:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from crossmodal.models.vse.mobilenet import MobileNetEdgeTPU, fold_batch_norm
+    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU, fold_batch_norm
 
     cnn = MobileNetEdgeTPU()
-    if checkpoint := find_vse(name):
+    if checkpoint := find_native(name):
         weights = checkpoint.image_weights().items()
         state = {
             key.removeprefix("cnn."): torch.from_numpy(value)
@@ -248,6 +249,7 @@ def _save(
         output,
         image_weights=image,
         text_weights=text,
+        text=GruConfig(config.word_dimension),
         vocabulary=vocabulary,
         dimension=config.dimension,
         preprocessing=preprocessing,

@@ -1,8 +1,9 @@
-"""The shipped VSE++ model: its parts against torch and timm, its vectors, and what it really retrieves."""
+"""The shipped `vse`: its parts against torch and timm, its vectors, and what it really retrieves."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,10 +27,10 @@ from crossmodal.models import (
     load_preprocessing,
     load_text_encoder,
 )
-from crossmodal.models.vse.checkpoint import SHIPPED, VseCheckpoint
-from crossmodal.models.vse.mobilenet import MobileNetEdgeTPU, fold_batch_norm
-from crossmodal.models.vse.network import TextTower
-from crossmodal.models.vse.vocabulary import MAX_WORDS, Vocabulary, words_of
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+from crossmodal.models.native.mobilenet import MobileNetEdgeTPU, fold_batch_norm
+from crossmodal.models.native.towers import GruTextTower
+from crossmodal.models.native.vocabulary import MAX_WORDS, Vocabulary, words_of
 
 SENTENCE = "a brown dog runs through the grass"
 
@@ -59,12 +60,12 @@ def test_the_first_values_of_the_shipped_vectors(images: ImageEncoder, texts: Te
 def test_the_shipped_files_are_small_half_precision_and_described() -> None:
     from safetensors.numpy import load_file
 
-    files = [path for path in SHIPPED.iterdir() if path.is_file()]
+    files = [path for path in SHIPPED["vse"].iterdir() if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 15_000_000
     for name in ("image.safetensors", "text.safetensors"):
-        assert {value.dtype for value in load_file(SHIPPED / name).values()} == {np.dtype(np.float16)}
-    card = (SHIPPED.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
-    training = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["training"]
+        assert {value.dtype for value in load_file(SHIPPED["vse"] / name).values()} == {np.dtype(np.float16)}
+    card = (SHIPPED["vse"] / "MODEL_CARD.md").read_text(encoding="utf-8")
+    training = json.loads((SHIPPED["vse"] / "config.json").read_text(encoding="utf-8"))["training"]
     for direction in ("text2image", "image2text"):
         assert f"{training['metrics'][direction]['hit@10']:.4g}" in card
     for said in (training["command"], f"Seed {training['config']['seed']}", "flickr8k"):
@@ -75,16 +76,16 @@ def test_the_shipped_configuration_is_the_committed_one() -> None:
     from crossmodal.training import TrainingConfig
 
     committed = TrainingConfig.load(REPOSITORY / "crossmodal/training/configs/vse-flickr8k.json")
-    stored = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["training"]["config"]
+    stored = json.loads((SHIPPED["vse"] / "config.json").read_text(encoding="utf-8"))["training"]["config"]
     assert committed.to_json() == stored
 
 
 def test_the_text_encoder_computes_what_the_trained_network_does(texts: TextEncoder) -> None:
-    checkpoint = VseCheckpoint.open(SHIPPED, "vse")
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
     vocabulary = checkpoint.vocabulary()
     weights = {name: torch.from_numpy(value) for name, value in checkpoint.text_weights().items()}
     words, word_dimension = weights["embedding.weight"].shape
-    tower = TextTower(words, word_dimension, checkpoint.dimension).eval()
+    tower = GruTextTower(words, word_dimension, checkpoint.dimension).eval()
     tower.load_state_dict(weights)
     sentences = [SENTENCE, "two children", "", "zzz unknownword", " ".join(["a man"] * 40)]
     rows = [vocabulary.numbers_of(sentence) for sentence in sentences]
@@ -137,7 +138,7 @@ def test_the_shipped_cnn_is_the_imagenet_initialisation_rounded_to_fp16() -> Non
     if not path.is_file():
         pytest.skip("the ImageNet initialisation imagenet-init is not there")
     folded = fold_batch_norm(load_file(path))
-    shipped = VseCheckpoint.open(SHIPPED, "vse").image_weights()
+    shipped = NativeCheckpoint.open(SHIPPED["vse"], "vse").image_weights()
     for name, value in folded.items():
         np.testing.assert_array_equal(shipped[f"cnn.{name}"], value.half().float().numpy())
 
@@ -197,7 +198,7 @@ def test_identity_names_weights_and_preprocessing(tmp_path: Path) -> None:
     assert ModelIdentity.from_json(json.loads(json.dumps(identity.to_json()))) == identity
     assert identity.weights in str(identity)
     copied = tmp_path / "copy"
-    shutil.copytree(SHIPPED, copied)
+    shutil.copytree(SHIPPED["vse"], copied)
     assert identify_model(str(copied)) == identity_of_file(copied) == identity
     words = (copied / "vocabulary.txt").read_text(encoding="utf-8")
     (copied / "vocabulary.txt").write_text(words.replace("\ndog\n", "\nhound\n"), encoding="utf-8")
@@ -210,21 +211,27 @@ def identity_of_file(folder: Path) -> ModelIdentity:
 
 def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(SHIPPED, broken)
+    shutil.copytree(SHIPPED["vse"], broken)
     (broken / "image.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(ModelError, match=r"weight file .*image\.safetensors cannot be read"):
         load_image_encoder(str(broken))
     (broken / "text.safetensors").unlink()
     with pytest.raises(ModelError, match=r"is not complete: .*text\.safetensors"):
         identify_model(str(broken))
-    (broken / "config.json").write_text('{"format": "vse++ 9"}', encoding="utf-8")
+    for version in ("native 9", "vse++ 1"):
+        (broken / "config.json").write_text(json.dumps({"format": version}), encoding="utf-8")
+        with pytest.raises(ModelError, match=re.escape(f"format {version!r}; this version reads 'native 1'")):
+            identify_model(str(broken))
+    (broken / "config.json").write_text('{"format": "another program\'s"}', encoding="utf-8")
     with pytest.raises(ModelError, match="There is no model"):
         identify_model(str(broken))
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
     for load in (identify_model, load_preprocessing, load_image_encoder, load_text_encoder):
-        with pytest.raises(ModelError, match=r"There is no model 'vsee'\. Known are: vse \(shipped\), clip"):
+        with pytest.raises(
+            ModelError, match=r"There is no model 'vsee'\. Known are: vse and clip-mini \(shipped\), clip"
+        ):
             load("vsee")
 
 

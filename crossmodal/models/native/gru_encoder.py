@@ -1,4 +1,4 @@
-"""The encoders of a VSE++ checkpoint."""
+"""Sentences to vectors by a GRU, in numpy."""
 
 from __future__ import annotations
 
@@ -9,58 +9,22 @@ import numpy.typing as npt
 
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.protocols import encode_in_batches
-from crossmodal.models.vse.checkpoint import VseCheckpoint
 
-__all__ = ["VseImageEncoder", "VseTextEncoder"]
+__all__ = ["GruTextEncoder"]
 
 Floats = npt.NDArray[np.float32]
 
 
-class VseImageEncoder:
-    """The photo's side, through torch."""
-
-    def __init__(self, checkpoint: VseCheckpoint, *, threads: int | None = None) -> None:
-        import torch
-
-        from crossmodal.models.vse.network import ImageTower
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.identity: ModelIdentity = checkpoint.identity
-        self.preprocessing: ImagePreprocessing = checkpoint.preprocessing
-        weights = {key: torch.from_numpy(value) for key, value in checkpoint.image_weights().items()}
-        with torch.device("meta"):
-            tower = ImageTower(checkpoint.dimension)
-        try:
-            tower.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise ModelError(f"The weights in {checkpoint.folder} don't fit the network: {error}") from error
-        # Channels last is what CPU convolutions compute in.
-        self._tower = tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """As ``ImageEncoder.encode`` says."""
-        return encode_in_batches(pixels, self._encode, self.identity.dimension)
-
-    def _encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        import torch
-
-        x = torch.from_numpy(self.preprocessing.scale(pixels)).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            vectors: Floats = self._tower(x).numpy()
-        return vectors
-
-
-class VseTextEncoder:
+class GruTextEncoder:
     """The sentence's side, in numpy: one caption is a dozen small matrix products, and not having to import
     torch (over a second) is what makes a query from the command line quick.
 
-    A test compares it with ``network.TextTower``, which is what is trained.
+    A test compares it with ``towers.GruTextTower``, which is what is trained.
     """
 
-    def __init__(self, checkpoint: VseCheckpoint) -> None:
+    def __init__(self, checkpoint: NativeCheckpoint) -> None:
         self.identity: ModelIdentity = checkpoint.identity
         self._vocabulary = checkpoint.vocabulary()
         weights = checkpoint.text_weights()

@@ -1,0 +1,144 @@
+"""A model of our own on disk: a folder with two weight files, a vocabulary and a configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import ModelError
+from crossmodal.models.identity import ModelIdentity, fingerprint
+from crossmodal.models.native.text_config import TextConfig, TransformerConfig, read_text_config
+from crossmodal.models.native.vocabulary import Vocabulary
+from crossmodal.models.native.weight_files import read_weights, weights_as_bytes
+from crossmodal.models.native.wordpiece import WordPieces
+from crossmodal.models.preprocessing import ImagePreprocessing
+
+__all__ = ["SHIPPED", "NativeCheckpoint", "find_checkpoint", "save_checkpoint"]
+
+SHIPPED: Mapping[str, Path] = {
+    name: Path(__file__).parent / "weights" / name for name in ("vse", "clip-mini")
+}
+
+_CONFIG = "config.json"
+_IMAGE = "image.safetensors"
+_TEXT = "text.safetensors"
+_VOCABULARY = "vocabulary.txt"
+_FORMAT = "native 1"
+# "vse++ 1" was the format before there were two kinds of text towers.
+_FORMATS_OF_ANY_VERSION = ("native ", "vse++ ")
+
+
+@dataclass(frozen=True, slots=True)
+class NativeCheckpoint:
+    """A checkpoint folder whose configuration has been read; weights are read when asked for.
+
+    ``name`` is what ``-m`` takes; ``text`` holds the shapes of the text tower.
+    """
+
+    folder: Path
+    name: str
+    dimension: int
+    preprocessing: ImagePreprocessing
+    text: TextConfig
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> NativeCheckpoint:
+        """Read the configuration in ``folder``; raises ModelError where it is missing or another one."""
+        path = folder / _CONFIG
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ModelError(f"There is no checkpoint in {folder}: {_CONFIG} is missing.") from error
+        except (OSError, ValueError) as error:
+            raise ModelError(f"The model's configuration {path} cannot be read: {error}.") from error
+        found = config.get("format") if isinstance(config, dict) else None
+        if found != _FORMAT:
+            raise ModelError(
+                f"The model's configuration {path} has the format {found!r}; this version reads {_FORMAT!r}. "
+                "Train the model again with `-t train`."
+            )
+        try:
+            dimension = int(config["dimension"])
+            preprocessing = ImagePreprocessing.from_json(config["preprocessing"])
+            text = read_text_config(config["text"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"The model's configuration {path} is not complete: {error!r}.") from error
+        return cls(folder, name, dimension, preprocessing, text)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Reads all files of the checkpoint once (about 10 ms for ``vse``)."""
+        files = [self.folder / name for name in (_IMAGE, _TEXT, _VOCABULARY)]
+        try:
+            weights = fingerprint(files)
+        except OSError as error:
+            raise ModelError(f"The checkpoint {self.folder} is not complete: {error}.") from error
+        return ModelIdentity(self.name, weights, self.preprocessing.describe(), self.dimension)
+
+    def image_weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The parameters of ``towers.ImageTower``, float32."""
+        return read_weights(self.folder / _IMAGE)
+
+    def text_weights(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The parameters of the text tower (``towers.text_tower``), float32."""
+        return read_weights(self.folder / _TEXT)
+
+    def vocabulary(self) -> Vocabulary | WordPieces:
+        """What turns a text into the numbers that the text tower takes."""
+        path = self.folder / _VOCABULARY
+        if isinstance(self.text, TransformerConfig):
+            return WordPieces.load(path, self.text.positions)
+        return Vocabulary.load(path)
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    image_weights: Mapping[str, npt.NDArray[np.floating[Any]]],
+    text_weights: Mapping[str, npt.NDArray[np.floating[Any]]],
+    text: TextConfig,
+    vocabulary: Vocabulary | WordPieces,
+    dimension: int,
+    preprocessing: ImagePreprocessing,
+    training: Mapping[str, Any],
+    quantize_text: bool = False,
+) -> None:
+    """Write a checkpoint, weights as fp16. ``training`` is kept as it is, for people to read.
+
+    ``quantize_text`` stores the text tower's matrices as int8 with a scale for each row, half as large again.
+    The configuration is written last: a folder without it is not a checkpoint. Raises ModelError where a
+    weight is infinite or not a number, or too large for fp16.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _CONFIG).unlink(missing_ok=True)
+    (folder / _IMAGE).write_bytes(weights_as_bytes(image_weights))
+    (folder / _TEXT).write_bytes(weights_as_bytes(text_weights, quantize=quantize_text))
+    vocabulary.save(folder / _VOCABULARY)
+    config = {
+        "format": _FORMAT,
+        "dimension": dimension,
+        "preprocessing": preprocessing.to_json(),
+        "text": text.to_json(),
+        "training": dict(training),
+    }
+    (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def find_checkpoint(path: Path) -> Path | None:
+    """The checkpoint folder that ``path`` is, or that it is a file of; None where there is none.
+
+    One of a version that cannot be read counts too: ``NativeCheckpoint.open`` says what is wrong with it.
+    """
+    folder = path.parent if path.is_file() else path
+    config = folder / _CONFIG
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return folder if isinstance(found, str) and found.startswith(_FORMATS_OF_ANY_VERSION) else None

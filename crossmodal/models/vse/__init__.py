@@ -1,1 +1,0 @@
-"""VSE++: an image CNN and a text GRU into one space, with weights in this folder."""
