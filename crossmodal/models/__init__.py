@@ -9,6 +9,7 @@ from crossmodal.models.registry import (
     load_image_encoder,
     load_preprocessing,
     load_text_encoder,
+    weights_size,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "load_image_encoder",
     "load_preprocessing",
     "load_text_encoder",
+    "weights_size",
 ]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
+from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -23,6 +24,7 @@ __all__ = [
     "load_image_encoder",
     "load_preprocessing",
     "load_text_encoder",
+    "weights_size",
 ]
 
 _KNOWN = (
@@ -41,8 +43,14 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
     ``cache`` is a folder for downloads and remembered hashes; None means the folder that
     huggingface_hub shares with other programs, and ``~/.cache/crossmodal`` for hashes.
 
+    A name may end in options, such as ``vse?dim=128``: see ``adaptation.Adaptation``.
+
     Raises ModelError where the model isn't known or its files are missing or damaged.
     """
+    if adaptation := parse_adaptation(name):
+        from crossmodal.models.adapted import adapted_identity
+
+        return adapted_identity(adaptation, identify_model(adaptation.model, cache=cache))
     if checkpoint := find_native(name):
         return checkpoint.identity
     return _identify_clip(name, cache)[1]
@@ -50,6 +58,8 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
     """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
+    if adaptation := parse_adaptation(name):
+        return load_preprocessing(adaptation.model, cache=cache)
     if checkpoint := find_native(name):
         return checkpoint.preprocessing
     return _find_clip(name, cache).preprocessing
@@ -61,6 +71,11 @@ def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | N
     ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
     ``cache`` as in ``identify_model``, which says what is raised too.
     """
+    if adaptation := parse_adaptation(name):
+        from crossmodal.models.adapted import AdaptedImageEncoder
+
+        base = load_image_encoder(adaptation.model, threads=threads, cache=cache)
+        return AdaptedImageEncoder(base, adaptation)
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import NativeImageEncoder
 
@@ -77,6 +92,12 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
     Arguments as for ``load_image_encoder``. Models of our own encode text without torch, in numpy, whose
     threads can be set only before Python starts: ``threads`` doesn't concern them.
     """
+    if adaptation := parse_adaptation(name):
+        from crossmodal.models.adapted import AdaptedTextEncoder
+
+        return AdaptedTextEncoder(
+            load_text_encoder(adaptation.model, threads=threads, cache=cache), adaptation
+        )
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import native_text_encoder
 
@@ -85,6 +106,21 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
 
     source, identity = _identify_clip(name, cache)
     return ClipTextEncoder(source, identity, threads=threads)
+
+
+def weights_size(name: str, *, cache: Path | None = None) -> int:
+    """The bytes on disk of the weights of the model ``name``, with its vocabulary if it has its own.
+
+    Arguments and errors as for ``identify_model``; published weights are downloaded if they aren't there.
+    """
+    if adaptation := parse_adaptation(name):
+        return weights_size(adaptation.model, cache=cache)
+    checkpoint = find_native(name)
+    files = [_find_clip(name, cache).weights] if checkpoint is None else checkpoint.weight_files
+    try:
+        return sum(file.stat().st_size for file in files)
+    except OSError as error:
+        raise ModelError(f"The weights of the model {name!r} cannot be read: {error}.") from error
 
 
 def find_native(name: str) -> NativeCheckpoint | None:

@@ -72,11 +72,15 @@ class NativeCheckpoint:
         return cls(folder, name, dimension, preprocessing, text)
 
     @property
+    def weight_files(self) -> list[Path]:
+        """The files whose contents make the model: weights and vocabulary."""
+        return [self.folder / name for name in (_IMAGE, _TEXT, _VOCABULARY)]
+
+    @property
     def identity(self) -> ModelIdentity:
         """Reads all files of the checkpoint once (about 10 ms for ``vse``)."""
-        files = [self.folder / name for name in (_IMAGE, _TEXT, _VOCABULARY)]
         try:
-            weights = fingerprint(files)
+            weights = fingerprint(self.weight_files)
         except OSError as error:
             raise ModelError(f"The checkpoint {self.folder} is not complete: {error}.") from error
         return ModelIdentity(self.name, weights, self.preprocessing.describe(), self.dimension)
