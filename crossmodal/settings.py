@@ -43,6 +43,8 @@ class Settings:
     num_docs: int | None = None
     split: str | None = None
     model: str | None = None
+    dim: int | None = None
+    centering: Path | None = None
     workspace: Path = Path("workspace")
     data_root: Path = Path("data")
     model_cache: Path = Path("~/.cache/crossmodal")
@@ -60,6 +62,8 @@ class Settings:
     shards: int | None = None
     max_pixels: int = 178_956_970
     direction: str = "both"
+    compare: str | None = None
+    gap: bool = False
     config: Path | None = None
     output: Path | None = None
     json: bool = False
@@ -142,6 +146,14 @@ OPTIONS: tuple[Option, ...] = (
         "-m",
         metavar="MODEL",
     ),
+    Option(
+        "dim", "keep only the first N components of each vector, scaled to unit length", metavar="N", minimum=1
+    ),
+    Option(
+        "centering",
+        "subtract each modality's mean, from a file that `-t evaluate --gap` wrote",
+        metavar="FILE",
+    ),
     Option("workspace", "the folder that holds the index", None, "JINA_WORKSPACE", "FOLDER"),
     Option("data_root", "the folder that holds toy-data, f8k, f30k and coco", metavar="FOLDER"),
     Option("model_cache", "the folder for downloaded weights", metavar="FOLDER"),
@@ -187,6 +199,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("max_pixels", "refuse photos with more pixels than this", metavar="N", minimum=1),
     Option("direction", "which direction to evaluate", choices=DIRECTIONS),
+    Option("compare", "evaluate these models side by side, with their speed and size", metavar="A,B,..."),
+    Option("gap", "measure the gap between photos' and captions' vectors, and what centring does about it"),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
     Option("output", "where to write the trained model", metavar="FOLDER"),
     Option("json", "print the result as JSON on stdout"),
