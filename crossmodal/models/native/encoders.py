@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -22,21 +21,15 @@ class NativeImageEncoder:
     def __init__(self, checkpoint: NativeCheckpoint, *, threads: int | None = None) -> None:
         import torch
 
-        from crossmodal.models.native.towers import ImageTower
+        from crossmodal.models.native.loading import load_image_tower
 
         if threads is not None:
             torch.set_num_threads(threads)
         self.identity: ModelIdentity = checkpoint.identity
         self.preprocessing: ImagePreprocessing = checkpoint.preprocessing
-        weights = {key: torch.from_numpy(value) for key, value in checkpoint.image_weights().items()}
-        with torch.device("meta"):
-            tower = ImageTower(checkpoint.dimension)
-        try:
-            tower.load_state_dict(weights, assign=True)
-        except RuntimeError as error:
-            raise ModelError(f"The weights in {checkpoint.folder} don't fit the network: {error}") from error
+        tower = load_image_tower(checkpoint)
         # Channels last is what CPU convolutions compute in.
-        self._tower = tower.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._tower = tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """As ``ImageEncoder.encode`` says."""

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossmodal.errors import ModelError
-from crossmodal.models.native.vocabulary import PADDING
 
 __all__ = ["MAX_PIECES", "SPECIAL_PIECES", "WordPieces"]
 
+# [PAD] is number 0, as in the vocabulary of words.
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CLASS, _SEPARATOR = 2, 3
-assert SPECIAL_PIECES.index("[PAD]") == PADDING
 
 # How many pieces of a text are read unless the model says otherwise, [CLS] and [SEP] included.
 MAX_PIECES = 64
