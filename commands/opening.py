@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from commands.model_choice import chosen_model
 from crossmodal.models import DEFAULT_MODEL, identify_model
 from crossmodal.settings import Settings
 from crossmodal.stores import Store
@@ -46,8 +47,8 @@ def open_for_writing(settings: Settings, workspace: Workspace) -> Settings:
 
 def _resolved(settings: Settings, workspace: Workspace) -> Settings:
     built_by = workspace.identity()
-    model = settings.model or (built_by.name if built_by else DEFAULT_MODEL)
+    model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
     workspace.check_model(identify_model(model, cache=settings.model_cache))
     shards = settings.shards or workspace.shards(IMAGE_VECTORS) or 1
     workspace.check_shards(shards)
-    return replace(settings, model=model, shards=shards)
+    return replace(settings, model=model, dim=None, centering=None, shards=shards)

@@ -147,7 +147,10 @@ OPTIONS: tuple[Option, ...] = (
         metavar="MODEL",
     ),
     Option(
-        "dim", "keep only the first N components of each vector, scaled to unit length", metavar="N", minimum=1
+        "dim",
+        "keep only the first N components of each vector, scaled to unit length",
+        metavar="N",
+        minimum=1,
     ),
     Option(
         "centering",

@@ -80,11 +80,9 @@ def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
     Raises ServiceError for a variable without a value, a filter other than ``$eq``, a step that needs
     one which does not come before it, or a Flow whose branches do not end in one step.
     """
-    text = path.read_text(encoding="utf-8")
-    # jina's own operators start with a dollar sign too.
-    text = text.replace("$eq", "$$eq")
     try:
-        described = yaml.safe_load(Template(text).substitute(variables))
+        # After parsing, as jina does it: a path or a model's name may hold what means something in YAML.
+        described = _substituted(yaml.safe_load(path.read_text(encoding="utf-8")), variables)
     except KeyError as missing:
         raise ServiceError(f"{path} refers to ${missing.args[0]}, which has no value.") from None
     steps: list[Step] = []
@@ -101,6 +99,15 @@ def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
     if len(loose) != 1:
         raise ServiceError(f"{path}: the branches must end in one step, but {', '.join(loose)} all do.")
     return Topology(path.stem, tuple(steps))
+
+
+def _substituted(value: Any, variables: Mapping[str, str]) -> Any:
+    """``value`` with ``$NAME`` replaced in every text; keys stay, for jina's operators start with a dollar."""
+    if isinstance(value, dict):
+        return {key: _substituted(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_substituted(inner, variables) for inner in value]
+    return Template(value).substitute(variables) if isinstance(value, str) else value
 
 
 def _read_step(entry: Mapping[str, Any], path: Path) -> Step:

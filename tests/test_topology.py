@@ -64,7 +64,7 @@ def test_shards_and_replicas_come_from_the_variables() -> None:
             "must end in one step, but a, b all do",
         ),
         (
-            "executors:\n- {name: a, uses: a.yml, needs: gateway, when: {size: {$$gt: 3}}}",
+            "executors:\n- {name: a, uses: a.yml, needs: gateway, when: {size: {$gt: 3}}}",
             "only \\$eq is understood",
         ),
     ],
@@ -74,3 +74,13 @@ def test_a_flow_that_cannot_run_is_refused_with_words(tmp_path: Path, text: str,
     path.write_text(text)
     with pytest.raises(ServiceError, match=words):
         read_topology(path, {})
+
+
+def test_values_reach_the_steps_as_they_are_whatever_they_mean_in_yaml() -> None:
+    model, workspace = "vse?dim=128&centering=/a%2C/b.safetensors", Path("/data/a, b: {c} #1 $HOME")
+    variables = Settings(model=model, workspace=workspace, max_pixels=5).flow_environment()
+    for kind in FLOW_FILES:
+        steps = {step.name: step for step in read_topology(FLOW_FILES[kind], variables).steps}
+        assert steps["text_encoder"].uses_with["model"] == model
+        assert steps["text_indexer"].uses_with["index_path"] == str(workspace)
+        assert int(steps["image_loader"].uses_with["max_pixels"]) == 5
