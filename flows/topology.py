@@ -102,7 +102,7 @@ def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
 
 
 def _substituted(value: Any, variables: Mapping[str, str]) -> Any:
-    """``value`` with ``$NAME`` replaced in every text; keys stay, for jina's operators start with a dollar."""
+    """``value`` with ``$NAME`` replaced in every text; keys stay, as jina's operators start with a dollar."""
     if isinstance(value, dict):
         return {key: _substituted(inner, variables) for key, inner in value.items()}
     if isinstance(value, list):

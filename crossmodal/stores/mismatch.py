@@ -19,6 +19,6 @@ def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIde
         )
     return (
         f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m "
-        f"{shlex.quote(built_by.name)} with those weights, or choose another --workspace, or delete the index and "
-        "index again."
+        f"{shlex.quote(built_by.name)} with those weights, or choose another --workspace, or delete the "
+        "index and index again."
     )
