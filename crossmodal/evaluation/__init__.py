@@ -1,5 +1,18 @@
-"""How well a model retrieves: ``evaluate("vse", records)``."""
+"""How well a model retrieves: ``evaluate("vse", records)``, or in two steps with ``encode_records``."""
 
-from crossmodal.evaluation.evaluate import DIRECTIONS, Direction, evaluate
+from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, encode_batches, encode_records
+from crossmodal.evaluation.evaluate import evaluate, evaluate_encoded
+from crossmodal.evaluation.retrieval import DIRECTIONS, Direction, Retrieval, Subset
 
-__all__ = ["DIRECTIONS", "Direction", "evaluate"]
+__all__ = [
+    "DIRECTIONS",
+    "Direction",
+    "EncodedSet",
+    "EncodedSide",
+    "Retrieval",
+    "Subset",
+    "encode_batches",
+    "encode_records",
+    "evaluate",
+    "evaluate_encoded",
+]

@@ -6,20 +6,25 @@ sorts it by id, and so ranks as the search does (score down, id up).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CUTOFFS", "TIE_RULE", "Ranks", "ranks_of_relevant", "summarize"]
+from crossmodal.search.scores import inner_products, score_error
+
+__all__ = ["CUTOFFS", "TIE_RULE", "Ranks", "Values", "per_query", "ranks_of_relevant", "summarize"]
 
 CUTOFFS = (1, 5, 10)
 TIE_RULE = "equal scores by id, ascending"
+
+_NDCG_CUTOFF = 10
 
 # Queries whose scores against the whole gallery are held at once.
 _QUERIES = 256
 
 Ranks = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 
 
 def ranks_of_relevant(
@@ -30,20 +35,68 @@ def ranks_of_relevant(
 ) -> list[Ranks]:
     """For each query the ranks (1 is the best) of the gallery's items of the same photo, ascending.
 
-    ``queries`` (Q, dimension) and ``gallery`` (G, dimension) are unit vectors, compared by their dot product
-    in float64; the photo of each is given by id. A query without a relevant item gets an empty array.
+    ``queries`` (Q, dimension) and ``gallery`` (G, dimension) are unit vectors; the photo of each is given by
+    id. The scores are those of ``inner_products``, so the ranks are those of the search to the last tie: a
+    matrix product, which may give equal vectors unequal scores, only says where an exact look is needed.
+    A query without a relevant item gets an empty array.
     """
-    numbers = {photo: number for number, photo in enumerate(dict.fromkeys((*query_photos, *gallery_photos)))}
-    wanted = np.array([numbers[photo] for photo in query_photos], np.int64)
-    offered = np.array([numbers[photo] for photo in gallery_photos], np.int64)
+    relevant = _positions_by_photo(gallery_photos)
+    none = np.empty(0, np.int64)
     columns = gallery.astype(np.float64).T
+    error = score_error(queries, gallery)
     ranks: list[Ranks] = []
     for start in range(0, len(queries), _QUERIES):
-        scores = queries[start : start + _QUERIES].astype(np.float64) @ columns
-        order = np.argsort(-scores, axis=1, kind="stable")
-        relevant = offered[order] == wanted[start : start + _QUERIES, None]
-        ranks.extend(np.flatnonzero(row) + 1 for row in relevant)
+        block = queries[start : start + _QUERIES]
+        rough = block.astype(np.float64) @ columns
+        ordered = np.sort(rough, axis=1)
+        for row, query in enumerate(block):
+            own = relevant.get(query_photos[start + row], none)
+            after = np.searchsorted(ordered[row], rough[row, own] + error, "right")
+            near = after - np.searchsorted(ordered[row], rough[row, own] - error, "left")
+            found = len(gallery) - after + 1
+            # Alone within the error means that no exact score could change the order.
+            for item in np.flatnonzero(near > 1):
+                close = np.flatnonzero(np.abs(rough[row] - rough[row, own[item]]) <= error)
+                found[item] += _before(query, gallery, close, int(own[item]))
+            ranks.append(np.sort(found))
     return ranks
+
+
+def _positions_by_photo(photos: Sequence[str]) -> Mapping[str, Ranks]:
+    positions: dict[str, list[int]] = {}
+    for position, photo in enumerate(photos):
+        positions.setdefault(photo, []).append(position)
+    return {photo: np.array(places, np.int64) for photo, places in positions.items()}
+
+
+def _before(query: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32], close: Ranks, own: int) -> int:
+    """How many of the items at ``close`` come before the one at ``own``, which is one of them."""
+    scores = inner_products(query, gallery[close])
+    score = scores[np.searchsorted(close, own)]
+    return int(np.count_nonzero((scores > score) | ((scores == score) & (close < own))))
+
+
+def per_query(ranks: Sequence[Ranks]) -> dict[str, Values]:
+    """The value of each metric for each query, float64 (Q,); every query needs a relevant item.
+
+    ``rank`` is that of the first relevant item. ``summarize`` says what the others are.
+    """
+    first = np.array([row[0] for row in ranks], np.float64)
+    counts = np.array([len(row) for row in ranks], np.int64)
+    every = np.concatenate(ranks)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    # The how-manieth relevant item of its query each one is, from 1.
+    place = np.arange(1, len(every) + 1) - np.repeat(starts, counts)
+    values = {"rank": first, "mrr": 1 / first}
+    for k in CUTOFFS:
+        values[f"hit@{k}"] = (first <= k).astype(np.float64)
+    for k in CUTOFFS:
+        values[f"recall@{k}"] = np.add.reduceat((every <= k).astype(np.float64), starts) / counts
+    values["map"] = np.add.reduceat(place / every, starts) / counts
+    gains = np.where(every <= _NDCG_CUTOFF, 1 / np.log2(1 + every), 0)
+    ideal = np.cumsum(1 / np.log2(1 + np.arange(1, _NDCG_CUTOFF + 1)))
+    values["ndcg@10"] = np.add.reduceat(gains, starts) / ideal[np.minimum(counts, _NDCG_CUTOFF) - 1]
+    return values
 
 
 def summarize(ranks: Sequence[Ranks]) -> dict[str, float]:
@@ -59,26 +112,9 @@ def summarize(ranks: Sequence[Ranks]) -> dict[str, float]:
     judged = [row for row in ranks if len(row)]
     if not judged:
         raise ValueError("no query has a relevant item")
-    first = np.array([row[0] for row in judged], np.float64)
-    summary = {"mrr": float(np.mean(1 / first))}
-    for k in CUTOFFS:
-        summary[f"hit@{k}"] = float(np.mean(first <= k))
-    for k in CUTOFFS:
-        summary[f"recall@{k}"] = float(np.mean([np.mean(row <= k) for row in judged]))
+    values = per_query(judged)
+    first = values.pop("rank")
+    summary = {name: float(np.mean(column)) for name, column in values.items()}
     summary["median_rank"] = float(np.median(first))
     summary["mean_rank"] = float(np.mean(first))
-    summary["map"] = float(np.mean(list(_average_precisions(judged))))
-    summary["ndcg@10"] = float(np.mean(list(_ndcgs(judged, 10))))
     return summary
-
-
-def _average_precisions(ranks: Sequence[Ranks]) -> Iterator[float]:
-    for row in ranks:
-        yield float(np.mean(np.arange(1, len(row) + 1) / row))
-
-
-def _ndcgs(ranks: Sequence[Ranks], cutoff: int) -> Iterator[float]:
-    for row in ranks:
-        found = row[row <= cutoff]
-        best = np.arange(1, min(len(row), cutoff) + 1)
-        yield float(np.sum(1 / np.log2(1 + found)) / np.sum(1 / np.log2(1 + best)))

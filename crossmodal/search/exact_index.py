@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
 from crossmodal.search.matches import merge_matches
+from crossmodal.search.scores import inner_products
 from crossmodal.search.search_file import SearchFile, SearchFileContent
 from crossmodal.stores import Store, VectorSnapshot
 
@@ -77,23 +78,31 @@ class ExactIndex:
         of a larger one; all vectors are returned where there are fewer. Raises ``DataError`` for queries of
         another shape or with values that are not finite, ``ModelMismatch`` for another dimension.
         """
-        wanted = np.ascontiguousarray(queries, dtype=np.float32)
-        if wanted.ndim != 2:
-            raise DataError(f"Queries need the shape (n, dimension), not {wanted.shape}.")
+        wanted = _checked(queries)
         if top_k < 1:
             raise DataError(f"top_k is {top_k}; it must be at least 1.")
-        if not np.isfinite(wanted).all():
-            raise DataError("A query vector has a value that is not a finite number.")
         with self._lock:
             self.refresh()
             if not self._ids:
                 return [[] for _ in wanted]
-            if wanted.shape[1] != self._faiss.d:
-                raise ModelMismatch(
-                    f"The query has {wanted.shape[1]} dimensions, but the index in {self._store.path} has "
-                    f"{self._faiss.d}. Use the model that built the index (-m)."
-                )
+            self._check_dimension(wanted)
             return self._search(wanted, min(top_k, len(self._ids)))
+
+    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
+        """The ids of all vectors and each one's score for every row of ``queries``: float64 (n, ids).
+
+        The scores are those that ``search`` gives, to the last bit; the ids are in no particular order.
+        Raises as ``search`` does.
+        """
+        wanted = _checked(queries)
+        with self._lock:
+            self.refresh()
+            if self._ids:
+                self._check_dimension(wanted)
+            found = np.empty((len(wanted), len(self._ids)), np.float64)
+            for row, query in enumerate(wanted):
+                found[row] = inner_products(query, self._vectors())
+            return list(self._ids), found
 
     def save(self) -> bool:
         """Write the derived file as of the newest commit; False (and a warning) where that is impossible.
@@ -120,6 +129,13 @@ class ExactIndex:
             if written:
                 self._saved_sequence = self._sequence
             return written
+
+    def _check_dimension(self, queries: NDArray[np.float32]) -> None:
+        if queries.shape[1] != self._faiss.d:
+            raise ModelMismatch(
+                f"The query has {queries.shape[1]} dimensions, but the index in {self._store.path} has "
+                f"{self._faiss.d}. Use the model that built the index (-m)."
+            )
 
     def _clear(self, store_id: str, dimension: int | None) -> None:
         self._store_id = store_id
@@ -206,7 +222,7 @@ class ExactIndex:
         rough, positions = self._faiss.search(queries, fetched)
         results = []
         for query, scores, found in zip(queries, rough, positions, strict=True):
-            exact = self._exact_scores(query, found)
+            exact = inner_products(query, self._vectors()[found])
             if fetched < len(self._ids):
                 # faiss adds d products in float32, in an order of its own; whatever the order, the sum is off
                 # by at most d * 2**-24 * |x| * |y| (Higham, Accuracy and Stability of Numerical Algorithms,
@@ -216,7 +232,7 @@ class ExactIndex:
                 threshold = float(np.partition(exact, -top_k)[-top_k])
                 if float(scores[-1]) + error >= threshold:
                     found = self._all_above(query, threshold - error)
-                    exact = self._exact_scores(query, found)
+                    exact = inner_products(query, self._vectors()[found])
             matches = zip((self._ids[position] for position in found.tolist()), exact.tolist(), strict=True)
             results.append(merge_matches([matches], top_k))
         return results
@@ -227,10 +243,14 @@ class ExactIndex:
         _, _, positions = self._faiss.range_search(query[None], float(below))
         return np.asarray(positions)
 
-    def _exact_scores(self, query: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Inner products in float64; each row is summed by itself, so equal rows have equal scores."""
-        products = self._vectors()[positions].astype(np.float64) * query.astype(np.float64)
-        return np.asarray(np.add.reduce(products, axis=1))
+
+def _checked(queries: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    wanted = np.ascontiguousarray(queries, dtype=np.float32)
+    if wanted.ndim != 2:
+        raise DataError(f"Queries need the shape (n, dimension), not {wanted.shape}.")
+    if not np.isfinite(wanted).all():
+        raise DataError("A query vector has a value that is not a finite number.")
+    return wanted
 
 
 def _longest(vectors: NDArray[np.float32]) -> float:

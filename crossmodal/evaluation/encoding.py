@@ -1,0 +1,160 @@
+"""A data set's photos and captions as vectors, in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import DataError
+from crossmodal.images import MAX_PIXELS, decode_image
+from crossmodal.models import ImageEncoder, load_image_encoder, load_text_encoder
+from crossmodal.records import IMAGE, Failure, Record
+
+__all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records"]
+
+# What the encoders take at once; see crossmodal.models.protocols.
+_BATCH = 32
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSide:
+    """One modality: ``ids`` ascending, the id of the photo that each belongs to, ``vectors`` (n, dimension).
+
+    The vectors are float32 of unit length, (0, 0) where there are none. ``seconds`` were spent in the
+    encoder, decoding and resizing of photos included.
+    """
+
+    ids: tuple[str, ...]
+    photos: tuple[str, ...]
+    vectors: Vectors
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSet:
+    """What ``model`` made of a data set, and the records that could not be used."""
+
+    model: str
+    photos: EncodedSide
+    captions: EncodedSide
+    failures: tuple[Failure, ...]
+
+
+def encode_records(
+    model: str,
+    records: Iterable[Record | Failure],
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedSet:
+    """Encodes photos with ``content`` and captions with ``photo_id``, each modality in batches of 32.
+
+    ``progress`` is called with the number of records that have gone through. Memory holds vectors, not
+    photos. Raises ModelError where the model cannot be loaded.
+    """
+    failures: list[Failure] = []
+    encoded = encode_batches(
+        model, _by_modality(records, failures), threads=threads, cache=cache, progress=progress
+    )
+    return EncodedSet(model, encoded.photos, encoded.captions, (*failures, *encoded.failures))
+
+
+def encode_batches(
+    model: str,
+    batches: Iterable[Sequence[Record]],
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int], None] | None = None,
+) -> EncodedSet:
+    """The same for batches of one modality each, which go through the encoder as they are.
+
+    A vector depends, in its last bits, on what it is encoded together with: equal batches give equal vectors.
+    """
+    photos = _photo_side(load_image_encoder(model, threads=threads, cache=cache), max_pixels)
+    captions = _Side(_caption, load_text_encoder(model, threads=threads, cache=cache).encode)
+    done = 0
+    for batch in batches:
+        (photos if batch[0].modality == IMAGE else captions).add(batch)
+        done += len(batch)
+        if progress is not None:
+            progress(done)
+    return EncodedSet(model, photos.encoded(), captions.encoded(), (*photos.failures, *captions.failures))
+
+
+@dataclass(slots=True)
+class _Side:
+    """One modality while it is being encoded."""
+
+    prepare: Callable[[Record], Any]
+    encode: Callable[[list[Any]], Vectors]
+    ids: list[str] = field(default_factory=list)
+    photos: list[str] = field(default_factory=list)
+    vectors: list[Vectors] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Encodes those of one batch that can be used, together."""
+        started = time.perf_counter()
+        inputs: list[Any] = []
+        for record in records:
+            try:
+                inputs.append(self.prepare(record))
+            except DataError as error:
+                self.failures.append(Failure(record.uri or record.id, str(error)))
+                continue
+            self.ids.append(record.id)
+            self.photos.append(record.photo_id or record.id)
+        if inputs:
+            self.vectors.append(self.encode(inputs))
+        self.seconds += time.perf_counter() - started
+
+    def encoded(self) -> EncodedSide:
+        """All of it, in the order of ids, which is what ties are ranked by."""
+        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
+        return EncodedSide(
+            tuple(self.ids[row] for row in order),
+            tuple(self.photos[row] for row in order),
+            np.concatenate(self.vectors)[order] if order else np.empty((0, 0), np.float32),
+            self.seconds,
+        )
+
+
+def _photo_side(encoder: ImageEncoder, max_pixels: int) -> _Side:
+    def square(record: Record) -> npt.NDArray[np.uint8]:
+        if record.content is None:
+            raise DataError("The photo's bytes are not there.")
+        return encoder.preprocessing.crop(decode_image(record.content, max_pixels=max_pixels))
+
+    return _Side(square, lambda squares: encoder.encode(np.stack(squares)))
+
+
+def _caption(record: Record) -> str:
+    text = record.text or ""
+    if not text.strip():
+        raise DataError("The caption is empty.")
+    return text
+
+
+def _by_modality(records: Iterable[Record | Failure], failures: list[Failure]) -> Iterator[list[Record]]:
+    waiting: dict[str, list[Record]] = {}
+    for record in records:
+        if isinstance(record, Failure):
+            failures.append(record)
+            continue
+        batch = waiting.setdefault(record.modality, [])
+        batch.append(record)
+        if len(batch) == _BATCH:
+            yield waiting.pop(record.modality)
+    yield from waiting.values()
