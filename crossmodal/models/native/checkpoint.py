@@ -115,14 +115,14 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint, weights as fp16. ``training`` is kept as it is, for people to read.
 
-    ``quantize_text`` stores the text tower's matrices as int8 with a scale for each row, half as large again.
+    ``quantize_text`` stores the text tower's matrices as int8 with scales, which halves them.
     The configuration is written last: a folder without it is not a checkpoint. Raises ModelError where a
     weight is infinite or not a number, or too large for fp16.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _CONFIG).unlink(missing_ok=True)
     (folder / _IMAGE).write_bytes(weights_as_bytes(image_weights))
-    (folder / _TEXT).write_bytes(weights_as_bytes(text_weights, quantize=quantize_text))
+    (folder / _TEXT).write_bytes(weights_as_bytes(text_weights, quantized=quantize_text))
     vocabulary.save(folder / _VOCABULARY)
     config = {
         "format": _FORMAT,

@@ -69,10 +69,12 @@ class TransformerTextEncoder:
         weights = self._weights
         x = weights["embedding.weight"][numbers] + weights["positions"][: real.shape[1]]
         x = _layer_norm(x, weights["norm.weight"], weights["norm.bias"])
+        # All pieces of all rows as one matrix, which numpy multiplies at once; three axes it would loop over.
+        x = x.reshape(-1, x.shape[-1])
         unseen = np.where(real, np.float32(0), np.float32(-np.inf))[:, None, None, :]
         for layer in self._layers:
             x = layer(x, unseen)
-        x *= real[:, :, None]
+        x = x.reshape(*real.shape, -1) * real[:, :, None]
         pooled = x.sum(axis=1) / lengths[:, None].astype(np.float32)
         vectors: Floats = pooled @ weights["projection.weight"].T + weights["projection.bias"]
         return vectors
@@ -82,36 +84,31 @@ class _Layer:
     """One layer as ``towers`` defines it."""
 
     def __init__(self, weights: Mapping[str, Floats], prefix: str, heads: int) -> None:
-        def linear(name: str) -> tuple[Floats, Floats]:
-            return weights[f"{prefix}{name}.weight"].T, weights[f"{prefix}{name}.bias"]
+        def parameters(name: str) -> tuple[Floats, Floats]:
+            return weights[f"{prefix}{name}.weight"], weights[f"{prefix}{name}.bias"]
 
         self._heads = heads
-        self._attention_in, self._attention_in_bias = linear("attention_in")
-        self._attention_out, self._attention_out_bias = linear("attention_out")
-        self._feed_in, self._feed_in_bias = linear("feed_in")
-        self._feed_out, self._feed_out_bias = linear("feed_out")
-        self._attention_norm, self._feed_norm = (
-            (weights[f"{prefix}{name}.weight"], weights[f"{prefix}{name}.bias"])
-            for name in ("attention_norm", "feed_norm")
-        )
+        self._attention_in = parameters("attention_in")
+        self._attention_out = parameters("attention_out")
+        self._attention_norm = parameters("attention_norm")
+        self._feed_in = parameters("feed_in")
+        self._feed_out = parameters("feed_out")
+        self._feed_norm = parameters("feed_norm")
 
     def __call__(self, x: Floats, unseen: Floats) -> Floats:
-        """``x`` (N, longest, width); ``unseen`` (N, 1, 1, longest) is -inf where a row has ended."""
-        attended = self._attend(x, unseen)
+        """``x`` (N * longest, width); ``unseen`` (N, 1, 1, longest) is -inf where a row has ended."""
+        attended = _linear(self._attend(x, unseen), *self._attention_out)
         attended += x
         x = _layer_norm(attended, *self._attention_norm)
-        inner = _gelu(x @ self._feed_in + self._feed_in_bias)
-        fed = inner @ self._feed_out
-        fed += self._feed_out_bias
+        fed = _linear(_gelu(_linear(x, *self._feed_in)), *self._feed_out)
         fed += x
         return _layer_norm(fed, *self._feed_norm)
 
     def _attend(self, x: Floats, unseen: Floats) -> Floats:
-        rows, longest, width = x.shape
+        """Each piece's mixture of all pieces' values, one head after the other: (N * longest, width)."""
+        rows, longest, width = len(unseen), unseen.shape[-1], x.shape[-1]
         head = width // self._heads
-        split = (x @ self._attention_in + self._attention_in_bias).reshape(
-            rows, longest, 3, self._heads, head
-        )
+        split = _linear(x, *self._attention_in).reshape(rows, longest, 3, self._heads, head)
         query, key, value = split.transpose(2, 0, 3, 1, 4)
         scores = query @ key.transpose(0, 1, 3, 2)
         scores *= np.float32(1 / math.sqrt(head))
@@ -119,9 +116,14 @@ class _Layer:
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, out=scores)
         scores /= scores.sum(axis=-1, keepdims=True)
-        together = (scores @ value).transpose(0, 2, 1, 3).reshape(rows, longest, width)
-        attended: Floats = together @ self._attention_out + self._attention_out_bias
-        return attended
+        mixed: Floats = (scores @ value).transpose(0, 2, 1, 3).reshape(x.shape)
+        return mixed
+
+
+def _linear(x: Floats, weight: Floats, bias: Floats) -> Floats:
+    y: Floats = x @ weight.T
+    y += bias
+    return y
 
 
 def _layer_norm(x: Floats, weight: Floats, bias: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Weights as safetensors: fp16, or int8 with a scale for each row; always read as float32."""
+"""Weights as safetensors: fp16, or int8 with scales; always read as float32."""
 
 from __future__ import annotations
 
@@ -11,32 +11,53 @@ import numpy.typing as npt
 
 from crossmodal.errors import ModelError
 
-__all__ = ["quantize_rows", "read_weights", "weights_as_bytes"]
+__all__ = ["GROUP", "dequantize", "quantize", "read_weights", "weights_as_bytes"]
+
+# Columns that share a scale. A few columns of a transformer's matrices are far larger than the others, and
+# with one scale for a whole row they cost all the others their precision.
+GROUP = 128
 
 # int8 without -128, so that both signs reach equally far.
 _LARGEST = 127
 _SCALE = ".scale"
 
 
-def quantize_rows(
+def quantize(
     matrix: npt.NDArray[np.floating[Any]],
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """A matrix (rows, columns) as int8 of the same shape and float32 scales (rows,); row = int8 * scale.
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float16]]:
+    """A matrix (rows, columns) as int8 of the same shape, and fp16 scales (rows, groups of 128 columns).
 
-    Symmetric: a row's largest absolute value becomes 127, and no value moves by more than half a scale.
+    Symmetric: the largest absolute value of a row's group becomes 127, and no value moves by more than half
+    a scale (and the rounding of the scale itself to fp16).
     """
-    scales = (np.abs(matrix).max(axis=1) / _LARGEST).astype(np.float32)
-    divisors = np.where(scales > 0, scales, 1)
-    return np.round(matrix / divisors[:, None]).clip(-_LARGEST, _LARGEST).astype(np.int8), scales
+    rows, columns = matrix.shape
+    padded = np.zeros((rows, -(-columns // GROUP) * GROUP), np.float32)
+    padded[:, :columns] = np.abs(matrix)
+    scales = (padded.reshape(rows, -1, GROUP).max(axis=2) / _LARGEST).astype(np.float16)
+    # By the rounded scales, because those are what the values will be multiplied by.
+    divisors = _spread(np.where(scales > 0, scales, np.float16(1)), columns)
+    return np.round(matrix / divisors).clip(-_LARGEST, _LARGEST).astype(np.int8), scales
+
+
+def dequantize(values: npt.NDArray[np.int8], scales: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+    """The reverse of ``quantize``, up to its rounding. Raises ValueError where the shapes don't fit."""
+    rows, columns = values.shape
+    if scales.shape != (rows, -(-columns // GROUP)):
+        raise ValueError(f"int8 values {values.shape} with scales {scales.shape}")
+    return values * _spread(scales, columns)
+
+
+def _spread(scales: npt.NDArray[np.float16], columns: int) -> npt.NDArray[np.float32]:
+    return np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, :columns]
 
 
 def weights_as_bytes(
-    weights: Mapping[str, npt.NDArray[np.floating[Any]]], *, quantize: bool = False
+    weights: Mapping[str, npt.NDArray[np.floating[Any]]], *, quantized: bool = False
 ) -> bytes:
     """A safetensors file; the same weights always make the same bytes, in whatever order they come.
 
-    Each weight becomes fp16; with ``quantize``, one with two axes becomes int8 under its name and float32
-    scales under its name and ``.scale``. Raises ModelError where a weight isn't finite in fp16.
+    Each weight becomes fp16. With ``quantized``, those with two axes become int8 under their name and scales
+    under their name and ``.scale``. Raises ModelError where a weight isn't finite in fp16.
     """
     from safetensors.numpy import save
 
@@ -49,8 +70,8 @@ def weights_as_bytes(
                 f"The weight {name} cannot be stored: it holds values that are infinite, not a number, or "
                 f"larger than {np.finfo(np.float16).max:.0f}. Did the training diverge?"
             )
-        if quantize and half.ndim == 2:
-            stored[name], stored[name + _SCALE] = quantize_rows(weights[name])
+        if quantized and half.ndim == 2:
+            stored[name], stored[name + _SCALE] = quantize(weights[name])
         else:
             stored[name] = half
     return bytes(save(stored))
@@ -63,18 +84,12 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[np.float32]]:
 
     try:
         stored = load_file(path)
-    except (OSError, SafetensorError) as error:
+        return {
+            name: dequantize(value, stored[name + _SCALE])
+            if value.dtype == np.int8
+            else value.astype(np.float32)
+            for name, value in stored.items()
+            if not name.endswith(_SCALE)
+        }
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"The weight file {path} cannot be read: {error}.") from error
-    scales = {
-        name: stored.pop(name + _SCALE) for name in list(stored) if stored.get(name + _SCALE) is not None
-    }
-    weights = {name: value.astype(np.float32) for name, value in stored.items()}
-    for name, scale in scales.items():
-        try:
-            weights[name] *= scale[:, None]
-        except (IndexError, ValueError) as error:
-            raise ModelError(
-                f"The weight file {path} is damaged: {name} has the shape {weights[name].shape} and "
-                f"{scale.shape} scales."
-            ) from error
-    return weights
