@@ -1,4 +1,4 @@
-"""The two document types that walk through the Flows.
+"""The document types that walk through the Flows.
 
 Every field defaults to None, because jina joins branches field by field and a field that one
 branch leaves at None never overwrites what another branch wrote. ``matches`` is annotated as a
@@ -14,11 +14,14 @@ from docarray.typing import NdArray
 
 from crossmodal.records import Record
 
-__all__ = ["MatchDocument", "MediaDocument"]
+__all__ = ["MatchDocument", "MediaDocument", "ShardScores"]
 
 
 class MatchDocument(BaseDoc):
-    """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1]."""
+    """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1].
+
+    ``rank`` (1 is the best) is only given where the query asked for this document (``wanted``).
+    """
 
     modality: Optional[str] = None
     text: Optional[str] = None
@@ -27,6 +30,18 @@ class MatchDocument(BaseDoc):
     photo_id: Optional[str] = None
     tags: Optional[Dict[str, Any]] = None
     score: Optional[float] = None
+    rank: Optional[int] = None
+
+
+class ShardScores(BaseDoc):
+    """What a shard answers to a query with ``wanted``: the score of everything that it holds.
+
+    ``id`` names the shard. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34 ms to pack
+    and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
+    """
+
+    ids: Optional[str] = None
+    scores: Optional[NdArray] = None
 
 
 class MediaDocument(BaseDoc):
@@ -38,6 +53,10 @@ class MediaDocument(BaseDoc):
     step does anything with a document that has one; ``aborted`` is True where every other document will
     fail for the same reason (a full disk). ``trail`` names the steps, and of a sharded one the shards, that
     the document has been through.
+
+    ``wanted`` is for evaluation: a query that names documents by id gets those as its matches, with their
+    ranks among everything in the index, instead of the best ``top_k``. Until the last step has counted,
+    ``shard_scores`` holds what each shard said.
     """
 
     modality: Optional[str] = None
@@ -57,6 +76,8 @@ class MediaDocument(BaseDoc):
     # Not Optional either: as a plain list, jina joins the branches' and shards' lists into one.
     trail: List[str] = None  # type: ignore[assignment]
     matches: DocList[MatchDocument] = None
+    wanted: List[str] = None  # type: ignore[assignment]
+    shard_scores: DocList[ShardScores] = None
 
     @classmethod
     def from_record(cls, record: Record) -> "MediaDocument":

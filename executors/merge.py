@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from docarray import DocList
 
-from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.documents import MediaDocument
 
 __all__ = ["join"]
 
@@ -14,8 +14,9 @@ __all__ = ["join"]
 def join(branches: Iterable[DocList]) -> DocList:
     """Merges branches by document id: a later branch overwrites a field unless it left None there.
 
-    Matches are united by id. The order is that of first appearance. This is jina's own rule for two
-    branches; for three, jina leaves a document twice that only the second and the third hold.
+    Matches and the scores of shards are united by id. The order is that of first appearance. This is jina's
+    own rule for two branches; for three, jina leaves a document twice that only the second and the third
+    hold.
     """
     merged: dict[str, MediaDocument] = {}
     for branch in branches:
@@ -34,9 +35,7 @@ def _update(known: MediaDocument, doc: MediaDocument) -> None:
             continue
         if name == "trail" and known.trail is not None:
             value = [*known.trail, *value]
-        if name == "matches" and known.matches is not None:
-            seen = {str(match.id) for match in known.matches}
-            value = DocList[MatchDocument](
-                [*known.matches, *(match for match in value if str(match.id) not in seen)]
-            )
+        if name in ("matches", "shard_scores") and (held := getattr(known, name)) is not None:
+            seen = {str(part.id) for part in held}
+            value = type(value)([*held, *(part for part in value if str(part.id) not in seen)])
         setattr(known, name, value)

@@ -13,6 +13,7 @@ from crossmodal.errors import CrossmodalError
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
+from executors.ranking import add_scores
 from executors.steps import fail_all
 from executors.store_shard import StoreShard
 
@@ -37,19 +38,24 @@ class VectorShard(StoreShard):
             doc.embedding = None
 
     def search(self, docs: Iterable[MediaDocument], top_k: int) -> list[MediaDocument]:
-        """Gives each document its best ``top_k`` of this shard, ids and scores only."""
+        """Gives each document its best ``top_k`` of this shard, ids and scores only; returns those documents.
+
+        A document with ``wanted`` gets the scores of the whole shard instead, from which the last step ranks.
+        """
         todo = [doc for doc in docs if doc.error is None]
-        if not todo:
-            return []
+        ranking = [doc for doc in todo if doc.wanted is not None]
+        searching = [doc for doc in todo if doc.wanted is None]
         try:
             self.reopen_if_superseded()
-            found = self._index.search(_embeddings(todo), top_k)
+            if ranking:
+                add_scores(ranking, *self._index.scores(_embeddings(ranking)), shard=self.number)
+            found = self._index.search(_embeddings(searching), top_k) if searching else []
         except CrossmodalError as error:
             fail_all(todo, error)
             return []
-        for doc, ranked in zip(todo, found, strict=True):
-            doc.matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in ranked])
-        return todo
+        for doc, best in zip(searching, found, strict=True):
+            doc.matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in best])
+        return searching
 
     def close(self) -> None:
         """Writes the derived search file (writer only) and lets go of the store."""

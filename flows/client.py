@@ -14,7 +14,7 @@ from crossmodal.records import Record
 from flows.delivery import deliver
 from flows.service import LOCAL, FlowService
 
-__all__ = ["index_batches", "search"]
+__all__ = ["index_batches", "search", "search_batches"]
 
 # Enough that every step of the Flow has a request to work on. Memory grows with this, not with the data.
 REQUESTS_IN_FLIGHT = 6
@@ -22,7 +22,7 @@ REQUESTS_IN_FLIGHT = 6
 _WATCH_SECONDS = 0.5
 
 
-async def index_batches(
+def index_batches(
     service: FlowService, batches: Iterator[list[Record]]
 ) -> AsyncIterator[list[MediaDocument]]:
     """Sends each batch through the index Flow as one request and yields the answers as they come.
@@ -30,6 +30,20 @@ async def index_batches(
     At most ``REQUESTS_IN_FLIGHT`` requests are under way, and no batch is read before there is a place
     for it. Raises ServiceError where the Flow fails as a whole or loses a process.
     """
+    documents = ([MediaDocument.from_record(record) for record in batch] for batch in batches)
+    return _stream(service, "/index", documents, {})
+
+
+def search_batches(
+    service: FlowService, batches: Iterator[list[MediaDocument]], *, top_k: int
+) -> AsyncIterator[list[MediaDocument]]:
+    """Sends each batch of queries through the query Flow, as ``index_batches`` does it for records."""
+    return _stream(service, "/search", batches, {"top_k": top_k})
+
+
+async def _stream(
+    service: FlowService, endpoint: str, batches: Iterator[list[MediaDocument]], parameters: dict[str, Any]
+) -> AsyncIterator[list[MediaDocument]]:
     answers: asyncio.Queue[list[MediaDocument] | None] = asyncio.Queue(maxsize=1)
     reading = asyncio.Lock()
 
@@ -38,11 +52,10 @@ async def index_batches(
         while True:
             async with reading:
                 # In a thread: reading and hashing files would keep the loop from receiving answers.
-                batch = await asyncio.to_thread(next, batches, None)
-            if batch is None:
+                docs = await asyncio.to_thread(next, batches, None)
+            if docs is None:
                 return
-            docs = [MediaDocument.from_record(record) for record in batch]
-            await answers.put(await _post(service, client, "/index", docs, {}))
+            await answers.put(await _post(service, client, endpoint, docs, parameters))
 
     async def work_all() -> None:
         async with asyncio.TaskGroup() as group:

@@ -25,7 +25,7 @@ DIRECTIONS: tuple[Direction, ...] = ("text2image", "image2text", "both")
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """The ids of the photos and captions that are searched (``gallery``) and of those that ask (``queries``)."""
+    """The ids of the photos and captions that are searched (``gallery``), and of those that ask."""
 
     gallery: frozenset[str]
     queries: frozenset[str]

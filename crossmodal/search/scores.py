@@ -41,7 +41,7 @@ def score_error(queries: NDArray[np.floating[Any]], vectors: NDArray[np.floating
     Each is off from the true value by at most d * 2**-53 * |x| * |y| (Higham, Accuracy and Stability of
     Numerical Algorithms, 3.1); doubled for the terms of second order, and again for the two of them.
     """
-    bound = 4 * vectors.shape[1] * _FLOAT64_ROUNDING
+    bound: float = 4 * vectors.shape[1] * _FLOAT64_ROUNDING
     for rows in (queries, vectors):
         bound *= float(np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64).max(initial=0.0)))
     return bound

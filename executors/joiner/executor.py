@@ -7,6 +7,7 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from executors.merge import join
+from executors.ranking import rank_wanted
 from executors.steps import keep_best, top_k_of, visited
 
 
@@ -22,9 +23,10 @@ class Joiner(Executor):
     def search(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
     ) -> DocList[MediaDocument]:
-        """Merges the matches of all shards: best first, cut to ``top_k``."""
+        """Merges what all shards found: the best ``top_k``, or the ranks of what a document wants."""
         joined = join([docs])
         keep_best(joined, top_k_of(parameters))
+        rank_wanted(joined)
         return visited(_without_embeddings(joined), "joiner")
 
 
