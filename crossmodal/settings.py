@@ -30,6 +30,7 @@ TASKS: Mapping[str, str] = {
 LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
 DIRECTIONS = ("text2image", "image2text", "both")
+PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
 MAX_TOP_K = 1000
 
@@ -62,6 +63,9 @@ class Settings:
     shards: int | None = None
     max_pixels: int = 178_956_970
     direction: str = "both"
+    direct: bool = False
+    protocol: str | None = None
+    num_indexed: int | None = None
     compare: str | None = None
     gap: bool = False
     config: Path | None = None
@@ -132,7 +136,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "num_docs",
-        "use at most so many documents (photos and captions counted together)",
+        "use at most so many documents (photos and captions counted together); with -t evaluate, ask at most "
+        "so many queries in each direction",
         "-n",
         "JINA_MAX_DOCS",
         "N",
@@ -202,6 +207,19 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("max_pixels", "refuse photos with more pixels than this", metavar="N", minimum=1),
     Option("direction", "which direction to evaluate", choices=DIRECTIONS),
+    Option("direct", "evaluate in memory instead of through the two Flows; the numbers are the same"),
+    Option(
+        "protocol",
+        "the published evaluation to follow; by default whole, and original where -i is given",
+        choices=PROTOCOLS,
+    ),
+    Option(
+        "num_indexed",
+        "search the first so many documents, as the protocol original does it",
+        "-i",
+        metavar="N",
+        minimum=2,
+    ),
     Option("compare", "evaluate these models side by side, with their speed and size", metavar="A,B,..."),
     Option("gap", "measure the gap between photos' and captions' vectors, and what centring does about it"),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
