@@ -1,0 +1,165 @@
+"""The modality gap: photos and captions lie in two separate cones, and centring brings them together.
+
+Liang et al., "Mind the Gap: Understanding the Modality Gap in Multi-modal Contrastive Representation
+Learning" (2022), measure it as the distance between the centroids of the two modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import DataSetError
+from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
+from crossmodal.evaluation.evaluate import evaluate_encoded
+from crossmodal.evaluation.neighbours import mixed_results, same_modality
+from crossmodal.models.adapted import adapt_vectors
+from crossmodal.records import IMAGE, Failure, Record
+
+__all__ = ["GapMeasurement", "PhotoHalves", "geometry", "measure_gap", "principal_plane"]
+
+Vectors = npt.NDArray[np.float32]
+
+
+class PhotoHalves:
+    """Splits photos into two halves by their bytes: the means are made of one and everything is scored on the
+    other, so that the effect of centring isn't fitted to what it is measured on.
+
+    The bytes decide, and not the path, so that the halves are the same wherever the data lies and two copies
+    of a photo are in the same half.
+    """
+
+    def __init__(self) -> None:
+        self.fitted: set[str] = set()
+
+    def watch(self, records: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
+        """Passes ``records`` on and notes in ``fitted`` the ids of photos that the means are made of."""
+        for record in records:
+            photo = record if isinstance(record, Record) and record.modality == IMAGE else None
+            if photo is not None and sha256(photo.content or b"").digest()[0] & 1:
+                self.fitted.add(photo.id)
+            yield record
+
+
+@dataclass(frozen=True, slots=True)
+class GapMeasurement:
+    """What ``measure_gap`` found.
+
+    ``image`` and ``text`` are the means, float32 (dimension,), made of the vectors in ``fitted``; ``before``
+    and ``after`` hold the numbers of ``scored`` and of ``centred``, the same vectors with the means
+    subtracted, ready for JSON.
+    """
+
+    image: Vectors
+    text: Vectors
+    fitted: EncodedSet
+    scored: EncodedSet
+    centred: EncodedSet
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+def measure_gap(encoded: EncodedSet, fitted: set[str]) -> GapMeasurement:
+    """Makes the means of the photos named in ``fitted`` and of their captions, and measures on all others.
+
+    ``before`` and ``after`` have the numbers of ``geometry``; under ``text2image`` and ``image2text`` those
+    of ``evaluate_encoded``; under ``text2text`` those of ``same_modality``; under ``mixed`` those of
+    ``mixed_results``.
+
+    Raises DataSetError where a half has fewer than two photos with captions.
+    """
+    halves = [_half(encoded, fitted, wanted=wanted) for wanted in (True, False)]
+    for half in halves:
+        paired = len(set(half.photos.photos) & set(half.captions.photos))
+        if paired < 2:
+            raise DataSetError(
+                "The modality gap is measured on one half of the photos and corrected by the other; of "
+                f"{len(encoded.photos.ids)} photos one half has {paired} with captions, and 2 are needed."
+            )
+    means_of, scored = halves
+    image, text = (_mean(side.vectors) for side in (means_of.photos, means_of.captions))
+    centred = replace(scored, photos=_centred(scored.photos, image), captions=_centred(scored.captions, text))
+    return GapMeasurement(image, text, means_of, scored, centred, _measure(scored), _measure(centred))
+
+
+def geometry(photos: EncodedSide, captions: EncodedSide) -> dict[str, Any]:
+    """How the two modalities lie to each other; all vectors have unit length.
+
+    ``gap`` is the Euclidean distance between the centroids, the means of each modality's vectors. ``cone``
+    holds for ``image`` and ``text`` the mean cosine of two different vectors of that modality: 0 where they
+    point everywhere, near 1 where they fill a narrow cone. ``matching`` is the mean cosine of a photo and its
+    own caption, ``others`` that of a photo and a caption of another.
+    """
+    image, text = photos.vectors.astype(np.float64), captions.vectors.astype(np.float64)
+    rows = {photo: row for row, photo in enumerate(photos.photos)}
+    pairs = [(rows[photo], row) for row, photo in enumerate(captions.photos) if photo in rows]
+    matched = np.array([image[photo] @ text[caption] for photo, caption in pairs])
+    everything = len(image) * len(text) * float(image.mean(axis=0) @ text.mean(axis=0))
+    others = len(image) * len(text) - len(matched)
+    return {
+        "gap": float(np.linalg.norm(image.mean(axis=0) - text.mean(axis=0))),
+        "cone": {"image": _mean_cosine(image), "text": _mean_cosine(text)},
+        "matching": float(matched.mean()),
+        "others": (everything - float(matched.sum())) / others,
+    }
+
+
+def principal_plane(vectors: Vectors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The coordinates (N, 2) of ``vectors`` (N, dimension) on their first two principal components.
+
+    Also the share (2,) of the variance that each explains. The sign of a component, which is arbitrary, is
+    such that its largest entry is positive.
+    """
+    rows = vectors.astype(np.float64)
+    rows -= rows.mean(axis=0)
+    _, lengths, components = np.linalg.svd(rows, full_matrices=False)
+    components = components[:2]
+    largest = np.abs(components).argmax(axis=1)
+    components *= np.sign(components[np.arange(len(components)), largest])[:, None]
+    return rows @ components.T, lengths[:2] ** 2 / np.sum(lengths**2)
+
+
+def _measure(half: EncodedSet) -> dict[str, Any]:
+    retrieved = evaluate_encoded(half)
+    return {
+        **geometry(half.photos, half.captions),
+        "text2image": retrieved["text2image"],
+        "image2text": retrieved["image2text"],
+        "text2text": same_modality(half.captions),
+        "mixed": mixed_results(half.photos, half.captions),
+    }
+
+
+def _half(encoded: EncodedSet, fitted: set[str], *, wanted: bool) -> EncodedSet:
+    photos, captions = (_side(side, fitted, wanted) for side in (encoded.photos, encoded.captions))
+    return replace(encoded, photos=photos, captions=captions)
+
+
+def _side(side: EncodedSide, fitted: set[str], wanted: bool) -> EncodedSide:
+    rows = [row for row, photo in enumerate(side.photos) if (photo in fitted) == wanted]
+    return replace(
+        side,
+        ids=tuple(side.ids[row] for row in rows),
+        photos=tuple(side.photos[row] for row in rows),
+        vectors=side.vectors[rows],
+    )
+
+
+def _mean(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors.mean(axis=0, dtype=np.float64), np.float32)
+
+
+def _centred(side: EncodedSide, mean: Vectors) -> EncodedSide:
+    return replace(side, vectors=adapt_vectors(side.vectors, len(mean), mean))
+
+
+def _mean_cosine(rows: npt.NDArray[np.float64]) -> float:
+    """Over all pairs of two different rows: the squared length of their sum holds each pair twice and each
+    row with itself once."""
+    count = len(rows)
+    return float((np.sum(rows.sum(axis=0) ** 2) - np.sum(rows**2)) / (count * (count - 1)))
