@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import islice
+import time
+from collections.abc import Sequence
+from typing import Any
 
-from crossmodal.data_sets import open_data_set
-from crossmodal.evaluation.evaluate import evaluate
-from crossmodal.models import DEFAULT_MODEL
+from commands.model_choice import chosen_model
+from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.evaluation import Subset, encode_batches
+from crossmodal.evaluation.protocols import (
+    ORIGINAL,
+    PROTOCOLS,
+    WHOLE,
+    Listing,
+    Protocol,
+    choose,
+    list_records,
+)
+from crossmodal.evaluation.retrieval import Retrieval, report, retrieve
+from crossmodal.records import Failure
 from crossmodal.settings import Settings
 
 _FAILURES_SHOWN = 20
@@ -16,32 +29,98 @@ _FAILURES_SHOWN = 20
 
 def run(settings: Settings) -> int:
     """Prints the metrics as a table or as JSON; returns 1 where some of the data could not be used."""
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    model = settings.model or DEFAULT_MODEL
-    result = evaluate(
-        model,
-        islice(data_set, settings.num_docs),
-        direction=settings.direction,  # type: ignore[arg-type]  # one of DIRECTIONS, as the parser checks
-        cache=settings.model_cache,
+    if settings.compare is not None:
+        from commands.compare import run as compare
+
+        return compare(settings)
+    if settings.gap:
+        from commands.gap import run as gap
+
+        return gap(settings)
+    return _evaluate(settings)
+
+
+def _evaluate(settings: Settings) -> int:
+    started = time.monotonic()
+    protocol = _protocol(settings)
+    data_set, listing = _open(settings)
+    folds = choose(protocol, listing, num_indexed=settings.num_indexed, num_queries=settings.num_docs)
+    model = chosen_model(settings)
+    found, failures = (_in_memory if settings.direct else _through_flows)(
+        settings, model, data_set, folds, listing
     )
-    result |= {"data_set": data_set.name, "split": settings.split}
-    failures = result["failures"]
+    result = {
+        "model": model,
+        "data_set": data_set.name,
+        "split": settings.split,
+        **report(found),
+        "folds": len(folds),
+        "protocol": protocol.name,
+        "protocol_source": protocol.source,
+        "through": "memory" if settings.direct else f"{settings.layout} Flows",
+        "seconds": round(time.monotonic() - started, 1),
+        "failures": [{"source": failure.source, "reason": failure.reason} for failure in failures],
+    }
     if settings.json:
         print(json.dumps(result))
-        return 1 if failures else 0
-    from commands.present.tables import EvaluationRow, print_evaluation
+    else:
+        _tell(result)
+    return 1 if failures else 0
 
-    rows = [
-        EvaluationRow(
-            direction, result["queries"][direction], result["gallery"][direction], result[direction]
-        )
-        for direction in ("text2image", "image2text")
-        if direction in result
+
+def _protocol(settings: Settings) -> Protocol:
+    if settings.protocol is not None:
+        return PROTOCOLS[settings.protocol]
+    return WHOLE if settings.num_indexed is None else ORIGINAL
+
+
+def _open(settings: Settings) -> tuple[DataSet, Listing]:
+    """The data set, and what is in it; its photos are not read yet."""
+    opened = [
+        open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split, content=content)
+        for content in (True, False)
     ]
-    split = f", split {settings.split}" if settings.split else ""
-    print_evaluation(rows, title=f"{model} on {data_set.name}{split}")
+    return opened[0], list_records(opened[1])
+
+
+def _in_memory(
+    settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
+) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
+    from commands.present.evaluation import EvaluationProgress
+    from flows.evaluation import evaluation_batches
+
+    unread: list[Failure] = []
+    total = sum(len(fold.gallery | fold.queries) for fold in folds)
+    with EvaluationProgress(total, enabled=not settings.json) as progress:
+        encoded = encode_batches(
+            model,
+            (batch for _, batch in evaluation_batches(data_set, folds, settings.request_size, unread)),
+            cache=settings.model_cache,
+            max_pixels=settings.max_pixels,
+            progress=lambda done: progress.advance(added=done - progress.done),
+        )
+    found = [retrieve(encoded, settings.direction, fold) for fold in folds]  # type: ignore[arg-type]
+    return found, [*unread, *encoded.failures]
+
+
+def _through_flows(
+    settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
+) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
+    from commands.flow_evaluation import documents_expected, retrieve_through_flows
+    from commands.present.evaluation import EvaluationProgress
+
+    total = documents_expected(folds, frozenset(listing.photos), settings.direction)  # type: ignore[arg-type]
+    with EvaluationProgress(total, enabled=not settings.json) as progress:
+        return retrieve_through_flows(settings, data_set, folds, progress)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    from commands.present.evaluation import print_evaluation
+
+    split = f", split {result['split']}" if result["split"] else ""
+    print_evaluation(result, title=f"{result['model']} on {result['data_set']}{split}")
+    failures = result["failures"]
     for failure in failures[:_FAILURES_SHOWN]:
         print(f"failed: {failure['source']}: {failure['reason']}", file=sys.stderr)
     if len(failures) > _FAILURES_SHOWN:
         print(f"and {len(failures) - _FAILURES_SHOWN} more; --json tells all of them", file=sys.stderr)
-    return 1 if failures else 0

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from commands.present.tables import (
-    EvaluationRow,
     TableMatch,
     TableQuery,
-    print_evaluation,
     print_index_report,
     print_results,
     print_status,
@@ -158,22 +156,6 @@ def test_status() -> None:
         ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
         ["captions", "0", "0", "100 B", "never"],
         ["5.0 MiB in 2 shards"],
-    ]
-
-
-def test_evaluation() -> None:
-    out = io.StringIO()
-    one = EvaluationRow("text to image", 5000, 1000, {"hit@10": 0.5704, "mrr": 0.3612, "median rank": 8})
-    other = EvaluationRow("image to text", 1000, 5000, {"hit@10": 0.65})
-    print_evaluation([one, other], title="flickr8k, dev", file=out)
-    shown = rows(out.getvalue())
-    assert shown[:2] == [["flickr8k, dev"], ["text to image", "image to text"]]
-    assert shown[3:] == [
-        ["queries", "5,000", "1,000"],
-        ["gallery", "1,000", "5,000"],
-        ["hit@10", "57.0%", "65.0%"],
-        ["mrr", "0.3612"],
-        ["median rank", "8.0"],
     ]
 
 

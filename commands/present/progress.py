@@ -27,6 +27,8 @@ class IndexProgress:
     nothing is written.
     """
 
+    label = "Indexing"
+
     def __init__(
         self,
         total: int | None,
@@ -52,7 +54,7 @@ class IndexProgress:
         self._marks = [(self._started, self.done)]
         if self._enabled and self._file.isatty():
             self._bar = _progress_bar(self._file)
-            self._bar.add_task("Indexing", total=self._total, speed="", left="", counts="")
+            self._bar.add_task(self.label, total=self._total, speed="", left="", counts="")
             self._bar.start()
         return self
 

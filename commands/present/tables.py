@@ -1,4 +1,4 @@
-"""Tables for a terminal: results, the report of an indexing run, status and evaluation.
+"""Tables for a terminal: results, the report of an indexing run and status.
 
 All input is plain JSON-like data. On anything but a terminal the output has no colours and 80
 columns, unless the environment says how wide it is.
@@ -6,13 +6,20 @@ columns, unless the environment says how wide it is.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from commands.present.console import (
+    encoding_of,
+    heading,
+    open_console,
+    plain_table,
+    shown,
+    writes_unicode,
+)
 from commands.present.wording import counted, duration, file_size, printable, shortened_left
 
 if TYPE_CHECKING:
@@ -21,18 +28,14 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
-    "EvaluationRow",
     "TableMatch",
     "TableQuery",
     "captions_of",
-    "print_evaluation",
     "print_index_report",
     "print_results",
     "print_status",
 ]
 
-# Beyond this, lines get hard to read on a wide screen.
-_MAX_WIDTH = 120
 _CAPTIONS_SHOWN = 3
 
 
@@ -70,37 +73,23 @@ class TableQuery:
         return cls(str(result["modality"]), str(result["query"]), matches, result.get("error"))
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationRow:
-    """One direction of an evaluation: counts, and metrics by name.
-
-    Metrics named ``hit@k``, ``recall@k``, ``precision@k`` or ``map...`` are fractions in [0, 1] and
-    shown in percent.
-    """
-
-    direction: str
-    queries: int
-    gallery: int
-    metrics: Mapping[str, float]
-
-
 def print_results(results: Sequence[TableQuery | Mapping[str, Any]], file: TextIO | None = None) -> None:
     """One table a query: photos with their captions for a sentence, captions with their photo for a photo."""
-    console = _console(file)
+    console = open_console(file)
     for position, result in enumerate(results):
         query = result if isinstance(result, TableQuery) else TableQuery.from_json(result)
         if position:
             console.print()
         finds_photos = query.modality == "text"
-        asked = _text(query.asked, console)
+        asked = shown(query.asked, console)
         if not finds_photos:
-            asked = _text(shortened_left(asked.plain, console.width - len("Captions for ")), console)
-        quoted = f"“{asked.plain}”" if finds_photos and _unicode(console) else asked.plain
-        console.print(_heading("Photos for" if finds_photos else "Captions for", quoted, console))
+            asked = shown(shortened_left(asked.plain, console.width - len("Captions for ")), console)
+        quoted = f"“{asked.plain}”" if finds_photos and writes_unicode(console) else asked.plain
+        console.print(heading("Photos for" if finds_photos else "Captions for", quoted, console))
         if query.error:
-            console.print(_text(query.error, console, "red"))
+            console.print(shown(query.error, console, "red"))
         elif not query.matches:
-            console.print(_text("Nothing was found.", console, "dim"))
+            console.print(shown("Nothing was found.", console, "dim"))
         else:
             console.print(_photo_table(query, console) if finds_photos else _caption_table(query, console))
 
@@ -113,19 +102,19 @@ def print_index_report(
     file: TextIO | None = None,
 ) -> None:
     """What an indexing run did: counts for photos and captions, then each failure with file and reason."""
-    console = _console(file)
-    table = _table()
+    console = open_console(file)
+    table = plain_table()
     for name in ("", "added", "replaced", "already there", "failed"):
         table.add_column(name, justify="right" if name else "left")
     for name in ("photos", "captions"):
         counts = report[name]
-        failed = _text(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
+        failed = shown(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
         numbers = [f"{counts[key]:,}" for key in ("added", "replaced", "unchanged")]
         table.add_row(name, *numbers, failed)
     if report.get("unusable"):
-        table.add_row("other files and rows", "", "", "", _text(f"{report['unusable']:,}", console, "red"))
+        table.add_row("other files and rows", "", "", "", shown(f"{report['unusable']:,}", console, "red"))
     console.print(
-        _text(
+        shown(
             f"Indexed {report['data_set']} into {report['workspace']} with {report['model']}", console, "bold"
         )
     )
@@ -137,26 +126,26 @@ def print_index_report(
         seconds = duration(float(report["seconds"]))
         console.print(f"{counted(done, 'document')} in {seconds}, {speed_text} a second")
     for note in report.get("notes") or ():
-        console.print(_text(note, console, "dim"))
+        console.print(shown(note, console, "dim"))
     failures = report.get("failures") or ()
     if failures:
         console.print()
-        console.print(_text(counted(len(failures), "failure"), console, "bold red"))
+        console.print(shown(counted(len(failures), "failure"), console, "bold red"))
     for failure in failures[:failures_shown]:
-        line = _text(str(failure["source"]), console, "bold")
-        line.append(f": {printable(str(failure['reason']), _encoding(console))}", style="none")
+        line = shown(str(failure["source"]), console, "bold")
+        line.append(f": {printable(str(failure['reason']), encoding_of(console))}", style="none")
         console.print(line, soft_wrap=True)
     if len(failures) > failures_shown:
-        console.print(_text(f"and {len(failures) - failures_shown:,} more", console, "dim"))
+        console.print(shown(f"and {len(failures) - failures_shown:,} more", console, "dim"))
     if failures and report_file is not None:
-        console.print(_text(f"All of them are in {report_file}.", console, "dim"), soft_wrap=True)
+        console.print(shown(f"All of them are in {report_file}.", console, "dim"), soft_wrap=True)
 
 
 def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     """What a workspace holds, as ``Workspace.status()`` tells it: documents, vectors, bytes, last change."""
-    console = _console(file)
-    encoding = _encoding(console)
-    console.print(_heading("Index in", str(status["path"]), console), soft_wrap=True)
+    console = open_console(file)
+    encoding = encoding_of(console)
+    console.print(heading("Index in", str(status["path"]), console), soft_wrap=True)
     model = status["model"]
     if model is None:
         console.print("Nothing is indexed yet.")
@@ -164,33 +153,17 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         weights = str(model["weights"])[:12]
         built = f"built by {model['name']} ({model['dimension']} dimensions, weights {weights})"
         console.print(printable(built, encoding), soft_wrap=True)
-    table = _table()
+    table = plain_table()
     for name in ("", "documents", "vectors", "on disk"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("last change", no_wrap=True)
     for modality, name in (("image", "photos"), ("text", "captions")):
         held = status["modalities"][modality]
         numbers = [f"{held['documents']:,}", f"{held['vectors']:,}", file_size(held["bytes_on_disk"])]
-        table.add_row(name, *numbers, _text(_moment(held["last_change"]), console))
+        table.add_row(name, *numbers, shown(_moment(held["last_change"]), console))
     console.print(table)
     shards = counted(int(status["shards"]), "shard")
     console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
-
-
-def print_evaluation(rows: Sequence[EvaluationRow], *, title: str, file: TextIO | None = None) -> None:
-    """Metrics of each direction, one column a direction, so that any number of metrics fits 80 columns."""
-    console = _console(file)
-    table = _table()
-    table.add_column("")
-    for row in rows:
-        table.add_column(_text(row.direction, console), justify="right")
-    table.add_row("queries", *[f"{row.queries:,}" for row in rows])
-    table.add_row("gallery", *[f"{row.gallery:,}" for row in rows])
-    names = dict.fromkeys(name for row in rows for name in row.metrics)
-    for name in names:
-        table.add_row(_text(name, console), *[_metric(name, row.metrics.get(name)) for row in rows])
-    console.print(_text(title, console, "bold"))
-    console.print(table)
 
 
 def _photo_table(query: TableQuery, console: Console) -> Table:
@@ -213,7 +186,7 @@ def _caption_table(query: TableQuery, console: Console) -> Table:
     table.add_column("caption", ratio=1)
     table.add_column("photo", no_wrap=True)
     for rank, match in enumerate(query.matches, 1):
-        caption = _text(match.caption or "", console)
+        caption = shown(match.caption or "", console)
         table.add_row(
             str(rank),
             f"{match.score:.3f}",
@@ -223,57 +196,26 @@ def _caption_table(query: TableQuery, console: Console) -> Table:
     return table
 
 
-def _table() -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim", padding=(0, 2, 0, 0)
-    )
-
-
 def _ranked_table() -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("#", justify="right", style="dim", no_wrap=True)
     table.add_column("score", justify="right", style="green", no_wrap=True)
     return table
 
 
-def _console(file: TextIO | None) -> Console:
-    from rich.console import Console
-
-    console = Console(file=sys.stdout if file is None else file, highlight=False, markup=False, emoji=False)
-    if console.width > _MAX_WIDTH:
-        console.width = _MAX_WIDTH
-    return console
-
-
-def _heading(label: str, name: str, console: Console) -> Text:
-    heading = _text(label, console, "bold")
-    heading.append(" ")
-    return heading.append(printable(name, _encoding(console)), style="bold cyan")
-
-
-def _text(value: str, console: Console, style: str | None = None) -> Text:
-    """Text as it stands, never markup, without control characters."""
-    from rich.text import Text
-
-    return Text(printable(value, _encoding(console)), style=style or "")
-
-
 def _path(path: str | None, cells: int, console: Console) -> Text:
     if not path:
-        return _text("", console)
-    mark = "…" if _unicode(console) else "..."
-    return _text(shortened_left(printable(path), cells, mark), console, "cyan")
+        return shown("", console)
+    mark = "…" if writes_unicode(console) else "..."
+    return shown(shortened_left(printable(path), cells, mark), console, "cyan")
 
 
 def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
     from rich.text import Text
 
-    lines = [_text(caption, console) for caption in captions[:_CAPTIONS_SHOWN]]
+    lines = [shown(caption, console) for caption in captions[:_CAPTIONS_SHOWN]]
     if len(captions) > _CAPTIONS_SHOWN:
-        lines.append(_text(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
+        lines.append(shown(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
     return Text("\n").join(lines)
 
 
@@ -282,14 +224,6 @@ def captions_of(match: Mapping[str, Any]) -> tuple[str, ...]:
     tags = match.get("tags") or {}
     found = match.get("captions") or tags.get("captions") or tags.get("caption") or ()
     return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)
-
-
-def _metric(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name.lower().startswith(("hit", "recall", "precision", "map", "r@")):
-        return f"{100 * value:.1f}%"
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:,.1f}"
 
 
 def _moment(value: str | None) -> str:
@@ -301,12 +235,3 @@ def _moment(value: str | None) -> str:
     except ValueError:
         return value
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _encoding(console: Console) -> str | None:
-    """The stream's encoding where it cannot express everything, else None."""
-    return None if _unicode(console) else console.encoding
-
-
-def _unicode(console: Console) -> bool:
-    return console.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-16", "utf-32")
