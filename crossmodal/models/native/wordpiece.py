@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class WordPieces:
         self.longest = longest
         numbers = {piece: number for number, piece in enumerate([*SPECIAL_PIECES, *pieces])}
         if len(numbers) != len(self):
-            raise ModelError("A vocabulary must not hold a piece twice.")
+            twice = next(piece for piece, count in Counter([*SPECIAL_PIECES, *pieces]).items() if count > 1)
+            raise ModelError(f"The vocabulary holds the piece {twice!r} twice.")
         self._tokenizer = Tokenizer(WordPiece(numbers, unk_token="[UNK]"))
         self._tokenizer.normalizer = BertNormalizer(lowercase=True, strip_accents=True)
         self._tokenizer.pre_tokenizer = BertPreTokenizer()
