@@ -42,11 +42,11 @@ def run(settings: Settings) -> int:
 
 def _evaluate(settings: Settings) -> int:
     started = time.monotonic()
-    protocol = _protocol(settings)
-    data_set, listing = _open(settings)
+    protocol = chosen_protocol(settings)
+    data_set, listing = open_listed(settings)
     folds = choose(protocol, listing, num_indexed=settings.num_indexed, num_queries=settings.num_docs)
     model = chosen_model(settings)
-    found, failures = (_in_memory if settings.direct else _through_flows)(
+    found, failures = (retrieve_in_memory if settings.direct else _through_flows)(
         settings, model, data_set, folds, listing
     )
     result = {
@@ -68,13 +68,13 @@ def _evaluate(settings: Settings) -> int:
     return 1 if failures else 0
 
 
-def _protocol(settings: Settings) -> Protocol:
+def chosen_protocol(settings: Settings) -> Protocol:
     if settings.protocol is not None:
         return PROTOCOLS[settings.protocol]
     return WHOLE if settings.num_indexed is None else ORIGINAL
 
 
-def _open(settings: Settings) -> tuple[DataSet, Listing]:
+def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
     """The data set, and what is in it; its photos are not read yet."""
     opened = [
         open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split, content=content)
@@ -83,7 +83,7 @@ def _open(settings: Settings) -> tuple[DataSet, Listing]:
     return opened[0], list_records(opened[1])
 
 
-def _in_memory(
+def retrieve_in_memory(
     settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
     from commands.present.evaluation import EvaluationProgress
