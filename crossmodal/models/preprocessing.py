@@ -24,7 +24,9 @@ class ImagePreprocessing:
     ``crop`` scales the short side to ``size`` and keeps the middle square, so the ends of a wide photo are
     lost. ``squash`` scales the whole frame to ``size`` x ``size``: nothing is lost, but a wide photo is
     compressed sideways, which suits models that were trained on photos treated alike.
-    ``mean`` and ``std`` are those of the three channels on the scale [0, 1].
+    ``mean`` and ``std`` are those of the three channels on the scale [0, 1]. ``short_side`` is set for models
+    that see less than the largest square: the short side is scaled to that many pixels, more than ``size``,
+    before the middle is cut out.
     """
 
     size: int
@@ -32,11 +34,20 @@ class ImagePreprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and (self.mode != "crop" or self.short_side <= self.size):
+            raise ModelError(
+                f"A photo's short side can be scaled to {self.short_side} pixels only where a smaller square "
+                f"is cropped; this is {self.mode} to {self.size}."
+            )
 
     def describe(self) -> str:
         """One canonical line; two preprocessings are the same if and only if these lines are."""
         mean, std = (",".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
-        return f"{self.mode} {self.size} {self.interpolation} mean={mean} std={std}"
+        size = f"{self.size}" if self.short_side is None else f"{self.size} of {self.short_side}"
+        return f"{self.mode} {size} {self.interpolation} mean={mean} std={std}"
 
     def crop(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The square that the model sees: uint8 (H, W, 3) to uint8 (size, size, 3).
@@ -53,7 +64,8 @@ class ImagePreprocessing:
             return np.asarray(image.resize((self.size, self.size), resample))
         short, long = sorted(image.size)
         # Scaled sides are cut to whole pixels and margins rounded, half to even, as torchvision does it.
-        width, height = (self.size * side // short for side in image.size)
+        scaled = self.short_side or self.size
+        width, height = (scaled * side // short for side in image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         square = (left, top, left + self.size, top + self.size)
         if long <= _SCALED_WHOLE * short:
@@ -75,13 +87,14 @@ class ImagePreprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The preprocessing as a JSON object."""
-        return {
+        described = {
             "size": self.size,
             "mode": self.mode,
             "mean": list(self.mean),
             "std": list(self.std),
             "interpolation": self.interpolation,
         }
+        return described if self.short_side is None else {**described, "short_side": self.short_side}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ImagePreprocessing:
@@ -93,6 +106,7 @@ class ImagePreprocessing:
             first, second, third = (float(part) for part in value["mean"])
             one, two, three = (float(part) for part in value["std"])
             size = int(value["size"])
+            short_side = None if value.get("short_side") is None else int(value["short_side"])
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"This is not a model's preprocessing: {dict(value)!r} ({error}).") from error
-        return cls(size, mode, (first, second, third), (one, two, three), interpolation)
+        return cls(size, mode, (first, second, third), (one, two, three), interpolation, short_side)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
 from crossmodal.models.adaptation import parse_adaptation
@@ -11,9 +10,7 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
-
-if TYPE_CHECKING:
-    from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.published import find_published, identify_published
 
 DEFAULT_MODEL = "vse"
 
@@ -27,18 +24,13 @@ __all__ = [
     "weights_size",
 ]
 
-_KNOWN = (
-    "vse and clip-mini (shipped), clip (open_clip's ViT-B-32 laion2b_s34b_b79k), clip:ARCH/PRETRAINED, "
-    "clip:ARCH/PATH, or the path of a checkpoint that `-t train` made or of a folder with an "
-    "open_clip_config.json"
-)
-
 
 def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
     """What tells the model ``name`` apart from every other, without loading it.
 
-    Quick for ``vse``, ``clip-mini`` and trained checkpoints (no torch). For ``clip`` it imports open_clip,
-    downloads the weights if they aren't there, and hashes them once; the hash is remembered in ``cache``.
+    Quick for ``vse``, ``clip-mini`` and trained checkpoints (no torch). For published models it may import
+    their library, downloads the weights if they aren't there, and hashes them once; the hash is remembered in
+    ``cache``. Nothing that a model brings along is executed.
 
     ``cache`` is a folder for downloads and remembered hashes; None means the folder that
     huggingface_hub shares with other programs, and ``~/.cache/crossmodal`` for hashes.
@@ -53,7 +45,7 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
         return adapted_identity(adaptation, identify_model(adaptation.model, cache=cache))
     if checkpoint := find_native(name):
         return checkpoint.identity
-    return _identify_clip(name, cache)[1]
+    return identify_published(find_published(name, cache), cache)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
@@ -62,31 +54,37 @@ def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreproce
         return load_preprocessing(adaptation.model, cache=cache)
     if checkpoint := find_native(name):
         return checkpoint.preprocessing
-    return _find_clip(name, cache).preprocessing
+    return find_published(name, cache).preprocessing
 
 
-def load_image_encoder(name: str, *, threads: int | None = None, cache: Path | None = None) -> ImageEncoder:
+def load_image_encoder(
+    name: str, *, threads: int | None = None, cache: Path | None = None, trust_remote_code: bool = False
+) -> ImageEncoder:
     """The encoder of photos of the model ``name``; the text's side isn't kept in memory.
 
     ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
-    ``cache`` as in ``identify_model``, which says what is raised too.
+    ``cache`` as in ``identify_model``, which says what is raised too. ``trust_remote_code`` allows the code
+    that some models bring along (jina-clip) to run; ModelError is raised where it would have to.
     """
     if adaptation := parse_adaptation(name):
         from crossmodal.models.adapted import AdaptedImageEncoder
 
-        base = load_image_encoder(adaptation.model, threads=threads, cache=cache)
+        base = load_image_encoder(
+            adaptation.model, threads=threads, cache=cache, trust_remote_code=trust_remote_code
+        )
         return AdaptedImageEncoder(base, adaptation)
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import NativeImageEncoder
 
         return NativeImageEncoder(checkpoint, threads=threads)
-    from crossmodal.models.clip.encoders import ClipImageEncoder
+    model = find_published(name, cache)
+    identity = identify_published(model, cache)
+    return model.image_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
 
-    source, identity = _identify_clip(name, cache)
-    return ClipImageEncoder(source, identity, threads=threads)
 
-
-def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | None = None) -> TextEncoder:
+def load_text_encoder(
+    name: str, *, threads: int | None = None, cache: Path | None = None, trust_remote_code: bool = False
+) -> TextEncoder:
     """The encoder of sentences of the model ``name``; the photo's side isn't kept in memory.
 
     Arguments as for ``load_image_encoder``. Models of our own encode text without torch, in numpy, whose
@@ -95,17 +93,17 @@ def load_text_encoder(name: str, *, threads: int | None = None, cache: Path | No
     if adaptation := parse_adaptation(name):
         from crossmodal.models.adapted import AdaptedTextEncoder
 
-        return AdaptedTextEncoder(
-            load_text_encoder(adaptation.model, threads=threads, cache=cache), adaptation
+        encoder = load_text_encoder(
+            adaptation.model, threads=threads, cache=cache, trust_remote_code=trust_remote_code
         )
+        return AdaptedTextEncoder(encoder, adaptation)
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import native_text_encoder
 
         return native_text_encoder(checkpoint)
-    from crossmodal.models.clip.encoders import ClipTextEncoder
-
-    source, identity = _identify_clip(name, cache)
-    return ClipTextEncoder(source, identity, threads=threads)
+    model = find_published(name, cache)
+    identity = identify_published(model, cache)
+    return model.text_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
 
 
 def weights_size(name: str, *, cache: Path | None = None) -> int:
@@ -116,7 +114,7 @@ def weights_size(name: str, *, cache: Path | None = None) -> int:
     if adaptation := parse_adaptation(name):
         return weights_size(adaptation.model, cache=cache)
     checkpoint = find_native(name)
-    files = [_find_clip(name, cache).weights] if checkpoint is None else checkpoint.weight_files
+    files = find_published(name, cache).weight_files if checkpoint is None else checkpoint.weight_files
     try:
         return sum(file.stat().st_size for file in files)
     except OSError as error:
@@ -129,20 +127,3 @@ def find_native(name: str) -> NativeCheckpoint | None:
         return NativeCheckpoint.open(SHIPPED[name], name)
     folder = find_checkpoint(Path(name).expanduser())
     return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
-
-
-def _find_clip(name: str, cache: Path | None) -> ClipSource:
-    from crossmodal.models.clip.source import find_source
-
-    source = find_source(name, cache)
-    if source is None:
-        raise ModelError(f"There is no model {name!r}. Known are: {_KNOWN}.")
-    return source
-
-
-def _identify_clip(name: str, cache: Path | None) -> tuple[ClipSource, ModelIdentity]:
-    from crossmodal.models.fingerprints import remembered_fingerprint
-
-    source = _find_clip(name, cache)
-    weights = remembered_fingerprint(source.weights, cache or Path.home() / ".cache" / "crossmodal")
-    return source, ModelIdentity(source.name, weights, source.preprocessing.describe(), source.dimension)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import ModelError
+from crossmodal.models.hub import cached_file, hub_folder, hub_problem, import_hub
 
 __all__ = ["find_weights"]
 
 # What a model's repository calls its weights, the safe format first.
 _DEFAULT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-
-# Without this probe huggingface_hub tries six times, which takes 23 s on a machine that is offline.
-_PROBE_SECONDS = 5.0
 
 
 def find_weights(architecture: str, tag: str, published: Mapping[str, Any], cache: Path | None) -> Path:
@@ -44,20 +42,18 @@ def _candidates(file: str) -> tuple[str, ...]:
 def _from_hub(
     architecture: str, tag: str, repository: str, files: tuple[str, ...], cache: Path | None
 ) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.constants import HF_HUB_CACHE
+    hub = import_hub()
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in files:
-        found = try_to_load_from_cache(repository, file, cache_dir=cache)
-        if isinstance(found, str):
-            return Path(found)
-    place = Path(cache or HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    if problem := _hub_problem(repository):
+        if found := cached_file(repository, file, cache):
+            return found
+    place = hub_folder(repository, cache)
+    if problem := hub_problem(repository):
         raise _missing(architecture, tag, files[0], f"repository {repository}", place, problem)
     for file in files:
         try:
-            return Path(hf_hub_download(repository, file, cache_dir=cache))
+            return Path(hub.hf_hub_download(repository, file, cache_dir=cache))
         except LocalEntryNotFoundError as error:
             # A kind of EntryNotFoundError that means something else: the connection broke.
             raise _missing(architecture, tag, file, f"repository {repository}", place, str(error)) from error
@@ -68,24 +64,6 @@ def _from_hub(
             raise _missing(architecture, tag, file, f"repository {repository}", place, str(error)) from error
     problem = f"the repository has none of {', '.join(files)}."
     raise _missing(architecture, tag, files[0], f"repository {repository}", place, problem)
-
-
-def _hub_problem(repository: str) -> str | None:
-    """Why the model hub cannot be reached, or None; asks once, through whatever proxy or mirror is set up."""
-    from http.client import HTTPException
-    from urllib.error import HTTPError
-    from urllib.request import Request, urlopen
-
-    from huggingface_hub.constants import ENDPOINT
-
-    try:
-        with urlopen(Request(f"{ENDPOINT}/{repository}", method="HEAD"), timeout=_PROBE_SECONDS):
-            return None
-    except HTTPError:
-        # Whatever it answers, it is there.
-        return None
-    except (OSError, HTTPException, ValueError) as error:
-        return f"{ENDPOINT} cannot be reached ({error})."
 
 
 def _from_url(architecture: str, tag: str, url: str, cache: Path | None) -> Path:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.errors import ModelError
-from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.clip.text import load_tokenizer
 from crossmodal.models.clip.weights import build_network
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -50,7 +48,11 @@ class ClipImageEncoder:
 
 
 class ClipTextEncoder:
-    """The sentence's side. A text longer than the model's context (77 tokens in CLIP) is cut."""
+    """The sentence's side.
+
+    A text longer than the model's context (77 tokens in CLIP, 64 in SigLIP) is cut, a shorter one padded as
+    the model was trained.
+    """
 
     def __init__(self, source: ClipSource, identity: ModelIdentity, *, threads: int | None = None) -> None:
         import torch
@@ -60,7 +62,7 @@ class ClipTextEncoder:
         self.identity = identity
         self._network = build_network(source)
         del self._network.visual
-        self._tokenize = _tokenizer(source)
+        self._tokenize = load_tokenizer(source)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """As ``TextEncoder.encode`` says."""
@@ -72,11 +74,3 @@ class ClipTextEncoder:
         with torch.inference_mode():
             vectors = self._network.encode_text(self._tokenize(list(texts)))
         return np.asarray(vectors.float().numpy())
-
-
-def _tokenizer(source: ClipSource) -> Any:
-    name = f"local-dir:{source.path}" if source.kind == "folder" else source.architecture
-    try:
-        return import_open_clip().get_tokenizer(name)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(f"The tokenizer of {source.architecture} cannot be loaded: {error}.") from error

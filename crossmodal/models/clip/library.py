@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crossmodal.models.hub import import_hub
 from crossmodal.models.torchvision_operators import import_torchvision
 
 __all__ = ["import_open_clip"]
@@ -11,9 +12,7 @@ __all__ = ["import_open_clip"]
 
 def import_open_clip() -> Any:
     """The module ``open_clip``: about two seconds the first time. Downloads it makes send no usage data."""
-    import huggingface_hub.constants
-
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    import_hub()
     import_torchvision()
     import open_clip
 

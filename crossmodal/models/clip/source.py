@@ -7,12 +7,17 @@ import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from crossmodal.errors import ModelError
 from crossmodal.models.clip.download import find_weights
 from crossmodal.models.clip.library import import_open_clip
+from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.zoo import ModelRecord, split_name
+
+if TYPE_CHECKING:
+    from crossmodal.models.protocols import ImageEncoder, TextEncoder
 
 __all__ = ["ClipSource", "find_source"]
 
@@ -36,7 +41,8 @@ class ClipSource:
 
     ``kind`` is ``tag`` (published weights ``tag``), ``file`` (``path`` is a checkpoint of ``architecture``),
     ``openai`` (``path`` is one of OpenAI's TorchScript archives) or ``folder`` (``path`` is a folder as the
-    model hub has them, with a configuration of its own).
+    model hub has them, with a configuration of its own). A ``path`` beside a ``tag`` is a local copy of these
+    weights. ``zoo_name`` is what the zoo calls the model, where it was found by that name.
     """
 
     kind: Literal["tag", "file", "openai", "folder"]
@@ -44,10 +50,13 @@ class ClipSource:
     tag: str | None = None
     path: Path | None = None
     cache: Path | None = None
+    zoo_name: str | None = None
 
     @property
     def name(self) -> str:
         """What ``-m`` takes to find it again; paths are absolute."""
+        if self.zoo_name is not None:
+            return self.zoo_name if self.path is None else f"{self.zoo_name}:{self.path.absolute()}"
         if self.tag is not None:
             return f"{_PREFIX}{self.architecture}/{self.tag}"
         assert self.path is not None
@@ -80,7 +89,13 @@ class ClipSource:
         return configuration
 
     @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The files that tell these weights apart from all others."""
+        return (self.weights,)
+
+    @property
     def dimension(self) -> int:
+        """The length of a vector."""
         return int(self.configuration["embed_dim"])
 
     @property
@@ -103,6 +118,22 @@ class ClipSource:
             values = self._agreed()
         return _preprocessing(values, self.configuration, self.name)
 
+    def image_encoder(
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+    ) -> ImageEncoder:
+        """The photo's side; open_clip runs no code that comes with weights, so there is nothing to trust."""
+        from crossmodal.models.clip.encoders import ClipImageEncoder
+
+        return ClipImageEncoder(self, identity, threads=threads)
+
+    def text_encoder(
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+    ) -> TextEncoder:
+        """The sentence's side."""
+        from crossmodal.models.clip.encoders import ClipTextEncoder
+
+        return ClipTextEncoder(self, identity, threads=threads)
+
     def _agreed(self) -> dict[str, Any]:
         keys = ("mean", "std", "interpolation", "resize_mode")
         all_values = [{key: record[key] for key in keys} for record in self._published.values()]
@@ -119,10 +150,12 @@ class ClipSource:
 
 
 def find_source(name: str, cache: Path | None) -> ClipSource | None:
-    """What ``clip``, ``clip:ARCH/PRETRAINED``, ``clip:ARCH/PATH`` or a bare path means; None for other names.
+    """What a zoo name, ``clip``, ``clip:ARCH/PRETRAINED``, ``clip:ARCH/PATH`` or a path means, or None.
 
     Raises ModelError where it is one of these but the architecture, the weights or the path isn't known.
     """
+    if found := split_name(name):
+        return _from_zoo(*found, cache) if found[0].library == "open_clip" else None
     if name == "clip":
         name = _PREFIX + _DEFAULT
     if name.startswith(_PREFIX):
@@ -133,6 +166,22 @@ def find_source(name: str, cache: Path | None) -> ClipSource | None:
     if path.is_file():
         return _bare_file(path)
     return None
+
+
+def _from_zoo(record: ModelRecord, path: Path | None, cache: Path | None) -> ClipSource:
+    """Published weights, or a local copy of them: a file, or a folder as the model hub has them."""
+    if path is not None and path.is_dir():
+        if (path / _FOLDER_CONFIG).is_file():
+            return ClipSource("folder", _folder_architecture(path), path=path, zoo_name=record.name)
+        files = [path / file for file in _FOLDER_WEIGHTS if (path / file).is_file()]
+        if not files:
+            raise ModelError(
+                f"The folder {path} has neither {_FOLDER_CONFIG} nor one of {', '.join(_FOLDER_WEIGHTS)}; "
+                f"give the weight file itself, {record.name}:FILE."
+            )
+        path = files[0]
+    kind: Literal["tag", "openai"] = "openai" if path is not None and _is_torchscript(path) else "tag"
+    return ClipSource(kind, record.architecture, record.pretrained, path, cache, record.name)
 
 
 def _named(name: str, cache: Path | None) -> ClipSource:

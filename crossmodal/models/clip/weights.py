@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from crossmodal.errors import ModelError
 from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.clip.text import text_changes
 
 __all__ = ["build_network", "read_torchscript"]
 
@@ -47,13 +48,15 @@ def build_network(source: ClipSource) -> Any:
                 .float()
                 .eval()
             )
+        changes = text_changes(source)
         if source.kind == "folder":
-            return open_clip.create_model(f"local-dir:{path.parent}", pretrained_text=False).eval()
+            return open_clip.create_model(f"local-dir:{path.parent}", pretrained_text=False, **changes).eval()
         return open_clip.create_model(
             source.architecture,
             pretrained=str(path),
             force_quick_gelu=source.quick_gelu,
             pretrained_text=False,
+            **changes,
         ).eval()
     except _LOADING_ERRORS as error:
         reason = " ".join(str(error).split())

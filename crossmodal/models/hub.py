@@ -1,0 +1,84 @@
+"""The model hub: files found in the cache, or downloaded once; nothing is sent that isn't needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crossmodal.errors import ModelError
+
+__all__ = ["cached_file", "find_folder", "hub_folder", "hub_problem", "import_hub"]
+
+# Without this probe huggingface_hub tries six times, which takes 23 s on a machine that is offline.
+_PROBE_SECONDS = 5.0
+
+
+def import_hub() -> Any:
+    """The module ``huggingface_hub``, told to send no usage data."""
+    import huggingface_hub
+    import huggingface_hub.constants
+
+    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+    return huggingface_hub
+
+
+def hub_folder(repository: str, cache: Path | None) -> Path:
+    """Where the files of ``repository`` lie in ``cache`` (None: the cache shared with other programs)."""
+    hub = import_hub()
+    return Path(cache or hub.constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def cached_file(repository: str, file: str, cache: Path | None) -> Path | None:
+    """The file where it was downloaded before, or None; asks nobody."""
+    found = import_hub().try_to_load_from_cache(repository, file, cache_dir=cache)
+    return Path(found) if isinstance(found, str) else None
+
+
+def find_folder(
+    repository: str, needed: str, patterns: Sequence[str], cache: Path | None, *, advice: str
+) -> Path:
+    """A local folder with the files of ``repository`` that match ``patterns``, ``needed`` among them.
+
+    They are downloaded if ``needed`` is not in ``cache``, with a progress bar on stderr. ``advice`` ends the
+    sentence of the ModelError that is raised where they are neither there nor to be had.
+    """
+    if found := cached_file(repository, needed, cache):
+        return found.parent
+
+    def absent(problem: str) -> ModelError:
+        return ModelError(
+            f"The files {', '.join(patterns)} of the repository {repository} are not in "
+            f"{hub_folder(repository, cache)} and cannot be downloaded: {' '.join(problem.split())} {advice}"
+        )
+
+    if problem := hub_problem(repository):
+        raise absent(problem)
+    try:
+        folder = Path(
+            import_hub().snapshot_download(repository, cache_dir=cache, allow_patterns=list(patterns))
+        )
+    except Exception as error:
+        # Disks, proxies, authorisation, and whichever HTTP client huggingface_hub uses.
+        raise absent(str(error)) from error
+    if not (folder / needed).is_file():
+        raise absent(f"the repository has no {needed}.")
+    return folder
+
+
+def hub_problem(repository: str) -> str | None:
+    """Why the model hub cannot be reached, or None; asks once, through whatever proxy or mirror is set up."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    from huggingface_hub.constants import ENDPOINT
+
+    try:
+        with urlopen(Request(f"{ENDPOINT}/{repository}", method="HEAD"), timeout=_PROBE_SECONDS):
+            return None
+    except HTTPError:
+        # Whatever it answers, it is there.
+        return None
+    except (OSError, HTTPException, ValueError) as error:
+        return f"{ENDPOINT} cannot be reached ({error})."

@@ -1,0 +1,1 @@
+"""Models in the form of the transformers library: a folder with ``config.json``."""

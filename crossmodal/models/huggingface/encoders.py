@@ -1,0 +1,173 @@
+"""The encoders of a model of transformers, each with one tower in memory where towers can be told apart."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+
+from crossmodal.errors import ModelError
+from crossmodal.models.huggingface.library import import_transformers, require_trust
+from crossmodal.models.huggingface.source import TransformersSource
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.protocols import encode_in_batches
+
+__all__ = ["TransformersImageEncoder", "TransformersTextEncoder"]
+
+# What transformers, safetensors and torch raise for files that are damaged, missing or of another network.
+_LOADING_ERRORS = (
+    AttributeError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+_IMAGE_PARTS = ("vision_model", "visual_projection")
+_TEXT_PARTS = ("text_model", "text_projection")
+
+# Beyond this, a tokenizer's length is no model's; BERT's length is what a text tower can do at the least.
+_LONGEST = 100_000
+_UNKNOWN_LENGTH = 512
+
+
+class TransformersImageEncoder:
+    """The photo's side."""
+
+    def __init__(
+        self,
+        source: TransformersSource,
+        identity: ModelIdentity,
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.identity = identity
+        self.preprocessing: ImagePreprocessing = source.preprocessing
+        self._network = _load(source, threads, trust_remote_code, _TEXT_PARTS)
+
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """As ``ImageEncoder.encode`` says."""
+        return encode_in_batches(pixels, self._encode, self.identity.dimension)
+
+    def _encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        import torch
+
+        values = torch.from_numpy(self.preprocessing.scale(pixels))
+        with torch.inference_mode():
+            return _features(self._network.get_image_features(pixel_values=values), self.identity)
+
+
+class TransformersTextEncoder:
+    """The sentence's side. A text is cut to the model's length; jina-clip reads up to 8,192 tokens."""
+
+    def __init__(
+        self,
+        source: TransformersSource,
+        identity: ModelIdentity,
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.identity = identity
+        self._network = _load(source, threads, trust_remote_code, _IMAGE_PARTS)
+        self._tokenizer = _tokenizer(source)
+        self._lower_case = source.lower_case
+        self._with_mask = source.custom_code is None and not source.fixed_length
+        self._options = {
+            "padding": "max_length" if source.fixed_length else True,
+            "max_length": source.text_length or _longest(self._tokenizer),
+            "truncation": True,
+            "return_tensors": "pt",
+        }
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """As ``TextEncoder.encode`` says."""
+        return encode_in_batches(texts, self._encode, self.identity.dimension)
+
+    def _encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        import torch
+
+        prepared = [text.lower() for text in texts] if self._lower_case else list(texts)
+        tokens = self._tokenizer(prepared, **self._options)
+        # Models with code of their own find the padding by its number; SigLIP sees all of it.
+        mask = {"attention_mask": tokens["attention_mask"]} if self._with_mask else {}
+        with torch.inference_mode():
+            return _features(
+                self._network.get_text_features(input_ids=tokens["input_ids"], **mask), self.identity
+            )
+
+
+def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:
+    """The network in float32 without the tower that is not ``unused``; raises ModelError."""
+    code = source.custom_code
+    require_trust(source.name, code, trusted)
+    transformers = import_transformers()
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = source.files
+    try:
+        network = transformers.AutoModel.from_pretrained(
+            str(folder),
+            dtype=torch.float32,
+            # Code may lie in another repository, which has to be asked for unless it is in the cache.
+            local_files_only=code is None,
+            cache_dir=None if source.cache is None else str(source.cache),
+            trust_remote_code=code is not None,
+            weights_only=True,
+        ).eval()
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"The model {source.name} in {source.files} cannot be loaded: {_short(error)}."
+        ) from error
+    missing = [name for name in ("get_image_features", "get_text_features") if not hasattr(network, name)]
+    if missing:
+        raise ModelError(f"The model {source.name} has no {' and no '.join(missing)}, which a search needs.")
+    if code is None:
+        for part in unused:
+            if hasattr(network, part):
+                delattr(network, part)
+    return network
+
+
+def _tokenizer(source: TransformersSource) -> Any:
+    try:
+        return import_transformers().AutoTokenizer.from_pretrained(
+            str(source.files), local_files_only=True, trust_remote_code=False
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"The tokenizer of {source.name} in {source.files} cannot be loaded: {_short(error)}."
+        ) from error
+
+
+def _longest(tokenizer: Any) -> int:
+    """What the tokenizer's files say; they leave it out, or hold a huge number, where they don't know."""
+    length = int(tokenizer.model_max_length)
+    return length if length <= _LONGEST else _UNKNOWN_LENGTH
+
+
+def _features(found: Any, identity: ModelIdentity) -> npt.NDArray[np.float32]:
+    """Vectors from what a model answers: a tensor, or since transformers 5 an object that holds them."""
+    vectors = found if hasattr(found, "detach") else found.pooler_output
+    if vectors.ndim != 2 or vectors.shape[1] != identity.dimension:
+        raise ModelError(
+            f"The model {identity.name} gave vectors of shape {tuple(vectors.shape)}, where its "
+            f"configuration says {identity.dimension} dimensions."
+        )
+    return np.asarray(vectors.detach().float().numpy())
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:400].rstrip(".")

@@ -1,0 +1,194 @@
+"""Which model in the form of the transformers library a name means, and what its files say about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossmodal.errors import ModelError
+from crossmodal.models.hub import cached_file, find_folder
+from crossmodal.models.huggingface.preprocessing import read_preprocessing
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.zoo import ModelRecord, split_name
+
+if TYPE_CHECKING:
+    from crossmodal.models.protocols import ImageEncoder, TextEncoder
+
+__all__ = ["TransformersSource", "find_source"]
+
+_CONFIG = "config.json"
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_DOWNLOADED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.py")
+
+# Two towers that transformers itself builds, of squares of one size.
+_BUILT_IN = ("clip", "siglip")
+
+
+@dataclass(frozen=True)
+class TransformersSource:
+    """A folder of transformers; where ``folder`` is None, a repository of the model hub (``record``)."""
+
+    folder: Path | None
+    record: ModelRecord | None = None
+    cache: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What ``-m`` takes to find it again; paths are absolute."""
+        path = None if self.folder is None else str(self.folder.absolute())
+        if self.record is None:
+            assert path is not None
+            return path
+        return self.record.name if path is None else f"{self.record.name}:{path}"
+
+    @cached_property
+    def files(self) -> Path:
+        """The folder with all files, downloaded if need be. Raises ModelError where that cannot be done."""
+        if self.folder is not None:
+            return self.folder
+        assert self.record is not None
+        assert self.record.repository is not None
+        return find_folder(
+            self.record.repository,
+            "model.safetensors",
+            _DOWNLOADED,
+            self.cache,
+            advice="Run the same command once with a connection, or copy the repository's folder here from "
+            f"elsewhere and use --model {self.record.name}:FOLDER.",
+        )
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """``config.json``. Raises ModelError where it cannot be read."""
+        path = self.files / _CONFIG
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(config, dict):
+                raise TypeError("it is not an object")
+        except (OSError, ValueError, TypeError) as error:
+            raise ModelError(f"The model's configuration {path} cannot be used: {error}.") from error
+        return config
+
+    @property
+    def custom_code(self) -> str | None:
+        """Where the code lies that this model brings along and wants executed, or None."""
+        if self.config.get("model_type") in _BUILT_IN:
+            return None
+        named = (self.config.get("auto_map") or {}).get("AutoModel")
+        if not isinstance(named, str):
+            return None
+        repository, dashes, _ = named.rpartition("--")
+        return f"the repository {repository}" if dashes else str(self.files / f"{named.partition('.')[0]}.py")
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether sentences are lower-cased first: SigLIP and SigLIP 2 were trained on such."""
+        return self.config.get("model_type") == "siglip"
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether sentences are padded to the whole length: SigLIP reads its last position in any case."""
+        return self.config.get("model_type") == "siglip"
+
+    @property
+    def text_length(self) -> int | None:
+        """The tokens of a sentence that are read, begin and end included; None where the tokenizer knows."""
+        default = {"clip": 77, "siglip": 64}.get(str(self.config.get("model_type")))
+        if default is not None:
+            return int((self.config.get("text_config") or {}).get("max_position_embeddings", default))
+        return None if self.record is None else self.record.text_length
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector. Raises ModelError where the configuration doesn't tell it."""
+        text = self.config.get("text_config") or {}
+        if self.config.get("model_type") == "siglip":
+            found = text.get("projection_size") or text.get("hidden_size") or 768
+        elif self.config.get("model_type") == "clip":
+            found = self.config.get("projection_dim", 512)
+        else:
+            projected = self.config.get("add_projections", "embed_dim" not in text)
+            found = self.config.get("projection_dim") if projected else text.get("embed_dim")
+        if not isinstance(found, int):
+            raise ModelError(f"{self.files / _CONFIG} doesn't say how long the model's vectors are.")
+        return found
+
+    @cached_property
+    def preprocessing(self) -> ImagePreprocessing:
+        """What ``preprocessor_config.json`` says; for a model of the zoo without local files, its record."""
+        if self.folder is None and self.record is not None:
+            repository = self.record.repository
+            if not repository or cached_file(repository, "preprocessor_config.json", self.cache) is None:
+                return self.record.preprocessing
+        return read_preprocessing(self.files / "preprocessor_config.json")
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """Weights, configuration, tokenizer and code: all of it decides the vectors."""
+        weights = [self.files / file for file in _WEIGHTS if (self.files / file).is_file()][:1]
+        if not weights:
+            raise ModelError(f"The model folder {self.files} has none of the files {', '.join(_WEIGHTS)}.")
+        if weights[0].suffix == ".json":
+            weights = sorted(self.files.glob("model-*.safetensors"))
+        rest = (_CONFIG, "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+        code = sorted(self.files.glob("*.py")) if self.custom_code else []
+        return (*weights, *(self.files / file for file in rest if (self.files / file).is_file()), *code)
+
+    def image_encoder(
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+    ) -> ImageEncoder:
+        """The photo's side. Raises ModelError where custom code would run and isn't trusted."""
+        from crossmodal.models.huggingface.encoders import TransformersImageEncoder
+
+        return TransformersImageEncoder(self, identity, threads=threads, trust_remote_code=trust_remote_code)
+
+    def text_encoder(
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+    ) -> TextEncoder:
+        """The sentence's side; raises as ``image_encoder`` does."""
+        from crossmodal.models.huggingface.encoders import TransformersTextEncoder
+
+        return TransformersTextEncoder(self, identity, threads=threads, trust_remote_code=trust_remote_code)
+
+
+def find_source(name: str, cache: Path | None) -> TransformersSource | None:
+    """What a zoo name or a path means in the form of transformers, or None.
+
+    Raises ModelError where it is such a folder but of a kind that cannot be used.
+    """
+    if found := split_name(name):
+        record, path = found
+        if record.library != "transformers":
+            return None
+        if path is not None and not (path / _CONFIG).is_file():
+            raise ModelError(f"{path} is not a folder with {_CONFIG}, which {record.name} needs.")
+        source = TransformersSource(path, record, cache)
+        if path is not None:
+            _require_known(source)
+        return source
+    path = Path(name).expanduser()
+    folder = path.parent if path.name in (_CONFIG, *_WEIGHTS) else path
+    if not (folder / _CONFIG).is_file() or (folder / "open_clip_config.json").is_file():
+        return None
+    source = TransformersSource(folder, cache=cache)
+    _require_known(source)
+    return source
+
+
+def _require_known(source: TransformersSource) -> None:
+    kind = source.config.get("model_type")
+    if kind in _BUILT_IN or source.custom_code:
+        return
+    reason = ""
+    if kind == "siglip2":
+        reason = (
+            " (SigLIP 2's NaFlex models see photos as patches of any number; the others are of type siglip)"
+        )
+    raise ModelError(
+        f"{source.files / _CONFIG} describes a model of type {kind!r}, which cannot be used{reason}. "
+        f"Supported are {' and '.join(_BUILT_IN)}, and two-tower models with code of their own."
+    )

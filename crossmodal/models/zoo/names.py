@@ -1,0 +1,48 @@
+"""Names of the zoo: ``NAME``, or ``NAME:PATH`` for local files of that model."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from crossmodal.errors import ModelError
+from crossmodal.models.zoo.open_clip_models import OPEN_CLIP_MODELS
+from crossmodal.models.zoo.other_models import TRANSFORMERS_MODELS, VSEPP_MODELS, native_models
+from crossmodal.models.zoo.record import ModelRecord
+
+__all__ = ["find_record", "near_names", "split_name", "zoo"]
+
+
+def zoo() -> tuple[ModelRecord, ...]:
+    """Every model of the zoo, the shipped ones first. Quick: it imports neither torch nor a model library."""
+    return (*native_models(), *_published())
+
+
+def find_record(name: str) -> ModelRecord | None:
+    """The published model called ``name``, or None; ``registry.find_native`` finds the shipped ones."""
+    return next((record for record in _published() if record.name == name), None)
+
+
+def split_name(name: str) -> tuple[ModelRecord, Path | None] | None:
+    """The published model and the local file or folder that ``NAME`` or ``NAME:PATH`` means; None for others.
+
+    Raises ModelError where there is nothing at the path.
+    """
+    model, colon, given = name.partition(":")
+    record = find_record(model)
+    if record is None or not colon:
+        return None if record is None else (record, None)
+    path = Path(given).expanduser()
+    if not given or not path.exists():
+        raise ModelError(f"There is no file or folder {given!r}, from which {model} should be read.")
+    return record, path
+
+
+def near_names(name: str, others: tuple[str, ...] = ()) -> list[str]:
+    """Up to three names of the zoo, or of ``others``, that look like ``name``, the closest first."""
+    known = [*(record.name for record in _published()), *others]
+    return difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+
+
+def _published() -> tuple[ModelRecord, ...]:
+    return (*OPEN_CLIP_MODELS, *TRANSFORMERS_MODELS, *VSEPP_MODELS)
