@@ -25,6 +25,7 @@ TASKS: Mapping[str, str] = {
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "train a VSE++ model on a data set",
     "status": "tell what is indexed, without loading a model",
+    "models": "list the models that -m knows by name, without loading one",
 }
 
 LAYOUTS = ("fused", "pods")
@@ -49,6 +50,7 @@ class Settings:
     workspace: Path = Path("workspace")
     data_root: Path = Path("data")
     model_cache: Path = Path("~/.cache/crossmodal")
+    trust_remote_code: bool = False
     request_size: int = 32
     keep: str = "original"
     strict: bool = False
@@ -80,6 +82,7 @@ class Settings:
             "JINA_PARALLEL": str(self.parallel),
             "CROSSMODAL_MODEL": self.model or "",
             "CROSSMODAL_MODEL_CACHE": str(self.model_cache.absolute()),
+            "CROSSMODAL_TRUST_REMOTE_CODE": "true" if self.trust_remote_code else "false",
             "CROSSMODAL_MAX_PIXELS": str(self.max_pixels),
             "CROSSMODAL_KEEP": self.keep,
         }
@@ -146,7 +149,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("split", "use only this split of the data set, such as train, dev or test", metavar="NAME"),
     Option(
         "model",
-        "vse, clip, clip:ARCHITECTURE/PRETRAINED, or a path to a trained model; by default the one that "
+        "a name that `-t models` lists, such as siglip2-b-16, or with local files, siglip2-b-16:FOLDER; "
+        "clip:ARCHITECTURE/PRETRAINED; or a path to a trained model; by default the one that "
         "built the index, and vse for a new one",
         "-m",
         metavar="MODEL",
@@ -165,6 +169,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("workspace", "the folder that holds the index", None, "JINA_WORKSPACE", "FOLDER"),
     Option("data_root", "the folder that holds toy-data, f8k, f30k and coco", metavar="FOLDER"),
     Option("model_cache", "the folder for downloaded weights", metavar="FOLDER"),
+    Option(
+        "trust_remote_code", "run the Python code that some models bring along, such as jina-clip-v2's"
+    ),
     Option(
         "request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024
     ),
