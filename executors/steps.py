@@ -30,6 +30,11 @@ def visited(docs: DocList[MediaDocument], step: str, shard: int | None = None) -
     return docs
 
 
+def switched_on(value: str | bool) -> bool:
+    """A switch as it comes out of a Flow's YAML: a variable's value is text there, whatever it looks like."""
+    return value is True or value == "true"
+
+
 def top_k_of(parameters: Mapping[str, Any] | None) -> int:
     """The number of matches asked for; jina carries parameters as floats."""
     return int((parameters or {}).get("top_k", DEFAULT_TOP_K))

@@ -9,16 +9,20 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_image_encoder
-from executors.steps import pending, told_on_failure, visited
+from executors.steps import pending, switched_on, told_on_failure, visited
 
 
 class ImageEncoder(Executor):
     """Encodes ``pixels`` (uint8, the model's square) into ``embedding``, and drops ``pixels``."""
 
-    def __init__(self, model: str, model_cache: str, **kwargs: Any) -> None:
+    def __init__(
+        self, model: str, model_cache: str, trust_remote_code: str | bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("image_encoder"):
-            self._encoder = load_image_encoder(model, cache=Path(model_cache))
+            self._encoder = load_image_encoder(
+                model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
+            )
 
     @requests(on=["/index", "/search"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:

@@ -8,16 +8,20 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_text_encoder
-from executors.steps import pending, told_on_failure, visited
+from executors.steps import pending, switched_on, told_on_failure, visited
 
 
 class TextEncoder(Executor):
     """Encodes ``text`` into ``embedding``."""
 
-    def __init__(self, model: str, model_cache: str, **kwargs: Any) -> None:
+    def __init__(
+        self, model: str, model_cache: str, trust_remote_code: str | bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("text_encoder"):
-            self._encoder = load_text_encoder(model, cache=Path(model_cache))
+            self._encoder = load_text_encoder(
+                model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
+            )
 
     @requests(on=["/index", "/search"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
