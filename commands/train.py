@@ -1,67 +1,107 @@
-"""``-t train``: a VSE++ model from a data set's photos and captions."""
+"""``-t train``: fine-tune a model on a data set's photos and captions, or train one as a file says."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 
+from commands.present.training_plot import draw_training
+from commands.present.training_progress import TrainingLines, describe_result
+from crossmodal.errors import SettingsError
+from crossmodal.models.registry import DEFAULT_MODEL
 from crossmodal.settings import Settings
-from crossmodal.training.config import TrainingConfig
-from crossmodal.training.train import Progress, train
+from crossmodal.training import Run, TrainingConfig, TrainingResult, fine_tuning, train
+from crossmodal.training.train import HISTORY
 
-_OUTPUT = "trained-vse"
-_LINE_SECONDS = 5.0
+_OUTPUT = "trained-model"
+_PLOT = "training.png"
+
+# Options that say what a configuration file says too.
+_IN_CONFIG = ("data_set", "model", "loss", "split", "num_docs")
 
 
 def run(settings: Settings) -> int:
-    """Trains and prints the dev metrics; returns 1 where some photos could not be used."""
-    if settings.config is not None:
-        config = TrainingConfig.load(settings.config)
-        command = ["-t", "train", "--config", str(settings.config)]
-    else:
-        config = TrainingConfig(data=settings.data_set)
-        command = ["-t", "train", "-d", settings.data_set]
+    """Trains, draws the plot and prints the dev metrics.
+
+    Returns 1 where some photos could not be used and 130 where it was stopped.
+    """
+    config, command = _configuration(settings)
     output = settings.output or settings.workspace / _OUTPUT
-    result = train(
-        config,
-        data_root=settings.data_root,
-        output=output,
-        cache=settings.model_cache / "features",
-        command="python app.py " + shlex.join(command),
-        progress=_Lines(quiet=settings.json),
-    )
-    if settings.json:
-        told = {**asdict(result), "folder": str(result.folder)}
-        print(json.dumps(told))
-    else:
-        for direction, metrics in result.metrics.items():
-            print(f"{direction}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-        print(f"{result.epochs} epochs, the best was {result.best_epoch}; {result.seconds:.0f} seconds")
-        print(f"the model is in {result.folder}; use it with -m {shlex.quote(str(_shown(result.folder)))}")
-    for failure in result.failures:
-        print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
+    with _stop_on_signal() as should_stop:
+        carried_out = Run(
+            output=output,
+            cache=settings.model_cache / "training",
+            models=settings.model_cache,
+            command=command,
+            progress=TrainingLines(quiet=settings.json),
+            should_stop=should_stop,
+        )
+        try:
+            result = train(config, carried_out, data_root=settings.data_root)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
+    draw_training(output / HISTORY, output / _PLOT)
+    _print(result, as_json=settings.json)
     return 1 if result.failures else 0
 
 
-class _Lines:
-    """A line on stderr now and then, and at the end of each epoch."""
+def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
+    """What to do, and the command line that does the same again."""
+    command = ["python", "app.py", "-t", "train"]
+    if settings.config is None:
+        model = settings.model or DEFAULT_MODEL
+        config = fine_tuning(
+            settings.data_set, model, loss=settings.loss, split=settings.split, num_docs=settings.num_docs
+        )
+        command += ["-d", settings.data_set, "-m", model]
+        for name in ("loss", "split", "num_docs"):
+            if (value := getattr(settings, name)) is not None:
+                command += [f"--{name}", str(value)]
+        return config, shlex.join(command)
+    given = [name for name in _IN_CONFIG if getattr(settings, name) != getattr(Settings(), name)]
+    if given:
+        raise SettingsError(
+            f"The option --{given[0]} has no effect beside --config: write it into {settings.config}."
+        )
+    return TrainingConfig.load(settings.config), shlex.join([*command, "--config", str(settings.config)])
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._last = 0.0
 
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if self._quiet or (progress.stage != "epochs" and now - self._last < _LINE_SECONDS):
-            return
-        self._last = now
-        total = f" of {progress.total}" if progress.total else ""
-        message = f": {progress.message}" if progress.message else ""
-        print(f"{progress.stage} {progress.done}{total}{message}", file=sys.stderr)
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop, which comes when the state is saved; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(result: TrainingResult, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**asdict(result), "folder": str(result.folder)}))
+    else:
+        print("\n".join(describe_result(result)))
+        folder = _shown(result.folder)
+        print(f"the model is in {folder}; use it with -m {shlex.quote(str(folder))}")
+    for failure in result.failures:
+        print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
 
 
 def _shown(folder: Path) -> Path:

@@ -23,13 +23,23 @@ TASKS: Mapping[str, str] = {
     "query": "answer --query-text or --query-image, then end",
     "query_restful": "answer searches over HTTP at /search",
     "evaluate": "measure the retrieval quality of a model on a data set",
-    "train": "train a VSE++ model on a data set",
+    "train": "fine-tune a model on a data set, or train one as --config says",
     "status": "tell what is indexed, without loading a model",
     "models": "list the models that -m knows by name, without loading one",
 }
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
+LOSSES = (
+    "max-of-hinges",
+    "sum-of-hinges",
+    "triplet-random",
+    "triplet-semi-hard",
+    "triplet-hardest",
+    "infonce",
+    "mnr",
+    "sigmoid",
+)
 DIRECTIONS = ("text2image", "image2text", "both")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -71,6 +81,7 @@ class Settings:
     compare: str | None = None
     gap: bool = False
     config: Path | None = None
+    loss: str | None = None
     output: Path | None = None
     json: bool = False
 
@@ -169,9 +180,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("workspace", "the folder that holds the index", None, "JINA_WORKSPACE", "FOLDER"),
     Option("data_root", "the folder that holds toy-data, f8k, f30k and coco", metavar="FOLDER"),
     Option("model_cache", "the folder for downloaded weights", metavar="FOLDER"),
-    Option(
-        "trust_remote_code", "run the Python code that some models bring along, such as jina-clip-v2's"
-    ),
+    Option("trust_remote_code", "run the Python code that some models bring along, such as jina-clip-v2's"),
     Option(
         "request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024
     ),
@@ -230,6 +239,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("compare", "evaluate these models side by side, with their speed and size", metavar="A,B,..."),
     Option("gap", "measure the gap between photos' and captions' vectors, and what centring does about it"),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
+    Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),
     Option("output", "where to write the trained model", metavar="FOLDER"),
     Option("json", "print the result as JSON on stdout"),
 )

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
+from crossmodal.settings import LOSSES
 from crossmodal.training.losses.contrastive import infonce, multiple_negatives_ranking, sigmoid
 from crossmodal.training.losses.hinges import MINING, max_of_hinges, sum_of_hinges, triplet
 from crossmodal.training.losses.modules import build
-from crossmodal.training.losses.names import LOSSES
 
 # Rows are photos, columns captions: with the identity as photos, texts are the transposed similarities.
 SIMILARITY = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.45], [0.0, 0.6, 0.7]])

@@ -4,96 +4,223 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 from crossmodal.errors import SettingsError
+from crossmodal.settings import LOSSES
+from crossmodal.training.json_fields import check_bounds, read_fields
 
-__all__ = ["TrainingConfig"]
+__all__ = ["Augmentation", "Distil", "Stage", "TrainingConfig"]
+
+Distil = Literal["text", "similarity"]
+
+_PLACE = "training setting"
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Random changes of a photo: a part of it with ``scale`` of its area, stretched sideways by ``aspect``,
+    mirrored or not, and values times 1 +- ``contrast`` plus +- ``brightness`` on the scale [0, 1]."""
+
+    scale: tuple[float, float] = (0.6, 1.0)
+    aspect: tuple[float, float] = (0.9, 1.1)
+    flip: bool = True
+    brightness: float = 0.15
+    contrast: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, limit in (("scale", 1.0), ("aspect", 4.0)):
+            low, high = getattr(self, name)
+            if not 0.05 <= low <= high <= limit:
+                raise SettingsError(
+                    f"The {_PLACE} augmentation {name} is [{low}, {high}]; it must be two ascending numbers "
+                    f"from 0.05 to {limit}."
+                )
+        check_bounds(self, {"brightness": (0.0, 1.0), "contrast": (0.0, 1.0)}, f"{_PLACE} augmentation")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a run with settings of its own; it goes on from the best weights so far.
+
+    **What is learnt.** ``loss`` is one of ``settings.LOSSES`` or None, for distillation alone; ``margin``
+    and ``scale`` are what ``losses.modules.LossSettings`` says. A ``teacher`` (any model that ``-m`` takes)
+    adds ``teacher_weight`` times what ``distil`` names: ``text``, the distance to the teacher's vectors of
+    captions, also of the captions in ``texts`` (.txt files with one a line, or CSV files with a column
+    ``caption``, either may be .gz); or ``similarity``, the divergence from its similarities of photos and
+    captions at ``temperature``.
+
+    **Batches** hold ``batch_size`` captions, ``captions_per_photo`` of each photo that is in it. One
+    optimizer step takes ``accumulate`` of them; ``chunk_size`` is how many photos or captions go through a
+    tower at once, which bounds the memory and leaves the gradient as it is.
+
+    **Rates** (AdamW's) are those at the top of a linear warm-up of ``warm_up_steps`` and a cosine to 0 at the
+    last of ``epochs``; a part with rate 0 is frozen. Heads are the layers that make a tower's features a
+    vector. Gradients are scaled down to the norm ``clip_norm``.
+
+    **Photos.** A frozen image trunk sees ``views`` of each photo once (itself, its mirror image, then
+    augmented ones); a trained one sees each photo augmented anew each time. ``dropout`` is that of this
+    project's text towers (open_clip's networks keep their own), ``feature_dropout`` that of image features.
+    """
+
+    epochs: int = 8
+    loss: str | None = "infonce"
+    margin: float = 0.2
+    scale: float | None = None
+    teacher: str | None = None
+    teacher_weight: float = 1.0
+    distil: Distil | None = None
+    temperature: float = 0.05
+    texts: tuple[str, ...] = ()
+    batch_size: int = 256
+    captions_per_photo: int = 1
+    accumulate: int = 1
+    chunk_size: int | None = None
+    image_trunk_rate: float = 0.0
+    text_trunk_rate: float = 5e-5
+    head_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up_steps: int = 100
+    clip_norm: float = 1.0
+    views: int = 2
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    dropout: float = 0.1
+    feature_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.loss is not None and self.loss not in LOSSES:
+            raise SettingsError(f"There is no loss {self.loss!r}; there are {', '.join(LOSSES)}.")
+        check_bounds(self, _STAGE_BOUNDS, _PLACE)
+        if self.batch_size < 2 * self.captions_per_photo:
+            raise SettingsError(
+                f"The {_PLACE} batch_size is {self.batch_size}: with {self.captions_per_photo} "
+                f"captions_per_photo it must be at least {2 * self.captions_per_photo}, or no batch has a "
+                "negative."
+            )
+        if (self.teacher is None) != (self.distil is None):
+            raise SettingsError(
+                f"The {_PLACE}s teacher and distil belong together; only one of them is given."
+            )
+        if self.loss is None and self.distil is None:
+            raise SettingsError(f"A stage whose {_PLACE} loss is null needs a teacher and distil.")
+        if self.texts and self.distil != "text":
+            raise SettingsError(
+                f'The {_PLACE} texts needs "distil": "text": captions without photos serve nothing else.'
+            )
+        if not any((self.image_trunk_rate, self.text_trunk_rate, self.head_rate)):
+            raise SettingsError(
+                f"The {_PLACE}s image_trunk_rate, text_trunk_rate and head_rate are all 0: nothing would be "
+                "trained."
+            )
+
+
+_STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, 10_000),
+    "margin": (0.0, 2.0),
+    "scale": (0.1, 100.0),
+    "teacher_weight": (0.0, 1e4),
+    "temperature": (0.001, 10.0),
+    "batch_size": (2, 65_536),
+    "captions_per_photo": (1, 100),
+    "accumulate": (1, 1024),
+    "chunk_size": (1, 65_536),
+    "image_trunk_rate": (0.0, 10.0),
+    "text_trunk_rate": (0.0, 10.0),
+    "head_rate": (0.0, 10.0),
+    "weight_decay": (0.0, 10.0),
+    "warm_up_steps": (0, 1_000_000),
+    "clip_norm": (1e-3, 1e6),
+    "views": (1, 64),
+    "dropout": (0.0, 0.95),
+    "feature_dropout": (0.0, 0.95),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """A VSE++ training run on the frozen features of a CNN.
+    """A training run.
 
-    ``data`` is a data set's name or path. ``train_split`` and ``dev_split`` are splits of it; where both are
-    None, ``dev_share`` of the photos (chosen by their ids) are held out. ``initial_cnn`` is a VSE++ model
-    whose CNN is taken over, or a timm state dict of mobilenet_edgetpu_100 (safetensors).
+    **Data.** ``data`` is a data set's name or path, of which the first ``num_docs`` documents are used (None:
+    all). ``train_split`` and ``dev_split`` are splits of it; without ``dev_split``, ``dev_share`` of the
+    photos (chosen by their ids) are held out.
+
+    **Model.** It starts as ``model``, which is anything that ``-m`` takes and that can be trained. In one of
+    this project's own models, ``image_weights`` (such a model, or a timm state dict of mobilenet_edgetpu_100)
+    replaces the photo's side, ``text_weights`` (the folder of a published MiniLM-like sentence encoder, of
+    which ``text_layers`` layers, evenly spread, are kept (None: all)) the sentence's; without ``model`` both
+    sides have to be named so. ``text_tower`` starts the sentence's side from random weights instead: a
+    ``gru`` over the words that occur at least ``min_word_count`` times, with embeddings of
+    ``word_dimension``, or a ``transformer`` over the word pieces of ``text_weights``. ``dimension`` (of the
+    vectors) and ``resize`` concern models that are new; None means 512 (or what ``image_weights`` has) and
+    ``squash``. A GRU that goes on learning gets words that are new to it.
+
+    **Optimisation.** ``freeze_word_embeddings`` keeps a pretrained transformer's embeddings as they are.
+    ``average_decay`` is that of the moving average of the weights, which is what is measured and kept (None:
+    the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
+    ``bfloat16`` computes both towers in bfloat16 (None: where the processor or the GPU does it in hardware).
+
+    **Storage.** ``quantize_text`` stores the text tower's matrices as int8 (None: a transformer's).
+    ``sources`` are sentences for the model card that say where its parts come from.
     """
 
     data: str
+    num_docs: int | None = None
     train_split: str | None = None
     dev_split: str | None = None
     dev_share: float = 0.1
-    initial_cnn: str = "vse"
-    # Photos: crop or squash to 224 x 224, and how many views of each are used (see features.views_of).
-    resize: Literal["crop", "squash"] = "squash"
-    views: int = 2
-    # The model: length of a vector and of a word's embedding; rarer words count as unknown.
-    dimension: int = 512
+    model: str | None = None
+    image_weights: str | None = None
+    text_weights: str | None = None
+    text_tower: Literal["gru", "transformer"] | None = None
+    text_layers: int | None = None
+    dimension: int | None = None
     word_dimension: int = 300
     min_word_count: int = 4
-    # The loss: sum of hinges for the first epochs, then max of hinges.
-    margin: float = 0.2
-    sum_epochs: int = 12
-    # The optimisation (Adam): linear warm-up, then cosine to 0 at the last epoch.
-    epochs: int = 18
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warm_up_steps: int = 200
-    clip_norm: float = 2.0
-    dropout: float = 0.3
-    feature_dropout: float = 0.1
-    # Epochs without a better dev result after which training ends; counted after ``sum_epochs``.
+    resize: Literal["crop", "squash"] | None = None
+    freeze_word_embeddings: bool = True
+    average_decay: float | None = None
     patience: int = 6
-    # The GRU's products in bfloat16: three times as fast where the processor has AMX, slower elsewhere.
-    bfloat16: bool = False
+    bfloat16: bool | None = None
+    quantize_text: bool | None = None
     seed: int = 0
+    sources: tuple[str, ...] = ()
+    stages: tuple[Stage, ...] = (Stage(),)
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("dev_share", 0.01, 0.5),
-            ("views", 1, 64),
-            ("dimension", 1, 8192),
-            ("word_dimension", 1, 8192),
-            ("min_word_count", 1, 10_000),
-            ("margin", 0.0, 2.0),
-            ("sum_epochs", 0, 10_000),
-            ("epochs", 1, 10_000),
-            ("batch_size", 2, 65_536),
-            ("learning_rate", 0.0, 10.0),
-            ("warm_up_steps", 0, 1_000_000),
-            ("clip_norm", 0.0, 1e6),
-            ("dropout", 0.0, 0.95),
-            ("feature_dropout", 0.0, 0.95),
-            ("patience", 1, 10_000),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise SettingsError(
-                    f"The training setting {name} is {value}; it must be from {low} to {high}."
-                )
-        if (self.train_split is None) != (self.dev_split is None):
+        check_bounds(self, _BOUNDS, _PLACE)
+        if not self.stages:
+            raise SettingsError(f"The {_PLACE} stages is an empty list; at least one stage is needed.")
+        if self.dev_split is not None and self.train_split is None:
             raise SettingsError(
-                "Of train_split and dev_split only one is given; give both, or neither to hold photos out."
+                f"The {_PLACE} dev_split is {self.dev_split!r} without a train_split; give both, or only "
+                "train_split to hold dev photos out of it."
             )
+        if self.model is not None and self.dimension is not None:
+            raise SettingsError(
+                f"The {_PLACE}s model and dimension are both given: a model that is there has its dimension."
+            )
+        if self.model is None and (
+            self.image_weights is None or not (self.text_weights or self.text_tower == "gru")
+        ):
+            raise SettingsError(
+                f"Without the {_PLACE} model, image_weights is needed and one of text_weights and "
+                '"text_tower": "gru".'
+            )
+        if self.text_tower == "transformer" and self.text_weights is None:
+            raise SettingsError(
+                f'The {_PLACE} "text_tower": "transformer" needs text_weights, whose word pieces it reads.'
+            )
+        if self.text_tower == "gru" and self.text_weights is not None:
+            raise SettingsError(f"The {_PLACE} text_weights is of no use to a gru: leave one of the two out.")
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TrainingConfig:
-        """The configuration in a JSON object. Raises SettingsError for a key or a type that isn't known."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(value) - known):
-            raise SettingsError(
-                f"There is no training setting {', '.join(unknown)}; there are {', '.join(sorted(known))}."
-            )
-        if "data" not in value:
-            raise SettingsError("The training setting data is missing: a data set's name or path.")
-        hints = get_type_hints(cls)
-        for name, setting in value.items():
-            if not _has_type(setting, hints[name]):
-                raise SettingsError(f"The training setting {name} cannot be {setting!r}.")
-        return cls(**value)
+    def from_json(cls, value: object) -> TrainingConfig:
+        """The configuration in a JSON object. Raises SettingsError for a key or a value that cannot be
+        used.
+        """
+        return read_fields(cls, value, _PLACE)
 
     @classmethod
     def load(cls, path: Path) -> TrainingConfig:
@@ -107,19 +234,19 @@ class TrainingConfig:
         return cls.from_json(value)
 
     def to_json(self) -> dict[str, Any]:
-        """All settings, the defaults included."""
-        return asdict(self)
+        """All settings, the defaults included, as JSON reads them back."""
+        value: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return value
 
 
-def _has_type(value: object, hint: Any) -> bool:
-    """Whether a JSON value fits a field's type: a whole number is a float too, and true is not a number."""
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    options = get_args(hint)
-    if not options:
-        return isinstance(value, hint)
-    return any(
-        value == option or (isinstance(option, type) and isinstance(value, option)) for option in options
-    )
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "num_docs": (1, 10**9),
+    "dev_share": (0.01, 0.5),
+    "text_layers": (1, 1000),
+    "dimension": (1, 8192),
+    "word_dimension": (1, 8192),
+    "min_word_count": (1, 10_000),
+    "average_decay": (0.0, 0.999999),
+    "patience": (1, 10_000),
+    "seed": (0, 2**32 - 1),
+}

@@ -1,144 +1,133 @@
-"""Features of a frozen CNN, computed once for every photo and several views of it."""
+"""What the image tower starts from: cached features of a frozen trunk, or pixels for a trained one."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from crossmodal.errors import ImageError
-from crossmodal.images import decode_image
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.training.augmentation import augmented, plain, views_of
+from crossmodal.training.config import Augmentation
+from crossmodal.training.content_store import ContentStore
+from crossmodal.training.trainable.base import Trainable
 
-if TYPE_CHECKING:
-    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
+__all__ = ["FeatureInput", "ImageInput", "PixelInput", "cached_features"]
 
-__all__ = ["FeatureExtractor", "views_of"]
-
-Pixels = npt.NDArray[np.uint8]
-Features = npt.NDArray[np.float16]
-
-# A random view shows this share of the photo's area, at an aspect ratio at most a tenth off the photo's own.
-_AREA = (0.6, 0.95)
-_ASPECT = (0.9, 1.1)
-
+# Photos that go through the frozen trunk at once.
 _BATCH = 32
 
 
-def views_of(rgb: Pixels, count: int, seed: int) -> list[Pixels]:
-    """``count`` views of a photo: itself, its mirror image, then random parts of it, mirrored or not."""
-    rng = np.random.default_rng(seed)
-    views = [rgb, rgb[:, ::-1]][:count]
-    while len(views) < count:
-        part = _random_part(rgb, rng)
-        views.append(part[:, ::-1] if rng.random() < 0.5 else part)
-    return views
+class ImageInput(ABC):
+    """A source of photos by their number, as a tower's trunk or head takes them."""
+
+    @abstractmethod
+    def take(self, photos: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Tensor:
+        """One row for each photo, float32; a random view of it with ``rng``, the photo itself without."""
+
+    @abstractmethod
+    def encode(self, model: Trainable, rows: Tensor) -> Tensor:
+        """Rows as ``take`` gives them, on the model's device, to unit vectors (N, dimension)."""
 
 
-def _random_part(rgb: Pixels, rng: np.random.Generator) -> Pixels:
-    height, width = rgb.shape[:2]
-    side, aspect = np.sqrt(rng.uniform(*_AREA)), np.sqrt(rng.uniform(*_ASPECT))
-    part_height = max(1, round(height * min(1.0, side / aspect)))
-    part_width = max(1, round(width * min(1.0, side * aspect)))
-    top, left = rng.integers(height - part_height + 1), rng.integers(width - part_width + 1)
-    return rgb[top : top + part_height, left : left + part_width]
+class FeatureInput(ImageInput):
+    """Features of a frozen trunk; only the head has yet to see them."""
+
+    def __init__(self, store: ContentStore, digests: Sequence[bytes]) -> None:
+        self._features: npt.NDArray[np.float16] = store.rows()
+        self._rows = store.numbers(digests)
+
+    def take(self, photos: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Tensor:
+        views = np.zeros(len(photos), np.int64)
+        if rng is not None:
+            views = rng.integers(self._features.shape[1], size=len(photos))
+        return torch.from_numpy(self._features[self._rows[photos], views]).float()
+
+    def encode(self, model: Trainable, rows: Tensor) -> Tensor:
+        return model.images(rows)
 
 
-class _Photo(NamedTuple):
-    """A photo on its way: what is ``known`` of it already, or the squares that the CNN has yet to see."""
-
-    path: Path | None
-    known: Features | ImageError | None
-    squares: list[Pixels]
-
-
-class FeatureExtractor:
-    """Photos' bytes to features float16 (views, 1280), through a cache folder if there is one.
-
-    A cached photo is found by its content, the CNN's parameters, the preprocessing and the number of views:
-    a run that was ended takes up where it was, and a changed photo or CNN is never mistaken.
-    """
+class PixelInput(ImageInput):
+    """Squares for a trunk that is being trained, augmented anew each time."""
 
     def __init__(
-        self, cnn: MobileNetEdgeTPU, preprocessing: ImagePreprocessing, views: int, cache: Path | None
+        self, store: ContentStore, digests: Sequence[bytes], model: Trainable, augmentation: Augmentation
     ) -> None:
-        import torch
+        self._squares: npt.NDArray[np.uint8] = store.rows()
+        self._rows = store.numbers(digests)
+        self._preprocessing = model.preprocessing
+        self._augmentation = augmentation
 
-        self._cnn = cnn.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._preprocessing = preprocessing
-        self._views = views
-        self._cache = cache
-        digest = hashlib.sha256(f"{preprocessing.describe()} {views} {_AREA} {_ASPECT}".encode())
-        for name, value in sorted(cnn.state_dict().items()):
-            digest.update(name.encode() + value.detach().contiguous().numpy().tobytes())
-        self._kind = digest.hexdigest()[:16]
+    def take(self, photos: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Tensor:
+        squares = self._squares[self._rows[photos]]
+        if rng is None:
+            return plain(squares, self._preprocessing)
+        return augmented(squares, self._augmentation, self._preprocessing, rng)
 
-    def extract(self, photos: Iterable[bytes]) -> Iterator[Features | ImageError]:
-        """The features of each photo, in order, or what is wrong with it."""
-        batch: list[_Photo] = []
-        waiting = 0
-        for blob in photos:
-            batch.append(photo := self._prepare(blob))
-            waiting += len(photo.squares)
-            if waiting >= _BATCH or len(batch) >= _BATCH:
-                yield from self._flush(batch)
-                batch, waiting = [], 0
-        yield from self._flush(batch)
-
-    def _prepare(self, blob: bytes) -> _Photo:
-        key = hashlib.sha256(blob).hexdigest()
-        path = None if self._cache is None else self._cache / self._kind / key[:2] / f"{key}.npy"
-        features = None if path is None else self._read(path)
-        if features is not None:
-            return _Photo(path, features, [])
-        try:
-            return _Photo(path, None, self._squares(blob, seed=int(key[:16], 16)))
-        except ImageError as error:
-            return _Photo(path, error, [])
-
-    def _squares(self, blob: bytes, seed: int) -> list[Pixels]:
-        rgb = decode_image(blob)
-        return [self._preprocessing.crop(view) for view in views_of(rgb, self._views, seed)]
-
-    def _flush(self, batch: list[_Photo]) -> Iterator[Features | ImageError]:
-        squares = [square for photo in batch for square in photo.squares]
-        computed = self._compute(np.stack(squares)) if squares else np.empty((0, 0), np.float16)
-        start = 0
-        for photo in batch:
-            if photo.known is not None:
-                yield photo.known
-                continue
-            features = computed[start : start + len(photo.squares)]
-            start += len(photo.squares)
-            if photo.path is not None:
-                _save(photo.path, features)
-            yield features
-
-    def _compute(self, squares: Pixels) -> Features:
-        import torch
-
-        x = torch.from_numpy(self._preprocessing.scale(squares)).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            features: Features = self._cnn(x).numpy().astype(np.float16)
-        return features
-
-    def _read(self, path: Path) -> Features | None:
-        try:
-            features = np.load(path)
-        except (OSError, ValueError, EOFError):
-            return None
-        return features if features.shape[:1] == (self._views,) else None
+    def encode(self, model: Trainable, rows: Tensor) -> Tensor:
+        return model.images(model.features(rows))
 
 
-def _save(path: Path, features: Features) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        np.save(file, features)
-    Path(temporary).replace(path)
+def cached_features(
+    model: Trainable,
+    squares: ContentStore,
+    digests: Sequence[bytes],
+    *,
+    views: int,
+    augmentation: Augmentation,
+    folder: Path,
+    bfloat16: bool,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> ContentStore:
+    """The image trunk's features float16 (views, length) of each photo, computed where they aren't known yet.
+
+    The store's name says what they depend on beside the photo (the trunk's parameters, the preprocessing,
+    views and precision), so that a run that was ended takes up where it was and a changed trunk is never
+    mistaken. ``progress`` gets photos done and to be done.
+    """
+    device = next(model.parameters()).device
+    rows = squares.rows()
+    with torch.inference_mode():
+        length = model.features(plain(rows[:1].copy(), model.preprocessing).to(device)).shape[1]
+    name = _kind(model, views, augmentation, bfloat16)
+    store = ContentStore(folder / "features" / name, (views, length), np.float16)
+    missing = [digest for digest in dict.fromkeys(digests) if digest not in store]
+    each = max(1, _BATCH // views)
+    for start in range(0, len(missing), each):
+        batch = missing[start : start + each]
+        pixels = torch.cat(
+            [
+                views_of(rows[number], views, augmentation, model.preprocessing, int.from_bytes(digest[:8]))
+                for number, digest in zip(squares.numbers(batch), batch, strict=True)
+            ]
+        )
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            features = model.features(pixels.to(device)).float().cpu().numpy()
+        store.add(batch, features.reshape(len(batch), views, -1).astype(np.float16))
+        progress(start + len(batch), len(missing))
+    return store
+
+
+def _kind(model: Trainable, views: int, augmentation: Augmentation, bfloat16: bool) -> str:
+    """A name for all that features depend on beside the photo."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.image_trunk().state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    described: dict[str, Any] = {
+        "preprocessing": model.preprocessing.describe(),
+        "views": views,
+        "flip": augmentation.flip,
+        "bfloat16": bfloat16,
+    }
+    if views > 2 - (not augmentation.flip):
+        described["augmentation"] = asdict(augmentation)
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    return digest.hexdigest()[:16]

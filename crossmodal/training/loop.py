@@ -1,220 +1,388 @@
-"""The optimisation of both towers on cached features."""
+"""The optimisation: stages, epochs and steps, and going on where an earlier process ended."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
-from crossmodal.models.native.towers import GruTextTower
-from crossmodal.models.native.vocabulary import PADDING, Vocabulary
-from crossmodal.training.config import TrainingConfig
-from crossmodal.training.losses.hinges import max_of_hinges, sum_of_hinges
-from crossmodal.training.pairs import Pairs
+from crossmodal.errors import SettingsError
+from crossmodal.training.config import Stage, TrainingConfig
+from crossmodal.training.dev import Metrics, measure, score_of, using_weights
+from crossmodal.training.gradients import accumulate_gradients
+from crossmodal.training.objective import Objective
+from crossmodal.training.optimizer import (
+    Average,
+    build_optimizer,
+    rate_at,
+    set_rates,
+    trained_parameters,
+)
+from crossmodal.training.photos import Pairs
+from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
+from crossmodal.training.state import StateFile
+from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Epoch", "Heads", "dev_metrics", "fit"]
+__all__ = ["Epoch", "Hooks", "Outcome", "Step", "fit"]
 
-# Captions that go through the text tower at once when it is evaluated.
-_DEV_BATCH = 256
 
 # Added to the deviation of a feature, so that one that is nearly always 0 isn't blown up.
 _DEVIATION_FLOOR = 1e-3
 
-# Initial word embeddings are uniform in this range either side of 0, as in the VSE++ paper's code.
-_EMBEDDING_RANGE = 0.1
+# Photos that mean and deviation are taken from, evenly spread: 50 MB of features.
+_STANDARD_SAMPLE = 10_000
+
+
+class Step(NamedTuple):
+    """A step of the optimisation, all counted from 1, with the batch's loss and what went through a tower."""
+
+    stage: int
+    stages: int
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    captions: int
+    photos: int
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: the loss's mean over its batches and the dev metrics after it."""
+    """What an epoch gave: the mean of its steps' losses and the dev metrics after it.
 
+    Stages and epochs count from 1 but for the very first, number 0 of stage 0: the weights that the run
+    starts with, whose ``loss`` is None.
+    """
+
+    stage: int
     number: int
-    loss: float
-    metrics: dict[str, dict[str, float]]
+    loss: float | None
+    metrics: Metrics
+    seconds: float
 
     @property
     def score(self) -> float:
-        """What the best epoch is chosen by: hit@10 of both directions together, from 0 to 2."""
-        return self.metrics["text2image"]["hit@10"] + self.metrics["image2text"]["hit@10"]
+        return score_of(self.metrics)
 
 
-class Heads(nn.Module):
-    """All that is trained: the projection of CNN features, and the text tower."""
+@dataclass(frozen=True)
+class Hooks:
+    """Whom the loop tells, and whom it asks after every step whether it has to stop."""
 
-    def __init__(self, projection: nn.Linear, text: GruTextTower) -> None:
-        super().__init__()
-        self.projection = projection
-        self.text = text
+    on_step: Callable[[Step], None] = lambda _: None
+    on_epoch: Callable[[Epoch], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+    save_seconds: float = 300.0
 
-    def images(self, features: Tensor) -> Tensor:
-        return nn.functional.normalize(self.projection(features), dim=-1)
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: its epochs, the best of them, what the loss had learnt there, and the time taken by all
+    processes together."""
+
+    epochs: list[Epoch]
+    best: Epoch
+    learned: dict[str, float]
+    seconds: float
+
+
+@dataclass
+class _Best:
+    epoch: Epoch
+    weights: dict[str, Tensor]
+    learned: dict[str, float]
+
+
+@dataclass
+class _Position:
+    """The next thing to do: ``step`` (from 0) of ``epoch`` (from 1) of ``stage`` (from 0)."""
+
+    stage: int = 0
+    epoch: int = 1
+    step: int = 0
+
+
+@dataclass
+class _Run:
+    """What a whole run carries from stage to stage."""
+
+    model: Trainable
+    config: TrainingConfig
+    train: Pairs
+    dev: Pairs
+    resources: Resources
+    state_file: StateFile
+    hooks: Hooks
+    parameters: dict[str, nn.Parameter]
+    position: _Position = field(default_factory=_Position)
+    epochs: list[Epoch] = field(default_factory=list)
+    best: _Best | None = None
+    learned: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def save(self, stage: Mapping[str, Any] | None) -> None:
+        """``stage`` is the state of the stage in progress, None between two stages."""
+        best = self.best
+        assert best is not None
+        self.state_file.save(
+            {
+                "position": asdict(self.position),
+                "weights": {name: value.detach() for name, value in self.parameters.items()},
+                "epochs": [asdict(epoch) for epoch in self.epochs],
+                "best": {"epoch": asdict(best.epoch), "weights": best.weights, "learned": best.learned},
+                "learned": self.learned,
+                "seconds": self.seconds(),
+                "stage": stage,
+            }
+        )
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.position = _Position(**state["position"])
+        self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        best = state["best"]
+        self.best = _Best(Epoch(**best["epoch"]), best["weights"], best["learned"])
+        self.learned = state["learned"]
+        self.seconds_before = state["seconds"]
+        self.put(state["weights"])
+
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in weights.items():
+                self.parameters[name].copy_(value)
+
+    def consider(self, epoch: Epoch, learned: dict[str, float]) -> None:
+        """Note an epoch whose weights the model has at the moment, and keep them if none were better."""
+        self.epochs.append(epoch)
+        if self.best is None or epoch.score > self.best.epoch.score:
+            weights = {name: value.detach().clone() for name, value in self.parameters.items()}
+            self.best = _Best(epoch, weights, learned)
+        self.hooks.on_epoch(epoch)
 
 
 def fit(
+    model: Trainable,
     config: TrainingConfig,
-    vocabulary: Vocabulary,
     train: Pairs,
     dev: Pairs,
-    *,
-    on_epoch: Callable[[Epoch], None],
-    on_step: Callable[[int, int, float], None],
-) -> tuple[Heads, list[Epoch]]:
-    """Train, and return the heads of the best epoch on ``dev`` together with all epochs' results.
+    resources: Resources,
+    state_file: StateFile,
+    hooks: Hooks,
+) -> Outcome:
+    """Train ``model``, which then has the weights of the best epoch on ``dev``, the start included.
 
-    ``on_step`` gets the step, the number of all steps and the loss. The same configuration, data, torch
-    and processor give the same result.
+    Goes on from ``state_file`` where there is one; the state is saved at the start, after every epoch and
+    every ``hooks.save_seconds``. Steps draw their random numbers from the seed and their own number alone, so
+    that the result doesn't depend on where a run was interrupted. When ``hooks.should_stop`` says so, the
+    state is saved and KeyboardInterrupt raised, as for Ctrl-C.
+
+    Raises SettingsError where the state belongs to another run and where the loss isn't finite, and what
+    ``stage_data.prepare_stage`` raises.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return _fit(config, vocabulary, train, dev, on_epoch, on_step)
+    trained: dict[str, nn.Parameter] = {}
+    for stage in config.stages:
+        trained |= trained_parameters(model, stage, freeze_word_embeddings=config.freeze_word_embeddings)
+    run = _Run(model, config, train, dev, resources, state_file, hooks, trained)
+    with torch.random.fork_rng():
+        _standardise(run)
+        if state := state_file.load():
+            run.restore(state)
+        else:
+            _measure_start(run)
+        progress = None if state is None else state["stage"]
+        for number in range(run.position.stage, len(config.stages)):
+            _StageRun(run, number).fit(progress)
+            progress = None
+    assert run.best is not None
+    run.put(run.best.weights)
+    return Outcome(run.epochs, run.best.epoch, run.best.learned, run.seconds())
 
 
-def _fit(
-    config: TrainingConfig,
-    vocabulary: Vocabulary,
-    train: Pairs,
-    dev: Pairs,
-    on_epoch: Callable[[Epoch], None],
-    on_step: Callable[[int, int, float], None],
-) -> tuple[Heads, list[Epoch]]:
-    batches = _Batches(config, vocabulary, train)
-    heads = _new_heads(config, vocabulary)
-    optimizer = torch.optim.Adam(heads.parameters(), lr=config.learning_rate)
-    steps = config.epochs * len(batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, config.warm_up_steps, steps)
+def _standardise(run: _Run) -> None:
+    """Have the image head learn on standardised features, if it learns at all."""
+    heads = [stage for stage in run.config.stages if stage.head_rate > 0 and stage.loss is not None]
+    if not heads or not run.model.standardises:
+        return
+    frozen = Stage(views=heads[0].views, augmentation=heads[0].augmentation)
+    images = image_input(run.model, frozen, run.train, run.resources, train=heads[0].image_trunk_rate == 0)
+    count = len(run.train.digests)
+    sample = np.unique(np.linspace(0, count - 1, min(count, _STANDARD_SAMPLE)).astype(np.int64))
+    features = images.take(sample, None)
+    run.model.standardise(features.mean(dim=0), features.std(dim=0) + _DEVIATION_FLOOR)
+
+
+def _measure_start(run: _Run) -> None:
+    stage = run.config.stages[0]
+    images = image_input(run.model, stage, run.dev, run.resources, train=False)
+    metrics = measure(
+        run.model, images, run.model.tokenize(run.dev.captions), run.dev, bfloat16=run.resources.bfloat16
     )
-    epochs: list[Epoch] = []
-    best, best_state = 0, heads.state_dict()
-    for number in range(1, config.epochs + 1):
-        loss_of = sum_of_hinges if number <= config.sum_epochs else max_of_hinges
-        heads.train()
-        losses: list[float] = []
-        for step, batch in enumerate(batches, start=(number - 1) * len(batches) + 1):
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-                texts = heads.text(*batch.words)
-            loss = loss_of(heads.images(batch.features), texts.float(), batch.photos, margin=config.margin)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(heads.parameters(), config.clip_norm)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-            on_step(step, steps, losses[-1])
-        state = _on_raw_features(heads, batches.mean, batches.deviation)
-        epochs.append(Epoch(number, float(np.mean(losses)), dev_metrics(state, vocabulary, dev)))
-        on_epoch(epochs[-1])
-        if best == 0 or epochs[-1].score > epochs[best - 1].score:
-            best, best_state = number, copy.deepcopy(state.state_dict())
-        elif number - max(best, config.sum_epochs) >= config.patience:
-            break
-    heads.load_state_dict(best_state)
-    return heads.eval(), epochs
+    run.consider(Epoch(0, 0, None, metrics, run.seconds()), run.model.learned_by_loss())
+    run.save(None)
 
 
-class _Batch(NamedTuple):
-    """Standardised features (N, 1280), padded word numbers with their lengths, and rows of photos (N,)."""
+class _StageRun:
+    """One stage under way."""
 
-    features: Tensor
-    words: tuple[Tensor, list[int]]
-    photos: Tensor
+    def __init__(self, run: _Run, number: int) -> None:
+        self._run = run
+        self._number = number
+        self._stage = stage = run.config.stages[number]
+        self._device = next(run.model.parameters()).device
+        self._data: StageData = prepare_stage(run.model, stage, run.train, run.resources)
+        self._dev_images = image_input(run.model, stage, run.dev, run.resources, train=False)
+        self._dev_tokens = run.model.tokenize(run.dev.captions)
+        known = run.learned.get(stage.loss or "", run.model.learned_by_loss())
+        self._objective = Objective(stage, known).to(self._device)
+        self._trained = trained_parameters(
+            run.model, stage, freeze_word_embeddings=run.config.freeze_word_embeddings
+        )
+        self._optimizer = build_optimizer(run.model, self._objective, stage, self._trained)
+        self._average = Average(self._trained, run.config.average_decay)
+        self._steps = max(1, self._data.batches // stage.accumulate)
+        self._losses = (0.0, 0)
+        # The best score in this stage, and after which epoch it was reached.
+        self._best = (-math.inf, 0)
+        self._saved = time.monotonic()
 
+    def fit(self, progress: Mapping[str, Any] | None) -> None:
+        """Run the stage to its end; ``progress`` is what ``_state`` gave, if it was under way."""
+        run, stage = self._run, self._stage
+        if progress is not None:
+            self._restore(progress)
+        run.model.set_dropout(stage.dropout, stage.feature_dropout)
+        while run.position.epoch <= stage.epochs:
+            self._epoch()
+            if run.position.epoch - 1 - self._best[1] >= run.config.patience:
+                break
+        run.learned[stage.loss or ""] = self._objective.learned()
+        assert run.best is not None
+        run.put(run.best.weights)
+        run.position = _Position(stage=self._number + 1)
+        run.save(None)
 
-class _Batches:
-    """An epoch's batches in random order; each pass draws another order and other views.
+    def _epoch(self) -> None:
+        run, position = self._run, self._run.position
+        run.model.train()
+        batches = self._data.epoch(
+            (run.config.seed, self._number, position.epoch), position.step * self._stage.accumulate
+        )
+        while position.step < self._steps:
+            self._step(list(islice(batches, self._stage.accumulate)))
+            position.step += 1
+            if position.step < self._steps:
+                self._pause(save=time.monotonic() - self._saved >= run.hooks.save_seconds)
+        metrics = self._measure()
+        mean = self._losses[0] / max(1, self._losses[1])
+        epoch = Epoch(self._number + 1, position.epoch, mean, metrics, run.seconds())
+        with using_weights(run.parameters, self._average.weights()):
+            run.consider(epoch, self._objective.learned())
+        if epoch.score > self._best[0]:
+            self._best = (epoch.score, position.epoch)
+        self._losses = (0.0, 0)
+        position.epoch, position.step = position.epoch + 1, 0
+        self._pause(save=True)
 
-    Captions that do not fill a last batch are left out of that epoch.
-    """
+    def _pause(self, *, save: bool) -> None:
+        """Save where it is time to, and stop where that is wanted."""
+        stop = self._run.hooks.should_stop()
+        if save or stop:
+            self._save()
+        if stop:
+            raise KeyboardInterrupt
 
-    def __init__(self, config: TrainingConfig, vocabulary: Vocabulary, pairs: Pairs) -> None:
-        self.mean, self.deviation = _standard(pairs.features)
-        self._config = config
-        self._pairs = pairs
-        self._numbers = [vocabulary.numbers_of(caption) for caption in pairs.captions]
-        self._rng = np.random.default_rng(config.seed)
+    def _step(self, batches: list[Batch]) -> None:
+        run, stage, position = self._run, self._stage, self._run.position
+        done = (position.epoch - 1) * self._steps + position.step
+        set_rates(self._optimizer, rate_at(done, stage.warm_up_steps, stage.epochs * self._steps))
+        seeds = np.random.SeedSequence([run.config.seed, self._number, position.epoch, position.step])
+        loss = 0.0
+        for batch, seed in zip(batches, seeds.generate_state(len(batches)), strict=True):
+            loss += self._gradients(batch, len(batches), int(seed))
+        if not math.isfinite(loss):
+            raise SettingsError(
+                f"The loss became {loss} in stage {self._number + 1}, epoch {position.epoch}, step "
+                f"{position.step + 1}; lower the stage's rates, or give it more warm_up_steps."
+            )
+        parameters = [*self._trained.values(), *self._objective.parameters()]
+        nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._average.update()
+        self._losses = (self._losses[0] + loss, self._losses[1] + 1)
+        run.hooks.on_step(
+            Step(
+                stage=self._number + 1,
+                stages=len(run.config.stages),
+                epoch=position.epoch,
+                epochs=stage.epochs,
+                step=position.step + 1,
+                steps=self._steps,
+                loss=loss,
+                captions=sum(len(batch.tokens) for batch in batches),
+                photos=sum(0 if batch.images is None else len(batch.images) for batch in batches),
+            )
+        )
 
-    def __len__(self) -> int:
-        return max(1, len(self._numbers) // self._config.batch_size)
+    def _gradients(self, batch: Batch, batches: int, seed: int) -> float:
+        """Add the batch's share of a step's gradient; returns its share of the loss."""
+        model, images = self._run.model, self._data.images
 
-    def __iter__(self) -> Iterator[_Batch]:
-        size = self._config.batch_size
-        order = self._rng.permutation(len(self._numbers))
-        for number in range(len(self)):
-            rows = order[number * size : (number + 1) * size]
-            photos = self._pairs.photos[rows]
-            views = self._rng.integers(self._pairs.features.shape[1], size=len(rows))
-            features = torch.from_numpy(self._pairs.features[photos, views]).float()
-            yield _Batch(
-                nn.functional.dropout((features - self.mean) / self.deviation, self._config.feature_dropout),
-                _padded([self._numbers[row] for row in rows]),
-                torch.from_numpy(photos),
+        def encode_images(rows: Tensor) -> Tensor:
+            assert images is not None
+            with self._autocast():
+                return images.encode(model, rows)
+
+        def encode_texts(tokens: Any) -> Tensor:
+            with self._autocast():
+                return model.texts(tokens)
+
+        return accumulate_gradients(
+            None if batch.images is None else batch.images.to(self._device),
+            batch.tokens,
+            encode_images,
+            encode_texts,
+            lambda photos, texts: self._objective(batch, photos, texts) / batches,
+            chunk_size=self._stage.chunk_size,
+            seed=seed,
+        )
+
+    def _measure(self) -> Metrics:
+        run = self._run
+        with using_weights(run.parameters, self._average.weights()):
+            return measure(
+                run.model, self._dev_images, self._dev_tokens, run.dev, bfloat16=run.resources.bfloat16
             )
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._run.resources.bfloat16)
 
-def _standard(features: npt.NDArray[np.float16]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each feature over the photos as they are (view 0)."""
-    values = features[:, 0].astype(np.float32)
-    return torch.from_numpy(values.mean(axis=0)), torch.from_numpy(values.std(axis=0) + _DEVIATION_FLOOR)
-
-
-def _new_heads(config: TrainingConfig, vocabulary: Vocabulary) -> Heads:
-    from crossmodal.models.native.mobilenet import FEATURES
-
-    projection = nn.Linear(FEATURES, config.dimension)
-    nn.init.xavier_uniform_(projection.weight)
-    nn.init.zeros_(projection.bias)
-    text = GruTextTower(len(vocabulary), config.word_dimension, config.dimension, config.dropout)
-    with torch.no_grad():
-        text.embedding.weight.uniform_(-_EMBEDDING_RANGE, _EMBEDDING_RANGE)
-        text.embedding.weight[PADDING] = 0
-    return Heads(projection, text)
-
-
-def _on_raw_features(heads: Heads, mean: Tensor, deviation: Tensor) -> Heads:
-    """The same heads for features that are not standardised: the projection takes that over."""
-    raw = copy.deepcopy(heads).eval()
-    with torch.no_grad():
-        raw.projection.weight.div_(deviation)
-        raw.projection.bias.sub_(raw.projection.weight @ mean)
-    return raw
-
-
-def _rate(step: int, warm_up: int, steps: int) -> float:
-    return min(1.0, (step + 1) / (warm_up + 1)) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, list[int]]:
-    """Rows of word numbers as one tensor int64 (N, longest), and their lengths."""
-    lengths = [len(row) for row in rows]
-    padded = torch.full((len(rows), max(lengths)), PADDING, dtype=torch.int64)
-    for number, row in enumerate(rows):
-        padded[number, : len(row)] = torch.tensor(row)
-    return padded, lengths
-
-
-def dev_metrics(heads: Heads, vocabulary: Vocabulary, dev: Pairs) -> dict[str, dict[str, float]]:
-    """The metrics of both directions on ``dev``, for heads that take raw features."""
-    heads.eval()
-    rows = [vocabulary.numbers_of(caption) for caption in dev.captions]
-    with torch.inference_mode():
-        images = heads.images(torch.from_numpy(dev.features[:, 0]).float()).numpy()
-        texts = np.concatenate(
-            [
-                heads.text(*_padded(rows[start : start + _DEV_BATCH])).numpy()
-                for start in range(0, len(rows), _DEV_BATCH)
-            ]
+    def _save(self) -> None:
+        self._run.save(
+            {
+                "optimizer": self._optimizer.state_dict(),
+                "average": self._average.state(),
+                "objective": self._objective.state_dict(),
+                "losses": list(self._losses),
+                "best": list(self._best),
+            }
         )
-    photo_ids = [str(number) for number in range(len(images))]
-    caption_photos = [str(number) for number in dev.photos]
-    return {
-        "text2image": summarize(ranks_of_relevant(texts, images, caption_photos, photo_ids)),
-        "image2text": summarize(ranks_of_relevant(images, texts, photo_ids, caption_photos)),
-    }
+        self._saved = time.monotonic()
+
+    def _restore(self, progress: Mapping[str, Any]) -> None:
+        self._optimizer.load_state_dict(progress["optimizer"])
+        self._average.restore(progress["average"])
+        self._objective.load_state_dict(progress["objective"])
+        self._losses = (progress["losses"][0], progress["losses"][1])
+        self._best = (progress["best"][0], progress["best"][1])

@@ -1,8 +1,8 @@
-"""The model card that a trained checkpoint carries."""
+"""The model card that a trained model carries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["model_card"]
@@ -20,38 +20,45 @@ _METRICS = (
     "ndcg@10",
 )
 
+_TOWERS = {
+    "gru": (
+        "a photo (MobileNet-EdgeTPU, global average pooling, linear layer) and a sentence (word embeddings, "
+        "GRU, its last state)"
+    ),
+    "transformer": (
+        "a photo (MobileNet-EdgeTPU, global average pooling, linear layer) and a sentence (word pieces, "
+        "transformer encoder, mean pooling, linear layer)"
+    ),
+    "open_clip": "a photo and a sentence (the towers of the open_clip model that it started from)",
+}
+
 
 def model_card(training: Mapping[str, Any]) -> str:
     """Markdown that says what the model is and how it came about.
 
-    ``training`` is what ``train`` writes into the checkpoint's configuration under that name.
+    ``training`` is what ``train`` writes into the model's configuration under that name.
     """
-    config, metrics = training["config"], training["metrics"]
+    metrics = training["metrics"]
     lines = [
-        "# Model card: VSE++",
+        "# Model card",
         "",
-        "Two encoders into one space: a photo (MobileNet-EdgeTPU, global average pooling, linear layer) and",
-        "a sentence (word embeddings, GRU, its last state), both scaled to unit length and compared by their",
-        f"dot product. Vectors have {config['dimension']} dimensions. The loss is the max of hinges of VSE++",
-        "(Faghri et al., BMVC 2018), after some epochs of the sum of hinges.",
+        f"Two encoders into one space: {_TOWERS[training['kind']]}, both scaled to unit length and compared "
+        f"by their dot product. Vectors have {training['dimension']} dimensions.",
+        "",
+        "## Where its parts come from",
+        "",
+        *(f"- {sentence}" for sentence in _sources(training)),
         "",
         "## Training",
         "",
-        f"- Command: `{training['command']}`",
-        f"- Data: `{config['data']}`, {_size(training['train'])} to train on; {_size(training['dev'])} (dev)",
-        "  to choose the epoch by.",
-        f"- The CNN comes from {training['initial_cnn']} and was not changed; everything else was trained",
-        "  from random values, with the words of the training captions alone.",
-        f"- Seed {config['seed']}; {training['epochs']} epochs, of which number {training['best_epoch']} was",
-        f"  the best; {training['seconds'] / 60:.0f} minutes with {training['threads']} thread(s).",
-        f"- Made with {', '.join(f'{name} {version}' for name, version in training['versions'].items())}.",
+        *(f"- {sentence}" for sentence in _training(training)),
         "",
-        "The complete settings are in `config.json` beside the weights.",
+        "All settings are in the JSON file beside the weights.",
         "",
-        "## Results on dev",
+        "## Results on the dev photos",
         "",
-        "Captions find their photo among all dev photos; photos find any of their captions among all dev",
-        "captions.",
+        "Captions find their photo among all dev photos; photos find any of their captions among all dev "
+        "captions. Measured with the weights as they are stored.",
         "",
         "| | text to image | image to text |",
         "|---|---|---|",
@@ -60,30 +67,87 @@ def model_card(training: Mapping[str, Any]) -> str:
             for name in _METRICS
         ),
         "",
-        "Dev chose the epoch and the settings, so these numbers are slightly optimistic.",
+        "These photos chose the epoch, and perhaps the settings, so the numbers are slightly optimistic.",
         "",
         "## What to expect",
         "",
-        *_preprocessing_advice(config["resize"]),
-        "It knows only the words of its training captions; any other word counts as the same unknown word.",
-        "It ranks: its scores are not probabilities.",
+        *_expectations(training),
         "",
     ]
     return "\n".join(lines)
+
+
+def _sources(training: Mapping[str, Any]) -> list[str]:
+    config = training["config"]
+    told = [str(sentence) for sentence in config["sources"]]
+    if config["model"] is not None:
+        told.append(f"It started as `{config['model']}`.")
+    if config["image_weights"] is not None:
+        told.append(f"The photo's side started as `{config['image_weights']}`.")
+    if config["text_weights"] is not None and config["text_tower"] is None:
+        told.append(f"The sentence's side started as the sentence encoder `{config['text_weights']}`.")
+    if config["text_tower"] is not None:
+        told.append(f"The sentence's side (`{config['text_tower']}`) started from random weights.")
+    if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
+        told.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
+    return told
+
+
+def _training(training: Mapping[str, Any]) -> list[str]:
+    config = training["config"]
+    versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+    stages = [_stage(number, stage) for number, stage in enumerate(config["stages"], start=1)]
+    chosen = (
+        f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
+        if training["best_stage"]
+        else "none was better than the weights that it started with, which were kept"
+    )
+    return [
+        f"Command: `{training['command']}`",
+        f"Data: `{config['data']}`, {_size(training['train'])} to train on; {_size(training['dev'])} (dev) "
+        "to choose the epoch by.",
+        *stages,
+        f"Seed {config['seed']}; {training['epochs']} epochs, and {chosen}; {training['seconds'] / 60:.0f} "
+        f"minutes with {training['threads']} thread(s).",
+        f"Made with {versions}.",
+    ]
+
+
+def _stage(number: int, stage: Mapping[str, Any]) -> str:
+    learnt = [] if stage["loss"] is None else [f"the loss {stage['loss']}"]
+    if stage["distil"] is not None:
+        what = {"text": "captions", "similarity": "similarities"}[stage["distil"]]
+        learnt.append(f"distillation of the teacher's {what}")
+    parts = {"image_trunk_rate": "the photo's network", "text_trunk_rate": "the sentence's network"}
+    trained = [name for key, name in {**parts, "head_rate": "the heads"}.items() if stage[key] > 0]
+    return (
+        f"Stage {number}: up to {stage['epochs']} epochs of {_listed(learnt)}, on batches of "
+        f"{stage['batch_size']} captions; trained were {_listed(trained)}."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _size(counts: Mapping[str, int]) -> str:
     return f"{counts['photos']:,} photos with {counts['captions']:,} captions"
 
 
-def _preprocessing_advice(resize: str) -> list[str]:
-    if resize == "squash":
-        return [
-            "The whole frame is squashed to 224 x 224 pixels, as the training photos were: nothing at the",
-            "edges of a wide photo is lost, but its content is compressed sideways. Panoramas are compressed",
-            "far beyond what training has shown.",
-        ]
-    return [
-        "The middle square of a photo is scaled to 224 x 224 pixels: what lies at the ends of a wide photo",
-        "isn't seen.",
-    ]
+def _expectations(training: Mapping[str, Any]) -> list[str]:
+    told = []
+    if training["resize"] == "squash":
+        told.append(
+            "The whole frame of a photo is squashed to a square: nothing at the edges of a wide photo is "
+            "lost, but its content is compressed sideways. Panoramas are compressed far beyond what training "
+            "has shown."
+        )
+    else:
+        told.append("Of a photo the middle square is seen; what lies at the ends of a wide one isn't.")
+    if training["kind"] == "gru":
+        told.append(
+            "It knows only the words of its training captions; any other word counts as the same unknown "
+            "word."
+        )
+    told.append("It ranks: its scores are not probabilities.")
+    return told

@@ -1,166 +1,195 @@
-"""One training run: data in, a checkpoint folder out."""
+"""One training run: data in, a model that ``-m`` takes out."""
 
 from __future__ import annotations
 
+import json
 import platform
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import ModelError
-from crossmodal.models.native.checkpoint import save_checkpoint
-from crossmodal.models.native.text_config import GruConfig
-from crossmodal.models.native.vocabulary import Vocabulary
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.registry import find_native
+from crossmodal.models.registry import load_preprocessing
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
-from crossmodal.training.features import FeatureExtractor
 from crossmodal.training.model_card import model_card
-from crossmodal.training.pairs import Pairs, collect_pairs, hold_out
+from crossmodal.training.photos import Pairs, collect_pairs, hold_out, square_store
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from crossmodal.training.content_store import ContentStore
+    from crossmodal.training.dev import Metrics
+    from crossmodal.training.loop import Epoch, Outcome, Step
+    from crossmodal.training.trainable.base import Trainable
 
-    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
-    from crossmodal.training.loop import Epoch, Heads
-
-__all__ = ["Progress", "TrainingResult", "train", "train_on"]
+__all__ = ["HISTORY", "MODEL_CARD", "Preparation", "TrainingResult", "train", "train_on"]
 
 MODEL_CARD = "MODEL_CARD.md"
+HISTORY = "history.json"
 
-# What MobileNet-EdgeTPU was trained with: RGB in [-1, 1], 224 x 224.
-_SIZE = 224
-_HALF = (0.5, 0.5, 0.5)
+# Photos and captions that go through the finished model's encoders at once.
+_BATCH = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A sign of life: ``done`` of ``total`` units of ``stage`` (None where it isn't known), and a message.
+class Preparation(NamedTuple):
+    """A sign of life before the first step: ``done`` of ``total`` (None: not known) of ``doing``."""
 
-    Stages are ``train photos`` and ``dev photos`` (their features), ``steps`` (of the optimisation) and
-    ``epochs``.
-    """
-
-    stage: str
+    doing: str
     done: int
     total: int | None
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """A finished run: where the checkpoint is, and the dev metrics of its weights as stored (fp16)."""
+    """A finished run.
+
+    ``metrics`` are those of the dev photos for the model as it is stored (fp16 or int8), ``start`` those of
+    the weights that the run started with. ``best_stage`` and ``best_epoch`` say which epoch's weights these
+    are; both are 0 where nothing was better than the start. ``epochs`` counts all epochs of all stages.
+    """
 
     folder: Path
-    metrics: dict[str, dict[str, float]]
+    metrics: Metrics
+    start: Metrics
+    best_stage: int
     best_epoch: int
     epochs: int
     seconds: float
     failures: list[Failure]
 
 
-def train(
-    config: TrainingConfig,
-    *,
-    data_root: Path,
-    output: Path,
-    cache: Path | None = None,
-    threads: int | None = None,
-    command: str = "",
-    progress: Callable[[Progress], None] = lambda _: None,
-) -> TrainingResult:
-    """Train VSE++ on the data set that ``config`` names; write a checkpoint that ``-m`` takes to ``output``.
+Report = Callable[["Preparation | Step | Epoch"], None]
 
-    ``data_root`` is where data sets known by name lie; ``cache`` a folder that keeps photos' features for
-    further runs; ``threads`` as in ``load_image_encoder``; ``command`` is noted in the model card.
 
-    Raises DataSetError for the data, ModelError for ``initial_cnn``. Photos that cannot be read are left out
-    and listed in the result.
+@dataclass(frozen=True)
+class Run:
+    """How a run is carried out; nothing here changes its result.
+
+    ``output`` gets the model, its card, ``history.json``, and while it isn't finished ``training-state.pt``.
+    ``cache`` keeps photos' squares and features for further runs (None: they go with this one); ``models`` is
+    the registry's folder of downloads. ``threads`` as in ``load_image_encoder``; ``command`` is noted in the
+    model card. ``progress`` is told what goes on, ``should_stop`` asked after each photo and step: when it
+    says yes the state is saved and KeyboardInterrupt raised. The state is also saved every ``save_seconds``.
+    """
+
+    output: Path
+    cache: Path | None = None
+    models: Path | None = None
+    threads: int | None = None
+    command: str = ""
+    progress: Report = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+    save_seconds: float = 300.0
+
+
+def train(config: TrainingConfig, run: Run, *, data_root: Path) -> TrainingResult:
+    """Train on the data set that ``config`` names, below ``data_root`` if it is known by name.
+
+    A run that was stopped or killed goes on when it is started again with the same configuration and output.
+    Raises DataSetError for the data, ModelError for models and weights, SettingsError for settings that don't
+    fit them or belong to another run than the one in ``output``. Photos that cannot be read are left out and
+    listed in the result.
     """
 
     def records(split: str | None) -> Iterable[Record | Failure]:
-        return open_data_set(config.data, data_root=data_root, split=split)
+        return islice(open_data_set(config.data, data_root=data_root, split=split), config.num_docs)
 
-    if config.train_split is not None:
+    if config.dev_split is not None:
         training, dev = records(config.train_split), records(config.dev_split)
     else:
-        training = hold_out(records(None), config.dev_share, held_out=False)
-        dev = hold_out(records(None), config.dev_share, held_out=True)
-    return train_on(
-        config, training, dev, output=output, cache=cache, threads=threads, command=command, progress=progress
-    )
+        training = hold_out(records(config.train_split), config.dev_share, held_out=False)
+        dev = hold_out(records(config.train_split), config.dev_share, held_out=True)
+    return train_on(config, training, dev, run)
 
 
 def train_on(
     config: TrainingConfig,
     training: Iterable[Record | Failure],
     dev: Iterable[Record | Failure],
-    *,
-    output: Path,
-    cache: Path | None = None,
-    threads: int | None = None,
-    command: str = "",
-    progress: Callable[[Progress], None] = lambda _: None,
+    run: Run,
 ) -> TrainingResult:
     """``train`` on records that are at hand; ``config.data`` and the splits are then only noted."""
-    from crossmodal.training.loop import fit
+    import torch
 
-    started = time.monotonic()
-    preprocessing = ImagePreprocessing(_SIZE, config.resize, _HALF, _HALF)
-    cnn = initial_cnn(config.initial_cnn)
-    with _threads(threads) as used_threads:
-        train_pairs = collect_pairs(
-            training,
-            FeatureExtractor(cnn, preprocessing, config.views, cache),
-            progress=lambda done: progress(Progress("train photos", done, None)),
+    from crossmodal.training.loop import Hooks, fit
+    from crossmodal.training.stage_data import Resources
+    from crossmodal.training.state import StateFile
+    from crossmodal.training.trainable.building import build_model
+
+    with ExitStack() as stack:
+        threads = stack.enter_context(_threads(run.threads))
+        cache = run.cache or Path(stack.enter_context(TemporaryDirectory()))
+        squares = _square_stores(config, cache, run.models)
+        train_pairs = collect_pairs(training, squares, progress=_photos(run, "training photos"))
+        dev_pairs = collect_pairs(dev, squares, progress=_photos(run, "dev photos"))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            model = build_model(config, train_pairs.captions, run.models).to(device)
+        resources = Resources(
+            squares=squares,
+            folder=cache,
+            models=run.models,
+            threads=run.threads,
+            bfloat16=_bfloat16(config, device),
+            progress=lambda doing, done, total: _tell(run, Preparation(doing, done, total)),
         )
-        dev_pairs = collect_pairs(
-            dev,
-            FeatureExtractor(cnn, preprocessing, 1, cache),
-            progress=lambda done: progress(Progress("dev photos", done, None)),
-        )
-        vocabulary = Vocabulary.of_captions(train_pairs.captions, min_count=config.min_word_count)
-        heads, epochs = fit(
+        outcome = fit(
+            model,
             config,
-            vocabulary,
             train_pairs,
             dev_pairs,
-            on_epoch=lambda epoch: progress(
-                Progress("epochs", epoch.number, config.epochs, _describe(epoch))
-            ),
-            on_step=lambda step, steps, loss: progress(Progress("steps", step, steps, f"loss {loss:.3f}")),
+            resources,
+            state := StateFile(run.output, config, train_pairs.fingerprint() + dev_pairs.fingerprint()),
+            Hooks(run.progress, run.progress, run.should_stop, run.save_seconds),
         )
-        metrics = _metrics_as_stored(heads, vocabulary, dev_pairs)
-    result = TrainingResult(
-        folder=output,
+        notes = _notes(config, run, outcome, train_pairs, dev_pairs, model, threads)
+        model.save(run.output, learned=outcome.learned, training=notes)
+        metrics = _as_stored(run, squares[model.preprocessing], dev_pairs)
+    notes["metrics"] = metrics
+    model.save(run.output, learned=outcome.learned, training=notes)
+    (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+    history = {"config": config.to_json(), "epochs": [asdict(epoch) for epoch in outcome.epochs]}
+    (run.output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    state.delete()
+    return TrainingResult(
+        folder=run.output,
         metrics=metrics,
-        best_epoch=max(epochs, key=lambda epoch: epoch.score).number,
-        epochs=len(epochs),
-        seconds=time.monotonic() - started,
+        start=outcome.epochs[0].metrics,
+        best_stage=outcome.best.stage,
+        best_epoch=outcome.best.number,
+        epochs=len(outcome.epochs) - 1,
+        seconds=outcome.seconds,
         failures=[*train_pairs.failures, *dev_pairs.failures],
     )
-    notes = {
-        "config": config.to_json(),
-        "command": command,
-        "initial_cnn": _origin(config.initial_cnn),
-        "train": _counts(train_pairs),
-        "dev": _counts(dev_pairs),
-        "epochs": result.epochs,
-        "best_epoch": result.best_epoch,
-        "seconds": round(result.seconds, 1),
-        "threads": used_threads,
-        "versions": {"python": platform.python_version(), "torch": version("torch")},
-        "metrics": metrics,
-    }
-    _save(output, cnn, heads, vocabulary, config, preprocessing, notes)
-    return result
+
+
+def _square_stores(
+    config: TrainingConfig, cache: Path, models: Path | None
+) -> dict[ImagePreprocessing, ContentStore]:
+    """Where photos go as the model wants them, and as those teachers do that look at photos."""
+    from crossmodal.training.trainable.building import preprocessing_of
+
+    wanted = [preprocessing_of(config, models)]
+    for stage in config.stages:
+        if stage.teacher is not None and stage.distil == "similarity":
+            wanted.append(load_preprocessing(stage.teacher, cache=models))
+    return {preprocessing: square_store(cache, preprocessing) for preprocessing in wanted}
+
+
+def _tell(run: Run, sign: Preparation) -> None:
+    run.progress(sign)
+    if run.should_stop():
+        raise KeyboardInterrupt
+
+
+def _photos(run: Run, doing: str) -> Callable[[int], None]:
+    return lambda done: _tell(run, Preparation(doing, done, None))
 
 
 @contextmanager
@@ -176,88 +205,67 @@ def _threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def initial_cnn(name: str) -> MobileNetEdgeTPU:
-    """The CNN with the parameters that will be stored, which means rounded to fp16."""
+def _bfloat16(config: TrainingConfig, device: str) -> bool:
+    """Whether to compute in bfloat16: as configured, or where it is done in hardware."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU, fold_batch_norm
-
-    cnn = MobileNetEdgeTPU()
-    if checkpoint := find_native(name):
-        weights = checkpoint.image_weights().items()
-        state = {
-            key.removeprefix("cnn."): torch.from_numpy(value)
-            for key, value in weights
-            if key.startswith("cnn.")
-        }
-    else:
-        try:
-            state = fold_batch_norm(load_file(Path(name).expanduser()))
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"The CNN's weights {name} cannot be read: {error}.") from error
-        except KeyError as error:
-            raise ModelError(
-                f"{name} is not a timm state dict of mobilenet_edgetpu_100: it lacks {error}."
-            ) from error
-    try:
-        cnn.load_state_dict({key: value.half().float() for key, value in state.items()})
-    except RuntimeError as error:
-        raise ModelError(f"The CNN's weights {name} don't fit mobilenet_edgetpu_100: {error}.") from error
-    return cnn.eval()
+    if config.bfloat16 is not None:
+        return config.bfloat16
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
-def _origin(initial_cnn: str) -> str:
-    """What the model card says about the CNN, without anybody's folders."""
-    return "the VSE++ model `vse`" if initial_cnn == "vse" else f"`{Path(initial_cnn).name}`"
+def _as_stored(run: Run, squares: ContentStore, dev: Pairs) -> Metrics:
+    """The dev metrics of the model in ``run.output``, through the encoders that a search uses."""
+    import numpy as np
+
+    from crossmodal.models.registry import load_image_encoder, load_text_encoder
+    from crossmodal.training.dev import metrics_of
+
+    name = str(run.output)
+    images = load_image_encoder(name, threads=run.threads, cache=run.models)
+    texts = load_text_encoder(name, threads=run.threads, cache=run.models)
+    rows, numbers = squares.rows(), squares.numbers(dev.digests)
+    photos = [images.encode(rows[numbers[at : at + _BATCH]]) for at in range(0, len(numbers), _BATCH)]
+    captions = [texts.encode(dev.captions[at : at + _BATCH]) for at in range(0, len(dev.captions), _BATCH)]
+    return metrics_of(np.concatenate(photos), np.concatenate(captions), dev.photos)
 
 
-def _describe(epoch: Epoch) -> str:
-    by_text, by_image = epoch.metrics["text2image"], epoch.metrics["image2text"]
-    return (
-        f"loss {epoch.loss:.3f}, dev hit@10 {by_text['hit@10']:.1%} text to image, "
-        f"{by_image['hit@10']:.1%} image to text"
-    )
-
-
-def _counts(pairs: Pairs) -> dict[str, int]:
-    return {"photos": len(pairs.features), "captions": len(pairs.captions)}
-
-
-def _metrics_as_stored(heads: Heads, vocabulary: Vocabulary, dev: Pairs) -> dict[str, dict[str, float]]:
-    import copy
-
-    from crossmodal.training.loop import dev_metrics
-
-    return dev_metrics(copy.deepcopy(heads).half().float(), vocabulary, dev)
-
-
-def _save(
-    output: Path,
-    cnn: MobileNetEdgeTPU,
-    heads: Heads,
-    vocabulary: Vocabulary,
+def _notes(
     config: TrainingConfig,
-    preprocessing: ImagePreprocessing,
-    notes: dict[str, Any],
-) -> None:
-    image = {f"cnn.{name}": value.numpy() for name, value in cnn.state_dict().items()}
-    image |= {f"projection.{name}": _array(value) for name, value in heads.projection.state_dict().items()}
-    text = {name: _array(value) for name, value in heads.text.state_dict().items()}
-    save_checkpoint(
-        output,
-        image_weights=image,
-        text_weights=text,
-        text=GruConfig(config.word_dimension),
-        vocabulary=vocabulary,
-        dimension=config.dimension,
-        preprocessing=preprocessing,
-        training=notes,
-    )
-    (output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+    run: Run,
+    outcome: Outcome,
+    training: Pairs,
+    dev: Pairs,
+    model: Trainable,
+    threads: int,
+) -> dict[str, Any]:
+    """What the checkpoint says of how it came about, without anybody's folders."""
+    return {
+        "config": _without_folders(config.to_json()),
+        "command": run.command,
+        "kind": model.kind,
+        "dimension": model.dimension,
+        "resize": model.preprocessing.mode,
+        "train": {"photos": len(training.digests), "captions": len(training.captions)},
+        "dev": {"photos": len(dev.digests), "captions": len(dev.captions)},
+        "epochs": len(outcome.epochs) - 1,
+        "best_stage": outcome.best.stage,
+        "best_epoch": outcome.best.number,
+        "seconds": round(outcome.seconds, 1),
+        "threads": threads,
+        "versions": {"python": platform.python_version(), "torch": version("torch")},
+    }
 
 
-def _array(value: Any) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = value.detach().numpy()
-    return array
+def _without_folders(value: Any) -> Any:
+    """``value`` with every absolute path in it reduced to its last part."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
+    return value

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
+from crossmodal.settings import LOSSES
 from crossmodal.training.losses.contrastive import infonce, multiple_negatives_ranking, sigmoid
 from crossmodal.training.losses.hinges import max_of_hinges, sum_of_hinges, triplet
-from crossmodal.training.losses.names import LOSSES
 
 __all__ = ["LossSettings", "build"]
 

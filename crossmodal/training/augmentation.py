@@ -1,0 +1,87 @@
+"""Random changes of photos, so that a network doesn't learn the pixels by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.training.config import Augmentation
+
+__all__ = ["augmented", "plain", "views_of"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def plain(squares: Pixels, preprocessing: ImagePreprocessing) -> Tensor:
+    """Squares uint8 (N, size, size, 3) as ``preprocessing.scale`` makes them, in channels-last layout."""
+    return _scaled(torch.from_numpy(squares).permute(0, 3, 1, 2), preprocessing)
+
+
+def augmented(
+    squares: Pixels, augmentation: Augmentation, preprocessing: ImagePreprocessing, rng: np.random.Generator
+) -> Tensor:
+    """Each of the squares uint8 (N, size, size, 3) changed at random: float32 (N, 3, size, size).
+
+    Parts are scaled bilinearly with antialiasing. Brightness and contrast may take values out of [0, 1]: they
+    aren't clipped.
+    """
+    photos = torch.from_numpy(squares).permute(0, 3, 1, 2)
+    changed = torch.empty_like(photos)
+    for row, photo in enumerate(photos):
+        part = _random_part(photo, augmentation, rng)
+        changed[row] = F.interpolate(part[None], photo.shape[1:], mode="bilinear", antialias=True)[0]
+        if augmentation.flip and rng.random() < 0.5:
+            changed[row] = changed[row].flip(2)
+    contrast = 1 + rng.uniform(-augmentation.contrast, augmentation.contrast, len(photos))
+    brightness = rng.uniform(-augmentation.brightness, augmentation.brightness, len(photos))
+    return _scaled(changed, preprocessing, contrast, brightness)
+
+
+def views_of(
+    square: Pixels, count: int, augmentation: Augmentation, preprocessing: ImagePreprocessing, seed: int
+) -> Tensor:
+    """``count`` views of a square uint8 (size, size, 3): itself, its mirror image (where photos may be
+    mirrored), then augmented ones: float32 (count, 3, size, size)."""
+    certain = [square, np.ascontiguousarray(square[:, ::-1])] if augmentation.flip else [square]
+    views = plain(np.stack(certain[:count]), preprocessing)
+    if count <= len(certain):
+        return views
+    repeated = np.repeat(square[None], count - len(certain), axis=0)
+    random = augmented(repeated, augmentation, preprocessing, np.random.default_rng(seed))
+    return torch.cat([views, random])
+
+
+def _random_part(photo: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+    """A part (3, height, width) of a photo (3, side, side), at least a pixel each way."""
+    side = photo.shape[1]
+    length = np.sqrt(rng.uniform(*augmentation.scale))
+    stretch = np.sqrt(np.exp(rng.uniform(*np.log(augmentation.aspect))))
+    height = min(side, max(1, round(side * length / stretch)))
+    width = min(side, max(1, round(side * length * stretch)))
+    top, left = rng.integers(side - height + 1), rng.integers(side - width + 1)
+    return photo[:, top : top + height, left : left + width]
+
+
+def _scaled(
+    photos: Tensor,
+    preprocessing: ImagePreprocessing,
+    contrast: Sequence[float] | npt.NDArray[np.float64] = (1.0,),
+    brightness: Sequence[float] | npt.NDArray[np.float64] = (0.0,),
+) -> Tensor:
+    """(value - mean) / std with value = (x / 255 - 1/2) * contrast + 1/2 + brightness, in one product and
+    sum.
+    """
+    by_photo, shift = (torch.as_tensor(values)[:, None, None, None] for values in (contrast, brightness))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float64)[:, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    factor = by_photo / (255 * std)
+    summand = ((1 - by_photo) / 2 + shift - mean) / std
+    return photos.float().mul_(factor.float()).add_(summand.float())

@@ -1,0 +1,78 @@
+"""How well a model retrieves the dev photos and captions while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
+from crossmodal.training.features import ImageInput
+from crossmodal.training.photos import Pairs
+from crossmodal.training.trainable.base import Trainable
+
+__all__ = ["Metrics", "measure", "metrics_of", "score_of", "using_weights"]
+
+Metrics = dict[str, dict[str, float]]
+
+_PHOTOS = 64
+_CAPTIONS = 256
+
+
+def measure(
+    model: Trainable, images: ImageInput, tokens: Sequence[Sequence[int]], dev: Pairs, *, bfloat16: bool
+) -> Metrics:
+    """``metrics_of`` the model as it is; ``images`` and ``tokens`` are those of ``dev``."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+        photos = [
+            images.encode(
+                model, images.take(np.arange(start, min(start + _PHOTOS, len(dev.digests))), None).to(device)
+            )
+            for start in range(0, len(dev.digests), _PHOTOS)
+        ]
+        captions = [
+            model.texts(tokens[start : start + _CAPTIONS]) for start in range(0, len(tokens), _CAPTIONS)
+        ]
+    return metrics_of(torch.cat(photos).cpu().numpy(), torch.cat(captions).cpu().numpy(), dev.photos)
+
+
+def metrics_of(
+    photos: npt.NDArray[np.float32],
+    captions: npt.NDArray[np.float32],
+    photo_of_caption: npt.NDArray[np.int64],
+) -> Metrics:
+    """``evaluation.metrics.summarize`` in both directions; vectors are in the order of ids."""
+    photo_ids = [str(number) for number in range(len(photos))]
+    caption_photos = [str(number) for number in photo_of_caption]
+    return {
+        "text2image": summarize(ranks_of_relevant(captions, photos, caption_photos, photo_ids)),
+        "image2text": summarize(ranks_of_relevant(photos, captions, photo_ids, caption_photos)),
+    }
+
+
+def score_of(metrics: Metrics) -> float:
+    """What the best epoch is chosen by: hit@10 of both directions together, from 0 to 2."""
+    return metrics["text2image"]["hit@10"] + metrics["image2text"]["hit@10"]
+
+
+@contextmanager
+def using_weights(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """The parameters have the values ``weights`` for the time being."""
+    before = {name: parameters[name].detach().clone() for name in weights}
+    try:
+        _put(parameters, weights)
+        yield
+    finally:
+        _put(parameters, before)
+
+
+def _put(parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)

@@ -1,0 +1,115 @@
+"""The optimizer's parameter groups and rates, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossmodal.training.config import Stage
+from crossmodal.training.trainable.base import Trainable
+
+__all__ = ["Average", "build_optimizer", "rate_at", "set_rates", "trained_parameters"]
+
+
+def trained_parameters(
+    model: Trainable, stage: Stage, *, freeze_word_embeddings: bool
+) -> dict[str, nn.Parameter]:
+    """The parameters of ``model`` that ``stage`` trains, by name."""
+    rates = _rates(stage)
+    trained = {}
+    for name, parameter in model.named_parameters():
+        part = model.part_of(name)
+        frozen = freeze_word_embeddings and model.is_word_embedding(name)
+        if part is not None and rates[part] > 0 and not frozen:
+            trained[name] = parameter
+    return trained
+
+
+def build_optimizer(
+    model: Trainable, loss: nn.Module, stage: Stage, trained: Mapping[str, nn.Parameter]
+) -> torch.optim.AdamW:
+    """AdamW with a group for each part of the model, each with and without weight decay.
+
+    Vectors and scalars (biases, normalisation, temperature) don't decay, as is usual. What the loss learns
+    goes by the rate of the heads, or the highest there is where heads are frozen. Everything else is frozen
+    here.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    rates = _rates(stage)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        part = model.part_of(name)
+        assert part is not None
+        decay = stage.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rates[part], decay), []).append(parameter)
+    for parameter in loss.parameters():
+        groups.setdefault((stage.head_rate or max(rates.values()), 0.0), []).append(parameter)
+    described: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "top_rate": rate, "weight_decay": decay}
+        for (rate, decay), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+    return torch.optim.AdamW(described, fused=True)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's rate is now its highest times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["top_rate"] * factor
+
+
+def rate_at(step: int, warm_up: int, steps: int) -> float:
+    """The share of the highest rate at ``step``, counted from 0, of ``steps``.
+
+    A linear warm-up times a cosine to 0 (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
+    """
+    return min(1.0, (step + 1) / (warm_up + 1)) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+
+
+class Average:
+    """The exponential moving average of weights (Polyak averaging), which follows faster at the start.
+
+    After n steps the decay is min(decay, (1 + n) / (10 + n)), so that the average isn't held back by the
+    values it started from. Without ``decay`` it is the weights themselves.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float | None) -> None:
+        self._parameters = parameters
+        self._decay = decay or None
+        self._steps = 0
+        self.values = {name: value.detach().clone() for name, value in parameters.items()} if decay else {}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the parameters' values after a step into account."""
+        self._steps += 1
+        if self._decay is None:
+            return
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        for name, parameter in self._parameters.items():
+            self.values[name].lerp_(parameter, 1 - decay)
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """The averaged weights by name; not a copy."""
+        return self.values or self._parameters
+
+    def state(self) -> dict[str, Any]:
+        return {"steps": self._steps, "values": self.values}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The reverse of ``state``."""
+        self._steps = state["steps"]
+        for name, value in state["values"].items():
+            self.values[name].copy_(value)
+
+
+def _rates(stage: Stage) -> dict[str, float]:
+    return {
+        "image_trunk": stage.image_trunk_rate,
+        "text_trunk": stage.text_trunk_rate,
+        "head": stage.head_rate,
+    }

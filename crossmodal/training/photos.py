@@ -1,0 +1,158 @@
+"""Photos and captions off a stream of records: photos decoded once, to squares on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.errors import DataSetError, ImageError
+from crossmodal.images import decode_image
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.records import IMAGE, Failure, Record
+from crossmodal.training.content_store import ContentStore
+
+__all__ = ["Pairs", "collect_pairs", "hold_out", "square_store"]
+
+# Squares in memory before they are written: 5 MB at 224 pixels.
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Captions and the photos they describe, both in the order of their ids.
+
+    ``photos`` int64, for each caption the number of its photo; ``digests``, for each photo the SHA-256 of its
+    bytes, by which square stores know it; ``failures``, what could not be read.
+    """
+
+    captions: list[str]
+    photos: npt.NDArray[np.int64]
+    digests: list[bytes]
+    failures: list[Failure]
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that differ where captions, photos or their order do."""
+        digest = hashlib.sha256(b"".join(self.digests))
+        for caption, photo in zip(self.captions, self.photos, strict=True):
+            digest.update(f"{photo} {caption}\0".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:16]
+
+
+def square_store(folder: Path, preprocessing: ImagePreprocessing) -> ContentStore:
+    """Squares uint8 (size, size, 3) by the SHA-256 of photos' bytes: 150 KB a photo at 224 pixels."""
+    size = preprocessing.size
+    name = f"{preprocessing.mode}-{size}-{preprocessing.interpolation}"
+    return ContentStore(folder / "squares" / name, (size, size, 3), np.uint8)
+
+
+@dataclass
+class _Seen:
+    """What a pass over records leaves behind."""
+
+    photos: dict[str, bytes] = field(default_factory=dict)
+    captions: list[tuple[str, str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def collect_pairs(
+    records: Iterable[Record | Failure],
+    stores: Mapping[ImagePreprocessing, ContentStore],
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Pairs:
+    """Run through ``records`` once; every photo gets into each of ``stores``, as its preprocessing crops it.
+
+    Memory holds captions, ids and 32 squares a store. Photos without captions and captions without photos are
+    left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is left.
+    """
+    seen = _Seen()
+    writers = [_Writer(preprocessing, store) for preprocessing, store in stores.items()]
+    for record in records:
+        if isinstance(record, Failure):
+            seen.failures.append(record)
+        elif record.modality == IMAGE:
+            try:
+                digest = _keep(record.content or b"", writers)
+            except ImageError as error:
+                seen.failures.append(Failure(record.uri or record.id, str(error)))
+                continue
+            seen.photos[record.id] = digest
+            progress(len(seen.photos))
+        elif record.photo_id is not None and record.text:
+            seen.captions.append((record.id, record.photo_id, record.text))
+    for writer in writers:
+        writer.flush()
+    return _pairs(seen)
+
+
+def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
+    digest = hashlib.sha256(content).digest()
+    missing = [writer for writer in writers if not writer.has(digest)]
+    if missing:
+        rgb = decode_image(content)
+        for writer in missing:
+            writer.add(digest, rgb)
+    return digest
+
+
+class _Writer:
+    """Squares on their way into a store."""
+
+    def __init__(self, preprocessing: ImagePreprocessing, store: ContentStore) -> None:
+        self._preprocessing = preprocessing
+        self._store = store
+        self._waiting: dict[bytes, npt.NDArray[np.uint8]] = {}
+
+    def has(self, digest: bytes) -> bool:
+        return digest in self._waiting or digest in self._store
+
+    def add(self, digest: bytes, rgb: npt.NDArray[np.uint8]) -> None:
+        self._waiting[digest] = self._preprocessing.crop(rgb)
+        if len(self._waiting) == _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._waiting:
+            self._store.add(list(self._waiting), np.stack(list(self._waiting.values())))
+            self._waiting.clear()
+
+
+def _pairs(seen: _Seen) -> Pairs:
+    captions = sorted(caption for caption in seen.captions if caption[1] in seen.photos)
+    if not captions:
+        raise DataSetError(
+            f"There is nothing to train on: {len(seen.photos)} photos, {len(seen.captions)} captions, and no "
+            "caption belongs to a photo that can be read."
+        )
+    # By id, as evaluation ranks equal scores.
+    captioned = sorted({photo for _, photo, _ in captions})
+    numbers = {photo: number for number, photo in enumerate(captioned)}
+    return Pairs(
+        captions=[text for _, _, text in captions],
+        photos=np.array([numbers[photo] for _, photo, _ in captions], np.int64),
+        digests=[seen.photos[photo] for photo in captioned],
+        failures=seen.failures,
+    )
+
+
+def hold_out(
+    records: Iterable[Record | Failure], share: float, *, held_out: bool
+) -> Iterator[Record | Failure]:
+    """Only the records of photos that are held out, ``share`` of them, or only those that are not.
+
+    A photo's id alone decides, so that photos stay where they are when others are added.
+    """
+    for record in records:
+        if isinstance(record, Failure):
+            if not held_out:
+                yield record
+            continue
+        photo = record.id if record.modality == IMAGE else record.photo_id or record.id
+        position = int.from_bytes(hashlib.sha256(photo.encode()).digest()[:8], "big") / 2**64
+        if (position < share) == held_out:
+            yield record

@@ -1,0 +1,220 @@
+"""All that one stage draws its batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crossmodal.errors import SettingsError
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.registry import load_preprocessing
+from crossmodal.training.batches import batches_of, number_of_batches
+from crossmodal.training.config import Stage
+from crossmodal.training.content_store import ContentStore
+from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
+from crossmodal.training.photos import Pairs
+from crossmodal.training.teachers import read_captions, teacher_images, teacher_texts
+from crossmodal.training.trainable.base import Trainable
+
+__all__ = ["Batch", "Resources", "StageData", "image_input", "prepare_stage"]
+
+Tokens = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What stays the same for all stages: photos' squares by preprocessing, folders, threads, precision.
+
+    ``folder`` keeps what is computed once; ``models`` is the registry's cache; ``progress`` gets what is
+    being computed, how much of it is done and how much there is.
+    """
+
+    squares: dict[ImagePreprocessing, ContentStore]
+    folder: Path
+    models: Path | None
+    threads: int | None
+    bfloat16: bool
+    progress: Callable[[str, int, int], None]
+
+
+class Batch(NamedTuple):
+    """What goes into one gradient.
+
+    ``images`` (photos, ...) is as an ``ImageInput`` gives them, or None where a stage has no use for photos.
+    ``rows`` and ``photos``, int64 (captions,), hold each caption's row in ``images`` and its photo's number.
+    ``tokens`` has a row for each caption, then one for each text without a photo. ``teacher_texts`` are the
+    teacher's vectors of all of them, ``teacher_images`` those of each caption's photo.
+    """
+
+    images: Tensor | None
+    rows: Tensor
+    photos: Tensor
+    tokens: Tokens
+    teacher_texts: Tensor | None
+    teacher_images: Tensor | None
+
+    @property
+    def captions(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """The training data as a stage sees it."""
+
+    stage: Stage
+    photos: npt.NDArray[np.int64]
+    tokens: Tokens
+    images: ImageInput | None
+    extra_tokens: Tokens
+    text_vectors: npt.NDArray[np.float16] | None
+    extra_vectors: npt.NDArray[np.float16] | None
+    image_vectors: npt.NDArray[np.float16] | None
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch."""
+        if self.images is None:
+            return max(1, (len(self.tokens) + len(self.extra_tokens)) // self.stage.batch_size)
+        return number_of_batches(self.photos, self.stage.batch_size, self.stage.captions_per_photo)
+
+    def epoch(self, seed: Sequence[int], start: int) -> Iterator[Batch]:
+        """The batches of an epoch from number ``start`` on; what they hold depends on ``seed`` alone.
+
+        With photos, an epoch is ``batches_of`` the captions, and each batch brings as many of the texts
+        without photos as it has captions. Without, captions and texts are drawn alike.
+        """
+        rng = np.random.default_rng(seed)
+        if self.images is None:
+            order = rng.permutation(len(self.tokens) + len(self.extra_tokens))
+            size = self.stage.batch_size
+            for number in range(start, self.batches):
+                yield self._texts_alone(order[number * size : (number + 1) * size])
+            return
+        batches = batches_of(self.photos, self.stage.batch_size, self.stage.captions_per_photo, rng)
+        extra = rng.permutation(len(self.extra_tokens))
+        for number in range(start, len(batches)):
+            captions = batches[number]
+            first = number * self.stage.batch_size
+            count = min(len(captions), len(extra))
+            texts = np.take(extra, np.arange(first, first + count), mode="wrap") if count else extra
+            yield self._pairs(captions, texts, np.random.default_rng([*seed, number]))
+
+    def _pairs(
+        self, captions: npt.NDArray[np.int64], texts: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> Batch:
+        assert self.images is not None
+        photos = self.photos[captions]
+        unique, rows = np.unique(photos, return_inverse=True)
+        return Batch(
+            images=self.images.take(unique, rng),
+            rows=torch.from_numpy(rows),
+            photos=torch.from_numpy(photos),
+            tokens=[*(self.tokens[row] for row in captions), *(self.extra_tokens[row] for row in texts)],
+            teacher_texts=self._teacher(captions, texts),
+            teacher_images=None if self.image_vectors is None else _floats(self.image_vectors[photos]),
+        )
+
+    def _texts_alone(self, rows: npt.NDArray[np.int64]) -> Batch:
+        own = rows[rows < len(self.tokens)]
+        extra = rows[rows >= len(self.tokens)] - len(self.tokens)
+        return Batch(
+            images=None,
+            rows=torch.zeros(len(own), dtype=torch.int64),
+            photos=torch.from_numpy(self.photos[own]),
+            tokens=[*(self.tokens[row] for row in own), *(self.extra_tokens[row] for row in extra)],
+            teacher_texts=self._teacher(own, extra),
+            teacher_images=None,
+        )
+
+    def _teacher(self, captions: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]) -> Tensor | None:
+        if self.text_vectors is None:
+            return None
+        vectors = self.text_vectors[captions]
+        if self.extra_vectors is not None:
+            vectors = np.concatenate([vectors, self.extra_vectors[texts]])
+        return _floats(vectors)
+
+
+def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resources) -> StageData:
+    """Compute what ``stage`` needs of features and teacher's vectors, as far as it isn't known yet.
+
+    Raises ModelError for the teacher, SettingsError where its dimension is another than the student's
+    although captions are to be learnt from it, DataSetError for caption files.
+    """
+    images = image_input(model, stage, pairs, resources, train=True) if _needs_photos(stage) else None
+    extra = list(
+        dict.fromkeys(text for path in stage.texts for text in read_captions(Path(path).expanduser()))
+    )
+    text_vectors = extra_vectors = image_vectors = None
+    if stage.teacher is not None:
+        vectors = teacher_texts(
+            stage.teacher,
+            [*pairs.captions, *extra],
+            folder=resources.folder,
+            models=resources.models,
+            threads=resources.threads,
+            progress=lambda done, total: resources.progress("the teacher's captions", done, total),
+        )
+        if stage.distil == "text" and vectors.shape[1] != model.dimension:
+            raise SettingsError(
+                f"The teacher {stage.teacher} has {vectors.shape[1]} dimensions and the model "
+                f'{model.dimension}: to learn captions from it ("distil": "text") they must have as many.'
+            )
+        text_vectors, extra_vectors = vectors[: len(pairs.captions)], vectors[len(pairs.captions) :]
+        if stage.distil == "similarity":
+            image_vectors = teacher_images(
+                stage.teacher,
+                resources.squares[load_preprocessing(stage.teacher, cache=resources.models)],
+                pairs.digests,
+                folder=resources.folder,
+                models=resources.models,
+                threads=resources.threads,
+                progress=lambda done, total: resources.progress("the teacher's photos", done, total),
+            )
+    return StageData(
+        stage=stage,
+        photos=pairs.photos,
+        tokens=model.tokenize(pairs.captions),
+        images=images,
+        extra_tokens=model.tokenize(extra),
+        text_vectors=text_vectors,
+        extra_vectors=extra_vectors if extra else None,
+        image_vectors=image_vectors,
+    )
+
+
+def image_input(
+    model: Trainable, stage: Stage, pairs: Pairs, resources: Resources, *, train: bool
+) -> ImageInput:
+    """Photos as ``stage`` takes them to train on, or as they are measured: cached features where the trunk is
+    frozen, the dev photos' always in float32."""
+    squares = resources.squares[model.preprocessing]
+    if stage.image_trunk_rate > 0:
+        return PixelInput(squares, pairs.digests, model, stage.augmentation)
+    store = cached_features(
+        model,
+        squares,
+        pairs.digests,
+        views=stage.views if train else 1,
+        augmentation=stage.augmentation,
+        folder=resources.folder,
+        bfloat16=resources.bfloat16 and train,
+        progress=lambda done, total: resources.progress("features of photos", done, total),
+    )
+    return FeatureInput(store, pairs.digests)
+
+
+def _needs_photos(stage: Stage) -> bool:
+    return stage.loss is not None or stage.distil == "similarity"
+
+
+def _floats(vectors: npt.NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(vectors.astype(np.float32))

@@ -1,0 +1,1 @@
+"""Models that can be trained, behind one small interface (``base.Trainable``)."""

@@ -1,0 +1,78 @@
+"""What the training loop asks of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from crossmodal.models.preprocessing import ImagePreprocessing
+
+__all__ = ["Part", "Trainable"]
+
+Part = Literal["image_trunk", "text_trunk", "head"]
+
+
+class Trainable(nn.Module, ABC):
+    """Two towers into one space, each a trunk with features and a head that makes vectors of them.
+
+    ``kind`` is "gru", "transformer" or "open_clip"; ``standardises`` whether ``standardise`` does anything.
+    Parameters are in float32; whoever calls may do so under
+    autocast, and vectors are float32 all the same.
+    """
+
+    kind: str
+    dimension: int
+    preprocessing: ImagePreprocessing
+    standardises: bool = False
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token numbers of each text, which ``texts`` takes."""
+
+    @abstractmethod
+    def features(self, pixels: Tensor) -> Tensor:
+        """The image trunk: photos as ``preprocessing.scale`` makes them, float (N, 3, size, size), to
+        features (N, length)."""
+
+    @abstractmethod
+    def images(self, features: Tensor) -> Tensor:
+        """The image head: features (N, length) to unit vectors float32 (N, dimension)."""
+
+    @abstractmethod
+    def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """The text tower: N token rows to unit vectors float32 (N, dimension)."""
+
+    @abstractmethod
+    def image_trunk(self) -> nn.Module:
+        """What ``features`` runs, whose parameters cached features depend on."""
+
+    @abstractmethod
+    def part_of(self, name: str) -> Part | None:
+        """Which part the parameter ``name`` belongs to; None for one that is never trained."""
+
+    @abstractmethod
+    def is_word_embedding(self, name: str) -> bool:
+        """Whether the parameter ``name`` is a pretrained transformer's embedding of words or positions."""
+
+    def standardise(self, mean: Tensor, deviation: Tensor) -> None:
+        """The image head sees features less ``mean`` and divided by ``deviation`` (length,) from now on.
+
+        Vectors stay as they are: the head's weights change to match. Features of very different sizes are
+        learnt alike then. Pretrained heads that ``standardises`` excludes stay as they are.
+        """
+
+    @abstractmethod
+    def set_dropout(self, text: float, features: float) -> None:
+        """The share of values dropped in the text tower, where that is ours to say, and of image features."""
+
+    def learned_by_loss(self) -> dict[str, float]:
+        """What an earlier loss has learnt, by the names of its parameters; empty where nothing is known."""
+        return {}
+
+    @abstractmethod
+    def save(self, folder: Path, *, learned: Mapping[str, float], training: Mapping[str, Any]) -> None:
+        """Write what ``-m`` takes; ``learned`` is what the loss learnt, ``training`` notes for people."""
