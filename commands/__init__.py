@@ -15,6 +15,7 @@ _MODULES = {
     "evaluate": "evaluate",
     "train": "train",
     "status": "status",
+    "models": "models",
 }
 
 # The tasks that make vectors with the model as it is asked for.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from commands.model_choice import chosen_model
-from crossmodal.models import DEFAULT_MODEL, identify_model
+from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.settings import Settings
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
@@ -48,6 +48,7 @@ def open_for_writing(settings: Settings, workspace: Workspace) -> Settings:
 def _resolved(settings: Settings, workspace: Workspace) -> Settings:
     built_by = workspace.identity()
     model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
+    require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
     workspace.check_model(identify_model(model, cache=settings.model_cache))
     shards = settings.shards or workspace.shards(IMAGE_VECTORS) or 1
     workspace.check_shards(shards)

@@ -9,6 +9,7 @@ from crossmodal.models.registry import (
     load_image_encoder,
     load_preprocessing,
     load_text_encoder,
+    require_trust,
     weights_size,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "load_image_encoder",
     "load_preprocessing",
     "load_text_encoder",
+    "require_trust",
     "weights_size",
 ]

@@ -12,7 +12,7 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
 
-__all__ = ["PublishedModel", "find_published", "identify_published"]
+__all__ = ["PublishedModel", "find_published", "identify_published", "require_trusted_code"]
 
 _KNOWN = (
     "the names that `python app.py -t models` lists, each with `:PATH` behind it for local files; clip; "
@@ -34,6 +34,11 @@ class PublishedModel(Protocol):
 
     @property
     def preprocessing(self) -> ImagePreprocessing: ...
+
+    @property
+    def custom_code(self) -> str | None:
+        """Where the code lies that the model brings along and wants executed, or None."""
+        ...
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -75,6 +80,15 @@ def identify_published(model: PublishedModel, cache: Path | None) -> ModelIdenti
     if len(fingerprints) > 1:
         weights = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()[: len(weights)]
     return ModelIdentity(model.name, weights, model.preprocessing.describe(), model.dimension)
+
+
+def require_trusted_code(model: str, code: str | None, trusted: bool) -> None:
+    """Raises ModelError where ``model`` brings ``code`` to execute and nobody has said that it may."""
+    if code is not None and not trusted:
+        raise ModelError(
+            f"The model {model} runs Python code of its own, from {code}, which can do on this machine "
+            "whatever you can. Read it, and add --trust-remote-code if you trust it."
+        )
 
 
 def _unknown(name: str) -> str:

@@ -10,7 +10,12 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
-from crossmodal.models.published import find_published, identify_published
+from crossmodal.models.published import (
+    PublishedModel,
+    find_published,
+    identify_published,
+    require_trusted_code,
+)
 
 DEFAULT_MODEL = "vse"
 
@@ -21,6 +26,7 @@ __all__ = [
     "load_image_encoder",
     "load_preprocessing",
     "load_text_encoder",
+    "require_trust",
     "weights_size",
 ]
 
@@ -77,7 +83,7 @@ def load_image_encoder(
         from crossmodal.models.native.encoders import NativeImageEncoder
 
         return NativeImageEncoder(checkpoint, threads=threads)
-    model = find_published(name, cache)
+    model = _trusted(name, cache, trust_remote_code)
     identity = identify_published(model, cache)
     return model.image_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
 
@@ -101,9 +107,21 @@ def load_text_encoder(
         from crossmodal.models.native.encoders import native_text_encoder
 
         return native_text_encoder(checkpoint)
-    model = find_published(name, cache)
+    model = _trusted(name, cache, trust_remote_code)
     identity = identify_published(model, cache)
     return model.text_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
+
+
+def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = None) -> None:
+    """Raises ModelError where the model ``name`` runs code of its own and nobody has said that it may.
+
+    ``load_image_encoder`` and ``load_text_encoder`` refuse it as well; this tells it before any process is
+    started and anything is downloaded.
+    """
+    if adaptation := parse_adaptation(name):
+        require_trust(adaptation.model, trust_remote_code=trust_remote_code, cache=cache)
+    elif find_native(name) is None:
+        _trusted(name, cache, trust_remote_code)
 
 
 def weights_size(name: str, *, cache: Path | None = None) -> int:
@@ -127,3 +145,9 @@ def find_native(name: str) -> NativeCheckpoint | None:
         return NativeCheckpoint.open(SHIPPED[name], name)
     folder = find_checkpoint(Path(name).expanduser())
     return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
+
+
+def _trusted(name: str, cache: Path | None, trust_remote_code: bool) -> PublishedModel:
+    model = find_published(name, cache)
+    require_trusted_code(model.name, model.custom_code, trust_remote_code)
+    return model

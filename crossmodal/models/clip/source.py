@@ -89,6 +89,11 @@ class ClipSource:
         return configuration
 
     @property
+    def custom_code(self) -> None:
+        """None: open_clip runs no code that comes with weights."""
+        return None
+
+    @property
     def weight_files(self) -> tuple[Path, ...]:
         """The files that tell these weights apart from all others."""
         return (self.weights,)
@@ -121,7 +126,7 @@ class ClipSource:
     def image_encoder(
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
     ) -> ImageEncoder:
-        """The photo's side; open_clip runs no code that comes with weights, so there is nothing to trust."""
+        """The photo's side."""
         from crossmodal.models.clip.encoders import ClipImageEncoder
 
         return ClipImageEncoder(self, identity, threads=threads)

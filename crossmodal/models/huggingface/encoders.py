@@ -11,11 +11,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
-from crossmodal.models.huggingface.library import import_transformers, require_trust
+from crossmodal.models.huggingface.library import import_transformers
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.published import require_trusted_code
 
 __all__ = ["TransformersImageEncoder", "TransformersTextEncoder"]
 
@@ -110,7 +111,7 @@ class TransformersTextEncoder:
 def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:
     """The network in float32 without the tower that is not ``unused``; raises ModelError."""
     code = source.custom_code
-    require_trust(source.name, code, trusted)
+    require_trusted_code(source.name, code, trusted)
     transformers = import_transformers()
     import torch
 

@@ -54,7 +54,7 @@ class TransformersSource:
         assert self.record.repository is not None
         return find_folder(
             self.record.repository,
-            "model.safetensors",
+            _WEIGHTS[0],
             _DOWNLOADED,
             self.cache,
             advice="Run the same command once with a connection, or copy the repository's folder here from "
@@ -74,8 +74,16 @@ class TransformersSource:
         return config
 
     @property
+    def _downloaded(self) -> bool:
+        repository = None if self.record is None else self.record.repository
+        return repository is not None and cached_file(repository, _WEIGHTS[0], self.cache) is not None
+
+    @property
     def custom_code(self) -> str | None:
-        """Where the code lies that this model brings along and wants executed, or None."""
+        """Where the code lies that this model brings along and wants executed, or None; downloads nothing."""
+        if self.folder is None and self.record is not None and not self._downloaded:
+            known = f"the repository {self.record.repository} and what it refers to"
+            return known if self.record.custom_code else None
         if self.config.get("model_type") in _BUILT_IN:
             return None
         named = (self.config.get("auto_map") or {}).get("AutoModel")

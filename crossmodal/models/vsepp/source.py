@@ -83,6 +83,11 @@ class VseppSource:
         return vocabulary
 
     @property
+    def custom_code(self) -> None:
+        """None: a checkpoint's code is never run."""
+        return None
+
+    @property
     def weight_files(self) -> tuple[Path, ...]:
         """The checkpoint and its vocabulary."""
         return (self.path, self.vocabulary_file)
@@ -90,7 +95,7 @@ class VseppSource:
     def image_encoder(
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
     ) -> ImageEncoder:
-        """The photo's side; a checkpoint's code is never run, so there is nothing to trust."""
+        """The photo's side."""
         from crossmodal.models.vsepp.encoders import VseppImageEncoder
 
         return VseppImageEncoder(self, identity, threads=threads)

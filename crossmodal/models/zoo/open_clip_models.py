@@ -32,9 +32,9 @@ _XLM = _Family(
 )
 _SIGLIP = _Family("Apache-2.0", "arxiv.org/abs/2303.15343", 64)
 _SIGLIP2 = _Family("Apache-2.0", "arxiv.org/abs/2502.14786", 64, "109")
-_MOBILECLIP = _Family("Apple AMLR, for research only", "arxiv.org/abs/2311.17049")
-_MOBILECLIP2 = _Family("Apple AMLR, for research only", "arxiv.org/abs/2508.20691")
-_DFN = _Family("Apple AMLR, for research only", "arxiv.org/abs/2309.17425")
+_MOBILECLIP = _Family("Apple AMLR", "arxiv.org/abs/2311.17049")
+_MOBILECLIP2 = _Family("Apple AMLR", "arxiv.org/abs/2508.20691")
+_DFN = _Family("Apple AMLR", "arxiv.org/abs/2309.17425")
 
 
 def _openai(size: int, mode: Literal["crop", "squash"] = "crop") -> ImagePreprocessing:

@@ -110,7 +110,7 @@ def _native(name: str, folder: Path) -> ModelRecord:
         text_length=config["text"].get("positions"),
         parameters=_parameters(folder),
         download_size=sum(sizes),
-        licence="see its model card",
+        licence="model card",
         languages="English",
         source=f"crossmodal/models/native/weights/{name}/MODEL_CARD.md",
         results=results,
