@@ -24,18 +24,25 @@ def plain(squares: Pixels, preprocessing: ImagePreprocessing) -> Tensor:
 
 
 def augmented(
-    squares: Pixels, augmentation: Augmentation, preprocessing: ImagePreprocessing, rng: np.random.Generator
+    squares: Pixels,
+    augmentation: Augmentation,
+    preprocessing: ImagePreprocessing,
+    rng: np.random.Generator,
+    size: int | None = None,
 ) -> Tensor:
-    """Each of the squares uint8 (N, size, size, 3) changed at random: float32 (N, 3, size, size).
+    """Each of the squares uint8 (N, side, side, 3) changed at random: float32 (N, 3, size, size).
+
+    ``size`` is that of the squares unless it is given.
 
     Parts are scaled bilinearly with antialiasing. Brightness and contrast may take values out of [0, 1]: they
     aren't clipped.
     """
     photos = torch.from_numpy(squares).permute(0, 3, 1, 2)
-    changed = torch.empty_like(photos)
+    shape = (size, size) if size else photos.shape[2:]
+    changed = torch.empty((*photos.shape[:2], *shape), dtype=torch.uint8)
     for row, photo in enumerate(photos):
         part = _random_part(photo, augmentation, rng)
-        changed[row] = F.interpolate(part[None], photo.shape[1:], mode="bilinear", antialias=True)[0]
+        changed[row] = F.interpolate(part[None], shape, mode="bilinear", antialias=True)[0]
         if augmentation.flip and rng.random() < 0.5:
             changed[row] = changed[row].flip(2)
     contrast = 1 + rng.uniform(-augmentation.contrast, augmentation.contrast, len(photos))

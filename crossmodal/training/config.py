@@ -60,8 +60,13 @@ class Stage:
     last of ``epochs``; a part with rate 0 is frozen. Heads are the layers that make a tower's features a
     vector. Gradients are scaled down to the norm ``clip_norm``.
 
+    **What stays.** Of an image trunk that is trained, the first ``frozen_blocks`` (in this project's CNN: the
+    stem, then blocks 0 to 6) stay as they are: half the work is in the first three, which see edges and
+    colours.
+
     **Photos.** A frozen image trunk sees ``views`` of each photo once (itself, its mirror image, then
-    augmented ones); a trained one sees each photo augmented anew each time. ``dropout`` is that of this
+    augmented ones); a trained one sees each photo augmented anew each time, at ``photo_size`` pixels
+    (None: the model's own size; a CNN learns from smaller ones in less time). ``dropout`` is that of this
     project's text towers (open_clip's networks keep their own), ``feature_dropout`` that of image features.
     """
 
@@ -81,6 +86,8 @@ class Stage:
     image_trunk_rate: float = 0.0
     text_trunk_rate: float = 5e-5
     head_rate: float = 1e-3
+    frozen_blocks: int = 0
+    photo_size: int | None = None
     weight_decay: float = 0.01
     warm_up_steps: int = 100
     clip_norm: float = 1.0
@@ -129,6 +136,8 @@ _STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
     "image_trunk_rate": (0.0, 10.0),
     "text_trunk_rate": (0.0, 10.0),
     "head_rate": (0.0, 10.0),
+    "frozen_blocks": (0, 1000),
+    "photo_size": (32, 4096),
     "weight_decay": (0.0, 10.0),
     "warm_up_steps": (0, 1_000_000),
     "clip_norm": (1e-3, 1e6),

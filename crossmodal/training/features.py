@@ -59,18 +59,24 @@ class PixelInput(ImageInput):
     """Squares for a trunk that is being trained, augmented anew each time."""
 
     def __init__(
-        self, store: ContentStore, digests: Sequence[bytes], model: Trainable, augmentation: Augmentation
+        self,
+        store: ContentStore,
+        digests: Sequence[bytes],
+        model: Trainable,
+        augmentation: Augmentation,
+        size: int | None,
     ) -> None:
         self._squares: npt.NDArray[np.uint8] = store.rows()
         self._rows = store.numbers(digests)
         self._preprocessing = model.preprocessing
         self._augmentation = augmentation
+        self._size = size
 
     def take(self, photos: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Tensor:
         squares = self._squares[self._rows[photos]]
         if rng is None:
             return plain(squares, self._preprocessing)
-        return augmented(squares, self._augmentation, self._preprocessing, rng)
+        return augmented(squares, self._augmentation, self._preprocessing, rng, self._size)
 
     def encode(self, model: Trainable, rows: Tensor) -> Tensor:
         return model.images(model.features(rows))

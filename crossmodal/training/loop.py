@@ -187,8 +187,8 @@ def fit(
     that the result doesn't depend on where a run was interrupted. When ``hooks.should_stop`` says so, the
     state is saved and KeyboardInterrupt raised, as for Ctrl-C.
 
-    Raises SettingsError where the state belongs to another run and where the loss isn't finite, and what
-    ``stage_data.prepare_stage`` raises.
+    Raises SettingsError where the state belongs to another run and where the loss or its gradient isn't
+    finite, and what ``stage_data.prepare_stage`` raises.
     """
     trained: dict[str, nn.Parameter] = {}
     for stage in config.stages:
@@ -311,12 +311,12 @@ class _StageRun:
         for batch, seed in zip(batches, seeds.generate_state(len(batches)), strict=True):
             loss += self._gradients(batch, len(batches), int(seed))
         if not math.isfinite(loss):
-            raise SettingsError(
-                f"The loss became {loss} in stage {self._number + 1}, epoch {position.epoch}, step "
-                f"{position.step + 1}; lower the stage's rates, or give it more warm_up_steps."
-            )
+            raise self._diverged("loss", loss)
         parameters = [*self._trained.values(), *self._objective.parameters()]
-        nn.utils.clip_grad_norm_(parameters, stage.clip_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm).item()
+        if not math.isfinite(norm):
+            # Scaled by an infinite norm all gradients would be 0, and nothing would be learnt without a word.
+            raise self._diverged("gradient's norm", norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._average.update()
@@ -333,6 +333,13 @@ class _StageRun:
                 captions=sum(len(batch.tokens) for batch in batches),
                 photos=sum(0 if batch.images is None else len(batch.images) for batch in batches),
             )
+        )
+
+    def _diverged(self, what: str, value: float) -> SettingsError:
+        position = self._run.position
+        return SettingsError(
+            f"The {what} became {value} in stage {self._number + 1}, epoch {position.epoch}, step "
+            f"{position.step + 1}; lower the stage's rates, or give it more warm_up_steps."
         )
 
     def _gradients(self, batch: Batch, batches: int, seed: int) -> float:

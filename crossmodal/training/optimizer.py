@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage
 from crossmodal.training.trainable.base import Trainable
 
@@ -18,12 +19,23 @@ __all__ = ["Average", "build_optimizer", "rate_at", "set_rates", "trained_parame
 def trained_parameters(
     model: Trainable, stage: Stage, *, freeze_word_embeddings: bool
 ) -> dict[str, nn.Parameter]:
-    """The parameters of ``model`` that ``stage`` trains, by name."""
+    """The parameters of ``model`` that ``stage`` trains, by name.
+
+    Raises SettingsError where blocks are to stay frozen in a trunk that isn't counted in blocks.
+    """
     rates = _rates(stage)
     trained = {}
     for name, parameter in model.named_parameters():
         part = model.part_of(name)
         frozen = freeze_word_embeddings and model.is_word_embedding(name)
+        if part == "image_trunk" and rates[part] > 0 and stage.frozen_blocks:
+            block = model.image_block_of(name)
+            if block is None:
+                raise SettingsError(
+                    f"The training setting frozen_blocks is {stage.frozen_blocks}, which only this project's "
+                    "own models know: set it to 0."
+                )
+            frozen = frozen or block < stage.frozen_blocks
         if part is not None and rates[part] > 0 and not frozen:
             trained[name] = parameter
     return trained

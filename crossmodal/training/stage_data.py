@@ -195,10 +195,15 @@ def image_input(
     model: Trainable, stage: Stage, pairs: Pairs, resources: Resources, *, train: bool
 ) -> ImageInput:
     """Photos as ``stage`` takes them to train on, or as they are measured: cached features where the trunk is
-    frozen, the dev photos' always in float32."""
+    frozen, the dev photos' always in float32. Raises SettingsError for a size that the model doesn't take."""
     squares = resources.squares[model.preprocessing]
     if stage.image_trunk_rate > 0:
-        return PixelInput(squares, pairs.digests, model, stage.augmentation)
+        if stage.photo_size is not None and not model.any_size:
+            raise SettingsError(
+                f"The training setting photo_size is {stage.photo_size}, but this model takes photos of "
+                f"{model.preprocessing.size} pixels only: leave it out."
+            )
+        return PixelInput(squares, pairs.digests, model, stage.augmentation, stage.photo_size)
     store = cached_features(
         model,
         squares,

@@ -21,13 +21,15 @@ class Trainable(nn.Module, ABC):
 
     ``kind`` is "gru", "transformer" or "open_clip"; ``standardises`` whether ``standardise`` does anything.
     Parameters are in float32; whoever calls may do so under
-    autocast, and vectors are float32 all the same.
+    autocast, and vectors are float32 all the same. ``any_size`` says whether ``features`` takes photos of
+    other sizes than ``preprocessing`` makes.
     """
 
     kind: str
     dimension: int
     preprocessing: ImagePreprocessing
     standardises: bool = False
+    any_size: bool = False
 
     @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -53,6 +55,12 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def part_of(self, name: str) -> Part | None:
         """Which part the parameter ``name`` belongs to; None for one that is never trained."""
+
+    def image_block_of(self, name: str) -> int | None:
+        """The number, from 0, of the block of the image trunk that the parameter ``name`` belongs to; None
+        where a trunk isn't counted in blocks.
+        """
+        return None
 
     @abstractmethod
     def is_word_embedding(self, name: str) -> bool:

@@ -31,6 +31,7 @@ class NativeModel(Trainable):
     """A MobileNet-EdgeTPU with a linear head, and a text tower with its vocabulary."""
 
     standardises = True
+    any_size = True
     mean: Tensor
     deviation: Tensor
 
@@ -101,6 +102,13 @@ class NativeModel(Trainable):
         if name.startswith("image.cnn."):
             return "image_trunk"
         return "head" if ".projection." in name else "text_trunk"
+
+    def image_block_of(self, name: str) -> int | None:
+        if name.startswith("image.cnn.conv_stem."):
+            return 0
+        if name.startswith("image.cnn.blocks."):
+            return 1 + int(name.split(".")[3])
+        return 1 + len(self.image.cnn.blocks) if name.startswith("image.cnn.") else None
 
     def is_word_embedding(self, name: str) -> bool:
         return self.kind == "transformer" and name in ("text.embedding.weight", "text.positions")
