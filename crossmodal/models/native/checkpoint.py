@@ -89,9 +89,23 @@ class NativeCheckpoint:
         """The parameters of ``towers.ImageTower``, float32."""
         return read_weights(self.folder / _IMAGE)
 
-    def text_weights(self) -> dict[str, npt.NDArray[np.float32]]:
-        """The parameters of the text tower (``towers.text_tower``), float32."""
-        return read_weights(self.folder / _TEXT)
+    def text_weights(
+        self, shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """The parameters of the text tower (``towers.text_tower``), float32.
+
+        ``shapes`` are the names and shapes they must have; raises ModelError where one differs.
+        """
+        weights = read_weights(self.folder / _TEXT)
+        found = {name: value.shape for name, value in weights.items()}
+        expected = found if shapes is None else dict(shapes)
+        for name in sorted(found | expected):
+            if found.get(name) != expected.get(name):
+                raise ModelError(
+                    f"The text weights in {self.folder} don't fit its configuration and vocabulary: {name} "
+                    f"should have the shape {expected.get(name)} and has {found.get(name)}."
+                )
+        return weights
 
     def vocabulary(self) -> Vocabulary | WordPieces:
         """What turns a text into the numbers that the text tower takes."""

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
+from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.protocols import encode_in_batches
 
 __all__ = ["GruTextEncoder"]
@@ -25,21 +26,24 @@ class GruTextEncoder:
     """
 
     def __init__(self, checkpoint: NativeCheckpoint) -> None:
+        """Raises ModelError where the checkpoint's files are missing, damaged or don't fit together."""
+        if not isinstance(checkpoint.text, GruConfig):
+            raise ModelError(f"The checkpoint {checkpoint.folder} has a {checkpoint.text.kind}, not a gru.")
         self.identity: ModelIdentity = checkpoint.identity
         self._vocabulary = checkpoint.vocabulary()
-        weights = checkpoint.text_weights()
-        try:
-            self._embedding = weights["embedding.weight"]
-            self._input, self._input_bias = weights["gru.weight_ih_l0"].T, weights["gru.bias_ih_l0"]
-            self._hidden, self._hidden_bias = weights["gru.weight_hh_l0"].T, weights["gru.bias_hh_l0"]
-        except KeyError as error:
-            raise ModelError(f"The text weights in {checkpoint.folder} lack {error}.") from error
-        if len(self._embedding) != len(self._vocabulary) or len(self._hidden) != checkpoint.dimension:
-            raise ModelError(
-                f"The checkpoint {checkpoint.folder} doesn't fit together: {len(self._vocabulary)} words and "
-                f"{checkpoint.dimension} dimensions are named, {len(self._embedding)} "
-                f"and {len(self._hidden)} stored."
-            )
+        word, state = checkpoint.text.word_dimension, checkpoint.dimension
+        weights = checkpoint.text_weights(
+            {
+                "embedding.weight": (len(self._vocabulary), word),
+                "gru.weight_ih_l0": (3 * state, word),
+                "gru.weight_hh_l0": (3 * state, state),
+                "gru.bias_ih_l0": (3 * state,),
+                "gru.bias_hh_l0": (3 * state,),
+            }
+        )
+        self._embedding = weights["embedding.weight"]
+        self._input, self._input_bias = weights["gru.weight_ih_l0"].T, weights["gru.bias_ih_l0"]
+        self._hidden, self._hidden_bias = weights["gru.weight_hh_l0"].T, weights["gru.bias_hh_l0"]
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says. Words that aren't known all count as the same unknown word."""

@@ -37,18 +37,11 @@ class TransformerTextEncoder:
             raise ModelError(f"The checkpoint {checkpoint.folder} has a {config.kind}, not a transformer.")
         self.identity: ModelIdentity = checkpoint.identity
         self._vocabulary = checkpoint.vocabulary()
-        weights = checkpoint.text_weights()
-        shapes = _expected_shapes(config, len(self._vocabulary), checkpoint.dimension)
-        found = {name: value.shape for name, value in weights.items()}
-        if differing := sorted(name for name in shapes | found if shapes.get(name) != found.get(name)):
-            name = differing[0]
-            raise ModelError(
-                f"The text weights in {checkpoint.folder} don't fit its configuration and its vocabulary of "
-                f"{len(self._vocabulary)} pieces: {name} should have the shape {shapes.get(name)} and has "
-                f"{found.get(name)}."
-            )
-        self._weights = weights
-        self._layers = [_Layer(weights, f"layers.{number}.", config.heads) for number in range(config.layers)]
+        shapes = _shapes(config, len(self._vocabulary), checkpoint.dimension)
+        self._weights = checkpoint.text_weights(shapes)
+        self._layers = [
+            _Layer(self._weights, f"layers.{number}.", config.heads) for number in range(config.layers)
+        ]
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says. What a text says after the model's last position is not read."""
@@ -149,7 +142,7 @@ def _gelu(x: Floats) -> Floats:
     return inner
 
 
-def _expected_shapes(config: TransformerConfig, pieces: int, dimension: int) -> dict[str, tuple[int, ...]]:
+def _shapes(config: TransformerConfig, pieces: int, dimension: int) -> dict[str, tuple[int, ...]]:
     """The parameters of ``towers.TransformerTextTower`` and their shapes."""
     width, hidden = config.width, config.hidden
     shapes: dict[str, tuple[int, ...]] = {
