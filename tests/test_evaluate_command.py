@@ -1,37 +1,206 @@
-"""``-t evaluate`` reproduces the published numbers."""
+"""``-t evaluate``: the same numbers through the Flows and in memory, nothing left behind, and sentences."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import SHARED_DATA, run_app
+from conftest import REPOSITORY, SHARED_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
 
 from crossmodal.models.native.checkpoint import SHIPPED
 
+# What may differ between two ways of measuring the same.
+MANNER = ("seconds", "through")
 
-def test_evaluating_the_toy_data() -> None:
-    done = run_app("-t", "evaluate", "-d", "toy-data", "--json")
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["model"] == "vse"
-    assert result["gallery"] == {"text2image": 15, "image2text": 41}
-    assert result["queries"] == {"text2image": 41, "image2text": 15}
+
+def evaluated(*arguments: str | Path, code: int = 0, timeout: float = 200) -> dict[str, Any]:
+    done = run_app("-t", "evaluate", *arguments, "--json", timeout=timeout)
+    assert done.returncode == code, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name not in MANNER}
+
+
+@pytest.fixture(scope="module")
+def through_flows() -> dict[str, Any]:
+    return evaluated("-d", "toy-data")
+
+
+def test_the_toy_data_through_the_flows(through_flows: dict[str, Any]) -> None:
+    assert through_flows["model"] == "vse"
+    assert through_flows["through"] == "fused Flows"
+    assert through_flows["gallery"] == {"text2image": 15, "image2text": 41}
+    assert through_flows["queries"] == {"text2image": 41, "image2text": 15}
+    assert through_flows["protocol"] == "whole"
+    assert (through_flows["folds"], through_flows["split"]) == (1, None)
+    assert through_flows["tie_rule"] == "equal scores by id, ascending"
     for direction in ("text2image", "image2text"):
-        hits = [result[direction][f"hit@{k}"] for k in (1, 5, 10)]
+        measured = through_flows[direction]
+        hits = [measured[f"hit@{k}"] for k in (1, 5, 10)]
         assert hits == sorted(hits)
         assert 0.3 < hits[0] < hits[2] <= 1
-    table = run_app("-t", "evaluate", "-d", "toy-data", "--direction", "text2image")
-    assert f"{100 * result['text2image']['hit@5']:.1f}%" in table.stdout
-    assert "image2text" not in table.stdout
+        for name, (low, high) in measured["intervals"].items():
+            assert low <= measured[name] <= high, name
+
+
+def test_memory_gives_the_same_numbers(through_flows: dict[str, Any]) -> None:
+    in_memory = evaluated("-d", "toy-data", "--direct")
+    assert in_memory["through"] == "memory"
+    assert numbers(in_memory) == numbers(through_flows)
+
+
+@pytest.mark.slow
+def test_pods_with_shards_and_replicas_give_the_same_numbers(through_flows: dict[str, Any]) -> None:
+    apart = evaluated("-d", "toy-data", "--layout", "pods", "--shards", "3", "--parallel", "2")
+    assert apart["through"] == "pods Flows"
+    assert numbers(apart) == numbers(through_flows)
+
+
+def test_the_table_and_one_direction_alone(through_flows: dict[str, Any]) -> None:
+    done = run_app("-t", "evaluate", "-d", "toy-data", "--direction", "text2image", "--shards", "2")
+    assert done.returncode == 0, done.stderr
+    measured = through_flows["text2image"]
+    low, high = (f"{100 * bound:.1f}" for bound in measured["intervals"]["hit@5"])
+    row = next(line for line in done.stdout.splitlines() if line.startswith("hit@5"))
+    assert row.split() == ["hit@5", f"{100 * measured['hit@5']:.1f}%", low, "to", high]
+    assert "image to text" not in done.stdout
+    # All photos were indexed and all captions asked, and not the other way round.
+    assert "56 of 56 documents" in done.stderr
+
+
+def test_the_original_protocol_through_both_ways() -> None:
+    # 21 documents: ten photos with their first caption, and a photo whose caption asks unsearched.
+    arguments = ("-d", "toy-data", "-i", "21", "-n", "11")
+    result = evaluated(*arguments)
+    assert result["protocol"] == "original"
+    assert "as far as its source tells" in result["protocol_source"]
+    assert result["gallery"] == {"text2image": 11, "image2text": 10}
+    assert result["queries"] == {"text2image": 11, "image2text": 10}
+    assert numbers(evaluated(*arguments, "--direct")) == numbers(result)
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    """Two photos with the same caption, and one that is no photo."""
+    images = tmp_path / "data" / "images"
+    images.mkdir(parents=True)
+    for name in ("cat.jpg", "coffee.jpg"):
+        shutil.copy(TOY_IMAGES / name, images / name)
+    (images / "broken.jpg").write_bytes((TOY_IMAGES / "cat.jpg").read_bytes()[:2000])
+    rows = [f"{name},a cup of coffee" for name in ("cat.jpg", "coffee.jpg", "broken.jpg")]
+    (tmp_path / "data" / "captions.txt").write_text("\n".join(["image,caption", *rows]) + "\n")
+    return tmp_path / "data"
+
+
+def test_equal_captions_do_not_collide_and_a_broken_photo_fails_alone(twins: Path) -> None:
+    result = evaluated("-d", twins, code=1)
+    # Each caption finds the coffee first: right for one of the two photos, whatever the words.
+    assert result["text2image"]["hit@1"] == 0.5
+    assert result["text2image"]["mean_rank"] == 1.5
+    assert result["image2text"]["mrr"] == 0.75
+    assert result["gallery"] == {"text2image": 2, "image2text": 3}
+    assert [Path(failure["source"]).name for failure in result["failures"]] == ["broken.jpg"]
+    in_memory = evaluated("-d", twins, "--direct", code=1)
+    assert numbers(in_memory) == numbers(result)
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """An evaluation whose temporary files lie in ``folder``, when its index is being made."""
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "-t", "evaluate", "-d", "toy-data"],
+        cwd=REPOSITORY,
+        env={**clean_environment(), "TMPDIR": str(folder)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 90
+    while not list(folder.glob("crossmodal-evaluate-*/text_indexer")) or not children_of(process.pid):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+def ended(process: subprocess.Popen[str], children: list[int], folder: Path) -> str:
+    _, said = process.communicate(timeout=60)
+    assert not list(folder.glob("crossmodal-evaluate-*"))
+    deadline = time.monotonic() + 10
+    while any(is_running(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_scratch_index_and_no_process(tmp_path: Path, number: signal.Signals) -> None:
+    process = started(tmp_path)
+    children = list(children_of(process.pid))
+    process.send_signal(number)
+    said = ended(process, children, tmp_path)
+    assert process.returncode == 130
+    assert "stopped" in said
+
+
+def test_a_killed_process_of_the_flow_leaves_no_scratch_index_either(tmp_path: Path) -> None:
+    process = started(tmp_path)
+    children = list(children_of(process.pid))
+    os.kill(children[-1], signal.SIGKILL)
+    said = ended(process, children, tmp_path)
+    assert process.returncode == 1
+    assert "error: The process" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--protocol", "coco-5k"), 1, "coco-5k needs 5,000 photos, but the data has 15"),
+        (("--protocol", "flickr9k"), 2, "'flickr9k' is not one of whole, flickr8k-1k"),
+        (("-i", "400"), 1, "searches 400 documents (-i), but the data has only 30"),
+        (("-i", "20", "--protocol", "whole"), 1, "-i 20 belongs to the protocol original"),
+        (("--split", "test"), 1, "split"),
+        (("-d", TOY_IMAGES), 1, "of 0 captions none belongs to one of the 15 photos"),
+        (("-d", "nowhere"), 1, "no data set 'nowhere'"),
+        (("-m", "nothing"), 1, "nothing"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_wrong_input_is_a_sentence(arguments: tuple[str | Path, ...], code: int, words: str) -> None:
+    data = () if "-d" in arguments else ("-d", "toy-data")
+    done = run_app("-t", "evaluate", *data, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_captions_without_photos(tmp_path: Path) -> None:
+    table = tmp_path / "captions.csv"
+    table.write_text("image,caption\nmissing.jpg,a cat\n")
+    done = run_app("-t", "evaluate", "-d", table, "--direct")
+    assert done.returncode == 1
+    assert "There is nothing to evaluate" in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (SHARED_DATA / "flickr8k").is_dir(), reason="Flickr8k's dev photos are not here")
 def test_the_published_numbers_are_reproduced() -> None:
-    done = run_app("-t", "evaluate", "-d", SHARED_DATA / "flickr8k", "--split", "dev", "--json", timeout=280)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = evaluated(
+        *("-d", SHARED_DATA / "flickr8k", "--split", "dev", "-m", "vse", "--protocol", "flickr8k-1k"),
+        timeout=280,
+    )
+    assert (result["gallery"]["text2image"], result["gallery"]["image2text"]) == (1000, 5000)
     published = json.loads((SHIPPED["vse"] / "config.json").read_text())["training"]["metrics"]
     for direction in ("text2image", "image2text"):
         for name in ("hit@1", "hit@5", "hit@10", "recall@10", "mrr"):

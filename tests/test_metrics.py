@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+import pytrec_eval
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import encoded, toy_photo
 
 from crossmodal.errors import DataSetError
 from crossmodal.evaluation import evaluate
-from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
+from crossmodal.evaluation.metrics import per_query, ranks_of_relevant, summarize
 from crossmodal.models import load_image_encoder, load_text_encoder
 from crossmodal.records import Failure, Record, record_id
 
@@ -98,6 +99,7 @@ def test_unanswerable_queries_do_not_count() -> None:
         st.lists(st.integers(1, 50), min_size=1, max_size=5, unique=True).map(sorted), min_size=1, max_size=20
     )
 )
+@settings(deadline=None)
 def test_invariants(rows: list[list[int]]) -> None:
     summary = summarize(ranks(*rows))
     assert summary["hit@1"] <= summary["hit@5"] <= summary["hit@10"]
@@ -109,6 +111,7 @@ def test_invariants(rows: list[list[int]]) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
+@settings(deadline=None)
 def test_ranks_agree_with_sorting_each_query_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     # Few distinct values, so that ties are common.
@@ -120,6 +123,37 @@ def test_ranks_agree_with_sorting_each_query_alone(seed: int) -> None:
     for query, photo, row in zip(queries, query_photos, found, strict=True):
         order = sorted(range(11), key=lambda item: (-float(query @ gallery[item]), item))
         assert row.tolist() == [place for place, item in enumerate(order, 1) if gallery_photos[item] == photo]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_metrics_are_those_of_trec_eval(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Few distinct values, so that ties are common; some photos have one caption, some have twenty.
+    queries = rng.integers(-1, 2, (12, 4)).astype(np.float32)
+    gallery = rng.integers(-1, 2, (90, 4)).astype(np.float32)
+    gallery_photos = [str(number) for number in np.minimum(rng.geometric(0.15, 90), 12)]
+    query_photos = [str(number) for number in rng.integers(1, 13, 12)]
+    found = ranks_of_relevant(queries, gallery, query_photos, gallery_photos)
+    judged = [number for number, row in enumerate(found) if len(row)]
+    run, relevant = {}, {}
+    for number in judged:
+        # trec_eval ranks equal scores by name from the end; scores that fall without ties carry our rule.
+        order = sorted(range(90), key=lambda item: (-float(queries[number] @ gallery[item]), item))
+        run[str(number)] = {f"d{item}": 90.0 - place for place, item in enumerate(order)}
+        relevant[str(number)] = {
+            f"d{item}": int(photo == query_photos[number]) for item, photo in enumerate(gallery_photos)
+        }
+    measures = {"recip_rank", "map", "ndcg_cut.10", "recall.1,5,10", "success.1,5,10"}
+    told = pytrec_eval.RelevanceEvaluator(relevant, measures).evaluate(run)
+    values = per_query([found[number] for number in judged])
+    names = {"mrr": "recip_rank", "map": "map", "ndcg@10": "ndcg_cut_10"}
+    names |= {f"recall@{k}": f"recall_{k}" for k in (1, 5, 10)}
+    names |= {f"hit@{k}": f"success_{k}" for k in (1, 5, 10)}
+    for ours, theirs in names.items():
+        expected = [told[str(number)][theirs] for number in judged]
+        assert values[ours] == pytest.approx(expected), ours
+        assert summarize(found)[ours] == pytest.approx(np.mean(expected)), ours
 
 
 def toy_records() -> list[Record]:
@@ -156,6 +190,7 @@ def test_evaluate_of_one_direction_gives_the_same_numbers() -> None:
     for direction, other in (("text2image", "image2text"), ("image2text", "text2image")):
         one = evaluate("vse", toy_records(), direction=direction)  # type: ignore[arg-type]
         assert one[direction] == both[direction]
+        assert list(one[direction]["intervals"]) == [name for name in one[direction] if name != "intervals"]
         assert other not in one
         assert list(one["gallery"]) == list(one["queries"]) == [direction]
 
@@ -169,6 +204,24 @@ def test_evaluate_ranks_as_the_encoders_vectors_say() -> None:
     ranks_by_hand = [1 + int((row > row[own]).sum()) for row, own in zip(scores, (0, 1, 1), strict=True)]
     expected = float(np.mean([1 / rank for rank in ranks_by_hand]))
     assert evaluate("vse", records)["text2image"]["mrr"] == pytest.approx(expected)
+
+
+def test_equal_captions_of_two_photos_belong_to_their_own_photo() -> None:
+    cat, coffee = (
+        Record(name, "image", uri=name, content=encoded(toy_photo(name), "PNG"))
+        for name in ("cat.jpg", "coffee.jpg")
+    )
+    captions = [
+        Record(f"{number}", "text", text="a cup of coffee", photo_id=photo.id)
+        for number, photo in enumerate((cat, coffee))
+    ]
+    result = evaluate("vse", [cat, coffee, *captions])
+    # Both captions find the coffee first, and only one of them is right.
+    assert result["text2image"]["hit@1"] == 0.5
+    assert result["text2image"]["mean_rank"] == 1.5
+    # Of the two equal captions, the tie goes to the cat's id for both photos.
+    assert result["image2text"]["hit@1"] == 0.5
+    assert result["image2text"]["mean_rank"] == 1.5
 
 
 def test_nothing_to_evaluate_is_an_error() -> None:

@@ -31,7 +31,7 @@ def print_evaluation(result: Mapping[str, Any], *, title: str, file: TextIO | No
     console = open_console(file)
     directions = [name for name in _DIRECTIONS if name in result]
     table = plain_table()
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in directions:
         table.add_column(_DIRECTIONS[name], justify="right", no_wrap=True)
         table.add_column("95% interval", justify="right", no_wrap=True)
@@ -62,11 +62,11 @@ def _is_share(metric: str) -> bool:
 
 
 def _writer(metric: str) -> Callable[[float], str]:
-    """Shares of queries or items in percent, ranks with one digit after the point, the others with three."""
+    """Shares of queries or items in percent, ranks below 100 with one digit after the point."""
     if _is_share(metric):
         return lambda value: f"{100 * value:.1f}"
     if metric.endswith("_rank"):
-        return lambda value: f"{value:,.1f}"
+        return lambda value: f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
     return lambda value: f"{value:.3f}"
 
 
