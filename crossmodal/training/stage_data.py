@@ -20,7 +20,8 @@ from crossmodal.training.config import Stage
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
 from crossmodal.training.photos import Pairs
-from crossmodal.training.teachers import read_captions, teacher_images, teacher_texts
+from crossmodal.training.teachers import teacher_images, teacher_texts
+from crossmodal.training.texts import extra_texts
 from crossmodal.training.trainable.base import Trainable
 
 __all__ = ["Batch", "Resources", "StageData", "image_input", "prepare_stage"]
@@ -32,12 +33,13 @@ Tokens = Sequence[Sequence[int]]
 class Resources:
     """What stays the same for all stages: photos' squares by preprocessing, folders, threads, precision.
 
-    ``folder`` keeps what is computed once; ``models`` is the registry's cache; ``progress`` gets what is
-    being computed, how much of it is done and how much there is.
+    ``folder`` keeps what is computed once; ``withheld`` are the dev photos' captions; ``models`` is the
+    registry's cache; ``progress`` gets what is being computed, how much of it is done and how much there is.
     """
 
     squares: dict[ImagePreprocessing, ContentStore]
     folder: Path
+    withheld: Sequence[str]
     models: Path | None
     threads: int | None
     bfloat16: bool
@@ -150,9 +152,7 @@ def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resou
     although captions are to be learnt from it, DataSetError for caption files.
     """
     images = image_input(model, stage, pairs, resources, train=True) if _needs_photos(stage) else None
-    extra = list(
-        dict.fromkeys(text for path in stage.texts for text in read_captions(Path(path).expanduser()))
-    )
+    extra = extra_texts(stage.texts, resources.withheld)
     text_vectors = extra_vectors = image_vectors = None
     if stage.teacher is not None:
         vectors = teacher_texts(

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.errors import DataSetError
 from crossmodal.models.registry import identify_model, load_image_encoder, load_text_encoder
 from crossmodal.training.content_store import ContentStore
 
-__all__ = ["read_captions", "teacher_images", "teacher_texts"]
+__all__ = ["teacher_images", "teacher_texts"]
 
 # Texts or photos that go through the teacher before their vectors are written.
 _BATCH = 256
-
-_COLUMN = "caption"
 
 Vectors = npt.NDArray[np.float16]
 Progress = Callable[[int, int], None]
@@ -94,32 +86,3 @@ def teacher_images(
             progress(start + len(batch), len(missing))
     vectors: Vectors = store.rows()
     return vectors[store.numbers(digests)]
-
-
-def read_captions(path: Path) -> list[str]:
-    """The captions in a .txt file, one a line, or in a CSV file's column ``caption``; either may be .gz.
-
-    Raises DataSetError where the file cannot be read or has no captions.
-    """
-    try:
-        with _open(path) as file:
-            if path.name.removesuffix(".gz").endswith(".txt"):
-                lines = [line.strip() for line in file]
-            else:
-                table = csv.DictReader(file)
-                if _COLUMN not in (table.fieldnames or []):
-                    raise DataSetError(f"The caption file {path} has no column {_COLUMN!r}.")
-                lines = [(row[_COLUMN] or "").strip() for row in table]
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataSetError(f"The caption file {path} cannot be read: {error}.") from error
-    captions = list(dict.fromkeys(line for line in lines if line))
-    if not captions:
-        raise DataSetError(f"The caption file {path} has no captions.")
-    return captions
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[TextIO]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
-        yield text

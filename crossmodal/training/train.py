@@ -119,6 +119,7 @@ def train_on(
     from crossmodal.training.loop import Hooks, fit
     from crossmodal.training.stage_data import Resources
     from crossmodal.training.state import StateFile
+    from crossmodal.training.texts import extra_texts
     from crossmodal.training.trainable.building import build_model
 
     with ExitStack() as stack:
@@ -130,10 +131,13 @@ def train_on(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            model = build_model(config, train_pairs.captions, run.models).to(device)
+            texts = [path for stage in config.stages for path in stage.texts]
+            words = [*train_pairs.captions, *extra_texts(texts, dev_pairs.captions)]
+            model = build_model(config, words, run.models).to(device)
         resources = Resources(
             squares=squares,
             folder=cache,
+            withheld=dev_pairs.captions,
             models=run.models,
             threads=run.threads,
             bfloat16=_bfloat16(config, device),

@@ -68,8 +68,8 @@ def preprocessing_of(config: TrainingConfig, cache: Path | None) -> ImagePreproc
 def build_model(config: TrainingConfig, captions: Sequence[str], cache: Path | None) -> Trainable:
     """The model to start from; new weights come from torch's generator.
 
-    ``captions`` are those to train on, whose words a GRU learns. Raises as ``preprocessing_of`` does, and
-    ModelError where weights cannot be read or don't fit.
+    ``captions`` are all those to learn from, with and without photos, whose words a GRU knows. Raises as
+    ``preprocessing_of`` does, and ModelError where weights cannot be read or don't fit.
     """
     preprocessing = preprocessing_of(config, cache)
     checkpoint = None if config.model is None else find_native(config.model)
