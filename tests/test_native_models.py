@@ -227,6 +227,13 @@ def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
         identify_model(str(broken))
 
 
+def test_a_vocabulary_of_another_length_is_named(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED["vse"], tmp_path / "copy")
+    Vocabulary(["dog", "cat"]).save(tmp_path / "copy" / "vocabulary.txt")
+    with pytest.raises(ModelError, match=r"embedding\.weight should have the shape \(6, 300\)"):
+        load_text_encoder(str(tmp_path / "copy"))
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     for load in (identify_model, load_preprocessing, load_image_encoder, load_text_encoder):
         with pytest.raises(

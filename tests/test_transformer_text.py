@@ -138,9 +138,7 @@ def test_a_configuration_that_does_not_fit_is_named(
 def test_a_vocabulary_of_another_length_is_named(tmp_path: Path) -> None:
     save_random_checkpoint(tmp_path)
     WordPieces(PIECES[:-1]).save(tmp_path / "vocabulary.txt")
-    with pytest.raises(
-        ModelError, match=rf"embedding\.weight .* \({len(PIECES) + 3}, 48\) and has"
-    ):
+    with pytest.raises(ModelError, match=rf"embedding\.weight .* \({len(PIECES) + 3}, 48\) and has"):
         load_text_encoder(str(tmp_path))
     with pytest.raises(ModelError, match="don't fit the network"):
         load_text_tower(NativeCheckpoint.open(tmp_path, "small"))

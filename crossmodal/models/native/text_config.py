@@ -7,8 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from crossmodal.errors import ModelError
+from crossmodal.models.native.wordpiece import MAX_PIECES
 
-__all__ = ["GruConfig", "TextConfig", "TransformerConfig", "read_text_config"]
+__all__ = ["LAYER_NORM_EPSILON", "GruConfig", "TextConfig", "TransformerConfig", "read_text_config"]
+
+# BERT's.
+LAYER_NORM_EPSILON = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class TransformerConfig:
 
     ``width`` is the length of a piece's vector, split over ``heads`` attention heads; ``hidden`` the inner
     width of the feed-forward layers; ``positions`` how many pieces of a text are read, [CLS] and [SEP]
-    included. The defaults are MiniLM-L6's shapes; 64 pieces hold every caption of Flickr8k and COCO.
+    included. The defaults are MiniLM-L6's shapes.
     """
 
     kind: ClassVar[Literal["transformer"]] = "transformer"
@@ -37,7 +41,7 @@ class TransformerConfig:
     width: int = 384
     heads: int = 12
     hidden: int = 1536
-    positions: int = 64
+    positions: int = MAX_PIECES
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

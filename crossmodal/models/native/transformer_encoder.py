@@ -11,16 +11,13 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
-from crossmodal.models.native.text_config import TransformerConfig
+from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
 from crossmodal.models.native.vocabulary import PADDING
 from crossmodal.models.protocols import encode_in_batches
 
 __all__ = ["TransformerTextEncoder"]
 
 Floats = npt.NDArray[np.float32]
-
-# BERT's.
-_LAYER_NORM_EPSILON = np.float32(1e-12)
 
 
 class TransformerTextEncoder:
@@ -122,7 +119,7 @@ def _linear(x: Floats, weight: Floats, bias: Floats) -> Floats:
 def _layer_norm(x: Floats, weight: Floats, bias: Floats) -> Floats:
     x = x - x.mean(axis=-1, keepdims=True)
     variance = np.einsum("...i,...i->...", x, x)[..., None] / np.float32(x.shape[-1])
-    x /= np.sqrt(variance + _LAYER_NORM_EPSILON)
+    x /= np.sqrt(variance + np.float32(LAYER_NORM_EPSILON))
     x *= weight
     x += bias
     return x
