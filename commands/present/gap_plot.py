@@ -78,10 +78,21 @@ def _draw_pairs(axes: Axes, places: Any) -> None:
     axes.add_collection(LineCollection(lines, colors="#999999", linewidths=0.6, alpha=0.35, label=label))
     kinds = ((photos, _PHOTOS, "o", "photos"), (captions, _CAPTIONS, "^", "captions"))
     for points, colour, mark, name in kinds:
-        axes.scatter(*points.T, s=16, c=colour, marker=mark, alpha=0.75, linewidths=0, label=name, zorder=2)
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=16,
+            c=colour,
+            marker=mark,
+            alpha=0.75,
+            linewidths=0,
+            label=name,
+            zorder=2,
+        )
     for points, colour, mark, name in kinds:
         axes.scatter(
-            *points.mean(axis=0),
+            points[:, 0].mean(),
+            points[:, 1].mean(),
             s=130,
             c=colour,
             marker=mark,
