@@ -18,6 +18,9 @@ __all__ = ["StateFile"]
 _NAME = "training-state.pt"
 _FORMAT = 1
 
+# What torch, pickle and the configuration raise for files that are damaged, or that another version wrote.
+_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SettingsError)
+
 
 class StateFile:
     """``training-state.pt`` in the output folder, which belongs to one configuration and its data."""
@@ -37,8 +40,10 @@ class StateFile:
             return None
         try:
             saved: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            version, config, data = saved["format"], json.loads(saved["config"]), saved["data"]
-        except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+            # Settings that are newer than the file have their defaults.
+            config = TrainingConfig.from_json(json.loads(saved["config"])).to_json()
+            version, data = saved["format"], saved["data"]
+        except _UNREADABLE as error:
             raise SettingsError(
                 f"The training state {self.path} cannot be read ({type(error).__name__}); delete it to start "
                 "anew."
