@@ -6,11 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from commands.model_choice import chosen_model
 from crossmodal.data_sets import DataSet, open_data_set
-from crossmodal.evaluation import Subset, encode_batches
+from crossmodal.evaluation import Direction, Subset, encode_batches
 from crossmodal.evaluation.protocols import (
     ORIGINAL,
     PROTOCOLS,
@@ -69,6 +70,7 @@ def _evaluate(settings: Settings) -> int:
 
 
 def chosen_protocol(settings: Settings) -> Protocol:
+    """The protocol of ``--protocol``; by default ``original`` with ``-i``, and ``whole`` without."""
     if settings.protocol is not None:
         return PROTOCOLS[settings.protocol]
     return WHOLE if settings.num_indexed is None else ORIGINAL
@@ -86,32 +88,46 @@ def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
 def retrieve_in_memory(
     settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
+    """What each fold's queries find with the encoders of ``model`` alone, and what could not be used.
+
+    The batches are those of the Flows, so the ranks are the same too.
+    """
     from commands.present.evaluation import EvaluationProgress
     from flows.evaluation import evaluation_batches
 
+    photos = frozenset(listing.photos)
+    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    used = [fold.searched(direction, photos) | fold.asking(direction, photos) for fold in folds]
     unread: list[Failure] = []
-    total = sum(len(fold.gallery | fold.queries) for fold in folds)
-    with EvaluationProgress(total, enabled=not settings.json) as progress:
+    batches = (
+        batch
+        for fold, batch in evaluation_batches(data_set, folds, settings.request_size, unread)
+        if any(record.id in used[fold] for record in batch)
+    )
+    with EvaluationProgress(sum(map(len, used)), enabled=not settings.json) as progress:
         encoded = encode_batches(
             model,
-            (batch for _, batch in evaluation_batches(data_set, folds, settings.request_size, unread)),
+            batches,
             cache=settings.model_cache,
             max_pixels=settings.max_pixels,
             progress=lambda done: progress.advance(added=done - progress.done),
         )
-    found = [retrieve(encoded, settings.direction, fold) for fold in folds]  # type: ignore[arg-type]
+    found = [retrieve(encoded, direction, fold) for fold in folds]
     return found, [*unread, *encoded.failures]
 
 
 def _through_flows(
     settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
-    from commands.flow_evaluation import documents_expected, retrieve_through_flows
+    from commands.flow_evaluation import retrieve_through_flows
     from commands.present.evaluation import EvaluationProgress
 
-    total = documents_expected(folds, frozenset(listing.photos), settings.direction)  # type: ignore[arg-type]
+    photos = frozenset(listing.photos)
+    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    total = sum(len(fold.searched(direction, photos)) + len(fold.asking(direction, photos)) for fold in folds)
     with EvaluationProgress(total, enabled=not settings.json) as progress:
-        return retrieve_through_flows(settings, data_set, folds, progress)
+        chosen = replace(settings, model=model)
+        return retrieve_through_flows(chosen, data_set, photos, folds, progress)
 
 
 def _tell(result: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,7 +15,7 @@ from crossmodal.data_sets import DataSet
 from crossmodal.errors import ServiceError
 from crossmodal.evaluation import Direction, Retrieval, Subset
 from crossmodal.evaluation.retrieval import directions
-from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     from commands.present.evaluation import EvaluationProgress
     from flows.evaluation import Gallery
 
-__all__ = ["documents_expected", "retrieve_through_flows"]
-
-# What each direction searches, and what asks.
-_SEARCHED: dict[str, Modality] = {"text2image": IMAGE, "image2text": TEXT}
-_ASKING: dict[str, Modality] = {"text2image": TEXT, "image2text": IMAGE}
+__all__ = ["retrieve_through_flows"]
 
 
 def retrieve_through_flows(
-    settings: Settings, data_set: DataSet, folds: Sequence[Subset], progress: EvaluationProgress
+    settings: Settings,
+    data_set: DataSet,
+    photos: Collection[str],
+    folds: Sequence[Subset],
+    progress: EvaluationProgress,
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
     """Indexes each fold's gallery into a scratch workspace of its own, and asks its queries there.
 
-    The workspace is a temporary folder and is removed however this ends. Raises KeyboardInterrupt after
+    ``photos`` are the ids of all photos, and ``settings.direction`` says what is searched and what asks. The
+    workspace is a temporary folder and is removed however this ends. Raises KeyboardInterrupt after
     SIGINT or SIGTERM, and what the Flows raise.
     """
     from flows.service import stop_on_signals
@@ -47,24 +48,12 @@ def retrieve_through_flows(
             with tempfile.TemporaryDirectory(prefix="crossmodal-evaluate-") as folder:
                 # Nobody looks at the photos of this index.
                 scratch = replace(settings, workspace=Path(folder), keep="uri")
-                fold = _Fold(scratch, data_set, folds, number, stopping, progress)
+                fold = _Fold(scratch, data_set, photos, folds, number, stopping, progress)
                 ranked, failed = fold.run()
             found.append(ranked)
             # A photo that cannot be used fails in the index, and again as a query.
             failures |= {(failure.source, failure.reason): failure for failure in failed}
     return found, list(failures.values())
-
-
-def documents_expected(folds: Sequence[Subset], photos: frozenset[str], direction: Direction) -> int:
-    """How many documents go through the two Flows together; ``photos`` are the ids of all photos."""
-    total = 0
-    for name in directions(direction):
-        for fold in folds:
-            searched = len(fold.gallery & photos)
-            asking = len(fold.queries & photos)
-            total += searched if _SEARCHED[name] == IMAGE else len(fold.gallery) - searched
-            total += asking if _ASKING[name] == IMAGE else len(fold.queries) - asking
-    return total
 
 
 class _Fold:
@@ -74,6 +63,7 @@ class _Fold:
         self,
         settings: Settings,
         data_set: DataSet,
+        photos: Collection[str],
         folds: Sequence[Subset],
         number: int,
         stopping: Event,
@@ -85,9 +75,10 @@ class _Fold:
         self._number = number
         self._stopping = stopping
         self._progress = progress
-        names = directions(settings.direction)  # type: ignore[arg-type]  # as the parser checks
-        self._searched = [_SEARCHED[name] for name in names]
-        self._asking = [_ASKING[name] for name in names]
+        direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+        self._directions = directions(direction)
+        self._searched = folds[number].searched(direction, photos)
+        self._asking = folds[number].asking(direction, photos)
         self._unread: list[Failure] = []
 
     def run(self) -> tuple[dict[str, Retrieval], list[Failure]]:
@@ -96,12 +87,11 @@ class _Fold:
         from flows.service import FlowService
 
         workspace = Workspace(self._settings.workspace)
-        fold = self._folds[self._number]
         settings = open_for_writing(self._settings, workspace)
         self._progress.stage = "indexing"
         with FlowService("index", settings) as service:
             gallery, failures = asyncio.run(
-                index_gallery(service, self._batches(self._searched, fold.gallery), progress=self._advance)
+                index_gallery(service, self._batches(self._searched), progress=self._advance)
             )
         self._require_whole(workspace, gallery)
         settings = open_for_reading(settings, workspace)
@@ -110,18 +100,18 @@ class _Fold:
             found, more = asyncio.run(
                 rank_queries(
                     service,
-                    self._batches(self._asking, fold.queries),
+                    self._batches(self._asking),
                     gallery,
-                    fold.queries,
-                    asking=self._asking,
+                    self._asking,
+                    directions=self._directions,
                     progress=self._advance,
                 )
             )
         self._raise_if_stopped()
         return found, [*self._unread, *failures, *more]
 
-    def _batches(self, modalities: Sequence[Modality], ids: frozenset[str]) -> Iterator[list[Record]]:
-        """The batches of these modalities that hold any of ``ids``."""
+    def _batches(self, ids: frozenset[str]) -> Iterator[list[Record]]:
+        """The fold's batches that hold any of ``ids``, until a signal comes."""
         from flows.evaluation import evaluation_batches
 
         self._unread.clear()
@@ -129,8 +119,7 @@ class _Fold:
         for number, batch in evaluation_batches(self._data_set, self._folds, size, self._unread):
             if self._stopping.is_set():
                 return
-            wanted = number == self._number and batch[0].modality in modalities
-            if wanted and any(record.id in ids for record in batch):
+            if number == self._number and any(record.id in ids for record in batch):
                 yield batch
 
     def _advance(self, done: int, failed: int) -> None:

@@ -17,7 +17,7 @@ from flows.service import FlowService
 
 __all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
 
-_ASKS: Mapping[Modality, str] = {TEXT: "text2image", IMAGE: "image2text"}
+_DIRECTIONS: Mapping[Modality, str] = {TEXT: "text2image", IMAGE: "image2text"}
 
 
 @dataclass(slots=True)
@@ -108,15 +108,15 @@ async def rank_queries(
     gallery: Gallery,
     queries: Collection[str],
     *,
-    asking: Collection[Modality],
+    directions: Collection[str],
     progress: Callable[[int, int], None],
 ) -> tuple[dict[str, Retrieval], list[Failure]]:
-    """Asks every one of ``queries`` that has a counterpart in the gallery where that stands.
+    """Asks every one of ``queries`` that has a counterpart in the gallery where that stands, by direction.
 
     Batches are sent whole, also where not each of their records asks, so that they are encoded as they were
     for the index. Memory holds the ranks, and neither photos nor scores of more than a few requests.
     """
-    found: dict[str, list[tuple[str, str, list[int]]]] = {_ASKS[modality]: [] for modality in asking}
+    found: dict[str, list[tuple[str, str, list[int]]]] = {name: [] for name in directions}
     failures: list[Failure] = []
     under_way: dict[str, Record] = {}
 
@@ -140,11 +140,11 @@ async def rank_queries(
                 failed += 1
             elif doc.wanted:
                 ranks = [int(match.rank) for match in doc.matches]
-                found[_ASKS[record.modality]].append((record.id, record.photo_id or record.id, ranks))
+                found[_DIRECTIONS[record.modality]].append((record.id, record.photo_id or record.id, ranks))
         progress(len(docs) - failed, failed)
     return {
         name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())))
-        for modality, name in _ASKS.items()
+        for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
 

@@ -30,6 +30,14 @@ class Subset:
     gallery: frozenset[str]
     queries: frozenset[str]
 
+    def searched(self, direction: Direction, photos: Collection[str]) -> frozenset[str]:
+        """What ``direction`` searches, where ``photos`` are the ids of all photos."""
+        return _of_direction(self.gallery, direction, photos, photos_in="text2image")
+
+    def asking(self, direction: Direction, photos: Collection[str]) -> frozenset[str]:
+        """What asks in ``direction``."""
+        return _of_direction(self.queries, direction, photos, photos_in="image2text")
+
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
@@ -42,6 +50,14 @@ class Retrieval:
     gallery: int
     ranks: tuple[Ranks, ...]
     photos: tuple[str, ...]
+
+
+def _of_direction(
+    ids: frozenset[str], direction: Direction, photos: Collection[str], *, photos_in: str
+) -> frozenset[str]:
+    if direction == "both":
+        return ids
+    return frozenset(id for id in ids if (id in photos) == (direction == photos_in))
 
 
 def directions(direction: Direction) -> tuple[str, ...]:
