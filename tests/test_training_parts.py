@@ -23,7 +23,7 @@ from crossmodal.training.distillation import similarity_divergence, text_distanc
 from crossmodal.training.gradients import accumulate_gradients
 from crossmodal.training.losses.contrastive import infonce
 from crossmodal.training.optimizer import Average, rate_at
-from crossmodal.training.texts import read_captions
+from crossmodal.training.texts import extra_texts, read_captions
 
 
 @settings(max_examples=60, deadline=None)
@@ -261,5 +261,5 @@ def test_captions_of_dev_photos_are_not_learnt_from(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("A dog runs.\na dog  RUNS\na cat\n", encoding="utf-8")
     assert extra_texts([str(tmp_path / "a.txt")], ["a dog runs !"]) == ["a cat"]
     assert extra_texts([], ["a dog"]) == []
-    with pytest.raises(DataSetError, match="All 3 captions in .* belong to dev photos too"):
+    with pytest.raises(DataSetError, match=r"All 3 captions in .* belong to dev photos too"):
         extra_texts([str(tmp_path / "a.txt")], ["a dog runs", "A cat."])

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw_training"]
 
 _DIRECTIONS = {"text2image": ("text to image", "#1b6ca8"), "image2text": ("image to text", "#c8553d")}
+_KEPT = "#2e8b57"
 
 
 def draw_training(history: Path, picture: Path) -> None:
@@ -22,40 +26,61 @@ def draw_training(history: Path, picture: Path) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     epochs: list[dict[str, Any]] = json.loads(history.read_text(encoding="utf-8"))["epochs"]
-    places = list(range(len(epochs)))
+    best = max(range(len(epochs)), key=lambda place: _score(epochs[place]))
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     losses, hits = figure.subplots(2, 1, sharex=True)
-    for stage in sorted({epoch["stage"] for epoch in epochs} - {0}):
-        own = [place for place in places if epochs[place]["stage"] == stage]
-        losses.plot(own, [epochs[place]["loss"] for place in own], color="#444444", marker="o", markersize=3)
-    for direction, (label, colour) in _DIRECTIONS.items():
-        values = [epoch["metrics"][direction]["hit@10"] for epoch in epochs]
-        hits.plot(places, values, color=colour, marker="o", markersize=3, label=label)
-        hits.annotate(
-            f"{max(values):.1%}",
-            (values.index(max(values)), max(values)),
-            (0, 6),
-            color=colour,
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-        )
-    best = max(places, key=lambda place: _score(epochs[place]))
     for axes in (losses, hits):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.axvline(best, color="#2e8b57", linewidth=1, linestyle=":")
+        axes.axvline(best, color=_KEPT, linewidth=1, linestyle=":")
         for border in _borders(epochs):
             axes.axvline(border, color="#999999", linewidth=1, linestyle="--")
+    _draw_losses(losses, epochs)
+    _draw_hits(hits, epochs, best)
     losses.set_ylabel("training loss")
     hits.set_ylabel("dev hit@10")
-    hits.set_xlabel("epoch (0 is the start; dashed: a new stage; dotted: the weights that were kept)")
+    hits.set_xlabel("epoch (0: the start; dashed: a new stage; dotted: the weights that were kept)")
     hits.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     hits.xaxis.set_major_locator(MaxNLocator(integer=True))
-    hits.margins(y=0.15)
-    hits.legend(frameon=False, loc="lower right")
     figure.savefig(picture, dpi=150)
+
+
+def _draw_losses(axes: Axes, epochs: Sequence[dict[str, Any]]) -> None:
+    for stage in sorted({epoch["stage"] for epoch in epochs} - {0}):
+        own = [place for place, epoch in enumerate(epochs) if epoch["stage"] == stage]
+        values = [epochs[place]["loss"] for place in own]
+        axes.plot(own, values, color="#444444", marker="o", markersize=3)
+
+
+def _draw_hits(axes: Axes, epochs: Sequence[dict[str, Any]], best: int) -> None:
+    """One line a direction, named in its colour, with its value at ``best``: the upper line's above it."""
+    lines = {
+        direction: [epoch["metrics"][direction]["hit@10"] for epoch in epochs] for direction in _DIRECTIONS
+    }
+    upper = max(lines, key=lambda direction: lines[direction][best])
+    for direction, values in lines.items():
+        label, colour = _DIRECTIONS[direction]
+        above = direction == upper
+        axes.plot(values, color=colour, marker="o", markersize=3)
+        axes.annotate(
+            f"{label} {values[best]:.1%}",
+            (best, values[best]),
+            (-6 if best > len(epochs) / 2 else 6, 8 if above else -8),
+            textcoords="offset points",
+            ha="right" if best > len(epochs) / 2 else "left",
+            va="bottom" if above else "top",
+            color=colour,
+        )
+    trained = [value for values in lines.values() for value in values[1:]]
+    if not trained:
+        return
+    # A model that knew nothing at the start would press everything else into a narrow band.
+    low, high = min(trained), max(trained)
+    start = min(values[0] for values in lines.values())
+    low = start if start >= low - (high - low) else low
+    room = max(0.25 * (high - low), 0.02)
+    axes.set_ylim(low - room, high + room)
 
 
 def _borders(epochs: Sequence[dict[str, Any]]) -> list[float]:

@@ -250,7 +250,7 @@ class _StageRun:
         )
         self._optimizer = build_optimizer(run.model, self._objective, stage, self._trained)
         self._average = Average(self._trained, run.config.average_decay)
-        self._steps = max(1, self._data.batches // stage.accumulate)
+        self._steps = math.ceil(self._data.batches / stage.accumulate)
         self._losses = (0.0, 0)
         # The best score in this stage, and after which epoch it was reached.
         self._best = (-math.inf, 0)
