@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands.evaluate import chosen_protocol, open_listed, retrieve_in_memory
@@ -97,7 +96,7 @@ def _names(settings: Settings) -> list[str]:
 def _add_speeds(result: dict[str, Any], settings: Settings) -> None:
     names = [model["model"] for model in result["models"]]
     _say(f"measuring the speed of {', '.join(names)}", settings)
-    speeds = _in_a_process_of_its_own(names, *_sample(settings), settings.model_cache)
+    speeds = _in_a_process_of_its_own(names, *_sample(settings), settings)
     for model in result["models"]:
         model.update(speeds["models"][model["model"]])
     mark_pareto(result["models"])
@@ -121,13 +120,13 @@ def _sample(settings: Settings) -> tuple[list[bytes], list[str]]:
 
 
 def _in_a_process_of_its_own(
-    names: Sequence[str], photos: Sequence[bytes], captions: Sequence[str], cache: Path
+    names: Sequence[str], photos: Sequence[bytes], captions: Sequence[str], settings: Settings
 ) -> dict[str, Any]:
     """``measure_speeds`` where numpy is limited to one thread, which must be settled before it is loaded."""
     context = get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(
-        target=_measure, args=(sending, names, photos, captions, cache), daemon=True, name="speed"
+        target=_measure, args=(sending, names, photos, captions, settings), daemon=True, name="speed"
     )
     with _environment(_ONE_THREAD):
         process.start()
@@ -149,12 +148,24 @@ def _in_a_process_of_its_own(
 
 
 def _measure(
-    sending: Connection, names: Sequence[str], photos: Sequence[bytes], captions: Sequence[str], cache: Path
+    sending: Connection,
+    names: Sequence[str],
+    photos: Sequence[bytes],
+    captions: Sequence[str],
+    settings: Settings,
 ) -> None:
     # Ctrl-C reaches the whole terminal; the parent ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sending.send(measure_speeds(names, photos, captions, cache=cache))
+        sending.send(
+            measure_speeds(
+                names,
+                photos,
+                captions,
+                cache=settings.model_cache,
+                trust_remote_code=settings.trust_remote_code,
+            )
+        )
     except CrossmodalError as error:
         sending.send(error)
 

@@ -109,6 +109,7 @@ def retrieve_in_memory(
             model,
             batches,
             cache=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
             max_pixels=settings.max_pixels,
             progress=lambda done: progress.advance(added=done - progress.done),
         )

@@ -42,6 +42,7 @@ def run(settings: Settings) -> int:
             model,
             halves.watch(islice(data_set, settings.num_docs)),
             cache=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
             progress=lambda done: progress.advance(added=done - progress.done),
         )
     measured = measure_gap(encoded, halves.fitted)

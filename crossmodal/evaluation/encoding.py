@@ -54,16 +54,23 @@ def encode_records(
     *,
     threads: int | None = None,
     cache: Path | None = None,
+    trust_remote_code: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
     """Encodes photos with ``content`` and captions with ``photo_id``, each modality in batches of 32.
 
     ``progress`` is called with the number of records that have gone through. Memory holds vectors, not
-    photos. Raises ModelError where the model cannot be loaded.
+    photos. ``threads``, ``cache`` and ``trust_remote_code`` are those of ``load_image_encoder``. Raises
+    ModelError where the model cannot be loaded.
     """
     failures: list[Failure] = []
     encoded = encode_batches(
-        model, _by_modality(records, failures), threads=threads, cache=cache, progress=progress
+        model,
+        _by_modality(records, failures),
+        threads=threads,
+        cache=cache,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
     )
     return EncodedSet(model, encoded.photos, encoded.captions, (*failures, *encoded.failures))
 
@@ -74,6 +81,7 @@ def encode_batches(
     *,
     threads: int | None = None,
     cache: Path | None = None,
+    trust_remote_code: bool = False,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
@@ -81,8 +89,9 @@ def encode_batches(
 
     A vector depends, in its last bits, on what it is encoded together with: equal batches give equal vectors.
     """
-    photos = _photo_side(load_image_encoder(model, threads=threads, cache=cache), max_pixels)
-    captions = _Side(_caption, load_text_encoder(model, threads=threads, cache=cache).encode)
+    loading: dict[str, Any] = {"threads": threads, "cache": cache, "trust_remote_code": trust_remote_code}
+    photos = _photo_side(load_image_encoder(model, **loading), max_pixels)
+    captions = _Side(_caption, load_text_encoder(model, **loading).encode)
     done = 0
     for batch in batches:
         (photos if batch[0].modality == IMAGE else captions).add(batch)

@@ -50,6 +50,7 @@ def measure_speeds(
     *,
     rounds: int = ROUNDS,
     cache: Path | None = None,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Encodes the same ``photos`` (the bytes of files) and ``captions`` with every model, one after the
     other, ``rounds`` times over, on one thread.
@@ -71,8 +72,8 @@ def measure_speeds(
     loads = [os.getloadavg()[0]]
     calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
     for name in models:
-        images = load_image_encoder(name, threads=1, cache=cache)
-        texts = load_text_encoder(name, threads=1, cache=cache)
+        images = load_image_encoder(name, threads=1, cache=cache, trust_remote_code=trust_remote_code)
+        texts = load_text_encoder(name, threads=1, cache=cache, trust_remote_code=trust_remote_code)
         calls[name] = (_encoding_photos(images, photos), _encoding_captions(texts.encode, captions))
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
     for number in range(rounds + 1):
