@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from commands.opening import open_for_reading, open_for_writing
 from crossmodal.data_sets import DataSet
-from crossmodal.errors import ServiceError
+from crossmodal.errors import DataSetError, ServiceError
 from crossmodal.evaluation import Direction, Retrieval, Subset
 from crossmodal.evaluation.retrieval import directions
 from crossmodal.records import IMAGE, TEXT, Failure, Record
@@ -93,7 +93,10 @@ class _Fold:
             gallery, failures = asyncio.run(
                 index_gallery(service, self._batches(self._searched), progress=self._advance)
             )
-        self._require_whole(workspace, gallery)
+        self._raise_if_stopped()
+        if not gallery.photos and not gallery.captions:
+            raise DataSetError(_nothing_indexed([*self._unread, *failures]))
+        _require_whole(workspace, gallery)
         settings = open_for_reading(settings, workspace)
         self._progress.stage = "asking"
         with FlowService("query", settings) as service:
@@ -125,18 +128,24 @@ class _Fold:
     def _advance(self, done: int, failed: int) -> None:
         self._progress.advance(added=done, failed=failed)
 
-    def _require_whole(self, workspace: Workspace, gallery: Gallery) -> None:
-        """Raises ServiceError where the index holds something that it never acknowledged."""
-        self._raise_if_stopped()
-        held = workspace.status()["modalities"]
-        for modality, side in ((IMAGE, gallery.photos), (TEXT, gallery.captions)):
-            acknowledged = sum(map(len, side.values()))
-            if held[modality]["vectors"] != acknowledged:
-                raise ServiceError(
-                    f"The index holds {held[modality]['vectors']:,} vectors of the modality {modality}, but "
-                    f"{acknowledged:,} were acknowledged, so the ranks would be wrong. Use --direct."
-                )
-
     def _raise_if_stopped(self) -> None:
         if self._stopping.is_set():
             raise KeyboardInterrupt
+
+
+def _nothing_indexed(failures: Sequence[Failure]) -> str:
+    first = f" The first failure: {failures[0].source}: {failures[0].reason}" if failures else ""
+    return f"There is nothing to evaluate: no document could be indexed.{first}"
+
+
+def _require_whole(workspace: Workspace, gallery: Gallery) -> None:
+    """Raises ServiceError where the index holds something that it never acknowledged."""
+    held = workspace.status()["modalities"]
+    for modality, side in ((IMAGE, gallery.photos), (TEXT, gallery.captions)):
+        acknowledged = sum(map(len, side.values()))
+        vectors = held[modality]["vectors"]
+        if vectors != acknowledged:
+            raise ServiceError(
+                f"The index holds {vectors:,} vectors of the modality {modality}, but {acknowledged:,} were "
+                "acknowledged, so ranks would be counted wrongly. Use --direct."
+            )
