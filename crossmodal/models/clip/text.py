@@ -41,8 +41,10 @@ def load_tokenizer(source: ClipSource) -> Any:
             source.cache,
             advice=_advice("the tokenizer's files"),
         )
+        from open_clip.tokenizer import HFTokenizer
+
         try:
-            return open_clip.HFTokenizer(
+            return HFTokenizer(
                 str(folder),
                 context_length=text.get("context_length", _CONTEXT),
                 tokenizer_mode=text.get("tokenizer_mode"),

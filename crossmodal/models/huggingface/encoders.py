@@ -11,7 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
-from crossmodal.models.huggingface.library import import_transformers
+from crossmodal.models.huggingface.library import import_transformers, import_transformers_for_custom_code
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -112,7 +112,7 @@ def _load(source: TransformersSource, threads: int | None, trusted: bool, unused
     """The network in float32 without the tower that is not ``unused``; raises ModelError."""
     code = source.custom_code
     require_trusted_code(source.name, code, trusted)
-    transformers = import_transformers()
+    transformers = import_transformers() if code is None else import_transformers_for_custom_code()
     import torch
 
     if threads is not None:

@@ -1,4 +1,4 @@
-"""``docs/models.md``, whose tables are made from the records: ``python -m crossmodal.models.zoo.document``."""
+"""The tables of ``docs/models.md``, made from the records: ``python -m crossmodal.models.zoo.document``."""
 
 from __future__ import annotations
 

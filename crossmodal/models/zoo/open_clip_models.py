@@ -70,7 +70,7 @@ def _record(
         preprocessing=preprocessing,
         text_length=family.text_length,
         parameters=parameters,
-        # The published files of all of these hold float32.
+        # As float32, which is how open_clip publishes weights; a repository may hold other forms too.
         download_size=4 * parameters,
         licence=family.licence,
         languages=family.languages,
@@ -89,7 +89,7 @@ _ROWS = (
     ("openclip-vit-b-16", _OPENCLIP, "ViT-B-16/laion2b_s34b_b88k", 512, 149_620_737, _openai(224)),
     ("openclip-vit-l-14", _OPENCLIP, "ViT-L-14/laion2b_s32b_b82k", 768, 427_616_513, _halves(224, "crop")),
     ("openclip-vit-h-14", _OPENCLIP, "ViT-H-14/laion2b_s32b_b79k", 1024, 986_109_441, _openai(224)),
-    ("xlm-roberta-b-32", _XLM, "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", 512, 366_120_193, _openai(224)),
+    ("xlm-roberta-b-32", _XLM, "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", 512, 366_121_473, _openai(224)),
     ("siglip-b-16", _SIGLIP, "ViT-B-16-SigLIP/webli", 768, 203_155_970, _halves(224)),
     ("siglip-l-16-256", _SIGLIP, "ViT-L-16-SigLIP-256/webli", 1024, 652_150_786, _halves(256)),
     ("siglip-so400m-14-384", _SIGLIP, "ViT-SO400M-14-SigLIP-384/webli", 1152, 877_960_498, _halves(384)),

@@ -1,0 +1,47 @@
+"""The first values of each shipped model's vectors, so that no change of code moves them unnoticed.
+
+They were made with the weights as they are shipped, on one thread. Tests of other machines' rounding would need a
+larger tolerance than 0.002; what this is to catch (other preprocessing, another activation, another token) moves
+values by far more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photos import encoded, toy_photo
+
+from crossmodal.images import decode_image
+from crossmodal.models import load_image_encoder, load_text_encoder
+from crossmodal.models.native.checkpoint import SHIPPED
+
+PHOTO = "cat.jpg"
+SENTENCE = "A dog runs through the snow."
+
+# Model -> the first values of the photo's vector, and of the sentence's.
+FIRST_VALUES: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "vse": (
+        (0.0017, 0.0297, -0.0115, -0.0387, -0.0872, 0.0303, 0.0310, -0.0008),
+        (-0.0348, -0.0352, -0.0027, -0.0278, -0.0184, 0.0205, 0.0044, 0.0532),
+    ),
+}
+
+
+def test_every_shipped_model_is_held_to_its_values() -> None:
+    assert set(FIRST_VALUES) == {name for name, folder in SHIPPED.items() if folder.is_dir()}
+
+
+@pytest.mark.parametrize("name", FIRST_VALUES)
+def test_vectors_are_what_they_were(name: str, tmp_path: Path) -> None:
+    photo_values, sentence_values = FIRST_VALUES[name]
+    images = load_image_encoder(name, threads=1, cache=tmp_path)
+    pixels = decode_image(encoded(toy_photo(PHOTO), "PNG"), at_least=images.preprocessing.size)
+    photo = images.encode(images.preprocessing.crop(pixels)[None])[0]
+    np.testing.assert_allclose(photo[: len(photo_values)], photo_values, atol=0.002)
+    sentence = load_text_encoder(name, threads=1, cache=tmp_path).encode([SENTENCE])[0]
+    np.testing.assert_allclose(sentence[: len(sentence_values)], sentence_values, atol=0.002)
+    # Values near 0 would hold nothing; those here are as large as a unit vector's are.
+    assert min(np.abs(photo_values).max(), np.abs(sentence_values).max()) > 0.02
