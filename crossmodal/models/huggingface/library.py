@@ -25,8 +25,8 @@ def import_transformers() -> Any:
 def import_transformers_for_custom_code() -> Any:
     """The same with a name that code written for transformers 4 imports, jina-clip's among it.
 
-    transformers 5 calls CLIP's loss ``image_text_contrastive_loss``. Nothing here computes it, but where its old
-    name is missing such code cannot be imported.
+    transformers 5 calls CLIP's loss ``image_text_contrastive_loss``. Nothing here computes it, but where its
+    old name is missing such code cannot be imported.
     """
     library = import_transformers()
     from transformers.models.clip import modeling_clip
