@@ -31,8 +31,11 @@ def visited(docs: DocList[MediaDocument], step: str, shard: int | None = None) -
 
 
 def switched_on(value: str | bool) -> bool:
-    """A switch as it comes out of a Flow's YAML: a variable's value is text there, whatever it looks like."""
-    return value is True or value == "true"
+    """A switch as it comes out of a Flow's YAML.
+
+    jina turns a text that looks like a boolean into one, and filling in a variable makes it a text again.
+    """
+    return str(value).lower() == "true"
 
 
 def top_k_of(parameters: Mapping[str, Any] | None) -> int:

@@ -384,6 +384,13 @@ def test_a_model_of_the_hub_is_refused_before_anything_is_downloaded(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_switch_is_read_in_every_form_that_a_flow_makes_of_it() -> None:
+    from executors.steps import switched_on
+
+    assert [switched_on(value) for value in (True, "true", "True")] == [True] * 3
+    assert [switched_on(value) for value in (False, "false", "False", "", "no")] == [False] * 5
+
+
 def test_the_command_line_asks_for_trust_and_passes_it_on(custom: Custom, tmp_path: Path) -> None:
     model, workspace = f"jina-clip-v2:{custom.folder}", tmp_path / "workspace"
     options = (

@@ -109,7 +109,10 @@ class TransformersTextEncoder:
 
 
 def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:
-    """The network in float32 without the tower that is not ``unused``; raises ModelError."""
+    """The network in float32 without the parts ``unused``, where no code of its own may want them.
+
+    Raises ModelError where it cannot be loaded, or brings code that isn't ``trusted``.
+    """
     code = source.custom_code
     require_trusted_code(source.name, code, trusted)
     transformers = import_transformers() if code is None else import_transformers_for_custom_code()
@@ -122,8 +125,8 @@ def _load(source: TransformersSource, threads: int | None, trusted: bool, unused
         network = transformers.AutoModel.from_pretrained(
             str(folder),
             dtype=torch.float32,
-            # Code may lie in another repository, which has to be asked for unless it is in the cache.
-            local_files_only=code is None,
+            # Code in another repository has to be asked for unless it is in the cache.
+            local_files_only=not source.code_elsewhere,
             cache_dir=None if source.cache is None else str(source.cache),
             trust_remote_code=code is not None,
             weights_only=True,

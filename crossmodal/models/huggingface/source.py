@@ -84,13 +84,24 @@ class TransformersSource:
         if self.folder is None and self.record is not None and not self._downloaded:
             known = f"the repository {self.record.repository} and what it refers to"
             return known if self.record.custom_code else None
-        if self.config.get("model_type") in _BUILT_IN:
-            return None
-        named = (self.config.get("auto_map") or {}).get("AutoModel")
-        if not isinstance(named, str):
+        named = self._model_class
+        if named is None:
             return None
         repository, dashes, _ = named.rpartition("--")
         return f"the repository {repository}" if dashes else str(self.files / f"{named.partition('.')[0]}.py")
+
+    @property
+    def code_elsewhere(self) -> bool:
+        """Whether the code that this model brings along lies in another repository of the model hub."""
+        return "--" in (self._model_class or "")
+
+    @property
+    def _model_class(self) -> str | None:
+        """The model's own class as ``config.json`` names it; None where transformers itself has one."""
+        if self.config.get("model_type") in _BUILT_IN:
+            return None
+        named = (self.config.get("auto_map") or {}).get("AutoModel")
+        return named if isinstance(named, str) else None
 
     @property
     def lower_case(self) -> bool:
