@@ -15,8 +15,7 @@ from PIL import Image
 
 from commands.present.training_plot import draw_training
 from commands.present.training_progress import TrainingLines, describe_result
-from crossmodal.training import Preparation, TrainingResult
-from crossmodal.training.loop import Epoch, Step
+from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 
 STAGE = {"epochs": 2, "loss": "sum-of-hinges", "batch_size": 8, "views": 1, "warm_up_steps": 0}
 TINY = {

@@ -34,7 +34,7 @@ FINE_TUNE = TrainingConfig(data="shapes", model="vse", min_word_count=1)
 
 
 def square(name: str, size: int = 224) -> np.ndarray:
-    return np.asarray(toy_photo(name).resize((size, size)))
+    return np.array(toy_photo(name).resize((size, size)))
 
 
 def vectors(model: Trainable, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -301,7 +301,7 @@ TINY_SIGLIP = {
     "custom_text": True,
     "vision_cfg": {
         "image_size": 32,
-        "timm_model_name": "mobilenetv3_small_050",
+        "timm_model_name": "resnet10t",
         "timm_model_pretrained": False,
         "timm_pool": "avg",
         "timm_proj": "linear",
@@ -344,8 +344,8 @@ def test_an_open_clip_model_is_fine_tuned_and_loaded_again(open_clip_folder: Pat
     )
     loss = "infonce" if model.learned_by_loss().keys() == {"log_scale"} else "sigmoid"
     stages = (
-        Stage(epochs=2, loss=loss, batch_size=16, text_trunk_rate=3e-3, head_rate=3e-3, warm_up_steps=0),
-        Stage(epochs=2, loss=loss, batch_size=16, image_trunk_rate=1e-3, text_trunk_rate=1e-3, chunk_size=8),
+        Stage(epochs=15, loss=loss, batch_size=16, text_trunk_rate=1e-2, head_rate=1e-2, warm_up_steps=0),
+        Stage(epochs=5, loss=loss, batch_size=16, image_trunk_rate=1e-3, text_trunk_rate=1e-3, chunk_size=8),
     )
     config = TrainingConfig(data="shapes", model=name, bfloat16=False, stages=stages)
     records = list(world(range(0, 4, 2)))

@@ -18,8 +18,7 @@ from conftest import REPOSITORY, clean_environment
 
 from crossmodal.errors import SettingsError
 from crossmodal.models.registry import find_native
-from crossmodal.training import Run, Stage, TrainingConfig, train_on
-from crossmodal.training.loop import Epoch, Step
+from crossmodal.training import Epoch, Run, Stage, Step, TrainingConfig, train_on
 
 STAGE = Stage(
     epochs=3,
@@ -125,7 +124,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "tests")
 from test_training_resume import run
-from crossmodal.training.loop import Step
+from crossmodal.training import Step
 
 if __name__ == "__main__":
     said = lambda sign: print("step", flush=True) if isinstance(sign, Step) else None

@@ -5,12 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
-from crossmodal.training import Preparation, TrainingResult
-
-if TYPE_CHECKING:
-    from crossmodal.training.loop import Epoch, Step
+from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 
 __all__ = ["TrainingLines", "describe_result"]
 
@@ -33,7 +29,7 @@ class TrainingLines:
         now = time.monotonic()
         if isinstance(sign, Preparation):
             self._prepare(sign, now)
-        elif isinstance(sign, tuple):
+        elif isinstance(sign, Step):
             self._step(sign, now)
         else:
             self._tell(describe_epoch(sign), now)

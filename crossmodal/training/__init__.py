@@ -2,13 +2,16 @@
 
 from crossmodal.training.config import Augmentation, Stage, TrainingConfig
 from crossmodal.training.defaults import fine_tuning
-from crossmodal.training.train import Preparation, Run, TrainingResult, train, train_on
+from crossmodal.training.reports import Epoch, Preparation, Step
+from crossmodal.training.train import Run, TrainingResult, train, train_on
 
 __all__ = [
     "Augmentation",
+    "Epoch",
     "Preparation",
     "Run",
     "Stage",
+    "Step",
     "TrainingConfig",
     "TrainingResult",
     "fine_tuning",

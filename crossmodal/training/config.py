@@ -122,6 +122,11 @@ class Stage:
                 "trained."
             )
 
+    @property
+    def needs_photos(self) -> bool:
+        """Whether anything is learnt from photos, and not from captions alone."""
+        return self.loss is not None or self.distil == "similarity"
+
 
 _STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
     "epochs": (1, 10_000),

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
 from crossmodal.training.features import ImageInput
 from crossmodal.training.photos import Pairs
+from crossmodal.training.reports import Metrics
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Metrics", "measure", "metrics_of", "score_of", "using_weights"]
-
-Metrics = dict[str, dict[str, float]]
+__all__ = ["measure", "metrics_of", "using_weights"]
 
 _PHOTOS = 64
 _CAPTIONS = 256
@@ -54,11 +53,6 @@ def metrics_of(
         "text2image": summarize(ranks_of_relevant(captions, photos, caption_photos, photo_ids)),
         "image2text": summarize(ranks_of_relevant(photos, captions, photo_ids, caption_photos)),
     }
-
-
-def score_of(metrics: Metrics) -> float:
-    """What the best epoch is chosen by: hit@10 of both directions together, from 0 to 2."""
-    return metrics["text2image"]["hit@10"] + metrics["image2text"]["hit@10"]
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage, TrainingConfig
-from crossmodal.training.dev import Metrics, measure, score_of, using_weights
+from crossmodal.training.dev import measure, using_weights
 from crossmodal.training.gradients import accumulate_gradients
 from crossmodal.training.objective import Objective
 from crossmodal.training.optimizer import (
@@ -26,11 +26,12 @@ from crossmodal.training.optimizer import (
     trained_parameters,
 )
 from crossmodal.training.photos import Pairs
+from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Step
 from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
 from crossmodal.training.state import StateFile
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Epoch", "Hooks", "Outcome", "Step", "fit"]
+__all__ = ["fit"]
 
 
 # Added to the deviation of a feature, so that one that is nearly always 0 isn't blown up.
@@ -38,60 +39,6 @@ _DEVIATION_FLOOR = 1e-3
 
 # Photos that mean and deviation are taken from, evenly spread: 50 MB of features.
 _STANDARD_SAMPLE = 10_000
-
-
-class Step(NamedTuple):
-    """A step of the optimisation, all counted from 1, with the batch's loss and what went through a tower."""
-
-    stage: int
-    stages: int
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    captions: int
-    photos: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What an epoch gave: the mean of its steps' losses and the dev metrics after it.
-
-    Stages and epochs count from 1 but for the very first, number 0 of stage 0: the weights that the run
-    starts with, whose ``loss`` is None.
-    """
-
-    stage: int
-    number: int
-    loss: float | None
-    metrics: Metrics
-    seconds: float
-
-    @property
-    def score(self) -> float:
-        return score_of(self.metrics)
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Whom the loop tells, and whom it asks after every step whether it has to stop."""
-
-    on_step: Callable[[Step], None] = lambda _: None
-    on_epoch: Callable[[Epoch], None] = lambda _: None
-    should_stop: Callable[[], bool] = lambda: False
-    save_seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: its epochs, the best of them, what the loss had learnt there, and the time taken by all
-    processes together."""
-
-    epochs: list[Epoch]
-    best: Epoch
-    learned: dict[str, float]
-    seconds: float
 
 
 @dataclass
@@ -211,7 +158,7 @@ def fit(
 
 def _standardise(run: _Run) -> None:
     """Have the image head learn on standardised features, if it learns at all."""
-    heads = [stage for stage in run.config.stages if stage.head_rate > 0 and stage.loss is not None]
+    heads = [stage for stage in run.config.stages if stage.head_rate > 0 and stage.needs_photos]
     if not heads or not run.model.standardises:
         return
     frozen = Stage(views=heads[0].views, augmentation=heads[0].augmentation)
@@ -252,8 +199,6 @@ class _StageRun:
         self._average = Average(self._trained, run.config.average_decay)
         self._steps = math.ceil(self._data.batches / stage.accumulate)
         self._losses = (0.0, 0)
-        # The best score in this stage, and after which epoch it was reached.
-        self._best = (-math.inf, 0)
         self._saved = time.monotonic()
 
     def fit(self, progress: Mapping[str, Any] | None) -> None:
@@ -264,7 +209,8 @@ class _StageRun:
         run.model.set_dropout(stage.dropout, stage.feature_dropout)
         while run.position.epoch <= stage.epochs:
             self._epoch()
-            if run.position.epoch - 1 - self._best[1] >= run.config.patience:
+            own = [epoch for epoch in run.epochs if epoch.stage == self._number + 1]
+            if own[-1].number - max(own, key=lambda epoch: epoch.score).number >= run.config.patience:
                 break
         run.learned[stage.loss or ""] = self._objective.learned()
         assert run.best is not None
@@ -288,8 +234,6 @@ class _StageRun:
         epoch = Epoch(self._number + 1, position.epoch, mean, metrics, run.seconds())
         with using_weights(run.parameters, self._average.weights()):
             run.consider(epoch, self._objective.learned())
-        if epoch.score > self._best[0]:
-            self._best = (epoch.score, position.epoch)
         self._losses = (0.0, 0)
         position.epoch, position.step = position.epoch + 1, 0
         self._pause(save=True)
@@ -382,7 +326,6 @@ class _StageRun:
                 "average": self._average.state(),
                 "objective": self._objective.state_dict(),
                 "losses": list(self._losses),
-                "best": list(self._best),
             }
         )
         self._saved = time.monotonic()
@@ -392,4 +335,3 @@ class _StageRun:
         self._average.restore(progress["average"])
         self._objective.load_state_dict(progress["objective"])
         self._losses = (progress["losses"][0], progress["losses"][1])
-        self._best = (progress["best"][0], progress["best"][1])

@@ -151,7 +151,7 @@ def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resou
     Raises ModelError for the teacher, SettingsError where its dimension is another than the student's
     although captions are to be learnt from it, DataSetError for caption files.
     """
-    images = image_input(model, stage, pairs, resources, train=True) if _needs_photos(stage) else None
+    images = image_input(model, stage, pairs, resources, train=True) if stage.needs_photos else None
     extra = extra_texts(stage.texts, resources.withheld)
     text_vectors = extra_vectors = image_vectors = None
     if stage.teacher is not None:
@@ -215,10 +215,6 @@ def image_input(
         progress=lambda done, total: resources.progress("features of photos", done, total),
     )
     return FeatureInput(store, pairs.digests)
-
-
-def _needs_photos(stage: Stage) -> bool:
-    return stage.loss is not None or stage.distil == "similarity"
 
 
 def _floats(vectors: npt.NDArray[np.float16]) -> Tensor:

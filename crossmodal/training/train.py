@@ -11,7 +11,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -20,28 +20,19 @@ from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
 from crossmodal.training.photos import Pairs, collect_pairs, hold_out, square_store
+from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Preparation, Step
 
 if TYPE_CHECKING:
     from crossmodal.training.content_store import ContentStore
-    from crossmodal.training.dev import Metrics
-    from crossmodal.training.loop import Epoch, Outcome, Step
     from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["HISTORY", "MODEL_CARD", "Preparation", "TrainingResult", "train", "train_on"]
+__all__ = ["HISTORY", "MODEL_CARD", "TrainingResult", "train", "train_on"]
 
 MODEL_CARD = "MODEL_CARD.md"
 HISTORY = "history.json"
 
 # Photos and captions that go through the finished model's encoders at once.
 _BATCH = 256
-
-
-class Preparation(NamedTuple):
-    """A sign of life before the first step: ``done`` of ``total`` (None: not known) of ``doing``."""
-
-    doing: str
-    done: int
-    total: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ class TrainingResult:
     failures: list[Failure]
 
 
-Report = Callable[["Preparation | Step | Epoch"], None]
+Report = Callable[[Preparation | Step | Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ def train_on(
     """``train`` on records that are at hand; ``config.data`` and the splits are then only noted."""
     import torch
 
-    from crossmodal.training.loop import Hooks, fit
+    from crossmodal.training.loop import fit
     from crossmodal.training.stage_data import Resources
     from crossmodal.training.state import StateFile
     from crossmodal.training.texts import extra_texts
