@@ -67,10 +67,12 @@ def _mixed(
     gallery: npt.NDArray[np.float32], photos: npt.NDArray[np.int64], is_photo: Mask, queries: Keys
 ) -> dict[str, Any]:
     own = is_photo == is_photo[queries[0]]
+    # A query doesn't find itself.
+    count = min(_TOP, len(gallery) - 1)
     found: list[npt.NDArray[np.float64]] = []
     ranks: list[npt.NDArray[np.int64]] = []
     for rows, keys in _ranked(gallery[queries], gallery, queries):
-        top = np.argpartition(-keys, min(_TOP, len(gallery) - 1) - 1, axis=1)[:, :_TOP]
+        top = np.argpartition(-keys, count - 1, axis=1)[:, :count]
         found.append(own[top].mean(axis=1))
         relevant = (photos[queries[rows], None] == photos[None, :]) & ~own
         asked = relevant.any(axis=1)

@@ -66,9 +66,8 @@ def measure_speeds(
     Raises ModelError where a model cannot be loaded and DataSetError where there is nothing to encode.
     """
     if not photos or not captions:
-        raise DataSetError(
-            "The encoding speed is measured on photos and captions, and the data has not both."
-        )
+        lacking = "captions" if photos else "photos"
+        raise DataSetError(f"Speed is measured on photos and captions, and the data lacks {lacking}.")
     loads = [os.getloadavg()[0]]
     calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
     for name in models:
