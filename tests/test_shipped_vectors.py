@@ -1,8 +1,7 @@
 """The first values of each shipped model's vectors, so that no change of code moves them unnoticed.
 
-They were made with the weights as they are shipped, on one thread. Tests of other machines' rounding would need a
-larger tolerance than 0.002; what this is to catch (other preprocessing, another activation, another token) moves
-values by far more.
+They were made with the weights as they are shipped, on one thread. Other machines round otherwise, hence the
+tolerance; what this is to catch (other preprocessing, another activation or token) moves values by more.
 """
 
 from __future__ import annotations
