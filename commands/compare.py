@@ -61,6 +61,9 @@ def run(settings: Settings) -> int:
             failures.update(dict.fromkeys(unusable))
         except ModelError as error:
             problems.append({"model": name, "reason": str(error)})
+        except ModuleNotFoundError as error:
+            reason = f"{error}; install with `pip install -r requirements.txt`."
+            problems.append({"model": name, "reason": reason})
     result = {
         "data_set": data_set.name,
         "split": settings.split,

@@ -29,6 +29,9 @@ def run(settings: Settings) -> int:
     """Prints the measurement, writes the means and the picture; returns 1 where some data cannot be used."""
     from commands.present.evaluation import EvaluationProgress
 
+    for option, value in (("--protocol", settings.protocol), ("-i", settings.num_indexed)):
+        if value is not None:
+            raise SettingsError(f"{option} {value} has no meaning for --gap, which takes the data in halves.")
     model = chosen_model(settings)
     adaptation = parse_adaptation(model)
     if adaptation is not None and adaptation.centering is not None:

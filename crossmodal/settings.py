@@ -237,10 +237,19 @@ OPTIONS: tuple[Option, ...] = (
         minimum=2,
     ),
     Option("compare", "evaluate these models side by side, with their speed and size", metavar="A,B,..."),
-    Option("gap", "measure the gap between photos' and captions' vectors, and what centring does about it"),
+    Option(
+        "gap",
+        "measure the gap between photos' and captions' vectors, and what centring does about it; -n limits the "
+        "documents here",
+    ),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
     Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),
-    Option("output", "where to write the trained model", metavar="FOLDER"),
+    Option(
+        "output",
+        "where to write the trained model, or the files of --compare and --gap; by default a folder in the "
+        "workspace",
+        metavar="FOLDER",
+    ),
     Option("json", "print the result as JSON on stdout"),
 )
 

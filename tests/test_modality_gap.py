@@ -285,8 +285,10 @@ def centred_photo(path: str, means: Centering) -> np.ndarray:
     return unit(encoder.encode(square[None]) - means.image)[0]
 
 
-def test_gap_refuses_vectors_that_are_centred_already() -> None:
+def test_gap_refuses_what_it_cannot_mean() -> None:
     from commands import gap
 
+    with pytest.raises(SettingsError, match="--protocol coco-5k has no meaning for --gap"):
+        gap.run(Settings(task="evaluate", gap=True, protocol="coco-5k"))
     with pytest.raises(SettingsError, match="leave out the centring file"):
         gap.run(Settings(task="evaluate", gap=True, centering=Path("/c.safetensors")))
