@@ -39,6 +39,7 @@ def run(settings: Settings) -> int:
             output=output,
             cache=settings.model_cache / "training",
             models=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
             command=command,
             progress=TrainingLines(quiet=settings.json),
             should_stop=should_stop,

@@ -368,7 +368,7 @@ def test_an_open_clip_model_is_fine_tuned_and_loaded_again(open_clip_folder: Pat
 @pytest.mark.parametrize(
     ("settings", "error", "sentence"),
     [
-        ({"model": "nothing-like-it"}, ModelError, "'nothing-like-it' is not a model that can be trained"),
+        ({"model": "nothing-like-it"}, ModelError, "There is no model 'nothing-like-it'"),
         (
             {"model": "vse", "resize": "crop"},
             SettingsError,

@@ -27,7 +27,8 @@ from crossmodal.training.optimizer import (
 )
 from crossmodal.training.photos import Pairs
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Step
-from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
+from crossmodal.training.resources import Resources
+from crossmodal.training.stage_data import Batch, StageData, image_input, prepare_stage
 from crossmodal.training.state import StateFile
 from crossmodal.training.trainable.base import Trainable
 

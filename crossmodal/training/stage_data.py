@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,37 +12,18 @@ import torch
 from torch import Tensor
 
 from crossmodal.errors import SettingsError
-from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.registry import load_preprocessing
 from crossmodal.training.batches import batches_of, number_of_batches
 from crossmodal.training.config import Stage
-from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
 from crossmodal.training.photos import Pairs
+from crossmodal.training.resources import Resources
 from crossmodal.training.teachers import teacher_images, teacher_texts
 from crossmodal.training.texts import extra_texts
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Batch", "Resources", "StageData", "image_input", "prepare_stage"]
+__all__ = ["Batch", "StageData", "image_input", "prepare_stage"]
 
 Tokens = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What stays the same for all stages: photos' squares by preprocessing, folders, threads, precision.
-
-    ``folder`` keeps what is computed once; ``withheld`` are the dev photos' captions; ``models`` is the
-    registry's cache; ``progress`` gets what is being computed, how much of it is done and how much there is.
-    """
-
-    squares: dict[ImagePreprocessing, ContentStore]
-    folder: Path
-    withheld: Sequence[str]
-    models: Path | None
-    threads: int | None
-    bfloat16: bool
-    progress: Callable[[str, int, int], None]
 
 
 class Batch(NamedTuple):
@@ -155,14 +135,7 @@ def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resou
     extra = extra_texts(stage.texts, resources.withheld)
     text_vectors = extra_vectors = image_vectors = None
     if stage.teacher is not None:
-        vectors = teacher_texts(
-            stage.teacher,
-            [*pairs.captions, *extra],
-            folder=resources.folder,
-            models=resources.models,
-            threads=resources.threads,
-            progress=lambda done, total: resources.progress("the teacher's captions", done, total),
-        )
+        vectors = teacher_texts(stage.teacher, [*pairs.captions, *extra], resources)
         if stage.distil == "text" and vectors.shape[1] != model.dimension:
             raise SettingsError(
                 f"The teacher {stage.teacher} has {vectors.shape[1]} dimensions and the model "
@@ -170,15 +143,7 @@ def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resou
             )
         text_vectors, extra_vectors = vectors[: len(pairs.captions)], vectors[len(pairs.captions) :]
         if stage.distil == "similarity":
-            image_vectors = teacher_images(
-                stage.teacher,
-                resources.squares[load_preprocessing(stage.teacher, cache=resources.models)],
-                pairs.digests,
-                folder=resources.folder,
-                models=resources.models,
-                threads=resources.threads,
-                progress=lambda done, total: resources.progress("the teacher's photos", done, total),
-            )
+            image_vectors = teacher_images(stage.teacher, pairs.digests, resources)
     return StageData(
         stage=stage,
         photos=pairs.photos,

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import open_data_set
+from crossmodal.errors import SettingsError
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import load_preprocessing
 from crossmodal.records import Failure, Record
@@ -63,15 +64,17 @@ class Run:
 
     ``output`` gets the model, its card, ``history.json``, and while it isn't finished ``training-state.pt``.
     ``cache`` keeps photos' squares and features for further runs (None: they go with this one); ``models`` is
-    the registry's folder of downloads. ``threads`` as in ``load_image_encoder``; ``command`` is noted in the
-    model card. ``progress`` is told what goes on, ``should_stop`` asked after each photo and step: when it
-    says yes the state is saved and KeyboardInterrupt raised. The state is also saved every ``save_seconds``.
+    the registry's folder of downloads. ``threads`` and ``trust_remote_code`` (for teachers) are as in
+    ``load_image_encoder``; ``command`` is noted in the model card. ``progress`` is told what goes on,
+    ``should_stop`` asked after each photo and step: when it says yes the state is saved and KeyboardInterrupt
+    raised. The state is also saved every ``save_seconds``.
     """
 
     output: Path
     cache: Path | None = None
     models: Path | None = None
     threads: int | None = None
+    trust_remote_code: bool = False
     command: str = ""
     progress: Report = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
@@ -108,11 +111,12 @@ def train_on(
     import torch
 
     from crossmodal.training.loop import fit
-    from crossmodal.training.stage_data import Resources
+    from crossmodal.training.resources import Resources
     from crossmodal.training.state import StateFile
     from crossmodal.training.texts import extra_texts
     from crossmodal.training.trainable.building import build_model
 
+    _check_output(config, run.output)
     with ExitStack() as stack:
         threads = stack.enter_context(_threads(run.threads))
         cache = run.cache or Path(stack.enter_context(TemporaryDirectory()))
@@ -131,24 +135,15 @@ def train_on(
             withheld=dev_pairs.captions,
             models=run.models,
             threads=run.threads,
+            trust_remote_code=run.trust_remote_code,
             bfloat16=_bfloat16(config, device),
             progress=lambda doing, done, total: _tell(run, Preparation(doing, done, total)),
         )
-        outcome = fit(
-            model,
-            config,
-            train_pairs,
-            dev_pairs,
-            resources,
-            state := StateFile(run.output, config, train_pairs.fingerprint() + dev_pairs.fingerprint()),
-            Hooks(run.progress, run.progress, run.should_stop, run.save_seconds),
-        )
+        state = StateFile(run.output, config, train_pairs.fingerprint() + dev_pairs.fingerprint())
+        hooks = Hooks(run.progress, run.progress, run.should_stop, run.save_seconds)
+        outcome = fit(model, config, train_pairs, dev_pairs, resources, state, hooks)
         notes = _notes(config, run, outcome, train_pairs, dev_pairs, model, threads)
-        model.save(run.output, learned=outcome.learned, training=notes)
-        metrics = _as_stored(run, squares[model.preprocessing], dev_pairs)
-    notes["metrics"] = metrics
-    model.save(run.output, learned=outcome.learned, training=notes)
-    (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+        metrics = _store(model, outcome, notes, run, squares[model.preprocessing], dev_pairs)
     history = {"config": config.to_json(), "epochs": [asdict(epoch) for epoch in outcome.epochs]}
     (run.output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     state.delete()
@@ -162,6 +157,34 @@ def train_on(
         seconds=outcome.seconds,
         failures=[*train_pairs.failures, *dev_pairs.failures],
     )
+
+
+def _check_output(config: TrainingConfig, output: Path) -> None:
+    """Raises SettingsError where the run would overwrite what it starts from."""
+    sources = [config.model, config.image_weights, *(stage.teacher for stage in config.stages)]
+    for source in sources:
+        if source is not None and Path(source).expanduser().resolve() == output.resolve():
+            raise SettingsError(
+                f"{output} is what the run starts from: choose another --output, so that it can be stopped "
+                "and taken up again."
+            )
+
+
+def _store(
+    model: Trainable,
+    outcome: Outcome,
+    notes: dict[str, Any],
+    run: Run,
+    squares: ContentStore,
+    dev: Pairs,
+) -> Metrics:
+    """Write the model and its card, with the dev metrics of what was written, which are returned."""
+    model.save(run.output, learned=outcome.learned, training=notes)
+    notes["metrics"] = _as_stored(run, squares, dev)
+    model.save(run.output, learned=outcome.learned, training=notes)
+    (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+    metrics: Metrics = notes["metrics"]
+    return metrics
 
 
 def _square_stores(

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.errors import ModelError
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.clip.source import ClipSource, find_source
+from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.clip.text import load_tokenizer
 from crossmodal.models.clip.weights import build_network
+from crossmodal.models.published import find_published
 from crossmodal.training.trainable.base import Part, Trainable
 
 __all__ = ["OpenClipModel", "find_open_clip"]
@@ -24,8 +25,8 @@ _CONFIG = "open_clip_config.json"
 _WEIGHTS = "open_clip_model.safetensors"
 _NOTES = "training.json"
 
-# A tokenizer that isn't open_clip's own lies beside the weights in files that are called so.
-_TOKENIZER_FILES = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "*.model")
+# A text tower that isn't open_clip's own has its tokenizer and shapes beside the weights in files called so.
+_TEXT_FILES = ("tokenizer*", "vocab*", "merges*", "special_tokens*", "*.model", "config.json")
 
 _CLASSES = ("CLIP", "CustomTextCLIP")
 _TEXT_HEADS = ("network.text_projection", "network.text.text_projection", "network.text.proj.")
@@ -33,16 +34,17 @@ _EMBEDDINGS = ("token_embedding.weight", "positional_embedding", "word_embedding
 
 
 def find_open_clip(name: str, cache: Path | None) -> ClipSource:
-    """The open_clip model that ``-m NAME`` means. Raises ModelError where there is none that can be
-    trained.
+    """The open_clip model that ``-m NAME`` means.
+
+    Raises ModelError where it means none, or a model of another library.
     """
-    source = find_source(name, cache)
-    if source is None:
+    model = find_published(name, cache)
+    if not isinstance(model, ClipSource):
         raise ModelError(
-            f"{name!r} is not a model that can be trained. Those are vse, clip-mini, checkpoints that "
-            "`-t train` made, clip:ARCHITECTURE/WEIGHTS, and folders with an open_clip_config.json."
+            f"The model {name} cannot be trained here. Those that can are vse, clip-mini, checkpoints that "
+            "`-t train` made, and the models that open_clip builds."
         )
-    return source
+    return model
 
 
 class OpenClipModel(Trainable):
@@ -64,7 +66,7 @@ class OpenClipModel(Trainable):
         self.preprocessing = source.preprocessing
         self.dimension = source.dimension
         self._source = source
-        self._tokenize = _tokenizer(source)
+        self._tokenize = load_tokenizer(source)
         visual = self.network.visual
         self.image_projection: nn.Parameter | None = None
         self.image_head: nn.Module = nn.Identity()
@@ -133,11 +135,10 @@ class OpenClipModel(Trainable):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _CONFIG).unlink(missing_ok=True)
         save_file(self._state(learned), folder / _WEIGHTS)
-        if self._source.kind == "folder" and self._source.path is not None:
-            for pattern in _TOKENIZER_FILES:
-                for file in self._source.path.glob(pattern):
-                    if file.resolve() != (folder / file.name).resolve():
-                        shutil.copyfile(file, folder / file.name)
+        if self._source.configuration["text_cfg"].get("hf_tokenizer_name"):
+            for pattern in _TEXT_FILES:
+                for file in self._source.weights.parent.glob(pattern):
+                    shutil.copyfile(file, folder / file.name)
         (folder / _NOTES).write_text(json.dumps(dict(training), indent=2) + "\n", encoding="utf-8")
         (folder / _CONFIG).write_text(json.dumps(self._config(), indent=2) + "\n", encoding="utf-8")
 
@@ -167,11 +168,3 @@ class OpenClipModel(Trainable):
                 "resize_mode": {"crop": "shortest", "squash": "squash"}[values["mode"]],
             },
         }
-
-
-def _tokenizer(source: ClipSource) -> Any:
-    name = f"local-dir:{source.path}" if source.kind == "folder" else source.architecture
-    try:
-        return import_open_clip().get_tokenizer(name)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise ModelError(f"The tokenizer of {source.architecture} cannot be loaded: {error}.") from error
