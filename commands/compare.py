@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
@@ -23,7 +21,7 @@ from crossmodal.evaluation.retrieval import report
 from crossmodal.evaluation.speed import CAPTIONS, PHOTOS, measure_speeds
 from crossmodal.models import identify_model, weights_size
 from crossmodal.records import IMAGE, Failure, Record
-from crossmodal.settings import Settings
+from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -131,7 +129,7 @@ def _in_a_process_of_its_own(
     process = context.Process(
         target=_measure, args=(sending, names, photos, captions, settings), daemon=True, name="speed"
     )
-    with _environment(_ONE_THREAD):
+    with exported(_ONE_THREAD):
         process.start()
     sending.close()
     try:
@@ -171,21 +169,6 @@ def _measure(
         )
     except CrossmodalError as error:
         sending.send(error)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets ``variables`` for processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _tell(result: dict[str, Any], settings: Settings) -> None:

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import SettingsError
 
-__all__ = ["OPTIONS", "TASKS", "Option", "Settings", "argument_parser", "options_table", "read_settings"]
+__all__ = [
+    "OPTIONS",
+    "TASKS",
+    "Option",
+    "Settings",
+    "argument_parser",
+    "export",
+    "exported",
+    "options_table",
+    "read_settings",
+]
 
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
@@ -239,8 +250,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("compare", "evaluate these models side by side, with their speed and size", metavar="A,B,..."),
     Option(
         "gap",
-        "measure the gap between photos' and captions' vectors, and what centring does about it; -n limits the "
-        "documents here",
+        "measure the gap between photos' and captions' vectors, and what centring does about it; here -n "
+        "limits the documents",
     ),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
     Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),
@@ -289,6 +300,21 @@ def export(variables: Mapping[str, str], environment: MutableMapping[str, str] |
     # gRPC prints its goodbye messages (GOAWAY) on stderr otherwise.
     environment.setdefault("GRPC_VERBOSITY", "NONE")
     environment.setdefault("GLOG_minloglevel", "3")
+
+
+@contextmanager
+def exported(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets ``variables`` for the processes that are started meanwhile, and then what was there before."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def argument_parser() -> argparse.ArgumentParser:
