@@ -102,7 +102,7 @@ def _add_speeds(result: dict[str, Any], settings: Settings) -> None:
         model.update(speeds["models"][model["model"]])
     mark_pareto(result["models"])
     result["speed"] = {key: value for key, value in speeds.items() if key != "models"}
-    result["quality"] = QUALITY
+    result["quality_rule"] = QUALITY
     result["pareto_rule"] = PARETO_RULE
 
 

@@ -197,7 +197,7 @@ def result_of(*models: tuple[str, float, float]) -> dict[str, Any]:
         "protocol": "whole",
         "models": described_models,
         "speed": {"threads": 1, "rounds": 5, "photos": 32, "captions": 128, "load_average": [0.5, 1.5]},
-        "quality": QUALITY,
+        "quality_rule": QUALITY,
         "pareto_rule": PARETO_RULE,
     }
 

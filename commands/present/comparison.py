@@ -106,7 +106,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     speed = result["speed"]
     before, after = speed["load_average"]
     return [
-        f"Quality is {result['quality']}. In brackets: 95% intervals from resampled photos.",
+        f"Quality is {result['quality_rule']}. In brackets: 95% intervals from resampled photos.",
         f"Speed: median (lowest-highest) of {speed['rounds']} rounds in which the models take turns on the "
         f"same {speed['photos']} photos (decoding and resizing included) and {speed['captions']} captions, "
         f"on {speed['threads']} thread. The load average was {before:.1f} before and {after:.1f} after.",
