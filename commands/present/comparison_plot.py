@@ -57,7 +57,7 @@ def write_comparison(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _set_limits(axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
     speeds = [model["photos_per_second"][key] for model in models for key in ("min", "max")]
     bounds = [bound for model in models for bound in model["quality"]["interval"]]
@@ -70,7 +70,9 @@ def _set_limits(axes: Axes, models: Sequence[Mapping[str, Any]]) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=range(1, 10) if narrow else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    # As many decimals as the ticks need: half a percent must not be shown as a whole one.
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _draw_front(axes: Axes, optimal: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
