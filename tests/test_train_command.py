@@ -89,24 +89,24 @@ def test_ctrl_c_stops_after_the_step_and_the_same_command_goes_on(tmp_path: Path
     config.write_text(json.dumps({**TINY, "patience": 10_000, "stages": [{**STAGE, "epochs": 10_000}]}))
     command = ["-t", "train", "--config", config, "--output", tmp_path / "model"]
     command += ["--model-cache", tmp_path / "cache"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "app.py", *map(str, command)],
         cwd=REPOSITORY,
         env=clean_environment(),
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stderr is not None
-        said = []
-        deadline = time.monotonic() + 200
-        while "stage 1, epoch 2" not in "".join(said):
-            assert time.monotonic() < deadline, said
-            said.append(process.stderr.readline())
-        process.send_signal(signal.SIGINT)
-        said += process.communicate(timeout=60)[1].splitlines()
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stderr is not None
+            said = []
+            deadline = time.monotonic() + 200
+            while "stage 1, epoch 2" not in "".join(said):
+                assert time.monotonic() < deadline, said
+                said.append(process.stderr.readline())
+            process.send_signal(signal.SIGINT)
+            said += process.communicate(timeout=60)[1].splitlines()
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert said[-1] == "stopped; the same command goes on from here"
     assert "Traceback" not in "".join(said)

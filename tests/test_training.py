@@ -254,7 +254,7 @@ def test_a_student_learns_captions_from_its_teacher(trained: Trained, tmp_path: 
     taught, learnt = (
         load_text_encoder(str(folder)).encode(texts) for folder in (teacher.folder, tmp_path / "student")
     )
-    assert ((taught * learnt).sum(axis=1) > 0.9).all()
+    assert ((taught * learnt).sum(axis=1) > 0.8).all()
     assert result.metrics["text2image"]["mrr"] > result.start["text2image"]["mrr"] + 0.1
     assert "of" in (tmp_path / "student" / "vocabulary.txt").read_text(encoding="utf-8").split()
 

@@ -133,20 +133,19 @@ if __name__ == "__main__":
 
 
 def test_a_killed_process_loses_at_most_the_last_step(whole: Path, cache: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "model"), str(cache)],
         cwd=REPOSITORY,
         env=clean_environment(),
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stdout is not None
-        for _ in range(5):
-            assert process.stdout.readline() == "step\n"
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            for _ in range(5):
+                assert process.stdout.readline() == "step\n"
+        finally:
+            process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     taken: list[Step] = []
     run(

@@ -95,8 +95,8 @@ def cached_features(
 ) -> ContentStore:
     """The image trunk's features float16 (views, length) of each photo, computed where they aren't known yet.
 
-    The store's name says what they depend on beside the photo (the trunk's parameters, the preprocessing,
-    views and precision), so that a run that was ended takes up where it was and a changed trunk is never
+    The store's name says what they depend on beside the photo (the trunk's layers and parameters, the
+    preprocessing, views and precision), so that a run that was ended takes up where it was and a changed trunk is never
     mistaken. ``progress`` gets photos done and to be done.
     """
     device = next(model.parameters()).device
@@ -124,7 +124,8 @@ def cached_features(
 
 def _kind(model: Trainable, views: int, augmentation: Augmentation, bfloat16: bool) -> str:
     """A name for all that features depend on beside the photo."""
-    digest = hashlib.sha256()
+    # The layers too: the same weights may stand in a network with another activation.
+    digest = hashlib.sha256(repr(model.image_trunk()).encode())
     for name, value in sorted(model.image_trunk().state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     described: dict[str, Any] = {

@@ -208,16 +208,20 @@ class _StageRun:
         if progress is not None:
             self._restore(progress)
         run.model.set_dropout(stage.dropout, stage.feature_dropout)
-        while run.position.epoch <= stage.epochs:
+        # Asked before an epoch and not after it: a run that was stopped in between asks it again.
+        while run.position.epoch <= stage.epochs and not self._out_of_patience():
             self._epoch()
-            own = [epoch for epoch in run.epochs if epoch.stage == self._number + 1]
-            if own[-1].number - max(own, key=lambda epoch: epoch.score).number >= run.config.patience:
-                break
         run.learned[stage.loss or ""] = self._objective.learned()
         assert run.best is not None
         run.put(run.best.weights)
         run.position = _Position(stage=self._number + 1)
         run.save(None)
+
+    def _out_of_patience(self) -> bool:
+        own = [epoch for epoch in self._run.epochs if epoch.stage == self._number + 1]
+        if not own:
+            return False
+        return own[-1].number - max(own, key=lambda epoch: epoch.score).number >= self._run.config.patience
 
     def _epoch(self) -> None:
         run, position = self._run, self._run.position

@@ -19,16 +19,19 @@ class Objective(nn.Module):
     """The loss of a stage; its parameters are what the loss learns."""
 
     def __init__(self, stage: Stage, learned: Mapping[str, float]) -> None:
-        """``learned`` is what an earlier loss of the same name learnt, by the names of its parameters; the
-        stage's own ``scale`` beats it."""
+        """``learned`` is what an earlier loss learnt, by the names of its parameters.
+
+        It is taken over where it has all that this loss learns (SigLIP's scale without its bias would start
+        far off), and the stage doesn't say a ``scale`` itself.
+        """
         super().__init__()
         self._stage = stage
         self.loss = None if stage.loss is None else build(stage.loss, stage)
-        if stage.scale is None:
+        parameters = self.named_learned()
+        if stage.scale is None and all(name in learned for name, _ in parameters):
             with torch.no_grad():
-                for name, parameter in self.named_learned():
-                    if name in learned:
-                        parameter.fill_(learned[name])
+                for name, parameter in parameters:
+                    parameter.fill_(learned[name])
 
     def named_learned(self) -> list[tuple[str, nn.Parameter]]:
         return [] if self.loss is None else list(self.loss.named_parameters())

@@ -48,7 +48,7 @@ def teacher_texts(name: str, texts: Sequence[str], resources: Resources) -> Vect
 
 
 def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) -> Vectors:
-    """The vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's squares of them.
+    """Vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's squares of them.
 
     Raises ModelError where the teacher cannot be loaded.
     """

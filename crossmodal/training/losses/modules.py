@@ -60,7 +60,11 @@ class _InfoNCE(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
 
     def forward(self, images: Tensor, texts: Tensor, photos: Tensor) -> Tensor:
-        return infonce(images, texts, photos, scale=self.log_scale.clamp(max=_MAX_LOG_SCALE).exp())
+        # The parameter itself, as CLIP does it: above the limit a clamped copy would have no gradient, and
+        # the scale could never come down again.
+        with torch.no_grad():
+            self.log_scale.clamp_(max=_MAX_LOG_SCALE)
+        return infonce(images, texts, photos, scale=self.log_scale.exp())
 
 
 class _Sigmoid(nn.Module):
