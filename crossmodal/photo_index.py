@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AddSummary", "Match", "PhotoIndex"]
 
-_DEFAULT_MODEL = "vse"
+_DEFAULT_MODEL = "clip-mini"
 _SEARCH_FILE = "search.faiss"
 
 # Records that are decoded, encoded and committed together: one batch of an encoder.

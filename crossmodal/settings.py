@@ -173,7 +173,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `-t models` lists, such as siglip2-b-16, or with local files, siglip2-b-16:FOLDER; "
         "clip:ARCHITECTURE/PRETRAINED; or a path to a trained model; by default the one that "
-        "built the index, and vse for a new one",
+        "built the index, and clip-mini for a new one",
         "-m",
         metavar="MODEL",
     ),

@@ -1,6 +1,6 @@
 """What the default model really finds in the toy data, and what it does not.
 
-The model has learnt from Flickr8k: people, animals and sports outdoors. These results belong to the
+The model has learnt from Flickr8k: people, dogs and sports outdoors. These results belong to the
 shipped weights; other weights will need others.
 """
 
@@ -19,28 +19,32 @@ FOUND_FIRST = {
     "people climb the stairs": "stair-tower",
     "the sun sets over a field of flowers": "dandelion",
     "a man takes a photo": "cameraman",
-    "a cat looks into the camera": "cat",
+    "a rocket on its launch pad": "rocket",
+    "a cup of coffee": "coffee",
+    "a woman in uniform": "grace-hopper",
     "a brick wall": "bricks",
 }
 # The rank at which the right photo comes, of fifteen: chance would be 8.
 NOT_FOUND = {
-    "an astronaut": ("astronaut", 13),
-    "a rocket on its launch pad": ("rocket", 10),
-    "galaxies in deep space": ("galaxies", 15),
-    "old coins": ("coins", 12),
+    "an astronaut": ("astronaut", 11),
+    "a raccoon": ("raccoon", 5),
+    "galaxies in deep space": ("galaxies", 7),
+    "a cat looks into the camera": ("cat", 2),
 }
 # Photos whose best caption is their own, and the rank of the first own caption of those that fail.
 OWN_CAPTION_FIRST = {
-    "astronaut",
+    "bricks",
     "cameraman",
     "cat",
+    "coffee",
     "dandelion",
+    "galaxies",
     "grace-hopper",
     "grass",
     "raccoon",
     "stair-tower",
 }
-OWN_CAPTION_LATE = {"coins": 14, "galaxies": 13, "gravel": 17, "retina": 24}
+OWN_CAPTION_LATE = {"astronaut": 2, "coins": 3, "gravel": 4, "retina": 15, "rocket": 2}
 
 
 @pytest.fixture(scope="module")

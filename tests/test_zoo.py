@@ -16,6 +16,7 @@ from crossmodal.errors import ModelError
 from crossmodal.models import identify_model, load_preprocessing
 from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.native.checkpoint import SHIPPED
 from crossmodal.models.published import find_published
 from crossmodal.models.zoo import ModelRecord, is_cached, near_names, split_name, zoo
 from crossmodal.models.zoo.document import replaced
@@ -95,14 +96,13 @@ def test_records_are_complete() -> None:
     assert not [name for name, record in ZOO.items() if not record.results and name != "jina-clip-v2"]
 
 
-def test_the_shipped_models_tell_what_their_folders_say() -> None:
-    config = json.loads(
-        (REPOSITORY / "crossmodal/models/native/weights/vse/config.json").read_text(encoding="utf-8")
-    )
-    record = ZOO["vse"]
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_models_tell_what_their_folders_say(name: str) -> None:
+    config = json.loads((SHIPPED[name] / "config.json").read_text(encoding="utf-8"))
+    record = ZOO[name]
     assert record.shipped
-    assert record.dimension == config["dimension"] == identify_model("vse").dimension
-    assert record.preprocessing == load_preprocessing("vse")
+    assert record.dimension == config["dimension"] == identify_model(name).dimension
+    assert record.preprocessing == load_preprocessing(name)
     measured = config["training"]["metrics"]["text2image"]["hit@10"]
     assert record.results[0].text_to_image == pytest.approx(100 * measured, abs=0.05)
     assert record.results[0].data_set == "flickr8k dev"

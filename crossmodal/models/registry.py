@@ -17,7 +17,7 @@ from crossmodal.models.published import (
     require_trusted_code,
 )
 
-DEFAULT_MODEL = "vse"
+DEFAULT_MODEL = "clip-mini"
 
 __all__ = [
     "DEFAULT_MODEL",

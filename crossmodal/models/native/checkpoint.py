@@ -22,7 +22,7 @@ from crossmodal.models.preprocessing import ImagePreprocessing
 __all__ = ["SHIPPED", "NativeCheckpoint", "find_checkpoint", "save_checkpoint"]
 
 SHIPPED: Mapping[str, Path] = {
-    name: Path(__file__).parent / "weights" / name for name in ("vse", "clip-mini")
+    name: Path(__file__).parent / "weights" / name for name in ("clip-mini", "vse")
 }
 
 _CONFIG = "config.json"

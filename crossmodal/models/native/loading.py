@@ -21,12 +21,10 @@ def load_image_tower(checkpoint: NativeCheckpoint) -> ImageTower:
     return tower
 
 
-def load_text_tower(
-    checkpoint: NativeCheckpoint, dropout: float = 0.0
-) -> GruTextTower | TransformerTextTower:
-    """The sentence's side, ready to encode; ``dropout`` is for those who train it. Raises as above."""
+def load_text_tower(checkpoint: NativeCheckpoint) -> GruTextTower | TransformerTextTower:
+    """The sentence's side, ready to encode. Raises as above."""
     with torch.device("meta"):
-        tower = text_tower(checkpoint.text, len(checkpoint.vocabulary()), checkpoint.dimension, dropout)
+        tower = text_tower(checkpoint.text, len(checkpoint.vocabulary()), checkpoint.dimension)
     weights = {name: torch.from_numpy(value) for name, value in checkpoint.text_weights().items()}
     _fill(tower, weights, checkpoint)
     return tower

@@ -39,7 +39,6 @@ def read_sentence_encoder(
     layers: Sequence[int] | None = None,
     positions: int = MAX_PIECES,
     trim: bool = True,
-    dropout: float = 0.0,
 ) -> tuple[TransformerTextTower, WordPieces]:
     """A tower with the published weights and a new projection to ``dimension``, and its word pieces.
 
@@ -71,7 +70,7 @@ def read_sentence_encoder(
     )
     rows, pieces = _read_vocabulary(folder / "vocab.txt", trim)
     vocabulary = WordPieces(pieces, positions)
-    tower = TransformerTextTower(len(vocabulary), config, dimension, dropout)
+    tower = TransformerTextTower(len(vocabulary), config, dimension)
     weights = _read_weights(folder / "model.safetensors")
     try:
         state = _state(weights, rows, kept, positions)

@@ -134,10 +134,8 @@ class TransformerTextTower(nn.Module):
         return pooled
 
 
-def text_tower(
-    config: TextConfig, tokens: int, dimension: int, dropout: float = 0.0
-) -> GruTextTower | TransformerTextTower:
+def text_tower(config: TextConfig, tokens: int, dimension: int) -> GruTextTower | TransformerTextTower:
     """The text tower of ``config``'s kind with new weights, for a vocabulary of ``tokens`` numbers."""
     if isinstance(config, GruConfig):
-        return GruTextTower(tokens, config.word_dimension, dimension, dropout)
-    return TransformerTextTower(tokens, config, dimension, dropout)
+        return GruTextTower(tokens, config.word_dimension, dimension)
+    return TransformerTextTower(tokens, config, dimension)
