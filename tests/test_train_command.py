@@ -15,6 +15,7 @@ from PIL import Image
 
 from commands.present.training_plot import draw_training
 from commands.present.training_progress import TrainingLines, describe_result
+from crossmodal.models import identify_model
 from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 
 STAGE = {"epochs": 2, "loss": "sum-of-hinges", "batch_size": 8, "views": 1, "warm_up_steps": 0}
@@ -57,7 +58,7 @@ def test_a_trained_model_can_be_used_at_once(tmp_path: Path) -> None:
     refused = run_app("-t", "query", "--workspace", workspace, "-m", "vse", "--query-text", "stairs")
     assert refused.returncode == 1
     assert "32 dimensions" in refused.stderr
-    assert "640 dimensions" in refused.stderr
+    assert f"{identify_model('vse').dimension} dimensions" in refused.stderr
     assert "Traceback" not in refused.stderr
     again = run_app("-t", "index", "--workspace", workspace, "-m", "vse")
     assert again.returncode == 1
@@ -156,20 +157,25 @@ def test_progress_tells_speed_and_time_left(
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     lines = TrainingLines(quiet=False)
-    lines(Preparation("training photos", 1, None))
+    for done in range(1, 49):
+        lines(Preparation("training photos", done, None))
+    lines(Preparation("features", 32, 100))
+    now += 6
+    lines(Preparation("features", 64, 100))
+    lines(Preparation("features", 100, 100))
     for number in range(1, 5):
         now += 5
         lines(step(number))
     lines(Epoch(1, 1, 2.25, metrics(0.5), 30.0))
     told = capsys.readouterr().err.splitlines()
-    assert told[0] == "training photos: 1"
-    assert told[1] == "stage 1 of 2, epoch 1 of 3, step 1 of 10: loss 2.500"
+    assert told[:3] == ["training photos: 48", "features: 64 of 100", "features: 100 of 100"]
+    assert told[3].startswith("stage 1 of 2, epoch 1 of 3, step 2 of 10: loss 2.500, 20 captions/s")
     # A step of 100 captions takes 5 s; 26 are left.
-    assert told[4] == (
+    assert told[5] == (
         "stage 1 of 2, epoch 1 of 3, step 4 of 10: loss 2.500, 20 captions/s, 4 photos/s, "
         "at most 2 min left in this stage"
     )
-    assert told[5] == (
+    assert told[6] == (
         "stage 1, epoch 1: loss 2.250, dev hit@1 25.0% and hit@10 50.0% text to image, "
         "25.0% and 50.0% image to text"
     )

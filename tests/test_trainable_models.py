@@ -101,18 +101,18 @@ def test_a_fine_tuned_model_starts_as_it_was() -> None:
 
 
 def test_new_words_are_known_and_say_at_first_what_an_unknown_word_does() -> None:
-    new = ["a zeppelin over the zeppelin hangar", "a cat"]
+    new = ["a zorblat over the zorblat quixbar", "a cat"]
     plain_model, wider = build_model(FINE_TUNE, [], None), build_model(FINE_TUNE, new, None)
     assert isinstance(wider, NativeModel)
     assert isinstance(wider.vocabulary, Vocabulary)
-    assert wider.vocabulary.words[-2:] == ("zeppelin", "hangar")
-    tokens = wider.tokenize(["a zeppelin over a cat"])
-    assert tokens != plain_model.tokenize(["a zeppelin over a cat"])
+    assert wider.vocabulary.words[-2:] == ("zorblat", "quixbar")
+    tokens = wider.tokenize(["a zorblat over a cat"])
+    assert tokens != plain_model.tokenize(["a zorblat over a cat"])
     with torch.inference_mode():
         wider.eval()
         plain_model.eval()
         torch.testing.assert_close(
-            wider.texts(tokens), plain_model.texts(plain_model.tokenize(["a zeppelin over a cat"]))
+            wider.texts(tokens), plain_model.texts(plain_model.tokenize(["a zorblat over a cat"]))
         )
     # Where the text tower isn't trained they could not become anything else.
     heads = replace(FINE_TUNE, stages=(Stage(text_trunk_rate=0.0),))

@@ -14,12 +14,13 @@ _LINE_SECONDS = 5.0
 
 
 class TrainingLines:
-    """A line on stderr every few seconds, and after each epoch."""
+    """A line on stderr every few seconds, at the end of each preparation and after each epoch."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
-        self._last_line = -_LINE_SECONDS
-        self._doing = ""
+        self._last_line = time.monotonic()
+        # What has been prepared since the last line about it.
+        self._untold: Preparation | None = None
         # Since when, and what went through, that speeds and the time left are reckoned from.
         self._since = 0.0
         self._stage = 0
@@ -27,6 +28,8 @@ class TrainingLines:
 
     def __call__(self, sign: Preparation | Step | Epoch) -> None:
         now = time.monotonic()
+        if self._untold and (not isinstance(sign, Preparation) or sign.doing != self._untold.doing):
+            self._tell_preparation(self._untold, now)
         if isinstance(sign, Preparation):
             self._prepare(sign, now)
         elif isinstance(sign, Step):
@@ -37,10 +40,14 @@ class TrainingLines:
             self._stage = 0
 
     def _prepare(self, sign: Preparation, now: float) -> None:
-        if sign.doing != self._doing or now - self._last_line >= _LINE_SECONDS or sign.done == sign.total:
-            self._doing = sign.doing
-            total = "" if sign.total is None else f" of {sign.total}"
-            self._tell(f"{sign.doing}: {sign.done}{total}", now)
+        self._untold = sign
+        if now - self._last_line >= _LINE_SECONDS:
+            self._tell_preparation(sign, now)
+
+    def _tell_preparation(self, sign: Preparation, now: float) -> None:
+        self._untold = None
+        total = "" if sign.total is None else f" of {sign.total}"
+        self._tell(f"{sign.doing}: {sign.done}{total}", now)
 
     def _step(self, step: Step, now: float) -> None:
         if step.stage != self._stage:
