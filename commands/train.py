@@ -100,10 +100,12 @@ def _print(result: TrainingResult, *, as_json: bool) -> None:
     else:
         print("\n".join(describe_result(result)))
         folder = _shown(result.folder)
-        print(f"the model is in {folder}; use it with -m {shlex.quote(str(folder))}")
+        print(f"the model is in {folder}; use it with -m {shlex.quote(folder)}")
     for failure in result.failures:
         print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
 
 
-def _shown(folder: Path) -> Path:
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+def _shown(folder: Path) -> str:
+    """The folder as ``-m`` takes it; "vse" alone would be the shipped model."""
+    short = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return str(short) if short.is_absolute() else f"./{short}"

@@ -227,7 +227,13 @@ def test_the_scale_of_infonce_stops_at_100() -> None:
     with torch.no_grad():
         dict(loss.named_parameters())["log_scale"].fill_(7.0)
     expected = infonce(images, texts, torch.arange(6), scale=100.0)
-    torch.testing.assert_close(loss(images, texts, torch.arange(6)), expected, rtol=1e-5, atol=1e-5)
+    value = loss(images, texts, torch.arange(6))
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+    # At its limit it still learns which way to go, or it could never come down again.
+    value.backward()
+    gradient = dict(loss.named_parameters())["log_scale"].grad
+    assert gradient is not None
+    assert abs(gradient.item()) > 1e-3
 
 
 def test_an_unknown_loss_is_named() -> None:

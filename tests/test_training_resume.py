@@ -119,6 +119,21 @@ def test_a_run_can_be_stopped_again_and_again(whole: Path, cache: Path, tmp_path
     assert_same_result(tmp_path, whole)
 
 
+def test_a_run_that_is_stopped_when_its_patience_ends_takes_no_further_epoch(
+    cache: Path, tmp_path: Path
+) -> None:
+    # Rates this small change nothing on dev, so the first epoch is the best and the second ends the stage.
+    still = replace(STAGE, text_trunk_rate=1e-12, head_rate=1e-12)
+    config = replace(CONFIG, patience=1, average_decay=None, stages=(still,))
+    stop = StopAfter(6)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, cache, config, progress=stop.progress, should_stop=stop.should_stop)
+    taken: list[Step] = []
+    run(tmp_path, cache, config, progress=lambda sign: taken.append(sign) if isinstance(sign, Step) else None)
+    assert taken == []
+    assert len(json.loads((tmp_path / "history.json").read_text())["epochs"]) == 3
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -96,8 +96,8 @@ def cached_features(
     """The image trunk's features float16 (views, length) of each photo, computed where they aren't known yet.
 
     The store's name says what they depend on beside the photo (the trunk's layers and parameters, the
-    preprocessing, views and precision), so that a run that was ended takes up where it was and a changed trunk is never
-    mistaken. ``progress`` gets photos done and to be done.
+    preprocessing, views and precision), so that a run that was ended takes up where it was and a changed
+    trunk is never mistaken. ``progress`` gets photos done and to be done.
     """
     device = next(model.parameters()).device
     rows = squares.rows()

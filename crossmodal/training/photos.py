@@ -64,11 +64,13 @@ def collect_pairs(
     stores: Mapping[ImagePreprocessing, ContentStore],
     *,
     progress: Callable[[int], None] = lambda _: None,
+    nothing: str = "There is nothing to train on",
 ) -> Pairs:
     """Run through ``records`` once; every photo gets into each of ``stores``, as its preprocessing crops it.
 
     Memory holds captions, ids and 32 squares a store. Photos without captions and captions without photos are
-    left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is left.
+    left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is left, which
+    begins with ``nothing``.
     """
     seen = _Seen()
     writers = [_Writer(preprocessing, store) for preprocessing, store in stores.items()]
@@ -87,7 +89,7 @@ def collect_pairs(
             seen.captions.append((record.id, record.photo_id, record.text))
     for writer in writers:
         writer.flush()
-    return _pairs(seen)
+    return _pairs(seen, nothing)
 
 
 def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
@@ -122,12 +124,12 @@ class _Writer:
             self._waiting.clear()
 
 
-def _pairs(seen: _Seen) -> Pairs:
+def _pairs(seen: _Seen, nothing: str) -> Pairs:
     captions = sorted(caption for caption in seen.captions if caption[1] in seen.photos)
     if not captions:
         raise DataSetError(
-            f"There is nothing to train on: {len(seen.photos)} photos, {len(seen.captions)} captions, and no "
-            "caption belongs to a photo that can be read."
+            f"{nothing}: {len(seen.photos)} photos, {len(seen.captions)} captions, and no caption belongs to "
+            "a photo that can be read."
         )
     # By id, as evaluation ranks equal scores.
     captioned = sorted({photo for _, photo, _ in captions})

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import SettingsError
+from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import load_preprocessing
 from crossmodal.records import Failure, Record
@@ -34,6 +34,11 @@ HISTORY = "history.json"
 
 # Photos and captions that go through the finished model's encoders at once.
 _BATCH = 256
+
+_NO_DEV_PHOTOS = (
+    "No photo is held out to choose the epoch by; give more photos with captions, or in a configuration "
+    "another dev_share or dev_split"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ def train_on(
         cache = run.cache or Path(stack.enter_context(TemporaryDirectory()))
         squares = _square_stores(config, cache, run.models)
         train_pairs = collect_pairs(training, squares, progress=_photos(run, "training photos"))
-        dev_pairs = collect_pairs(dev, squares, progress=_photos(run, "dev photos"))
+        _check_contrast(config, train_pairs)
+        dev_pairs = collect_pairs(dev, squares, progress=_photos(run, "dev photos"), nothing=_NO_DEV_PHOTOS)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -168,6 +174,15 @@ def _check_output(config: TrainingConfig, output: Path) -> None:
                 f"{output} is what the run starts from: choose another --output, so that it can be stopped "
                 "and taken up again."
             )
+
+
+def _check_contrast(config: TrainingConfig, training: Pairs) -> None:
+    """Raises DataSetError where there is a single photo to tell apart from others."""
+    if len(training.digests) < 2 and any(stage.needs_photos for stage in config.stages):
+        raise DataSetError(
+            f"There is one photo with captions to train on in {config.data}: a loss tells photos apart, and "
+            "needs two at least."
+        )
 
 
 def _store(
@@ -242,7 +257,8 @@ def _as_stored(run: Run, squares: ContentStore, dev: Pairs) -> Metrics:
     from crossmodal.models.registry import load_image_encoder, load_text_encoder
     from crossmodal.training.dev import metrics_of
 
-    name = str(run.output)
+    # Absolute: a bare "vse" is the shipped model's name, whatever lies in the current folder.
+    name = str(run.output.absolute())
     images = load_image_encoder(name, threads=run.threads, cache=run.models)
     texts = load_text_encoder(name, threads=run.threads, cache=run.models)
     rows, numbers = squares.rows(), squares.numbers(dev.digests)

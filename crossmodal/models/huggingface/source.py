@@ -24,6 +24,17 @@ _CONFIG = "config.json"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 _DOWNLOADED = ("*.json", "*.txt", "*.model", "*.safetensors", "*.py")
 
+# What decides a text's numbers; each kind of tokenizer has some of these.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
 # Two towers that transformers itself builds, of squares of one size.
 _BUILT_IN = ("clip", "siglip")
 
@@ -153,7 +164,7 @@ class TransformersSource:
             raise ModelError(f"The model folder {self.files} has none of the files {', '.join(_WEIGHTS)}.")
         if weights[0].suffix == ".json":
             weights = sorted(self.files.glob("model-*.safetensors"))
-        rest = (_CONFIG, "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+        rest = (_CONFIG, *_TOKENIZER_FILES)
         code = sorted(self.files.glob("*.py")) if self.custom_code else []
         return (*weights, *(self.files / file for file in rest if (self.files / file).is_file()), *code)
 
