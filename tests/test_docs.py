@@ -1,0 +1,56 @@
+"""What the pages in docs/ list is what there is, and their numbers are those of the shipped models."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from crossmodal.evaluation.protocols import PROTOCOLS
+from crossmodal.models.native.checkpoint import SHIPPED
+from crossmodal.settings import LOSSES, argument_parser
+
+PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
+
+
+def page(name: str) -> str:
+    return (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def first_column(text: str, heading: str) -> set[str]:
+    """The names in backticks in the first column of the table that starts with ``heading``."""
+    table = text[text.index(heading) :].split("\n\n")[0]
+    return {name for line in table.splitlines()[2:] for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+
+
+def test_every_protocol_is_described() -> None:
+    assert first_column(page("evaluation"), "| `--protocol` |") == set(PROTOCOLS)
+
+
+def test_every_loss_is_described() -> None:
+    assert first_column(page("training"), "| `--loss` |") == set(LOSSES)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_results_are_those_of_the_shipped_weights(name: str) -> None:
+    metrics = json.loads((SHIPPED[name] / "config.json").read_text())["training"]["metrics"]
+    by_text, by_image = (f"{100 * metrics[way]['hit@10']:.1f}" for way in ("text2image", "image2text"))
+    (row,) = re.findall(rf"^\| \*\*.*`{name}`\*\* .*$", page("training"), re.MULTILINE)
+    assert f"{by_text} / {by_image}" in row
+    assert re.search(rf"^\| `{name}` \| {by_text} / {by_image} \|", page("training"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (REPOSITORY / "docs" / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_every_command_line_is_accepted(path: Path) -> None:
+    for command in re.findall(r"^python app\.py (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+        argument_parser().parse_args(shlex.split(command, comments=True))
