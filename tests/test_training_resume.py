@@ -248,3 +248,20 @@ def test_stopping_while_photos_are_read_comes_at_once(tmp_path: Path) -> None:
         progress=lambda sign: epochs.append(sign) if isinstance(sign, Epoch) else None,
     )
     assert len(epochs) == 2
+
+
+def test_a_start_that_has_changed_since_is_named(cache: Path, tmp_path: Path) -> None:
+    run(tmp_path / "start", cache, replace(CONFIG, stages=(replace(STAGE, epochs=1),)))
+    config = TrainingConfig(data="shapes", model=str(tmp_path / "start"), bfloat16=False, stages=(STAGE,))
+    stop = StopAfter(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "model", cache, config, progress=stop.progress, should_stop=stop.should_stop)
+    run(tmp_path / "start", cache, replace(CONFIG, dimension=20, stages=(replace(STAGE, epochs=1),)))
+    with pytest.raises(SettingsError, match="don't fit the model that the run starts from"):
+        run(tmp_path / "model", cache, config)
+
+
+def test_a_run_never_overwrites_what_it_starts_from(cache: Path, tmp_path: Path) -> None:
+    config = TrainingConfig(data="shapes", model=str(tmp_path / "model"), stages=(STAGE,))
+    with pytest.raises(SettingsError, match="is what the run starts from: choose another --output"):
+        run(tmp_path / "model", cache, config)

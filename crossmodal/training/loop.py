@@ -97,6 +97,16 @@ class _Run:
         )
 
     def restore(self, state: Mapping[str, Any]) -> None:
+        """Raises SettingsError where the weights are those of another network."""
+        shapes, own = (
+            {name: tuple(value.shape) for name, value in weights.items()}
+            for weights in (state["weights"], self.parameters)
+        )
+        if shapes != own:
+            raise SettingsError(
+                f"The weights in {self.state_file.path} don't fit the model that the run starts from, which "
+                "has changed since: use another --output, or delete that file to start anew."
+            )
         self.position = _Position(**state["position"])
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
         best = state["best"]
