@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, TOY_DATA, clean_environment, run_app
 from PIL import Image
@@ -142,7 +143,9 @@ def test_options_that_a_configuration_says_itself_are_refused(tmp_path: Path) ->
 
 
 def metrics(hit: float) -> dict[str, dict[str, float]]:
-    return {direction: {"hit@1": hit / 2, "hit@10": hit} for direction in ("text2image", "image2text")}
+    return {
+        direction: {"hit@1": hit / 2, "hit@10": hit, "mrr": hit} for direction in ("text2image", "image2text")
+    }
 
 
 def step(number: int, captions: int = 100) -> Step:
@@ -191,10 +194,39 @@ def test_the_end_says_when_nothing_was_better_than_the_start() -> None:
     )
 
 
+def test_the_plot_marks_the_epoch_whose_weights_were_kept(tmp_path: Path) -> None:
+    def marked(reciprocals: list[float]) -> list[int]:
+        epochs = [
+            {
+                "stage": min(place, 1),
+                "number": place,
+                "loss": 1.0 if place else None,
+                "metrics": {name: {"hit@10": 1.0, "mrr": value} for name in ("text2image", "image2text")},
+                "seconds": 1.0,
+            }
+            for place, value in enumerate(reciprocals)
+        ]
+        (tmp_path / "history.json").write_text(json.dumps({"config": {}, "epochs": epochs}))
+        draw_training(tmp_path / "history.json", tmp_path / "training.png")
+        with Image.open(tmp_path / "training.png") as picture:
+            drawn = np.asarray(picture.convert("RGB"))
+        return [int(column) for column in np.unique(np.where((drawn == (0x2E, 0x8B, 0x57)).all(2))[1])]
+
+    # All hit@10 are equal, so MRR decides, as in the run itself.
+    first, middle, last = (marked(values) for values in ([0.9, 0.5, 0.5], [0.5, 0.9, 0.5], [0.5, 0.5, 0.9]))
+    assert max(first) < min(middle) <= max(middle) < min(last)
+
+
 def test_the_plot_shows_every_epoch_and_stage(tmp_path: Path) -> None:
     stages = [(0, 0, None), (1, 1, 3.0), (1, 2, 2.0), (2, 1, 0.5)]
     epochs = [
-        {"stage": stage, "number": number, "loss": loss, "metrics": metrics(0.2 + 0.1 * place)}
+        {
+            "stage": stage,
+            "number": number,
+            "loss": loss,
+            "metrics": metrics(0.2 + 0.1 * place),
+            "seconds": 1.0,
+        }
         for place, (stage, number, loss) in enumerate(stages)
     ]
     (tmp_path / "history.json").write_text(json.dumps({"config": {}, "epochs": epochs}))

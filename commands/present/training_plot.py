@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossmodal.training import Epoch
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -26,7 +28,7 @@ def draw_training(history: Path, picture: Path) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     epochs: list[dict[str, Any]] = json.loads(history.read_text(encoding="utf-8"))["epochs"]
-    best = max(range(len(epochs)), key=lambda place: _score(epochs[place]))
+    best = max(range(len(epochs)), key=lambda place: Epoch(**epochs[place]).score)
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     losses, hits = figure.subplots(2, 1, sharex=True)
@@ -41,7 +43,7 @@ def draw_training(history: Path, picture: Path) -> None:
     losses.set_ylabel("training loss")
     hits.set_ylabel("dev hit@10")
     hits.set_xlabel("epoch (0: the start; dashed: a new stage; dotted: the weights that were kept)")
-    hits.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    hits.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     hits.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(picture, dpi=150)
 
@@ -80,7 +82,7 @@ def _draw_hits(axes: Axes, epochs: Sequence[dict[str, Any]], best: int) -> None:
     start = min(values[0] for values in lines.values())
     low = start if start >= low - (high - low) else low
     room = max(0.25 * (high - low), 0.02)
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(max(low - room, -0.004), min(high + room, 1.004))
 
 
 def _borders(epochs: Sequence[dict[str, Any]]) -> list[float]:
@@ -88,7 +90,3 @@ def _borders(epochs: Sequence[dict[str, Any]]) -> list[float]:
     return [
         place - 0.5 for place in range(2, len(epochs)) if epochs[place]["stage"] != epochs[place - 1]["stage"]
     ]
-
-
-def _score(epoch: dict[str, Any]) -> float:
-    return float(sum(epoch["metrics"][direction]["hit@10"] for direction in _DIRECTIONS))

@@ -88,7 +88,8 @@ def describe_epoch(epoch: Epoch) -> str:
 
 def describe_result(result: TrainingResult) -> list[str]:
     """Lines for the end: what the model can do, which epoch it is, how long it took."""
-    lines = [
+    lines = ["on the dev photos, with the weights as they are stored:"]
+    lines += [
         f"{direction}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         for direction, metrics in result.metrics.items()
     ]
