@@ -36,8 +36,8 @@ class MatchDocument(BaseDoc):
 class ShardScores(BaseDoc):
     """What a shard answers to a query with ``wanted``: the score of everything that it holds.
 
-    ``id`` names the shard. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34 ms to pack
-    and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
+    ``id`` names the shard. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34 ms to
+    pack and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
     """
 
     ids: Optional[str] = None
