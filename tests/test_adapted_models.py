@@ -218,7 +218,9 @@ def test_a_damaged_centering_file_is_an_error_and_not_a_traceback(centering: Pat
 
 def test_an_index_keeps_its_dimension_from_the_command_line(tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
-    done = run_app("-t", "index", "-d", "toy-data", "--dim", "128", "--workspace", workspace, "--json")
+    done = run_app(
+        *("-t", "index", "-d", "toy-data", "-m", "vse", "--dim", "128"), "--workspace", workspace, "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["model"] == "vse?dim=128"
 

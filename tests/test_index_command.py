@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY, TOY_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
 
+from crossmodal.models import DEFAULT_MODEL
 from crossmodal.workspace import Workspace
 
 
@@ -210,7 +211,7 @@ def test_status_tells_what_is_indexed_without_loading_a_model(toy_workspace: Pat
         assert held[modality]["documents"] == held[modality]["vectors"] > 0
         assert held[modality]["bytes_on_disk"] > 0
         assert held[modality]["last_change"]
-    assert "vse" in json.dumps(held)
+    assert {held[modality]["model"] for modality in held} == {DEFAULT_MODEL}
 
 
 def test_a_table_for_people_goes_to_stdout_and_progress_to_stderr(tmp_path: Path) -> None:

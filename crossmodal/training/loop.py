@@ -156,6 +156,8 @@ def fit(
         _standardise(run)
         if state := state_file.load():
             run.restore(state)
+            planned = sum(stage.epochs for stage in config.stages)
+            resources.progress("going on after epochs", len(run.epochs) - 1, planned)
         else:
             _measure_start(run)
         progress = None if state is None else state["stage"]
