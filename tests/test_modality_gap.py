@@ -254,7 +254,7 @@ def test_table_and_picture_tell_before_and_after(tmp_path: Path) -> None:
 def test_the_means_that_gap_writes_are_taken_by_an_index(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["-t", "evaluate", "--gap", "-d", "toy-data", "--dim", "64", "--json"]
+    command = ["-t", "evaluate", "--gap", "-d", "toy-data", "-m", "vse", "--dim", "64", "--json"]
     assert app.main([*command, "--output", str(tmp_path)]) == 0
     output = capsys.readouterr()
     told = json.loads(output.out)

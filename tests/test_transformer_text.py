@@ -61,6 +61,14 @@ def test_numpy_computes_what_the_trained_network_does(layers: int, quantize: boo
     assert len(np.unique(vectors.round(3), axis=0)) == len(as_read)
 
 
+def test_equal_captions_of_a_batch_have_equal_vectors() -> None:
+    # To the last bit: they tie, and are ranked by id.
+    texts = ["a cup of coffee", "a dog runs over green grass", "A cup of coffee", "a cup of coffee"]
+    vectors = load_text_encoder("clip-mini").encode(texts)
+    np.testing.assert_array_equal(vectors[[0, 0]], vectors[[2, 3]])
+    assert vectors[0] @ vectors[1] < 0.9
+
+
 def test_attention_sees_the_order_of_words(folder: Path) -> None:
     one, other = encoder_of(folder).encode(["dog runs a woman", "woman runs a dog"])
     assert one @ other < 0.99

@@ -42,14 +42,13 @@ class TransformerTextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says. What a text says after the model's last position is not read."""
-        numbers = [self._vocabulary.numbers_of(text) for text in texts]
-        # By length, so that little of a batch is padding.
-        order = sorted(range(len(texts)), key=lambda row: len(numbers[row]))
-        vectors = np.empty((len(texts), self.identity.dimension), np.float32)
-        vectors[order] = encode_in_batches(
-            [numbers[row] for row in order], self._encode, self.identity.dimension
-        )
-        return vectors
+        numbers = [tuple(self._vocabulary.numbers_of(text)) for text in texts]
+        # By length, so that little of a batch is padding. Equal ones once: in a matrix product the last bits
+        # of a row depend on where it stands, and equal captions would not tie.
+        distinct = sorted(dict.fromkeys(numbers), key=len)
+        vectors = encode_in_batches(distinct, self._encode, self.identity.dimension)
+        row_of = {row: number for number, row in enumerate(distinct)}
+        return vectors[[row_of[row] for row in numbers]]
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> Floats:
         lengths = np.array([len(row) for row in rows])
