@@ -41,7 +41,8 @@ def evaluation_batches(
     """The records that the folds use, as batches of one fold and one modality: (fold, records).
 
     A batch is a request to the index Flow, a request to the query Flow and what encoders take at once in
-    memory, because a vector depends in its last bits on what it is encoded with: the three then agree.
+    memory, because a vector depends in its last bits on what it is encoded with: the three then agree, as
+    long as all of them encode with the same number of threads.
     A batch is in its fold's gallery as a whole, or not at all. Iterating over the same data again gives the
     same batches. ``failures`` collects what the data set could not read.
     """

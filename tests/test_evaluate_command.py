@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY, SHARED_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
 
+from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.native.checkpoint import SHIPPED
 
 # What may differ between two ways of measuring the same.
@@ -38,7 +39,7 @@ def through_flows() -> dict[str, Any]:
 
 
 def test_the_toy_data_through_the_flows(through_flows: dict[str, Any]) -> None:
-    assert through_flows["model"] == "vse"
+    assert through_flows["model"] == DEFAULT_MODEL
     assert through_flows["through"] == "fused Flows"
     assert through_flows["gallery"] == {"text2image": 15, "image2text": 41}
     assert through_flows["queries"] == {"text2image": 41, "image2text": 15}
@@ -105,10 +106,9 @@ def twins(tmp_path: Path) -> Path:
 
 def test_equal_captions_do_not_collide_and_a_broken_photo_fails_alone(twins: Path) -> None:
     result = evaluated("-d", twins, code=1)
-    # Each caption finds the coffee first: right for one of the two photos, whatever the words.
+    # Both captions find the coffee first: right for one of them, and by their text it would be for both.
     assert result["text2image"]["hit@1"] == 0.5
     assert result["text2image"]["mean_rank"] == 1.5
-    assert result["image2text"]["mrr"] == 0.75
     assert result["gallery"] == {"text2image": 2, "image2text": 3}
     assert [Path(failure["source"]).name for failure in result["failures"]] == ["broken.jpg"]
     in_memory = evaluated("-d", twins, "--direct", code=1)
@@ -155,6 +155,8 @@ def test_a_signal_leaves_no_scratch_index_and_no_process(tmp_path: Path, number:
 
 def test_a_killed_process_of_the_flow_leaves_no_scratch_index_either(tmp_path: Path) -> None:
     process = started(tmp_path)
+    # A process that dies at its very birth may not have been counted yet, and is waited for.
+    time.sleep(1)
     children = list(children_of(process.pid))
     os.kill(children[-1], signal.SIGKILL)
     said = ended(process, children, tmp_path)
@@ -206,5 +208,5 @@ def test_the_published_numbers_are_reproduced() -> None:
         for name in ("hit@1", "hit@5", "hit@10", "recall@10", "mrr"):
             # One caption or photo more or less is rounding between processors.
             assert result[direction][name] == pytest.approx(published[direction][name], abs=0.0011), name
-    assert result["text2image"]["hit@10"] >= 0.50
-    assert result["image2text"]["hit@10"] >= 0.58
+    assert result["text2image"]["hit@10"] >= 0.62
+    assert result["image2text"]["hit@10"] >= 0.70
