@@ -15,7 +15,7 @@ from crossmodal import PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataError, ModelMismatch, StoreLocked, StoreMissing
 from crossmodal.images import decode_image
-from crossmodal.models import ModelIdentity, identify_model
+from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model
 from crossmodal.records import IMAGE, Failure, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, shard_of
@@ -49,7 +49,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> PhotoIndex:
 
 @pytest.fixture(scope="module")
 def photo_vectors() -> np.ndarray:
-    encoder = models.load_image_encoder("vse", cache=None)
+    encoder = models.load_image_encoder(DEFAULT_MODEL, cache=None)
     crop = encoder.preprocessing.crop
     return encoder.encode(np.stack([crop(decode_image(p.content or b"")) for p in PHOTOS]))
 
@@ -62,7 +62,9 @@ def best(query: np.ndarray, vectors: np.ndarray, records: list[Record]) -> list[
 def test_sentence_finds_the_photos_that_the_encoders_rank_first(
     index: PhotoIndex, photo_vectors: np.ndarray
 ) -> None:
-    expected = best(models.load_text_encoder("vse", cache=None).encode([QUERY])[0], photo_vectors, PHOTOS)
+    expected = best(
+        models.load_text_encoder(DEFAULT_MODEL, cache=None).encode([QUERY])[0], photo_vectors, PHOTOS
+    )
     matches = index.search_text(QUERY, top_k=100)
     assert len(matches) == len(PHOTOS)
     assert [match.id for match in matches] == [id for id, _ in expected]
@@ -78,7 +80,9 @@ def test_sentence_finds_the_photos_that_the_encoders_rank_first(
 def test_photo_finds_the_captions_that_the_encoders_rank_first(
     index: PhotoIndex, photo_vectors: np.ndarray
 ) -> None:
-    vectors = models.load_text_encoder("vse", cache=None).encode([record.text or "" for record in CAPTIONS])
+    vectors = models.load_text_encoder(DEFAULT_MODEL, cache=None).encode(
+        [record.text or "" for record in CAPTIONS]
+    )
     texts = {record.id: record.text for record in CAPTIONS}
     for number in (0, 3):
         expected = best(photo_vectors[number], vectors, CAPTIONS)
@@ -153,9 +157,9 @@ def test_no_index_and_another_model(tmp_path: Path) -> None:
     other = ModelIdentity("other", "0" * 16, "crop 224", 512)
     Store.open_writer(tmp_path / IMAGE_VECTORS / "0-of-1", identity=other).close()
     with pytest.raises(ModelMismatch) as told:
-        PhotoIndex(tmp_path, "vse")
+        PhotoIndex(tmp_path, DEFAULT_MODEL)
     assert str(other) in str(told.value)
-    assert str(identify_model("vse")) in str(told.value)
+    assert str(identify_model(DEFAULT_MODEL)) in str(told.value)
 
 
 def test_only_one_adds_at_a_time(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_only_one_adds_at_a_time(tmp_path: Path) -> None:
 
 
 def test_index_spread_over_shards_by_a_flow_gives_the_same(index: PhotoIndex, tmp_path: Path) -> None:
-    identity = identify_model("vse")
+    identity = identify_model(DEFAULT_MODEL)
     workspace = Workspace(tmp_path)
     for name in (IMAGE_VECTORS, TEXTS):
         for shard in range(4):
@@ -196,7 +200,7 @@ def assert_same(found: list, expected: list) -> None:
 
 def test_workspace_that_the_command_line_made(toy_workspace: Path, index: PhotoIndex) -> None:
     with PhotoIndex(toy_workspace) as opened:
-        assert opened.model == "vse"
+        assert opened.model == DEFAULT_MODEL
         summary = opened.add(TOY_DATA)
         assert (summary.added, summary.replaced, summary.unchanged) == (0, 0, len(RECORDS))
         assert_same(opened.search_text(QUERY), index.search_text(QUERY))
