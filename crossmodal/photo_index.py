@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.errors import DataError
+from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, Failure, Modality, Outcome, Record
 from crossmodal.search.matches import merge_matches, shard_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AddSummary", "Match", "PhotoIndex"]
 
-_DEFAULT_MODEL = "clip-mini"
 _SEARCH_FILE = "search.faiss"
 
 # Records that are decoded, encoded and committed together: one batch of an encoder.
@@ -94,7 +94,7 @@ class PhotoIndex:
         self._data_root = Path(data_root)
         self._cache = None if model_cache is None else Path(model_cache)
         built_by = self._workspace.identity()
-        self.model = model or (_DEFAULT_MODEL if built_by is None else built_by.name)
+        self.model = model or (DEFAULT_MODEL if built_by is None else built_by.name)
         self._indexes: dict[str, list[tuple[Store, ExactIndex]]] = {}
         if built_by is not None:
             self._workspace.check_model(self._identity)

@@ -19,7 +19,10 @@ _NAME = "training-state.pt"
 _FORMAT = 1
 
 # What torch, pickle and the configuration raise for files that are damaged, or that another version wrote.
-_UNREADABLE = (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError, SettingsError)
+_UNREADABLE = (
+    *(OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError),
+    *(pickle.UnpicklingError, SettingsError),
+)
 
 
 class StateFile:
