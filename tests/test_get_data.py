@@ -278,7 +278,13 @@ def test_an_interrupted_run_ends_at_once_and_the_next_one_continues(
     f8k.cut["/Flickr8k_Dataset.zip"] = 70_000
     f8k.stall.add("/Flickr8k_Dataset.zip")
     process = subprocess.Popen(
-        [ROOT / "get_data.sh", "f8k"], env=environment, stderr=subprocess.PIPE, text=True
+        [ROOT / "get_data.sh", "f8k"],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and bash cannot trap what it
+        # was started to ignore.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert f8k.stalled.wait(20)
     partial = Path(environment["CROSSMODAL_DATA_ROOT"]) / "f8k.part" / "Flickr8k_Dataset.zip.partial"
