@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from commands.evaluate import chosen_protocol, open_listed, retrieve_in_memory
 from commands.model_choice import chosen_model
+from commands.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import CrossmodalError, ModelError, SettingsError
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _FOLDER = "comparison"
 _PICTURE = "comparison.png"
-_FAILURES_SHOWN = 20
 
 # What the libraries under numpy and torch read when they are loaded.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -182,11 +182,7 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
         print_comparison(result)
     for problem in result["problems"]:
         print(f"error: {problem['model']}: {problem['reason']}", file=sys.stderr)
-    failures = result["failures"]
-    for failure in failures[:_FAILURES_SHOWN]:
-        print(f"failed: {failure['source']}: {failure['reason']}", file=sys.stderr)
-    if len(failures) > _FAILURES_SHOWN:
-        print(f"and {len(failures) - _FAILURES_SHOWN} more; --json tells all of them", file=sys.stderr)
+    print_failures(result["failures"])
     if picture is not None:
         from commands.present.comparison_plot import write_comparison
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from commands.model_choice import chosen_model
+from commands.present.failures import print_failures
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.evaluation import Direction, Subset, encode_batches
 from crossmodal.evaluation.protocols import (
@@ -24,8 +24,6 @@ from crossmodal.evaluation.protocols import (
 from crossmodal.evaluation.retrieval import Retrieval, report, retrieve
 from crossmodal.records import Failure
 from crossmodal.settings import Settings
-
-_FAILURES_SHOWN = 20
 
 
 def run(settings: Settings) -> int:
@@ -136,8 +134,4 @@ def _tell(result: dict[str, Any]) -> None:
 
     split = f", split {result['split']}" if result["split"] else ""
     print_evaluation(result, title=f"{result['model']} on {result['data_set']}{split}")
-    failures = result["failures"]
-    for failure in failures[:_FAILURES_SHOWN]:
-        print(f"failed: {failure['source']}: {failure['reason']}", file=sys.stderr)
-    if len(failures) > _FAILURES_SHOWN:
-        print(f"and {len(failures) - _FAILURES_SHOWN} more; --json tells all of them", file=sys.stderr)
+    print_failures(result["failures"])

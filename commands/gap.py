@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from commands.model_choice import chosen_model
+from commands.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import SettingsError, StoreUnwritable
 from crossmodal.evaluation.encoding import encode_records
@@ -22,7 +23,6 @@ from crossmodal.settings import Settings
 _FOLDER = "modality-gap"
 _PICTURE = "modality-gap.png"
 _CENTERING = "centering.safetensors"
-_FAILURES_SHOWN = 20
 
 
 def run(settings: Settings) -> int:
@@ -80,11 +80,7 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
         from commands.present.gap import print_gap
 
         print_gap(result)
-    for failure in result["failures"][:_FAILURES_SHOWN]:
-        print(f"failed: {failure['source']}: {failure['reason']}", file=sys.stderr)
-    if len(result["failures"]) > _FAILURES_SHOWN:
-        more = len(result["failures"]) - _FAILURES_SHOWN
-        print(f"and {more} more; --json tells all of them", file=sys.stderr)
+    print_failures(result["failures"])
 
 
 def _write(result: dict[str, Any], measured: GapMeasurement, folder: Path, settings: Settings) -> None:

@@ -53,4 +53,4 @@ def test_every_link_leads_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_every_command_line_is_accepted(path: Path) -> None:
     for command in re.findall(r"^python app\.py (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE):
-        argument_parser().parse_args(shlex.split(command, comments=True))
+        assert argument_parser().parse_args(shlex.split(command, comments=True)).task
