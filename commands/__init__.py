@@ -16,6 +16,7 @@ _MODULES = {
     "train": "train",
     "status": "status",
     "models": "models",
+    "plot": "plot",
 }
 
 # The tasks that make vectors with the model as it is asked for.

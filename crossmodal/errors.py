@@ -5,7 +5,9 @@
     CrossmodalError
     ├── SettingsError        an option or environment variable has a value that cannot be used
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
+    │   ├── FilterError      a filter on tags cannot be used; carries where in it
     │   ├── ImageError       bytes that are not an image that can be read safely
+    │   ├── QueryError       a query of weighted terms that cannot be read or answered
     │   └── DataSetError     a data set as a whole is missing or has no known layout
     ├── ModelError           a model cannot be found, read or built
     │   └── ModelMismatch    an index was built by another model than the one asked for
@@ -15,7 +17,10 @@
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
-    └── ServiceError         a Flow could not start, lost a process, or its port is taken
+    ├── ServiceError         a Flow could not start, lost a process, or its port is taken
+    └── ClientError          a call of the Python client failed
+        ├── ApiError         the server answered that it cannot do that; carries the problem document
+        └── ServerUnavailable  the server cannot be reached, or is not ready, after all retries
 
 Each message is one sentence or two: what was wrong, with the actual value, the limit, and the
 option or command that helps. The command line prints it alone, without a traceback.
@@ -23,14 +28,22 @@ option or command that helps. The command line prints it alone, without a traceb
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 __all__ = [
+    "ApiError",
+    "ClientError",
     "CrossmodalError",
     "DataError",
     "DataSetError",
+    "FilterError",
     "ImageError",
     "ModelError",
     "ModelMismatch",
+    "QueryError",
     "RequestError",
+    "ServerUnavailable",
     "ServiceError",
     "SettingsError",
     "StoreError",
@@ -53,8 +66,31 @@ class DataError(CrossmodalError):
     """One input (a file, a row, a caption, a query) cannot be used; the rest can go on."""
 
 
+class FilterError(DataError):
+    """A filter on tags or modality cannot be used.
+
+    ``pointer`` is the JSON pointer (RFC 6901) of the part inside the filter, such as ``/place/$gte``; empty
+    for the filter as a whole.
+    """
+
+    def __init__(self, message: str, pointer: str = "") -> None:
+        super().__init__(message)
+        self.pointer = pointer
+
+
 class ImageError(DataError):
     """Bytes that are not an image that can be read safely."""
+
+
+class QueryError(DataError):
+    """A query of weighted terms that cannot be read or answered.
+
+    ``pointer`` is the JSON pointer (RFC 6901) of the value in question, None where it isn't known.
+    """
+
+    def __init__(self, message: str, pointer: str | None = None) -> None:
+        super().__init__(message)
+        self.pointer = pointer
 
 
 class DataSetError(DataError):
@@ -102,3 +138,28 @@ class RequestError(CrossmodalError):
 
 class ServiceError(CrossmodalError):
     """A Flow could not start, lost one of its processes, or its port is taken."""
+
+
+class ClientError(CrossmodalError):
+    """A call of the Python client failed."""
+
+
+class ApiError(ClientError):
+    """The server answered that it cannot do what was asked.
+
+    ``status`` is the HTTP status, ``title`` and ``detail`` are the problem's, and ``problem`` is the whole
+    problem document (RFC 9457), empty where the server sent none.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str, problem: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(f"{title} ({status}): {detail}" if detail else f"{title} ({status}).")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.problem = dict(problem or {})
+
+
+class ServerUnavailable(ClientError):
+    """The server cannot be reached, or says that it is not ready, and that stayed so over all retries."""

@@ -31,12 +31,13 @@ __all__ = [
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
     "index_restful": "accept documents to index over HTTP at /index",
-    "query": "answer --query-text or --query-image, then end",
+    "query": "answer --query-text, --query-image or --query, then end",
     "query_restful": "answer searches over HTTP at /search",
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "fine-tune a model on a data set, or train one as --config says",
     "status": "tell what is indexed, without loading a model",
     "models": "list the models that -m knows by name, without loading one",
+    "plot": "draw the two Flows as SVG",
 }
 
 LAYOUTS = ("fused", "pods")
@@ -78,6 +79,9 @@ class Settings:
     top_k: int = 10
     query_text: str | None = None
     query_image: Path | None = None
+    query: str | None = None
+    filter: str | None = None
+    url: str | None = None
     picture: Path | None = None
     host: str = "127.0.0.1"
     port: int = 45678
@@ -202,6 +206,21 @@ OPTIONS: tuple[Option, ...] = (
     Option("top_k", "results for each query", "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
     Option("query_text", "a sentence to find photos for", metavar="TEXT"),
     Option("query_image", "a photo to find captions for", metavar="FILE"),
+    Option(
+        "query",
+        'an expression of sentences, photos and ids with weights, such as "dog + 0.5*id:42 - snow"',
+        metavar="EXPRESSION",
+    ),
+    Option(
+        "filter",
+        """find only what has these tags, as JSON: '{"place": "harbour", "year": {"$gte": 2019}}'""",
+        metavar="JSON",
+    ),
+    Option(
+        "url",
+        "ask the server at this address, such as http://localhost:45678, instead of an index on this machine",
+        metavar="URL",
+    ),
     Option("picture", "also write the results as one picture", metavar="FILE.png"),
     Option("host", "the address that the server listens on", metavar="ADDRESS"),
     Option(
@@ -257,8 +276,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),
     Option(
         "output",
-        "where to write the trained model, or the files of --compare and --gap; by default a folder in the "
-        "workspace",
+        "where to write the trained model, or the files of --compare, --gap and -t plot; by default a folder "
+        "in the workspace",
         metavar="FOLDER",
     ),
     Option("json", "print the result as JSON on stdout"),
