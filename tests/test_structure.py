@@ -23,6 +23,7 @@ LIBRARY_LAYERS = [
     {"models"},
     {"data_sets"},
     {"images"},
+    {"filters"},
     {"records", "settings"},
     {"errors"},
 ]

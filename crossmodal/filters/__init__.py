@@ -1,0 +1,32 @@
+"""Conditions on a document's tags and modality, written as JSON.
+
+::
+
+    wanted = parse_filter({"place": "harbour", "year": {"$gte": 2019}})
+    wanted.matches("image", {"place": "harbour", "year": 2020})
+
+The operators are ``$eq``, ``$ne``, ``$in``, ``$nin``, ``$lt``, ``$lte``, ``$gt``, ``$gte`` and ``$exists``,
+joined by ``$and``, ``$or`` and ``$not``; several keys of one object mean and.
+"""
+
+from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, Range, RangeOperator
+from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
+from crossmodal.filters.parsing import parse_filter
+from crossmodal.filters.tag_values import TagValues, collect_values
+
+__all__ = [
+    "MODALITY_FIELD",
+    "And",
+    "Exists",
+    "Filter",
+    "Not",
+    "OneOf",
+    "Or",
+    "Range",
+    "RangeOperator",
+    "TagValues",
+    "collect_values",
+    "field_name",
+    "parse_filter",
+    "tag_name",
+]

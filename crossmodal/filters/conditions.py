@@ -1,0 +1,166 @@
+"""What a parsed filter consists of; each part says by itself whether a document matches."""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crossmodal.filters.fields import tag_name
+from crossmodal.filters.tag_values import TagValues, collect_values
+
+__all__ = ["And", "Exists", "Filter", "Not", "OneOf", "Or", "Range", "RangeOperator"]
+
+RangeOperator = Literal["$lt", "$lte", "$gt", "$gte"]
+
+_COMPARISONS: dict[RangeOperator, Callable[[Any, Any], bool]] = {
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+}
+
+# Integers up to this are float64 values of their own, so that JSON can write them without a fraction.
+_LARGEST_EXACT_INTEGER = 2**53
+
+
+class Filter(ABC):
+    """A condition on a document's modality and tags: immutable, hashable, equal where it is written alike."""
+
+    __slots__ = ()
+
+    def matches(self, modality: str, tags: Mapping[str, Any]) -> bool:
+        """Whether a document with this modality and these tags fits; this defines what a filter means."""
+        values = collect_values(tags)
+        return self.holds(
+            lambda tag: TagValues(strings={modality}) if tag is None else values.get(tag),
+        )
+
+    @abstractmethod
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        """Whether it holds where the tag (None: the modality) has ``values_of(tag)``, None if missing."""
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that ``parse_filter`` reads as this filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class And(Filter):
+    """All of ``parts`` hold; without parts, always."""
+
+    parts: tuple[Filter, ...]
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        return all(part.holds(values_of) for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"$and": [part.to_json() for part in self.parts]} if self.parts else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Or(Filter):
+    """At least one of ``parts`` holds."""
+
+    parts: tuple[Filter, ...]
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        return any(part.holds(values_of) for part in self.parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"$or": [part.to_json() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Not(Filter):
+    """``part`` does not hold."""
+
+    part: Filter
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        return not self.part.holds(values_of)
+
+    def to_json(self) -> dict[str, Any]:
+        if isinstance(self.part, OneOf):
+            return self.part.written(single="$ne", several="$nin")
+        if isinstance(self.part, Exists):
+            return {self.part.field: {"$exists": False}}
+        return {"$not": self.part.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Filter):
+    """The value of ``field``, or an element of it, equals one of these; each kind equals only its own.
+
+    The kinds are kept apart because ``True``, ``1`` and ``1.0`` are equal, and hash alike, in Python.
+    """
+
+    field: str
+    strings: frozenset[str] = frozenset()
+    numbers: frozenset[float] = frozenset()
+    booleans: frozenset[bool] = frozenset()
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        values = values_of(tag_name(self.field))
+        return values is not None and not (
+            self.strings.isdisjoint(values.strings)
+            and self.numbers.isdisjoint(values.numbers)
+            and self.booleans.isdisjoint(values.booleans)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return self.written(single="$eq", several="$in")
+
+    def written(self, *, single: str, several: str) -> dict[str, Any]:
+        """The JSON object with the operator ``single`` for one value and ``several`` for any other number."""
+        values: list[Any] = [
+            *sorted(self.strings),
+            *map(_plain, sorted(self.numbers)),
+            *sorted(self.booleans),
+        ]
+        return {self.field: {single: values[0]} if len(values) == 1 else {several: values}}
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Filter):
+    """The value of ``field``, or an element of it, lies on that side of ``bound``.
+
+    Numbers are compared with numbers and strings with strings, by code point.
+    """
+
+    field: str
+    operator: RangeOperator
+    bound: float | str
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        values = values_of(tag_name(self.field))
+        if values is None:
+            return False
+        compare = _COMPARISONS[self.operator]
+        same_kind: set[Any] = values.strings if isinstance(self.bound, str) else values.numbers
+        return any(compare(value, self.bound) for value in same_kind)
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.field: {self.operator: _plain(self.bound)}}
+
+
+@dataclass(frozen=True, slots=True)
+class Exists(Filter):
+    """The document has ``field``, whatever its value; a null counts as missing."""
+
+    field: str
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        return values_of(tag_name(self.field)) is not None
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.field: {"$exists": True}}
+
+
+def _plain(value: float | str) -> float | int | str:
+    """A number that is whole without its fraction, as people write it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_INTEGER:
+        return int(value)
+    return value

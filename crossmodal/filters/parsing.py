@@ -1,0 +1,220 @@
+"""From a JSON value to a filter, with an error that points at the place."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from crossmodal.errors import FilterError
+from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, Range
+from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
+from crossmodal.records import IMAGE, TEXT
+
+__all__ = ["MOST_CONDITIONS", "MOST_LEVELS", "MOST_VALUES", "parse_filter"]
+
+# Far beyond what a person writes, and small enough that a hostile filter costs milliseconds.
+MOST_LEVELS = 16
+MOST_CONDITIONS = 256
+MOST_VALUES = 1000
+
+_OPERATORS = ("$eq", "$ne", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
+_CONNECTIVES = ("$and", "$or", "$not")
+_LONGEST_SHOWN = 60
+
+
+def parse_filter(value: object) -> Filter:
+    """The filter that the JSON value ``value`` describes; whole numbers may come as floats.
+
+    Raises ``FilterError``, whose ``pointer`` is the JSON pointer of the part that cannot be used.
+    """
+    parser = _Parser()
+    return parser.filter(value, "", 1)
+
+
+class _Parser:
+    def __init__(self) -> None:
+        self._conditions = 0
+
+    def filter(self, value: object, pointer: str, level: int) -> Filter:
+        if not isinstance(value, Mapping):
+            raise FilterError(
+                f'A filter is a JSON object such as {{"place": "harbour"}}, not {_shown(value)}.', pointer
+            )
+        # Written with $and, as to_json does, several conditions in one object are one level deeper.
+        if _has_several(value):
+            level += 1
+        if level > MOST_LEVELS:
+            raise FilterError(
+                f"The filter is nested deeper than {MOST_LEVELS} levels. Join conditions in one $and or $or.",
+                pointer,
+            )
+        parts = [
+            part
+            for key, inner in value.items()
+            for part in self._key(key, inner, f"{pointer}/{_escaped(key)}", level)
+        ]
+        return parts[0] if len(parts) == 1 else And(tuple(parts))
+
+    def _key(self, key: object, value: object, pointer: str, level: int) -> Iterator[Filter]:
+        if not isinstance(key, str):
+            raise FilterError(f"A field's name is text, not {_shown(key)}.", pointer)
+        if key == "$not":
+            yield Not(self.filter(value, pointer, level + 1))
+        elif key in _CONNECTIVES:
+            parts = self._parts(key, value, pointer, level)
+            yield And(parts) if key == "$and" else Or(parts)
+        elif key.startswith("$"):
+            advice = (
+                f'An operator stands after its field: {{"FIELD": {{"{key}": ...}}}}'
+                if key in _OPERATORS
+                else f"Joining filters is done by {', '.join(_CONNECTIVES)}; a tag of that name is tags.{key}"
+            )
+            raise FilterError(f"{_shown(key)} is no field. {advice}.", pointer)
+        elif not tag_name(key) and key != MODALITY_FIELD:
+            raise FilterError(f"The field's name {_shown(key)} is empty; write a tag's name.", pointer)
+        else:
+            yield from self._field(field_name(tag_name(key)), value, pointer)
+
+    def _parts(self, key: str, value: object, pointer: str, level: int) -> tuple[Filter, ...]:
+        if not isinstance(value, list | tuple) or not value:
+            raise FilterError(f"{key} needs a list of at least one filter, not {_shown(value)}.", pointer)
+        return tuple(
+            self.filter(inner, f"{pointer}/{position}", level + 1) for position, inner in enumerate(value)
+        )
+
+    def _field(self, field: str, value: object, pointer: str) -> Iterator[Filter]:
+        if not isinstance(value, Mapping):
+            if isinstance(value, list | tuple):
+                raise FilterError(
+                    f'The field {_shown(field)} has a list. Write {{"$in": [...]}} to allow several values.',
+                    pointer,
+                )
+            yield self._condition(field, "$eq", value, pointer)
+            return
+        if not value:
+            raise FilterError(
+                f"The field {_shown(field)} has no operator. Use one of {', '.join(_OPERATORS)}.", pointer
+            )
+        for name, operand in value.items():
+            yield self._condition(field, name, operand, f"{pointer}/{_escaped(name)}")
+
+    def _condition(self, field: str, operator: object, value: object, pointer: str) -> Filter:
+        self._conditions += 1
+        if self._conditions > MOST_CONDITIONS:
+            raise FilterError(
+                f"The filter has more than {MOST_CONDITIONS} conditions. Use $in for several values.",
+                pointer,
+            )
+        match operator:
+            case "$eq" | "$ne":
+                found = _one_of(field, operator, [value], [pointer])
+                return Not(found) if operator == "$ne" else found
+            case "$in" | "$nin":
+                if not isinstance(value, list | tuple):
+                    raise FilterError(_told(field, operator, "needs a list of values", value), pointer)
+                if len(value) > MOST_VALUES:
+                    raise FilterError(
+                        f"{operator} of the field {_shown(field)} has {len(value):,} values; at most "
+                        f"{MOST_VALUES:,} can be used. Split them with $or.",
+                        pointer,
+                    )
+                pointers = [f"{pointer}/{position}" for position in range(len(value))]
+                found = _one_of(field, operator, value, pointers)
+                return Not(found) if operator == "$nin" else found
+            case "$lt" | "$lte" | "$gt" | "$gte":
+                return Range(field, operator, _bound(field, operator, value, pointer))
+            case "$exists":
+                if not isinstance(value, bool):
+                    raise FilterError(_told(field, "$exists", "needs true or false", value), pointer)
+                return Exists(field) if value else Not(Exists(field))
+            case _:
+                raise FilterError(_unknown(field, operator), pointer)
+
+
+def _has_several(value: Mapping[Any, Any]) -> bool:
+    """Whether an object stands for more than one condition."""
+    if len(value) != 1:
+        return len(value) > 1
+    ((key, inner),) = value.items()
+    return key not in _CONNECTIVES and isinstance(inner, Mapping) and len(inner) > 1
+
+
+def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneOf:
+    strings: set[str] = set()
+    numbers: set[float] = set()
+    booleans: set[bool] = set()
+    for value, pointer in zip(values, pointers, strict=True):
+        if field == MODALITY_FIELD and value not in (IMAGE, TEXT):
+            raise FilterError(
+                _told(field, operator, f'needs "{IMAGE}" or "{TEXT}"', value)
+                + " A tag of that name is tags.modality.",
+                pointer,
+            )
+        if isinstance(value, str):
+            strings.add(value)
+        elif isinstance(value, bool):
+            booleans.add(value)
+        elif isinstance(value, int | float):
+            numbers.add(_number(field, operator, value, pointer))
+        elif value is None:
+            raise FilterError(
+                f"{operator} of the field {_shown(field)} cannot compare with null. A tag that is null "
+                'counts as missing: use {"$exists": false}.',
+                pointer,
+            )
+        else:
+            raise FilterError(_told(field, operator, "needs text, numbers or true and false", value), pointer)
+    return OneOf(field, frozenset(strings), frozenset(numbers), frozenset(booleans))
+
+
+def _bound(field: str, operator: str, value: object, pointer: str) -> float | str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(field, operator, value, pointer)
+    raise FilterError(_told(field, operator, "needs a number or text", value), pointer)
+
+
+def _number(field: str, operator: str, value: float, pointer: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise FilterError(_told(field, operator, "needs a finite number", value), pointer)
+    return number
+
+
+def _unknown(field: str, operator: object) -> str:
+    if operator == "$not":
+        return f'$not stands before the field: {{"$not": {{{_shown(field)}: ...}}}}.'
+    if isinstance(operator, str) and not operator.startswith("$"):
+        return (
+            f"{_shown(operator)} is no operator of the field {_shown(field)}. The tag inside it is reached "
+            f"by {_shown(f'{field}.{operator}')}; operators are {', '.join(_OPERATORS)}."
+        )
+    return (
+        f"{_shown(operator)} is no operator, used for the field {_shown(field)}. Use one of "
+        f"{', '.join(_OPERATORS)}."
+    )
+
+
+def _told(field: str, operator: str, problem: str, value: object) -> str:
+    return f"{operator} of the field {_shown(field)} {problem}, not {_shown(value)}."
+
+
+def _shown(value: object) -> str:
+    """``value`` as JSON, cut to a length that fits a message."""
+    if isinstance(value, Mapping | list | tuple):
+        return "an object" if isinstance(value, Mapping) else f"a list of {len(value):,}"
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
+        return "a whole number of more than 60 digits"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _escaped(key: object) -> str:
+    """A key as a part of a JSON pointer (RFC 6901)."""
+    return str(key).replace("~", "~0").replace("/", "~1")
