@@ -6,18 +6,25 @@ PYTHON311 := $(shell command -v python3.11 || command -v python3)
 DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
 
-.PHONY: demo test slow lint types clean install
+BROWSER_TESTS := tests/browser
+NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
+
+.PHONY: demo test slow screenshots lint types clean install
 
 demo: $(VENV)/.installed
 	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
 	$(PYTHON) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
 	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
-test: $(VENV)/.installed-test lint types
+test: $(VENV)/.installed-test $(NPM_PACKAGES) lint types
 	$(PYTHON) -m pytest -m "not slow"
 
 slow: $(VENV)/.installed-test
 	$(PYTHON) -m pytest -m slow
+
+# Writes docs/screenshots anew.
+screenshots: $(VENV)/.installed-test $(NPM_PACKAGES)
+	CI=true $(PYTHON) -m pytest -m screenshots $(BROWSER_TESTS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
@@ -38,5 +45,13 @@ $(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
 	$(PYTHON) -m pip install --quiet -r requirements-test.txt
 	touch $@
 
+# npm writes this file itself, so a failed installation is tried again.
+$(NPM_PACKAGES): $(BROWSER_TESTS)/package.json $(BROWSER_TESTS)/package-lock.json
+	@if command -v npm >/dev/null; then \
+	    npm ci --prefix $(BROWSER_TESTS) --ignore-scripts --no-audit --no-fund; \
+	else \
+	    echo "npm is not installed: the browser tests that need its packages will be skipped"; \
+	fi
+
 clean:
-	rm -rf $(VENV) workspace
+	rm -rf $(VENV) workspace $(BROWSER_TESTS)/node_modules

@@ -1,0 +1,1 @@
+"""What a browser shows: the page and Jina Box in a real Chromium, against a real server on real photos."""
