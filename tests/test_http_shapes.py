@@ -493,9 +493,22 @@ class TestRequests:
         assert parse({**body, "execEndpoint": "/index"}, "/post").endpoint == "index"
         assert (
             refusal(body, "/post")
-            == "A request to /post has to name /search or /index in 'header.exec_endpoint'."
+            == "A request to /post has to name /search, /index, /update or /delete in 'header.exec_endpoint'."
         )
-        assert refusal(body, "/delete") == "'/delete' is not an endpoint here; there are /search and /index."
+        assert (
+            refusal(body, "/drop")
+            == "'/drop' is not an endpoint here; there are /search, /index, /update and /delete."
+        )
+
+    def test_ids_to_delete_stand_in_data_or_ids_as_strings_or_documents(self) -> None:
+        bodies: list[dict[str, object]] = [
+            {"ids": ["a", "b"]},
+            {"data": ["a", "b", "a"]},
+            {"data": [{"id": "a"}, {"id": "b", "text": "x"}]},
+        ]
+        for body in bodies:
+            assert parse(body, "/delete").ids == ("a", "b")
+        assert refusal({"data": [{"text": "a"}]}, "/delete").startswith("The id of data[0] is null")
 
     @pytest.mark.parametrize(
         ("raw", "sentence"),

@@ -16,11 +16,17 @@ The envelope is chosen by the request's shape:
 
 from __future__ import annotations
 
-from crossmodal.http_shapes.answers import render_error, render_index, render_results
+from crossmodal.http_shapes.answers import (
+    render_deleted,
+    render_error,
+    render_index,
+    render_results,
+)
 from crossmodal.http_shapes.envelopes import envelope_of
 from crossmodal.http_shapes.image_urls import image_url, indexed_image_id
 from crossmodal.http_shapes.requests import parse_request
 from crossmodal.http_shapes.shapes import (
+    DeleteResult,
     Endpoint,
     Envelope,
     IndexResult,
@@ -34,6 +40,7 @@ from crossmodal.http_shapes.shapes import (
 from crossmodal.http_shapes.values import read_json
 
 __all__ = [
+    "DeleteResult",
     "Endpoint",
     "Envelope",
     "IndexResult",
@@ -48,6 +55,7 @@ __all__ = [
     "indexed_image_id",
     "parse_request",
     "read_json",
+    "render_deleted",
     "render_error",
     "render_index",
     "render_results",

@@ -14,10 +14,18 @@ from typing import Any
 from uuid import uuid4
 
 from crossmodal.http_shapes.image_urls import image_url
-from crossmodal.http_shapes.shapes import Envelope, IndexResult, Match, ParsedRequest, QueryItem, QueryResult
+from crossmodal.http_shapes.shapes import (
+    DeleteResult,
+    Envelope,
+    IndexResult,
+    Match,
+    ParsedRequest,
+    QueryItem,
+    QueryResult,
+)
 from crossmodal.records import IMAGE, Modality
 
-__all__ = ["render_error", "render_index", "render_results"]
+__all__ = ["render_deleted", "render_error", "render_index", "render_results"]
 
 _MIME_TYPES: Mapping[Modality, str] = {"image": "image/jpeg", "text": "text/plain"}
 _ERROR_CODE = 1
@@ -67,6 +75,31 @@ def render_index(
             docs.append(
                 _compact({"id": document.id, "mimeType": mime_type, "text": document.text, "tags": tags})
             )
+    return _written(parsed, docs, description, started, ended)
+
+
+def render_deleted(
+    parsed: ParsedRequest, results: Sequence[DeleteResult], *, started: datetime, ended: datetime
+) -> dict[str, Any]:
+    """The answer to a delete request: one document an id, with the outcome deleted or missing in its tags."""
+    docs: list[dict[str, Any]] = []
+    for result in results:
+        tags = {"outcome": "deleted" if result.deleted else "missing"}
+        if parsed.envelope is Envelope.JINA3:
+            doc = {"id": result.id, "text": None, "mime_type": None, "uri": None}
+            docs.append({**doc, "matches": [], "tags": tags})
+        else:
+            docs.append({"id": result.id, "tags": tags})
+    return _written(parsed, docs, None, started, ended)
+
+
+def _written(
+    parsed: ParsedRequest,
+    docs: list[dict[str, Any]],
+    description: str | None,
+    started: datetime,
+    ended: datetime,
+) -> dict[str, Any]:
     if parsed.envelope is Envelope.JINA1:
         return _jina1(parsed, docs, description, started, ended)
     if parsed.envelope is Envelope.JINA2:
@@ -77,7 +110,7 @@ def render_index(
         "requestId": parsed.request_id,
         "status": _status(_escaped(description) if description else None),
         "routes": [],
-        "index": {"docs": _escaped(docs)},
+        parsed.endpoint: {"docs": _escaped(docs)},
         "data": {"docs": _escaped(docs), "groundtruths": []},
     }
 

@@ -11,7 +11,7 @@ from crossmodal.errors import RequestError
 from crossmodal.http_shapes.envelopes import data_of, envelope_of, named_envelope
 from crossmodal.http_shapes.items import parse_documents, parse_query
 from crossmodal.http_shapes.shapes import Endpoint, Envelope, Limits, ParsedDocument, ParsedRequest, QueryItem
-from crossmodal.http_shapes.values import plain_json, shown, whole_number
+from crossmodal.http_shapes.values import checked_id, plain_json, shown, whole_number
 from crossmodal.records import TEXT
 
 __all__ = ["parse_request"]
@@ -52,6 +52,8 @@ def parse_request(
     if endpoint == "search":
         items = _items_of(body, "queries", limits.max_queries)
         return replace(request, queries=_queries(items, envelope, limits, host))
+    if endpoint == "delete":
+        return replace(request, ids=_ids_of(body, limits))
     items = _items_of(body, "documents", limits.max_documents)
     return replace(request, documents=_documents(items, limits))
 
@@ -101,6 +103,18 @@ def _documents(items: list[object], limits: Limits) -> tuple[ParsedDocument, ...
     return tuple(documents)
 
 
+def _ids_of(body: dict[str, object], limits: Limits) -> tuple[str, ...]:
+    """The ids to delete: ``ids``, or ``data`` with ids or with Documents that have one, as each jina sends them."""
+    listed = body.get("ids")
+    if listed is not None and body.get("data") in (None, []):
+        body = {"data": listed}
+    ids = []
+    for position, item in enumerate(_items_of(body, "ids", limits.max_documents)):
+        given = item.get("id") if isinstance(item, dict) else item
+        ids.append(checked_id(given, f"The id of data[{position}]"))
+    return tuple(dict.fromkeys(ids))
+
+
 def _unescaped(text: str) -> str:
     """What ``answers`` escaped for Jina Box: it puts a clicked caption, entities and all, into its query."""
     for entity, character in _ENTITIES:
@@ -123,10 +137,15 @@ def _endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
         )
         given = next((candidate for candidate in candidates if candidate is not None), None)
         if given is None:
-            raise RequestError("A request to /post has to name /search or /index in 'header.exec_endpoint'.")
+            raise RequestError(
+                "A request to /post has to name /search, /index, /update or /delete in 'header.exec_endpoint'."
+            )
         name = given.strip("/") if isinstance(given, str) else shown(given)
-    if name not in ("search", "index"):
-        raise RequestError(f"{shown('/' + name)} is not an endpoint here; there are /search and /index.", 404)
+    if name not in ("search", "index", "update", "delete"):
+        raise RequestError(
+            f"{shown('/' + name)} is not an endpoint here; there are /search, /index, /update and /delete.",
+            404,
+        )
     return cast(Endpoint, name)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from crossmodal.records import Modality
 
 __all__ = [
+    "DeleteResult",
     "Endpoint",
     "Envelope",
     "IndexResult",
@@ -21,7 +22,7 @@ __all__ = [
     "QueryResult",
 ]
 
-Endpoint = Literal["search", "index"]
+Endpoint = Literal["search", "index", "update", "delete"]
 
 
 class Envelope(enum.Enum):
@@ -80,7 +81,7 @@ class ParsedDocument:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A request that can be answered: ``queries`` for the endpoint search, ``documents`` for index.
+    """A request that can be answered: ``queries`` for search, ``documents`` for index and update, ``ids`` for delete.
 
     ``parameters`` are the client's own, for an answer that repeats them.
     """
@@ -91,6 +92,7 @@ class ParsedRequest:
     top_k: int
     queries: tuple[QueryItem, ...] = ()
     documents: tuple[ParsedDocument, ...] = ()
+    ids: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,3 +128,11 @@ class IndexResult:
     document: ParsedDocument
     outcome: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """What became of one id that was to be deleted: whether a photo or caption of that id was there."""
+
+    id: str
+    deleted: bool

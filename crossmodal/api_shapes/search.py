@@ -1,0 +1,381 @@
+"""The body of POST /v1/search to search requests.
+
+No URL is fetched and no path is opened: a photo comes with the request, or is named by its id here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import unquote
+
+from crossmodal.errors import CrossmodalError, DataError, QueryError, RequestError
+from crossmodal.filters import parse_filter
+from crossmodal.http_shapes.data_uris import decode_data_uri, is_data_uri
+from crossmodal.http_shapes.image_urls import indexed_image_id
+from crossmodal.http_shapes.shapes import Limits
+from crossmodal.http_shapes.values import checked_id, checked_text, shown
+from crossmodal.query.expression import parse_expression
+from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
+from crossmodal.query.terms import MAX_TERMS, MAX_WEIGHT, Term
+
+__all__ = ["MAX_QUERIES", "ParsedSearch", "parse_search"]
+
+MAX_QUERIES = 64
+_MAX_NAMED = 64
+
+# What a document that was not liked takes away, next to one that was (Rocchio's feedback weighs it lower too).
+_UNLIKED_WEIGHT = -0.5
+
+_KINDS = ("text", "image", "id", "expression", "terms", "like")
+_OPTIONS = (
+    "modality",
+    "top_k",
+    "offset",
+    "min_score",
+    "filter",
+    "hybrid",
+    "group_duplicates",
+    "return",
+)
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedSearch:
+    """The queries of one body, in order: each a request, or the error that says why it is none."""
+
+    queries: tuple[SearchRequest | CrossmodalError, ...]
+
+
+def parse_search(body: object, *, uploads: Sequence[bytes] = (), host: str | None = None) -> ParsedSearch:
+    """The queries in ``body`` (parsed JSON); ``uploads`` are the photos that came as files.
+
+    ``host`` is the request's Host header, by which addresses of this server's own photos are known. Raises
+    RequestError where the body as a whole is none; a query that cannot be used is an error in its place.
+    """
+    if not isinstance(body, dict):
+        raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
+    if "queries" not in body:
+        if uploads and not any(kind in body for kind in (*_KINDS, "unlike")):
+            body = {**body, "image": "upload:0"}
+        return ParsedSearch((_attempt(body, {}, "", uploads, host),))
+    listed = body["queries"]
+    shared = {key: value for key, value in body.items() if key != "queries"}
+    for key in shared:
+        if key not in _OPTIONS:
+            raise _refused(
+                f"{shown(key)} cannot stand beside 'queries'; the options there are {', '.join(_OPTIONS)}.",
+                f"/{_escaped(key)}",
+            )
+    if not isinstance(listed, list) or not listed:
+        raise _refused(
+            f"'queries' is {shown(listed)}; it has to be a list of at least one query.", "/queries"
+        )
+    if len(listed) > MAX_QUERIES:
+        raise _refused(
+            f"'queries' holds {len(listed):,} queries; the limit is {MAX_QUERIES} in one request.", "/queries"
+        )
+    return ParsedSearch(
+        tuple(
+            _attempt(query, shared, f"/queries/{number}", uploads, host)
+            for number, query in enumerate(listed)
+        )
+    )
+
+
+_EXAMPLE = '{"text": "a dog on a beach", "top_k": 5}'
+
+
+def _attempt(
+    query: object, shared: Mapping[str, Any], place: str, uploads: Sequence[bytes], host: str | None
+) -> SearchRequest | CrossmodalError:
+    try:
+        if not isinstance(query, dict):
+            raise _refused(f"A query is {shown(query)}; it has to be an object such as {_EXAMPLE}.", place)
+        return _Query(query, shared, place, uploads, host).request()
+    except RequestError as error:
+        # The checks of ids and texts that all clients share don't know of pointers.
+        return error if error.status != 400 else QueryError(str(error), pointer=place or None)
+    except DataError as error:
+        return error
+
+
+class _Query:
+    def __init__(
+        self,
+        query: Mapping[str, Any],
+        shared: Mapping[str, Any],
+        place: str,
+        uploads: Sequence[bytes],
+        host: str | None,
+    ) -> None:
+        self._query = query
+        self._values = {**shared, **query}
+        self._place = place
+        self._uploads = uploads
+        self._host = host
+
+    def request(self) -> SearchRequest:
+        for key in self._query:
+            if key not in (*_KINDS, "unlike", *_OPTIONS):
+                known = ", ".join((*_KINDS, "unlike", *_OPTIONS))
+                raise self._refuse(f"{shown(key)} is not known in a query; there are {known}.", key)
+        kinds = [kind for kind in _KINDS if kind in self._query]
+        if len(kinds) != 1:
+            given = " and ".join(kinds) or "none of them"
+            raise _refused(
+                f"A query needs exactly one of {', '.join(_KINDS)}, but has {given}. Several at once are terms: "
+                '{"terms": [{"text": "dog"}, {"image": "id:42", "weight": 0.5}]}.',
+                self._place,
+            )
+        (kind,) = kinds
+        if "unlike" in self._query and kind != "like":
+            raise self._refuse(
+                "'unlike' needs 'like' beside it: there is nothing to recommend from.", "unlike"
+            )
+        terms = self._terms(kind)
+        hybrid = self._switch("hybrid")
+        top_k = self._number("top_k", 10, 1, MAX_RESULTS)
+        limit = HYBRID_DEPTH if hybrid else MAX_RESULTS
+        offset = self._number("offset", 0, 0, MAX_RESULTS - 1)
+        if offset + top_k > limit:
+            with_words = " with 'hybrid'" if hybrid else ""
+            raise self._refuse(
+                f"offset + top_k is {offset + top_k:,}; it can be at most {limit:,}{with_words}.",
+                "top_k",
+            )
+        if hybrid and not any(term.text and term.weight > 0 for term in terms):
+            raise self._refuse("'hybrid' searches captions by words too, and this query has none.", "hybrid")
+        similar = kind in ("id", "like")
+        return SearchRequest(
+            terms=terms,
+            modality=self._modality(),
+            similar=similar,
+            top_k=top_k,
+            offset=offset,
+            min_score=self._min_score(),
+            filter=self._filter(),
+            hybrid=hybrid,
+            group_duplicates=self._switch("group_duplicates"),
+            fields=self._fields(),
+            exclude=frozenset(term.id for term in terms if term.id) if similar else frozenset(),
+        )
+
+    def _terms(self, kind: str) -> tuple[Term, ...]:
+        value = self._query[kind]
+        if kind == "text":
+            return (self._term({"text": value}, ""),)
+        if kind == "image":
+            return (self._term({"image": value}, ""),)
+        if kind == "id":
+            return (self._term({"id": value}, ""),)
+        if kind == "expression":
+            return self._expression(value)
+        if kind == "like":
+            liked = self._ids("like", 1)
+            unliked = self._ids("unlike", 0) if "unlike" in self._query else []
+            # Each side counts as one, however many documents stand on it.
+            return (
+                *(Term(weight=1.0 / len(liked), id=id) for id in liked),
+                *(Term(weight=_UNLIKED_WEIGHT / len(unliked), id=id) for id in unliked),
+            )
+        if not isinstance(value, list) or not value or len(value) > MAX_TERMS:
+            said = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
+            raise self._refuse(f"'terms' is {said}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
+        terms = tuple(self._term(term, f"/terms/{number}") for number, term in enumerate(value))
+        if all(term.weight < 0 for term in terms):
+            raise self._refuse("All terms are negative; at least one has to say what to look for.", "terms")
+        return terms
+
+    def _term(self, value: object, place: str) -> Term:
+        at = self._place + place
+        if not isinstance(value, dict):
+            raise _refused(f'A term is {shown(value)}; it has to be an object such as {{"text": "dog"}}.', at)
+        for key in value:
+            if key not in ("text", "image", "id", "weight"):
+                raise _refused(
+                    f"{shown(key)} is not known in a term; there are text, image, id and weight.",
+                    f"{at}/{_escaped(key)}",
+                )
+        kinds = [kind for kind in ("text", "image", "id") if kind in value]
+        if len(kinds) != 1:
+            raise _refused(
+                f"A term needs exactly one of text, image and id, but has {' and '.join(kinds) or 'none'}.",
+                at,
+            )
+        weight = self._weight(value.get("weight", 1.0), at)
+        if "text" in value:
+            return Term(weight=weight, text=self._text(value["text"], f"{at}/text"))
+        if "id" in value:
+            return Term(weight=weight, id=self._id(value["id"], f"{at}/id"))
+        return self._photo(value["image"], weight, f"{at}/image")
+
+    def _photo(self, value: object, weight: float, at: str) -> Term:
+        if not isinstance(value, str):
+            raise _refused(f"An image is {shown(value)}; {_IMAGE_FORMS}.", at)
+        address = value.strip()
+        if address.startswith("upload:"):
+            number = address.removeprefix("upload:")
+            if not number.isascii() or not number.isdecimal() or int(number[:9]) >= len(self._uploads):
+                count = len(self._uploads)
+                raise _refused(f"The image is {shown(address)}, but {count} files came with the request.", at)
+            return Term(weight=weight, image=self._uploads[int(number)])
+        if address.startswith("id:"):
+            return Term(weight=weight, id=self._id(address.removeprefix("id:"), at))
+        indexed = indexed_image_id(address, self._host) or _own_document(address, self._host)
+        if indexed is not None:
+            return Term(weight=weight, id=self._id(indexed, at))
+        if is_data_uri(address):
+            decoded = decode_data_uri(address, max_bytes=_LIMITS.max_image_bytes)
+            if not decoded.mime_type.startswith("image/"):
+                raise _refused(f"The image is of the type {shown(decoded.mime_type)}; {_IMAGE_FORMS}.", at)
+            return Term(weight=weight, image=decoded.content)
+        raise _refused(
+            f"The image is {shown(address)}; {_IMAGE_FORMS}. This server never fetches a URL and never opens a "
+            "path for a client.",
+            at,
+        )
+
+    def _expression(self, value: object) -> tuple[Term, ...]:
+        pointer = f"{self._place}/expression"
+        text = self._text(value, pointer)
+        try:
+            terms = parse_expression(text)
+        except QueryError as error:
+            raise QueryError(str(error), pointer=pointer) from None
+        for term in terms:
+            if term.id is not None:
+                self._id(term.id, pointer)
+        return terms
+
+    def _ids(self, name: str, least: int) -> list[str]:
+        value = self._query[name]
+        if not isinstance(value, list) or not least <= len(value) <= _MAX_NAMED:
+            said = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
+            raise self._refuse(
+                f"{name!r} is {said}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
+            )
+        return [self._id(id, f"{self._place}/{name}/{number}") for number, id in enumerate(value)]
+
+    def _weight(self, value: object, at: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise _refused(f"The weight is {shown(value)}; it has to be a number.", f"{at}/weight")
+        if value == 0 or abs(value) > MAX_WEIGHT:
+            raise _refused(
+                f"The weight is {shown(value)}; it has to lie in -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} and not be 0.",
+                f"{at}/weight",
+            )
+        return float(value)
+
+    def _text(self, value: object, at: str) -> str:
+        return _checked(lambda: checked_text(value, "The text", limit=_LIMITS.max_characters), at)
+
+    def _id(self, value: object, at: str) -> str:
+        if not isinstance(value, str):
+            raise _refused(f"The id is {shown(value)}; it has to be a string.", at)
+        return _checked(lambda: checked_id(value, "The id"), at)
+
+    def _modality(self) -> Target | None:
+        value = self._values.get("modality")
+        if value is not None and value not in ("image", "text", "both"):
+            raise self._refuse(
+                f"'modality' is {shown(value)}; it has to be 'image', 'text' or 'both'.", "modality"
+            )
+        return cast("Target | None", value)
+
+    def _number(self, name: str, default: int, least: int, most: int) -> int:
+        value = self._values.get(name, default)
+        number = int(value) if isinstance(value, float) and value.is_integer() else value
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise self._refuse(
+                f"{name!r} is {shown(value)}; it has to be a whole number from {least} to {most:,}.", name
+            )
+        return number
+
+    def _switch(self, name: str) -> bool:
+        value = self._values.get(name, False)
+        if not isinstance(value, bool):
+            raise self._refuse(f"{name!r} is {shown(value)}; it has to be true or false.", name)
+        return value
+
+    def _min_score(self) -> float | None:
+        value = self._values.get("min_score")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise self._refuse(f"'min_score' is {shown(value)}; it has to lie in 0 to 1.", "min_score")
+        return float(value)
+
+    def _filter(self) -> Any:
+        value = self._values.get("filter")
+        if value is None:
+            return None
+        try:
+            return parse_filter(value)
+        except DataError as error:
+            inner = getattr(error, "pointer", None) or ""
+            raise QueryError(str(error), pointer=f"{self._at('filter')}{inner}") from None
+
+    def _fields(self) -> frozenset[str]:
+        value = self._values.get("return")
+        if value is None:
+            return frozenset(FIELDS)
+        if not isinstance(value, list) or not all(isinstance(field, str) for field in value):
+            raise self._refuse(f"'return' is {shown(value)}; it has to be a list of field names.", "return")
+        unknown = [field for field in value if field not in FIELDS]
+        if unknown:
+            raise self._refuse(
+                f"'return' names {shown(unknown[0])}; there are {', '.join(FIELDS)} (id, modality, rank, score "
+                "and cosine always come).",
+                "return",
+            )
+        return frozenset(value)
+
+    def _at(self, name: str) -> str:
+        return f"{self._place if name in self._query else ''}/{_escaped(name)}"
+
+    def _refuse(self, message: str, name: str) -> QueryError:
+        return QueryError(message, pointer=self._at(name))
+
+
+_IMAGE_FORMS = (
+    "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a file "
+    "in the form"
+)
+
+
+def _own_document(address: str, host: str | None) -> str | None:
+    """The id in an address of a document's content or thumbnail on this server."""
+    path = address
+    for scheme in ("http://", "https://"):
+        if address.lower().startswith(scheme):
+            named, _, rest = address[len(scheme) :].partition("/")
+            if host is None or named.lower() != host.lower():
+                return None
+            path = "/" + rest
+    parts = path.split("?")[0].split("/")
+    if len(parts) != 5 or parts[:3] != ["", "v1", "documents"] or parts[4] not in ("content", "thumbnail"):
+        return None
+    try:
+        return unquote(parts[3], errors="strict") or None
+    except UnicodeDecodeError:
+        return None
+
+
+def _checked(check: Callable[[], str], at: str) -> str:
+    try:
+        return check()
+    except RequestError as error:
+        raise QueryError(str(error), pointer=at) from None
+
+
+def _refused(message: str, pointer: str) -> QueryError:
+    return QueryError(message, pointer=pointer or None)
+
+
+def _escaped(key: str) -> str:
+    """A key as it stands in a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,239 @@
+"""The routes that clients of jina 1, 2 and 3 and Jina Box speak to, each answered in its own envelope."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.http_shapes import (
+    DeleteResult,
+    IndexResult,
+    Match,
+    ParsedDocument,
+    ParsedRequest,
+    QueryItem,
+    QueryResult,
+    envelope_of,
+    image_url,
+    parse_request,
+    read_json,
+    render_deleted,
+    render_error,
+    render_index,
+    render_results,
+)
+from crossmodal.records import IMAGE, Record
+from flows.gateway.contents import content_response, photo_of
+from flows.gateway.guards import read_body, require_writing
+from flows.gateway.problems import status_of
+from flows.gateway.serving import Serving
+from flows.gateway.writing import delete_records, index_records
+
+__all__ = ["add_legacy_routes", "legacy_error"]
+
+OVERRIDE_HEADER = "x-envelope"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def add_legacy_routes(app: FastAPI, serving: Serving) -> None:
+    """Adds /search, /index, /update, /delete, /post and their kin, /status and /images/ID."""
+    routes = LegacyRoutes(serving)
+    for path in ("/search", "/api/search", "/index", "/api/index", "/post"):
+        app.add_api_route(path, _told(routes.answer), methods=["POST"])
+    # jina 1 changes with PUT and DELETE, later versions with POST.
+    for path in ("/update", "/api/update"):
+        app.add_api_route(path, _told(routes.answer), methods=["POST", "PUT"])
+    for path in ("/delete", "/api/delete"):
+        app.add_api_route(path, _told(routes.answer), methods=["POST", "DELETE"])
+    app.add_api_route("/status", _told(routes.status), methods=["GET"])
+    app.add_api_route("/images/{id:path}", _told(routes.image), methods=["GET", "HEAD"])
+
+
+class LegacyRoutes:
+    """The handlers, over what the gateway shares."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def answer(self, request: Request) -> Response:
+        """Answers a search, or writes, as the body and the path ask."""
+        started = datetime.now(UTC)
+        request.state.body = read_json(await read_body(request))
+        parsed = parse_request(
+            request.state.body,
+            path=request.url.path,
+            envelope_override=_override(request),
+            host=request.headers.get("host", ""),
+        )
+        if parsed.endpoint == "search":
+            found = await self._search(parsed, str(request.base_url))
+            _raise_if_all_failed([result.error for result in found])
+            content = render_results(parsed, found, started=started, ended=datetime.now(UTC))
+        elif parsed.endpoint == "delete":
+            require_writing(request, self._serving)
+            deleted = await self._delete(parsed)
+            content = render_deleted(parsed, deleted, started=started, ended=datetime.now(UTC))
+        else:
+            require_writing(request, self._serving)
+            indexed = await self._index(parsed)
+            _raise_if_all_failed([result.error for result in indexed])
+            content = render_index(parsed, indexed, started=started, ended=datetime.now(UTC))
+        return JSONResponse(content)
+
+    async def status(self, request: Request) -> Response:
+        """What is indexed."""
+        return JSONResponse(await asyncio.to_thread(self._serving.workspace.status))
+
+    async def image(self, request: Request) -> Response:
+        """An indexed photo."""
+        content, mime_type = await photo_of(self._serving.workspace, request.path_params["id"])
+        return content_response(request, content, mime_type)
+
+    async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
+        if self._serving.kind != "query":
+            raise RequestError(
+                "This server answers /index only; /search is served by `python app.py -t query_restful`.",
+                status=404,
+            )
+        started = time.perf_counter()
+        errors = {query.id: query.refused for query in parsed.queries}
+        docs = []
+        for query in parsed.queries:
+            if errors[query.id] is None:
+                try:
+                    docs.append(await self._query_document(query))
+                except RequestError as refusal:
+                    errors[query.id] = str(refusal)
+        answered = await self._serving.stream(docs, "/search", {"top_k": parsed.top_k})
+        self._serving.metrics.count_search(len(parsed.queries), time.perf_counter() - started)
+        results = []
+        for query in parsed.queries:
+            doc = answered.get(query.id)
+            error = errors[query.id] if doc is None else doc.error
+            matches = () if doc is None else tuple(_match(match, base_url) for match in doc.matches or ())
+            results.append(QueryResult(query, matches, error))
+        return results
+
+    async def _query_document(self, query: QueryItem) -> MediaDocument:
+        content = query.content
+        if query.indexed_id is not None:
+            content, _ = await photo_of(self._serving.workspace, query.indexed_id)
+        return MediaDocument(id=query.id, modality=query.modality, text=query.text, blob=content)
+
+    async def _index(self, parsed: ParsedRequest) -> list[IndexResult]:
+        errors: dict[str, str] = {}
+        if parsed.endpoint == "update":
+            errors = await asyncio.to_thread(self._not_there, parsed.documents)
+        records = [
+            _record(document)
+            for document in parsed.documents
+            if document.refused is None and document.id not in errors
+        ]
+        written = await index_records(self._serving, records)
+        results = []
+        for document in parsed.documents:
+            refused = document.refused or errors.get(document.id)
+            if refused is not None:
+                results.append(IndexResult(document, error=refused))
+            else:
+                outcome = written[document.id]
+                results.append(IndexResult(document, outcome=outcome.outcome, error=outcome.error))
+        return results
+
+    def _not_there(self, documents: Sequence[ParsedDocument]) -> dict[str, str]:
+        """Why a document cannot be updated, by id: an update changes what is there and adds nothing."""
+        workspace = self._serving.workspace
+        errors = {}
+        for document in documents:
+            if document.refused is None and not workspace.records([document.id], document.modality):
+                errors[document.id] = (
+                    f"There is no {'photo' if document.modality == IMAGE else 'caption'} with the id "
+                    f"{document.id[:80]!r} to update; add it with /index."
+                )
+        return errors
+
+    async def _delete(self, parsed: ParsedRequest) -> list[DeleteResult]:
+        deleted = await delete_records(self._serving, parsed.ids, captions=True)
+        return [DeleteResult(id, id in deleted) for id in parsed.ids]
+
+
+async def legacy_error(request: Request, message: str, status: int) -> Response:
+    """The envelope that tells an error to the client whose shape the request had."""
+    body = getattr(request.state, "body", None)
+    envelope = envelope_of(body, request.url.path, _override(request))
+    return JSONResponse(render_error(message, envelope=envelope, status=status), status_code=status)
+
+
+def _told(answer: Handler) -> Handler:
+    """Turns every error into an envelope that the client can read."""
+
+    async def told(request: Request) -> Response:
+        request.state.body = None
+        try:
+            return await answer(request)
+        except CrossmodalError as error:
+            return await legacy_error(request, str(error), status_of(error))
+        except ClientDisconnect:
+            # Nobody is there to be answered.
+            return Response(status_code=499)
+        except Exception as error:  # noqa: BLE001  the last line before the client, who must get an envelope
+            print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
+            return await legacy_error(
+                request, f"The server failed on this request ({type(error).__name__}).", 500
+            )
+
+    return told
+
+
+def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
+    first = errors[0]
+    if first is not None and None not in errors:
+        raise RequestError(first, status=422)
+
+
+def _override(request: Request) -> str | None:
+    return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
+
+
+def _record(document: ParsedDocument) -> Record:
+    return Record(
+        id=document.id,
+        modality=document.modality,
+        text=document.text,
+        mime_type=document.mime_type,
+        photo_id=document.photo_id,
+        tags=document.tags,
+        content=document.content,
+    ).hashed()
+
+
+def _match(match: MatchDocument, base_url: str) -> Match:
+    # A path of this machine is nobody's business; the photo itself has an address here.
+    is_photo = match.modality == IMAGE
+    photo_id = str(match.id) if is_photo else match.photo_id
+    url = image_url(photo_id, base_url) if photo_id else None
+    tags = dict(match.tags or {})
+    if match.uri:
+        tags.setdefault("file", Path(match.uri).name)
+    if url and not is_photo:
+        tags.setdefault("photo", url)
+    return Match(
+        id=str(match.id),
+        modality="image" if is_photo else "text",
+        score=float(match.score or 0.0),
+        text=match.text,
+        uri=url if is_photo else None,
+        mime_type=match.mime_type,
+        tags=tags,
+    )

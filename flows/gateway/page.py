@@ -1,0 +1,64 @@
+"""The page at /: files of the folder ``page``, and nothing else of this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from crossmodal.errors import RequestError
+from flows.gateway.problems import told_as_problem
+from flows.gateway.serving import Serving
+
+__all__ = ["add_page"]
+
+# Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+
+
+def add_page(app: FastAPI, serving: Serving) -> None:
+    """Adds / and /page/FILE, read once at the start."""
+    files = {
+        path.name: _PageFile(path.name, path.read_bytes())
+        for path in sorted(serving.page.iterdir())
+        if path.is_file()
+    }
+
+    async def index(request: Request) -> Response:
+        return files["index.html"].response(request)
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
+        return files[name].response(request)
+
+    app.add_api_route("/", told_as_problem(index), methods=["GET", "HEAD"])
+    app.add_api_route("/page/{name}", told_as_problem(file), methods=["GET", "HEAD"])
+
+
+class _PageFile:
+    def __init__(self, name: str, content: bytes) -> None:
+        self._content = content
+        suffix = "." + name.rpartition(".")[2]
+        self._type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+    def response(self, request: Request) -> Response:
+        headers = {
+            "ETag": self._tag,
+            # Asked for again each time, and answered with 304 as long as it is the same.
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": _POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        if request.headers.get("if-none-match") == self._tag:
+            return Response(status_code=304, headers=headers)
+        return Response(self._content, media_type=self._type, headers=headers)

@@ -1,0 +1,165 @@
+"""The gateway that serves one Flow over HTTP: which routes there are, and what stands before them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from docarray import DocList
+from fastapi import FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import Response
+
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import ServiceError
+from crossmodal.workspace import Workspace
+from flows.delivery import deliver
+from flows.gateway.guards import HostCheck
+from flows.gateway.legacy import add_legacy_routes, legacy_error
+from flows.gateway.metrics import Metrics
+from flows.gateway.page import add_page
+from flows.gateway.problems import problem, problem_response
+from flows.gateway.serving import Answered, Options, Serving, Writer
+from flows.gateway.v1 import add_native_routes
+from flows.gateway_servers import GatewayServers
+from flows.index_on_demand import IndexClient
+from flows.requests import batched_documents
+from flows.searching import SearchService
+from flows.topology import FLOW_FILES, read_topology
+
+__all__ = ["SearchGateway"]
+
+_PAGE = Path(__file__).resolve().parents[2] / "page"
+
+
+class SearchGateway(GatewayServers):
+    """Serves one Flow: the query Flow with all routes, the index Flow with those that write."""
+
+    def __init__(
+        self, kind: str, variables: dict[str, str], options: dict[str, Any], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._kind = kind
+        self._variables = variables
+        self._options = Options.from_json(options)
+        self._topology = read_topology(FLOW_FILES[kind], variables)
+
+    @property
+    def app(self) -> FastAPI:
+        """The routes; jina asks for this once, when it starts the server."""
+        serving = self._serving()
+        app = FastAPI(title="Cross-modal search", docs_url=None, redoc_url=None, openapi_url=None)
+        add_native_routes(app, serving)
+        add_legacy_routes(app, serving)
+        add_page(app, serving)
+        app.add_exception_handler(404, _no_such_route)
+        app.add_exception_handler(405, _no_such_route)
+        _count_requests(app, serving.metrics)
+        if self._kind == "query":
+            # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
+            # search and look; guards.require_writing keeps them from changing anything.
+            app.add_middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["GET", "HEAD", "POST"],
+                allow_headers=["*"],
+            )
+        app.add_middleware(HostCheck)
+        return app
+
+    def _serving(self) -> Serving:
+        workspace = Workspace(Path(self._variables["JINA_WORKSPACE"]))
+        model = self._variables["CROSSMODAL_MODEL"]
+        cache = self._options.model_cache
+        writer: Writer | None = None
+        if self._kind == "index":
+            writer = _OwnFlow(self._stream)
+        elif self._options.writer_channel is not None:
+            writer = IndexClient(
+                self._options.writer_channel, read_topology(FLOW_FILES["index"], self._variables)
+            )
+        return Serving(
+            kind="index" if self._kind == "index" else "query",
+            model=model,
+            keep=self._variables["CROSSMODAL_KEEP"],
+            options=self._options,
+            topologies={
+                "index": read_topology(FLOW_FILES["index"], self._variables),
+                "query": read_topology(FLOW_FILES["query"], self._variables),
+            },
+            workspace=workspace,
+            stream=self._stream,
+            writer=writer,
+            search=SearchService(
+                self._stream, workspace, model=model, model_cache=Path(cache) if cache else None
+            )
+            if self._kind == "query"
+            else None,
+            metrics=Metrics(),
+            page=_PAGE,
+        )
+
+    async def _stream(
+        self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]
+    ) -> Answered:
+        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
+            answered: list[MediaDocument] = []
+            async for part, error in self.streamer.stream(
+                DocList[MediaDocument](docs),
+                request_size=len(docs),
+                exec_endpoint=endpoint,
+                parameters=parameters,
+                return_type=DocList[MediaDocument],
+            ):
+                if error is not None:
+                    raise ServiceError(f"The Flow failed on this request ({error.name}).")
+                answered.extend(part)
+            return answered
+
+        answered: Answered = {}
+        for batch in batched_documents(docs):
+            answered |= await deliver(batch, self._topology, send)
+        return answered
+
+
+class _OwnFlow:
+    """Writing where the gateway's own Flow is the index Flow."""
+
+    state = "running"
+
+    def __init__(self, stream: Callable[..., Awaitable[Answered]]) -> None:
+        self._stream = stream
+
+    async def index(self, docs: list[MediaDocument]) -> Answered:
+        """Index documents; the answers by id."""
+        return await self._stream(docs, "/index", {})
+
+    async def delete(self, docs: list[MediaDocument]) -> Answered:
+        """Delete documents by id and modality; the answers by id."""
+        return await self._stream(docs, "/delete", {})
+
+
+def _count_requests(app: FastAPI, metrics: Metrics) -> None:
+    @app.middleware("http")
+    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        try:
+            response = await call_next(request)
+        except asyncio.CancelledError:
+            metrics.count_request("cancelled", 499)
+            raise
+        route = request.scope.get("route")
+        metrics.count_request(getattr(route, "path", "other"), response.status_code)
+        return response
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    if request.url.path.startswith(("/v1/", "/page/")) or request.method in ("GET", "HEAD"):
+        message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json tells what is."
+        response = problem_response(problem(status, message))
+    else:
+        message = f"{request.method} {request.url.path} is not served here; POST to /search or /index."
+        response = await legacy_error(request, message, status)
+    allowed = getattr(error, "headers", None) or {}
+    response.headers.update(allowed)
+    return response
