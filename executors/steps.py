@@ -10,9 +10,9 @@ from typing import Any
 from docarray import DocList
 
 from crossmodal.documents import MatchDocument, MediaDocument
-from crossmodal.errors import CrossmodalError
+from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.search import merge_matches
-from executors.visits import visit_name
+from crossmodal.settings import MAX_TOP_K
 
 DEFAULT_TOP_K = 10
 
@@ -22,12 +22,9 @@ def pending(docs: DocList[MediaDocument]) -> list[MediaDocument]:
     return [doc for doc in docs if doc.error is None]
 
 
-def visited(docs: DocList[MediaDocument], step: str, shard: int | None = None) -> DocList[MediaDocument]:
-    """The same documents, with this step (or this shard of it) added to the trail of each."""
-    name = visit_name(step, shard)
-    for doc in docs:
-        doc.trail = [*(doc.trail or ()), name]
-    return docs
+def to_encode(docs: DocList[MediaDocument]) -> list[MediaDocument]:
+    """Those of them that have no embedding yet; a query may bring its own."""
+    return [doc for doc in pending(docs) if doc.embedding is None]
 
 
 def switched_on(value: str | bool) -> bool:
@@ -39,15 +36,25 @@ def switched_on(value: str | bool) -> bool:
 
 
 def top_k_of(parameters: Mapping[str, Any] | None) -> int:
-    """The number of matches asked for; jina carries parameters as floats."""
-    return int((parameters or {}).get("top_k", DEFAULT_TOP_K))
+    """The number of matches asked for, from 1 to ``MAX_TOP_K``; raises DataError for anything else."""
+    value = (parameters or {}).get("top_k", DEFAULT_TOP_K)
+    # jina carries every number as a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(1, MAX_TOP_K + 1):
+        raise DataError(f"top_k is {value!r}; it must be a whole number from 1 to {MAX_TOP_K}.")
+    return int(value)
 
 
-def keep_best(docs: DocList[MediaDocument], top_k: int) -> None:
-    """Merges the matches that shards left on each document: best first, cut to ``top_k``."""
+def keep_best(docs: DocList[MediaDocument], parameters: Mapping[str, Any] | None) -> None:
+    """Merges the matches that shards left on each document: best first, cut to ``top_k``.
+
+    A document that failed in one of its shards keeps no matches: they would not be the best.
+    """
     for doc in docs:
+        if doc.error is not None:
+            doc.matches = None
         if doc.matches is None:
             continue
+        top_k = top_k_of(parameters)
         by_id = {str(match.id): match for match in doc.matches}
         ranked = merge_matches([[(id, match.score) for id, match in by_id.items()]], top_k)
         doc.matches = DocList[MatchDocument]([by_id[id] for id, _ in ranked])

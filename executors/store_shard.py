@@ -70,6 +70,21 @@ class StoreShard:
             for doc, outcome in zip(docs, outcomes, strict=True):
                 doc.outcome = outcome
 
+    def delete(self, docs: DocList[MediaDocument]) -> None:
+        """Deletes those of this shard in one transaction, then sets ``outcome`` of those that there were."""
+        mine = self.mine(docs)
+        ids = [str(doc.id) for doc in mine]
+        try:
+            # Nobody else writes here, so what is there now is what will be deleted.
+            known = self.store.get(ids)
+            self.store.delete(ids)
+        except CrossmodalError as error:
+            fail_all(mine, error, abort=isinstance(error, StoreError))
+            return
+        for doc, record in zip(mine, known, strict=True):
+            if record is not None:
+                doc.outcome = "deleted"
+
     def close(self) -> None:
         """Lets go of the store."""
         self.store.close()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from docarray import DocList
 from numpy.typing import NDArray
 
 from crossmodal.documents import MatchDocument, MediaDocument
-from crossmodal.errors import CrossmodalError
+from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
+from executors.embeddings import unit_vector
 from executors.ranking import add_scores
-from executors.steps import fail_all
+from executors.steps import fail_all, pending, top_k_of
 from executors.store_shard import StoreShard
 
 _SEARCH_FILE = "search.faiss"
@@ -30,32 +32,52 @@ class VectorShard(StoreShard):
 
     def put_vectors(self, docs: DocList[MediaDocument], *, documents: bool) -> None:
         """Stores the vectors of this shard's documents, and the documents themselves where asked."""
-        mine = self.mine(docs)
+        mine, vectors = self._usable(self.mine(docs))
         if mine:
             records = [doc.to_record() if documents else _identity_only(doc) for doc in mine]
-            self.put(mine, records, _embeddings(mine))
+            self.put(mine, records, vectors)
         for doc in docs:
             doc.embedding = None
 
-    def search(self, docs: Iterable[MediaDocument], top_k: int) -> list[MediaDocument]:
+    def search(
+        self, docs: DocList[MediaDocument], parameters: Mapping[str, Any] | None
+    ) -> list[MediaDocument]:
         """Gives each document its best ``top_k`` of this shard, ids and scores only; returns those documents.
 
-        A document with ``wanted`` gets the scores of the whole shard instead, from which the last step ranks.
+        ``parameters`` hold ``top_k``. A document with ``wanted`` gets the scores of the whole shard
+        instead, from which the last step ranks.
         """
-        todo = [doc for doc in docs if doc.error is None]
-        ranking = [doc for doc in todo if doc.wanted is not None]
-        searching = [doc for doc in todo if doc.wanted is None]
+        todo = pending(docs)
         try:
             self.reopen_if_superseded()
+            top_k = top_k_of(parameters)
+            ranking, queries = self._usable([doc for doc in todo if doc.wanted is not None])
             if ranking:
-                add_scores(ranking, *self._index.scores(_embeddings(ranking)), shard=self.number)
-            found = self._index.search(_embeddings(searching), top_k) if searching else []
+                add_scores(ranking, *self._index.scores(queries), shard=self.number)
+            searching, queries = self._usable([doc for doc in todo if doc.wanted is None])
+            found = self._index.search(queries, top_k) if searching else []
         except CrossmodalError as error:
             fail_all(todo, error)
             return []
         for doc, best in zip(searching, found, strict=True):
             doc.matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in best])
         return searching
+
+    def _usable(self, docs: Sequence[MediaDocument]) -> tuple[list[MediaDocument], NDArray[np.float32]]:
+        """The documents with an embedding that fits this index, and those: float32 (n, dimension).
+
+        The others get an error of their own, so that their request goes on without them.
+        """
+        dimension = self.store.dimension
+        usable, vectors = list[MediaDocument](), list[NDArray[np.float32]]()
+        for doc in docs:
+            try:
+                vectors.append(unit_vector(doc.embedding, dimension=dimension))
+            except DataError as error:
+                doc.error = str(error)
+            else:
+                usable.append(doc)
+        return usable, np.stack(vectors) if vectors else np.empty((0, dimension or 1), np.float32)
 
     def close(self) -> None:
         """Writes the derived search file (writer only) and lets go of the store."""
@@ -83,10 +105,6 @@ def fill_matches(doc: MediaDocument, store: Store) -> None:
             match.tags = dict(record.tags)
             filled.append(match)
     doc.matches = DocList[MatchDocument](filled)
-
-
-def _embeddings(docs: Sequence[MediaDocument]) -> NDArray[np.float32]:
-    return np.stack([np.asarray(doc.embedding, dtype=np.float32) for doc in docs])
 
 
 def _identity_only(doc: MediaDocument) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from docarray import DocList
@@ -13,13 +13,76 @@ from crossmodal.errors import ServiceError
 from crossmodal.records import Record
 from flows.delivery import deliver
 from flows.service import LOCAL, FlowService
+from flows.topology import Topology
 
-__all__ = ["index_batches", "search", "search_batches"]
+__all__ = ["FlowClient", "index_batches", "post", "search", "search_batches"]
 
 # Enough that every step of the Flow has a request to work on. Memory grows with this, not with the data.
 REQUESTS_IN_FLIGHT = 6
 
 _WATCH_SECONDS = 0.5
+
+
+class FlowClient:
+    """Sends requests to the Flow with ``topology`` whose gateway listens on the local ``port`` for gRPC."""
+
+    def __init__(self, port: int, topology: Topology) -> None:
+        from jina import Client
+
+        self._client = Client(host=LOCAL, port=port, protocol="grpc", asyncio=True)
+        self._topology = topology
+
+    async def post(
+        self, endpoint: str, docs: Sequence[MediaDocument], parameters: Mapping[str, Any] | None = None
+    ) -> list[MediaDocument]:
+        """The answers to one request, in the order of ``docs``, each of which has been through every step.
+
+        Raises ServiceError where the Flow does not answer, fails on the request, or leaves out a step.
+        """
+
+        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
+            return await self._send(endpoint, docs, dict(parameters or {}))
+
+        answered = await deliver(docs, self._topology, send)
+        return [answered[str(doc.id)] for doc in docs]
+
+    async def _send(
+        self, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
+    ) -> list[MediaDocument]:
+        answered: list[MediaDocument] = []
+        try:
+            async for response in self._client.post(
+                endpoint,
+                inputs=DocList[MediaDocument](docs),
+                request_size=len(docs),
+                parameters=parameters,
+                return_type=DocList[MediaDocument],
+                return_responses=True,
+                continue_on_error=True,
+                stream=False,
+            ):
+                status = response.header.status
+                if status.code == status.ERROR:
+                    raise ServiceError(f"The Flow failed on a request: {status.description}")
+                answered.extend(response.docs)
+        except ConnectionError as error:
+            raise ServiceError(f"The Flow does not answer: {error}") from error
+        return answered
+
+
+def post(
+    service: FlowService,
+    endpoint: str,
+    docs: Sequence[MediaDocument],
+    parameters: Mapping[str, Any] | None = None,
+) -> list[MediaDocument]:
+    """Sends one request through a Flow that this process runs, and waits; see ``FlowClient.post``.
+
+    Raises ServiceError as soon as a process of the Flow has died, too.
+    """
+    work = FlowClient(service.port, service.topology).post(endpoint, docs, parameters)
+    answered: list[MediaDocument] = asyncio.run(_watched(service, work))
+    return answered
 
 
 def index_batches(
@@ -48,14 +111,14 @@ async def _stream(
     reading = asyncio.Lock()
 
     async def work() -> None:
-        client = _client(service)
+        client = FlowClient(service.port, service.topology)
         while True:
             async with reading:
                 # In a thread: reading and hashing files would keep the loop from receiving answers.
                 docs = await asyncio.to_thread(next, batches, None)
             if docs is None:
                 return
-            await answers.put(await _post(service, client, endpoint, docs, parameters))
+            await answers.put(await client.post(endpoint, docs, parameters))
 
     async def work_all() -> None:
         async with asyncio.TaskGroup() as group:
@@ -82,49 +145,7 @@ async def _stream(
 
 def search(service: FlowService, queries: list[MediaDocument], *, top_k: int) -> list[MediaDocument]:
     """Answers queries through the query Flow, in the order given."""
-    work = _post(service, _client(service), "/search", queries, {"top_k": top_k})
-    answered: list[MediaDocument] = asyncio.run(_watched(service, work))
-    return answered
-
-
-def _client(service: FlowService) -> Any:
-    from jina import Client
-
-    return Client(host=LOCAL, port=service.port, protocol="grpc", asyncio=True)
-
-
-async def _post(
-    service: FlowService, client: Any, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
-) -> list[MediaDocument]:
-    async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
-        return await _send(client, endpoint, docs, parameters)
-
-    answered = await deliver(docs, service.topology, send)
-    return [answered[str(doc.id)] for doc in docs]
-
-
-async def _send(
-    client: Any, endpoint: str, docs: list[MediaDocument], parameters: dict[str, Any]
-) -> list[MediaDocument]:
-    answered: list[MediaDocument] = []
-    try:
-        async for response in client.post(
-            endpoint,
-            inputs=DocList[MediaDocument](docs),
-            request_size=len(docs),
-            parameters=parameters,
-            return_type=DocList[MediaDocument],
-            return_responses=True,
-            continue_on_error=True,
-            stream=False,
-        ):
-            status = response.header.status
-            if status.code == status.ERROR:
-                raise ServiceError(f"The Flow failed on a request: {status.description}")
-            answered.extend(response.docs)
-    except ConnectionError as error:
-        raise ServiceError(f"The Flow does not answer: {error}") from error
-    return answered
+    return post(service, "/search", queries, {"top_k": top_k})
 
 
 async def _watched(service: FlowService, work: Any) -> Any:

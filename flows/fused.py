@@ -55,6 +55,20 @@ class FusedFlow(Executor):
         """Searches for the documents of one request."""
         return await self._walk("/search", docs, parameters)
 
+    @requests(on="/delete")
+    async def delete(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Deletes the documents of one request."""
+        return await self._walk("/delete", docs, parameters)
+
+    @requests(on="/encode")
+    async def encode(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Encodes the documents of one request."""
+        return await self._walk("/encode", docs, parameters)
+
     async def _walk(
         self, endpoint: str, docs: DocList[MediaDocument], parameters: Mapping[str, Any]
     ) -> DocList:
@@ -115,9 +129,13 @@ class _RunningStep:
         self, idle: asyncio.Queue[Executor], endpoint: str, docs: DocList, parameters: Mapping[str, Any]
     ) -> DocList:
         instance = await idle.get()
-        handler = instance.requests[endpoint].fn
+        handled = instance.requests.get(endpoint) or instance.requests.get("/default")
+        if handled is None:
+            # As jina does it: whoever has nothing to do at an endpoint passes everything on.
+            idle.put_nowait(instance)
+            return docs
         work = asyncio.get_running_loop().run_in_executor(
-            self._threads, partial(handler, instance, docs=docs, parameters=parameters)
+            self._threads, partial(handled.fn, instance, docs=docs, parameters=parameters)
         )
         # Not in a `finally`: a request that is cancelled leaves its thread at work in this instance.
         work.add_done_callback(lambda _: idle.put_nowait(instance))

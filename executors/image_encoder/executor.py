@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 from docarray import DocList
-from jina import Executor, requests
+from jina import requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_image_encoder
-from executors.steps import pending, switched_on, told_on_failure, visited
+from executors.flow_step import FlowStep
+from executors.steps import switched_on, to_encode, told_on_failure
 
 
-class ImageEncoder(Executor):
+class ImageEncoder(FlowStep):
     """Encodes ``pixels`` (uint8, the model's square) into ``embedding``, and drops ``pixels``."""
+
+    step = "image_encoder"
 
     def __init__(
         self, model: str, model_cache: str, trust_remote_code: str | bool = False, **kwargs: Any
@@ -24,14 +27,14 @@ class ImageEncoder(Executor):
                 model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
             )
 
-    @requests(on=["/index", "/search"])
+    @requests(on=["/index", "/search", "/encode"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch."""
-        todo = pending(docs)
+        todo = to_encode(docs)
         if todo:
             embeddings = self._encoder.encode(np.stack([np.asarray(doc.pixels) for doc in todo]))
             for doc, embedding in zip(todo, embeddings, strict=True):
                 doc.embedding = embedding
         for doc in docs:
             doc.pixels = None
-        return visited(docs, "image_encoder")
+        return self.visited(docs)

@@ -4,20 +4,23 @@ from dataclasses import replace
 from typing import Any
 
 from docarray import DocList
-from jina import Executor, requests
+from jina import requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError, StoreError
 from crossmodal.images import MAX_PIXELS, make_thumbnail
 from crossmodal.records import Record
 from crossmodal.workspace import IMAGE_CONTENTS
-from executors.steps import fail_all, keep_best, pending, told_on_failure, top_k_of, visited
+from executors.flow_step import FlowStep
+from executors.steps import fail_all, keep_best, pending, told_on_failure
 from executors.store_shard import StoreShard
 from executors.vector_shard import fill_matches
 
 
-class ImageKeyValueIndexer(Executor):
+class ImageKeyValueIndexer(FlowStep):
     """One shard of the photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
+
+    step = "image_kv_indexer"
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class ImageKeyValueIndexer(Executor):
                 writable=writable,
                 runtime_args=self.runtime_args,
             )
+        self.shard = self._shard.number
 
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
@@ -49,22 +53,28 @@ class ImageKeyValueIndexer(Executor):
         self._shard.put([doc for doc, _ in made], [record for _, record in made])
         for doc in docs:
             doc.blob = None
-        return visited(docs, "image_kv_indexer", self._shard.number)
+        return self.visited(docs)
+
+    @requests(on="/delete")
+    def delete(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Deletes the photos that belong to this shard, with their thumbnails."""
+        self._shard.delete(docs)
+        return self.visited(docs)
 
     @requests(on="/search")
     def search(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
     ) -> DocList[MediaDocument]:
         """Merges the matches of all vector shards and adds what this shard knows of its photos."""
-        todo = pending(docs)
-        keep_best(docs, top_k_of(parameters))
+        todo = [doc for doc in pending(docs) if doc.matches is not None]
+        keep_best(docs, parameters)
         try:
             self._shard.reopen_if_superseded()
             for doc in todo:
                 fill_matches(doc, self._shard.store)
         except StoreError as error:
             fail_all(todo, error)
-        return visited(docs, "image_kv_indexer", self._shard.number)
+        return self.visited(docs)
 
     def close(self) -> None:
         """Lets go of the store."""

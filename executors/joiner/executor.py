@@ -3,21 +3,29 @@
 from typing import Any
 
 from docarray import DocList
-from jina import Executor, requests
+from jina import requests
 
 from crossmodal.documents import MediaDocument
+from executors.flow_step import FlowStep
 from executors.merge import join
 from executors.ranking import rank_wanted
-from executors.steps import keep_best, top_k_of, visited
+from executors.steps import keep_best
 
 
-class Joiner(Executor):
+class Joiner(FlowStep):
     """Passes on what the branches left, with the matches of all shards merged and cut."""
 
-    @requests(on="/index")
+    step = "joiner"
+
+    @requests(on=["/index", "/delete"])
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Answers with outcome and error only; nobody needs the embeddings back."""
-        return visited(_without_embeddings(join([docs])), "joiner")
+        return self.visited(_without_embeddings(join([docs])))
+
+    @requests(on="/encode")
+    def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Answers with the embeddings."""
+        return self.visited(join([docs]))
 
     @requests(on="/search")
     def search(
@@ -25,9 +33,9 @@ class Joiner(Executor):
     ) -> DocList[MediaDocument]:
         """Merges what all shards found: the best ``top_k``, or the ranks of what a document wants."""
         joined = join([docs])
-        keep_best(joined, top_k_of(parameters))
+        keep_best(joined, parameters)
         rank_wanted(joined)
-        return visited(_without_embeddings(joined), "joiner")
+        return self.visited(_without_embeddings(joined))
 
 
 def _without_embeddings(docs: DocList[MediaDocument]) -> DocList[MediaDocument]:

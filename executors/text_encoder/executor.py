@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Any
 
 from docarray import DocList
-from jina import Executor, requests
+from jina import requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.models import load_text_encoder
-from executors.steps import pending, switched_on, told_on_failure, visited
+from executors.flow_step import FlowStep
+from executors.steps import switched_on, to_encode, told_on_failure
 
 
-class TextEncoder(Executor):
+class TextEncoder(FlowStep):
     """Encodes ``text`` into ``embedding``."""
+
+    step = "text_encoder"
 
     def __init__(
         self, model: str, model_cache: str, trust_remote_code: str | bool = False, **kwargs: Any
@@ -23,15 +26,15 @@ class TextEncoder(Executor):
                 model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
             )
 
-    @requests(on=["/index", "/search"])
+    @requests(on=["/index", "/search", "/encode"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""
-        for doc in pending(docs):
+        for doc in to_encode(docs):
             if not (doc.text or "").strip():
                 doc.error = "The text is empty; write at least one word."
-        todo = pending(docs)
+        todo = to_encode(docs)
         if todo:
             embeddings = self._encoder.encode([doc.text or "" for doc in todo])
             for doc, embedding in zip(todo, embeddings, strict=True):
                 doc.embedding = embedding
-        return visited(docs, "text_encoder")
+        return self.visited(docs)
