@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from crossmodal.records import Failure, Record
     from crossmodal.workspace import Workspace
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AddSummary",
     "CrossmodalError",

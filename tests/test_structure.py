@@ -13,10 +13,11 @@ LAYERS = ["app", "commands", "flows", "executors", "crossmodal"]
 
 # The same inside the library, from top to bottom; modules of one line may not import each other.
 LIBRARY_LAYERS = [
-    {"photo_index"},
+    {"photo_index", "client"},
     {"training"},
-    {"evaluation"},
-    {"http_shapes", "documents"},
+    {"api_shapes"},
+    {"http_shapes", "documents", "evaluation"},
+    {"query"},
     {"workspace"},
     {"search"},
     {"stores"},

@@ -1,0 +1,145 @@
+"""What the server is and holds: status, models, tags, the Flows as pictures, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from crossmodal import __version__
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import RequestError, ServiceError
+from crossmodal.models.zoo import zoo
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.workspace import Workspace
+from flows.diagram import draw_flow
+from flows.gateway.problems import told_as_problem
+from flows.gateway.serving import Serving
+
+__all__ = ["add_information_routes"]
+
+# A Flow that doesn't answer one word within this is not ready.
+_READY_SECONDS = 5.0
+
+
+def add_information_routes(app: FastAPI, serving: Serving) -> None:
+    """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME.svg, /healthz, /readyz and /metrics."""
+    information = _Information(serving)
+    for path, handler in (
+        ("/v1/status", information.status),
+        ("/v1/models", information.models),
+        ("/v1/tags", information.tags),
+        ("/v1/flows/{name}.svg", information.flow),
+        ("/healthz", information.health),
+        ("/readyz", information.ready),
+        ("/metrics", information.metrics),
+    ):
+        app.add_api_route(path, told_as_problem(handler), methods=["GET"])
+
+
+class _Information:
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._tags: Any = None
+
+    async def status(self, request: Request) -> Response:
+        serving = self._serving
+        held = await asyncio.to_thread(serving.workspace.status)
+        calibration = None if serving.search is None else await serving.search.calibration()
+        options = serving.options
+        return JSONResponse(
+            {
+                "version": __version__,
+                "model": held["model"],
+                "calibrated": calibration is not None,
+                "modalities": {
+                    name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
+                    for name, part in held["modalities"].items()
+                },
+                "index": {
+                    "tier": "exact",
+                    "recall": 1.0,
+                    "recall_measured": "Every search compares the query with every vector, so nothing is missed.",
+                },
+                "shards": held["shards"],
+                "layout": options.layout,
+                "last_change": held["last_change"],
+                "writing": {
+                    "allowed": options.writing_allowed,
+                    "reason": options.writing_reason or None,
+                    "state": "idle" if serving.writer is None else serving.writer.state,
+                },
+                "traffic": serving.metrics.traffic(),
+                "started": datetime.fromtimestamp(serving.started, UTC).isoformat(timespec="seconds"),
+                "uptime_s": round(time.time() - serving.started, 3),
+            }
+        )
+
+    async def models(self, request: Request) -> Response:
+        serving = self._serving.model
+        return JSONResponse(
+            {
+                "serving": serving,
+                "models": [
+                    {**record.to_json(), "serving": record.name == serving.partition("?")[0]}
+                    for record in await asyncio.to_thread(zoo)
+                ],
+            }
+        )
+
+    async def tags(self, request: Request) -> Response:
+        fields = await asyncio.to_thread(self._tag_fields)
+        return JSONResponse({"fields": [field.to_json() for field in fields]})
+
+    async def flow(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        topology = self._serving.topologies.get(name)
+        if topology is None:
+            raise RequestError(
+                f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.", status=404
+            )
+        return Response(
+            draw_flow(topology),
+            media_type="image/svg+xml",
+            headers={
+                "Cache-Control": "no-cache",
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+            },
+        )
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "flow": self._serving.kind})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether a sentence comes through the Flow as a vector, and the index can be read."""
+        await asyncio.to_thread(self._serving.workspace.require)
+        if self._serving.kind == "query":
+            probe = MediaDocument(id="ready", modality=TEXT, text="ready")
+            try:
+                async with asyncio.timeout(_READY_SECONDS):
+                    answered = await self._serving.stream([probe], "/encode", {})
+            except TimeoutError:
+                raise ServiceError(f"The Flow did not answer within {_READY_SECONDS:.0f} seconds.") from None
+            error = answered["ready"].error
+            if error is not None:
+                raise ServiceError(error)
+        return JSONResponse({"status": "ready", "flow": self._serving.kind})
+
+    async def metrics(self, request: Request) -> Response:
+        held = await asyncio.to_thread(_counts, self._serving.workspace)
+        return Response(
+            self._serving.metrics.exposition(held), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    def _tag_fields(self) -> Any:
+        return self._serving.workspace.tag_fields()
+
+
+def _counts(workspace: Workspace) -> dict[str, int]:
+    modalities = workspace.status()["modalities"]
+    return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}

@@ -1,0 +1,35 @@
+"""GET /v1/openapi.json: the description of the native API, which stands in openapi.yaml."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from crossmodal import __version__
+from flows.gateway.problems import told_as_problem
+
+__all__ = ["add_openapi_route", "read_openapi"]
+
+_FILE = Path(__file__).with_name("openapi.yaml")
+
+
+@cache
+def read_openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 description as JSON values, with this program's version."""
+    described: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    described["info"]["version"] = __version__
+    return described
+
+
+def add_openapi_route(app: FastAPI) -> None:
+    """Adds the route."""
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(read_openapi())
+
+    app.add_api_route("/v1/openapi.json", told_as_problem(openapi), methods=["GET"])
