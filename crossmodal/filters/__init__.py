@@ -12,7 +12,7 @@ joined by ``$and``, ``$or`` and ``$not``; several keys of one object mean and.
 from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, Range, RangeOperator
 from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
 from crossmodal.filters.parsing import parse_filter
-from crossmodal.filters.tag_values import TagValues, collect_values
+from crossmodal.filters.tag_values import TagValues, collect_values, number_of
 
 __all__ = [
     "MODALITY_FIELD",
@@ -27,6 +27,7 @@ __all__ = [
     "TagValues",
     "collect_values",
     "field_name",
+    "number_of",
     "parse_filter",
     "tag_name",
 ]

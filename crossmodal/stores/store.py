@@ -215,7 +215,7 @@ class Store:
                 count=state.vectors,
                 dimension=read_dimension(self._environment, transaction),
                 _rows=RowBlocks(self._environment, transaction),
-                _deaths=self._environment.database("deaths"),
+                _environment=self._environment,
                 _transaction=transaction,
                 _pruned=state.deaths_pruned,
             )

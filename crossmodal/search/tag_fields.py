@@ -1,0 +1,109 @@
+"""Which tags the documents of an index have, with which values and how often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Any, Literal
+
+__all__ = ["FieldType", "TagField", "merge_fields", "tag_field"]
+
+FieldType = Literal["string", "number", "boolean", "mixed"]
+
+_KINDS: tuple[tuple[type, FieldType], ...] = ((bool, "boolean"), (float, "number"), (str, "string"))
+
+
+@dataclass(frozen=True, slots=True)
+class TagField:
+    """A tag by the ``name`` that a filter uses, and the number of documents that have it.
+
+    ``values`` are pairs of a value and the number of documents with it, most frequent first, equal numbers in
+    order of the value. ``minimum`` and ``maximum`` are those of its numbers, None if it has none.
+    """
+
+    name: str
+    type: FieldType
+    count: int
+    values: tuple[tuple[str | float | bool, int], ...]
+    minimum: float | None
+    maximum: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of a tag in an answer; whole numbers have no fraction."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "count": self.count,
+            "values": [{"value": _plain(value), "count": count} for value, count in self.values],
+            "min": _plain(self.minimum),
+            "max": _plain(self.maximum),
+        }
+
+
+def tag_field(
+    name: str,
+    count: int,
+    strings: Mapping[str, int],
+    numbers: Mapping[float, int],
+    booleans: Mapping[bool, int],
+    limit_values: int | None,
+) -> TagField:
+    """The field ``name`` of ``count`` documents, from how many have each value; None keeps all values."""
+    pairs: list[tuple[str | float | bool, int]] = [*booleans.items(), *numbers.items(), *strings.items()]
+    kinds = [kind for values, kind in zip((booleans, numbers, strings), _KINDS, strict=True) if values]
+    return TagField(
+        name=name,
+        type=kinds[0][1] if len(kinds) == 1 else "mixed",
+        count=count,
+        values=_most_frequent(pairs, limit_values),
+        minimum=min(numbers, default=None),
+        maximum=max(numbers, default=None),
+    )
+
+
+def merge_fields(parts: Iterable[Sequence[TagField]], limit_values: int | None = 50) -> list[TagField]:
+    """The fields of several shards together, in order of their names.
+
+    The numbers of documents are exact; those of values are exact where each part holds all its values.
+    """
+    by_name: dict[str, list[TagField]] = {}
+    for part in parts:
+        for field in part:
+            by_name.setdefault(field.name, []).append(field)
+    return [_merged(by_name[name], limit_values) for name in sorted(by_name)]
+
+
+def _merged(fields: Sequence[TagField], limit_values: int | None) -> TagField:
+    # True and 1.0 are equal, so the kind belongs to the key.
+    counts: Counter[tuple[int, str | float | bool]] = Counter()
+    for field in fields:
+        for value, count in field.values:
+            counts[_kind_number(value), value] += count
+    types = {field.type for field in fields}
+    return TagField(
+        name=fields[0].name,
+        type=types.pop() if len(types) == 1 else "mixed",
+        count=sum(field.count for field in fields),
+        values=_most_frequent([(value, count) for (_, value), count in counts.items()], limit_values),
+        minimum=min((field.minimum for field in fields if field.minimum is not None), default=None),
+        maximum=max((field.maximum for field in fields if field.maximum is not None), default=None),
+    )
+
+
+def _most_frequent(
+    pairs: Sequence[tuple[str | float | bool, int]], limit: int | None
+) -> tuple[tuple[str | float | bool, int], ...]:
+    def order(pair: tuple[str | float | bool, int]) -> tuple[int, int, Any]:
+        return -pair[1], _kind_number(pair[0]), pair[0]
+
+    return tuple(sorted(pairs, key=order) if limit is None else nsmallest(limit, pairs, key=order))
+
+
+def _kind_number(value: str | float | bool) -> int:
+    return next(number for number, (kind, _) in enumerate(_KINDS) if isinstance(value, kind))
+
+
+def _plain(value: str | float | bool | None) -> str | float | int | bool | None:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
