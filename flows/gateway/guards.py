@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import re
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -15,7 +16,7 @@ from crossmodal.errors import RequestError
 from crossmodal.http_shapes import render_error
 from flows.gateway.serving import Serving
 
-__all__ = ["MAX_BODY_BYTES", "HostCheck", "read_body", "require_writing"]
+__all__ = ["MAX_BODY_BYTES", "HostCheck", "body_chunks", "read_body", "require_writing"]
 
 # A dozen large photos as base64; more belong in several requests.
 MAX_BODY_BYTES = 64 << 20
@@ -76,23 +77,30 @@ def require_writing(request: Request, serving: Serving) -> None:
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The whole body; raises RequestError, 413 above ``limit`` bytes and 408 where the client falls silent."""
+    """The whole body; raises RequestError, 413 above ``limit`` bytes and 408 where no more of it comes."""
     body = bytearray()
-    stream = request.stream()
-    while True:
-        try:
-            chunk = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
-        except StopAsyncIteration:
-            return bytes(body)
-        except TimeoutError:
-            raise RequestError(
-                f"Nothing of the request came for {_SILENCE_SECONDS:.0f} seconds.", status=408
-            ) from None
+    async for chunk in body_chunks(request):
         body += chunk
         if len(body) > limit:
             raise RequestError(
                 f"The request is larger than {limit >> 20} MiB; send fewer or smaller photos.", status=413
             )
+    return bytes(body)
+
+
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives; raises RequestError, 408, where the client falls silent."""
+    stream = request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise RequestError(
+                f"Nothing of the request came for {_SILENCE_SECONDS:.0f} seconds.", status=408
+            ) from None
+        yield chunk
 
 
 def _is_loopback(host: str) -> bool:
