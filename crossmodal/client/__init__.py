@@ -1,0 +1,82 @@
+"""A Python client of the query server's API, for programs that don't hold the index themselves.
+
+::
+
+    from crossmodal.client import Client
+
+    with Client("http://localhost:45678") as client:
+        for match in client.search("a cat looks into the camera", top_k=3).matches:
+            print(f"{match.cosine:.3f}  {match.id}")
+
+``AsyncClient`` has the same methods, to be awaited. Importing this imports neither the HTTP library nor
+anything else that is large.
+"""
+
+from __future__ import annotations
+
+from crossmodal.client.answers import (
+    Caption,
+    CountedValue,
+    Document,
+    DocumentOutcome,
+    IndexState,
+    LatencyBucket,
+    Match,
+    ModalityState,
+    ModelInfo,
+    ModelState,
+    Parts,
+    Photo,
+    Problem,
+    QueryResult,
+    QueryTerm,
+    SearchAnswer,
+    Status,
+    TagField,
+    Timing,
+    Traffic,
+    UploadProgress,
+    UploadSummary,
+    Writing,
+)
+from crossmodal.client.async_client import AsyncClient
+from crossmodal.client.queries import Query, Term
+from crossmodal.client.retries import Retries
+from crossmodal.client.sync_client import Client
+from crossmodal.client.uploads import NewDocument
+from crossmodal.errors import ApiError, ClientError, ServerUnavailable
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "Caption",
+    "Client",
+    "ClientError",
+    "CountedValue",
+    "Document",
+    "DocumentOutcome",
+    "IndexState",
+    "LatencyBucket",
+    "Match",
+    "ModalityState",
+    "ModelInfo",
+    "ModelState",
+    "NewDocument",
+    "Parts",
+    "Photo",
+    "Problem",
+    "Query",
+    "QueryResult",
+    "QueryTerm",
+    "Retries",
+    "SearchAnswer",
+    "ServerUnavailable",
+    "Status",
+    "TagField",
+    "Term",
+    "Timing",
+    "Traffic",
+    "UploadProgress",
+    "UploadSummary",
+    "Writing",
+]

@@ -1,0 +1,312 @@
+"""What the server answers, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "Caption",
+    "CountedValue",
+    "Document",
+    "DocumentOutcome",
+    "IndexState",
+    "LatencyBucket",
+    "Match",
+    "ModalityState",
+    "ModelInfo",
+    "ModelState",
+    "Parts",
+    "Photo",
+    "Problem",
+    "QueryResult",
+    "QueryTerm",
+    "SearchAnswer",
+    "Status",
+    "TagField",
+    "Timing",
+    "Traffic",
+    "UploadProgress",
+    "UploadSummary",
+    "Writing",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """An indexed photo; ``content`` and ``thumbnail`` are paths on the server."""
+
+    id: str
+    content: str
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """An indexed caption of a photo."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where a match of a hybrid search stood in each ranking (1 is the best, None where it wasn't in it).
+
+    ``bm25`` is the score of its words, ``fused`` what the ranks came to.
+    """
+
+    vector_rank: int | None
+    word_rank: int | None
+    bm25: float | None
+    fused: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One result.
+
+    ``rank`` counts from 1, and from ``offset`` + 1 where there was one; ``cosine`` is in [-1, 1]; ``score``
+    is in [0, 1] and comparable between directions, None where the model has no calibration. ``text`` is a
+    caption's. ``photo`` is the photo itself or the one that a caption describes, None where that isn't in the
+    index. ``parts`` come with ``hybrid`` only, ``duplicates`` (ids) with ``group_duplicates`` only.
+    """
+
+    id: str
+    modality: str
+    rank: int
+    score: float | None
+    cosine: float
+    text: str | None = None
+    photo: Photo | None = None
+    captions: tuple[Caption, ...] = ()
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    parts: Parts | None = None
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerm:
+    """A term of a query as the server read it: a ``text``, an ``id`` of ``modality``, or an ``image``."""
+
+    weight: float
+    text: str | None = None
+    id: str | None = None
+    modality: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds that a request took on the server, and what of them went where."""
+
+    total_ms: float
+    encode_ms: float
+    search_ms: float
+    words_ms: float
+    fetch_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why one of several queries could not be answered; ``status`` is what it alone would have got."""
+
+    title: str
+    status: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """What one query found, best first.
+
+    ``has_more`` says that a larger ``top_k`` or ``offset`` gives more. ``timing`` is that of the whole
+    request. With an ``error`` there are no matches, and what could not be read of the query is missing.
+    """
+
+    terms: tuple[QueryTerm, ...]
+    modality: str | None
+    matches: tuple[Match, ...]
+    has_more: bool
+    error: Problem | None
+    model: str
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """The results of several queries, in the order asked."""
+
+    results: tuple[QueryResult, ...]
+    model: str
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """An indexed photo or caption; ``captions`` are those of a photo, ``photo`` as in ``Match``."""
+
+    id: str
+    modality: str
+    text: str | None
+    mime_type: str | None
+    photo: Photo | None
+    captions: tuple[Caption, ...]
+    tags: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentOutcome:
+    """What became of one uploaded photo or caption.
+
+    ``source`` is the file (as it was given) or the document it came from; a photo's captions have outcomes of
+    their own with the photo's source. ``outcome`` is "added", "replaced" or "unchanged", and None where
+    ``error`` says why it is none of these.
+    """
+
+    source: str
+    id: str | None
+    modality: str | None
+    outcome: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadProgress:
+    """How far an upload is: files and documents ``done`` of ``total`` (None where that isn't known).
+
+    The counts are of photos and captions; ``latest`` holds the outcomes that came since the last call.
+    """
+
+    done: int
+    total: int | None
+    added: int
+    replaced: int
+    unchanged: int
+    failed: int
+    latest: tuple[DocumentOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UploadSummary:
+    """What an upload came to, by photo and caption."""
+
+    added: int
+    replaced: int
+    unchanged: int
+    failed: int
+    outcomes: tuple[DocumentOutcome, ...]
+
+    @property
+    def failures(self) -> tuple[DocumentOutcome, ...]:
+        """The outcomes that have an error."""
+        return tuple(outcome for outcome in self.outcomes if outcome.error is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedValue:
+    """A value of a tag and how many documents have it."""
+
+    value: Any
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagField:
+    """A tag that documents have: ``type`` is string, number, boolean or mixed.
+
+    ``values`` are the most frequent ones; ``min`` and ``max`` are None where it holds no numbers.
+    """
+
+    name: str
+    type: str
+    count: int
+    values: tuple[CountedValue, ...]
+    min: float | None
+    max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that the server knows by name; ``serving`` is true of the one that it answers with."""
+
+    name: str
+    dimension: int | None
+    licence: str | None
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """The model that built the index; ``weights`` is a fingerprint."""
+
+    name: str
+    dimension: int
+    weights: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityState:
+    """How much of one modality is indexed."""
+
+    documents: int
+    vectors: int
+    bytes_on_disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """How vectors are searched; ``recall`` is in [0, 1], ``recall_measured`` how that is known."""
+
+    tier: str
+    recall: float | None
+    recall_measured: str
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Whether documents can be added and deleted, else why not; ``state``: idle, starting or running."""
+
+    allowed: bool
+    reason: str | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBucket:
+    """How many queries took up to ``le_ms`` milliseconds and more than the bucket before; None: longer."""
+
+    le_ms: float | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Queries since the server started, a second over the last minute, and the milliseconds they took."""
+
+    queries: int
+    queries_per_second: float
+    p50_ms: float | None
+    p99_ms: float | None
+    latency: tuple[LatencyBucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the server holds and how it fares; ``model`` is None for an index without any document.
+
+    ``modalities`` has the keys "image" and "text"; ``last_change`` is an ISO 8601 moment.
+    """
+
+    version: str
+    model: ModelState | None
+    calibrated: bool
+    modalities: Mapping[str, ModalityState]
+    index: IndexState
+    shards: int
+    layout: str
+    last_change: str | None
+    writing: Writing
+    traffic: Traffic
+    uptime_s: float

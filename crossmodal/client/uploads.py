@@ -1,0 +1,252 @@
+"""Files and documents on their way to the index: read when their turn comes, and sent a few at a time."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crossmodal.client.answers import DocumentOutcome, UploadProgress, UploadSummary
+from crossmodal.client.exchange import Call, FilePart, encode_json, read_json
+from crossmodal.client.parsing import parse_outcomes
+from crossmodal.errors import ApiError, ClientError
+
+__all__ = ["Batch", "NewDocument", "Tally", "Uploadable", "batches", "known_total"]
+
+# What says that something in the request is wrong, and not that the server can take no documents at all.
+_REFUSED = frozenset({400, 413, 415, 422})
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """A photo (``image``: bytes or a file's path) or a caption (``text``) to index.
+
+    Without an ``id`` it gets one from its content. ``captions`` are a photo's; a caption alone names with
+    ``photo_id`` the indexed photo that it describes. ``source`` is what its outcome calls it.
+    """
+
+    text: str | None = None
+    image: bytes | str | os.PathLike[str] | None = None
+    id: str | None = None
+    captions: Sequence[str] = ()
+    tags: Mapping[str, Any] | None = None
+    photo_id: str | None = None
+    source: str | None = None
+
+
+# A file, a folder of photos (searched to any depth), or a document.
+Uploadable = str | os.PathLike[str] | NewDocument
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One file or document that was read: ``sent_name`` is the file's name as the server gets to know it."""
+
+    source: str
+    content: bytes
+    sent_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes in one request, all files or all documents; and before that, what could not be read."""
+
+    items: tuple[_Item, ...] = ()
+    unread: tuple[DocumentOutcome, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def are_files(self) -> bool:
+        """Whether the items are files and not documents."""
+        return bool(self.items) and self.items[0].sent_name is not None
+
+    def call(self) -> Call[tuple[DocumentOutcome, ...]]:
+        """POST /v1/documents; the outcomes have the sources of this side."""
+
+        def read(answer: Mapping[str, Any]) -> tuple[DocumentOutcome, ...]:
+            return tuple(self._with_source(outcome) for outcome in parse_outcomes(answer))
+
+        if not self.are_files:
+            body = b"".join(item.content + b"\n" for item in self.items)
+            return Call("POST", "/v1/documents", read_json(read), body=body, mime_type="application/x-ndjson")
+        names = {item.sent_name for item in self.items} | {"*"}
+        described = {name: said for name, said in self.metadata.items() if name in names}
+        parts = [FilePart("metadata", None, encode_json(described), "application/json")] if described else []
+        parts += [
+            FilePart("file", item.sent_name, item.content, "application/octet-stream") for item in self.items
+        ]
+        return Call("POST", "/v1/documents", read_json(read), parts=parts)
+
+    def refused(self, error: ApiError) -> tuple[tuple[DocumentOutcome, ...], tuple[Batch, ...]]:
+        """What a refusal comes to: failures, or smaller batches to send, so that one failure stays one.
+
+        Raises ``error`` again where it isn't about what was sent.
+        """
+        if error.status not in _REFUSED:
+            raise error
+        if len(self.items) == 1:
+            return (_failure(self.items[0].source, str(error)),), ()
+        middle = len(self.items) // 2
+        return (), tuple(
+            Batch(items, metadata=self.metadata) for items in (self.items[:middle], self.items[middle:])
+        )
+
+    def _with_source(self, outcome: DocumentOutcome) -> DocumentOutcome:
+        source = self._sources().get(outcome.source, outcome.source)
+        return DocumentOutcome(source, outcome.id, outcome.modality, outcome.outcome, outcome.error)
+
+    def _sources(self) -> dict[str, str]:
+        """By what the server calls an item: a file by its name, a document by its line."""
+        return {item.sent_name or f"line {number}": item.source for number, item in enumerate(self.items, 1)}
+
+
+class Tally:
+    """Counts outcomes and tells ``on_progress`` of them."""
+
+    def __init__(self, total: int | None, on_progress: Callable[[UploadProgress], None] | None) -> None:
+        self._total = total
+        self._on_progress = on_progress
+        self._outcomes: list[DocumentOutcome] = []
+        self._counts = {"added": 0, "replaced": 0, "unchanged": 0, "failed": 0}
+        self._done = 0
+
+    def add(self, outcomes: Sequence[DocumentOutcome], done: int) -> None:
+        """Counts ``outcomes``, with which ``done`` more files or documents are through."""
+        self._outcomes += outcomes
+        self._done += done
+        for outcome in outcomes:
+            self._counts["failed" if outcome.error is not None else str(outcome.outcome)] += 1
+        if self._on_progress is not None:
+            self._on_progress(UploadProgress(self._done, self._total, latest=tuple(outcomes), **self._counts))
+
+    def summary(self) -> UploadSummary:
+        """All that was counted."""
+        return UploadSummary(outcomes=tuple(self._outcomes), **self._counts)
+
+
+def known_total(sources: Any) -> int | None:
+    """How many files and documents there will be, where that is known without reading folders."""
+    if not isinstance(sources, Sequence) or isinstance(sources, str):
+        return None
+    if any(not isinstance(source, NewDocument) and Path(source).is_dir() for source in sources):
+        return None
+    return len(sources)
+
+
+def batches(
+    sources: Iterable[Uploadable] | Uploadable,
+    metadata: Mapping[str, Any] | None = None,
+    *,
+    max_documents: int,
+    max_bytes: int,
+) -> Iterator[Batch]:
+    """Reads ``sources`` one after the other into batches of at most so many, and so many bytes.
+
+    A document of more bytes goes alone. What cannot be read is in ``unread`` of a batch.
+    """
+    items: list[_Item] = []
+    unread: list[DocumentOutcome] = []
+
+    def batch() -> Batch:
+        made = Batch(tuple(items), tuple(unread), metadata or {})
+        items.clear()
+        unread.clear()
+        return made
+
+    for source in _each(sources):
+        item = _read(source) if not isinstance(source, DocumentOutcome) else source
+        if isinstance(item, DocumentOutcome):
+            unread.append(item)
+        else:
+            held = sum(len(one.content) for one in items)
+            if items and (not _belong_together(items, item) or held + len(item.content) > max_bytes):
+                yield batch()
+            items.append(item)
+        if len(items) + len(unread) >= max_documents:
+            yield batch()
+    if items or unread:
+        yield batch()
+
+
+def _belong_together(items: Sequence[_Item], item: _Item) -> bool:
+    """Whether ``item`` can go in one request with ``items``: of one kind, and no name twice."""
+    if (items[0].sent_name is None) != (item.sent_name is None):
+        return False
+    return item.sent_name is None or item.sent_name not in {one.sent_name for one in items}
+
+
+def _each(
+    sources: Iterable[Uploadable] | Uploadable,
+) -> Iterator[NewDocument | tuple[Path, str] | DocumentOutcome]:
+    """Documents, and files with the name that the server gets to know them by."""
+    for source in [sources] if isinstance(sources, str | os.PathLike | NewDocument) else sources:
+        if isinstance(source, NewDocument):
+            yield source
+        elif not isinstance(source, str | os.PathLike):
+            raise ClientError(
+                f"{type(source).__name__} cannot be uploaded; give paths or NewDocument(image=..., text=...)."
+            )
+        elif Path(source).is_dir():
+            yield from _photos_below(Path(source))
+        else:
+            yield Path(source), Path(source).name
+
+
+def _photos_below(folder: Path) -> Iterator[tuple[Path, str] | DocumentOutcome]:
+    from crossmodal.data_sets.folder import PassedOver, walk_images
+
+    for found in walk_images(folder, PassedOver()):
+        if isinstance(found, str):
+            yield Path(found), Path(found).name
+        else:
+            yield _failure(found.source, found.reason)
+
+
+def _read(source: NewDocument | tuple[Path, str]) -> _Item | DocumentOutcome:
+    if isinstance(source, NewDocument):
+        name = source.source or _name_of(source)
+        try:
+            return _Item(name, _line(source))
+        except OSError as error:
+            return _failure(name, f"The file cannot be read: {error.strerror or error}.")
+        except (ClientError, ValueError) as error:
+            return _failure(name, str(error))
+    path, sent_name = source
+    try:
+        # A name of bytes that aren't UTF-8 can be opened but not sent.
+        return _Item(str(path), path.read_bytes(), sent_name.encode(errors="replace").decode())
+    except OSError as error:
+        return _failure(str(path), f"The file cannot be read: {error.strerror or error}.")
+    except ValueError as error:
+        return _failure(str(path), f"The file cannot be read: {error}.")
+
+
+def _line(document: NewDocument) -> bytes:
+    """A document as one line of JSON, with its photo as a data URI."""
+    image = document.image
+    content = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image
+    said = {
+        "id": document.id,
+        "text": document.text,
+        # The server looks at the bytes, whatever the type says.
+        "image": None
+        if content is None
+        else "data:image/*;base64," + base64.b64encode(content).decode("ascii"),
+        "captions": list(document.captions) or None,
+        "tags": None if document.tags is None else dict(document.tags),
+        "photo_id": document.photo_id,
+    }
+    return encode_json({name: value for name, value in said.items() if value is not None})
+
+
+def _name_of(document: NewDocument) -> str:
+    if isinstance(document.image, str | os.PathLike):
+        return str(document.image)
+    return document.id or document.text or "a photo without a name"
+
+
+def _failure(source: str, reason: str) -> DocumentOutcome:
+    return DocumentOutcome(source, None, None, None, reason)
