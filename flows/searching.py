@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from crossmodal.documents import MatchDocument, MediaDocument
-from crossmodal.errors import CrossmodalError, DataError, QueryError, RequestError
-from crossmodal.query.calibration import Calibration, calibration_of
-from crossmodal.query.composition import ComposedQuery, EncodedTerm, compose
 from crossmodal.query.duplicates import group
 from crossmodal.query.fusion import fuse
+from numpy.typing import NDArray
+
+from crossmodal.api_shapes import file_name
+from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.errors import DataError, QueryError, RequestError
+from crossmodal.query.calibration import Calibration, calibration_of
+from crossmodal.query.composition import ComposedQuery, EncodedTerm, compose
 from crossmodal.query.request import (
     HYBRID_DEPTH,
     MAX_RESULTS,
@@ -60,7 +61,7 @@ _GROUPING_FACTOR = 4
 
 
 class SearchService:
-    """Answers search requests through ``send`` (documents, endpoint, parameters), which reaches the query Flow.
+    """Answers search requests through ``send`` (documents, endpoint, parameters), which asks the query Flow.
 
     ``model`` is the name of the model that built the index. Safe for concurrent requests of one event loop.
     """
@@ -304,8 +305,9 @@ class SearchService:
             ids = list(dict.fromkeys(match.photo_id for match in captions if match.photo_id))
             known = await asyncio.to_thread(self._workspace.records, ids, IMAGE)
             for match in captions:
-                if match.photo_id not in known:
-                    match.photo_id = None
+                photo = known.get(match.photo_id or "")
+                match.photo_id = None if photo is None else photo.id
+                match.file = None if photo is None else file_name(photo.uri, photo.tags)
 
 
 @dataclass
@@ -365,7 +367,7 @@ def _compose(one: _Running, calibration: Calibration | None) -> None:
 
 
 def _depth(request: SearchRequest) -> int:
-    """How many matches the indexes are asked for, so that enough are left in the end, and whether there are more."""
+    """How many matches the indexes are asked for: enough that some are left, and one more to tell so."""
     if request.hybrid:
         return HYBRID_DEPTH
     wanted = request.offset + request.top_k + 1
@@ -388,6 +390,7 @@ def _ranked(one: _Running) -> list[FoundMatch]:
                 score=None if scores is None else float(scores[position]),
                 text=doc.text,
                 photo_id=str(doc.id) if target == IMAGE else doc.photo_id,
+                file=file_name(doc.uri, doc.tags),
                 tags=doc.tags or {},
             )
             for position, doc in enumerate(docs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ from crossmodal.query.request import FoundMatch, SearchOutcome, Timing
 from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["document_json", "photo_json", "render_search"]
+__all__ = ["document_json", "file_name", "photo_json", "render_search"]
 
 
 def render_search(
@@ -38,26 +39,36 @@ def render_search(
 
 
 def document_json(
-    record: Record, *, captions: Sequence[Record] = (), photo_id: str | None = None
+    record: Record, *, captions: Sequence[Record] = (), photo: Record | None = None
 ) -> dict[str, Any]:
-    """One document; ``photo_id`` is that of the photo that a caption describes, where it is indexed."""
+    """One document; ``photo`` is the one that a caption describes, where it is indexed."""
+    if record.modality == IMAGE:
+        photo = record
     return {
         "id": record.id,
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
-        "photo": photo_json(record.id if record.modality == IMAGE else photo_id),
+        "photo": None if photo is None else photo_json(photo.id, file_name(photo.uri, photo.tags)),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "tags": dict(record.tags),
     }
 
 
-def photo_json(id: str | None) -> dict[str, str] | None:
-    """Where a photo can be seen, as paths on this server."""
+def photo_json(id: str | None, file: str | None) -> dict[str, str | None] | None:
+    """Where a photo can be seen, as paths on this server, and what its file was called."""
     if id is None:
         return None
     base = f"/v1/documents/{quote(id, safe='')}"
-    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail"}
+    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
+
+
+def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
+    """What a photo's file was called: never its path, which is nobody's business."""
+    named = (tags or {}).get("file")
+    if isinstance(named, str):
+        return named
+    return PurePath(uri).name or None if uri else None
 
 
 def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, Any]]) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def _match(match: FoundMatch, fields: frozenset[str]) -> dict[str, Any]:
     if "text" in fields:
         found["text"] = match.text
     if "photo" in fields:
-        found["photo"] = photo_json(match.photo_id)
+        found["photo"] = photo_json(match.photo_id, match.file)
     if "captions" in fields:
         found["captions"] = [{"id": id, "text": text} for id, text in match.captions]
     if "tags" in fields:

@@ -26,7 +26,7 @@ __all__ = ["MAX_QUERIES", "ParsedSearch", "parse_search"]
 MAX_QUERIES = 64
 _MAX_NAMED = 64
 
-# What a document that was not liked takes away, next to one that was (Rocchio's feedback weighs it lower too).
+# What a document that was not liked takes away beside one that was: less, as in Rocchio's feedback.
 _UNLIKED_WEIGHT = -0.5
 
 _KINDS = ("text", "image", "id", "expression", "terms", "like")
@@ -127,7 +127,7 @@ class _Query:
         if len(kinds) != 1:
             given = " and ".join(kinds) or "none of them"
             raise _refused(
-                f"A query needs exactly one of {', '.join(_KINDS)}, but has {given}. Several at once are terms: "
+                f"A query needs exactly one of {', '.join(_KINDS)}, but has {given}. Several are terms: "
                 '{"terms": [{"text": "dog"}, {"image": "id:42", "weight": 0.5}]}.',
                 self._place,
             )
@@ -234,8 +234,8 @@ class _Query:
                 raise _refused(f"The image is of the type {shown(decoded.mime_type)}; {_IMAGE_FORMS}.", at)
             return Term(weight=weight, image=decoded.content)
         raise _refused(
-            f"The image is {shown(address)}; {_IMAGE_FORMS}. This server never fetches a URL and never opens a "
-            "path for a client.",
+            f"The image is {shown(address)}; {_IMAGE_FORMS}. This server never fetches a URL and never opens "
+            "a path for a client.",
             at,
         )
 
@@ -265,7 +265,8 @@ class _Query:
             raise _refused(f"The weight is {shown(value)}; it has to be a number.", f"{at}/weight")
         if value == 0 or abs(value) > MAX_WEIGHT:
             raise _refused(
-                f"The weight is {shown(value)}; it has to lie in -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} and not be 0.",
+                f"The weight is {shown(value)}; it has to lie in -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} and "
+                "not be 0.",
                 f"{at}/weight",
             )
         return float(value)
@@ -328,8 +329,8 @@ class _Query:
         unknown = [field for field in value if field not in FIELDS]
         if unknown:
             raise self._refuse(
-                f"'return' names {shown(unknown[0])}; there are {', '.join(FIELDS)} (id, modality, rank, score "
-                "and cosine always come).",
+                f"'return' names {shown(unknown[0])}; there are {', '.join(FIELDS)} (id, modality, rank, "
+                "score and cosine always come).",
                 "return",
             )
         return frozenset(value)
@@ -342,8 +343,8 @@ class _Query:
 
 
 _IMAGE_FORMS = (
-    "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a file "
-    "in the form"
+    "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a "
+    "file in the form"
 )
 
 

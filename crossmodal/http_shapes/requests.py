@@ -104,7 +104,7 @@ def _documents(items: list[object], limits: Limits) -> tuple[ParsedDocument, ...
 
 
 def _ids_of(body: dict[str, object], limits: Limits) -> tuple[str, ...]:
-    """The ids to delete: ``ids``, or ``data`` with ids or with Documents that have one, as each jina sends them."""
+    """The ids to delete: ``ids``, or ``data`` with ids or with Documents that have one."""
     listed = body.get("ids")
     if listed is not None and body.get("data") in (None, []):
         body = {"data": listed}

@@ -81,7 +81,7 @@ class ParsedDocument:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A request that can be answered: ``queries`` for search, ``documents`` for index and update, ``ids`` for delete.
+    """A request that can be answered: ``queries`` to search for, ``documents`` to index, ``ids`` to delete.
 
     ``parameters`` are the client's own, for an answer that repeats them.
     """

@@ -24,7 +24,7 @@ class Written:
 
 
 async def index_records(serving: Serving, records: Sequence[Record]) -> dict[str, Written]:
-    """Brings hashed records into the index, those that are there already excepted; what became of each, by id.
+    """Brings hashed records into the index, those there already excepted; what became of each, by id.
 
     Raises RequestError, 507, where nothing more can be written, and what the writer raises.
     """

@@ -64,7 +64,7 @@ class _Information:
                 "index": {
                     "tier": "exact",
                     "recall": 1.0,
-                    "recall_measured": "Every search compares the query with every vector, so nothing is missed.",
+                    "recall_measured": "Every search compares the query with every vector.",
                 },
                 "shards": held["shards"],
                 "layout": options.layout,
@@ -101,7 +101,8 @@ class _Information:
         topology = self._serving.topologies.get(name)
         if topology is None:
             raise RequestError(
-                f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.", status=404
+                f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.",
+                status=404,
             )
         return Response(
             draw_flow(topology),
@@ -132,9 +133,7 @@ class _Information:
 
     async def metrics(self, request: Request) -> Response:
         held = await asyncio.to_thread(_counts, self._serving.workspace)
-        return Response(
-            self._serving.metrics.exposition(held), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        return Response(self._serving.metrics.exposition(held), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     def _tag_fields(self) -> Any:
         return self._serving.workspace.tag_fields()

@@ -62,7 +62,8 @@ async def _body(request: Request) -> tuple[object, list[bytes]]:
         return body, [file.content for file in form.files]
     if media_type not in ("application/json", ""):
         raise RequestError(
-            f"The content type is {media_type[:80]!r}; send application/json, or multipart/form-data with files.",
+            f"The content type is {media_type[:80]!r}; send application/json, or multipart/form-data with "
+            "files.",
             status=415,
         )
     return read_json(await read_body(request)), []
