@@ -77,7 +77,8 @@ class TestEnvelopeByShape:
             ({"header": {"exec_endpoint": "/search"}, "data": [{"text": "red"}]}, "/post", Envelope.JINA3),
             ({}, "/search", Envelope.JINA3),
             (None, "/search", Envelope.JINABOX),
-            ([1], "/api/search", Envelope.JINA1),
+            ([1], "/api/search", Envelope.JINABOX),
+            (None, "/api/search", Envelope.JINABOX),
         ],
     )
     def test_it_is_told_by_the_shape(self, body: object, path: str, expected: Envelope) -> None:

@@ -42,12 +42,9 @@ def data_of(body: dict[str, object]) -> object:
 
 
 def _by_shape(body: object, path: str) -> Envelope:
-    under_api = path.startswith("/api/")
-    if not isinstance(body, dict):
-        return Envelope.JINA1 if under_api else Envelope.JINABOX
-    if "mode" in body and "parameters" in body:
+    if not isinstance(body, dict) or ("mode" in body and "parameters" in body):
         return Envelope.JINABOX
-    if "mode" in body or "top_k" in body or under_api:
+    if "mode" in body or "top_k" in body or path.startswith("/api/"):
         return Envelope.JINA1
     data = data_of(body)
     if "targetPeapod" in body or (isinstance(data, list) and any(isinstance(item, str) for item in data)):
