@@ -10,6 +10,7 @@ captions against photos with captions of others.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,37 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import DataError, ModelError
+from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.query.logistic import fit_logistic, logistic, logit
+from crossmodal.models.registry import find_native, identify_model
+from crossmodal.query.logistic import fit_line, logistic, logit
+from crossmodal.query.pair_statistics import (
+    PairStatistics,
+    all_pairs,
+    sums,
+    unrelated_statistics,
+    within_photos,
+)
+from crossmodal.query.vector_sample import sample_vectors
 from crossmodal.records import IMAGE, Modality
+from crossmodal.workspace import Workspace
 
-__all__ = ["FALLBACK_LINE", "MIN_PAIRS", "PRIOR", "Calibration", "PairStatistics"]
+__all__ = [
+    "CALIBRATION_FILE",
+    "FALLBACK_LINE",
+    "MIN_PAIRS",
+    "PRIOR",
+    "Calibration",
+    "PairStatistics",
+    "calibration_of",
+    "estimate_calibration",
+    "stored_calibration",
+]
+
+# Beside the weights of a model of our own.
+CALIBRATION_FILE = "calibration.json"
+
+_logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -41,19 +68,10 @@ MIN_PAIRS = 100
 
 # Slope and intercept where there are fewer: those of ``clip-mini`` on Flickr8k's dev split, rounded. In units
 # of the spread of unrelated pairs the models that were measured differ little (docs/scores.md).
-FALLBACK_LINE = (2.0, -7.0)
+FALLBACK_LINE = (2.5, -8.8)
 
-# The histogram of standardised cosines that the logistic function is fitted on: 0.005 a bin.
-_BINS = 12_000
-_EDGE = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class PairStatistics:
-    """Mean and standard deviation of the cosines of unrelated pairs of one kind; ``std`` is above 0."""
-
-    mean: float
-    std: float
+# Texts whose cosines with all photos are computed at once.
+_BLOCK = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +137,21 @@ class Calibration:
         images, texts = image_vectors.astype(np.float64), text_vectors.astype(np.float64)
         paired = np.flatnonzero(owners >= 0)
         matched = np.einsum("ij,ij->i", texts[paired], images[owners[paired]])
-        images_alone = _sums(np.einsum("ij,ij->i", images, images))
-        image_image = _statistics("two photos", _all_pairs(images, images), images_alone)
-        image_text = _statistics("a photo and a caption", _all_pairs(images, texts), _sums(matched))
-        text_text = _statistics("two captions", _all_pairs(texts, texts), _within_photos(texts, owners))
-        slope, intercept = _fit_line(images, texts, matched, image_text, prior)
+        images_alone = sums(np.einsum("ij,ij->i", images, images))
+        image_image = unrelated_statistics("two photos", all_pairs(images, images), images_alone)
+        image_text = unrelated_statistics("a photo and a caption", all_pairs(images, texts), sums(matched))
+        text_text = unrelated_statistics(
+            "two captions", all_pairs(texts, texts), within_photos(texts, owners)
+        )
+        slope, intercept = FALLBACK_LINE[0], FALLBACK_LINE[1] + logit(prior) - logit(PRIOR)
+        if len(matched) >= MIN_PAIRS:
+            blocks = (texts[start : start + _BLOCK] @ images.T for start in range(0, len(texts), _BLOCK))
+            line = fit_line(
+                (matched - image_text.mean) / image_text.std,
+                ((cosines - image_text.mean) / image_text.std for cosines in blocks),
+                prior,
+            )
+            slope, intercept = line or (slope, intercept)
         return cls(image_image, image_text, text_text, slope, intercept, prior, data, model)
 
     def to_json(self) -> dict[str, Any]:
@@ -181,61 +209,59 @@ class Calibration:
             ) from error
 
 
-def _sums(values: Doubles) -> tuple[float, float, float]:
-    return float(len(values)), float(values.sum()), float(values @ values)
+def calibration_of(model_name: str, model_cache: Path | None, workspace: Workspace) -> Calibration | None:
+    """The calibration that lies beside the model's weights, else one of the vectors of the index.
 
-
-def _all_pairs(one: Doubles, other: Doubles) -> tuple[float, float, float]:
-    """Number, sum and sum of squares of the cosines of every row of ``one`` with every row of ``other``.
-
-    The squares add up to the inner product of the two second moments, so that no (n, m) matrix is made.
+    The latter reads up to 2,000 vectors of each modality, which takes about a second, and stays right while
+    what is indexed stays alike. None where the index hasn't two photos and two captions. ``model_cache`` is
+    that of ``identify_model``. Raises ModelError where the model is not known.
     """
-    total = float(one.sum(axis=0) @ other.sum(axis=0))
-    squares = float(np.sum((one.T @ one) * (other.T @ other)))
-    return float(len(one) * len(other)), total, squares
+    return stored_calibration(model_name, cache=model_cache) or estimate_calibration(workspace)
 
 
-def _within_photos(texts: Doubles, owners: npt.NDArray[np.int64]) -> tuple[float, float, float]:
-    """The same for pairs of texts of one photo, each with itself included."""
-    groups: dict[int, list[int]] = {}
-    for row, owner in enumerate(owners.tolist()):
-        groups.setdefault(owner if owner >= 0 else -1 - row, []).append(row)
-    sums = [_all_pairs(texts[rows], texts[rows]) for rows in groups.values()]
-    count, total, squares = (math.fsum(parts) for parts in zip(*sums, strict=True))
-    return count, total, squares
+def stored_calibration(model_name: str, *, cache: Path | None = None) -> Calibration | None:
+    """The calibration beside the weights of the model; None where there is none for exactly these vectors.
+
+    Options in the name (``?dim=``, ``?centering=``) make other vectors, which have other cosines. A file that
+    cannot be read, or was made before the model was trained again, is passed over with a warning.
+    """
+    checkpoint = None if parse_adaptation(model_name) else find_native(model_name)
+    if checkpoint is None or not (path := checkpoint.folder / CALIBRATION_FILE).is_file():
+        return None
+    try:
+        calibration = Calibration.load(path)
+    except ModelError as error:
+        _logger.warning("%s Scores are estimated from the index instead.", error)
+        return None
+    identity = identify_model(model_name, cache=cache)
+    if calibration.model != identity:
+        _logger.warning(
+            "%s was made for %s, but the model is %s; scores are estimated from the index instead.",
+            path,
+            calibration.model,
+            identity,
+        )
+        return None
+    return calibration
 
 
-def _statistics(
-    kind: str, everything: tuple[float, float, float], related: tuple[float, float, float]
-) -> PairStatistics:
-    """Mean and standard deviation of what is left of all pairs without the related ones."""
-    count, total, squares = (whole - part for whole, part in zip(everything, related, strict=True))
-    mean = total / count if count else 0.0
-    variance = squares / count - mean * mean if count else 0.0
-    # The subtraction leaves rounding errors of about 1e-16 where all cosines are equal.
-    if variance <= 1e-12:
-        raise DataError(f"A calibration needs unrelated pairs of {kind} that differ in their cosine.")
-    return PairStatistics(mean, math.sqrt(variance))
+def estimate_calibration(workspace: Workspace) -> Calibration | None:
+    """A calibration of a sample of the index's own vectors; it doesn't depend on shards.
 
-
-def _fit_line(
-    images: Doubles, texts: Doubles, matched: Doubles, pair: PairStatistics, prior: float
-) -> tuple[float, float]:
-    fallback = (FALLBACK_LINE[0], FALLBACK_LINE[1] + logit(prior) - logit(PRIOR))
-    if len(matched) < MIN_PAIRS:
-        return fallback
-    edges = np.linspace(-_EDGE, _EDGE, _BINS + 1)
-    positives = _histogram((matched - pair.mean) / pair.std, edges)
-    everything = sum(
-        _histogram((texts[start : start + 256] @ images.T - pair.mean) / pair.std, edges)
-        for start in range(0, len(texts), 256)
-    )
-    line = fit_logistic((edges[:-1] + edges[1:]) / 2, positives, np.maximum(everything - positives, 0), prior)
-    return fallback if line is None else line
-
-
-def _histogram(values: Doubles, edges: Doubles) -> Doubles:
-    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(np.float64)
+    None where there are fewer than two photos or captions, or where they can't be told apart.
+    """
+    sample = sample_vectors(workspace)
+    try:
+        return Calibration.fit(
+            sample.images,
+            sample.texts,
+            sample.photo_of_text,
+            data=f"{len(sample.images)} photos and {len(sample.texts)} captions of the index",
+            model=workspace.identity(),
+        )
+    except DataError:
+        # Documented above: an index that is too small has no scores, which is no error of a search.
+        return None
 
 
 def _finite(value: Any) -> float:

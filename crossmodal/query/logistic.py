@@ -1,29 +1,47 @@
-"""Logistic regression of one variable on two histograms."""
+"""Logistic regression of one variable, on histograms of two classes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["fit_logistic", "logistic", "logit"]
+__all__ = ["fit_line", "fit_logistic", "logistic", "logit"]
 
 Doubles = npt.NDArray[np.float64]
+
+# The histograms' bins: 0.005 wide.
+_BINS = 12_000
+_EDGE = 30.0
 
 # Newton's method needs about ten.
 _ITERATIONS = 50
 
 
 def logistic(values: Doubles) -> Doubles:
-    """1 / (1 + exp(-x)), without overflow."""
-    # The identity with tanh keeps full accuracy for large |x| on one side only, which is enough for a score.
-    return 0.5 * (1 + np.tanh(0.5 * values))
+    """1 / (1 + exp(-x)), to full accuracy on either side and without overflow."""
+    return np.exp(-np.logaddexp(0, -values))
 
 
 def logit(probability: float) -> float:
     """The reverse of ``logistic`` for a probability in (0, 1)."""
     return math.log(probability / (1 - probability))
+
+
+def fit_line(positives: Doubles, everything: Iterable[Doubles], prior: float) -> tuple[float, float] | None:
+    """Slope and intercept that tell ``positives`` from the rest of ``everything``, of which they are part.
+
+    Both are standardised; what lies beyond 30 counts as 30. Otherwise as ``fit_logistic``.
+    """
+    edges = np.linspace(-_EDGE, _EDGE, _BINS + 1)
+    found = _histogram(positives, edges)
+    others = -found
+    for part in everything:
+        others += _histogram(part, edges)
+    # The two were perhaps multiplied in another order, and may fall on two sides of an edge.
+    return fit_logistic((edges[:-1] + edges[1:]) / 2, found, np.maximum(others, 0), prior)
 
 
 def fit_logistic(
@@ -63,3 +81,7 @@ def fit_logistic(
         if np.abs(share * step).max() < 1e-10:
             break
     return (float(line[0]), float(line[1])) if line[0] > 0 else None
+
+
+def _histogram(values: Doubles, edges: Doubles) -> Doubles:
+    return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(np.float64)
