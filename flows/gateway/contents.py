@@ -45,6 +45,8 @@ def content_response(request: Request, content: bytes, mime_type: str) -> Respon
     headers = {
         "ETag": tag,
         "Cache-Control": f"private, max-age={_KEPT_SECONDS}",
+        # An <img> of another origin asks without Origin; a script there must not be handed that answer.
+        "Vary": "Origin",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'",
     }
