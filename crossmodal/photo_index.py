@@ -212,7 +212,12 @@ class PhotoIndex:
         if usable:
             vectors = self._encode_photos(squares)
             bare = [
-                Record(id=record.id, modality=record.modality, content_hash=record.content_hash)
+                Record(
+                    id=record.id,
+                    modality=record.modality,
+                    tags=record.tags,
+                    content_hash=record.content_hash,
+                )
                 for record in usable
             ]
             searched = writers.put(IMAGE_VECTORS, bare, vectors)

@@ -7,16 +7,24 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from crossmodal.errors import ModelMismatch, StoreError, StoreMissing, StoreUnwritable
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, Record
-from crossmodal.search.matches import shard_of
+from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.search import TagField, merge_fields, shard_of
+from crossmodal.search.tag_index import TagIndex
 from crossmodal.stores import FORMAT, Store, mismatch_message
+from crossmodal.stores.captions import natural_order
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["IMAGE_CONTENTS", "IMAGE_VECTORS", "TEXTS", "Workspace", "shard_of"]
 
@@ -28,6 +36,8 @@ _NAMES = (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)
 
 # What three new stores need before their first document.
 _LEAST_SPACE_BYTES = 1 << 19
+
+_Value = TypeVar("_Value")
 
 _SHARD_FOLDER = re.compile(r"(\d+)-of-(\d+)")
 
@@ -43,6 +53,8 @@ class Workspace:
         self.path = Path(path)
         self._readers: dict[Path, Store] = {}
         self._opening = threading.Lock()
+        self._tags: dict[Path, TagIndex] = {}
+        self._following_tags = threading.Lock()
 
     def close(self) -> None:
         """Close the stores that were opened for reading; they are opened again when needed."""
@@ -50,6 +62,8 @@ class Workspace:
             for store in self._readers.values():
                 store.close()
             self._readers.clear()
+        with self._following_tags:
+            self._tags.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +170,58 @@ class Workspace:
         store = self._store_of(name, id)
         return None if store is None else store.get([id])[0]
 
+    def find(self, id: str) -> Record | None:
+        """The photo with that id, else the caption, without its bytes; None if there is neither."""
+        return self.get(IMAGE_CONTENTS, id) or self.get(TEXTS, id)
+
+    def records(self, ids: Iterable[str], modality: Modality) -> dict[str, Record]:
+        """The photos or captions among ``ids`` by id, without their bytes; what is not stored is left out."""
+
+        def found(store: Store, wanted: list[str]) -> dict[str, Record]:
+            records = zip(wanted, store.get(wanted), strict=True)
+            return {id: record for id, record in records if record is not None}
+
+        return self._collect(_documents_of(modality), ids, found)
+
+    def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]:
+        """The vectors, float32 (dimension,), of the photos or captions among ``ids``, those stored, by id."""
+        return self._collect(_vectors_of(modality), ids, Store.vectors)
+
+    def captions_of(self, photo_ids: Sequence[str]) -> dict[str, list[Record]]:
+        """For each of ``photo_ids`` the captions that describe it, in natural order: 42-2 before 42-10."""
+        found: dict[str, list[Record]] = {photo_id: [] for photo_id in photo_ids}
+        wanted = list(found)
+        for store in self._stores(TEXTS):
+            for photo_id, captions in zip(wanted, store.captions_of(wanted), strict=True):
+                found[photo_id] += captions
+        for captions in found.values():
+            captions.sort(key=lambda caption: natural_order(caption.id))
+        return found
+
+    def list_records(self, modality: Modality, limit: int, after: str | None = None) -> list[Record]:
+        """The first ``limit`` photos or captions in order of id, without bytes; those behind ``after``."""
+        name = _documents_of(modality)
+        ids = list(islice(merge(*(store.ids(after=after) for store in self._stores(name))), limit))
+        records = self.records(ids, modality)
+        # What was deleted in this moment is passed over.
+        return [records[id] for id in ids if id in records]
+
+    def tag_fields(self, limit_values: int = 50) -> list[TagField]:
+        """The tags that the index has, in order of their names, each with its most frequent values.
+
+        A tag that photos have is counted over the photos, any other over the captions. The first call reads
+        all tags; later ones only what has changed.
+        """
+        fields: dict[str, TagField] = {}
+        with self._following_tags:
+            for name in (TEXTS, IMAGE_VECTORS):
+                indexes = [self._tags_of(store) for store in self._stores(name)]
+                # Only all values of each shard can be added up.
+                limit = limit_values if len(indexes) == 1 else None
+                merged = merge_fields([index.fields(limit) for index in indexes], limit_values)
+                fields |= {field.name: field for field in merged}
+        return [fields[name] for name in sorted(fields)]
+
     def content(self, id: str) -> tuple[bytes, str] | None:
         """The untouched file of the photo ``id`` and its mime type; None if it is not kept."""
         store = self._store_of(IMAGE_CONTENTS, id)
@@ -218,6 +284,35 @@ class Workspace:
             "last_change": max(changes).isoformat() if changes else None,
         }
 
+    def _tags_of(self, store: Store) -> TagIndex:
+        index = self._tags.setdefault(store.path, TagIndex())
+        with store.vector_snapshot() as snapshot:
+            index.follow(snapshot)
+        return index
+
+    def _collect(
+        self, name: str, ids: Iterable[str], read: Callable[[Store, list[str]], dict[str, _Value]]
+    ) -> dict[str, _Value]:
+        """What ``read`` finds of ``ids`` in the shards that hold them, in the order of ``ids``."""
+        wanted = list(dict.fromkeys(ids))
+        by_id: dict[str, _Value] = {}
+        for store, mine in self._by_shard(name, wanted):
+            by_id |= read(store, mine)
+        return {id: by_id[id] for id in wanted if id in by_id}
+
+    def _by_shard(self, name: str, ids: Iterable[str]) -> Iterator[tuple[Store, list[str]]]:
+        """Each shard of the store ``name`` that holds some of ``ids``, with those."""
+        shards = self.shards(name)
+        if not shards:
+            return
+        by_shard: dict[int, list[str]] = {}
+        for id in ids:
+            by_shard.setdefault(shard_of(id, shards), []).append(id)
+        for shard, mine in by_shard.items():
+            store = self._reader(self.store_path(name, shard, shards))
+            if store is not None:
+                yield store, mine
+
     def _stores(self, name: str) -> Iterator[Store]:
         shards = self.shards(name) or 0
         for shard in range(shards):
@@ -247,21 +342,20 @@ class Workspace:
     def _same(
         self, name: str, ids: Iterable[str], hashes: dict[str, str], *, originals: bool = False
     ) -> set[str]:
-        shards = self.shards(name)
-        if not shards:
-            return set()
-        by_shard: dict[int, list[str]] = {}
-        for id in ids:
-            by_shard.setdefault(shard_of(id, shards), []).append(id)
         same: set[str] = set()
-        for shard, wanted in by_shard.items():
-            store = self._reader(self.store_path(name, shard, shards))
-            if store is not None:
-                known = store.hashes(wanted)
-                found = {id for id, hash in zip(wanted, known, strict=True) if hash == hashes[id]}
-                if originals:
-                    found = {
-                        id for id, held in zip(wanted, store.has_content(wanted), strict=True) if held
-                    } & found
-                same |= found
+        for store, wanted in self._by_shard(name, ids):
+            known = store.hashes(wanted)
+            found = {id for id, hash in zip(wanted, known, strict=True) if hash == hashes[id]}
+            if originals:
+                held = store.has_content(wanted)
+                found &= {id for id, kept in zip(wanted, held, strict=True) if kept}
+            same |= found
         return same
+
+
+def _documents_of(modality: Modality) -> str:
+    return IMAGE_CONTENTS if modality == IMAGE else TEXTS
+
+
+def _vectors_of(modality: Modality) -> str:
+    return IMAGE_VECTORS if modality == IMAGE else TEXTS

@@ -59,8 +59,8 @@ def test_put_get_and_delete(tmp_path: Path) -> None:
         assert (store.sequence, store.document_count, store.vector_count, store.dimension) == (1, 3, 3, 8)
         assert store.last_change is not None
         assert timedelta(0) <= store.last_change - before < timedelta(minutes=1)
-        assert store.delete(["b", "missing", "b"]) == 1
-        assert store.delete(["b"]) == 0
+        assert store.delete(["b", "missing", "b"]) == ["b"]
+        assert store.delete(["b"]) == []
         assert (store.get(["b"]), store.content("b"), store.thumbnail("b")) == ([None], None, None)
         assert (store.sequence, store.document_count, store.vector_count) == (2, 2, 2)
         assert sorted(rows_of(store)) == ["a", "c"]

@@ -80,7 +80,7 @@ def test_full_disk_is_a_sentence_and_loses_nothing(small_disk: Path) -> None:
         assert store.verify() == []
         assert sorted(store.ids()) == sorted(record.id for record in kept)
         # Small things still fit, and what was deleted makes room for others.
-        assert store.delete([record.id for record in kept[10:]]) == len(kept) - 10
+        assert len(store.delete([record.id for record in kept[10:]])) == len(kept) - 10
         assert store.put([kept[11]], vectors_of([kept[11]])) == ["added"]
     with Store.open_reader(path) as reader:
         assert reader.content(kept[3].id) == kept[3].content
@@ -299,8 +299,8 @@ def test_not_an_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        (str(FORMAT + 1), f"has format {FORMAT + 1}, but this program knows format {FORMAT} only. Update"),
-        ("0", f"has format 0, but this program knows format {FORMAT} only. Use the older version"),
+        (str(FORMAT + 1), f"has format {FORMAT + 1}, but this program knows format {FORMAT} only. Update this program, or delete"),
+        ("0", f"has format 0, but this program knows format {FORMAT} only. Delete the workspace"),
         ("?", "no format version that can be read"),
     ],
 )

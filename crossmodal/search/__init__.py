@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossmodal.search.matches import merge_matches, shard_of
+from crossmodal.search.tag_fields import TagField, merge_fields
 
 if TYPE_CHECKING:
     from crossmodal.search.exact_index import ExactIndex
 
-__all__ = ["ExactIndex", "merge_matches", "shard_of"]
+__all__ = ["ExactIndex", "TagField", "merge_fields", "merge_matches", "shard_of"]
 
 
 def __getattr__(name: str) -> object:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.records import Outcome, Record
+from crossmodal.stores.captions import PhotoCaptions
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.reading import document_key, read_document, read_state
 from crossmodal.stores.row_blocks import RowBlocks, pack_number, unpack_number
@@ -30,6 +31,7 @@ class Batch:
         self._transaction = transaction
         self._before = read_state(environment, transaction)
         self._rows = RowBlocks(environment, transaction)
+        self._captions = PhotoCaptions(environment, transaction)
         self._died: list[int] = []
 
     def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
@@ -71,21 +73,22 @@ class Batch:
         )
         return outcomes
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Remove documents with all that belongs to them; returns how many there were."""
-        count = 0
+    def delete(self, ids: Sequence[str]) -> list[str]:
+        """Remove documents with all that belongs to them; returns the ids of those that there were."""
+        removed = []
         for id in ids:
             document = read_document(self._environment, self._transaction, id)
             if document is None:
                 continue
-            count += 1
+            removed.append(id)
             for name in ("documents", "contents", "thumbnails"):
                 self._transaction.delete(document_key(id), db=self._database(name))
+            self._captions.replace(id, document.record, None)
             if document.row is not None:
                 self._died.append(document.row)
-        if count:
-            self._finish(documents=-count, rows=0)
-        return count
+        if removed:
+            self._finish(documents=-len(removed), rows=0)
+        return removed
 
     def _database(self, name: str) -> Any:
         return self._environment.database(name)
@@ -101,6 +104,7 @@ class Batch:
             self._write_part("thumbnails", record.id, record.thumbnail, thumbnail, kept is not None),
         )
         self._transaction.put(document_key(record.id), document.to_bytes(), db=self._database("documents"))
+        self._captions.replace(record.id, None if old is None else old.record, record)
         if old is not None and old.row is not None and old.row != document.row:
             self._died.append(old.row)
 

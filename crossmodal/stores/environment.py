@@ -26,7 +26,10 @@ from crossmodal.stores.writer_lock import no_writer
 __all__ = ["DATABASES", "Environment"]
 
 # The names of the trees inside an environment; see store.py for what each one holds.
-DATABASES = ("meta", "documents", "contents", "thumbnails", "blocks", "dead", "deaths")
+DATABASES = ("meta", "documents", "contents", "thumbnails", "captions", "blocks", "dead", "deaths")
+
+# Trees with several values under one key.
+_WITH_DUPLICATES = ("captions",)
 
 # The largest size a store can grow to. LMDB reserves this much address space (of 128 TiB on 64-bit Linux),
 # neither memory nor disk; the file is as long as what is in it. So there is never a map to be resized under
@@ -108,8 +111,9 @@ class Environment:
                 try:
                     self._databases[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=False)
                 except (lmdb.NotFoundError, lmdb.ReadonlyError):
-                    self._databases.clear()
-                    return
+                    # A store of another format may lack a tree; then its format is what there is to say.
+                    if name == "meta":
+                        return
 
     @classmethod
     def open(cls, folder: Path, *, create: bool) -> Environment:
@@ -216,7 +220,9 @@ class Environment:
     def create_databases(self, transaction: Any) -> None:
         """Make the trees as part of ``transaction``; they are usable by others after its commit."""
         for name in DATABASES:
-            self._databases[name] = self._lmdb.open_db(name.encode(), txn=transaction)
+            self._databases[name] = self._lmdb.open_db(
+                name.encode(), txn=transaction, dupsort=name in _WITH_DUPLICATES
+            )
 
     def _pad(self) -> None:
         """Make the file as long as its header says, which LMDB doesn't if the last pages are free ones."""

@@ -9,12 +9,13 @@ dead stay until half of their block is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.errors import StoreFormat
 from crossmodal.stores.blocks import VectorBlock, block_length, decode_block, encode_block, join_blocks
 from crossmodal.stores.environment import Environment
 
@@ -93,6 +94,21 @@ class RowBlocks:
                         break
                     found.append(row)
         return np.array(found, dtype=np.uint64)
+
+    def read(self, rows: Iterable[int]) -> dict[int, NDArray[np.float32]]:
+        """The vector of each of ``rows``, float32 (dimension,); raises ``StoreFormat`` if one is missing."""
+        found: dict[int, NDArray[np.float32]] = {}
+        place: dict[int, int] = {}
+        block: VectorBlock | None = None
+        with self._transaction.cursor(self._blocks) as cursor:
+            for row in sorted(rows):
+                if row not in place and self._seek(cursor, row):
+                    block = decode_block(cursor.value())
+                    place = {number: position for position, number in enumerate(block.rows.tolist())}
+                if block is None or row not in place:
+                    raise StoreFormat(f"the vector in row {row} is missing")
+                found[row] = block.vectors[place[row]].copy()
+        return found
 
     def live(self, first_row: int = 0) -> Iterator[VectorBlock]:
         """The living rows from ``first_row`` on, ascending; the arrays are views into the transaction."""

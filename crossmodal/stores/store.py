@@ -1,9 +1,9 @@
 """One LMDB environment with documents, their bytes and their vectors.
 
 Its trees: ``meta`` (format, identity, counters), ``documents`` (id to metadata), ``contents`` and
-``thumbnails`` (id to bytes), ``blocks`` (first row to a block of vectors), ``dead`` (rows that were
-replaced but still lie in a block) and ``deaths`` (sequence number to the rows that died with it, so that
-a reader in memory can follow).
+``thumbnails`` (id to bytes), ``captions`` (a photo's id to the ids of the captions that describe it),
+``blocks`` (first row to a block of vectors), ``dead`` (rows that were replaced but still lie in a block) and
+``deaths`` (sequence number to the rows that died with it, so that a reader in memory can follow).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from crossmodal.errors import (
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Outcome, Record
 from crossmodal.stores.batch import Batch
+from crossmodal.stores.captions import PhotoCaptions
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, damage_advice
 from crossmodal.stores.mismatch import mismatch_message
@@ -51,7 +52,7 @@ from crossmodal.stores.writer_lock import WriterLock
 __all__ = ["FORMAT", "Store"]
 
 # Grows whenever what lies on disk changes its meaning.
-FORMAT = 1
+FORMAT = 2
 
 _DIMENSION_LIMIT = 65_536
 
@@ -161,8 +162,11 @@ class Store:
         with self._writing, self._environment.write() as transaction:
             return Batch(self._environment, transaction).put(hashed, matrix)
 
-    def delete(self, ids: Iterable[str]) -> int:
-        """Delete documents with their bytes and vectors in one transaction; returns how many there were."""
+    def delete(self, ids: Iterable[str]) -> list[str]:
+        """Delete documents with their bytes and vectors in one transaction.
+
+        Returns the ids of those that there were, each once.
+        """
         self._require_writer()
         wanted = [id for id in dict.fromkeys(ids) if usable_key(id)]
         with self._writing, self._environment.write() as transaction:
@@ -173,6 +177,34 @@ class Store:
         with self._reading() as transaction:
             found = [read_document(self._environment, transaction, id) for id in ids]
         return [None if document is None else document.record for document in found]
+
+    def vectors(self, ids: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """The vector, float32 (dimension,), of each of ``ids`` that has one; the others are left out."""
+        with self._reading() as transaction:
+            rows = {
+                id: document.row
+                for id in ids
+                if (document := read_document(self._environment, transaction, id))
+                and document.row is not None
+            }
+            found = RowBlocks(self._environment, transaction).read(rows.values())
+        return {id: found[row] for id, row in rows.items()}
+
+    def captions_of(self, photo_ids: Sequence[str]) -> list[list[Record]]:
+        """For each of ``photo_ids`` the captions stored here that name it as their photo.
+
+        They are in natural order of their ids, ``42-2`` before ``42-10``.
+        """
+        with self._reading() as transaction:
+            captions = PhotoCaptions(self._environment, transaction)
+            return [
+                [
+                    document.record
+                    for id in captions.of(photo_id)
+                    if (document := read_document(self._environment, transaction, id)) is not None
+                ]
+                for photo_id in photo_ids
+            ]
 
     def hashes(self, ids: Sequence[str]) -> list[str | None]:
         """The content hashes of ``ids``, None for each that is not stored."""
@@ -194,12 +226,14 @@ class Store:
         """The small JPEG of a photo; None if it or the document is not stored."""
         return self._part("thumbnails", id)
 
-    def ids(self) -> Iterator[str]:
-        """All ids in the order of their bytes, as of one commit."""
+    def ids(self, *, after: str | None = None) -> Iterator[str]:
+        """All ids (those that come after ``after``) in the order of their bytes, as of one commit."""
         with (
             self._reading() as transaction,
             transaction.cursor(self._environment.database("documents")) as cursor,
         ):
+            if after is not None and not _move_behind(cursor, after):
+                return
             for key in cursor.iternext(keys=True, values=False):
                 yield bytes(key).decode("utf-8", "surrogatepass")
 
@@ -338,10 +372,10 @@ class Store:
                 f"The index in {self.path} has no format version that can be read ({found!r}). "
                 f"{damage_advice(self.path)}"
             )
-        advice = "Update this program" if int(found) > FORMAT else "Use the older version of this program"
+        advice = "Update this program, or delete" if int(found) > FORMAT else "Delete"
         raise StoreFormat(
             f"The index in {self.path} has format {found}, but this program knows format {FORMAT} only. "
-            f"{advice}, or index again into another --workspace."
+            f"{advice} the workspace that it is part of and index again, or choose another --workspace."
         )
 
     def _bind(self, identity: ModelIdentity | None) -> None:
@@ -362,6 +396,17 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+
+def _move_behind(cursor: Any, id: str) -> bool:
+    """Move ``cursor`` to the first key that comes after ``id``; False if there is none."""
+    # No key is longer, so what comes after a longer id is what comes after its beginning.
+    key = document_key(id)[:LONGEST_ID_BYTES]
+    if not key:
+        return bool(cursor.first())
+    if not cursor.set_range(key):
+        return False
+    return bytes(cursor.key()) != key or bool(cursor.next())
 
 
 def _make_folder(path: Path) -> None:

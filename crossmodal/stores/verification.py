@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from crossmodal.errors import StoreFormat
+from crossmodal.stores.captions import PhotoCaptions, described_photo
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, structural_damage
 from crossmodal.stores.row_blocks import RowBlocks, unpack_number
@@ -23,7 +24,13 @@ def find_damage(environment: Environment, *, structure: bool) -> list[str]:
         return [f"the file is damaged: {problem}" for problem in problems]
     with environment.read() as transaction:
         check = _Check(environment, transaction)
-        return [*check.documents(), *check.parts("contents"), *check.parts("thumbnails"), *check.vectors()]
+        return [
+            *check.documents(),
+            *check.parts("contents"),
+            *check.parts("thumbnails"),
+            *check.captions(),
+            *check.vectors(),
+        ]
 
 
 class _Check:
@@ -32,6 +39,7 @@ class _Check:
         self._transaction = transaction
         self._state = State.from_bytes(transaction.get(b"state", db=environment.database("meta")))
         self._row_of: dict[str, int] = {}
+        self._described: set[tuple[str, str]] = set()
         self._parts: dict[str, dict[str, StoredPart]] = {"contents": {}, "thumbnails": {}}
 
     def documents(self) -> Iterator[str]:
@@ -45,6 +53,8 @@ class _Check:
                 continue
             if document.row is not None:
                 self._row_of[id] = document.row
+            if (photo_id := described_photo(document.record)) is not None:
+                self._described.add((photo_id, id))
             for name, part in (("contents", document.content), ("thumbnails", document.thumbnail)):
                 if part is not None:
                     self._parts[name][id] = part
@@ -61,6 +71,13 @@ class _Check:
                 yield f"the {name} of {id!r} do not match their checksum"
         for id in expected:
             yield f"the {name} of {id!r} are missing"
+
+    def captions(self) -> Iterator[str]:
+        noted = PhotoCaptions(self._environment, self._transaction).pairs()
+        for photo_id, id in sorted(noted - self._described):
+            yield f"the captions of {photo_id!r} name {id!r}, which does not describe it"
+        for photo_id, id in sorted(self._described - noted):
+            yield f"the captions of {photo_id!r} lack {id!r}"
 
     def vectors(self) -> Iterator[str]:
         rows = RowBlocks(self._environment, self._transaction)
