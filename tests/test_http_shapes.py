@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -393,6 +394,9 @@ class TestQueries:
             f"http://user@{HOST}/images/x",
             f"http://{HOST}/healthz",
             f"http://{HOST}/images/a/b",
+            f"http://{HOST}/v1/documents/a",
+            f"http://{HOST}/v1/documents/a/b/content",
+            "http://example.org/v1/documents/a/content",
             "file:///etc/passwd",
             "file:/etc/passwd",
             "blob:https://example.org/1",
@@ -414,6 +418,9 @@ class TestQueries:
             assert indexed_image_id(url, HOST) == photo_id
             query = parse({"data": [url]}).queries[0]
             assert (query.modality, query.indexed_id, query.content) == ("image", photo_id, None)
+            for end in ("content", "thumbnail?size=2"):
+                url = f"{base.rstrip('/')}/v1/documents/{quote(photo_id, safe='')}/{end}"
+                assert parse({"data": [url]}).queries[0].indexed_id == photo_id
 
     def test_documents_of_jina_1_2_and_3(self) -> None:
         packed = base64.b64encode(CAT.read_bytes()).decode()

@@ -9,7 +9,10 @@ __all__ = ["IMAGES_PATH", "image_url", "indexed_image_id"]
 
 IMAGES_PATH = "/images/"
 _MAX_URL_CHARACTERS = 2048
-_OWN_PATH = re.compile(re.escape(IMAGES_PATH) + r"([^/?#\s]+)(?:[?#]\S*)?")
+_OWN_PATH = re.compile(
+    rf"(?:{re.escape(IMAGES_PATH)}(?P<image>[^/?#\s]+)"
+    r"|/v1/documents/(?P<document>[^/?#\s]+)/(?:content|thumbnail))(?:[?#]\S*)?"
+)
 
 
 def image_url(photo_id: str, base_url: str = "") -> str:
@@ -23,6 +26,7 @@ def image_url(photo_id: str, base_url: str = "") -> str:
 def indexed_image_id(address: str, host: str | None) -> str | None:
     """The photo's id in an address of this server's own images, or None for any other string.
 
+    Those are /images/ID, /v1/documents/ID/content and /v1/documents/ID/thumbnail.
     ``host`` is the request's Host header. An address without a host counts as this server's.
     """
     if len(address) > _MAX_URL_CHARACTERS:
@@ -40,6 +44,6 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
     if own is None:
         return None
     try:
-        return unquote(own.group(1), errors="strict") or None
+        return unquote(own["image"] or own["document"], errors="strict") or None
     except UnicodeDecodeError:
         return None
