@@ -1,0 +1,106 @@
+/** An answer of the server that says why it refused: an RFC 9457 problem document. */
+export class Problem extends Error {
+  constructor({ status, title, detail, errors = [] }) {
+    super(title);
+    Object.assign(this, { status, title, detail, errors });
+  }
+}
+
+/** No answer came: the server, or the way to it, is down. */
+export class Unreachable extends Error {}
+
+const TIMEOUT_MS = 30_000;
+const ATTEMPTS = 3;
+const LONGEST_WAIT_S = 15;
+
+function waitSeconds(answer, attempt) {
+  const header = answer.headers.get("Retry-After");
+  const seconds = Number(header);
+  if (header !== null && Number.isFinite(seconds)) return Math.min(seconds, LONGEST_WAIT_S);
+  const date = Date.parse(header ?? "");
+  if (Number.isFinite(date)) return Math.min(Math.max(0, (date - Date.now()) / 1000), LONGEST_WAIT_S);
+  return 2 ** attempt;
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, seconds * 1000);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+async function problemOf(answer) {
+  const fallback = {
+    status: answer.status,
+    title: `The server answered with ${answer.status}`,
+    detail: answer.statusText || "It gave no reason.",
+  };
+  try {
+    return new Problem({ ...fallback, ...(await answer.json()) });
+  } catch {
+    return new Problem(fallback);
+  }
+}
+
+/**
+ * Sends one request and answers its JSON.
+ * @param {string} path
+ * @param {{method?: string, body?: object|FormData, signal?: AbortSignal, timeout?: number,
+ *   onRetry?: (seconds: number) => void}} [options] `timeout` in milliseconds for each attempt
+ * @throws {Problem} when the server refuses; 429 and 503 are tried again first, as Retry-After says
+ * @throws {Unreachable} when no answer comes in time
+ */
+export async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, onRetry } = {}) {
+  const headers = { Accept: "application/json, application/problem+json" };
+  let payload = body;
+  if (body && !(body instanceof FormData)) {
+    headers["Content-Type"] = "application/json";
+    payload = JSON.stringify(body);
+  }
+  for (let attempt = 0; ; attempt += 1) {
+    const limit = AbortSignal.timeout(timeout);
+    let answer;
+    try {
+      answer = await fetch(path, { method, headers, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+      if (answer.ok) {
+        dispatchEvent(new CustomEvent("server-answered"));
+        return await answer.json();
+      }
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (limit.aborted) throw new Unreachable(`No answer came within ${timeout / 1000} seconds.`);
+      if (error instanceof SyntaxError) throw new Problem({ status: answer.status, title: "The answer cannot be read", detail: "The server sent no valid JSON." });
+      dispatchEvent(new CustomEvent("server-unreachable"));
+      throw new Unreachable(navigator.onLine ? `${location.host} does not answer.` : "This device is offline.");
+    }
+    const busy = answer.status === 429 || answer.status === 503;
+    if (!busy || attempt + 1 >= ATTEMPTS) throw await problemOf(answer);
+    const seconds = waitSeconds(answer, attempt);
+    onRetry?.(seconds);
+    await pause(seconds, signal);
+  }
+}
+
+const documentPath = (id) => `/v1/documents/${encodeURIComponent(id)}`;
+
+export const thumbnailUrl = (id) => `${documentPath(id)}/thumbnail`;
+export const contentUrl = (id) => `${documentPath(id)}/content`;
+
+/** The server's routes, one function each; options as for request(). */
+export const api = {
+  search: (body, options) => request("/v1/search", { ...options, method: "POST", body }),
+  document: (id, options) => request(documentPath(id), options),
+  documents: ({ modality, limit, after }, options) => {
+    const parameters = new URLSearchParams({ modality, limit });
+    if (after) parameters.set("after", after);
+    return request(`/v1/documents?${parameters}`, options);
+  },
+  remove: (id) => request(documentPath(id), { method: "DELETE" }),
+  upload: (form, options) => request("/v1/documents", { ...options, method: "POST", body: form }),
+  tags: (options) => request("/v1/tags", options),
+  status: (options) => request("/v1/status", options),
+  models: (options) => request("/v1/models", options),
+};

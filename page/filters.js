@@ -1,0 +1,286 @@
+import { api } from "./api.js";
+import { byId, make, redraw } from "./dom.js";
+import { describeChoice, noChoice, readChoices, writeFilter } from "./filter_expression.js";
+import { icon } from "./icons.js";
+import { button, errorCard } from "./messages.js";
+import { currentState, navigate } from "./navigation.js";
+import { hasWords } from "./search_request.js";
+import { PAGE_SIZES } from "./state.js";
+
+const SHORT_LIST = 8;
+let fields = null;
+let calibrated = true;
+const opened = new Set();
+const expanded = new Set();
+
+/** Whether scores are calibrated, so that a minimum score means something. */
+export function setCalibrated(value) {
+  calibrated = value;
+}
+
+/** Forgets the tags, since the index has changed. */
+export function forgetTags() {
+  fields = null;
+}
+
+function choose(tag, changes) {
+  const choices = readChoices(currentState().filter) ?? new Map();
+  choices.set(tag, { ...(choices.get(tag) ?? noChoice()), ...changes });
+  navigate({ filter: writeFilter(choices) });
+}
+
+function toggle({ label, hint, checked, disabled = false, onChange, testid }) {
+  return make(
+    "label",
+    { class: "switch" },
+    make("input", {
+      type: "checkbox",
+      role: "switch",
+      checked,
+      disabled,
+      data: { testid, focusKey: testid },
+      on: { change: (event) => onChange(event.target.checked) },
+    }),
+    make("span", { class: "switch-words" }, make("span", { text: label }), make("span", { class: "hint", text: hint })),
+  );
+}
+
+function minimumScore(state) {
+  const percent = (value) => (value ? `at least ${Math.round(value * 100)}%` : "any");
+  const output = make("output", { text: percent(state.minScore) });
+  return make(
+    "label",
+    { class: "slider" },
+    make("span", { class: "slider-words" }, "Minimum score ", output),
+    make("input", {
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.05,
+      value: state.minScore,
+      disabled: !calibrated,
+      data: { testid: "min-score", focusKey: "min-score" },
+      on: {
+        input: (event) => (output.textContent = percent(Number(event.target.value))),
+        change: (event) => navigate({ minScore: Number(event.target.value) }),
+      },
+    }),
+    !calibrated && make("span", { class: "hint", text: "This model has no calibrated scores." }),
+  );
+}
+
+function pageSize(state) {
+  const sizes = [...new Set([...PAGE_SIZES, state.topK])].sort((one, other) => one - other);
+  return make(
+    "label",
+    { class: "select" },
+    make("span", { text: "Results at a time" }),
+    make(
+      "select",
+      { data: { testid: "top-k", focusKey: "top-k" }, on: { change: (event) => navigate({ topK: Number(event.target.value) }) } },
+      ...sizes.map((size) => make("option", { value: size, selected: size === state.topK, text: String(size) })),
+    ),
+  );
+}
+
+function options(state) {
+  const words = hasWords(state.terms);
+  return make(
+    "fieldset",
+    { class: "options" },
+    make("legend", { text: "Options" }),
+    toggle({
+      label: "Match words too",
+      hint: words ? "Captions with the very words come first" : "Needs a sentence in the search",
+      checked: state.hybrid && words,
+      disabled: !words,
+      onChange: (hybrid) => navigate({ hybrid }),
+      testid: "hybrid",
+    }),
+    toggle({
+      label: "Group near-duplicates",
+      hint: "One result for photos that look the same",
+      checked: state.group,
+      onChange: (group) => navigate({ group }),
+      testid: "group-duplicates",
+    }),
+    minimumScore(state),
+    pageSize(state),
+  );
+}
+
+function valueBoxes(field, choice) {
+  const wanted = new Set(choice.values);
+  // A value that a link asks for is shown even where it is not among the most frequent.
+  const listed = field.values.map(({ value }) => value);
+  const missing = choice.values.filter((value) => !listed.includes(value)).map((value) => ({ value, count: null }));
+  const all = [...missing, ...field.values];
+  const visible = expanded.has(field.name) ? all : all.filter(({ value }, position) => position < SHORT_LIST || wanted.has(value));
+  const boxes = visible.map(({ value, count }) =>
+    make(
+      "label",
+      { class: "value" },
+      make("input", {
+        type: "checkbox",
+        checked: wanted.has(value),
+        data: { focusKey: `${field.name}=${value}`, testid: "filter-value", field: field.name, value: String(value) },
+        on: {
+          change: (event) =>
+            choose(field.name, {
+              values: event.target.checked ? [...choice.values, value] : choice.values.filter((each) => each !== value),
+            }),
+        },
+      }),
+      make("span", { class: "value-name", text: String(value) }),
+      count !== null && make("span", { class: "value-count", text: String(count) }),
+    ),
+  );
+  const rest = all.length - visible.length;
+  if (rest > 0) {
+    boxes.push(
+      button(`Show ${rest} more`, {
+        kind: "quiet",
+        on: {
+          click: () => {
+            expanded.add(field.name);
+            drawPanel(currentState());
+          },
+        },
+      }),
+    );
+  }
+  return make("div", { class: "values" }, ...boxes);
+}
+
+function range(field, choice) {
+  const end = (name, placeholder, label) =>
+    make("input", {
+      type: "number",
+      step: "any",
+      value: choice[name],
+      placeholder,
+      "aria-label": `${field.name}, ${label}`,
+      data: { focusKey: `${field.name}-${name}`, testid: `filter-${name}`, field: field.name },
+      on: {
+        change: (event) => choose(field.name, { [name]: event.target.value === "" ? null : Number(event.target.value) }),
+      },
+    });
+  return make(
+    "div",
+    { class: "range" },
+    end("min", field.min ?? "", "from"),
+    make("span", { "aria-hidden": "true", text: "to" }),
+    end("max", field.max ?? "", "to"),
+  );
+}
+
+function existence(field, choice) {
+  const choices = [
+    ["", "with or without it"],
+    ["true", "only with it"],
+    ["false", "only without it"],
+  ];
+  return make(
+    "select",
+    {
+      "aria-label": `Tag ${field.name}`,
+      data: { focusKey: `${field.name}-exists`, testid: "filter-exists", field: field.name },
+      on: { change: (event) => choose(field.name, { exists: event.target.value === "" ? null : event.target.value === "true" }) },
+    },
+    ...choices.map(([value, text]) => make("option", { value, text, selected: String(choice.exists ?? "") === value })),
+  );
+}
+
+function fieldPanel(field, choice) {
+  const chosen = describeChoice(field.name, choice).length > 0;
+  const panel = make(
+    "details",
+    { class: "field", open: chosen || opened.has(field.name), data: { testid: "filter-field", field: field.name } },
+    make(
+      "summary",
+      { data: { focusKey: `field-${field.name}` } },
+      make("span", { class: "field-name", text: field.name }),
+      make("span", { class: "value-count", text: String(field.count) }),
+    ),
+    field.type === "number" && range(field, choice),
+    field.type !== "number" && valueBoxes(field, choice),
+    existence(field, choice),
+  );
+  panel.addEventListener("toggle", () => (panel.open ? opened.add(field.name) : opened.delete(field.name)));
+  return panel;
+}
+
+function tagPanels(state) {
+  const choices = readChoices(state.filter);
+  if (!choices) return make("p", { class: "muted", text: "This link's filter says more than this panel can show. Remove it to choose here." });
+  if (!fields) return make("p", { class: "muted", text: "Reading the tags…" });
+  if (!fields.length) return make("p", { class: "muted", text: "Nothing that is indexed has tags yet." });
+  return make("div", { class: "fields" }, ...fields.map((field) => fieldPanel(field, choices.get(field.name) ?? noChoice())));
+}
+
+function drawPanel(state) {
+  const tags = make("fieldset", { class: "tags" }, make("legend", { text: "Tags" }), tagPanels(state));
+  redraw(byId("filters"), options(state), tags);
+}
+
+// One value for everything, or as many values as documents, chooses nothing: such fields start closed.
+const choosesWell = (field) => field.type === "number" || (field.values.length > 1 && field.values[0].count > 1);
+
+async function loadTags() {
+  const panel = byId("filters");
+  try {
+    ({ fields } = await api.tags());
+    for (const field of fields.filter(choosesWell).slice(0, 4)) opened.add(field.name);
+    if (!panel.hidden) drawPanel(currentState());
+  } catch (error) {
+    if (!panel.hidden) panel.querySelector(".tags").replaceChildren(make("legend", { text: "Tags" }), errorCard(error, loadTags));
+  }
+}
+
+/** Opens or closes the panel. */
+export function toggleFilters() {
+  const panel = byId("filters");
+  panel.hidden = !panel.hidden;
+  if (panel.hidden) return;
+  drawPanel(currentState());
+  if (!fields) loadTags();
+}
+
+/** How many conditions and options narrow the results. */
+export function narrowing(state) {
+  const choices = readChoices(state.filter);
+  const conditions = choices ? [...choices].flatMap(([tag, choice]) => describeChoice(tag, choice)).length : 1;
+  return conditions + Number(state.hybrid && hasWords(state.terms)) + Number(state.group) + Number(state.minScore > 0);
+}
+
+function activeFilter(label, remove) {
+  return make(
+    "button",
+    { type: "button", class: "active-filter", "aria-label": `Remove the filter ${label}`, data: { testid: "active-filter" }, on: { click: remove } },
+    make("span", { text: label }),
+    icon("close"),
+  );
+}
+
+/** Redraws the panel if it is open, and the list of what is in force. */
+export function showFilters(state) {
+  const choices = readChoices(state.filter);
+  const active = choices
+    ? [...choices].flatMap(([tag, choice]) =>
+        describeChoice(tag, choice).map(({ label, without }) =>
+          activeFilter(label, () => navigate({ filter: writeFilter(new Map(choices).set(tag, without)) })),
+        ),
+      )
+    : [activeFilter(JSON.stringify(state.filter), () => navigate({ filter: null }))];
+  if (state.minScore) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
+  if (state.hybrid && hasWords(state.terms)) active.push(activeFilter("words too", () => navigate({ hybrid: false })));
+  if (state.group) active.push(activeFilter("near-duplicates grouped", () => navigate({ group: false })));
+  const place = byId("active-filters");
+  place.hidden = active.length === 0 || state.terms.length === 0;
+  place.replaceChildren(...active);
+  const panel = byId("filters");
+  if (state.terms.length === 0) panel.hidden = true;
+  if (panel.hidden) return;
+  drawPanel(state);
+  if (!fields) loadTags();
+}

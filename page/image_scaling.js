@@ -1,0 +1,46 @@
+/** Longer side of a picture sent as a query, in pixels; models look at far fewer. */
+export const LONGER_SIDE = 1024;
+const JPEG_QUALITY = 0.9;
+
+/** A picture that cannot be used, with a sentence for the visitor. */
+export class PictureError extends Error {}
+
+function asDataUri(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(new PictureError("The picture could not be read."));
+    reader.readAsDataURL(blob);
+  });
+}
+
+/**
+ * Decodes a picture upright and scales it down to a JPEG of at most LONGER_SIDE pixels.
+ * @param {Blob} file any image that this browser can show
+ * @returns {Promise<{name: string, blob: Blob, dataUri: string, width: number, height: number}>}
+ * @throws {PictureError} where the browser cannot decode it
+ */
+export async function scalePicture(file) {
+  const name = file.name || "picture";
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+  } catch {
+    throw new PictureError(
+      `${name} (${file.type || "unknown type"}) is not a picture that this browser can read. Try a JPEG, PNG or WebP file.`,
+    );
+  }
+  const scale = Math.min(1, LONGER_SIDE / Math.max(bitmap.width, bitmap.height));
+  const width = Math.max(1, Math.round(bitmap.width * scale));
+  const height = Math.max(1, Math.round(bitmap.height * scale));
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff"; // JPEG has no transparency, and black would look like part of the picture
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, width, height);
+  bitmap.close();
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
+  if (!blob) throw new PictureError(`${name} could not be scaled down by this browser.`);
+  return { name, blob, dataUri: await asDataUri(blob), width, height };
+}

@@ -1,0 +1,249 @@
+import { announce, toast } from "./announce.js";
+import { api, contentUrl, Problem, thumbnailUrl } from "./api.js";
+import { confirmed } from "./confirm.js";
+import { forget, known, nameOf, remember } from "./documents_seen.js";
+import { byId, make } from "./dom.js";
+import { icon } from "./icons.js";
+import { button, errorCard, explainInLine } from "./messages.js";
+import { closeOpened, currentState, navigate } from "./navigation.js";
+import { copyLink } from "./sharing.js";
+import { openAddress } from "./tiles.js";
+
+let hooks = null;
+let shown = null;
+
+function step(by) {
+  const ids = hooks.sequence();
+  const position = ids.indexOf(shown);
+  const next = ids[position + by];
+  if (position >= 0 && next !== undefined) navigate({ open: next }, { replace: true });
+}
+
+function tagRows(tags, prefix = "") {
+  return Object.entries(tags).flatMap(([name, value]) => {
+    const full = prefix + name;
+    if (value && typeof value === "object" && !Array.isArray(value)) return tagRows(value, `${full}.`);
+    return [make("div", {}, make("dt", { text: full }), make("dd", { text: Array.isArray(value) ? value.join(", ") : String(value) }))];
+  });
+}
+
+function captionsOf(item, photo) {
+  if (item.modality === "text") {
+    const others = (photo?.captions ?? []).filter((caption) => caption.id !== item.id);
+    return [{ id: item.id, text: item.text, chosen: true }, ...others];
+  }
+  return item.captions ?? [];
+}
+
+function captionList(captions) {
+  if (!captions.length) return make("p", { class: "muted", text: "This photo has no captions." });
+  return make(
+    "ul",
+    { class: "lightbox-captions", data: { testid: "lightbox-captions" } },
+    ...captions.map(({ text, chosen }) => make("li", { class: chosen ? "chosen" : "", text })),
+  );
+}
+
+function duplicatesStrip(item) {
+  if (!item.duplicates?.length || item.modality !== "image") return null;
+  const links = item.duplicates.map((id) =>
+    make(
+      "a",
+      {
+        href: openAddress(id),
+        "aria-label": "Open a near-duplicate",
+        on: { click: (event) => (event.preventDefault(), navigate({ open: id }, { replace: true })) },
+      },
+      make("img", { src: thumbnailUrl(id), alt: "Near-duplicate", loading: "lazy", decoding: "async", width: 72, height: 54 }),
+    ),
+  );
+  return make("div", {}, make("h3", { text: "Near-duplicates" }), make("div", { class: "strip" }, ...links));
+}
+
+async function remove(item) {
+  const captions = item.captions?.length ?? 0;
+  const photo = item.modality === "image";
+  const sure = await confirmed({
+    title: photo ? "Take this photo out of the index?" : "Take this caption out of the index?",
+    detail: photo && captions
+      ? `Its ${captions === 1 ? "caption goes" : `${captions} captions go`} with it. The original file where it came from stays as it is.`
+      : "It will no longer be found. The original file stays as it is.",
+    action: "Delete",
+  });
+  if (!sure) return;
+  try {
+    const { deleted } = await api.remove(item.id);
+    forget(deleted);
+    toast(photo ? "Photo deleted from the index." : "Caption deleted from the index.");
+    hooks.onDeleted(deleted);
+  } catch (error) {
+    toast(explainInLine(error), { kind: "error" });
+  }
+}
+
+function buttons(item, photo) {
+  const file = typeof item.tags?.file === "string" ? item.tags.file : (photo?.id ?? item.id);
+  return make(
+    "div",
+    { class: "lightbox-actions" },
+    button("More like this", { symbol: "plus", kind: "primary", on: { click: () => hooks.actions.more(item) }, testid: "lightbox-more" }),
+    button("Less like this", { symbol: "minus", on: { click: () => hooks.actions.less(item) }, testid: "lightbox-less" }),
+    photo &&
+      make(
+        "a",
+        { class: "button", href: photo.content, download: file.split("/").at(-1), data: { testid: "lightbox-download" } },
+        icon("download"),
+        "Download",
+      ),
+    button("Copy link", { symbol: "link", on: { click: () => copyLink({ open: item.id }) }, testid: "lightbox-link" }),
+    hooks.writable() && button("Delete", { symbol: "trash", kind: "danger-quiet", on: { click: () => remove(item) }, testid: "lightbox-delete" }),
+  );
+}
+
+function stage(item, photo) {
+  if (!photo) return make("div", { class: "lightbox-stage" }, make("blockquote", { text: item.text }));
+  const image = make("img", { src: photo.content ?? contentUrl(photo.id), alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
+  image.addEventListener("error", () => image.replaceWith(make("p", { class: "broken", text: "The photo cannot be shown." })), { once: true });
+  return make("div", { class: "lightbox-stage" }, image);
+}
+
+function arrow(direction, by, ids) {
+  const position = ids.indexOf(shown);
+  const possible = position >= 0 && ids[position + by] !== undefined;
+  return make(
+    "button",
+    {
+      type: "button",
+      class: `lightbox-arrow ${direction}`,
+      "aria-label": by > 0 ? "Next" : "Previous",
+      title: by > 0 ? "Next (→)" : "Previous (←)",
+      disabled: !possible,
+      data: { testid: by > 0 ? "lightbox-next" : "lightbox-previous", focusKey: direction },
+      on: { click: () => step(by) },
+    },
+    icon(direction),
+  );
+}
+
+function facts(item) {
+  if (typeof item.score === "number") return `Score ${(item.score * 100).toFixed(1)}%, cosine ${item.cosine.toFixed(3)}`;
+  return typeof item.cosine === "number" ? `Cosine ${item.cosine.toFixed(3)}` : null;
+}
+
+function frame(...children) {
+  const close = make(
+    "button",
+    { type: "button", class: "lightbox-close", "aria-label": "Close", title: "Close (Esc)", data: { testid: "lightbox-close", focusKey: "close" }, on: { click: closeOpened } },
+    icon("close"),
+  );
+  const dialog = byId("lightbox");
+  const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.focusKey : null;
+  dialog.replaceChildren(...children, close);
+  const again = focused ? dialog.querySelector(`[data-focus-key="${focused}"]:not(:disabled)`) : null;
+  (again ?? close).focus({ preventScroll: true });
+}
+
+function draw(item, photoDocument) {
+  const ids = hooks.sequence();
+  const photo = item.photo ?? (item.modality === "image" ? { id: item.id, content: contentUrl(item.id) } : null);
+  const captions = captionsOf(item, photoDocument);
+  const match = hooks.matchOf(item.id);
+  const tags = tagRows(item.tags ?? {});
+  const said = match ? facts(match) : null;
+  byId("lightbox").dataset.id = item.id;
+  byId("lightbox").setAttribute("aria-label", nameOf(item));
+  frame(
+    make("div", { class: "lightbox-main" }, stage(item, photo), arrow("left", -1, ids), arrow("right", 1, ids)),
+    make(
+      "div",
+      { class: "lightbox-side" },
+      make("h2", { text: item.modality === "image" ? "Photo" : "Caption" }),
+      said && make("p", { class: "muted", text: said }),
+      buttons(item, photo),
+      make("h3", { text: captions.length === 1 ? "Caption" : "Captions" }),
+      captionList(captions),
+      tags.length > 0 && make("h3", { text: "Tags" }),
+      tags.length > 0 && make("dl", { class: "lightbox-tags", data: { testid: "lightbox-tags" } }, ...tags),
+      match && duplicatesStrip(match),
+      make("p", { class: "lightbox-id" }, "id ", make("code", { text: item.id })),
+    ),
+  );
+}
+
+async function load(id) {
+  try {
+    const item = await api.document(id);
+    remember([item]);
+    let photo = null;
+    if (item.modality === "text" && item.photo) {
+      photo = await api.document(item.photo.id).catch((error) => {
+        if (error instanceof Problem && error.status === 404) return null; // a caption may outlive its photo
+        throw error;
+      });
+    }
+    if (shown === id) draw(item, photo);
+  } catch (error) {
+    if (shown !== id) return;
+    if (known(id)) toast(explainInLine(error), { kind: "error" });
+    else frame(make("div", { class: "lightbox-main" }, errorCard(error, () => load(id))));
+  }
+}
+
+/** Opens, changes or closes the lightbox as the state says. */
+export function showLightbox(state) {
+  const dialog = byId("lightbox");
+  if (!state.open) {
+    if (dialog.open) {
+      const last = shown;
+      shown = null;
+      dialog.close();
+      document.querySelector(`[data-testid=result][data-id="${CSS.escape(last ?? "")}"] a`)?.focus({ preventScroll: true });
+    }
+    return;
+  }
+  if (shown === state.open) return;
+  shown = state.open;
+  if (!dialog.open) dialog.showModal();
+  const item = known(shown);
+  if (item) draw(item, null);
+  else frame(make("div", { class: "lightbox-main" }, make("div", { class: "lightbox-stage loading", "aria-busy": "true" })));
+  announce(item ? nameOf(item) : "Loading");
+  load(shown);
+}
+
+/**
+ * @param {{actions: object, sequence: () => string[], matchOf: Function, writable: () => boolean,
+ *   onDeleted: (ids: string[]) => void}} given `sequence` lists the ids that the arrows walk through
+ */
+export function startLightbox(given) {
+  hooks = given;
+  const dialog = byId("lightbox");
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    closeOpened();
+  });
+  dialog.addEventListener("close", () => {
+    if (currentState().open) closeOpened(); // a second Esc closes a dialog whatever its page says
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog || event.target.classList.contains("lightbox-stage")) closeOpened();
+  });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.key === "ArrowLeft") step(-1);
+    else if (event.key === "ArrowRight") step(1);
+  });
+  let touch = null;
+  dialog.addEventListener("touchstart", (event) => (touch = event.touches.length === 1 ? event.touches[0] : null), { passive: true });
+  dialog.addEventListener(
+    "touchend",
+    (event) => {
+      if (!touch) return;
+      const moved = event.changedTouches[0].clientX - touch.clientX;
+      const sideways = Math.abs(moved) > 60 && Math.abs(moved) > 2 * Math.abs(event.changedTouches[0].clientY - touch.clientY);
+      if (sideways) step(moved < 0 ? 1 : -1);
+      touch = null;
+    },
+    { passive: true },
+  );
+}

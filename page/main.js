@@ -1,0 +1,284 @@
+import { announce } from "./announce.js";
+import { api } from "./api.js";
+import { startCamera } from "./camera.js";
+import { startConnection } from "./connection.js";
+import { lookUp } from "./documents_seen.js";
+import { byId, count, debounce } from "./dom.js";
+import { forgetTags, setCalibrated, showFilters } from "./filters.js";
+import { forgetGallery, galleryIds, showGallery } from "./gallery.js";
+import { fillIcons } from "./icons.js";
+import { showIndexing, startIndexing } from "./indexing_view.js";
+import { startKeyboard } from "./keyboard.js";
+import { showLightbox, startLightbox } from "./lightbox.js";
+import { currentState, navigate, onNavigation, savedScroll, startNavigation } from "./navigation.js";
+import { searchWithPictures, startPictureIntake } from "./picture_intake.js";
+import { rememberSearch, startRecentMenu } from "./recent.js";
+import { announceResults, showError, showLoading, showResults } from "./results.js";
+import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search_session.js";
+import { DEFAULTS, describeTerms, isSearch, mainTermIndex, searchKey } from "./state.js";
+import { showStatus } from "./status_view.js";
+import { forgetExamples, refreshSuggestions, showSuggestions } from "./suggestions.js";
+import { addTerm, showTerms, termName } from "./terms.js";
+import { showToolbar } from "./toolbar.js";
+
+const TYPING_PAUSE_MS = 450;
+/** Shorter texts are on their way to being words. */
+const SHORTEST_TYPED = 3;
+
+let shownKey = null;
+let shownAnswer = null;
+let status = null;
+let lastSearch = DEFAULTS;
+let typingBegan = false;
+
+const isHome = (state) => state.view === "search" && !state.terms.length;
+
+const actions = {
+  open: (id) => navigate({ open: id }, { opened: true }),
+  more: (item) => addTerm("id", item.id),
+  less: (item) => addTerm("id", item.id, { less: true }),
+};
+
+function sequence() {
+  if (isHome(currentState())) return galleryIds();
+  return shownAnswer ? shownAnswer.sections.flatMap((section) => section.matches.map((match) => match.id)) : [];
+}
+
+const matchOf = (id) => shownAnswer?.sections.flatMap((section) => section.matches).find((match) => match.id === id);
+
+function notice(sentence) {
+  const place = byId("notice");
+  place.hidden = !sentence;
+  place.textContent = sentence ?? "";
+}
+
+function showNotice(state) {
+  const uploads = state.terms.filter((term) => term.kind === "upload").length;
+  if (state.leftOut) {
+    notice(`This link left out ${count(state.leftOut, "uploaded picture")}: pictures stay in the browser that chose them. Add ${state.leftOut === 1 ? "it" : "them"} again to see the same results.`);
+  } else if (uploads) {
+    notice(`${uploads === 1 ? "Your picture is" : "Your pictures are"} kept in this tab only, so that a link to this search leaves ${uploads === 1 ? "it" : "them"} out.`);
+  } else notice(null);
+}
+
+function drawAnswer(state, answer) {
+  shownAnswer = answer;
+  showToolbar(state, answer);
+  showResults(state, answer, actions, { onMore: () => showToolbar(currentState(), answer), retry: () => runSearch(currentState()) });
+}
+
+async function runSearch(state) {
+  const focusWasInResults = byId("results").contains(document.activeElement);
+  shownAnswer = null;
+  showLoading(state);
+  showToolbar(state, null);
+  try {
+    const answer = await search(state, { onRetry: (seconds) => announce(`The server is busy. Trying again in ${Math.ceil(seconds)} seconds.`) });
+    if (!answer) return;
+    drawAnswer(currentState(), answer);
+    announceResults(state, answer, termName);
+    await nameTerms(state);
+    rememberSearch(state);
+    if (focusWasInResults && document.activeElement === document.body) byId("result-count")?.focus({ preventScroll: true });
+  } catch (error) {
+    showError(error, () => runSearch(currentState()));
+    byId("toolbar").hidden = true;
+  }
+}
+
+// A search is remembered by name, and a photo in it has one only when its document has been seen.
+async function nameTerms(state) {
+  const ids = state.terms.filter((term) => term.kind === "id").map((term) => term.value);
+  await Promise.allSettled(ids.map((id) => lookUp(id)));
+}
+
+function showResultsOf(state, { returned, again }) {
+  const key = searchKey(state);
+  if (key === shownKey && !again) return;
+  shownKey = key;
+  if (!state.terms.some((term) => term.weight > 0)) {
+    abandonSearch();
+    shownAnswer = null;
+    byId("toolbar").hidden = true;
+    showError(Object.assign(new Error("Nothing is wanted yet. Add a sentence or a photo that you want to see more of; what is taken away comes after it.")), null);
+    return;
+  }
+  const kept = returned ? keptAnswer(state) : undefined;
+  if (kept) {
+    abandonSearch();
+    drawAnswer(state, kept);
+    scrollTo(0, savedScroll());
+    return;
+  }
+  if (!returned && !again) scrollTo(0, 0);
+  runSearch(state);
+}
+
+function showHome(state, { returned }) {
+  if (shownKey === "home") return;
+  shownKey = "home";
+  abandonSearch();
+  shownAnswer = null;
+  showToolbar(state, null);
+  showGallery(actions, () => isHome(currentState())).then(() => {
+    if (returned && isHome(currentState())) scrollTo(0, savedScroll());
+  });
+}
+
+function showSearchBox(state) {
+  const main = mainTermIndex(state.terms);
+  const text = main < 0 ? "" : state.terms[main].value;
+  const box = byId("search-box");
+  if (box.value.trim() !== text) box.value = text;
+}
+
+function showTitle(state) {
+  const words = { status: "Status", add: "Add photos" }[state.view] ?? (state.terms.length ? describeTerms(state.terms, termName) : null);
+  document.title = words ? `${words} · Crossmodal search` : "Crossmodal search";
+  byId("page-title").textContent = state.terms.length ? "Search results" : "Find a photo by what is in it";
+}
+
+function showView(state) {
+  const page = state.view !== "search" ? state.view : isHome(state) ? "home" : "results";
+  document.documentElement.dataset.page = page;
+  byId("search-view").hidden = state.view !== "search";
+  byId("status-view").hidden = state.view !== "status";
+  byId("indexing-view").hidden = state.view !== "add";
+  for (const link of document.querySelectorAll(".site-nav a")) {
+    if (link.dataset.view === state.view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+function show(state, details) {
+  showView(state);
+  showTitle(state);
+  showStatus(state.view === "status");
+  showIndexing(state.view === "add");
+  if (state.view === "search") {
+    lastSearch = state;
+    showSearchBox(state);
+    showTerms(state);
+    showNotice(state);
+    showFilters(state);
+    showSuggestions(isHome(state));
+    if (isSearch(state)) showResultsOf(state, details);
+    else showHome(state, details);
+    if (shownAnswer) showToolbar(state, shownAnswer);
+  } else {
+    abandonSearch();
+    if (shownAnswer === null) shownKey = null;
+    scrollTo(0, 0);
+  }
+  showLightbox(state);
+}
+
+/** The terms with the search box's text in place of the sentence they had. */
+function termsWithTyped() {
+  const typed = byId("search-box").value.trim();
+  const { terms } = currentState();
+  const main = mainTermIndex(terms);
+  if (!typed) return terms.filter((_, position) => position !== main);
+  if (main < 0) return [{ kind: "text", value: typed, weight: 1 }, ...terms];
+  return terms.map((term, position) => (position === main ? { ...term, value: typed } : term));
+}
+
+function startSearchBox() {
+  const box = byId("search-box");
+  const whileTyping = debounce(() => {
+    const typed = box.value.trim();
+    if (typed && typed.length < SHORTEST_TYPED) return;
+    const terms = termsWithTyped();
+    if (JSON.stringify(terms) === JSON.stringify(currentState().terms)) return;
+    // One sentence is one step for Back, however often its typing paused.
+    navigate({ terms, open: null }, { replace: typingBegan });
+    typingBegan = true;
+  }, TYPING_PAUSE_MS);
+  box.addEventListener("input", (event) => {
+    if (!event.isComposing) whileTyping();
+  });
+  box.addEventListener("compositionend", whileTyping);
+  box.addEventListener("blur", () => (typingBegan = false));
+  byId("search-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    whileTyping.cancel();
+    const terms = termsWithTyped();
+    if (!terms.length) {
+      box.focus();
+      if (currentState().terms.length) navigate({ terms });
+      return;
+    }
+    navigate({ terms, open: null }, { again: true, replace: typingBegan });
+    typingBegan = false;
+  });
+}
+
+function toSearch() {
+  if (currentState().view !== "search") navigate(lastSearch);
+  byId("search-box").focus();
+  byId("search-box").select();
+}
+
+function startViewLinks() {
+  document.querySelector(".site-nav [data-view=search]").addEventListener("click", (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    navigate(currentState().view === "search" ? DEFAULTS : lastSearch);
+  });
+}
+
+async function readStatus() {
+  try {
+    status = await api.status();
+  } catch {
+    return; // the photos, or the results, tell why the server does not answer
+  }
+  setCalibrated(status.calibrated);
+  const { image, text } = status.modalities;
+  const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
+  byId("hero-summary").textContent = image.documents + text.documents
+    ? `${count(image.documents, "photo")}${captions}, found by meaning. Write a sentence, or drop a picture.`
+    : "Write a sentence, or drop a picture.";
+}
+
+function forgetIndex() {
+  forgetAnswers();
+  forgetGallery();
+  forgetTags();
+  forgetExamples();
+  shownKey = null;
+  readStatus();
+}
+
+function start() {
+  fillIcons(document);
+  startSearchBox();
+  startViewLinks();
+  startPictureIntake({ active: () => currentState().view === "search" && !document.querySelector("dialog[open]") });
+  startCamera(searchWithPictures);
+  startRecentMenu(() => isHome(currentState()) && refreshSuggestions());
+  startIndexing({ changed: forgetIndex });
+  startLightbox({
+    actions,
+    sequence,
+    matchOf,
+    writable: () => Boolean(status?.writing.allowed),
+    onDeleted: () => {
+      forgetIndex();
+      navigate({ open: null }, { replace: true, again: true });
+    },
+  });
+  startKeyboard({ toSearch });
+  startConnection({
+    whenBack: () => {
+      readStatus();
+      shownKey = null;
+      show(currentState(), { returned: false, again: true });
+    },
+  });
+  onNavigation(show);
+  startNavigation();
+  readStatus();
+}
+
+start();

@@ -1,0 +1,128 @@
+import { byId, make, redraw } from "./dom.js";
+import { narrowing, toggleFilters } from "./filters.js";
+import { icon } from "./icons.js";
+import { currentState, navigate } from "./navigation.js";
+import { countSentence } from "./results.js";
+import { copyCurl, copyLink, downloadResults } from "./sharing.js";
+
+const SHOW_LABELS = { apart: "Side by side", together: "Mixed", photos: "Photos", captions: "Captions" };
+const PARTS = [
+  ["encode_ms", "understand"],
+  ["search_ms", "search"],
+  ["words_ms", "words"],
+  ["fetch_ms", "fetch"],
+];
+
+const milliseconds = (value) => (value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
+
+function timing(times) {
+  const parts = PARTS.filter(([key]) => times[key] > 0);
+  const bar = make("span", { class: "time-bar", "aria-hidden": "true" });
+  for (const [key] of parts) {
+    const part = make("span", { class: `time-${key}` });
+    part.style.flexGrow = times[key];
+    bar.append(part);
+  }
+  const words = parts.map(([key, name]) => make("span", { class: `time-part time-${key}`, text: `${name} ${milliseconds(times[key])}` }));
+  return make(
+    "p",
+    { class: "timing", data: { testid: "timing" } },
+    make("span", { text: `${milliseconds(times.total_ms)} ms` }),
+    bar,
+    make("span", { class: "time-parts" }, ...words),
+  );
+}
+
+function showChoice(state) {
+  const choices = Object.entries(SHOW_LABELS).map(([show, label]) =>
+    make(
+      "label",
+      { class: "segment" },
+      make("input", {
+        type: "radio",
+        name: "show",
+        value: show,
+        checked: state.show === show,
+        data: { focusKey: `show-${show}`, testid: `show-${show}` },
+        on: { change: () => navigate({ show }) },
+      }),
+      make("span", { text: label }),
+    ),
+  );
+  return make("fieldset", { class: "segments", data: { testid: "show" } }, make("legend", { class: "visually-hidden", text: "What to show" }), ...choices);
+}
+
+function tool(symbol, label, testid, click, enabled = true) {
+  return make(
+    "button",
+    { type: "button", class: "icon-button", "aria-label": label, title: label, disabled: !enabled, data: { testid, focusKey: testid }, on: { click } },
+    icon(symbol),
+  );
+}
+
+function filterButton(state) {
+  const active = narrowing(state);
+  const pressed = !byId("filters").hidden;
+  const click = (event) => {
+    toggleFilters();
+    event.currentTarget.setAttribute("aria-expanded", String(!byId("filters").hidden));
+  };
+  return make(
+    "button",
+    {
+      type: "button",
+      class: "button filter-button",
+      "aria-expanded": String(pressed),
+      "aria-controls": "filters",
+      data: { testid: "filters-button", focusKey: "filters-button" },
+      on: { click },
+    },
+    icon("filter"),
+    "Filters",
+    active > 0 && make("span", { class: "badge", text: String(active) }, make("span", { class: "visually-hidden", text: " in force" })),
+  );
+}
+
+function summary(answer) {
+  const line = make("p", { class: "count", id: "result-count", tabindex: -1, data: { testid: "result-count" } });
+  if (!answer) {
+    line.textContent = "Searching…";
+    return line;
+  }
+  line.textContent = countSentence(answer.sections);
+  if (answer.sections.length > 1 && answer.sections[1].matches.length) {
+    // On a phone the captions stand far below the photos.
+    const jump = () => document.querySelector(".section-text")?.scrollIntoView();
+    line.append(make("button", { type: "button", class: "jump", text: "Go to the captions", on: { click: jump } }));
+  }
+  return line;
+}
+
+/**
+ * Draws the line above the results.
+ * @param {object} state
+ * @param {object|null} answer null while the first answer is awaited
+ */
+export function showToolbar(state, answer) {
+  const bar = byId("toolbar");
+  bar.hidden = state.terms.length === 0;
+  if (bar.hidden) return;
+  const facts = make("div", { class: "toolbar-facts" }, summary(answer), answer && timing(answer.timing));
+  const tools = make(
+    "div",
+    { class: "toolbar-tools" },
+    showChoice(state),
+    filterButton(state),
+    make(
+      "div",
+      { class: "tool-group" },
+      tool("link", "Copy the link", "copy-link", () => copyLink()),
+      tool("code", "Copy as curl", "copy-curl", () => copyCurl()),
+      tool("download", "Download the results as JSON", "download-json", () => downloadResults(answer), Boolean(answer)),
+    ),
+  );
+  redraw(bar, facts, tools);
+}
+
+/** Says again how many results are shown, after more have come. */
+export const refreshToolbar = (answer) => showToolbar(currentState(), answer);
