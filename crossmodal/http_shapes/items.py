@@ -60,13 +60,16 @@ def parse_query(item: object, position: int, *, limits: Limits, host: str | None
     raise RequestError(f"{name} has no text, no blob and no uri: there is nothing to search for.")
 
 
-def parse_documents(item: object, position: int, *, limits: Limits) -> list[ParsedDocument]:
+def parse_documents(
+    item: object, position: int, *, limits: Limits, name: str | None = None, photo: bytes | None = None
+) -> list[ParsedDocument]:
     """What ``data[position]`` gives to index: a caption, a photo, or a photo followed by its captions.
 
     Without an id, a photo gets one from its bytes and a caption one from its text, so that sending
-    them again replaces and never duplicates. Raises RequestError where the item cannot be indexed.
+    them again replaces and never duplicates. ``name`` is what errors call the item instead, and ``photo`` its
+    bytes where they came beside it. Raises RequestError where the item cannot be indexed.
     """
-    name = f"data[{position}]"
+    name = name or f"data[{position}]"
     if isinstance(item, str):
         item = {"uri": item} if is_data_uri(item) or _ADDRESS.match(item.strip()) else {"text": item}
     if not isinstance(item, dict):
@@ -77,7 +80,7 @@ def parse_documents(item: object, position: int, *, limits: Limits) -> list[Pars
     if tags is not None and not isinstance(tags, dict):
         raise RequestError(f"The tags of {name} are {shown(tags)}; they have to be an object.")
     tags = plain_json(tags or {}, f"The tags of {name}")
-    content, mime_type = _content_of(item, name, limits)
+    content, mime_type = _content_of(item, name, limits) if photo is None else (photo, _sniffed(photo, name))
     captions = list(_captions_of(item, name, limits))
     uri = _uri_of(item, name)
     if uri and is_data_uri(uri):
@@ -101,12 +104,12 @@ def parse_documents(item: object, position: int, *, limits: Limits) -> list[Pars
     if content is None:
         return _captions(captions, given_id, photo_id, tags)
     photo_id = given_id or hashlib.sha256(content).hexdigest()[:20]
-    photo = ParsedDocument(photo_id, IMAGE, content=content, mime_type=mime_type, tags=tags)
+    parsed = ParsedDocument(photo_id, IMAGE, content=content, mime_type=mime_type, tags=tags)
     described = [
         ParsedDocument(f"{photo_id}-{number}", TEXT, caption, None, "text/plain", tags, photo_id)
         for number, caption in enumerate(captions)
     ]
-    return [photo, *described]
+    return [parsed, *described]
 
 
 def _captions(
@@ -154,6 +157,11 @@ def _image_type(mime_type: str, name: str) -> str:
     return mime_type
 
 
+def _sniffed(photo: bytes, name: str) -> str | None:
+    mime_type = sniff_mime_type(photo)
+    return _image_type(mime_type, name) if mime_type else None
+
+
 def _id_of(item: Mapping[str, Any], name: str) -> str | None:
     return _optional_id(item, ("id",), name)
 
@@ -197,7 +205,8 @@ def _content_of(item: Mapping[str, Any], name: str, limits: Limits) -> tuple[byt
 
 
 def _uri_of(item: Mapping[str, Any], name: str) -> str | None:
-    value = item.get("uri")
+    # docarray from 0.30 on, which the jina 3 client now comes with, calls it url.
+    value = item.get("url") if item.get("uri") in (None, "") else item["uri"]
     if value is None:
         return None
     if not isinstance(value, str):

@@ -39,29 +39,31 @@ def shown(value: object, characters: int = 60) -> str:
     return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
-def read_json(raw: bytes) -> object:
-    """The JSON value in a request's body (UTF-8, with or without a byte order mark).
+def read_json(raw: bytes, name: str = "The body") -> object:
+    """The JSON value in a request's body (UTF-8, with or without a byte order mark); ``name`` is for errors.
 
     Raises RequestError, status 400, for anything else, for NaN and Infinity, and for excessive nesting.
     """
 
     def refuse(constant: str) -> NoReturn:
-        raise RequestError(f"The body holds {constant}, which is not JSON; send a number or null.")
+        raise RequestError(f"{name} holds {constant}, which is not JSON; send a number or null.")
 
     if not raw.strip():
-        raise RequestError('The body is empty; send JSON such as {"data": ["a dog on a beach"], "top_k": 5}.')
+        raise RequestError(
+            f'{name} is empty; send JSON such as {{"data": ["a dog on a beach"], "top_k": 5}}.'
+        )
     try:
         return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
     except UnicodeDecodeError as error:
-        raise RequestError(f"The body is not UTF-8: byte {error.start} is {raw[error.start]:#04x}.") from None
+        raise RequestError(f"{name} is not UTF-8: byte {error.start} is {raw[error.start]:#04x}.") from None
     except json.JSONDecodeError as error:
         raise RequestError(
-            f"The body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+            f"{name} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except (ValueError, RecursionError):
         # An integer of more than 4,300 digits, or thousands of nested brackets.
         raise RequestError(
-            "The body holds a number with too many digits or too many nested brackets."
+            f"{name} holds a number with too many digits or too many nested brackets."
         ) from None
 
 

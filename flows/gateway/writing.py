@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import RequestError
+from crossmodal.http_shapes import ParsedDocument
 from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.workspace import Workspace
 from flows.gateway.serving import Serving, Writer
 
-__all__ = ["Written", "delete_records", "index_records"]
+__all__ = ["Written", "delete_records", "index_records", "record_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +24,23 @@ class Written:
     error: str | None = None
 
 
+def record_of(document: ParsedDocument) -> Record:
+    """The hashed record that a document of a request becomes."""
+    return Record(
+        id=document.id,
+        modality=document.modality,
+        text=document.text,
+        mime_type=document.mime_type,
+        photo_id=document.photo_id,
+        tags=document.tags,
+        content=document.content,
+    ).hashed()
+
+
 async def index_records(serving: Serving, records: Sequence[Record]) -> dict[str, Written]:
     """Brings hashed records into the index, those there already excepted; what became of each, by id.
 
-    Raises RequestError, 507, where nothing more can be written, and what the writer raises.
+    Raises RequestError, 507, where nothing could be written, and what the writer raises.
     """
     known = await asyncio.to_thread(
         serving.workspace.unchanged, list(records), originals=serving.keep == "original"
@@ -34,7 +48,7 @@ async def index_records(serving: Serving, records: Sequence[Record]) -> dict[str
     new = [MediaDocument.from_record(record) for record in records if record.id not in known]
     answered = await _writer(serving).index(new) if new else {}
     aborted = next((doc.error for doc in answered.values() if doc.aborted), None)
-    if aborted is not None:
+    if aborted is not None and all(doc.error for doc in answered.values()):
         raise RequestError(aborted, status=507)
     written = {}
     for record in records:
