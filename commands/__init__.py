@@ -22,16 +22,25 @@ _MODULES = {
 # The tasks that make vectors with the model as it is asked for.
 _ENCODING = ("index", "index_restful", "query", "query_restful", "evaluate")
 
+# Options that say something to these tasks only, and would be passed over in silence by the others.
+_BELONG_TO = {
+    "dim": _ENCODING,
+    "centering": _ENCODING,
+    "query": ("query",),
+    "filter": ("query",),
+    "url": ("query",),
+}
+
 
 def run_task(settings: Settings) -> int:
     """Runs the task that ``settings`` names and returns the exit code; imports only what it needs.
 
-    Raises SettingsError where ``--dim`` or ``--centering`` is given to a task that makes no vectors.
+    Raises SettingsError where an option is given that has no meaning for the task.
     """
-    for option in ("dim", "centering"):
-        if getattr(settings, option) is not None and settings.task not in _ENCODING:
+    for option, tasks in _BELONG_TO.items():
+        if getattr(settings, option) is not None and settings.task not in tasks:
             raise SettingsError(
-                f"--{option} has no meaning for -t {settings.task}; it belongs to -t {', '.join(_ENCODING)}."
+                f"--{option} has no meaning for -t {settings.task}; it belongs to -t {', '.join(tasks)}."
             )
     run = import_module(f"commands.{_MODULES[settings.task]}").run
     return int(run(settings))

@@ -1,88 +1,80 @@
-"""``-t query``: a sentence finds photos, a photo finds captions; then it ends."""
+"""``-t query``: a sentence finds photos, a photo finds captions, an expression what it says; then it ends."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from commands.opening import open_for_reading
-from crossmodal.data_sets import read_photo_file
-from crossmodal.errors import DataError, SettingsError
-from crossmodal.records import IMAGE, TEXT
+from commands.questions import Question, read_filter, read_questions
+from crossmodal.errors import SettingsError
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
+
+__all__ = ["Answers", "run"]
+
+
+class Answers(Protocol):
+    """Where answers come from: an index on this machine, or a server."""
+
+    def ask(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+        """One entry of ``--json`` for each question, in their order."""
+
+    def thumbnail(self, photo_id: str) -> bytes | None:
+        """An indexed photo as a small image file, None where there is none."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that the answers were found with; None before anything was asked."""
 
 
 def run(settings: Settings) -> int:
     """Answers the queries given; returns 0 if every one could be answered, else 1."""
-    if settings.query_text is None and settings.query_image is None:
-        raise SettingsError("Nothing to search for: give --query-text TEXT or --query-image FILE, or both.")
-    image = None if settings.query_image is None else read_photo_file(settings.query_image)
-    if settings.query_text is not None and not settings.query_text.isprintable():
-        raise DataError(f"The query {settings.query_text!r} holds characters that are not text.")
-    workspace = Workspace(settings.workspace)
-    settings = open_for_reading(settings, workspace)
-
-    from flows.service import FlowService
-
-    with FlowService("query", settings) as service:
-        results = _search(service, settings, image)
-    if settings.json:
-        print(json.dumps({"model": settings.model, "results": results}, ensure_ascii=False))
-    else:
-        from commands.present.tables import print_results
-
-        print_results(results)
-    if settings.picture is not None:
-        _draw(results, image, workspace, settings.picture)
-        print(f"picture: {settings.picture}", file=sys.stderr)
+    questions = read_questions(settings)
+    with _open(settings) as answers:
+        results = answers.ask(questions)
+        _tell(settings, answers.model, results)
+        if settings.picture is not None:
+            _draw(questions, results, answers, settings.picture)
+            print(f"picture: {settings.picture}", file=sys.stderr)
     for result in results:
         if result["error"]:
             print(f"error: {result['error']}", file=sys.stderr)
     return 1 if any(result["error"] for result in results) else 0
 
 
-def _search(service: Any, settings: Settings, image: bytes | None) -> list[dict[str, Any]]:
-    from crossmodal.documents import MediaDocument
-    from flows.client import search
+def _open(settings: Settings) -> AbstractContextManager[Answers]:
+    filter = read_filter(settings)
+    if settings.url is None:
+        from commands.ask_index import open_index
 
-    queries = []
-    if settings.query_text is not None:
-        queries.append(MediaDocument(id="text", modality=TEXT, text=settings.query_text))
-    if settings.query_image is not None:
-        queries.append(MediaDocument(id="image", modality=IMAGE, blob=image))
-    asked = {"text": settings.query_text, "image": str(settings.query_image)}
-    return [
-        {
-            "modality": doc.modality,
-            "query": asked[str(doc.id)],
-            "error": doc.error,
-            "matches": [
-                {
-                    "id": str(match.id),
-                    "modality": match.modality,
-                    "score": match.score,
-                    "uri": match.uri,
-                    "text": match.text,
-                    "photo_id": match.photo_id,
-                    "tags": match.tags or {},
-                }
-                for match in doc.matches or ()
-            ],
-        }
-        for doc in search(service, queries, top_k=settings.top_k)
-    ]
+        return open_index(settings, filter)
+    for option in ("model", "dim", "centering"):
+        if getattr(settings, option) is not None:
+            raise SettingsError(f"--url asks a server, which has a model already; leave out --{option}.")
+    from commands.ask_server import open_server
+
+    return open_server(settings.url, settings.top_k, filter)
 
 
-def _draw(results: list[dict[str, Any]], image: bytes | None, workspace: Workspace, path: Path) -> None:
+def _tell(settings: Settings, model: str | None, results: list[dict[str, Any]]) -> None:
+    if settings.json:
+        print(json.dumps({"model": model, "results": results}, ensure_ascii=False))
+    else:
+        from commands.present.tables import print_results
+
+        print_results(results)
+
+
+def _draw(questions: Sequence[Question], results: list[dict[str, Any]], answers: Answers, path: Path) -> None:
     from commands.present.picture import PictureQuery, write_picture
 
-    def content_of(photo_id: str) -> bytes | None:
-        found = workspace.thumbnail(photo_id)
-        return found[0] if found else None
-
     write_picture(
-        [PictureQuery.from_json(result, photo=image, content_of=content_of) for result in results], path
+        [
+            PictureQuery.from_json(result, photo=question.image, content_of=answers.thumbnail)
+            for question, result in zip(questions, results, strict=True)
+        ],
+        path,
     )

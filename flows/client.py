@@ -10,7 +10,11 @@ from docarray import DocList
 
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import ServiceError
+from crossmodal.models import DEFAULT_MODEL
+from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.records import Record
+from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 from flows.delivery import deliver
 from flows.service import LOCAL, FlowService
 from flows.topology import Topology
@@ -143,9 +147,31 @@ async def _stream(
         working.cancel()
 
 
-def search(service: FlowService, queries: list[MediaDocument], *, top_k: int) -> list[MediaDocument]:
-    """Answers queries through the query Flow, in the order given."""
-    return post(service, "/search", queries, {"top_k": top_k})
+def search(
+    service: FlowService, workspace: Workspace, requests: Sequence[SearchRequest], *, settings: Settings
+) -> list[SearchOutcome]:
+    """Answers search requests through the query Flow over ``workspace``, in the order given.
+
+    Raises ServiceError where the Flow fails as a whole or loses a process.
+    """
+    from flows.searching import SearchService
+
+    async def answer() -> list[SearchOutcome]:
+        client = FlowClient(service.port, service.topology)
+
+        async def send(
+            docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]
+        ) -> dict[str, MediaDocument]:
+            return {str(doc.id): doc for doc in await client.post(endpoint, docs, parameters)}
+
+        searching = SearchService(
+            send, workspace, model=settings.model or DEFAULT_MODEL, model_cache=settings.model_cache
+        )
+        outcomes, _ = await searching.search(requests)
+        return outcomes
+
+    answered: list[SearchOutcome] = asyncio.run(_watched(service, answer()))
+    return answered
 
 
 async def _watched(service: FlowService, work: Any) -> Any:

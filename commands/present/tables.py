@@ -60,11 +60,14 @@ class TableQuery:
 
     @classmethod
     def from_json(cls, result: Mapping[str, Any]) -> Self:
-        """From one entry of ``-t query --json``: modality, query, error, and matches (score, uri, text)."""
+        """From one entry of ``-t query --json``.
+
+        That is modality, query, error, and matches (score, text, and uri or, from a server, file).
+        """
         matches = tuple(
             TableMatch(
                 score=float(match["score"]),
-                photo=match.get("uri"),
+                photo=match.get("file") or match.get("uri"),
                 caption=match.get("text") if match.get("modality") == "text" else None,
                 captions=captions_of(match),
             )

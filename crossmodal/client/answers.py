@@ -35,11 +35,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """An indexed photo; ``content`` and ``thumbnail`` are paths on the server."""
+    """An indexed photo; ``content`` and ``thumbnail`` are paths on the server.
+
+    ``file`` is what its file was called, None where that isn't known.
+    """
 
     id: str
     content: str
     thumbnail: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

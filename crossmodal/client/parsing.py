@@ -191,7 +191,7 @@ def _match(match: Json) -> Match:
 def _photo(photo: Json | None) -> Photo | None:
     if photo is None:
         return None
-    return Photo(str(photo["id"]), str(photo["content"]), str(photo["thumbnail"]))
+    return Photo(str(photo["id"]), str(photo["content"]), str(photo["thumbnail"]), photo.get("file"))
 
 
 def _captions(captions: Any) -> tuple[Caption, ...]:
