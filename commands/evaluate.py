@@ -36,6 +36,10 @@ def run(settings: Settings) -> int:
         from commands.gap import run as gap
 
         return gap(settings)
+    if settings.calibrate:
+        from commands.calibrate import run as calibrate
+
+        return calibrate(settings)
     return _evaluate(settings)
 
 

@@ -21,7 +21,7 @@ from crossmodal.evaluation.neighbours import mixed_results, same_modality
 from crossmodal.models.adapted import adapt_vectors
 from crossmodal.records import IMAGE, Failure, Record
 
-__all__ = ["GapMeasurement", "PhotoHalves", "geometry", "measure_gap", "principal_plane"]
+__all__ = ["GapMeasurement", "PhotoHalves", "geometry", "half_of", "measure_gap", "principal_plane"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -73,7 +73,7 @@ def measure_gap(encoded: EncodedSet, fitted: set[str]) -> GapMeasurement:
 
     Raises DataSetError where a half has fewer than two photos with captions.
     """
-    halves = [_half(encoded, fitted, wanted=wanted) for wanted in (True, False)]
+    halves = [half_of(encoded, fitted, wanted=wanted) for wanted in (True, False)]
     for half in halves:
         paired = len(set(half.photos.photos) & set(half.captions.photos))
         if paired < 2:
@@ -135,7 +135,8 @@ def _measure(half: EncodedSet) -> dict[str, Any]:
     }
 
 
-def _half(encoded: EncodedSet, fitted: set[str], *, wanted: bool) -> EncodedSet:
+def half_of(encoded: EncodedSet, fitted: set[str], *, wanted: bool) -> EncodedSet:
+    """What belongs to photos in ``fitted``, or with ``wanted`` False to all others."""
     photos, captions = (_side(side, fitted, wanted) for side in (encoded.photos, encoded.captions))
     return replace(encoded, photos=photos, captions=captions)
 
