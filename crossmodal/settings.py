@@ -42,6 +42,7 @@ TASKS: Mapping[str, str] = {
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
+WRITING = ("auto", "on", "off")
 LOSSES = (
     "max-of-hinges",
     "sum-of-hinges",
@@ -56,6 +57,7 @@ DIRECTIONS = ("text2image", "image2text", "both")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
 MAX_TOP_K = 1000
+MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Settings:
     picture: Path | None = None
     host: str = "127.0.0.1"
     port: int = 45678
+    grpc_port: int | None = None
+    writing: str = "auto"
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None
@@ -95,10 +99,18 @@ class Settings:
     num_indexed: int | None = None
     compare: str | None = None
     gap: bool = False
+    calibrate: bool = False
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
     json: bool = False
+
+    @property
+    def served_grpc_port(self) -> int:
+        """The port for gRPC beside HTTP; 0 for none."""
+        # After the last port there is none.
+        following = self.port + 1 if self.port < MAX_PORT else 0
+        return following if self.grpc_port is None else self.grpc_port
 
     def flow_environment(self) -> dict[str, str]:
         """The variables that ``flows/*.yml`` refer to."""
@@ -230,7 +242,21 @@ OPTIONS: tuple[Option, ...] = (
         "JINA_PORT",
         "PORT",
         minimum=1,
-        maximum=65535,
+        maximum=MAX_PORT,
+    ),
+    Option(
+        "grpc_port",
+        "the port on which query_restful answers gRPC, as jina's clients speak it; by default the one after "
+        "--port, and 0 for none",
+        metavar="PORT",
+        minimum=0,
+        maximum=MAX_PORT,
+    ),
+    Option(
+        "writing",
+        "whether documents can be added and deleted through query_restful; auto: if it listens on this "
+        "machine only",
+        choices=WRITING,
     ),
     Option("layout", "run the Flow in one process, or in one process for each executor", choices=LAYOUTS),
     Option(
@@ -271,6 +297,11 @@ OPTIONS: tuple[Option, ...] = (
         "gap",
         "measure the gap between photos' and captions' vectors, and what centring does about it; here -n "
         "limits the documents",
+    ),
+    Option(
+        "calibrate",
+        "fit the score in 0 to 1 that searches give beside the cosine, and measure how far it can be "
+        "believed",
     ),
     Option("config", "the training configuration, a JSON file", metavar="FILE"),
     Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),

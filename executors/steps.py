@@ -11,10 +11,14 @@ from docarray import DocList
 
 from crossmodal.documents import MatchDocument, MediaDocument
 from crossmodal.errors import CrossmodalError, DataError
+from crossmodal.filters import Filter, parse_filter
 from crossmodal.search import merge_matches
 from crossmodal.settings import MAX_TOP_K
 
 DEFAULT_TOP_K = 10
+
+# Whoever leaves some of the matches out afterwards asks for more of them than it shows.
+MAX_MATCHES = 2 * MAX_TOP_K
 
 
 def pending(docs: DocList[MediaDocument]) -> list[MediaDocument]:
@@ -36,12 +40,22 @@ def switched_on(value: str | bool) -> bool:
 
 
 def top_k_of(parameters: Mapping[str, Any] | None) -> int:
-    """The number of matches asked for, from 1 to ``MAX_TOP_K``; raises DataError for anything else."""
+    """The number of matches asked for, from 1 to ``MAX_MATCHES``; raises DataError for anything else."""
     value = (parameters or {}).get("top_k", DEFAULT_TOP_K)
     # jina carries every number as a float.
-    if isinstance(value, bool) or not isinstance(value, int | float) or value not in range(1, MAX_TOP_K + 1):
-        raise DataError(f"top_k is {value!r}; it must be a whole number from 1 to {MAX_TOP_K}.")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or value not in range(1, MAX_MATCHES + 1)
+    ):
+        raise DataError(f"top_k is {value!r}; it must be a whole number from 1 to {MAX_MATCHES}.")
     return int(value)
+
+
+def filter_of(parameters: Mapping[str, Any] | None) -> Filter | None:
+    """The filter that matches have to pass, None where there is none; raises FilterError for a wrong one."""
+    value = (parameters or {}).get("filter")
+    return None if value is None else parse_filter(value)
 
 
 def keep_best(docs: DocList[MediaDocument], parameters: Mapping[str, Any] | None) -> None:

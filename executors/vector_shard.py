@@ -16,7 +16,7 @@ from crossmodal.search import ExactIndex
 from crossmodal.stores import Store
 from executors.embeddings import unit_vector
 from executors.ranking import add_scores
-from executors.steps import fail_all, pending, top_k_of
+from executors.steps import fail_all, filter_of, pending, top_k_of
 from executors.store_shard import StoreShard
 
 _SEARCH_FILE = "search.faiss"
@@ -44,18 +44,18 @@ class VectorShard(StoreShard):
     ) -> list[MediaDocument]:
         """Gives each document its best ``top_k`` of this shard, ids and scores only; returns those documents.
 
-        ``parameters`` hold ``top_k``. A document with ``wanted`` gets the scores of the whole shard
-        instead, from which the last step ranks.
+        ``parameters`` hold ``top_k`` and ``filter``. A document with ``wanted`` gets the scores of the whole
+        shard instead, from which the last step ranks.
         """
         todo = pending(docs)
         try:
             self.reopen_if_superseded()
-            top_k = top_k_of(parameters)
+            top_k, wanted = top_k_of(parameters), filter_of(parameters)
             ranking, queries = self._usable([doc for doc in todo if doc.wanted is not None])
             if ranking:
                 add_scores(ranking, *self._index.scores(queries), shard=self.number)
             searching, queries = self._usable([doc for doc in todo if doc.wanted is None])
-            found = self._index.search(queries, top_k) if searching else []
+            found = self._index.search(queries, top_k, wanted) if searching else []
         except CrossmodalError as error:
             fail_all(todo, error)
             return []
@@ -108,10 +108,11 @@ def fill_matches(doc: MediaDocument, store: Store) -> None:
 
 
 def _identity_only(doc: MediaDocument) -> Record:
-    """What a store of vectors alone keeps: enough to know whether the document has changed."""
+    """What a store of vectors alone keeps: what a filter looks at, and whether the document has changed."""
     return Record(
         id=str(doc.id),
         modality="image" if doc.modality == "image" else "text",
+        tags=doc.tags or {},
         content_hash=doc.content_hash or "",
     )
 

@@ -24,9 +24,11 @@ def batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
     return _batched(records, size, lambda record: (record.size, record.content))
 
 
-def batched_documents(docs: Sequence[MediaDocument]) -> Iterator[list[MediaDocument]]:
-    """Groups the documents of one HTTP request in the same way."""
-    return _batched(docs, max(len(docs), 1), lambda doc: (len(doc.blob or b""), doc.blob))
+def batched_documents(
+    docs: Sequence[MediaDocument], size: int | None = None
+) -> Iterator[list[MediaDocument]]:
+    """Groups the documents of one HTTP request in the same way; any number of them without ``size``."""
+    return _batched(docs, size or max(len(docs), 1), lambda doc: (len(doc.blob or b""), doc.blob))
 
 
 def _batched(

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings, export
 from flows.topology import FLOW_FILES, read_topology
 
-__all__ = ["FlowKind", "FlowService", "stop_on_signals"]
+__all__ = ["FlowKind", "FlowService", "Writing", "require_free_port", "stop_on_signals"]
 
 FlowKind = Literal["index", "query"]
 
@@ -37,15 +38,27 @@ _START_SECONDS = 300.0
 _START_CHECK_SECONDS = 0.2
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Whether the gateway may write to the index; ``reason`` says why not.
+
+    ``channel`` is where the gateway of the query Flow asks for an index Flow (see ``index_on_demand``).
+    """
+
+    allowed: bool = False
+    reason: str = ""
+    channel: str | None = None
+
+
 class FlowService:
     """One of the two Flows, running until the ``with`` block ends.
 
-    ``http`` serves it on ``settings.host`` and ``settings.port``; otherwise it listens on a free local
-    port for gRPC. Raises ServiceError where the port is taken
-    or a process does not start.
+    With ``http`` it is served on ``settings.host``: over HTTP on ``settings.port``, and the query Flow over
+    gRPC on ``settings.served_grpc_port`` as well. Without, it listens on a free local port for gRPC. Raises
+    ServiceError where a port is taken or a process does not start.
     """
 
-    def __init__(self, kind: FlowKind, settings: Settings, *, http: bool = False) -> None:
+    def __init__(self, kind: FlowKind, settings: Settings, *, http: Writing | None = None) -> None:
         self.kind = kind
         self._settings = settings
         self._http = http
@@ -60,8 +73,14 @@ class FlowService:
         return int(self._flow.port)
 
     def __enter__(self) -> FlowService:
-        if self._http:
-            _require_free_port(self._settings.host, self._settings.port)
+        if self._http is not None:
+            require_free_port(self._settings.host, self._settings.port, option="--port")
+            if self._grpc_port == self._settings.port:
+                raise ServiceError(
+                    f"--port and --grpc-port are both {self._grpc_port}; HTTP and gRPC need one each."
+                )
+            if self._grpc_port:
+                require_free_port(self._settings.host, self._grpc_port, option="--grpc-port")
         variables = self._settings.flow_environment()
         export(variables)
         _detach_children()
@@ -90,6 +109,11 @@ class FlowService:
                     f"The process {process.name} of the {self.kind} Flow ended unexpectedly "
                     f"({_exit_words(process.exitcode)}). Everything acknowledged is safe; start again."
                 )
+
+    @property
+    def _grpc_port(self) -> int:
+        """The port beside HTTP, 0 for none: only searches are open to whoever speaks jina's protocol."""
+        return self._settings.served_grpc_port if self.kind == "query" else 0
 
     def _start(self) -> None:
         with _Starting(self.kind, self._foreign) as starting:
@@ -126,7 +150,7 @@ class FlowService:
                 host=LOCAL,
                 grpc_server_options=_EXCLUSIVE_PORT,
             )
-        if not self._http:
+        if self._http is None:
             return flow.config_gateway(protocol="grpc", host=LOCAL, grpc_server_options=_EXCLUSIVE_PORT)
         from flows.gateway import SearchGateway
 
@@ -135,6 +159,16 @@ class FlowService:
             uses_with={
                 "kind": self.kind,
                 "variables": variables,
+                "grpc_port": self._grpc_port,
+                "options": {
+                    "writing_allowed": self._http.allowed,
+                    "writing_reason": self._http.reason,
+                    "writer_channel": self._http.channel,
+                    "layout": self._settings.layout,
+                    "shards": self._settings.shards or 1,
+                    "model_cache": str(self._settings.model_cache),
+                    "host": self._settings.host,
+                },
             },
             protocol="http",
             host=self._settings.host,
@@ -150,7 +184,8 @@ class FlowService:
             self._kill()
 
     def _kill(self) -> None:
-        for process in _children_beside(self._foreign):
+        # Before the start is over, those that it has left so far; other Flows may have been started since.
+        for process in self._processes or _children_beside(self._foreign):
             process.kill()
             process.join(_CLOSE_SECONDS)
 
@@ -265,7 +300,8 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _require_free_port(host: str, port: int) -> None:
+def require_free_port(host: str, port: int, *, option: str) -> None:
+    """Raises ServiceError, naming the ``option`` that chooses another, where ``port`` is not to be had."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -275,7 +311,7 @@ def _require_free_port(host: str, port: int) -> None:
     except OSError as error:
         raise ServiceError(
             f"Port {port} on {host} cannot be listened on ({error.strerror or error}); "
-            "end what uses it, or choose another with --port."
+            f"end what uses it, or choose another with {option}."
         ) from None
 
 

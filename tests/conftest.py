@@ -100,7 +100,10 @@ def start_server(task: str, *arguments: str | Path, port: int | None = None, tim
     log = Path(_logs.name) / f"{port}.log"
     with log.open("wb") as held:
         process = subprocess.Popen(
-            [sys.executable, "app.py", "-t", task, "--port", str(port), *map(str, arguments)],
+            [
+                *(sys.executable, "app.py", "-t", task, "--port", str(port), "--grpc-port", "0"),
+                *map(str, arguments),
+            ],
             cwd=REPOSITORY,
             env=clean_environment(),
             stdout=held,

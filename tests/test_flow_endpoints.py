@@ -27,6 +27,7 @@ with (TOY_DATA / "captions.txt").open(encoding="utf-8") as lines:
     CAPTIONS = {Path(row["image"]).stem: row["caption"] for row in reversed(list(csv.DictReader(lines)))}
 SENTENCE = "people climb the stairs"
 NAN = float("nan")
+TAGS = {"coffee": {"year": 2019}, "grass": {"year": 2021}, "rocket": {"year": 1999, "place": "pad"}}
 
 
 def photo(path: Path, **fields: Any) -> dict[str, Any]:
@@ -55,8 +56,8 @@ class Written:
 )
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
     workspace = tmp_path_factory.mktemp("written")
-    docs = [photo(path) for path in PHOTOS]
-    docs += [caption(f"{path.stem}-0", CAPTIONS[path.stem]) for path in PHOTOS]
+    docs = [photo(path, tags=TAGS.get(path.stem)) for path in PHOTOS]
+    docs += [caption(f"{path.stem}-0", CAPTIONS[path.stem], tags=TAGS.get(path.stem)) for path in PHOTOS]
     docs += [caption("nan", "words", embedding=[NAN] * 512), caption("short", "words", embedding=[1.0])]
     docs += [photo(PHOTOS[0], id="nothing", embedding=[0.0] * 512)]
     gone = [{"id": "cat", "modality": "image"}, {"id": "cat-0", "modality": "text"}]
@@ -201,9 +202,39 @@ def test_a_bad_query_vector_fails_alone(
     assert len(good["matches"]) == 2
 
 
-@pytest.mark.parametrize("top_k", [0, -1, 1001, 2.5, "many", True])
+@pytest.mark.parametrize("top_k", [0, -1, 2001, 2.5, "many", True])
 def test_a_top_k_out_of_bounds_is_a_sentence(querying: FlowProcess, top_k: object) -> None:
     docs = [caption("a", SENTENCE), photo(TOY_IMAGES / "coffee.jpg")]
     for answer in querying.post("/search", docs, {"top_k": top_k}):
         assert "top_k is" in answer["error"]
-        assert "from 1 to 1000" in answer["error"]
+        assert "from 1 to 2000" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"year": {"$gte": 2000}}, {"coffee", "grass"}),
+        ({"year": 1999}, {"rocket"}),
+        ({"$not": {"year": {"$exists": True}}}, {path.stem for path in PHOTOS} - set(TAGS) - {"cat"}),
+        ({"place": "nowhere"}, set()),
+    ],
+    ids=str,
+)
+def test_a_filter_is_applied_before_the_cut(
+    querying: FlowProcess, wanted: dict[str, Any], found: set[str]
+) -> None:
+    docs = [caption("a", SENTENCE), photo(TOY_IMAGES / "coffee.jpg")]
+    photos, captions = querying.post("/search", docs, {"top_k": max(len(found), 1), "filter": wanted})
+    assert {match[0] for match in photos["matches"]} == found
+    assert {match[0] for match in captions["matches"]} == {f"{id}-0" for id in found}
+    every = querying.post("/search", docs, {"top_k": 100})
+    for some, all_ in zip((photos, captions), every, strict=True):
+        ids = {match[0] for match in some["matches"]}
+        assert some["matches"] == [match for match in all_["matches"] if match[0] in ids]
+
+
+def test_a_filter_that_cannot_be_used_is_a_sentence(querying: FlowProcess) -> None:
+    docs = [caption("a", SENTENCE), photo(TOY_IMAGES / "coffee.jpg")]
+    for answer in querying.post("/search", docs, {"filter": {"year": {"$above": 3}}}):
+        assert "$above" in answer["error"]
+        assert not answer["matches"]

@@ -18,7 +18,7 @@ FIELDS = st.fixed_dictionaries(
     optional={
         "text": st.text(max_size=3),
         "uri": st.just("a"),
-        "outcome": st.sampled_from(["added", "replaced"]),
+        "outcome": st.sampled_from(["added", "replaced", "deleted"]),
         "error": st.text(max_size=3),
     },
 )
