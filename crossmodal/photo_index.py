@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.errors import DataError
+from crossmodal.filters import Filter, parse_filter
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, Failure, Modality, Outcome, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Outcome, Record
 from crossmodal.search.matches import merge_matches, shard_of
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
@@ -75,9 +76,9 @@ class PhotoIndex:
     """A sentence finds photos, a photo finds captions.
 
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
-    it is the model that built the index, or ``vse`` for a new index. ``data_root`` holds the named data sets,
-    ``model_cache`` downloaded weights (None: the model library's own folder). Models are loaded when first
-    needed. Close it, or use it in a ``with`` statement.
+    it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
+    data sets, ``model_cache`` downloaded weights (None: the model library's own folder). Models are loaded
+    when first needed. Close it, or use it in a ``with`` statement.
 
     Raises ``ModelMismatch`` if another model built the index.
     """
@@ -141,25 +142,51 @@ class PhotoIndex:
                 index.save()
         return summary
 
-    def search_text(self, query: str, top_k: int = 10) -> list[Match]:
+    def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
+        """Delete photos and captions by id; a photo takes the captions that describe it along.
+
+        ``captions`` False leaves those. Returns the ids of what there was: photos, then captions. Raises
+        ``StoreMissing`` if nothing is indexed, ``StoreLocked`` (another process is indexing),
+        ``StoreUnwritable``.
+        """
+        self._workspace.require()
+        wanted = list(dict.fromkeys(ids))
+        with ExitStack() as stack:
+            writers = _Writers(stack, self._workspace, self._identity)
+            described = self._workspace.captions_of(wanted) if captions else {}
+            photos = dict.fromkeys(
+                [*writers.delete(IMAGE_VECTORS, wanted), *writers.delete(IMAGE_CONTENTS, wanted)]
+            )
+            taken = [caption.id for photo_id in photos for caption in described.get(photo_id, ())]
+            return [*photos, *writers.delete(TEXTS, dict.fromkeys([*wanted, *taken]))]
+
+    def search_text(
+        self, query: str, top_k: int = 10, *, filter: Mapping[str, Any] | None = None
+    ) -> list[Match]:
         """The ``top_k`` photos that fit the sentence ``query`` best, the best first.
 
-        Raises ``DataError`` for an empty query and ``StoreMissing`` if nothing is indexed.
+        ``filter`` is a condition on their tags, ``{"place": "harbour", "year": {"$gte": 2019}}`` (see
+        ``crossmodal.filters``): the best of those that match come. Raises ``DataError`` for an empty query,
+        ``FilterError``, and ``StoreMissing`` if nothing is indexed.
         """
+        wanted = None if filter is None else parse_filter(filter)
         self._workspace.require()
         if not query.strip():
             raise DataError("The query is empty; write at least one word.")
-        return self._search(self._text_encoder.encode([query]), IMAGE_VECTORS, IMAGE_CONTENTS, top_k)
+        return self._search(self._text_encoder.encode([query]), IMAGE, top_k, wanted)
 
-    def search_image(self, photo: str | Path | bytes, top_k: int = 10) -> list[Match]:
+    def search_image(
+        self, photo: str | Path | bytes, top_k: int = 10, *, filter: Mapping[str, Any] | None = None
+    ) -> list[Match]:
         """The ``top_k`` captions that fit ``photo`` (a file, or its bytes) best, the best first.
 
-        Raises ``DataError`` for a file that is missing or not a photo and ``StoreMissing`` if nothing is
-        indexed.
+        ``filter`` is a condition on the captions' tags, as in ``search_text``. Raises ``DataError`` for a
+        file that is missing or not a photo, ``FilterError``, and ``StoreMissing`` if nothing is indexed.
         """
+        wanted = None if filter is None else parse_filter(filter)
         self._workspace.require()
         blob = photo if isinstance(photo, bytes) else read_photo_file(Path(photo))
-        return self._search(self._encode_photos([self._square(blob)]), TEXTS, TEXTS, top_k)
+        return self._search(self._encode_photos([self._square(blob)]), TEXT, top_k, wanted)
 
     @cached_property
     def _identity(self) -> ModelIdentity:
@@ -257,11 +284,15 @@ class PhotoIndex:
                 shards.append((store, ExactIndex(store, search_file=path / _SEARCH_FILE)))
         return shards
 
-    def _search(self, vector: NDArray[np.float32], vectors: str, documents: str, top_k: int) -> list[Match]:
-        found = merge_matches((index.search(vector, top_k)[0] for _, index in self._index(vectors)), top_k)
+    def _search(
+        self, vector: NDArray[np.float32], target: Modality, top_k: int, wanted: Filter | None
+    ) -> list[Match]:
+        indexes = self._index(IMAGE_VECTORS if target == IMAGE else TEXTS)
+        found = merge_matches((index.search(vector, top_k, wanted)[0] for _, index in indexes), top_k)
+        records = self._workspace.records((id for id, _ in found), target)
         matches = []
         for id, score in found:
-            record = self._workspace.get(documents, id)
+            record = records.get(id)
             # None: a crash between two commits left the vector alone; the next add completes it.
             if record is not None:
                 matches.append(
@@ -310,6 +341,16 @@ class _Writers:
                 ):
                     outcomes[position] = outcome
         return outcomes
+
+    def delete(self, name: str, ids: Iterable[str]) -> list[str]:
+        """Each shard's own part in one transaction; the ids of what there was, in the order of ``ids``."""
+        stores = self._shards[name]
+        wanted = list(ids)
+        removed: set[str] = set()
+        for shard, store in enumerate(stores):
+            if mine := [id for id in wanted if shard_of(id, len(stores)) == shard]:
+                removed.update(store.delete(mine))
+        return [id for id in wanted if id in removed]
 
 
 def _batches(source: Iterable[Record | Failure], failures: list[Failure]) -> Iterator[list[Record]]:

@@ -13,7 +13,7 @@ from conftest import TOY_DATA, TOY_IMAGES
 
 from crossmodal import PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import DataError, ModelMismatch, StoreLocked, StoreMissing
+from crossmodal.errors import DataError, FilterError, ModelMismatch, StoreLocked, StoreMissing
 from crossmodal.images import decode_image
 from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model
 from crossmodal.records import IMAGE, Failure, Record, record_id
@@ -215,3 +215,48 @@ def test_index_made_anew_is_found_by_one_that_is_open(tmp_path: Path) -> None:
             index.search_text(QUERY)
         assert index.add(PHOTOS[:2]).added == 2
         assert {match.id for match in index.search_text(QUERY)} == {photo.id for photo in PHOTOS[:2]}
+
+
+def test_filters_choose_before_the_cut(index: PhotoIndex) -> None:
+    """The best of those that match come, as many as are asked for, in the order of a plain search."""
+    subjects = {str(photo.tags["subject"]) for photo in PHOTOS}
+    assert len(subjects) > 2
+    for subject in subjects:
+        matching = {photo.id for photo in PHOTOS if photo.tags["subject"] == subject}
+        expected = [match for match in index.search_text(QUERY, top_k=100) if match.id in matching]
+        for top_k in (1, len(matching), 100):
+            assert index.search_text(QUERY, top_k, filter={"subject": subject}) == expected[:top_k]
+        described = {caption.id for caption in CAPTIONS if caption.tags["subject"] == subject}
+        everything = index.search_image(TOY_IMAGES / "cat.jpg", top_k=100)
+        captions = index.search_image(TOY_IMAGES / "cat.jpg", 100, filter={"subject": subject})
+        assert captions == [match for match in everything if match.id in described]
+    assert index.search_text(QUERY, filter={"subject": "nothing"}) == []
+    assert index.search_text(QUERY, filter={"modality": "text"}) == []
+    with pytest.raises(FilterError, match=r"\$near"):
+        index.search_text(QUERY, filter={"subject": {"$near": 1}})
+    with pytest.raises(FilterError, match="JSON object"):
+        index.search_image(b"", filter=[1])  # type: ignore[arg-type]
+
+
+def test_deleted_photos_take_their_captions_along(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        with pytest.raises(StoreMissing):
+            index.delete(["anything"])
+        index.add(RECORDS)
+        first, second = PHOTOS[0], PHOTOS[1]
+        described = [caption.id for caption in CAPTIONS if caption.photo_id == first.id]
+        assert len(described) > 1
+        assert index.delete([first.id, "nothing", first.id]) == [first.id, *described]
+        assert index.delete([first.id]) == []
+        assert first.id not in {match.id for match in index.search_text(QUERY, 100)}
+        captions = {match.id for match in index.search_image(second.content or b"", 100)}
+        assert captions == {caption.id for caption in CAPTIONS} - set(described)
+        assert index.delete([second.id], captions=False) == [second.id]
+        assert {match.id for match in index.search_image(second.content or b"", 100)} == captions
+        kept = next(caption.id for caption in CAPTIONS if caption.photo_id == second.id)
+        assert index.delete([kept]) == [kept]
+        summary = index.add(RECORDS)
+        assert (summary.added, summary.unchanged) == (len(described) + 3, len(RECORDS) - len(described) - 3)
+    for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
+        with Store.open_writer(Workspace(tmp_path).store_path(name)) as store:
+            assert store.verify() == []

@@ -94,7 +94,7 @@ class TagIndex:
         None keeps all values. The elements of a list count one document each.
         """
         found = []
-        for name in sorted(self._columns):
+        for name in sorted(self._columns, key=field_name):
             strings, numbers, booleans, count = self._columns[name].counts(self._alive)
             if count:
                 found.append(tag_field(field_name(name), count, strings, numbers, booleans, limit_values))
