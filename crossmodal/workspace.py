@@ -222,6 +222,10 @@ class Workspace:
                 fields |= {field.name: field for field in merged}
         return [fields[name] for name in sorted(fields)]
 
+    def text_stores(self) -> list[Store]:
+        """The stores of the captions, one a shard, open for reading; none where there is no index."""
+        return list(self._stores(TEXTS))
+
     def content(self, id: str) -> tuple[bytes, str] | None:
         """The untouched file of the photo ``id`` and its mime type; None if it is not kept."""
         store = self._store_of(IMAGE_CONTENTS, id)

@@ -27,7 +27,7 @@ from flows.requests import batched_documents
 from flows.searching import SearchService
 from flows.topology import FLOW_FILES, read_topology
 
-__all__ = ["SearchGateway"]
+__all__ = ["SearchGateway", "add_all_routes"]
 
 _PAGE = Path(__file__).resolve().parents[2] / "page"
 
@@ -35,9 +35,7 @@ _PAGE = Path(__file__).resolve().parents[2] / "page"
 class SearchGateway(GatewayServers):
     """Serves one Flow: the query Flow with all routes, the index Flow with those that write."""
 
-    def __init__(
-        self, kind: str, variables: dict[str, str], options: dict[str, Any], **kwargs: Any
-    ) -> None:
+    def __init__(self, kind: str, variables: dict[str, str], options: dict[str, Any], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._kind = kind
         self._variables = variables
@@ -49,9 +47,7 @@ class SearchGateway(GatewayServers):
         """The routes; jina asks for this once, when it starts the server."""
         serving = self._serving()
         app = FastAPI(title="Cross-modal search", docs_url=None, redoc_url=None, openapi_url=None)
-        add_native_routes(app, serving)
-        add_legacy_routes(app, serving)
-        add_page(app, serving)
+        add_all_routes(app, serving)
         app.add_exception_handler(404, _no_such_route)
         app.add_exception_handler(405, _no_such_route)
         _count_requests(app, serving.metrics)
@@ -99,9 +95,7 @@ class SearchGateway(GatewayServers):
             page=_PAGE,
         )
 
-    async def _stream(
-        self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]
-    ) -> Answered:
+    async def _stream(self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]) -> Answered:
         async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
             answered: list[MediaDocument] = []
             async for part, error in self.streamer.stream(
@@ -120,6 +114,13 @@ class SearchGateway(GatewayServers):
         for batch in batched_documents(docs):
             answered |= await deliver(batch, self._topology, send)
         return answered
+
+
+def add_all_routes(app: FastAPI, serving: Serving) -> None:
+    """Adds every route that ``serving`` can answer."""
+    add_native_routes(app, serving)
+    add_legacy_routes(app, serving)
+    add_page(app, serving)
 
 
 class _OwnFlow:

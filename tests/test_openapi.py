@@ -1,0 +1,119 @@
+"""The description of the native API, and a server that is held to it by requests made up from it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, Server, start_server
+
+from crossmodal import __version__
+from flows.gateway.v1.document import document, replaced
+from flows.gateway.v1.openapi import read_openapi
+
+# What stands beside the native API, described in docs/api.md.
+UNDESCRIBED = re.compile(
+    r"/(search|index|update|delete|post|status|api/\w+|images/.*|page/.*|v1/openapi\.json|)$"
+)
+
+
+@pytest.fixture(scope="module")
+def writable_server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server over a copy of the toy index, which may be changed."""
+    workspace = tmp_path_factory.mktemp("writable") / "workspace"
+    shutil.copytree(toy_workspace, workspace)
+    server = start_server("query_restful", "--workspace", workspace)
+    yield server
+    server.stop()
+
+
+def test_the_server_serves_what_is_described_and_describes_what_it_serves(toy_server: Server) -> None:
+    status, served = toy_server.request("/v1/openapi.json")
+    assert status == 200
+    assert served == read_openapi()
+    assert served["openapi"].startswith("3.1")
+    assert served["info"]["version"] == __version__
+    from fastapi import FastAPI
+
+    from flows.gateway.server import add_all_routes
+    from flows.gateway.serving import Serving
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    add_all_routes(app, _routes_only(Serving))
+    routes = {
+        (method, re.sub(r"\{(\w+):path\}", r"{\1}", getattr(route, "path", "")))
+        for route in app.routes
+        for method in getattr(route, "methods", ())
+        if method != "HEAD"
+    }
+    described = {
+        (method.upper(), path)
+        for path, item in served["paths"].items()
+        for method in item
+        if method in ("get", "post", "put", "delete")
+    }
+    assert {(method, path) for method, path in routes if not UNDESCRIBED.match(path)} == described
+
+
+def test_the_page_of_the_api_is_up_to_date() -> None:
+    text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
+    assert replaced(text, read_openapi()) == text
+    assert "POST /v1/search" in document(read_openapi())
+
+
+def test_every_example_is_answered(toy_server: Server) -> None:
+    examples = read_openapi()["paths"]["/v1/search"]["post"]["requestBody"]["content"]["application/json"]
+    for name, example in examples["examples"].items():
+        status, answer = toy_server.request("/v1/search", example["value"])
+        assert status == 200, (name, answer)
+        assert all(result["matches"] for result in answer["results"]), name
+
+
+def test_requests_made_up_from_the_description_find_no_undescribed_answer(
+    writable_server: Server, tmp_path: Path
+) -> None:
+    """No 5xx, no undocumented status or type, no body of another shape; each request is made by schemathesis."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{writable_server.url}/v1/openapi.json",
+            "--checks",
+            "not_a_server_error,status_code_conformance,content_type_conformance,"
+            "response_headers_conformance,response_schema_conformance",
+            "--phases",
+            "examples,coverage,fuzzing",
+            "--max-examples",
+            "15",
+            "--max-time",
+            "60",
+            "--seed",
+            "1",
+            "--request-timeout",
+            "30",
+            "--no-color",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "No issues found" in done.stdout or "passed" in done.stdout, done.stdout[-2000:]
+    assert writable_server.request("/readyz")[0] == 200
+
+
+def _routes_only(kind: Any) -> Any:
+    """A Serving whose parts are never used: the routes are added, not called."""
+    from unittest.mock import create_autospec
+
+    serving = create_autospec(kind, instance=True)
+    serving.page = REPOSITORY / "page"
+    return serving
