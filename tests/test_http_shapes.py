@@ -171,10 +171,12 @@ class TestWholeAnswers:
                     "text": "q",
                     "mime_type": None,
                     "uri": None,
+                    "url": None,
                     "matches": [
                         {
                             "id": "p1",
                             "uri": f"http://{HOST}/images/p1",
+                            "url": f"http://{HOST}/images/p1",
                             "mime_type": "image/png",
                             "text": None,
                             "tags": {"caption": "Tom & <b>Jerry</b>"},
@@ -183,6 +185,7 @@ class TestWholeAnswers:
                         {
                             "id": "c1",
                             "uri": f"http://{HOST}/images/p1",
+                            "url": f"http://{HOST}/images/p1",
                             "mime_type": "text/plain",
                             "text": "a cat's <i>nose</i>",
                             "tags": {},
@@ -256,7 +259,9 @@ class TestFailedQueries:
         parsed = parse({"data": ["a dog", "file:///etc/passwd"], "parameters": {}, "mode": "search"})
         whole = answer(parsed, PHOTO)
         assert [doc["text"] for doc in whole["search"]["docs"]] == ["a dog"]
-        assert whole["status"] == {}
+        description = "1 of 2 queries failed; the first: data[1] names 'file:///etc/passwd', and this server"
+        assert whole["status"]["description"].startswith(description)
+        assert "code" not in whole["status"]
 
     def test_jina_box_gets_a_safe_error_where_nothing_was_found(self) -> None:
         parsed = parse({"data": ["a dog"], "parameters": {}, "mode": "search"})
@@ -429,12 +434,14 @@ class TestQueries:
             {"id": "b", "uri": CAT_URI},
             {"id": "c", "blob": packed, "mime_type": "image/jpeg", "text": "", "uri": "cat.jpg"},
             {"id": "d", "buffer": packed, "mimeType": "image/jpeg"},
+            {"id": "f", "url": CAT_URI, "uri": None, "blob": None, "text": None, "tensor": None},
             {"id": "e", "text": "a cat", "modality": "TEXT", "blob": ""},
         ]
         queries = parse({"data": items}).queries
-        assert [query.id for query in queries] == list("abcde")
-        assert [query.text for query in queries] == ["a dog", None, None, None, "a cat"]
-        assert [query.content == CAT.read_bytes() for query in queries] == [False, True, True, True, False]
+        assert [query.id for query in queries] == list("abcdfe")
+        assert [query.text for query in queries] == ["a dog", None, None, None, None, "a cat"]
+        photos = [query.content == CAT.read_bytes() for query in queries]
+        assert photos == [False, True, True, True, True, False]
 
     @pytest.mark.parametrize(
         ("item", "sentence"),

@@ -38,7 +38,8 @@ def render_results(
 
     A query with an error keeps its place, without matches and with the sentence in ``tags.error``; only
     where all failed does the envelope as a whole say so. Jina Box gets only the queries that have
-    matches, as any other one hangs it, and an error where none has.
+    matches, as any other one hangs it, with a description of those that are missing, and an error where
+    none has.
     """
     results = [replace(result, matches=()) if result.error else result for result in results]
     description = _overall_error([result.error for result in results])
@@ -150,9 +151,12 @@ def _jinabox(
         failed = next((result.error for result in results if result.error), None)
         message = description or failed or "Nothing was found: the index holds nothing to compare this with."
         return render_error(message, envelope=Envelope.JINABOX, status=200, request_id=parsed.request_id)
+    errors = [result.error for result in results if result.error]
+    told = f"{len(errors)} of {len(results)} queries failed; the first: {errors[0]}" if errors else None
     return {
         "requestId": parsed.request_id,
-        "status": {},
+        # Without a code: Jina Box would take it for an error of the whole.
+        "status": {"description": _escaped(told)} if told else {},
         "routes": [],
         "search": {"docs": docs},
         "data": {"docs": docs, "groundtruths": []},
@@ -247,6 +251,8 @@ def _jina3_query(result: QueryResult) -> dict[str, Any]:
         "text": query.text,
         "mime_type": mime_type,
         "uri": _query_uri(query),
+        # docarray from 0.30 on reads this name.
+        "url": _query_uri(query),
     }
     if result.error:
         doc["tags"] = _error_tags(result)
@@ -254,6 +260,7 @@ def _jina3_query(result: QueryResult) -> dict[str, Any]:
         {
             "id": match.id,
             "uri": match.uri,
+            "url": match.uri,
             "mime_type": match.mime_type or _MIME_TYPES[match.modality],
             "text": match.text,
             "tags": dict(match.tags),

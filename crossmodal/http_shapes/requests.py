@@ -138,7 +138,8 @@ def _endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
         given = next((candidate for candidate in candidates if candidate is not None), None)
         if given is None:
             raise RequestError(
-                "A request to /post has to name /search, /index, /update or /delete in 'header.exec_endpoint'."
+                "A request to /post has to name /search, /index, /update or /delete in "
+                "'header.exec_endpoint'."
             )
         name = given.strip("/") if isinstance(given, str) else shown(given)
     if name not in ("search", "index", "update", "delete"):
