@@ -61,6 +61,7 @@ class JinaBox:
         **settings: Any,
     ) -> None:
         self.page = page
+        self.version = version
         self.sent: list[Any] = []
         if version == "0.1.49":
             # Its style sheet begins by importing a font.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from playwright.sync_api import Page, expect
 from browser.jina_box import VERSIONS, JinaBox, matches
 from browser.site import Site
 from browser.watch import Watch
+
+RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 
 REFUSED = r"^console: Failed to load resource: the server responded with a status of 4\d\d"
 
@@ -45,6 +48,53 @@ def test_typing_finds_photos(open_box: Open, toy_server: Server, path: str) -> N
     expect(box.page.locator(".jina-results-label")).to_have_text(
         re.compile(r"^15 results in [\d.]+ seconds$")
     )
+
+
+def test_it_sends_what_was_recorded(
+    open_box: Open, toy_server: Server, site: Site, watch: Watch, tmp_path: Path
+) -> None:
+    watch.expect(REFUSED)
+    box = open_box(
+        f"{toy_server.url}/search",
+        photo=site.add("/cat.jpg", "image/jpeg", (TOY_IMAGES / "cat.jpg").read_bytes()),
+    )
+    recorded = json.loads((RECORDED / f"jina_box_{box.version}.json").read_text(encoding="utf-8"))
+    bodies = {request["name"]: request["body"] for request in recorded["requests"]}
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(base64.b64decode(bodies["an uploaded photo"]["data"][0].partition(",")[2]))
+
+    box.drag_photo_of_the_page()
+    box.error()
+    box.acknowledge()
+    box.type("a rocket on the launch pad")
+    first = box.photos(15)[0]
+    box.page.locator(".jina-result-0").click()
+    # All 16 that it asks for by default: there are 41 captions.
+    box.captions(16)
+    box.type("")
+    box.error()
+    box.acknowledge()
+    box.upload(photo)
+    box.captions(16)
+    box.upload(photo, photo)
+    expect(box.page.locator(".jina-results-tab")).to_have_count(2)
+
+    names = [
+        "a photo dragged from another page",
+        "typed",
+        "a photo that was clicked",
+        "Enter in the empty box",
+        "an uploaded photo",
+        "two uploaded photos",
+    ]
+    addresses = {
+        "{server}/images/{photo}": first,
+        "http://127.0.0.1:8000/cat.jpg": f"{site.url}/cat.jpg",
+    }
+    assert set(names) == set(bodies)
+    for name, sent in zip(names, box.sent, strict=True):
+        data = [addresses.get(item, item) for item in bodies[name]["data"]]
+        assert sent == {**bodies[name], "data": data}
 
 
 @pytest.mark.parametrize("top_k", [1, 4])
