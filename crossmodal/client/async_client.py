@@ -172,10 +172,8 @@ class AsyncClient:
         """An indexed photo's small copy, as an image file."""
         return await self._do(calls.thumbnail_call(id))
 
-    async def documents(
-        self, modality: str | None = None, *, page_size: int = 200
-    ) -> AsyncIterator[Document]:
-        """All documents, or those of one modality ("image", "text"), in the order of their ids."""
+    async def documents(self, modality: str = "image", *, page_size: int = 200) -> AsyncIterator[Document]:
+        """All photos, or with "text" all captions, in the order of their ids."""
         after = None
         while True:
             page, after = await self._do(calls.documents_call(modality, page_size, after))

@@ -34,7 +34,7 @@ def document_call(id: str) -> Call[Document]:
 
 
 def documents_call(
-    modality: str | None, limit: int, after: str | None
+    modality: str, limit: int, after: str | None
 ) -> Call[tuple[tuple[Document, ...], str | None]]:
     """A page of documents in the order of their ids, and after which id the next page begins."""
     query = {"modality": modality, "limit": str(limit), "after": after}

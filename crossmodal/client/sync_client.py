@@ -189,8 +189,8 @@ class Client:
         """An indexed photo's small copy, as an image file."""
         return self._do(calls.thumbnail_call(id))
 
-    def documents(self, modality: str | None = None, *, page_size: int = 200) -> Iterator[Document]:
-        """All documents, or those of one modality ("image", "text"), in the order of their ids."""
+    def documents(self, modality: str = "image", *, page_size: int = 200) -> Iterator[Document]:
+        """All photos, or with "text" all captions, in the order of their ids."""
         after = None
         while True:
             page, after = self._do(calls.documents_call(modality, page_size, after))

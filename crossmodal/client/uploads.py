@@ -131,7 +131,7 @@ def known_total(sources: Any) -> int | None:
     """How many files and documents there will be, where that is known without reading folders."""
     if not isinstance(sources, Sequence) or isinstance(sources, str):
         return None
-    if any(not isinstance(source, NewDocument) and Path(source).is_dir() for source in sources):
+    if any(isinstance(source, str | os.PathLike) and Path(source).is_dir() for source in sources):
         return None
     return len(sources)
 
@@ -172,10 +172,16 @@ def batches(
 
 
 def _belong_together(items: Sequence[_Item], item: _Item) -> bool:
-    """Whether ``item`` can go in one request with ``items``: of one kind, and no name twice."""
+    """Whether ``item`` can go in one request with ``items``: of one kind, with a name and content of its own.
+
+    The server takes the same content twice in one request for a mistake; in the next one it is unchanged.
+    """
     if (items[0].sent_name is None) != (item.sent_name is None):
         return False
-    return item.sent_name is None or item.sent_name not in {one.sent_name for one in items}
+    return not any(
+        one.content == item.content or (item.sent_name is not None and one.sent_name == item.sent_name)
+        for one in items
+    )
 
 
 def _each(
