@@ -51,13 +51,16 @@ def tag_field(
     limit_values: int | None,
 ) -> TagField:
     """The field ``name`` of ``count`` documents, from how many have each value; None keeps all values."""
-    pairs: list[tuple[str | float | bool, int]] = [*booleans.items(), *numbers.items(), *strings.items()]
-    kinds = [kind for values, kind in zip((booleans, numbers, strings), _KINDS, strict=True) if values]
+    by_kind: tuple[Mapping[Any, int], ...] = (booleans, numbers, strings)
+    kinds = [kind for values, kind in zip(by_kind, _KINDS, strict=True) if values]
+    ordered = (
+        (-times, kind, value) for kind, values in enumerate(by_kind) for value, times in values.items()
+    )
     return TagField(
         name=name,
         type=kinds[0][1] if len(kinds) == 1 else "mixed",
         count=count,
-        values=_most_frequent(pairs, limit_values),
+        values=_most_frequent(ordered, limit_values),
         minimum=min(numbers, default=None),
         maximum=max(numbers, default=None),
     )
@@ -86,19 +89,18 @@ def _merged(fields: Sequence[TagField], limit_values: int | None) -> TagField:
         name=fields[0].name,
         type=types.pop() if len(types) == 1 else "mixed",
         count=sum(field.count for field in fields),
-        values=_most_frequent([(value, count) for (_, value), count in counts.items()], limit_values),
+        values=_most_frequent(((-count, *key) for key, count in counts.items()), limit_values),
         minimum=min((field.minimum for field in fields if field.minimum is not None), default=None),
         maximum=max((field.maximum for field in fields if field.maximum is not None), default=None),
     )
 
 
 def _most_frequent(
-    pairs: Sequence[tuple[str | float | bool, int]], limit: int | None
+    ordered: Iterable[tuple[int, int, Any]], limit: int | None
 ) -> tuple[tuple[str | float | bool, int], ...]:
-    def order(pair: tuple[str | float | bool, int]) -> tuple[int, int, Any]:
-        return -pair[1], _kind_number(pair[0]), pair[0]
-
-    return tuple(sorted(pairs, key=order) if limit is None else nsmallest(limit, pairs, key=order))
+    """The first pairs of a value and its count, from triples of the negated count, the kind and the value."""
+    first = sorted(ordered) if limit is None else nsmallest(limit, ordered)
+    return tuple((value, -negated) for negated, _, value in first)
 
 
 def _kind_number(value: str | float | bool) -> int:

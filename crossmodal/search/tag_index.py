@@ -51,6 +51,7 @@ class TagIndex:
         self._alive: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._columns: dict[str, TagColumn] = {}
         self._modality = TagColumn()
+        self._fields: dict[int | None, list[TagField]] = {}
         self._slots_of: tuple[NDArray[np.uint64], NDArray[np.intp]] | None = None
 
     def __len__(self) -> int:
@@ -79,6 +80,7 @@ class TagIndex:
             self._clear("")
             raise
         self._slots_of = None
+        self._fields = {}
         self._sequence = snapshot.sequence
         self._next_row = snapshot.next_row
         if len(self._rows) > max(_FEW_SLOTS, 2 * len(self)):
@@ -91,14 +93,17 @@ class TagIndex:
     def fields(self, limit_values: int | None = 50) -> list[TagField]:
         """Every tag that has values, in order of the names, with its ``limit_values`` most frequent ones.
 
-        None keeps all values. The elements of a list count one document each.
+        None keeps all values. A document counts once for each different element of a list.
         """
-        found = []
-        for name in sorted(self._columns, key=field_name):
-            strings, numbers, booleans, count = self._columns[name].counts(self._alive)
-            if count:
-                found.append(tag_field(field_name(name), count, strings, numbers, booleans, limit_values))
-        return found
+        if limit_values not in self._fields:
+            found = []
+            for name in sorted(self._columns, key=field_name):
+                strings, numbers, booleans, count = self._columns[name].counts(self._alive)
+                if count:
+                    found.append(tag_field(field_name(name), count, strings, numbers, booleans, limit_values))
+            # Only the last answer is kept: a page asks again and again for the same.
+            self._fields = {limit_values: found}
+        return list(self._fields[limit_values])
 
     def _read(self, snapshot: VectorSnapshot) -> None:
         first = len(self._rows)
@@ -113,12 +118,18 @@ class TagIndex:
         self._alive = np.concatenate([self._alive, np.ones(len(rows), np.bool_)])
 
     def _add(self, slot: int, tags: Mapping[str, Any]) -> None:
-        if any(isinstance(value, dict | list) for value in tags.values()):
-            for name, values in collect_values(tags).items():
+        nested = {name: value for name, value in tags.items() if isinstance(value, dict | list)}
+        if nested:
+            found = collect_values(nested)
+            if not found.keys().isdisjoint(tags.keys() - nested.keys()):
+                # One name in two spellings, whose equal values must count once.
+                nested, found = dict(tags), collect_values(tags)
+            for name, values in found.items():
                 self._column(name).add(slot, values)
-            return
-        # The usual case, in a third of the time.
+        # What follows is collect_values for the usual tags, in a third of the time.
         for name, value in tags.items():
+            if name in nested:
+                continue
             if isinstance(value, str):
                 self._column(name).add_string(slot, value)
             elif isinstance(value, bool):
