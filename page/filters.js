@@ -1,10 +1,9 @@
 import { api } from "./api.js";
-import { byId, make, redraw } from "./dom.js";
+import { byId, icon, make, redraw } from "./dom.js";
 import { describeChoice, noChoice, readChoices, writeFilter } from "./filter_expression.js";
-import { icon } from "./icons.js";
 import { button, errorCard } from "./messages.js";
 import { currentState, navigate } from "./navigation.js";
-import { hasWords } from "./search_request.js";
+import { hasWords } from "./search.js";
 import { PAGE_SIZES } from "./state.js";
 
 const SHORT_LIST = 8;
@@ -51,7 +50,7 @@ function minimumScore(state) {
   return make(
     "label",
     { class: "slider" },
-    make("span", { class: "slider-words" }, "Minimum score ", output),
+    make("span", { class: "slider-words" }, "Minimum score", output),
     make("input", {
       type: "range",
       min: 0,
@@ -176,9 +175,9 @@ function range(field, choice) {
 
 function existence(field, choice) {
   const choices = [
-    ["", "with or without it"],
-    ["true", "only with it"],
-    ["false", "only without it"],
+    ["", "has it or not"],
+    ["true", "only where it is set"],
+    ["false", "only where it is not set"],
   ];
   return make(
     "select",
@@ -229,8 +228,9 @@ const choosesWell = (field) => field.type === "number" || (field.values.length >
 async function loadTags() {
   const panel = byId("filters");
   try {
-    ({ fields } = await api.tags());
-    for (const field of fields.filter(choosesWell).slice(0, 4)) opened.add(field.name);
+    const answer = await api.tags();
+    fields = answer.fields.sort((one, other) => choosesWell(other) - choosesWell(one));
+    for (const field of fields.filter(choosesWell).slice(0, 6)) opened.add(field.name);
     if (!panel.hidden) drawPanel(currentState());
   } catch (error) {
     if (!panel.hidden) panel.querySelector(".tags").replaceChildren(make("legend", { text: "Tags" }), errorCard(error, loadTags));

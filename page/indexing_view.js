@@ -1,12 +1,9 @@
-import { announce } from "./announce.js";
 import { api } from "./api.js";
-import { byId, count, make } from "./dom.js";
-import { droppedFiles, isPhoto } from "./dropped_files.js";
-import { icon } from "./icons.js";
-import { button, errorCard, messageCard } from "./messages.js";
+import { byId, count, icon, make } from "./dom.js";
+import { announce, button, errorCard, messageCard } from "./messages.js";
 import { navigate } from "./navigation.js";
 import { DEFAULTS } from "./state.js";
-import { sendAll } from "./upload_queue.js";
+import { droppedFiles, isPhoto, sendAll } from "./upload_queue.js";
 
 /** Rows of files that went well; failures are always listed in full. */
 const ROWS = 200;

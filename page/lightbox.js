@@ -1,10 +1,7 @@
-import { announce, toast } from "./announce.js";
 import { api, contentUrl, Problem, thumbnailUrl } from "./api.js";
-import { confirmed } from "./confirm.js";
 import { forget, known, nameOf, remember } from "./documents_seen.js";
-import { byId, make } from "./dom.js";
-import { icon } from "./icons.js";
-import { button, errorCard, explainInLine } from "./messages.js";
+import { byId, icon, make } from "./dom.js";
+import { announce, button, confirmed, errorCard, explainInLine, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { copyLink } from "./sharing.js";
 import { openAddress } from "./tiles.js";

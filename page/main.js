@@ -1,23 +1,20 @@
-import { announce } from "./announce.js";
 import { api } from "./api.js";
-import { startCamera } from "./camera.js";
 import { startConnection } from "./connection.js";
 import { lookUp } from "./documents_seen.js";
-import { byId, count, debounce } from "./dom.js";
+import { byId, count, debounce, fillIcons } from "./dom.js";
 import { forgetTags, setCalibrated, showFilters } from "./filters.js";
-import { forgetGallery, galleryIds, showGallery } from "./gallery.js";
-import { fillIcons } from "./icons.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
 import { showLightbox, startLightbox } from "./lightbox.js";
+import { announce } from "./messages.js";
 import { currentState, navigate, onNavigation, savedScroll, startNavigation } from "./navigation.js";
-import { searchWithPictures, startPictureIntake } from "./picture_intake.js";
+import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
 import { rememberSearch, startRecentMenu } from "./recent.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
-import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search_session.js";
+import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search.js";
+import { forgetStartPage, galleryIds, drawSuggestions, showGallery, showSuggestions } from "./start_page.js";
 import { DEFAULTS, describeTerms, isSearch, mainTermIndex, searchKey } from "./state.js";
 import { showStatus } from "./status_view.js";
-import { forgetExamples, refreshSuggestions, showSuggestions } from "./suggestions.js";
 import { addTerm, showTerms, termName } from "./terms.js";
 import { showToolbar } from "./toolbar.js";
 
@@ -243,9 +240,8 @@ async function readStatus() {
 
 function forgetIndex() {
   forgetAnswers();
-  forgetGallery();
+  forgetStartPage();
   forgetTags();
-  forgetExamples();
   shownKey = null;
   readStatus();
 }
@@ -256,7 +252,7 @@ function start() {
   startViewLinks();
   startPictureIntake({ active: () => currentState().view === "search" && !document.querySelector("dialog[open]") });
   startCamera(searchWithPictures);
-  startRecentMenu(() => isHome(currentState()) && refreshSuggestions());
+  startRecentMenu(() => isHome(currentState()) && drawSuggestions());
   startIndexing({ changed: forgetIndex });
   startLightbox({
     actions,
@@ -279,6 +275,8 @@ function start() {
   onNavigation(show);
   startNavigation();
   readStatus();
+  // On a phone the focus would open the keyboard over the photos.
+  if (isHome(currentState()) && matchMedia("(pointer: fine)").matches) byId("search-box").focus();
 }
 
 start();

@@ -1,6 +1,32 @@
 import { Problem, Unreachable } from "./api.js";
-import { make } from "./dom.js";
-import { icon } from "./icons.js";
+import { byId, icon, make } from "./dom.js";
+
+/** Says a sentence to screen readers. */
+export function announce(sentence) {
+  byId("announcer").textContent = sentence;
+}
+
+const SHOWN_MS = 6000;
+
+/**
+ * Shows a short message at the foot of the page.
+ * @param {string} message
+ * @param {{kind?: "info"|"error"}} [options] errors stay until they are closed
+ */
+export function toast(message, { kind = "info" } = {}) {
+  const close = () => item.remove();
+  const item = make(
+    "div",
+    { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status", data: { testid: "toast" } },
+    icon(kind === "error" ? "warning" : "check"),
+    make("p", { text: message }),
+    make("button", { type: "button", class: "icon-button", "aria-label": "Close the message", on: { click: close } }, icon("close")),
+  );
+  const toasts = byId("toasts");
+  while (toasts.childElementCount >= 3) toasts.firstElementChild.remove();
+  toasts.append(item);
+  if (kind !== "error") setTimeout(close, SHOWN_MS);
+}
 
 /** What went wrong, in words: {title, detail, errors}. */
 export function explain(error) {
@@ -56,4 +82,28 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
     symbol && icon(symbol),
     label,
   );
+}
+
+/**
+ * Asks before something that cannot be undone.
+ * @param {{title: string, detail: string, action: string}} question
+ * @returns {Promise<boolean>}
+ */
+export function confirmed({ title, detail, action }) {
+  const dialog = byId("confirm");
+  dialog.returnValue = "";
+  dialog.replaceChildren(
+    make("h2", { id: "confirm-title", text: title }),
+    make("p", { text: detail }),
+    make(
+      "div",
+      { class: "sheet-actions" },
+      button("Keep it", { on: { click: () => dialog.close("no") }, testid: "confirm-no" }),
+      button(action, { kind: "danger", on: { click: () => dialog.close("yes") }, testid: "confirm-yes" }),
+    ),
+  );
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
 }

@@ -1,6 +1,6 @@
 import { debounce } from "./dom.js";
+import { hasUpload } from "./pictures.js";
 import { isSearch, readAddress, writeAddress } from "./state.js";
-import { hasUpload } from "./uploads.js";
 
 let current = null;
 const listeners = [];

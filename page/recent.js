@@ -1,5 +1,4 @@
-import { byId, make } from "./dom.js";
-import { icon } from "./icons.js";
+import { byId, icon, make } from "./dom.js";
 import { button } from "./messages.js";
 import { describeTerms, writeAddress } from "./state.js";
 import { termName } from "./terms.js";

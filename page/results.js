@@ -1,9 +1,7 @@
-import { announce, toast } from "./announce.js";
 import { byId, count, make } from "./dom.js";
-import { button, errorCard, explainInLine, messageCard } from "./messages.js";
+import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
 import { navigate } from "./navigation.js";
-import { DEEPEST_RESULT } from "./search_request.js";
-import { searchMore } from "./search_session.js";
+import { DEEPEST_RESULT, searchMore } from "./search.js";
 import { describeTerms } from "./state.js";
 import { resultTile, skeletons } from "./tiles.js";
 
@@ -21,7 +19,7 @@ export function countSentence(sections) {
   if (!asked.has("text") || photos) said.push(count(photos, "photo"));
   if ((asked.has("text") && (captions || !asked.has("image"))) || captions) said.push(count(captions, "caption"));
   const first = matches.length > 0 && sections.some((section) => section.hasMore);
-  return `${first ? "First " : ""}${said.join(" and ") || "no results"}`;
+  return `${first ? "First " : ""}${said.join(" and ") || "No results"}`;
 }
 
 /** Shows that a search runs: earlier results dim, an empty place gets grey shapes. */

@@ -1,7 +1,47 @@
 import { api } from "./api.js";
-import { byId, count, make, redraw } from "./dom.js";
-import { latencyHistogram } from "./histogram.js";
+import { byId, count, make, makeSvg, redraw } from "./dom.js";
 import { errorCard } from "./messages.js";
+
+const WIDTH = 640;
+const HEIGHT = 260;
+const TOP = 24;
+const BOTTOM = 30;
+const GAP = 6;
+
+const short = (ms) => (ms < 1000 ? String(ms) : `${ms / 1000}s`);
+const label = (bucket, before) => (bucket.le_ms === null ? `>${short(before)}` : short(bucket.le_ms));
+
+/**
+ * Draws how long queries took.
+ * @param {{le_ms: number|null, count: number}[]} buckets counts of each bucket alone, not added up; the last is
+ *   open-ended
+ * @returns {SVGElement} with a name that says the counts
+ */
+export function latencyHistogram(buckets) {
+  const most = Math.max(1, ...buckets.map((bucket) => bucket.count));
+  const step = WIDTH / Math.max(1, buckets.length);
+  const said = [];
+  const bars = buckets.flatMap((bucket, position) => {
+    const before = position ? buckets[position - 1].le_ms : 0;
+    const name = label(bucket, before);
+    said.push(`${bucket.le_ms === null ? "longer" : `up to ${bucket.le_ms} ms`}: ${bucket.count}`);
+    const height = bucket.count ? Math.max(2, (bucket.count / most) * (HEIGHT - TOP - BOTTOM)) : 0;
+    const x = position * step + GAP / 2;
+    const middle = x + (step - GAP) / 2;
+    const floor = HEIGHT - BOTTOM;
+    return [
+      makeSvg("rect", { class: "bar", x, y: floor - height, width: Math.max(1, step - GAP), height, rx: 3 }),
+      bucket.count ? makeSvg("text", { class: "bar-count", x: middle, y: floor - height - 6, "text-anchor": "middle" }, bucket.count.toLocaleString("en")) : "",
+      makeSvg("text", { class: "bar-name", x: middle, y: HEIGHT - 8, "text-anchor": "middle" }, name),
+    ].filter(Boolean);
+  });
+  return makeSvg(
+    "svg",
+    { class: "histogram", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Queries by time. ${said.join(", ")}`, "data-testid": "latency-histogram" },
+    makeSvg("line", { class: "axis", x1: 0, y1: HEIGHT - BOTTOM, x2: WIDTH, y2: HEIGHT - BOTTOM }),
+    ...bars,
+  );
+}
 
 const REFRESH_MS = 4000;
 let timer = 0;
@@ -59,7 +99,7 @@ function figures(status) {
     figure(image.documents.toLocaleString("en"), "photos", `${count(image.vectors, "vector")}, ${bytes(image.bytes_on_disk)}`, "status-photos"),
     figure(text.documents.toLocaleString("en"), "captions", `${count(text.vectors, "vector")}, ${bytes(text.bytes_on_disk)}`, "status-captions"),
     figure(traffic.queries_per_second.toFixed(2), "queries a second", "over the last minute", "status-qps"),
-    figure(ms(traffic.p50_ms), "half of them within", `99% within ${ms(traffic.p99_ms)}`, "status-latency"),
+    figure(ms(traffic.p50_ms), "median time to answer", `99% within ${ms(traffic.p99_ms)}`, "status-latency"),
   );
 }
 
@@ -138,7 +178,7 @@ function draw(status) {
       panel(
         "Time to answer",
         "",
-        make("p", { class: "muted", text: `${count(traffic.queries, "query", "queries")} since the start, in milliseconds` }),
+        make("p", { class: "muted", text: `${count(traffic.queries, "query", "queries")} since the start; each bar ends at this many milliseconds` }),
         traffic.latency.some((bucket) => bucket.count)
           ? latencyHistogram(traffic.latency)
           : make("p", { class: "muted", text: "No queries yet." }),

@@ -1,11 +1,10 @@
-import { toast } from "./announce.js";
-import { byId, make, redraw } from "./dom.js";
 import { known, lookUp, nameOf } from "./documents_seen.js";
-import { icon } from "./icons.js";
+import { byId, icon, make, redraw } from "./dom.js";
+import { toast } from "./messages.js";
 import { currentState, navigate } from "./navigation.js";
+import { upload } from "./pictures.js";
 import { MAX_TERMS } from "./state.js";
 import { pictureOf } from "./tiles.js";
-import { upload } from "./uploads.js";
 
 /** A fresh minus pulls half as hard as the wish it corrects; more would drown the wish. */
 const MINUS_WEIGHT = -0.5;

@@ -1,6 +1,5 @@
-import { make } from "./dom.js";
 import { known, nameOf } from "./documents_seen.js";
-import { icon } from "./icons.js";
+import { icon, make } from "./dom.js";
 import { currentState } from "./navigation.js";
 import { writeAddress } from "./state.js";
 
@@ -145,7 +144,6 @@ function captionTile(match, actions) {
       match,
       actions,
       "tile-words",
-      icon("quote"),
       make("span", { class: "tile-text", text: match.text }),
       match.photo && thumbnail(match.photo, "", match.rank <= 4),
       duplicatesOf(match),

@@ -1,13 +1,12 @@
-import { byId, make, redraw } from "./dom.js";
+import { byId, icon, make, redraw } from "./dom.js";
 import { narrowing, toggleFilters } from "./filters.js";
-import { icon } from "./icons.js";
 import { currentState, navigate } from "./navigation.js";
 import { countSentence } from "./results.js";
 import { copyCurl, copyLink, downloadResults } from "./sharing.js";
 
 const SHOW_LABELS = { apart: "Side by side", together: "Mixed", photos: "Photos", captions: "Captions" };
 const PARTS = [
-  ["encode_ms", "understand"],
+  ["encode_ms", "encode"],
   ["search_ms", "search"],
   ["words_ms", "words"],
   ["fetch_ms", "fetch"],
@@ -93,7 +92,7 @@ function summary(answer) {
   if (answer.sections.length > 1 && answer.sections[1].matches.length) {
     // On a phone the captions stand far below the photos.
     const jump = () => document.querySelector(".section-text")?.scrollIntoView();
-    line.append(make("button", { type: "button", class: "jump", text: "Go to the captions", on: { click: jump } }));
+    line.append(make("button", { type: "button", class: "jump", text: "Go to captions", on: { click: jump } }));
   }
   return line;
 }

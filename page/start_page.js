@@ -1,0 +1,157 @@
+import { api } from "./api.js";
+import { remember } from "./documents_seen.js";
+import { byId, count, make } from "./dom.js";
+import { announce, button, errorCard, messageCard } from "./messages.js";
+import { clearRecent, recentLink, recentSearches } from "./recent.js";
+import { DEFAULTS, writeAddress } from "./state.js";
+import { resultTile, skeletons } from "./tiles.js";
+
+const EXAMPLES = 4;
+const LONGEST_EXAMPLE = 42;
+const RECENT = 4;
+const PAGE = 24;
+
+let examples = null;
+let gallery = null;
+
+/** Forgets the examples and photos, since the index has changed. */
+export function forgetStartPage() {
+  examples = null;
+  gallery = null;
+}
+
+// Data sets often put a space before the full stop, as tokenisers do.
+const asQuery = (caption) => caption.trim().replace(/\s*[.!]+$/, "");
+
+async function loadExamples() {
+  const { documents } = await api.documents({ modality: "text", limit: 100 });
+  const byPhoto = new Map();
+  for (const { id, text, photo } of documents) {
+    const query = asQuery(text ?? "");
+    const key = photo?.id ?? id;
+    if (query.length >= 12 && query.length <= LONGEST_EXAMPLE && !/[<>{}]/.test(query) && !byPhoto.has(key)) byPhoto.set(key, query);
+  }
+  const all = [...byPhoto.values()];
+  const step = Math.max(1, Math.floor(all.length / EXAMPLES));
+  return all.filter((_, position) => position % step === 0).slice(0, EXAMPLES);
+}
+
+function exampleLink(text) {
+  const href = writeAddress({ ...DEFAULTS, terms: [{ kind: "text", value: text, weight: 1 }] });
+  return make("a", { class: "suggestion", href, data: { stateLink: "", testid: "example" }, text });
+}
+
+const suggestionRow = (name, ...links) =>
+  make("div", { class: `suggestion-row ${name.toLowerCase()}` }, make("span", { class: "row-name", text: name }), ...links);
+
+/** Draws the rows of example searches and of recent ones. */
+export function drawSuggestions() {
+  const recent = recentSearches().slice(0, RECENT);
+  const clear = () => {
+    clearRecent();
+    drawSuggestions();
+  };
+  byId("suggestions").replaceChildren(
+    ...(examples?.length ? [suggestionRow("Try", ...examples.map(exampleLink))] : []),
+    ...(recent.length
+      ? [
+          suggestionRow(
+            "Recent",
+            ...recent.map((search) => recentLink(search, "suggestion")),
+            button("Clear", { kind: "quiet", on: { click: clear }, testid: "recent-clear-row", "aria-label": "Clear the recent searches" }),
+          ),
+        ]
+      : []),
+  );
+}
+
+/** Shows example searches taken from the captions that are indexed, and the latest own ones; hides them elsewhere. */
+export async function showSuggestions(visible) {
+  byId("suggestions").hidden = !visible;
+  if (!visible) return;
+  drawSuggestions();
+  if (examples) return;
+  try {
+    examples = await loadExamples();
+  } catch {
+    return; // the photos below tell why the server does not answer
+  }
+  drawSuggestions();
+}
+
+const nothingIndexed = () =>
+  messageCard({
+    title: "Nothing is indexed yet",
+    detail: "Add photos on this page, or index a folder where the server runs: python app.py -t index -d ~/Pictures",
+    symbol: "image",
+    testid: "nothing-indexed",
+    actions: [make("a", { class: "button primary", href: "/?view=add", data: { view: "add" }, text: "Add photos" })],
+  });
+
+function place(kind, ...children) {
+  const results = byId("results");
+  results.dataset.kind = kind;
+  results.className = "results";
+  results.toggleAttribute("aria-busy", false);
+  results.replaceChildren(...children);
+  return results;
+}
+
+function drawGallery(actions) {
+  if (!gallery.documents.length) {
+    place("gallery", nothingIndexed());
+    return;
+  }
+  const tiles = gallery.documents.map((item) => resultTile(item, actions));
+  const more = button("Show more photos", { symbol: "down", on: { click: () => loadMore(actions) }, testid: "gallery-more" });
+  place(
+    "gallery",
+    make("h2", { class: "section-title", text: "Some of the photos" }),
+    make("div", { class: "grid grid-image", data: { testid: "gallery" } }, ...tiles),
+    make("div", { class: "section-foot" }, gallery.next && more),
+  );
+}
+
+async function loadPage(after) {
+  const page = await api.documents({ modality: "image", limit: PAGE, after });
+  remember(page.documents);
+  return page;
+}
+
+async function loadMore(actions) {
+  const results = byId("results");
+  results.querySelector("[data-testid=gallery-more]").disabled = true;
+  const before = gallery.documents.length;
+  try {
+    const page = await loadPage(gallery.next);
+    gallery = { documents: [...gallery.documents, ...page.documents], next: page.next };
+    if (results.dataset.kind !== "gallery") return;
+    drawGallery(actions);
+    results.querySelectorAll("[data-testid=open-result]")[before]?.focus({ preventScroll: true });
+    announce(`${count(page.documents.length, "more photo")} shown.`);
+  } catch (error) {
+    if (results.dataset.kind !== "gallery") return;
+    results.lastElementChild.replaceChildren(errorCard(error, () => drawGallery(actions)));
+  }
+}
+
+/**
+ * Shows some of the indexed photos on the start page.
+ * @param {object} actions as for resultTile()
+ * @param {() => boolean} stillWanted asked when the answer has come
+ */
+export async function showGallery(actions, stillWanted) {
+  if (!gallery) {
+    place("loading", make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(8))).setAttribute("aria-busy", "true");
+    try {
+      gallery = await loadPage();
+    } catch (error) {
+      if (stillWanted()) place("error", errorCard(error, () => showGallery(actions, stillWanted)));
+      return;
+    }
+  }
+  if (stillWanted()) drawGallery(actions);
+}
+
+/** The ids of the start page's photos, in their order. */
+export const galleryIds = () => (gallery ? gallery.documents.map((item) => item.id) : []);
