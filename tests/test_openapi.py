@@ -53,6 +53,8 @@ def test_the_server_serves_what_is_described_and_describes_what_it_serves(
         for path, item in served["paths"].items()
         for method in item
         if method in ("get", "post", "put", "delete")
+        # A document and its parts share a route, as an id may hold slashes.
+        and not path.endswith(("/content", "/thumbnail"))
     }
     assert {(method, path) for method, path in routes if not UNDESCRIBED.match(path)} == described
 
