@@ -20,7 +20,7 @@ from flows.gateway.v1.openapi import read_openapi
 
 # What stands beside the native API, described in docs/api.md.
 UNDESCRIBED = re.compile(
-    r"/(search|index|update|delete|post|status|api/\w+|images/.*|page/.*|v1/openapi\.json|)$"
+    r"/(search|index|update|delete|post|status|dry_run|api/\w+|images/.*|page/.*|v1/openapi\.json|)$"
 )
 
 

@@ -149,8 +149,10 @@ _json = st.recursive(
     max_leaves=8,
 )
 _keys = st.sampled_from(
-    ["text", "image", "id", "expression", "terms", "like", "unlike", "queries", "weight", "modality", "top_k"]
-    + ["offset", "min_score", "filter", "hybrid", "group_duplicates", "return"]
+    (
+        *("text", "image", "id", "expression", "terms", "like", "unlike", "queries", "weight", "modality"),
+        *("top_k", "offset", "min_score", "filter", "hybrid", "group_duplicates", "return"),
+    )
 )
 
 

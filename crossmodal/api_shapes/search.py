@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import unquote
 
 from crossmodal.errors import CrossmodalError, DataError, QueryError, RequestError
 from crossmodal.filters import parse_filter
@@ -225,7 +224,7 @@ class _Query:
             return Term(weight=weight, image=self._uploads[int(number)])
         if address.startswith("id:"):
             return Term(weight=weight, id=self._id(address.removeprefix("id:"), at))
-        indexed = indexed_image_id(address, self._host) or _own_document(address, self._host)
+        indexed = indexed_image_id(address, self._host)
         if indexed is not None:
             return Term(weight=weight, id=self._id(indexed, at))
         if is_data_uri(address):
@@ -346,24 +345,6 @@ _IMAGE_FORMS = (
     "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a "
     "file in the form"
 )
-
-
-def _own_document(address: str, host: str | None) -> str | None:
-    """The id in an address of a document's content or thumbnail on this server."""
-    path = address
-    for scheme in ("http://", "https://"):
-        if address.lower().startswith(scheme):
-            named, _, rest = address[len(scheme) :].partition("/")
-            if host is None or named.lower() != host.lower():
-                return None
-            path = "/" + rest
-    parts = path.split("?")[0].split("/")
-    if len(parts) != 5 or parts[:3] != ["", "v1", "documents"] or parts[4] not in ("content", "thumbnail"):
-        return None
-    try:
-        return unquote(parts[3], errors="strict") or None
-    except UnicodeDecodeError:
-        return None
 
 
 def _checked(check: Callable[[], str], at: str) -> str:

@@ -75,8 +75,8 @@ class FoundMatch:
     """One result: ``score`` in [0, 1] or None where the model has no calibration, ``cosine`` in [-1, 1].
 
     ``photo_id`` is that of the photo itself or of the photo that a caption describes; None where it isn't in
-    the index, and ``file`` is what its file was called, where that is known. ``captions`` are (id, text) pairs
-    of a photo.
+    the index, and ``file`` is what its file was called, where that is known. ``captions`` are (id, text)
+    pairs of a photo.
     """
 
     id: str

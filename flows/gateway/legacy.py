@@ -36,6 +36,7 @@ from crossmodal.records import IMAGE, Record
 from flows.gateway.contents import content_response, photo_of
 from flows.gateway.guards import read_body, require_writing
 from flows.gateway.problems import status_of
+from flows.gateway.readiness import require_ready
 from flows.gateway.serving import Serving
 from flows.gateway.writing import delete_records, index_records
 
@@ -57,6 +58,7 @@ def add_legacy_routes(app: FastAPI, serving: Serving) -> None:
     for path in ("/delete", "/api/delete"):
         app.add_api_route(path, _told(routes.answer), methods=["POST", "DELETE"])
     app.add_api_route("/status", _told(routes.status), methods=["GET"])
+    app.add_api_route("/dry_run", _told(routes.dry_run), methods=["GET"])
     app.add_api_route("/images/{id:path}", _told(routes.image), methods=["GET", "HEAD"])
 
 
@@ -94,6 +96,11 @@ class LegacyRoutes:
     async def status(self, request: Request) -> Response:
         """What is indexed."""
         return JSONResponse(await asyncio.to_thread(self._serving.workspace.status))
+
+    async def dry_run(self, request: Request) -> Response:
+        """What jina 3's client asks before it calls a Flow ready."""
+        await require_ready(self._serving)
+        return JSONResponse({"code": 0, "description": ""})
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""

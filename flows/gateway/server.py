@@ -1,9 +1,9 @@
 """The gateway that serves one Flow over HTTP: which routes there are, and what stands before them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from docarray import DocList
 from fastapi import FastAPI, Request
@@ -126,18 +126,23 @@ def add_all_routes(app: FastAPI, serving: Serving) -> None:
 class _OwnFlow:
     """Writing where the gateway's own Flow is the index Flow."""
 
-    state = "running"
-
-    def __init__(self, stream: Callable[..., Awaitable[Answered]]) -> None:
+    def __init__(
+        self, stream: Callable[[list[MediaDocument], str, dict[str, Any]], Awaitable[Answered]]
+    ) -> None:
         self._stream = stream
 
-    async def index(self, docs: list[MediaDocument]) -> Answered:
-        """Index documents; the answers by id."""
-        return await self._stream(docs, "/index", {})
+    @property
+    def state(self) -> Literal["idle", "starting", "running"]:
+        """Always running: the server is the Flow."""
+        return "running"
 
-    async def delete(self, docs: list[MediaDocument]) -> Answered:
+    async def index(self, docs: Sequence[MediaDocument]) -> Answered:
+        """Index documents; the answers by id."""
+        return await self._stream(list(docs), "/index", {})
+
+    async def delete(self, docs: Sequence[MediaDocument]) -> Answered:
         """Delete documents by id and modality; the answers by id."""
-        return await self._stream(docs, "/delete", {})
+        return await self._stream(list(docs), "/delete", {})
 
 
 def _count_requests(app: FastAPI, metrics: Metrics) -> None:

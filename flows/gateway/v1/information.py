@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from crossmodal import __version__
-from crossmodal.documents import MediaDocument
-from crossmodal.errors import RequestError, ServiceError
+from crossmodal.errors import RequestError
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.workspace import Workspace
 from flows.diagram import draw_flow
 from flows.gateway.problems import told_as_problem
+from flows.gateway.readiness import require_ready
 from flows.gateway.serving import Serving
 
 __all__ = ["add_information_routes"]
-
-# A Flow that doesn't answer one word within this is not ready.
-_READY_SECONDS = 5.0
 
 
 def add_information_routes(app: FastAPI, serving: Serving) -> None:
@@ -45,7 +41,6 @@ def add_information_routes(app: FastAPI, serving: Serving) -> None:
 class _Information:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._tags: Any = None
 
     async def status(self, request: Request) -> Response:
         serving = self._serving
@@ -93,7 +88,7 @@ class _Information:
         )
 
     async def tags(self, request: Request) -> Response:
-        fields = await asyncio.to_thread(self._tag_fields)
+        fields = await asyncio.to_thread(self._serving.workspace.tag_fields)
         return JSONResponse({"fields": [field.to_json() for field in fields]})
 
     async def flow(self, request: Request) -> Response:
@@ -118,25 +113,12 @@ class _Information:
 
     async def ready(self, request: Request) -> Response:
         """Whether a sentence comes through the Flow as a vector, and the index can be read."""
-        await asyncio.to_thread(self._serving.workspace.require)
-        if self._serving.kind == "query":
-            probe = MediaDocument(id="ready", modality=TEXT, text="ready")
-            try:
-                async with asyncio.timeout(_READY_SECONDS):
-                    answered = await self._serving.stream([probe], "/encode", {})
-            except TimeoutError:
-                raise ServiceError(f"The Flow did not answer within {_READY_SECONDS:.0f} seconds.") from None
-            error = answered["ready"].error
-            if error is not None:
-                raise ServiceError(error)
+        await require_ready(self._serving)
         return JSONResponse({"status": "ready", "flow": self._serving.kind})
 
     async def metrics(self, request: Request) -> Response:
         held = await asyncio.to_thread(_counts, self._serving.workspace)
         return Response(self._serving.metrics.exposition(held), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    def _tag_fields(self) -> Any:
-        return self._serving.workspace.tag_fields()
 
 
 def _counts(workspace: Workspace) -> dict[str, int]:
