@@ -1,0 +1,136 @@
+"""Results that repeat a better one are put under it: photos saved again, and captions of the same words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import TOY_IMAGES
+from hypothesis import given
+from hypothesis import strategies as st
+from photos import encoded, shared_photos, toy_photo
+from PIL import Image
+
+from crossmodal.images import decode_image
+from crossmodal.models import load_image_encoder, load_text_encoder
+from crossmodal.query.duplicates import THRESHOLDS, Group, group, normalised_text
+from crossmodal.records import IMAGE, TEXT, Modality
+
+NAMES = sorted(path.name for path in TOY_IMAGES.iterdir())
+
+
+def vectors_of(model: str, files: list[bytes]) -> np.ndarray:
+    encoder = load_image_encoder(model)
+    return encoder.encode(np.stack([encoder.preprocessing.crop(decode_image(file)) for file in files]))
+
+
+def saved_again(image: Image.Image) -> dict[str, bytes]:
+    width, height = image.size
+    edge = (width // 50, height // 50, width - width // 50, height - height // 50)
+    return {
+        "compressed": encoded(image, "JPEG", quality=60),
+        "smaller": encoded(image.resize((width // 2, height // 2)), "JPEG", quality=90),
+        "webp": encoded(image, "WEBP", quality=70),
+        "cropped": encoded(image.crop(edge), "PNG"),
+    }
+
+
+@pytest.mark.parametrize("model", ["clip-mini", "vse"])
+def test_photos_saved_again_join_their_original_and_no_other_photo_does(model: str) -> None:
+    ids, files = [], []
+    for name in NAMES[:6]:
+        image = toy_photo(name)
+        for kind, file in {"original": encoded(image, "PNG"), **saved_again(image)}.items():
+            ids.append(f"{name} {kind}")
+            files.append(file)
+    groups = group(ids, vectors_of(model, files), [IMAGE] * len(ids), [None] * len(ids))
+    assert [found.id for found in groups] == [f"{name} original" for name in NAMES[:6]]
+    for found in groups:
+        name = found.id.split()[0]
+        assert found.duplicates == tuple(
+            f"{name} {kind}" for kind in ("compressed", "smaller", "webp", "cropped")
+        )
+
+
+def test_all_toy_photos_and_moments_of_one_race_stay_apart() -> None:
+    files = [(TOY_IMAGES / name).read_bytes() for name in NAMES]
+    race = [path for path in shared_photos("flickr8k", 100_000) if path.name.startswith("24134")]
+    files += [path.read_bytes() for path in race]
+    assert len(race) >= 4
+    vectors = vectors_of("clip-mini", files)
+    ids = [str(number) for number in range(len(files))]
+    assert group(ids, vectors, [IMAGE] * len(ids), [None] * len(ids)) == [Group(id) for id in ids]
+
+
+def test_captions_of_the_same_words_join_and_those_that_say_more_do_not() -> None:
+    texts = [
+        "A dog runs on the beach .",
+        "a dog runs on the beach",
+        "Two children play in the snow .",
+        "A DOG, runs: on the beach!",
+        "Two children play football in the snow .",
+    ]
+    vectors = load_text_encoder("clip-mini").encode(texts)
+    groups = group(list("abcde"), vectors, [TEXT] * 5, texts)
+    assert groups == [Group("a", ("b", "d")), Group("c"), Group("e")]
+
+
+def test_equal_words_join_even_where_vectors_differ_and_kinds_never_mix() -> None:
+    vectors = np.eye(4, dtype=np.float32)[[0, 1, 0, 1, 2]]
+    kinds: list[Modality] = [TEXT, TEXT, IMAGE, IMAGE, IMAGE]
+    groups = group(list("abcde"), vectors, kinds, ["A dog .", "a dog", "A dog .", None, None])
+    assert groups == [Group("a", ("b",)), Group("c"), Group("d"), Group("e")]
+
+
+def test_captions_without_words_are_not_the_same() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    assert group(list("abc"), vectors, [TEXT] * 3, ["!!!", "...", ""]) == [Group("a"), Group("b"), Group("c")]
+
+
+def test_the_threshold_is_included_and_a_chain_is_not_followed() -> None:
+    def at(cosine: float) -> list[float]:
+        angle = np.arccos(cosine)
+        return [float(np.cos(angle)), float(np.sin(angle))]
+
+    near = np.arccos(THRESHOLDS[IMAGE])
+    vectors = np.array(
+        [at(1), at(np.cos(near * 0.9)), at(np.cos(near * 1.8)), at(np.cos(near * 1.1))], np.float32
+    )
+    # The second and the fourth are near to both the first and the third; each joins the first that it can.
+    assert group(list("abcd"), vectors, [IMAGE] * 4, [None] * 4) == [Group("a", ("b",)), Group("c", ("d",))]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(0, 30))
+def test_every_result_is_in_one_group_in_order_and_fewer_begin_the_same(
+    seed: int, count: int, fewer: int
+) -> None:
+    random = np.random.default_rng(seed)
+    # Few directions, so that there are many duplicates.
+    vectors = np.eye(4, dtype=np.float32)[random.integers(0, 4, count)]
+    kinds: list[Modality] = [IMAGE if flag else TEXT for flag in random.random(count) < 0.5]
+    texts = [None if kind == IMAGE else str(random.integers(0, 6)) for kind in kinds]
+    ids = [f"{number:03}" for number in range(count)]
+    groups = group(ids, vectors, kinds, texts)
+    assert sorted(id for found in groups for id in (found.id, *found.duplicates)) == ids
+    assert [found.id for found in groups] == sorted(found.id for found in groups)
+    assert all(list(found.duplicates) == sorted(found.duplicates) for found in groups)
+    assert all(found.duplicates[0] > found.id for found in groups if found.duplicates)
+    part = min(fewer, count)
+    beginning = group(ids[:part], vectors[:part], kinds[:part], texts[:part])
+    assert beginning == [
+        Group(found.id, tuple(id for id in found.duplicates if id < f"{part:03}"))
+        for found in groups
+        if found.id < f"{part:03}"
+    ]
+
+
+def test_lists_of_different_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 ids need as many of everything else, not 1 vectors"):
+        group(["a", "b"], np.eye(1, dtype=np.float32), [IMAGE, IMAGE], [None, None])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("A dog , running !", "a dog running"), ("ＣＡＦÉ  x_y", "café x y"), ("…", ""), ("Straße", "strasse")],
+)
+def test_words_of_a_text(text: str, words: str) -> None:
+    assert normalised_text(text) == words
