@@ -307,8 +307,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("loss", "what fine-tuning minimises, instead of what suits the model", choices=LOSSES),
     Option(
         "output",
-        "where to write the trained model, or the files of --compare, --gap and -t plot; by default a folder "
-        "in the workspace",
+        "where to write the trained model, or the files of --compare, --gap, --calibrate and -t plot; by "
+        "default a folder in the workspace",
         metavar="FOLDER",
     ),
     Option("json", "print the result as JSON on stdout"),

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, clean_environment
+from conftest import REPOSITORY, Server, clean_environment
 
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.native.checkpoint import SHIPPED
@@ -54,10 +54,8 @@ def test_the_default_is_the_better_one_of_the_two() -> None:
     assert max(scores, key=scores.__getitem__) == DEFAULT_MODEL
 
 
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) == 5
-    code = code.replace('"workspace"', repr(str(tmp_path / "workspace")))
+def run_example(code: str) -> list[str]:
+    """The lines that the code prints when it is run from the repository."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=REPOSITORY,
@@ -66,9 +64,30 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    first, *others = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def python_example(start: str) -> str:
+    """The one Python example that begins with ``start``."""
+    (code,) = [
+        code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if code.startswith(start)
+    ]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    return str(code)
+
+
+def test_the_python_example_runs(tmp_path: Path) -> None:
+    code = python_example("from crossmodal import PhotoIndex")
+    first, *others = run_example(code.replace('"workspace"', repr(str(tmp_path / "workspace"))))
     assert len(others) == 2
     assert first.endswith("stair-tower.jpg")
+
+
+def test_the_example_of_the_client_runs(toy_server: Server) -> None:
+    code = python_example("from crossmodal.client import Client")
+    first, *others = run_example(code.replace("http://localhost:45678", toy_server.url))
+    assert len(others) == 2
+    assert re.fullmatch(r"\d+%  stair-tower\.jpg", first)
 
 
 def test_every_command_line_is_accepted() -> None:
