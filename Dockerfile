@@ -21,7 +21,8 @@ COPY . .
 USER 10001
 RUN ["python", "app.py", "-t", "index"]
 
-EXPOSE 45678
+# HTTP, and gRPC as the clients of jina speak it.
+EXPOSE 45678 45679
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
 

@@ -94,6 +94,12 @@ def test_the_copied_files_are_enough_to_start(image_files: Path) -> None:
     assert imported.returncode == 0, imported.stderr
 
 
+def test_the_page_is_in_the_image(image_files: Path) -> None:
+    from flows.gateway.server import PAGE
+
+    assert (image_files / PAGE.relative_to(ROOT) / "index.html").is_file()
+
+
 def test_no_data_of_users_is_let_in(image_files: Path) -> None:
     assert sorted(path.name for path in (image_files / "data").iterdir()) == ["toy-data"]
     assert not (image_files / "workspace").exists()
@@ -163,7 +169,7 @@ def test_the_health_check_tells_a_healthy_server_from_a_sick_one(
     command = json.loads(arguments("HEALTHCHECK")[0].partition("CMD ")[2])
     assert command[0] == "python"
     port = str(Settings().port)
-    assert arguments("EXPOSE") == [port]
+    assert arguments("EXPOSE") == [f"{port} {Settings().served_grpc_port}"]
     code = command[2].replace(f"127.0.0.1:{port}/", f"127.0.0.1:{health_server.server_port}/")
     assert code != command[2]
 

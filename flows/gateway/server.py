@@ -27,9 +27,9 @@ from flows.requests import batched_documents
 from flows.searching import SearchService
 from flows.topology import FLOW_FILES, read_topology
 
-__all__ = ["SearchGateway", "add_all_routes"]
+__all__ = ["PAGE", "SearchGateway", "add_all_routes"]
 
-_PAGE = Path(__file__).resolve().parents[2] / "page"
+PAGE = Path(__file__).resolve().parents[2] / "page"
 
 
 class SearchGateway(GatewayServers):
@@ -92,7 +92,7 @@ class SearchGateway(GatewayServers):
             if self._kind == "query"
             else None,
             metrics=Metrics(),
-            page=_PAGE,
+            page=PAGE,
         )
 
     async def _stream(self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]) -> Answered:
