@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -275,6 +277,34 @@ def test_a_filter_sees_changed_tags_at_once(tmp_path: Path) -> None:
         store.delete(["p00001", "p00000"])
         assert len(index.search(vectors[:1], 50)[0]) == 48
         assert {id for id, _ in index.search(vectors[:1], 50, wanted)[0]} == {"p00021", "p00041"}
+
+
+def test_threads_search_while_documents_change(tmp_path: Path) -> None:
+    """A document alternates between two versions of tags; no search may mix the rows of two commits."""
+    store, vectors = filled(tmp_path, 60)
+    parity = {even: parse_filter({"even": even, "year": {"$exists": False}}) for even in (True, False)}
+    with store, Store.open_reader(tmp_path) as reader, ThreadPoolExecutor(4) as pool:
+        index = ExactIndex(reader)
+        done = threading.Event()
+
+        def search(even: bool) -> set[int]:
+            counts = set()
+            while not done.is_set():
+                found = index.search(vectors[:1], 60, parity[even])[0]
+                assert {id for id, _ in found} <= {f"p{number:05d}" for number in range(10)}
+                counts.add(len(found))
+            return counts
+
+        searching = [pool.submit(search, even) for even in (True, False, True, False)]
+        for version in range(60):
+            changed = [
+                Record(id=f"p{number:05d}", modality="image", tags={"even": version % 2 == 0}).hashed()
+                for number in range(10)
+            ]
+            store.put(changed, vectors[:10])
+        done.set()
+        assert set().union(*(thread.result() for thread in searching)) <= {0, 10}
+        assert len(index.search(vectors[:1], 60, parity[False])[0]) == 10
 
 
 def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
