@@ -22,11 +22,10 @@ def open_for_reading(settings: Settings, workspace: Workspace) -> Settings:
     Raises StoreMissing where there is no index, ModelMismatch or StoreError where another model or number
     of shards is asked for.
     """
-    workspace.require()
-    settings = _resolved(settings, workspace)
-    # An open LMDB environment must not be carried into the processes that the Flow forks.
-    workspace.close()
-    return settings
+    # An open LMDB environment must not be carried into the processes that a Flow forks.
+    with workspace:
+        workspace.require()
+        return _resolved(settings, workspace)
 
 
 def open_for_writing(settings: Settings, workspace: Workspace) -> Settings:
@@ -34,15 +33,15 @@ def open_for_writing(settings: Settings, workspace: Workspace) -> Settings:
 
     Raises StoreLocked, StoreUnwritable and StoreFormat as well.
     """
-    settings = _resolved(settings, workspace)
-    workspace.require_writable()
-    shards = settings.shards or 1
-    identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
-    for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
-        for shard in range(shards):
-            Store.open_writer(workspace.store_path(name, shard, shards), identity=identity).close()
-    workspace.close()
-    return settings
+    with workspace:
+        settings = _resolved(settings, workspace)
+        workspace.require_writable()
+        shards = settings.shards or 1
+        identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
+        for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
+            for shard in range(shards):
+                Store.open_writer(workspace.store_path(name, shard, shards), identity=identity).close()
+        return settings
 
 
 def _resolved(settings: Settings, workspace: Workspace) -> Settings:

@@ -201,6 +201,7 @@ class _Starting:
         self._foreign = foreign
         self._failure: str | None = None
         self._interrupted = False
+        self._postponed = False
         self._started = threading.Event()
         self._seen: dict[int | None, BaseProcess] = {}
         self._previous: dict[int, Any] = {}
@@ -245,7 +246,9 @@ class _Starting:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
-        raise KeyboardInterrupt
+        self._postponed = _is_forking(frame)
+        if not self._postponed:
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
@@ -261,6 +264,9 @@ class _Starting:
                     f"The process {dead.name} of the {self._kind} Flow could not start; "
                     "what it said stands above."
                 )
+            elif self._postponed:
+                os.kill(os.getpid(), signal.SIGTERM)
+                continue
             elif time.monotonic() > deadline:
                 self._failure = f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
             else:
@@ -268,6 +274,15 @@ class _Starting:
             if not self._started.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)
             return
+
+
+def _is_forking(frame: FrameType | None) -> bool:
+    """Whether a process is being forked in ``frame``: Python only prints what is raised in a hook of that."""
+    while frame is not None:
+        if frame.f_code.co_name == "_launch":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _children_beside(foreign: list[BaseProcess]) -> list[BaseProcess]:

@@ -167,9 +167,13 @@ async def open_lease(address: str) -> Lease:
 
     Raises what kept it from running, such as StoreLocked, and ServiceError where nobody answers.
     """
+    connecting = _not_inherited(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    connecting.setblocking(False)
     try:
-        reader, writer = await asyncio.open_unix_connection(_ABSTRACT + address)
+        await asyncio.get_running_loop().sock_connect(connecting, _ABSTRACT + address)
+        reader, writer = await asyncio.open_unix_connection(sock=connecting)
     except OSError as error:
+        connecting.close()
         raise ServiceError(
             f"The process that starts the index Flow does not answer ({error.strerror}); "
             "start the server again."

@@ -1,0 +1,180 @@
+"""The query server over gRPC, as jina's own client speaks it: the same results, and nothing but searches."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, TOY_IMAGES, Server, clean_environment, free_port, run_app, start_server
+
+SENTENCE = "people climb the stairs"
+
+# In a process of its own, as a client would: each line of stdin is a request, each of stdout what came back.
+CLIENT = """
+import json, sys
+from docarray import DocList
+from jina import Client
+from crossmodal.documents import MediaDocument
+
+client = Client(host="127.0.0.1", port=int(sys.argv[1]), protocol="grpc")
+
+
+def post(endpoint, parameters, docs, options):
+    made = []
+    for fields in docs:
+        if "file" in fields:
+            fields["blob"] = open(fields.pop("file"), "rb").read()
+        made.append(MediaDocument(**fields))
+    try:
+        answered = client.post(
+            endpoint,
+            DocList[MediaDocument](made),
+            parameters=parameters,
+            return_type=DocList[MediaDocument],
+            results_in_order=True,
+            **options,
+        )
+    except Exception as error:
+        return {"error": str(error), "ready": client.is_flow_ready()}
+    return [
+        {
+            "id": doc.id, "error": doc.error, "trail": doc.trail,
+            "embedding": None if doc.embedding is None else len(doc.embedding),
+            "matches": [[m.id, m.score, m.text, m.uri, m.tags] for m in doc.matches or []],
+        }
+        for doc in answered
+    ]
+
+
+for line in sys.stdin:
+    print(json.dumps(post(*json.loads(line))), flush=True)
+"""
+
+
+class GrpcClient:
+    """jina's client, connected to ``port``."""
+
+    def __init__(self, port: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, str(port)],
+            cwd=REPOSITORY,
+            env={**clean_environment(), "PYTHONPATH": str(REPOSITORY), "JINA_OPTOUT_TELEMETRY": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def post(
+        self,
+        endpoint: str,
+        docs: list[dict[str, Any]],
+        parameters: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        """What the server answers to one call of the client's ``post``."""
+        print(json.dumps([endpoint, parameters or {}, docs, options]), file=self._process.stdin, flush=True)
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def served(toy_workspace: Path) -> Iterator[tuple[Server, GrpcClient]]:
+    """The server, and a client of its other port."""
+    port = free_port()
+    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+    client = GrpcClient(port)
+    yield server, client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(served: tuple[Server, GrpcClient]) -> GrpcClient:
+    return served[1]
+
+
+def test_it_finds_what_http_finds(served: tuple[Server, GrpcClient]) -> None:
+    server, client = served
+    photo = str(TOY_IMAGES / "coffee.jpg")
+    # Clients may give two documents one id, and need not say what is plain from the fields.
+    docs: list[dict[str, Any]] = [{"id": "q", "text": SENTENCE}, {"id": "q", "file": photo}]
+    docs += [{"id": "empty", "modality": "text", "text": " "}, {"id": "nothing"}]
+    text, image, empty, nothing = client.post("/search", docs, {"top_k": 4, "filter": {"tones": "colour"}})
+    assert [doc["id"] for doc in (text, image, empty, nothing)] == ["q", "q", "empty", "nothing"]
+    body = {"text": SENTENCE, "top_k": 4, "filter": {"tones": "colour"}}
+    status, answer = server.request("/v1/search", body)
+    assert status == 200
+    matches = answer["results"][0]["matches"]
+    assert [(match[0], match[1]) for match in text["matches"]] == [
+        (match["id"], pytest.approx(match["cosine"], abs=1e-6)) for match in matches
+    ]
+    assert len(matches) == 4
+    assert (
+        image["matches"][0][2]
+        == "A red and white cup of espresso stands on a red saucer with a small spoon ."
+    )
+    assert "empty" in empty["error"]
+    assert "modality is None" in nothing["error"]
+    # Where photos lie on this machine is nobody's business, what their files are called is a tag.
+    assert {match[3] for match in text["matches"]} == {None}
+    assert all(match[4]["file"].endswith(".jpg") for match in text["matches"])
+    assert {doc["trail"] for doc in (text, image)} == {None}
+
+
+def test_several_requests_are_answered_in_either_way(client: GrpcClient) -> None:
+    docs = [{"id": str(number), "text": f"{number} dogs"} for number in range(7)]
+    streamed = client.post("/search", docs, {"top_k": 3}, request_size=2)
+    at_once = client.post("/search", docs, {"top_k": 3}, request_size=7, stream=False)
+    assert [doc["id"] for doc in streamed] == [doc["id"] for doc in at_once] == list("0123456")
+    for one, other in zip(streamed, at_once, strict=True):
+        assert [match[0] for match in one["matches"]] == [match[0] for match in other["matches"]]
+        assert len(one["matches"]) == 3
+
+
+def test_sentences_and_photos_are_encoded(client: GrpcClient) -> None:
+    docs = [{"id": "a", "text": SENTENCE}, {"id": "b", "file": str(TOY_IMAGES / "coffee.jpg")}]
+    assert [doc["embedding"] for doc in client.post("/encode", docs)] == [512, 512]
+
+
+@pytest.mark.parametrize("endpoint", ["/index", "/delete", "/whatever"])
+def test_nothing_else_is_answered(client: GrpcClient, endpoint: str) -> None:
+    answer = client.post(endpoint, [{"id": "a", "modality": "text", "text": "new"}])
+    assert f"{endpoint} is not answered over gRPC" in answer["error"]
+    assert answer["ready"] is True
+
+
+def test_a_request_of_too_many_documents_is_refused_with_the_limit(client: GrpcClient) -> None:
+    answer = client.post("/search", [{"text": "a"}] * 1025, request_size=1025)
+    assert "1025 documents" in answer["error"]
+    assert "1024" in answer["error"]
+
+
+def test_an_answer_is_no_trail_and_no_matches_for_the_next_request(client: GrpcClient) -> None:
+    sent = {"id": "a", "text": SENTENCE, "error": "old", "trail": ["joiner"], "outcome": "added"}
+    (answer,) = client.post("/search", [sent], {"top_k": 2})
+    assert answer["error"] is None
+    assert len(answer["matches"]) == 2
+
+
+def test_a_taken_port_is_a_sentence(toy_workspace: Path) -> None:
+    port, taken = free_port(), free_port()
+    arguments = ("-t", "query_restful", "--workspace", toy_workspace, "--port", str(port), "--grpc-port")
+    with socket.create_server(("127.0.0.1", taken)):
+        done = run_app(*arguments, str(taken))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"Port {taken} on 127.0.0.1 cannot be listened on" in done.stderr
+    assert "--grpc-port" in done.stderr
+    done = run_app(*arguments, str(port))
+    assert done.returncode == 1
+    assert f"--port and --grpc-port are both {port}" in done.stderr
