@@ -1,10 +1,9 @@
-import { api, contentUrl, Problem, thumbnailUrl } from "./api.js";
-import { forget, known, nameOf, remember } from "./documents_seen.js";
+import { api, contentUrl, forget, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 import { announce, button, confirmed, errorCard, explainInLine, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
+import { openAddress } from "./results.js";
 import { copyLink } from "./sharing.js";
-import { openAddress } from "./tiles.js";
 
 let hooks = null;
 let shown = null;

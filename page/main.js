@@ -1,18 +1,16 @@
-import { api } from "./api.js";
-import { startConnection } from "./connection.js";
-import { lookUp } from "./documents_seen.js";
+import { api, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
 import { forgetTags, setCalibrated, showFilters } from "./filters.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
 import { showLightbox, startLightbox } from "./lightbox.js";
-import { announce } from "./messages.js";
+import { announce, startConnection } from "./messages.js";
 import { currentState, navigate, onNavigation, savedScroll, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
 import { rememberSearch, startRecentMenu } from "./recent.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
 import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search.js";
-import { forgetStartPage, galleryIds, drawSuggestions, showGallery, showSuggestions } from "./start_page.js";
+import { drawSuggestions, forgetStartPage, galleryIds, showGallery, showSuggestions } from "./start_page.js";
 import { DEFAULTS, describeTerms, isSearch, mainTermIndex, searchKey } from "./state.js";
 import { showStatus } from "./status_view.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -64,13 +62,19 @@ function drawAnswer(state, answer) {
   showResults(state, answer, actions, { onMore: () => showToolbar(currentState(), answer), retry: () => runSearch(currentState()) });
 }
 
+function showBusy(seconds) {
+  const words = `The server is busy. Trying again in ${Math.ceil(seconds)} s.`;
+  byId("result-count").textContent = words;
+  announce(words);
+}
+
 async function runSearch(state) {
   const focusWasInResults = byId("results").contains(document.activeElement);
   shownAnswer = null;
   showLoading(state);
   showToolbar(state, null);
   try {
-    const answer = await search(state, { onRetry: (seconds) => announce(`The server is busy. Trying again in ${Math.ceil(seconds)} seconds.`) });
+    const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
     drawAnswer(currentState(), answer);
     announceResults(state, answer, termName);

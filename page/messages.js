@@ -8,11 +8,7 @@ export function announce(sentence) {
 
 const SHOWN_MS = 6000;
 
-/**
- * Shows a short message at the foot of the page.
- * @param {string} message
- * @param {{kind?: "info"|"error"}} [options] errors stay until they are closed
- */
+/** Shows a short message at the foot of the page; one of kind "error" stays until it is closed. */
 export function toast(message, { kind = "info" } = {}) {
   const close = () => item.remove();
   const item = make(
@@ -32,7 +28,7 @@ export function toast(message, { kind = "info" } = {}) {
 export function explain(error) {
   if (error instanceof Problem) return error;
   if (error instanceof Unreachable) {
-    return { title: "The server cannot be reached", detail: `${error.message} Check that it is running, then try again.`, errors: [] };
+    return { title: "The server cannot be reached", detail: navigator.onLine ? `${error.message} Check that it is running, then try again.` : error.message, errors: [] };
   }
   return { title: "Something went wrong on this page", detail: error.message ?? String(error), errors: [] };
 }
@@ -43,11 +39,7 @@ export function explainInLine(error) {
   return detail ? `${title}. ${detail}` : title;
 }
 
-/**
- * A designed message in place of content.
- * @param {{title: string, detail?: string, items?: string[], symbol?: string, kind?: string,
- *   actions?: Node[], testid?: string}} content
- */
+/** A designed message in place of content; `items` are sentences of a list, `actions` buttons. */
 export function messageCard({ title, detail, items = [], symbol = "search", kind = "calm", actions = [], testid }) {
   return make(
     "div",
@@ -84,11 +76,7 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
   );
 }
 
-/**
- * Asks before something that cannot be undone.
- * @param {{title: string, detail: string, action: string}} question
- * @returns {Promise<boolean>}
- */
+/** Asks before something that cannot be undone; the promise says whether the answer was yes. */
 export function confirmed({ title, detail, action }) {
   const dialog = byId("confirm");
   dialog.returnValue = "";
@@ -105,5 +93,57 @@ export function confirmed({ title, detail, action }) {
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
+}
+
+const ASK_EVERY_MS = 3000;
+let timer = 0;
+let onReturn = () => undefined;
+
+async function answers() {
+  try {
+    return (await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ASK_EVERY_MS) })).status < 500;
+  } catch {
+    return false; // that no answer comes is the answer
+  }
+}
+
+async function checkConnection() {
+  if (byId("connection").hidden) return;
+  clearTimeout(timer);
+  if (await answers()) hideBanner();
+  else timer = setTimeout(checkConnection, ASK_EVERY_MS);
+}
+
+function hideBanner() {
+  clearTimeout(timer);
+  if (byId("connection").hidden) return;
+  byId("connection").hidden = true;
+  onReturn();
+}
+
+function showBanner() {
+  const banner = byId("connection");
+  const words = navigator.onLine
+    ? `The server at ${location.host} does not answer. This page tries again by itself.`
+    : "You are offline. This page goes on when the connection is back.";
+  banner.replaceChildren(icon("warning"), make("p", { text: words }), button("Try now", { on: { click: checkConnection }, testid: "connection-retry" }));
+  if (!banner.hidden) return;
+  banner.hidden = false;
+  timer = setTimeout(checkConnection, ASK_EVERY_MS);
+}
+
+/** Shows a banner while the server is out of reach, asks for it again, and calls back when it answers. */
+export function startConnection({ whenBack }) {
+  onReturn = whenBack;
+  addEventListener("server-unreachable", showBanner);
+  addEventListener("server-answered", () => {
+    clearTimeout(timer);
+    byId("connection").hidden = true;
+  });
+  addEventListener("online", checkConnection);
+  // A server on this device answers without a network, so that being offline alone means nothing.
+  addEventListener("offline", async () => {
+    if (!(await answers())) showBanner();
   });
 }

@@ -188,10 +188,7 @@ async function openCamera(onPicture) {
   });
 }
 
-/**
- * Makes the camera button take a picture: live where the browser lets a page see the camera (a secure origin),
- * through the phone's own camera where not.
- */
+/** Makes the camera button work: live on a secure origin, through the phone's own camera elsewhere. */
 export function startCamera(onPicture) {
   byId("camera-button").addEventListener("click", () => {
     if (navigator.mediaDevices?.getUserMedia) openCamera(onPicture);

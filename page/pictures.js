@@ -49,10 +49,7 @@ export async function scalePicture(file) {
 const uploads = new Map();
 let made = 0;
 
-/**
- * Keeps a scaled picture and answers its key.
- * @param {{name: string, blob: Blob, dataUri: string, width: number, height: number}} picture
- */
+/** Keeps what scalePicture() made and answers its key. */
 export function addUpload(picture) {
   made += 1;
   const key = `${made}:${picture.name}`;

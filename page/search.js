@@ -1,5 +1,4 @@
-import { api } from "./api.js";
-import { remember } from "./documents_seen.js";
+import { api, remember } from "./api.js";
 import { upload } from "./pictures.js";
 import { searchKey } from "./state.js";
 

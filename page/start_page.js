@@ -1,10 +1,9 @@
-import { api } from "./api.js";
-import { remember } from "./documents_seen.js";
+import { api, remember } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { announce, button, errorCard, messageCard } from "./messages.js";
 import { clearRecent, recentLink, recentSearches } from "./recent.js";
+import { resultTile, skeletons } from "./results.js";
 import { DEFAULTS, writeAddress } from "./state.js";
-import { resultTile, skeletons } from "./tiles.js";
 
 const EXAMPLES = 4;
 const LONGEST_EXAMPLE = 42;
@@ -135,11 +134,7 @@ async function loadMore(actions) {
   }
 }
 
-/**
- * Shows some of the indexed photos on the start page.
- * @param {object} actions as for resultTile()
- * @param {() => boolean} stillWanted asked when the answer has come
- */
+/** Shows some of the indexed photos; `stillWanted` is asked when the answer has come. */
 export async function showGallery(actions, stillWanted) {
   if (!gallery) {
     place("loading", make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(8))).setAttribute("aria-busy", "true");

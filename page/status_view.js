@@ -11,12 +11,7 @@ const GAP = 6;
 const short = (ms) => (ms < 1000 ? String(ms) : `${ms / 1000}s`);
 const label = (bucket, before) => (bucket.le_ms === null ? `>${short(before)}` : short(bucket.le_ms));
 
-/**
- * Draws how long queries took.
- * @param {{le_ms: number|null, count: number}[]} buckets counts of each bucket alone, not added up; the last is
- *   open-ended
- * @returns {SVGElement} with a name that says the counts
- */
+/** Draws how long queries took; each bucket counts what took longer than the one before, the last is open-ended. */
 export function latencyHistogram(buckets) {
   const most = Math.max(1, ...buckets.map((bucket) => bucket.count));
   const step = WIDTH / Math.max(1, buckets.length);

@@ -1,10 +1,10 @@
-import { known, lookUp, nameOf } from "./documents_seen.js";
+import { known, lookUp, nameOf } from "./api.js";
 import { byId, icon, make, redraw } from "./dom.js";
 import { toast } from "./messages.js";
 import { currentState, navigate } from "./navigation.js";
 import { upload } from "./pictures.js";
+import { pictureOf } from "./results.js";
 import { MAX_TERMS } from "./state.js";
-import { pictureOf } from "./tiles.js";
 
 /** A fresh minus pulls half as hard as the wish it corrects; more would drown the wish. */
 const MINUS_WEIGHT = -0.5;
@@ -28,12 +28,7 @@ export function removeTerm(position) {
   navigate({ terms: currentState().terms.filter((_, each) => each !== position) });
 }
 
-/**
- * Adds a term; one that is there already gets the new weight instead.
- * @param {"text"|"id"|"upload"} kind
- * @param {string} value
- * @param {{less?: boolean}} [options] `less` adds it with a minus
- */
+/** Adds a term, with a minus for `less`; one that is there already gets the new weight instead. */
 export function addTerm(kind, value, { less = false } = {}) {
   const { terms, view } = currentState();
   const weight = less ? MINUS_WEIGHT : 1;

@@ -1,6 +1,6 @@
 import { byId, icon, make, redraw } from "./dom.js";
 import { narrowing, toggleFilters } from "./filters.js";
-import { currentState, navigate } from "./navigation.js";
+import { navigate } from "./navigation.js";
 import { countSentence } from "./results.js";
 import { copyCurl, copyLink, downloadResults } from "./sharing.js";
 
@@ -97,11 +97,7 @@ function summary(answer) {
   return line;
 }
 
-/**
- * Draws the line above the results.
- * @param {object} state
- * @param {object|null} answer null while the first answer is awaited
- */
+/** Draws the line above the results; `answer` is null while the first one is awaited. */
 export function showToolbar(state, answer) {
   const bar = byId("toolbar");
   bar.hidden = state.terms.length === 0;
@@ -122,6 +118,3 @@ export function showToolbar(state, answer) {
   );
   redraw(bar, facts, tools);
 }
-
-/** Says again how many results are shown, after more have come. */
-export const refreshToolbar = (answer) => showToolbar(currentState(), answer);
