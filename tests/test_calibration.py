@@ -342,3 +342,27 @@ def test_the_page_has_the_numbers_of_the_shipped_calibrations(name: str) -> None
     assert calibration.data == "509 photos and 2545 captions of flickr8k, split dev"
     assert "(509 photos, 2,545 captions)" in page
     assert 2.0 <= calibration.slope <= 3.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_shipped_calibrations_and_the_table_of_the_page_are_what_the_command_measures(
+    name: str, tmp_path: Path
+) -> None:
+    folder = SHARED_DATA / "flickr8k"
+    if not folder.is_dir():
+        pytest.skip("the development data flickr8k is not there")
+    done = run_app(
+        "-t", "evaluate", "-d", folder, "--split", "dev", "--calibrate", "-m", name, "--output", tmp_path,
+        "--json", timeout=280,
+    )  # fmt: skip
+    measured, shipped = Calibration.load(tmp_path / "calibration.json"), stored_calibration(name)
+    assert shipped is not None
+    assert (measured.slope, measured.intercept) == pytest.approx((shipped.slope, shipped.intercept), abs=0.01)
+    page = (REPOSITORY / "docs" / "scores.md").read_text(encoding="utf-8")
+    first = 1 + 2 * list(SHIPPED).index(name)
+    rows = [line.split(" | ") for line in page[page.index("| score | ") :].split("\n\n")[0].splitlines()[2:]]
+    told = [float(cell.strip("|% ")) for row in rows for cell in row[first : first + 2]]
+    table = json.loads(done.stdout)["reliability"]["photo_caption"]
+    found = [100 * row[key] for row in table for key in ("score", "observed")]
+    assert told == pytest.approx(found, abs=0.3)

@@ -212,7 +212,7 @@ class Calibration:
 def calibration_of(model_name: str, model_cache: Path | None, workspace: Workspace) -> Calibration | None:
     """The calibration that lies beside the model's weights, else one of the vectors of the index.
 
-    The latter reads up to 2,000 vectors of each modality, which takes about a second, and stays right while
+    The latter reads up to 2,000 vectors of each modality, which takes some seconds, and stays right while
     what is indexed stays alike. None where the index hasn't two photos and two captions. ``model_cache`` is
     that of ``identify_model``. Raises ModelError where the model is not known.
     """
