@@ -130,14 +130,14 @@ BAD_REQUESTS: dict[str, tuple[Any, int, str]] = {
     "an unknown photo": ({"data": ["/images/0000"], "top_k": 1}, 422, "no photo"),
     "not a photo": ({"data": ["data:image/jpeg;base64,aGVsbG8gd29ybGQ="], "top_k": 1}, 422, "not an image"),
     "half a photo": ({"data": [data_uri("cat.jpg")[:9023]], "top_k": 1}, 422, "truncated"),
-    "indexing": ({"header": {"exec_endpoint": "/index"}, "data": [{"text": "a"}]}, 404, "index_restful"),
+    "an endpoint": ({"header": {"exec_endpoint": "/drop"}, "data": [{"text": "a"}]}, 404, "/delete"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
 def test_a_bad_request_is_a_4xx_with_a_sentence_in_the_envelope(toy_server: Server, name: str) -> None:
     body, expected, words = BAD_REQUESTS[name]
-    path = "/post" if name == "indexing" else "/search"
+    path = "/post" if name == "an endpoint" else "/search"
     status, answer = toy_server.request(path, body, timeout=10)
     assert status == expected, answer
     said = json.dumps(answer)

@@ -160,7 +160,7 @@ def _count_requests(app: FastAPI, metrics: Metrics) -> None:
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    if request.url.path.startswith(("/v1/", "/page/")) or request.method in ("GET", "HEAD"):
+    if request.url.path.startswith(("/v1/", "/page/")):
         message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json tells what is."
         response = problem_response(problem(status, message))
     else:
