@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from crossmodal.query.duplicates import group
-from crossmodal.query.fusion import fuse
 from numpy.typing import NDArray
 
 from crossmodal.api_shapes import file_name
@@ -29,6 +27,8 @@ from crossmodal.documents import MatchDocument, MediaDocument
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import ComposedQuery, EncodedTerm, compose
+from crossmodal.query.duplicates import group
+from crossmodal.query.fusion import fuse
 from crossmodal.query.request import (
     HYBRID_DEPTH,
     MAX_RESULTS,
@@ -73,7 +73,6 @@ class SearchService:
         self._model_cache = model_cache
         self._remembered: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._calibration: Calibration | None = None
-        self._calibrated = False
         self._preparing = asyncio.Lock()
         self._words: WordIndex | None = None
         self.cache_hits = 0
@@ -82,11 +81,11 @@ class SearchService:
     async def calibration(self) -> Calibration | None:
         """How cosines become scores with this model; None where nothing is known of it."""
         async with self._preparing:
-            if not self._calibrated:
+            # None where the index is too small to estimate it from: it may have grown since.
+            if self._calibration is None:
                 self._calibration = await asyncio.to_thread(
                     calibration_of, self._model, self._model_cache, self._workspace
                 )
-                self._calibrated = True
         return self._calibration
 
     async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
@@ -348,7 +347,7 @@ def _take_vectors(
             if isinstance(made, str):
                 raise QueryError(made)
             modality, vector = TEXT if term.text is not None else IMAGE, made
-        one.terms.append(EncodedTerm(vector=vector, weight=term.weight, modality=modality))
+        one.terms.append(EncodedTerm(vector=vector, weight=term.weight, modality=modality, name=_name(term)))
     one.outcome.kinds = tuple(term.modality for term in one.terms)
     one.outcome.modality = one.request.modality or _default_target(one)
 
@@ -413,6 +412,13 @@ def _fuse(found: Sequence[FoundMatch], words: Sequence[tuple[str, float]]) -> No
     by_id = {match.id: match for match in found}
     for fused in fuse([match.id for match in by_vector], [id for id, _ in words if id in by_id]):
         by_id[fused.id].parts = Parts(fused.vector_rank, fused.word_rank, bm25.get(fused.id), fused.score)
+
+
+def _name(term: Term) -> str:
+    """How a message calls a term."""
+    if term.text is not None:
+        return repr(term.text[:60])
+    return "the photo" if term.id is None else f"id:{term.id[:60]}"
 
 
 def _key(term: Term) -> str | None:

@@ -32,13 +32,13 @@ from crossmodal.http_shapes import (
     render_index,
     render_results,
 )
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE
 from flows.gateway.contents import content_response, photo_of
 from flows.gateway.guards import read_body, require_writing
 from flows.gateway.problems import status_of
 from flows.gateway.readiness import require_ready
 from flows.gateway.serving import Serving
-from flows.gateway.writing import delete_records, index_records
+from flows.gateway.writing import delete_records, index_records, record_of
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
@@ -143,7 +143,7 @@ class LegacyRoutes:
         if parsed.endpoint == "update":
             errors = await asyncio.to_thread(self._not_there, parsed.documents)
         records = [
-            _record(document)
+            record_of(document)
             for document in parsed.documents
             if document.refused is None and document.id not in errors
         ]
@@ -211,18 +211,6 @@ def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
 
 def _override(request: Request) -> str | None:
     return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
-
-
-def _record(document: ParsedDocument) -> Record:
-    return Record(
-        id=document.id,
-        modality=document.modality,
-        text=document.text,
-        mime_type=document.mime_type,
-        photo_id=document.photo_id,
-        tags=document.tags,
-        content=document.content,
-    ).hashed()
 
 
 def _match(match: MatchDocument, base_url: str) -> Match:
