@@ -126,9 +126,8 @@ export async function lookUp(id, options) {
   return seen.get(id);
 }
 
+/** The name of a photo's file, or its id where none is known. */
+export const fileOf = (item) => item.photo?.file ?? (typeof item.tags?.file === "string" ? item.tags.file : `Photo ${item.id}`);
+
 /** A document's name in words: its caption, else its file's name, else its id. */
-export function nameOf(item) {
-  const caption = item.text ?? item.captions?.[0]?.text;
-  if (caption) return caption;
-  return typeof item.tags?.file === "string" ? item.tags.file : `Photo ${item.id}`;
-}
+export const nameOf = (item) => item.text ?? item.captions?.[0]?.text ?? fileOf(item);

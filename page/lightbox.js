@@ -1,8 +1,8 @@
-import { api, contentUrl, forget, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
+import { api, contentUrl, fileOf, forget, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 import { announce, button, confirmed, errorCard, explainInLine, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
-import { openAddress } from "./results.js";
+import { openAddress, percent } from "./results.js";
 import { copyLink } from "./sharing.js";
 
 let hooks = null;
@@ -78,7 +78,6 @@ async function remove(item) {
 }
 
 function buttons(item, photo) {
-  const file = typeof item.tags?.file === "string" ? item.tags.file : (photo?.id ?? item.id);
   return make(
     "div",
     { class: "lightbox-actions" },
@@ -87,7 +86,7 @@ function buttons(item, photo) {
     photo &&
       make(
         "a",
-        { class: "button", href: photo.content, download: file.split("/").at(-1), data: { testid: "lightbox-download" } },
+        { class: "button", href: photo.content, download: fileOf(item), data: { testid: "lightbox-download" } },
         icon("download"),
         "Download",
       ),
@@ -122,7 +121,7 @@ function arrow(direction, by, ids) {
 }
 
 function facts(item) {
-  if (typeof item.score === "number") return `Score ${(item.score * 100).toFixed(1)}%, cosine ${item.cosine.toFixed(3)}`;
+  if (typeof item.score === "number") return `Score ${percent(item.score)}, cosine ${item.cosine.toFixed(3)}`;
   return typeof item.cosine === "number" ? `Cosine ${item.cosine.toFixed(3)}` : null;
 }
 

@@ -7,10 +7,9 @@ import { showLightbox, startLightbox } from "./lightbox.js";
 import { announce, startConnection } from "./messages.js";
 import { currentState, navigate, onNavigation, savedScroll, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
-import { rememberSearch, startRecentMenu } from "./recent.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
 import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search.js";
-import { drawSuggestions, forgetStartPage, galleryIds, showGallery, showSuggestions } from "./start_page.js";
+import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
 import { DEFAULTS, describeTerms, isSearch, mainTermIndex, searchKey } from "./state.js";
 import { showStatus } from "./status_view.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -256,7 +255,7 @@ function start() {
   startViewLinks();
   startPictureIntake({ active: () => currentState().view === "search" && !document.querySelector("dialog[open]") });
   startCamera(searchWithPictures);
-  startRecentMenu(() => isHome(currentState()) && drawSuggestions());
+  startRecentMenu();
   startIndexing({ changed: forgetIndex });
   startLightbox({
     actions,

@@ -5,7 +5,12 @@ import { currentState, navigate } from "./navigation.js";
 import { DEEPEST_RESULT, searchMore } from "./search.js";
 import { describeTerms, writeAddress } from "./state.js";
 
-const percent = (share) => `${Math.round(share * 100)}%`;
+/** "83%", "0.4%"; most of an index has a score near nothing, and its order still shows. */
+export function percent(share) {
+  const value = share * 100;
+  if (value > 0 && value < 0.1) return "<0.1%";
+  return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)}%`;
+}
 
 /** A match's score as text and bar: calibrated in percent, else the bare cosine. */
 function scoreOf(match) {
@@ -13,7 +18,7 @@ function scoreOf(match) {
   const calibrated = typeof match.score === "number";
   const share = calibrated ? match.score : Math.max(0, match.cosine);
   const meter = make("span", { class: "score-bar", "aria-hidden": "true" }, make("span"));
-  meter.firstChild.style.inlineSize = percent(Math.max(0.02, Math.min(1, share)));
+  meter.firstChild.style.inlineSize = `${100 * Math.max(0.02, Math.min(1, share))}%`;
   return make(
     "span",
     {
@@ -121,12 +126,11 @@ function tile(match, className, ...children) {
 function photoTile(match, actions) {
   const captions = match.captions ?? [];
   const caption = captions[0]?.text;
-  const file = typeof match.tags?.file === "string" ? match.tags.file : match.id;
   return tile(
     match,
     "photo-tile",
     openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), duplicatesOf(match)),
-    make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: caption ?? file, title: caption ?? file }),
+    make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: nameOf(match), title: nameOf(match) }),
     make(
       "p",
       { class: "tile-facts" },
@@ -184,15 +188,15 @@ const container = () => byId("results");
 
 /** "12 photos and 8 captions", with "first" where there are more. */
 export function countSentence(sections) {
-  const matches = sections.flatMap((section) => section.matches);
-  const photos = matches.filter((match) => match.modality === "image").length;
-  const captions = matches.length - photos;
-  const asked = new Set(sections.map((section) => section.modality));
-  const said = [];
-  if (!asked.has("text") || photos) said.push(count(photos, "photo"));
-  if ((asked.has("text") && (captions || !asked.has("image"))) || captions) said.push(count(captions, "caption"));
-  const first = matches.length > 0 && sections.some((section) => section.hasMore);
-  return `${first ? "First " : ""}${said.join(" and ") || "No results"}`;
+  const said = sections.map(({ matches, modality, hasMore }) => {
+    const photos = matches.filter((match) => match.modality === "image").length;
+    const counts = [
+      (photos || modality === "image") && count(photos, "photo"),
+      (photos < matches.length || modality === "text") && count(matches.length - photos, "caption"),
+    ];
+    return (hasMore ? "first " : "") + (counts.filter(Boolean).join(" and ") || "no results");
+  });
+  return said.join(" and ").replace(/^first (.*) and first /, "first $1 and ").replace(/^./, (letter) => letter.toUpperCase());
 }
 
 /** Shows that a search runs: earlier results dim, an empty place gets grey shapes. */

@@ -1,12 +1,88 @@
 import { api, remember } from "./api.js";
-import { byId, count, make } from "./dom.js";
+import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, messageCard } from "./messages.js";
-import { clearRecent, recentLink, recentSearches } from "./recent.js";
 import { resultTile, skeletons } from "./results.js";
-import { DEFAULTS, writeAddress } from "./state.js";
+import { DEFAULTS, describeTerms, writeAddress } from "./state.js";
+import { termName } from "./terms.js";
+
+const RECENT_KEY = "crossmodal.recent";
+const KEPT = 12;
+
+/** The searches of this browser, the latest first: {label, address}. */
+function recentSearches() {
+  try {
+    const stored = JSON.parse(localStorage.getItem(RECENT_KEY) ?? "[]");
+    return Array.isArray(stored) ? stored.filter(({ label, address }) => label && address?.startsWith("/?")) : [];
+  } catch {
+    return []; // storage is forbidden, or holds another program's text: there are no recent searches then
+  }
+}
+
+function keepSearches(searches) {
+  try {
+    localStorage.setItem(RECENT_KEY, JSON.stringify(searches));
+  } catch {
+    return; // forbidden or full storage costs the recent searches, nothing else
+  }
+}
+
+/** Keeps a search; those with uploaded pictures are not kept, because they could not be repeated. */
+export function rememberSearch(state) {
+  if (state.terms.some((term) => term.kind === "upload")) return;
+  const address = writeAddress({ ...state, open: null, leftOut: 0 });
+  const label = describeTerms(state.terms, termName);
+  const others = recentSearches().filter((search) => search.address !== address);
+  // What is typed on the way to a sentence is no search of its own.
+  if (state.terms.length === 1 && others.length && label.startsWith(others[0].label)) others.shift();
+  keepSearches([{ label, address }, ...others].slice(0, KEPT));
+}
+
+/** Forgets all searches. */
+function clearRecent() {
+  keepSearches([]);
+}
+
+/** A link that repeats a search. */
+function recentLink({ label, address }, className) {
+  return make("a", { class: className, href: address, data: { stateLink: "", testid: "recent-search" }, text: label, title: label });
+}
+
+/** Fills the menu each time it opens, and places it under its button. */
+export function startRecentMenu() {
+  const menu = byId("recent-menu");
+  menu.addEventListener("beforetoggle", (event) => {
+    if (event.newState !== "open") return;
+    const searches = recentSearches();
+    const clear = button("Clear", {
+      symbol: "trash",
+      kind: "quiet",
+      testid: "recent-clear",
+      on: {
+        click: () => {
+          clearRecent();
+          menu.hidePopover();
+          drawSuggestions();
+        },
+      },
+    });
+    menu.replaceChildren(
+      make("h2", { text: "Recent searches" }),
+      searches.length
+        ? make("ul", {}, ...searches.map((search) => make("li", {}, icon("clock"), recentLink(search, "menu-link"))))
+        : make("p", { class: "muted", text: "What you search for is listed here, in this browser only." }),
+      searches.length ? clear : "",
+    );
+    const form = byId("search-form").getBoundingClientRect();
+    menu.style.top = `${form.bottom + 6}px`;
+    menu.style.left = `${form.left}px`;
+    menu.style.width = `${form.width}px`;
+  });
+  menu.addEventListener("click", (event) => event.target.closest("a") && menu.hidePopover());
+  addEventListener("scroll", () => menu.matches(":popover-open") && menu.hidePopover(), { passive: true });
+}
 
 const EXAMPLES = 4;
-const LONGEST_EXAMPLE = 42;
+const LONGEST_EXAMPLE = 38;
 const RECENT = 4;
 const PAGE = 24;
 
@@ -44,7 +120,7 @@ const suggestionRow = (name, ...links) =>
   make("div", { class: `suggestion-row ${name.toLowerCase()}` }, make("span", { class: "row-name", text: name }), ...links);
 
 /** Draws the rows of example searches and of recent ones. */
-export function drawSuggestions() {
+function drawSuggestions() {
   const recent = recentSearches().slice(0, RECENT);
   const clear = () => {
     clearRecent();

@@ -9,7 +9,7 @@ const BOTTOM = 30;
 const GAP = 6;
 
 const short = (ms) => (ms < 1000 ? String(ms) : `${ms / 1000}s`);
-const label = (bucket, before) => (bucket.le_ms === null ? `>${short(before)}` : short(bucket.le_ms));
+const label = (bucket) => (bucket.le_ms === null ? "more" : short(bucket.le_ms));
 
 /** Draws how long queries took; each bucket counts what took longer than the one before, the last is open-ended. */
 export function latencyHistogram(buckets) {
@@ -17,8 +17,7 @@ export function latencyHistogram(buckets) {
   const step = WIDTH / Math.max(1, buckets.length);
   const said = [];
   const bars = buckets.flatMap((bucket, position) => {
-    const before = position ? buckets[position - 1].le_ms : 0;
-    const name = label(bucket, before);
+    const name = label(bucket);
     said.push(`${bucket.le_ms === null ? "longer" : `up to ${bucket.le_ms} ms`}: ${bucket.count}`);
     const height = bucket.count ? Math.max(2, (bucket.count / most) * (HEIGHT - TOP - BOTTOM)) : 0;
     const x = position * step + GAP / 2;

@@ -120,7 +120,7 @@ function refineForm() {
     type: "text",
     maxlength: 2000,
     autocomplete: "off",
-    placeholder: "Add or take away words",
+    placeholder: "Refine with words",
     "aria-label": "Words to add or take away",
     data: { focusKey: "refine", testid: "refine-box" },
   });

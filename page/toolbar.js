@@ -15,7 +15,7 @@ const PARTS = [
 const milliseconds = (value) => (value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
 
 function timing(times) {
-  const parts = PARTS.filter(([key]) => times[key] > 0);
+  const parts = PARTS.filter(([key]) => times[key] >= 0.05);
   const bar = make("span", { class: "time-bar", "aria-hidden": "true" });
   for (const [key] of parts) {
     const part = make("span", { class: `time-${key}` });
