@@ -49,7 +49,9 @@ class MediaDocument(BaseDoc):
 
     ``blob`` holds the untouched bytes of a photo; ``pixels`` uint8 of shape (height, width, 3), first
     the decoded photo, then the crop that the encoder sees; ``embedding`` float32 of shape
-    (dimension,), unit length. ``outcome`` is added, replaced or unchanged; ``error`` a sentence, and no later
+    (dimension,), unit length; a query that brings one needs neither text nor blob, and its modality says
+    which index is searched: "text" the photos, "image" the captions. ``outcome`` is added, replaced,
+    unchanged or deleted, or None where there was nothing to delete; ``error`` is a sentence, and no later
     step does anything with a document that has one; ``aborted`` is True where every other document will
     fail for the same reason (a full disk). ``trail`` names the steps, and of a sharded one the shards, that
     the document has been through.

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings
@@ -49,6 +50,16 @@ def test_shards_and_replicas_come_from_the_variables() -> None:
         assert {name for name, step in steps.items() if step.replicas == 3} == {
             *("image_loader", "image_normalizer", "image_encoder", "text_encoder"),
         }
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoints"), [("index", {"/index", "/delete"}), ("query", {"/search", "/encode"})]
+)
+def test_every_shard_sees_every_request(kind: str, endpoints: set[str]) -> None:
+    steps = yaml.safe_load(FLOW_FILES[kind].read_text(encoding="utf-8"))["executors"]
+    polling = [step["polling"] for step in steps if "shards" in step]
+    # By name: jina has defaults of its own for some endpoints, which one word for all does not change.
+    assert polling == [dict.fromkeys(endpoints, "ALL")] * 3
 
 
 @pytest.mark.parametrize(
