@@ -58,7 +58,7 @@ export function errorCard(error, retry) {
   return messageCard({
     title,
     detail,
-    items: (errors ?? []).map((each) => `${each.pointer ? `${each.pointer}: ` : ""}${each.detail}`),
+    items: (errors ?? []).filter((each) => each.detail !== detail).map((each) => `${each.pointer ? `${each.pointer}: ` : ""}${each.detail}`),
     symbol: "warning",
     kind: "error",
     testid: "error",
