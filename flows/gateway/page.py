@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import mimetypes
 
@@ -46,19 +47,34 @@ def add_page(app: FastAPI, serving: Serving) -> None:
 class _PageFile:
     def __init__(self, name: str, content: bytes) -> None:
         self._content = content
+        self._gzipped = gzip.compress(content, mtime=0)
         suffix = "." + name.rpartition(".")[2]
         self._type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        self._tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        self._tag = hashlib.sha256(content).hexdigest()[:32]
 
     def response(self, request: Request) -> Response:
+        zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        # What is sent differs, and so does its strong tag.
+        tag = f'"{self._tag}-gzip"' if zipped else f'"{self._tag}"'
         headers = {
-            "ETag": self._tag,
+            "ETag": tag,
+            "Vary": "Accept-Encoding",
             # Asked for again each time, and answered with 304 as long as it is the same.
             "Cache-Control": "no-cache",
             "Content-Security-Policy": _POLICY,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        if request.headers.get("if-none-match") == self._tag:
+        if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        return Response(self._content, media_type=self._type, headers=headers)
+        if zipped:
+            headers["Content-Encoding"] = "gzip"
+        return Response(self._gzipped if zipped else self._content, media_type=self._type, headers=headers)
+
+
+def _accepts_gzip(header: str) -> bool:
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
