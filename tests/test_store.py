@@ -271,6 +271,24 @@ def test_store_without_a_model(tmp_path: Path) -> None:
         Store.open_reader(tmp_path / "vectors", identity=VSE)
 
 
+def test_what_is_being_read_outlives_the_store(tmp_path: Path) -> None:
+    photos = [photo("a"), photo("b"), photo("c")]
+    with Store.open_writer(tmp_path) as writer:
+        writer.put(photos, vectors_of(photos))
+    reader = Store.open_reader(tmp_path)
+    ids = reader.ids()
+    first = next(ids)
+    with reader.vector_snapshot() as snapshot:
+        (block,) = snapshot.blocks()
+        # As another thread does that finds that the index was made anew.
+        reader.close()
+        np.testing.assert_array_equal(block.vectors, vectors_of(photos))
+    assert [first, *ids] == ["a", "b", "c"]
+    with pytest.raises(StoreError, match="closed"):
+        list(reader.ids())
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text(), "the last one closed the files"
+
+
 def test_closed_and_read_only_stores_say_so(tmp_path: Path) -> None:
     with Store.open_writer(tmp_path) as store:
         store.put([photo("a")])

@@ -167,7 +167,10 @@ class Environment:
             return bool(self._lmdb.stat()["entries"] == 0)
 
     def close(self) -> None:
-        """Give back one ``open``; the last one closes the files. A forked child leaves its parent's alone."""
+        """Give back one ``open``; the files are closed after the last one, and the last ``read`` under way.
+
+        A forked child leaves its parent's alone.
+        """
         with _opening:
             self._users -= 1
             if self._users == 0 and self._key[0] == os.getpid():
@@ -189,12 +192,21 @@ class Environment:
     @contextmanager
     def read(self) -> Iterator[Any]:
         """A consistent view of the last commit; values are memory views that end with it."""
-        with (
-            nullcontext() if self._registered else no_writer(self.folder),
-            self._named_errors(),
-            self._lmdb.begin(buffers=True) as transaction,
-        ):
-            yield transaction
+        # Other threads may close the store meanwhile, and a view into a file that is no longer mapped would
+        # end the process.
+        with _opening:
+            if self._users == 0:
+                raise StoreError(f"The store {self.folder} is closed.")
+            self._users += 1
+        try:
+            with (
+                nullcontext() if self._registered else no_writer(self.folder),
+                self._named_errors(),
+                self._lmdb.begin(buffers=True) as transaction,
+            ):
+                yield transaction
+        finally:
+            self.close()
 
     def require_writable(self) -> None:
         """Raise ``StoreUnwritable`` if this process can only read."""
