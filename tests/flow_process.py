@@ -43,7 +43,12 @@ class FlowProcess:
 
     def __exit__(self, *error: object) -> None:
         # Closes stdin, which is the end of what the process reads.
-        self._process.communicate(timeout=30)
+        try:
+            self._process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise
         assert self._process.returncode == 0
 
 
