@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,15 +36,14 @@ from crossmodal.query.request import (
     Parts,
     SearchOutcome,
     SearchRequest,
+    Target,
     Timing,
 )
 from crossmodal.query.terms import Term
+from crossmodal.query.words import WordHit, WordIndex
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.search.scores import inner_products
 from crossmodal.workspace import Workspace
-
-if TYPE_CHECKING:
-    from crossmodal.query.words import WordIndex
 
 __all__ = ["SearchService"]
 
@@ -55,6 +54,8 @@ _REMEMBERED = 1024
 
 # Which branch of the query Flow ends in whose index.
 _BRANCH_TO: dict[Modality, Modality] = {IMAGE: TEXT, TEXT: IMAGE}
+
+_TARGETS: dict[Target, tuple[Modality, ...]] = {IMAGE: (IMAGE,), TEXT: (TEXT,), "both": (IMAGE, TEXT)}
 
 # Grouping needs more results than it will show; so many times what is asked for is fetched, then all.
 _GROUPING_FACTOR = 4
@@ -74,9 +75,8 @@ class SearchService:
         self._remembered: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._calibration: Calibration | None = None
         self._preparing = asyncio.Lock()
-        self._words: WordIndex | None = None
-        self.cache_hits = 0
-        self.cache_misses = 0
+        self._words = WordIndex(workspace.text_stores)
+        self._cache_counts = (0, 0)
 
     async def calibration(self) -> Calibration | None:
         """How cosines become scores with this model; None where nothing is known of it."""
@@ -87,6 +87,11 @@ class SearchService:
                     calibration_of, self._model, self._model_cache, self._workspace
                 )
         return self._calibration
+
+    def take_cache_counts(self) -> tuple[int, int]:
+        """How many sentences' vectors were remembered and how many had to be made, since the last call."""
+        counts, self._cache_counts = self._cache_counts, (0, 0)
+        return counts
 
     async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
         """One outcome a request, in order; an error of one request leaves the others alone."""
@@ -139,12 +144,14 @@ class SearchService:
     def _recall(self, key: str) -> NDArray[np.float32] | None:
         vector = self._remembered.get(key)
         if vector is not None:
-            self.cache_hits += 1
+            hits, misses = self._cache_counts
+            self._cache_counts = (hits + 1, misses)
             self._remembered.move_to_end(key)
         return vector
 
     def _remember(self, key: str, vector: NDArray[np.float32]) -> None:
-        self.cache_misses += 1
+        hits, misses = self._cache_counts
+        self._cache_counts = (hits, misses + 1)
         self._remembered[key] = vector
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
@@ -189,50 +196,40 @@ class SearchService:
             await asyncio.to_thread(self._search_words, hybrid)
 
     def _search_words(self, hybrid: Sequence[_Running]) -> None:
-        if self._words is None:
-            from crossmodal.query.words import WordIndex
-
-            self._words = WordIndex(self._workspace.text_stores)
         for one in hybrid:
             sentence = " ".join(term.text for term in one.request.terms if term.text and term.weight > 0)
             # A photo has several captions, and a filter may refuse most of what the words find.
             hits = self._words.search(sentence, MAX_RESULTS)
-            ids = {TEXT: [hit.id for hit in hits], IMAGE: [hit.photo_id for hit in hits if hit.photo_id]}
-            scores = {
-                TEXT: {hit.id: hit.bm25 for hit in hits},
-                IMAGE: {hit.photo_id: hit.bm25 for hit in reversed(hits) if hit.photo_id},
-            }
-            for target, composed in one.composed.items():
-                distinct = list(dict.fromkeys(ids[target]))
-                records = self._workspace.records(distinct, target)
-                rule = one.request.filter
-                kept = [
-                    id
-                    for id in distinct
-                    if (record := records.get(id)) is not None
-                    and id not in one.request.exclude
-                    and (rule is None or rule.matches(target, record.tags))
-                ][:HYBRID_DEPTH]
-                one.words[target] = [(id, scores[target][id]) for id in kept]
-                known = {str(match.id) for match in one.found[target]}
-                missing = [id for id in kept if id not in known]
-                vectors = self._workspace.vectors(missing, target)
-                for id in missing:
-                    if id in vectors:
-                        record = records[id]
-                        (cosine,) = inner_products(composed.vector, vectors[id][None])
-                        one.found[target].append(
-                            MatchDocument(
-                                id=id,
-                                modality=target,
-                                text=record.text,
-                                uri=record.uri,
-                                mime_type=record.mime_type,
-                                photo_id=record.photo_id,
-                                tags=dict(record.tags),
-                                score=float(cosine),
-                            )
-                        )
+            for target in one.composed:
+                self._take_word_hits(one, target, _by_document(hits, target))
+
+    def _take_word_hits(self, one: _Running, target: Modality, bm25: dict[str, float]) -> None:
+        """Keeps the best that words found (``bm25`` by id, best first), with cosines like other matches."""
+        records = self._workspace.records(bm25, target)
+        rule = one.request.filter
+        kept = [
+            id
+            for id, record in records.items()
+            if id not in one.request.exclude and (rule is None or rule.matches(target, record.tags))
+        ][:HYBRID_DEPTH]
+        one.words[target] = [(id, bm25[id]) for id in kept]
+        known = {str(match.id) for match in one.found[target]}
+        vectors = self._workspace.vectors([id for id in kept if id not in known], target)
+        for id, vector in vectors.items():
+            record = records[id]
+            (cosine,) = inner_products(one.composed[target].vector, vector[None])
+            one.found[target].append(
+                MatchDocument(
+                    id=id,
+                    modality=target,
+                    text=record.text,
+                    uri=record.uri,
+                    mime_type=record.mime_type,
+                    photo_id=record.photo_id,
+                    tags=dict(record.tags),
+                    score=float(cosine),
+                )
+            )
 
     async def _finish(self, one: _Running) -> None:
         """Ranks what was found, groups it, and cuts out what is asked for."""
@@ -352,7 +349,7 @@ def _take_vectors(
     one.outcome.modality = one.request.modality or _default_target(one)
 
 
-def _default_target(one: _Running) -> Any:
+def _default_target(one: _Running) -> Modality:
     kinds = {term.modality for term in one.terms if term.weight > 0}
     if one.request.similar:
         return IMAGE if IMAGE in kinds else TEXT
@@ -360,9 +357,8 @@ def _default_target(one: _Running) -> Any:
 
 
 def _compose(one: _Running, calibration: Calibration | None) -> None:
-    target = one.outcome.modality
-    for modality in (IMAGE, TEXT) if target == "both" else (target,):
-        one.composed[modality] = compose(one.terms, modality, calibration)  # type: ignore[index,arg-type]
+    for modality in _TARGETS[one.outcome.modality or "both"]:
+        one.composed[modality] = compose(one.terms, modality, calibration)
 
 
 def _depth(request: SearchRequest) -> int:
@@ -404,6 +400,16 @@ def _ranked(one: _Running) -> list[FoundMatch]:
     else:
         matches.sort(key=lambda match: (-match.cosine, match.id))
     return matches
+
+
+def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
+    """The BM25 score of each caption, or of each photo by its best caption, best first."""
+    found: dict[str, float] = {}
+    for hit in hits:
+        id = hit.id if target == TEXT else hit.photo_id
+        if id:
+            found.setdefault(id, hit.bm25)
+    return found
 
 
 def _fuse(found: Sequence[FoundMatch], words: Sequence[tuple[str, float]]) -> None:

@@ -3,7 +3,7 @@
 ::
 
     asked = parse_search(read_json(raw), uploads=[])
-    answer = render_search(asked, outcomes, model="clip-mini", timing=timing)
+    answer = render_search(outcomes, model="clip-mini", timing=timing, problem_of=problem_of)
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ __all__ = ["ComposedQuery", "EncodedTerm", "compose"]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
+# The least variance of a sum of terms, in units of that of its terms if they were independent.
+_LEAST_VARIANCE = 0.1
+
 # What is left of terms that cancel out, in units of what they would be without their signs. Encoders give
 # equal inputs vectors that differ in the last bits of float32 (2**-24), and those are no direction to search.
 _CANCELLED = 1e-4
@@ -110,12 +113,9 @@ def _spread(terms: Sequence[EncodedTerm], vectors: Doubles, calibration: Calibra
     alike = np.clip((vectors @ vectors.T - means) / np.sqrt(np.outer(own, own)), -1, 1)
     np.fill_diagonal(alike, 1)
     variance = float(weights @ alike @ weights)
-    # The estimate may come out near or below 0 where similar terms are taken from each other; a smaller
-    # spread than that of the heaviest term's remainder would call everything a perfect match.
+    # The estimate may come out near or below 0 where similar terms are taken from each other; so small a
+    # spread would call everything a perfect match.
     return math.sqrt(max(variance, _LEAST_VARIANCE * float(weights @ weights)))
-
-
-_LEAST_VARIANCE = 0.1
 
 
 def _named(terms: Sequence[EncodedTerm]) -> str:

@@ -8,7 +8,6 @@ English function words don't count.
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from typing import Any
 from crossmodal.stores import Store, VectorSnapshot
 
 __all__ = ["WordHit", "WordIndex"]
-
-_logger = logging.getLogger(__name__)
 
 _ANALYZER = "captions"
 

@@ -28,8 +28,8 @@ def add_search_route(app: FastAPI, serving: Serving, service: SearchService) -> 
         body, uploads = await _body(request)
         parsed = parse_search(body, uploads=uploads, host=request.headers.get("host"))
         requests = [query for query in parsed.queries if isinstance(query, SearchRequest)]
-        hits, misses = service.cache_hits, service.cache_misses
         outcomes, timing = await service.search(requests)
+        serving.metrics.count_cached_texts(*service.take_cache_counts())
         answered = iter(outcomes)
         told = [
             next(answered) if isinstance(query, SearchRequest) else SearchOutcome(None, error=query)
@@ -37,7 +37,6 @@ def add_search_route(app: FastAPI, serving: Serving, service: SearchService) -> 
         ]
         _raise_if_all_failed(told)
         timing.total_ms = (time.perf_counter() - started) * 1000
-        serving.metrics.count_cached_texts(service.cache_hits - hits, service.cache_misses - misses)
         serving.metrics.count_search(
             len(told),
             timing.total_ms / 1000,
