@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -329,6 +330,15 @@ def test_many_clients_at_once_get_their_own_answers(toy_server: Server) -> None:
         for modality in ("image", "text", "both")
     ]
     alone = [[m["id"] for m in matches(toy_server, **body)] for body in bodies]
+    before = sentences_counted(toy_server)
     with ThreadPoolExecutor(16) as clients:
         found = list(clients.map(lambda body: [m["id"] for m in matches(toy_server, **body)], bodies * 2))
     assert found == alone * 2
+    assert sentences_counted(toy_server) == before + 2 * len(bodies), "each is counted once, whoever asks"
+
+
+def sentences_counted(server: Server) -> float:
+    """How many sentences /metrics says were encoded or remembered."""
+    text = httpx2.get(f"{server.url}/metrics").text
+    counts = re.findall(r'^crossmodal_text_cache_total\{result="(?:hit|miss)"\} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, counts))
