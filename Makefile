@@ -6,6 +6,9 @@ PYTHON311 := $(shell command -v python3.11 || command -v python3)
 DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
 
+# Servers start in most tests, each with processes of its own; more at once than this only wait for each other.
+TEST_PROCESSES := 2
+
 BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 
@@ -17,7 +20,7 @@ demo: $(VENV)/.installed
 	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
 test: $(VENV)/.installed-test $(NPM_PACKAGES) lint types
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 slow: $(VENV)/.installed-test
 	$(PYTHON) -m pytest -m slow
