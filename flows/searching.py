@@ -255,7 +255,7 @@ class SearchService:
                 await self._finish(one)
                 return
         one.outcome.matches = ranked[request.offset : last]
-        one.outcome.has_more = len(ranked) > last and last < MAX_RESULTS
+        one.outcome.has_more = len(ranked) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
         for rank, match in enumerate(one.outcome.matches, request.offset + 1):
             match.rank = rank
 

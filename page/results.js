@@ -2,7 +2,7 @@ import { known, nameOf } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
 import { currentState, navigate } from "./navigation.js";
-import { DEEPEST_RESULT, searchMore } from "./search.js";
+import { deepest, searchMore } from "./search.js";
 import { describeTerms, writeAddress } from "./state.js";
 
 /** "83%", "0.4%"; most of an index has a score near nothing, and its order still shows. */
@@ -243,11 +243,12 @@ function moreButton(state, section, grid, actions, onMore) {
   const foot = make("div", { class: "section-foot" });
   const draw = () => {
     foot.replaceChildren();
-    if (section.hasMore && section.matches.length < DEEPEST_RESULT) {
+    const most = deepest(state);
+    if (section.hasMore && section.matches.length < most) {
       const label = `Load more ${TITLES[section.modality].toLowerCase()}`;
       foot.append(button(label, { symbol: "down", on: { click: load }, testid: "load-more", "data-modality": section.modality }));
-    } else if (section.atEnd || section.matches.length >= DEEPEST_RESULT) {
-      foot.append(make("p", { class: "muted", text: `These are the first ${DEEPEST_RESULT.toLocaleString("en")}. Refine the search to see others.` }));
+    } else if (section.atEnd || section.matches.length >= most) {
+      foot.append(make("p", { class: "muted", text: `These are the first ${most.toLocaleString("en")}. Refine the search to see others.` }));
     }
   };
   const load = async (event) => {

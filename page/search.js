@@ -2,8 +2,9 @@ import { api, remember } from "./api.js";
 import { upload } from "./pictures.js";
 import { searchKey } from "./state.js";
 
-/** offset + top_k may not be more than this; so says the API. */
-export const DEEPEST_RESULT = 1000;
+// offset + top_k may not be more than this, with and without words; so says the API.
+const DEEPEST_RESULT = 1000;
+const DEEPEST_WITH_WORDS = 200;
 
 function queryOf(terms) {
   const written = terms.map(({ kind, value, weight }) => {
@@ -22,6 +23,10 @@ function queryOf(terms) {
 export function sectionsOf(show) {
   return { apart: ["image", "text"], together: ["both"], photos: ["image"], captions: ["text"] }[show];
 }
+
+/** How many results a search of this state can show at most. */
+export const deepest = (state) =>
+  state.hybrid && hasWords(state.terms) ? DEEPEST_WITH_WORDS : DEEPEST_RESULT;
 
 /** Whether matching words can help: only texts have words. */
 export const hasWords = (terms) => terms.some((term) => term.kind === "text");
@@ -52,7 +57,7 @@ export function searchBody(state) {
 
 /** The body for a section's next results, after `offset` of them; null where the API ends. */
 export function moreBody(state, modality, offset) {
-  const topK = Math.min(pageSize(state, modality), DEEPEST_RESULT - offset);
+  const topK = Math.min(pageSize(state, modality), deepest(state) - offset);
   if (topK < 1) return null;
   return { ...queryOf(state.terms), modality, top_k: topK, offset, ...optionsOf(state) };
 }
