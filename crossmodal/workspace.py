@@ -187,6 +187,15 @@ class Workspace:
         """The vectors, float32 (dimension,), of the photos or captions among ``ids``, those stored, by id."""
         return self._collect(_vectors_of(modality), ids, Store.vectors)
 
+    def ids(self, modality: Modality) -> Iterator[str]:
+        """The ids of all photos or captions that can be searched for, in no particular order."""
+        for store in self._stores(_vectors_of(modality)):
+            yield from store.ids()
+
+    def vector_count(self, modality: Modality) -> int:
+        """How many photos or captions can be searched for."""
+        return sum(store.vector_count for store in self._stores(_vectors_of(modality)))
+
     def captions_of(self, photo_ids: Sequence[str]) -> dict[str, list[Record]]:
         """For each of ``photo_ids`` the captions that describe it, in natural order: 42-2 before 42-10."""
         found: dict[str, list[Record]] = {photo_id: [] for photo_id in photo_ids}

@@ -33,7 +33,7 @@ from crossmodal.query.pair_statistics import (
     within_photos,
 )
 from crossmodal.query.vector_sample import sample_vectors
-from crossmodal.records import IMAGE, Modality
+from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
 
 __all__ = [
@@ -250,6 +250,9 @@ def estimate_calibration(workspace: Workspace) -> Calibration | None:
 
     None where there are fewer than two photos or captions, or where they can't be told apart.
     """
+    # Asked at every search of an index without captions, which may hold a million photos.
+    if min(workspace.vector_count(modality) for modality in (IMAGE, TEXT)) < 2:
+        return None
     sample = sample_vectors(workspace)
     try:
         return Calibration.fit(

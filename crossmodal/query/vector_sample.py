@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.search.matches import shard_of
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_VECTORS, TEXTS, Workspace
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.workspace import Workspace
 
 __all__ = ["MAX_SAMPLE", "VectorSample", "sample_vectors"]
 
@@ -39,32 +37,20 @@ def sample_vectors(workspace: Workspace, limit: int = MAX_SAMPLE) -> VectorSampl
 
     The hash of its id decides what is taken. All ids are read, and only the vectors that are taken are kept.
     """
-    with ExitStack() as stack:
-        photos, texts = (_open(stack, workspace, name) for name in (IMAGE_VECTORS, TEXTS))
-        captions = _smallest(chain.from_iterable(store.ids() for store in texts), limit)
-        described: dict[str, str] = {}
-        for store, wanted in _by_shard(texts, captions):
-            for record in store.get(wanted):
-                if record is not None and record.photo_id:
-                    described[record.id] = record.photo_id
-        some = _smallest(chain.from_iterable(store.ids() for store in photos), limit)
-        of_captions = dict.fromkeys(described[id] for id in captions if id in described)
-        images = _vectors(photos, chain(of_captions, some), limit)
-        found = _vectors(texts, captions, limit)
+    captions = _smallest(workspace.ids(TEXT), limit)
+    described = {
+        id: record.photo_id for id, record in workspace.records(captions, TEXT).items() if record.photo_id
+    }
+    photos = [*described.values(), *_smallest(workspace.ids(IMAGE), limit)]
+    # The photo of a caption may have been deleted, so that others take its place.
+    images = dict(islice(workspace.vectors(photos, IMAGE).items(), limit))
+    texts = workspace.vectors(captions, TEXT)
     row = {id: number for number, id in enumerate(images)}
     return VectorSample(
         _stacked(images.values()),
-        _stacked(found.values()),
-        tuple(row.get(described.get(id, ""), -1) for id in found),
+        _stacked(texts.values()),
+        tuple(row.get(described.get(id, ""), -1) for id in texts),
     )
-
-
-def _open(stack: ExitStack, workspace: Workspace, name: str) -> list[Store]:
-    count = workspace.shards(name) or 0
-    return [
-        stack.enter_context(Store.open_reader(workspace.store_path(name, shard, count)))
-        for shard in range(count)
-    ]
 
 
 def _smallest(ids: Iterable[str], limit: int) -> list[str]:
@@ -72,26 +58,6 @@ def _smallest(ids: Iterable[str], limit: int) -> list[str]:
         return hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), id
 
     return heapq.nsmallest(limit, ids, key=order)
-
-
-def _by_shard(stores: list[Store], ids: Iterable[str]) -> Iterator[tuple[Store, list[str]]]:
-    wanted: dict[int, list[str]] = {}
-    for id in ids:
-        wanted.setdefault(shard_of(id, len(stores)), []).append(id)
-    return ((stores[shard], mine) for shard, mine in wanted.items())
-
-
-def _vectors(stores: list[Store], ids: Iterable[str], limit: int) -> dict[str, npt.NDArray[np.float32]]:
-    """The vectors of the first ``limit`` of ``ids`` that have one, in the order of ``ids``."""
-    order = list(dict.fromkeys(ids))
-    wanted, found = set(order), {}
-    for store in stores:
-        with store.vector_snapshot() as snapshot:
-            for block in snapshot.blocks():
-                for position, id in enumerate(block.ids):
-                    if id in wanted:
-                        found[id] = np.array(block.vectors[position], np.float32)
-    return {id: found[id] for id in [id for id in order if id in found][:limit]}
 
 
 def _stacked(vectors: Iterable[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
