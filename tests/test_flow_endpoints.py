@@ -140,6 +140,14 @@ def test_encoding_gives_the_vectors_of_the_model(querying: FlowProcess) -> None:
     assert text["matches"] is image["matches"] is empty["embedding"] is letter["embedding"] is None
 
 
+def test_a_vector_does_not_depend_on_what_it_is_encoded_together_with(querying: FlowProcess) -> None:
+    docs = [caption(str(number), SENTENCE + " and up" * number) for number in range(6)]
+    docs += [photo(path) for path in PHOTOS[:2]]
+    together = querying.post("/encode", docs)
+    alone = [answer for doc in docs for answer in querying.post("/encode", [doc])]
+    assert [doc["embedding"] for doc in together] == [doc["embedding"] for doc in alone]
+
+
 def test_an_embedding_searches_as_what_it_was_made_of(querying: FlowProcess) -> None:
     docs = [caption("sentence", SENTENCE), photo(TOY_IMAGES / "coffee.jpg")]
     by_content = querying.post("/search", docs, {"top_k": 9})
@@ -218,7 +226,7 @@ def test_a_top_k_out_of_bounds_is_a_sentence(querying: FlowProcess, top_k: objec
         ({"$not": {"year": {"$exists": True}}}, {path.stem for path in PHOTOS} - set(TAGS) - {"cat"}),
         ({"place": "nowhere"}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_filter_is_applied_before_the_cut(
     querying: FlowProcess, wanted: dict[str, Any], found: set[str]

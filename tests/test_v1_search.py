@@ -199,7 +199,7 @@ def test_recommendations_follow_likes_and_avoid_dislikes(toy_server: Server) -> 
         ({"nothing": {"$exists": True}}, lambda name: False),
         ({"modality": "text"}, lambda name: False),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_filter_comes_before_the_cut(toy_server: Server, rule: dict[str, Any], passes: Any) -> None:
     everything = matches(toy_server, text="a rocket", top_k=15)
