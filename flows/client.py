@@ -167,8 +167,8 @@ def search(
         searching = SearchService(
             send, workspace, model=settings.model or DEFAULT_MODEL, model_cache=settings.model_cache
         )
-        # One after the other: a vector depends in its last bits on what it is encoded together with.
-        return [(await searching.search([request]))[0][0] for request in requests]
+        outcomes, _ = await searching.search(requests)
+        return outcomes
 
     answered: list[SearchOutcome] = asyncio.run(_watched(service, answer()))
     return answered

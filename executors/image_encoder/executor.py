@@ -1,5 +1,6 @@
 """The step that turns a photo's pixels into an embedding."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,26 @@ class ImageEncoder(FlowStep):
                 model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
             )
 
-    @requests(on=["/index", "/search", "/encode"])
-    def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+    @requests(on=["/index", "/search"])
+    def encode_together(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch."""
-        todo = to_encode(docs)
-        if todo:
-            embeddings = self._encoder.encode(np.stack([np.asarray(doc.pixels) for doc in todo]))
-            for doc, embedding in zip(todo, embeddings, strict=True):
+        self._encode(to_encode(docs))
+        return self._done(docs)
+
+    @requests(on="/encode")
+    def encode_alone(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Encodes each document by itself: the last bits of a batch's vectors depend on all that is in it."""
+        for doc in to_encode(docs):
+            self._encode([doc])
+        return self._done(docs)
+
+    def _encode(self, docs: Sequence[MediaDocument]) -> None:
+        if docs:
+            embeddings = self._encoder.encode(np.stack([np.asarray(doc.pixels) for doc in docs]))
+            for doc, embedding in zip(docs, embeddings, strict=True):
                 doc.embedding = embedding
+
+    def _done(self, docs: DocList[MediaDocument]) -> DocList[MediaDocument]:
         for doc in docs:
             doc.pixels = None
         return self.visited(docs)

@@ -1,5 +1,6 @@
 """The step that turns a caption or a sentence into an embedding."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,29 @@ class TextEncoder(FlowStep):
                 model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
             )
 
-    @requests(on=["/index", "/search", "/encode"])
-    def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+    @requests(on=["/index", "/search"])
+    def encode_together(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""
-        for doc in to_encode(docs):
-            if not (doc.text or "").strip():
-                doc.error = "The text is empty; write at least one word."
-        todo = to_encode(docs)
-        if todo:
-            embeddings = self._encoder.encode([doc.text or "" for doc in todo])
-            for doc, embedding in zip(todo, embeddings, strict=True):
-                doc.embedding = embedding
+        self._encode(_with_text(docs))
         return self.visited(docs)
+
+    @requests(on="/encode")
+    def encode_alone(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Encodes each document by itself: the last bits of a batch's vectors depend on all that is in it."""
+        for doc in _with_text(docs):
+            self._encode([doc])
+        return self.visited(docs)
+
+    def _encode(self, docs: Sequence[MediaDocument]) -> None:
+        if docs:
+            embeddings = self._encoder.encode([doc.text or "" for doc in docs])
+            for doc, embedding in zip(docs, embeddings, strict=True):
+                doc.embedding = embedding
+
+
+def _with_text(docs: DocList[MediaDocument]) -> list[MediaDocument]:
+    """The documents to encode; those without a word get an error."""
+    for doc in to_encode(docs):
+        if not (doc.text or "").strip():
+            doc.error = "The text is empty; write at least one word."
+    return to_encode(docs)
