@@ -1,0 +1,142 @@
+"""A sentence on the page: photos and captions in the order of the API, with scores, times and counts."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import Server
+from playwright.sync_api import Page, expect
+
+from browser.page_driver import SearchPage, photo_ids
+
+SENTENCE = "a tabby cat with green eyes"
+
+
+@pytest.fixture
+def searching(page: Page, toy_server: Server) -> SearchPage:
+    return SearchPage(page, toy_server)
+
+
+def test_it_opens_with_photos_examples_and_the_focus_in_the_box(searching: SearchPage) -> None:
+    searching.open()
+    expect(searching.box).to_be_focused()
+    expect(searching.page.locator("#hero-summary")).to_contain_text("15 photos and 41 captions")
+    gallery = searching.page.locator("[data-testid=gallery] [data-testid=result]")
+    expect(gallery).to_have_count(15)
+    searching.expect_drawn("[data-testid=gallery] img")
+    example = searching.find("example").first
+    sentence = example.inner_text()
+    example.click()
+    searching.settled()
+    expect(searching.box).to_have_value(sentence)
+    searching.expect_ids(searching.asked_ids(text=sentence, modality="image", top_k=24))
+
+
+def test_typing_finds_photos_and_captions_in_the_order_of_the_api(searching: SearchPage) -> None:
+    searching.open().search(SENTENCE)
+    photos = searching.asked({"text": SENTENCE, "modality": "image", "top_k": 24})["matches"]
+    captions = searching.asked({"text": SENTENCE, "modality": "text", "top_k": 12})["matches"]
+    assert searching.ids("image") == [match["id"] for match in photos]
+    assert searching.ids("text") == [match["id"] for match in captions]
+    assert searching.ids("image")[0] == photo_ids(searching.server)["cat.jpg"]
+    searching.expect_drawn("#results [data-testid=section-image] img")
+
+
+def test_a_pause_in_typing_searches_as_well(searching: SearchPage) -> None:
+    searching.open()
+    searching.box.press_sequentially(SENTENCE, delay=5)
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="image", top_k=24))
+    # Not once for each letter.
+    assert len(searching.sent) == 1
+    assert searching.parameters() == [("text", SENTENCE)]
+
+
+def test_captions_and_scores_stand_under_the_photos(searching: SearchPage) -> None:
+    searching.open().search(SENTENCE)
+    for match in searching.asked({"text": SENTENCE, "top_k": 3})["matches"]:
+        tile = searching.result(match["id"])
+        image = tile.locator("img")
+        expect(image).to_have_attribute("src", match["photo"]["thumbnail"])
+        expect(image).to_have_attribute("alt", match["captions"][0]["text"])
+        expect(tile).to_contain_text(match["captions"][0]["text"])
+        score = tile.get_by_test_id("score")
+        expect(score).to_have_attribute("title", f"Score {match['score']:.4f}, cosine {match['cosine']:.4f}")
+        percent = 100 * match["score"]
+        expect(score).to_contain_text(f"{round(percent) if percent >= 10 else round(percent, 1)}%")
+
+
+def test_the_total_time_and_its_parts_are_those_of_the_answer(searching: SearchPage) -> None:
+    searching.open()
+    searching.box.fill(SENTENCE)
+    with searching.page.expect_response("**/v1/search") as answered:
+        searching.box.press("Enter")
+    timing = answered.value.json()["timing"]
+    searching.settled()
+    shown = searching.find("timing")
+    expect(shown.locator("span").first).to_have_text(re.compile(r"^[\d.,]+ ms$"))
+    said = [float(number) for number in re.findall(r"[\d.]+", shown.locator("span").first.inner_text())]
+    assert said == [pytest.approx(timing["total_ms"], abs=0.51)]
+    parts = dict(
+        re.fullmatch(r"(\w+) ([\d.]+)", text.strip()).groups()  # type: ignore[union-attr]
+        for text in shown.locator(".time-part").all_inner_texts()
+    )
+    expected = {
+        name: timing[f"{name}_ms"]
+        for name in ("encode", "search", "words", "fetch")
+        if timing[f"{name}_ms"] >= 0.05
+    }
+    assert {name: float(text) for name, text in parts.items()} == {
+        name: pytest.approx(value, abs=0.51) for name, value in expected.items()
+    }
+
+
+def test_the_count_and_load_more(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="photos", top_k=6).settled()
+    everything = searching.asked_ids(text=SENTENCE, top_k=15)
+    count = searching.find("result-count")
+    expect(count).to_have_text("First 6 photos")
+    assert searching.ids() == everything[:6]
+    searching.find("load-more").click()
+    searching.expect_ids(everything[:12])
+    expect(count).to_have_text("First 12 photos")
+    # Who reads on with the keyboard goes on at the first new one.
+    expect(searching.result(everything[6]).get_by_test_id("open-result")).to_be_focused()
+    searching.find("load-more").click()
+    searching.expect_ids(everything)
+    expect(count).to_have_text("15 photos")
+    expect(searching.find("load-more")).to_have_count(0)
+
+
+def test_photos_and_captions_apart_together_or_alone(searching: SearchPage) -> None:
+    searching.open().search(SENTENCE)
+    expect(searching.find("section-image")).to_be_visible()
+    expect(searching.find("section-text")).to_be_visible()
+    searching.show("together")
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="both", top_k=24), "both")
+    modalities = searching.page.locator("[data-testid=result]").evaluate_all(
+        "r => r.map(x => x.dataset.modality)"
+    )
+    # Mixed by score: the captions of the cat stand beside its photo.
+    assert set(modalities[:4]) == {"image", "text"}
+    searching.show("captions")
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="text", top_k=24), "text")
+    expect(searching.find("section-image")).to_have_count(0)
+    searching.show("photos")
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="image", top_k=24))
+    expect(searching.find("section-text")).to_have_count(0)
+    assert searching.parameters() == [("text", SENTENCE), ("show", "photos")]
+
+
+def test_a_caption_comes_with_its_photo(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="captions").settled()
+    best = searching.asked({"text": SENTENCE, "modality": "text"})["matches"][0]
+    tile = searching.result(best["id"])
+    expect(tile).to_contain_text(best["text"])
+    expect(tile.locator("img")).to_have_attribute("src", best["photo"]["thumbnail"])
+
+
+def test_screen_readers_hear_what_was_found(searching: SearchPage) -> None:
+    searching.open().search(SENTENCE)
+    live = searching.page.locator("[aria-live=polite]#announcer")
+    expect(live).to_have_text(f"15 photos and first 12 captions for {SENTENCE}.")
