@@ -74,10 +74,12 @@ def _serve_query(settings: Settings) -> None:
 
 
 def _tell(kind: FlowKind, settings: Settings, more: str) -> None:
-    endpoint = "/search" if kind == "query" else "/index"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"http://{host}:{settings.port}"
+    where = f"open {address} or POST to /v1/search" if kind == "query" else f"POST to {address}/v1/documents"
     print(
         f"serving {kind} Flow with {settings.model} from {settings.workspace}: "
-        f"POST http://{settings.host}:{settings.port}{endpoint}{more} (Ctrl-C ends it)",
+        f"{where}{more} (Ctrl-C ends it)",
         file=sys.stderr,
         flush=True,
     )
