@@ -73,16 +73,15 @@ class StoreShard:
     def delete(self, docs: DocList[MediaDocument]) -> None:
         """Deletes those of this shard in one transaction, then sets ``outcome`` of those that there were."""
         mine = self.mine(docs)
-        ids = [str(doc.id) for doc in mine]
+        if not mine:
+            return
         try:
-            # Nobody else writes here, so what is there now is what will be deleted.
-            known = self.store.get(ids)
-            self.store.delete(ids)
+            deleted = set(self.store.delete(str(doc.id) for doc in mine))
         except CrossmodalError as error:
             fail_all(mine, error, abort=isinstance(error, StoreError))
             return
-        for doc, record in zip(mine, known, strict=True):
-            if record is not None:
+        for doc in mine:
+            if str(doc.id) in deleted:
                 doc.outcome = "deleted"
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -330,19 +331,15 @@ def require_free_port(host: str, port: int, *, option: str) -> None:
         ) from None
 
 
+# A hook cannot be taken back, so there is one however many Flows are started.
+@cache
 def _detach_children() -> None:
     """Makes every process forked from here deaf to the terminal's Ctrl-C, and end when this one ends.
 
     Only this process decides when the others stop, so that documents under way are finished; and
     none of them outlives it, even where it is killed.
     """
-    if not _Hooked.done:
-        _Hooked.done = True
-        os.register_at_fork(after_in_child=_become_child)
-
-
-class _Hooked:
-    done = False
+    os.register_at_fork(after_in_child=_become_child)
 
 
 def _become_child() -> None:

@@ -17,6 +17,7 @@ import selectors
 import socket
 import struct
 import weakref
+from functools import cache
 
 from crossmodal.errors import (
     CrossmodalError,
@@ -204,15 +205,15 @@ async def _end_of(reader: asyncio.StreamReader) -> None:
 
 def _not_inherited(held: socket.socket) -> socket.socket:
     """``held``, which processes forked from here close: a copy of theirs would keep it open for ever."""
-    if not _Hooked.done:
-        _Hooked.done = True
-        os.register_at_fork(after_in_child=_close_inherited)
+    _close_in_children()
     _sockets.add(held)
     return held
 
 
-class _Hooked:
-    done = False
+# A hook cannot be taken back, so there is one however many sockets are held.
+@cache
+def _close_in_children() -> None:
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _close_inherited() -> None:

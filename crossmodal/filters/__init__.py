@@ -9,12 +9,23 @@ The operators are ``$eq``, ``$ne``, ``$in``, ``$nin``, ``$lt``, ``$lte``, ``$gt`
 joined by ``$and``, ``$or`` and ``$not``; several keys of one object mean and.
 """
 
-from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, Range, RangeOperator
+from crossmodal.filters.conditions import (
+    COMPARISONS,
+    And,
+    Exists,
+    Filter,
+    Not,
+    OneOf,
+    Or,
+    Range,
+    RangeOperator,
+)
 from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
 from crossmodal.filters.parsing import parse_filter
 from crossmodal.filters.tag_values import TagValues, collect_values, number_of
 
 __all__ = [
+    "COMPARISONS",
     "MODALITY_FIELD",
     "And",
     "Exists",

@@ -11,11 +11,12 @@ from typing import Any, Literal
 from crossmodal.filters.fields import tag_name
 from crossmodal.filters.tag_values import TagValues, collect_values
 
-__all__ = ["And", "Exists", "Filter", "Not", "OneOf", "Or", "Range", "RangeOperator"]
+__all__ = ["COMPARISONS", "And", "Exists", "Filter", "Not", "OneOf", "Or", "Range", "RangeOperator"]
 
 RangeOperator = Literal["$lt", "$lte", "$gt", "$gte"]
 
-_COMPARISONS: dict[RangeOperator, Callable[[Any, Any], bool]] = {
+# What each operator means, for single values and for arrays.
+COMPARISONS: dict[RangeOperator, Callable[[Any, Any], Any]] = {
     "$lt": operator.lt,
     "$lte": operator.le,
     "$gt": operator.gt,
@@ -138,7 +139,7 @@ class Range(Filter):
         values = values_of(tag_name(self.field))
         if values is None:
             return False
-        compare = _COMPARISONS[self.operator]
+        compare = COMPARISONS[self.operator]
         same_kind: set[Any] = values.strings if isinstance(self.bound, str) else values.numbers
         return any(compare(value, self.bound) for value in same_kind)
 

@@ -12,12 +12,13 @@ from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, R
 from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
 from crossmodal.records import IMAGE, TEXT
 
-__all__ = ["MOST_CONDITIONS", "MOST_LEVELS", "MOST_VALUES", "parse_filter"]
+__all__ = ["MOST_CONDITIONS", "MOST_LEVELS", "MOST_VALUES", "MOST_VALUES_TOGETHER", "parse_filter"]
 
 # Far beyond what a person writes, and small enough that a hostile filter costs milliseconds.
 MOST_LEVELS = 16
 MOST_CONDITIONS = 256
 MOST_VALUES = 1000
+MOST_VALUES_TOGETHER = 10_000
 
 _OPERATORS = ("$eq", "$ne", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
 _CONNECTIVES = ("$and", "$or", "$not")
@@ -36,6 +37,7 @@ def parse_filter(value: object) -> Filter:
 class _Parser:
     def __init__(self) -> None:
         self._conditions = 0
+        self._values = 0
 
     def filter(self, value: object, pointer: str, level: int) -> Filter:
         if not isinstance(value, Mapping):
@@ -118,6 +120,13 @@ class _Parser:
                     raise FilterError(
                         f"{operator} of the field {_shown(field)} has {len(value):,} values; at most "
                         f"{MOST_VALUES:,} can be used. Split them with $or.",
+                        pointer,
+                    )
+                self._values += len(value)
+                if self._values > MOST_VALUES_TOGETHER:
+                    raise FilterError(
+                        f"The filter's lists have more than {MOST_VALUES_TOGETHER:,} values together. Give "
+                        "the documents a tag that says what they have in common, and ask for that.",
                         pointer,
                     )
                 pointers = [f"{pointer}/{position}" for position in range(len(value))]

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from array import array
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.filters import OneOf, Range, RangeOperator, TagValues
+from crossmodal.filters import COMPARISONS, OneOf, Range, TagValues
 
 __all__ = ["TagColumn"]
-
-_COMPARISONS: dict[RangeOperator, Callable[[Any, Any], Any]] = {
-    "$lt": operator.lt,
-    "$lte": operator.le,
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-}
 
 
 class TagColumn:
@@ -92,7 +83,7 @@ class TagColumn:
     def within(self, wanted: Range, slots: int) -> NDArray[np.bool_]:
         """Which documents have a value on that side of the bound: bool (slots,)."""
         mask = np.zeros(slots, np.bool_)
-        compare, bound = _COMPARISONS[wanted.operator], wanted.bound
+        compare, bound = COMPARISONS[wanted.operator], wanted.bound
         if isinstance(bound, str):
             fitting = np.fromiter(
                 (compare(string, bound) for string in self._codes), np.bool_, len(self._codes)

@@ -12,11 +12,10 @@ from crossmodal.documents import MediaDocument
 from crossmodal.workspace import Workspace
 from flows.gateway.metrics import Metrics
 from flows.searching import SearchService
+from flows.service import FlowKind
 from flows.topology import Topology
 
 __all__ = ["Answered", "Options", "Serving", "Writer"]
-
-FlowKind = Literal["index", "query"]
 
 Answered = dict[str, MediaDocument]
 
