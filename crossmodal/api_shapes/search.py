@@ -5,13 +5,12 @@ No URL is fetched and no path is opened: a photo comes with the request, or is n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from crossmodal.errors import CrossmodalError, DataError, QueryError, RequestError
-from crossmodal.filters import parse_filter
+from crossmodal.errors import CrossmodalError, DataError, FilterError, QueryError, RequestError
+from crossmodal.filters import Filter, parse_filter
 from crossmodal.http_shapes.data_uris import decode_data_uri, is_data_uri
 from crossmodal.http_shapes.image_urls import indexed_image_id
 from crossmodal.http_shapes.shapes import Limits
@@ -40,6 +39,12 @@ _OPTIONS = (
     "return",
 )
 _LIMITS = Limits()
+
+_EXAMPLE = '{"text": "a dog on a beach", "top_k": 5}'
+_IMAGE_FORMS = (
+    "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a "
+    "file in the form"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,6 @@ def parse_search(body: object, *, uploads: Sequence[bytes] = (), host: str | Non
             for number, query in enumerate(listed)
         )
     )
-
-
-_EXAMPLE = '{"text": "a dog on a beach", "top_k": 5}'
 
 
 def _attempt(
@@ -260,9 +262,9 @@ class _Query:
         return [self._id(id, f"{self._place}/{name}/{number}") for number, id in enumerate(value)]
 
     def _weight(self, value: object, at: str) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise _refused(f"The weight is {shown(value)}; it has to be a number.", f"{at}/weight")
-        if value == 0 or abs(value) > MAX_WEIGHT:
+        if not 0 < abs(value) <= MAX_WEIGHT:
             raise _refused(
                 f"The weight is {shown(value)}; it has to lie in -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} and "
                 "not be 0.",
@@ -309,15 +311,14 @@ class _Query:
             raise self._refuse(f"'min_score' is {shown(value)}; it has to lie in 0 to 1.", "min_score")
         return float(value)
 
-    def _filter(self) -> Any:
+    def _filter(self) -> Filter | None:
         value = self._values.get("filter")
         if value is None:
             return None
         try:
             return parse_filter(value)
-        except DataError as error:
-            inner = getattr(error, "pointer", None) or ""
-            raise QueryError(str(error), pointer=f"{self._at('filter')}{inner}") from None
+        except FilterError as error:
+            raise QueryError(str(error), pointer=f"{self._at('filter')}{error.pointer}") from None
 
     def _fields(self) -> frozenset[str]:
         value = self._values.get("return")
@@ -339,12 +340,6 @@ class _Query:
 
     def _refuse(self, message: str, name: str) -> QueryError:
         return QueryError(message, pointer=self._at(name))
-
-
-_IMAGE_FORMS = (
-    "it has to be a data URI (data:image/jpeg;base64,...), id:ID of an indexed photo, or upload:0 with a "
-    "file in the form"
-)
 
 
 def _checked(check: Callable[[], str], at: str) -> str:
