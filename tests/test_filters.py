@@ -13,7 +13,7 @@ from test_filtered_search import filters, tags
 
 from crossmodal.errors import DataError, FilterError
 from crossmodal.filters import OneOf, collect_values, parse_filter
-from crossmodal.filters.parsing import MOST_CONDITIONS, MOST_LEVELS, MOST_VALUES
+from crossmodal.filters.parsing import MOST_CONDITIONS, MOST_LEVELS, MOST_VALUES, MOST_VALUES_TOGETHER
 
 PHOTO = {
     "place": "harbour",
@@ -168,6 +168,11 @@ def test_limits() -> None:
     with pytest.raises(FilterError, match=f"more than {MOST_CONDITIONS} conditions"):
         parse_filter({**many, "one more": 1})
     assert parse_filter({"a": {"$in": list(range(MOST_VALUES))}}).matches("text", {"a": MOST_VALUES - 1})
+    lists = [{"a": {"$in": list(range(MOST_VALUES))}}] * (MOST_VALUES_TOGETHER // MOST_VALUES)
+    assert parse_filter({"$or": lists}).matches("text", {"a": 0})
+    with pytest.raises(FilterError, match="more than 10,000 values together") as told:
+        parse_filter({"$or": [*lists, {"b": {"$nin": ["x"]}}]})
+    assert told.value.pointer == f"/$or/{len(lists)}/b/$nin"
 
 
 def test_equal_filters_are_equal_and_others_are_not() -> None:

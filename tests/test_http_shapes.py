@@ -537,6 +537,9 @@ class TestRequests:
             (b'"\xff"', "The body is not UTF-8: byte 1 is 0xff."),
             (b"[" * 100_000, "The body holds a number with too many digits or too many nested brackets."),
             (b"9" * 5_000, "The body holds a number with too many digits or too many nested brackets."),
+            (b'"\\ud83d"', "The body holds half of a surrogate pair, which is not Unicode text."),
+            (b'{"\\uDE00": 1}', "The body holds half of a surrogate pair, which is not Unicode text."),
+            (b"[" + b"0," * 600_000 + b"0]", "The body has 600,000 commas; the limit is 500,000."),
         ],
     )
     def test_bodies_that_are_not_json(self, raw: bytes, sentence: str) -> None:
@@ -546,6 +549,9 @@ class TestRequests:
 
     def test_a_body_with_a_byte_order_mark(self) -> None:
         assert read_json(b'\xef\xbb\xbf{"data": ["\xc3\xa9"]}') == {"data": ["é"]}
+
+    def test_a_character_that_is_escaped_as_a_pair(self) -> None:
+        assert read_json(rb'["\ud83d\ude00", "\\ud83d"]') == ["\U0001f600", "\\ud83d"]
 
 
 class TestIndexing:

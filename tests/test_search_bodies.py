@@ -113,6 +113,10 @@ def test_options_at_the_top_count_for_all_queries_and_a_query_may_have_its_own()
         ({"terms": []}, "1 to 16 terms", "/terms"),
         ({"terms": [{"text": "a", "weight": 0}]}, "not be 0", "/terms/0/weight"),
         ({"terms": [{"text": "a", "weight": 11}]}, "-10 to 10", "/terms/0/weight"),
+        ({"terms": [{"text": "a", "weight": 10**400}]}, "-10 to 10", "/terms/0/weight"),
+        ({"terms": [{"text": "a", "weight": float("inf")}]}, "-10 to 10", "/terms/0/weight"),
+        ({"terms": [{"text": "a", "weight": float("nan")}]}, "-10 to 10", "/terms/0/weight"),
+        ({"terms": [{"text": "a", "weight": "1"}]}, "has to be a number", "/terms/0/weight"),
         ({"terms": [{"text": "a", "weight": -1}]}, "All terms are negative", "/terms"),
         ({"terms": [{"text": "a", "image": "id:b"}]}, "text and image", "/terms/0"),
         ({"expression": "- snow"}, "", "/expression"),
@@ -141,6 +145,12 @@ def test_a_body_that_is_none_as_a_whole(body: Any) -> None:
     with pytest.raises(CrossmodalError) as raised:
         parse_search(body)
     assert not isinstance(raised.value, RequestError) or raised.value.status == 400
+
+
+@pytest.mark.parametrize("number", ["1", "0000000001", "00", "-1", "\u0660", "9" * 5_000, ""])
+def test_only_an_upload_that_came_is_a_photo(number: str) -> None:
+    parsed = parse_search({"image": f"upload:{number}"}, uploads=[b"photo"])
+    assert "1 files came with the request" in str(parsed.queries[0])
 
 
 _json = st.recursive(

@@ -220,7 +220,7 @@ class _Query:
         address = value.strip()
         if address.startswith("upload:"):
             number = address.removeprefix("upload:")
-            if not number.isascii() or not number.isdecimal() or int(number[:9]) >= len(self._uploads):
+            if number not in map(str, range(len(self._uploads))):
                 count = len(self._uploads)
                 raise _refused(f"The image is {shown(address)}, but {count} files came with the request.", at)
             return Term(weight=weight, image=self._uploads[int(number)])

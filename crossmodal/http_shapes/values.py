@@ -18,6 +18,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", re.ASCII)
 
+# Reading JSON stops everything else in the process; so much takes about half a second. A photo as a data URI
+# has one comma.
+_MAX_COMMAS = 500_000
+
+# Only an escape can put half of a surrogate pair into a text that is UTF-8.
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
 
 def shown(value: object, characters: int = 60) -> str:
     """A value as it may be quoted in a sentence: on one line, printable, and short."""
@@ -42,18 +49,26 @@ def shown(value: object, characters: int = 60) -> str:
 def read_json(raw: bytes, name: str = "The body") -> object:
     """The JSON value in a request's body (UTF-8, with or without a byte order mark); ``name`` is for errors.
 
-    Raises RequestError, status 400, for anything else, for NaN and Infinity, and for excessive nesting.
+    Raises RequestError, status 400, for anything else, for NaN and Infinity, for half of a surrogate pair and
+    for excessive nesting, and status 413 for more than half a million commas.
     """
 
     def refuse(constant: str) -> NoReturn:
         raise RequestError(f"{name} holds {constant}, which is not JSON; send a number or null.")
 
     if not raw.strip():
+        raise RequestError(f"{name} is empty; send JSON.")
+    if (commas := raw.count(b",")) > _MAX_COMMAS:
         raise RequestError(
-            f'{name} is empty; send JSON such as {{"data": ["a dog on a beach"], "top_k": 5}}.'
+            f"{name} has {commas:,} commas; the limit is {_MAX_COMMAS:,}. Send several smaller requests.", 413
         )
     try:
-        return json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
+        value: object = json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
+        if _SURROGATE_ESCAPE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        raise RequestError(f"{name} holds half of a surrogate pair, which is not Unicode text.") from None
     except UnicodeDecodeError as error:
         raise RequestError(f"{name} is not UTF-8: byte {error.start} is {raw[error.start]:#04x}.") from None
     except json.JSONDecodeError as error:
