@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sys
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from commands.opening import open_for_reading, open_for_writing
+from crossmodal.hosts import is_loopback
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
@@ -89,18 +89,9 @@ def _why_not_writing(settings: Settings) -> str | None:
     """The sentence that says why documents cannot be added and deleted here; None where they can."""
     if settings.writing == "off":
         return "Writing is switched off on this server; --writing on allows it."
-    if settings.writing == "auto" and not _is_loopback(settings.host):
+    if settings.writing == "auto" and not is_loopback(settings.host):
         return (
             f"This server listens on {settings.host}, where other machines could change the index; "
             "--writing on allows it."
         )
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

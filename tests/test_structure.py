@@ -25,7 +25,7 @@ LIBRARY_LAYERS = [
     {"data_sets"},
     {"images"},
     {"filters"},
-    {"records", "settings"},
+    {"records", "settings", "hosts"},
     {"errors"},
 ]
 

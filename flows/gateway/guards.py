@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import RequestError
+from crossmodal.hosts import is_loopback
 from crossmodal.http_shapes import render_error
 from flows.gateway.serving import Serving
 
@@ -66,9 +66,9 @@ def require_writing(request: Request, serving: Serving) -> None:
             "A page of another origin may search here, not change the index; use the page of this server.",
             status=403,
         )
-    if (origin is not None or site is not None) and _is_loopback(serving.options.host):
+    if (origin is not None or site is not None) and is_loopback(serving.options.host):
         name = urlsplit(f"//{host}").hostname or ""
-        if not _is_loopback(name):
+        if not is_loopback(name):
             raise RequestError(
                 f"This server listens on this machine only, and {name[:100]!r} is none of its names; open "
                 "its page at http://localhost to change the index.",
@@ -101,12 +101,3 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
                 f"Nothing of the request came for {_SILENCE_SECONDS:.0f} seconds.", status=408
             ) from None
         yield chunk
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
