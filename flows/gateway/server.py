@@ -31,6 +31,9 @@ __all__ = ["PAGE", "SearchGateway", "add_all_routes"]
 
 PAGE = Path(__file__).resolve().parents[2] / "page"
 
+# Encoders take one request after the other, and a sentence takes about 20 ms: others wait for so many at most.
+_ENCODED_AT_ONCE = 16
+
 
 class SearchGateway(GatewayServers):
     """Serves one Flow: the query Flow with all routes, the index Flow with those that write."""
@@ -111,7 +114,8 @@ class SearchGateway(GatewayServers):
             return answered
 
         answered: Answered = {}
-        for batch in batched_documents(docs):
+        encodes = self._kind == "query" and any(doc.embedding is None for doc in docs)
+        for batch in batched_documents(docs, _ENCODED_AT_ONCE if encodes else None):
             answered |= await deliver(batch, self._topology, send)
         return answered
 
