@@ -142,11 +142,9 @@ class LegacyRoutes:
         errors: dict[str, str] = {}
         if parsed.endpoint == "update":
             errors = await asyncio.to_thread(self._not_there, parsed.documents)
-        records = [
-            record_of(document)
-            for document in parsed.documents
-            if document.refused is None and document.id not in errors
-        ]
+        usable = [doc for doc in parsed.documents if doc.refused is None and doc.id not in errors]
+        # In a thread: hashing large photos would keep all other requests waiting.
+        records = await asyncio.to_thread(lambda: [record_of(document) for document in usable])
         written = await index_records(self._serving, records)
         results = []
         for document in parsed.documents:
