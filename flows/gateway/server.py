@@ -31,7 +31,7 @@ __all__ = ["PAGE", "SearchGateway", "add_all_routes"]
 
 PAGE = Path(__file__).resolve().parents[2] / "page"
 
-# Encoders take one request after the other, and a sentence takes about 20 ms: others wait for so many at most.
+# Encoders take one request after the other, and a sentence takes some 20 ms: others wait for so many at most.
 _ENCODED_AT_ONCE = 16
 
 
