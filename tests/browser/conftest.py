@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from conftest import Server, start_server
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from browser.site import Site, serving
@@ -79,3 +82,13 @@ def site() -> Iterator[Site]:
     """A web site of another origin than the server's."""
     with serving() as served:
         yield served
+
+
+@pytest.fixture(scope="package")
+def writable_server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A query server over a copy of the toy index, to which tests may add."""
+    workspace = tmp_path_factory.mktemp("writable") / "workspace"
+    shutil.copytree(toy_workspace, workspace)
+    server = start_server("query_restful", "--workspace", workspace)
+    yield server
+    server.stop()

@@ -1,0 +1,145 @@
+"""The lightbox: one photo large, its captions and tags, the next and the previous one."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import TOY_IMAGES, Server
+from playwright.sync_api import Locator, Page, expect
+
+from browser.page_driver import SearchPage, photo_ids
+from browser.watch import Watch
+
+SENTENCE = "a person at work"
+
+
+@pytest.fixture
+def found(page: Page, toy_server: Server) -> SearchPage:
+    return SearchPage(page, toy_server).open().search(SENTENCE)
+
+
+def opened(searching: SearchPage, document_id: str) -> Locator:
+    """Clicks a result; the lightbox that shows it."""
+    searching.result(document_id).get_by_test_id("open-result").click()
+    return showing(searching, document_id)
+
+
+def showing(searching: SearchPage, document_id: str) -> Locator:
+    """The lightbox once it shows this document."""
+    lightbox = searching.page.locator("dialog#lightbox[open]")
+    expect(lightbox).to_have_attribute("data-id", document_id)
+    return lightbox
+
+
+def test_it_shows_the_photo_its_captions_and_its_tags(found: SearchPage) -> None:
+    photo = photo_ids(found.server)["cameraman.jpg"]
+    lightbox = opened(found, photo)
+    status, document = found.server.request(f"/v1/documents/{photo}")
+    assert status == 200
+    found.expect_drawn("[data-testid=lightbox-image]")
+    expect(lightbox.get_by_test_id("lightbox-image")).to_have_attribute("src", document["photo"]["content"])
+    captions = lightbox.get_by_test_id("lightbox-captions").locator("li")
+    expect(captions).to_have_text([caption["text"] for caption in document["captions"]])
+    tags = lightbox.get_by_test_id("lightbox-tags")
+    names, values = tags.locator("dt").all_inner_texts(), tags.locator("dd").all_inner_texts()
+    assert dict(zip(names, values, strict=True)) == document["tags"]
+    assert document["tags"] == {"subject": "person", "tones": "black and white"}
+    match = next(
+        each for each in found.asked({"text": SENTENCE, "top_k": 15})["matches"] if each["id"] == photo
+    )
+    expect(lightbox).to_contain_text(f"cosine {match['cosine']:.3f}")
+
+
+def test_a_caption_is_shown_with_its_photo_and_the_photos_other_captions(found: SearchPage) -> None:
+    caption = found.asked({"text": SENTENCE, "modality": "text"})["matches"][0]
+    lightbox = opened(found, caption["id"])
+    expect(lightbox.get_by_test_id("lightbox-image")).to_have_attribute("src", caption["photo"]["content"])
+    _, photo = found.server.request(f"/v1/documents/{caption['photo']['id']}")
+    listed = lightbox.get_by_test_id("lightbox-captions").locator("li")
+    expect(listed).to_have_count(len(photo["captions"]))
+    expect(listed.first).to_have_text(caption["text"])
+
+
+def test_arrows_walk_through_the_results_and_escape_gives_the_focus_back(found: SearchPage) -> None:
+    first, second, third = found.ids()[:3]
+    lightbox = opened(found, first)
+    expect(lightbox.get_by_test_id("lightbox-previous")).to_be_disabled()
+    found.page.keyboard.press("ArrowRight")
+    showing(found, second)
+    lightbox.get_by_test_id("lightbox-next").click()
+    showing(found, third)
+    found.page.keyboard.press("ArrowLeft")
+    showing(found, second)
+    assert dict(found.parameters())["open"] == second
+    found.page.keyboard.press("Escape")
+    expect(found.page.locator("#lightbox")).to_be_hidden()
+    expect(found.result(second).get_by_test_id("open-result")).to_be_focused()
+    assert found.parameters() == [("text", SENTENCE)]
+    # Opening and closing searched nothing again.
+    assert len(found.sent) == 1
+
+
+def test_the_focus_stays_within_it(found: SearchPage) -> None:
+    lightbox = opened(found, found.ids()[0])
+    for _ in range(12):
+        found.page.keyboard.press("Tab")
+        inside = found.page.evaluate(
+            "() => document.activeElement === document.body"
+            " || document.querySelector('#lightbox').contains(document.activeElement)"
+        )
+        assert inside
+    lightbox.get_by_test_id("lightbox-close").click()
+    expect(lightbox).to_be_hidden()
+
+
+def test_back_closes_it_and_its_address_opens_it(found: SearchPage) -> None:
+    photo = found.ids()[1]
+    opened(found, photo)
+    address = found.page.url
+    found.page.go_back()
+    expect(found.page.locator("#lightbox")).to_be_hidden()
+    found.page.go_forward()
+    showing(found, photo)
+    found.page.goto("about:blank")
+    found.page.goto(address)
+    showing(found, photo)
+    found.settled()
+    found.page.keyboard.press("Escape")
+    expect(found.page.locator("#lightbox")).to_be_hidden()
+    found.expect_ids(found.asked_ids(text=SENTENCE, modality="image", top_k=24))
+
+
+def test_more_like_the_open_photo(found: SearchPage) -> None:
+    photo = photo_ids(found.server)["cameraman.jpg"]
+    opened(found, photo).get_by_test_id("lightbox-more").click()
+    expect(found.page.locator("#lightbox")).to_be_hidden()
+    found.expect_ids(found.asked_ids(terms=[{"text": SENTENCE}, {"id": photo}], modality="image", top_k=24))
+
+
+def test_the_original_is_downloaded(found: SearchPage) -> None:
+    lightbox = opened(found, photo_ids(found.server)["cat.jpg"])
+    with found.page.expect_download() as download:
+        lightbox.get_by_test_id("lightbox-download").click()
+    assert download.value.suggested_filename == "cat.jpg"
+    assert download.value.path().read_bytes() == (TOY_IMAGES / "cat.jpg").read_bytes()
+
+
+def test_photos_of_the_start_page_open_as_well(page: Page, toy_server: Server) -> None:
+    searching = SearchPage(page, toy_server).open()
+    tiles = searching.page.locator("[data-testid=gallery] [data-testid=result]")
+    expect(tiles).to_have_count(15)
+    first, second = (str(tiles.nth(number).get_attribute("data-id")) for number in (0, 1))
+    opened(searching, first)
+    page.keyboard.press("ArrowRight")
+    showing(searching, second).get_by_test_id("lightbox-more").click()
+    searching.settled()
+    searching.expect_ids(searching.asked_ids(id=second, modality="image", top_k=24))
+    assert second not in searching.ids()
+
+
+def test_an_id_that_is_not_there_is_said(page: Page, toy_server: Server, watch: Watch) -> None:
+    watch.expect("status of 404")
+    searching = SearchPage(page, toy_server).open(open="no-such-document")
+    _, problem = toy_server.request("/v1/documents/no-such-document")
+    expect(searching.page.locator("#lightbox")).to_contain_text(problem["detail"])
+    searching.find("lightbox-close").click()
+    expect(searching.find("gallery")).to_be_visible()
