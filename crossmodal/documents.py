@@ -7,6 +7,7 @@ fields and every match arrives empty. Annotations are real types here, never str
 ``from __future__ import annotations``), as jina looks at them when it tells the gateway the schema.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, Dict, List, Optional
 
 from docarray import BaseDoc, DocList
@@ -14,7 +15,11 @@ from docarray.typing import NdArray
 
 from crossmodal.records import Record
 
-__all__ = ["MatchDocument", "MediaDocument", "ShardScores"]
+__all__ = ["MatchDocument", "MediaDocument", "ShardScores", "tags_for_wire", "tags_from_wire"]
+
+# docarray sends whole numbers inside a dictionary as int32, and floats as float64.
+_LARGEST_SENT = 2**31 - 1
+_LARGEST_EXACT = 2**53
 
 
 class MatchDocument(BaseDoc):
@@ -91,7 +96,7 @@ class MediaDocument(BaseDoc):
             uri=record.uri,
             mime_type=record.mime_type,
             photo_id=record.photo_id,
-            tags=dict(record.tags),
+            tags=tags_for_wire(record.tags),
             content_hash=record.content_hash,
             blob=record.content,
         )
@@ -105,7 +110,37 @@ class MediaDocument(BaseDoc):
             uri=self.uri,
             mime_type=self.mime_type,
             photo_id=self.photo_id,
-            tags=self.tags or {},
+            tags=tags_from_wire(self.tags),
             content=self.blob,
             content_hash=self.content_hash or "",
         )
+
+
+def tags_for_wire(tags: Mapping[str, Any]) -> Dict[str, Any]:
+    """``tags`` as a document can carry them to another process: whole numbers of 2**31 and more as floats.
+
+    Exact up to 2**53, and tags hold no larger ones.
+    """
+    return {name: _each_number(value, _for_wire) for name, value in tags.items()}
+
+
+def tags_from_wire(tags: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    """The tags that a document brought: the reverse of ``tags_for_wire``; empty for None."""
+    return {name: _each_number(value, _from_wire) for name, value in (tags or {}).items()}
+
+
+def _each_number(value: Any, change: Callable[[float], float]) -> Any:
+    if isinstance(value, list):
+        return [_each_number(element, change) for element in value]
+    if isinstance(value, dict):
+        return {name: _each_number(element, change) for name, element in value.items()}
+    return change(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _for_wire(number: float) -> float:
+    return number if abs(number) <= _LARGEST_SENT else float(number)
+
+
+def _from_wire(number: float) -> float:
+    sent_as_float = _LARGEST_SENT < abs(number) <= _LARGEST_EXACT and float(number).is_integer()
+    return int(number) if sent_as_float else number

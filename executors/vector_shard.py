@@ -9,7 +9,7 @@ import numpy as np
 from docarray import DocList
 from numpy.typing import NDArray
 
-from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.documents import MatchDocument, MediaDocument, tags_for_wire, tags_from_wire
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
@@ -102,7 +102,7 @@ def fill_matches(doc: MediaDocument, store: Store) -> None:
             match.uri = record.uri
             match.mime_type = record.mime_type
             match.photo_id = record.photo_id
-            match.tags = dict(record.tags)
+            match.tags = tags_for_wire(record.tags)
             filled.append(match)
     doc.matches = DocList[MatchDocument](filled)
 
@@ -112,7 +112,7 @@ def _identity_only(doc: MediaDocument) -> Record:
     return Record(
         id=str(doc.id),
         modality="image" if doc.modality == "image" else "text",
-        tags=doc.tags or {},
+        tags=tags_from_wire(doc.tags),
         content_hash=doc.content_hash or "",
     )
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.api_shapes import file_name
-from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.documents import MatchDocument, MediaDocument, tags_from_wire
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import ComposedQuery, EncodedTerm, compose
@@ -386,7 +386,7 @@ def _ranked(one: _Running) -> list[FoundMatch]:
                 text=doc.text,
                 photo_id=str(doc.id) if target == IMAGE else doc.photo_id,
                 file=file_name(doc.uri, doc.tags),
-                tags=doc.tags or {},
+                tags=tags_from_wire(doc.tags),
             )
             for position, doc in enumerate(docs)
         ]

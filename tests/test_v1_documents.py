@@ -188,6 +188,37 @@ def test_lines_add_captions_and_photos(http: httpx2.Client) -> None:
     }
 
 
+def test_tags_keep_large_numbers_to_the_last_digit(http: httpx2.Client) -> None:
+    tags = {
+        "taken": 1_763_737_200_123,
+        "inside": {"list": [2**31 - 1, 2**31, -(2**31) - 1, 2**53, -(2**53)], "ratio": 0.1, "on": True},
+        "huge": 1e300,
+    }
+    photo = {"id": "late", "image": data_uri(changed_photo("cat.jpg", 9)), "captions": ["late"], "tags": tags}
+    assert [row[3] for row in rows(add_lines(http, photo))] == ["added", "added"]
+    assert [row[3] for row in rows(add_lines(http, photo))] == ["unchanged", "unchanged"]
+    after = {"taken": {"$gt": 1_763_737_200_122}}
+    for modality, id in (("image", "late"), ("text", "late-0")):
+        assert http.get(f"/v1/documents/{id}").json()["tags"] == tags
+        (match,) = search(http, text="late", modality=modality, filter=after)
+        assert (match["id"], match["tags"]) == (id, tags)
+        assert isinstance(match["tags"]["taken"], int)
+    # What the other clients get is JSON too.
+    answer = http.post("/search", json={"data": ["late"], "parameters": {"top_k": 1000}})
+    told = {match["id"]: match["tags"] for match in answer.json()["data"]["docs"][0]["matches"]}
+    assert told["late"]["taken"] == tags["taken"]
+
+
+def test_a_number_that_would_be_rounded_fails_alone(http: httpx2.Client) -> None:
+    answered = add_lines(
+        http,
+        {"id": "exact", "text": "fits", "tags": {"number": 2**53}},
+        {"id": "rounded", "text": "doesn't fit", "tags": {"numbers": [{"a": 2**53 + 1}]}},
+    )
+    assert [row[3] for row in rows(answered)] == ["added", None]
+    assert "9007199254740993; whole numbers are exact up to" in answered["results"][1]["error"]
+
+
 def test_results_come_as_lines_to_those_who_ask_for_them(http: httpx2.Client) -> None:
     answer = http.post(
         "/v1/documents",

@@ -79,7 +79,7 @@ def parse_documents(
     tags = item.get("tags")
     if tags is not None and not isinstance(tags, dict):
         raise RequestError(f"The tags of {name} are {shown(tags)}; they have to be an object.")
-    tags = plain_json(tags or {}, f"The tags of {name}")
+    tags = plain_json(tags or {}, f"The tags of {name}", exact=True)
     content, mime_type = _content_of(item, name, limits) if photo is None else (photo, _sniffed(photo, name))
     captions = list(_captions_of(item, name, limits))
     uri = _uri_of(item, name)

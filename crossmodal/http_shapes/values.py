@@ -14,6 +14,7 @@ __all__ = ["MAX_ID_BYTES", "checked_id", "checked_text", "plain_json", "read_jso
 # LMDB keys hold at most 511 bytes; a caption's id adds a dash and a number to its photo's.
 MAX_ID_BYTES = 256
 _MAX_DEPTH = 16
+_LARGEST_EXACT = 2**53
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", re.ASCII)
@@ -128,16 +129,22 @@ def checked_id(value: object, name: str) -> str:
     return value
 
 
-def plain_json(value: object, name: str, *, depth: int = _MAX_DEPTH) -> Any:
+def plain_json(value: object, name: str, *, depth: int = _MAX_DEPTH, exact: bool = False) -> Any:
     """A copy of a JSON value that can be stored and sent again.
 
-    Raises RequestError for NaN and infinities, surrogates, types that JSON lacks, and more than 16 levels.
+    Raises RequestError for NaN and infinities, surrogates, types that JSON lacks, more than 16 levels, and
+    with ``exact`` for whole numbers beyond 2**53, which most readers of JSON round (RFC 8259, section 6).
     """
     if depth == 0:
         raise RequestError(f"{name} is nested deeper than {_MAX_DEPTH} levels.")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
+        if exact and abs(value) > _LARGEST_EXACT:
+            raise RequestError(
+                f"{name} hold {shown(value)}; whole numbers are exact up to {_LARGEST_EXACT:,}. Send a "
+                "larger one as text, in quotation marks."
+            )
         if abs(value) >= 10**300:
             raise RequestError(f"{name} holds a number of more than 300 digits.")
         return value
@@ -150,10 +157,10 @@ def plain_json(value: object, name: str, *, depth: int = _MAX_DEPTH) -> Any:
             raise RequestError(f"{name} holds half of a surrogate pair, which is not Unicode text.")
         return value
     if isinstance(value, list | tuple):
-        return [plain_json(item, name, depth=depth - 1) for item in value]
+        return [plain_json(item, name, depth=depth - 1, exact=exact) for item in value]
     if isinstance(value, dict):
         return {
-            plain_json(str(key), name, depth=depth): plain_json(item, name, depth=depth - 1)
+            plain_json(str(key), name, depth=depth): plain_json(item, name, depth=depth - 1, exact=exact)
             for key, item in value.items()
         }
     raise RequestError(f"{name} holds a {type(value).__name__}, which is not JSON.")

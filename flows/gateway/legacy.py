@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
-from crossmodal.documents import MatchDocument, MediaDocument
+from crossmodal.documents import MatchDocument, MediaDocument, tags_from_wire
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes import (
     DeleteResult,
@@ -216,7 +216,7 @@ def _match(match: MatchDocument, base_url: str) -> Match:
     is_photo = match.modality == IMAGE
     photo_id = str(match.id) if is_photo else match.photo_id
     url = image_url(photo_id, base_url) if photo_id else None
-    tags = dict(match.tags or {})
+    tags = tags_from_wire(match.tags)
     if match.uri:
         tags.setdefault("file", Path(match.uri).name)
     if url and not is_photo:
