@@ -193,5 +193,5 @@ def test_the_toy_captions_are_found(toy_workspace: Path) -> None:
         hits = index.search("people climbing stairs", 3)
         texts = [workspace.get(TEXTS, hit.id) for hit in hits]
         assert texts[0] is not None
-        assert texts[0].text == "People climb the outdoor stairs of a steel tower ."
+        assert texts[0].text == "People climb the outdoor stairs of a steel tower."
         assert texts[0].photo_id == hits[0].photo_id

@@ -137,7 +137,7 @@ def test_a_click_on_a_photo_finds_its_captions_and_a_click_on_one_finds_photos(
     assert box.sent[1]["data"] == [first]
     _, answer = toy_server.request("/search", box.sent[1])
     assert captions == [match["text"] for match in matches(answer)]
-    assert "People climb the outdoor stairs of a steel tower ." in captions
+    assert "People climb the outdoor stairs of a steel tower." in captions
 
     box.page.locator(".jina-result-0").click()
     shown = box.photos(4)
