@@ -42,7 +42,12 @@ _DROP = f"""(target, {{files, data}}) => {{
 _PASTE = f"""(target, files) => target.dispatchEvent(
     new ClipboardEvent("paste", {{clipboardData: ({_TRANSFER})(files), bubbles: true, cancelable: true}}))"""
 
-_ALL_DRAWN = """images => images.every(image => image.complete && image.naturalWidth > 0)"""
+# Those below the fold are loaded when they come into view.
+_ALL_DRAWN = """images => {
+    const missing = images.find(image => !image.complete || !image.naturalWidth);
+    missing?.scrollIntoView({block: "nearest"});
+    return images.length > 0 && !missing;
+}"""
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,9 @@ class SearchPage:
     def expect_drawn(self, selector: str) -> None:
         """Waits until all images of a selector are loaded, and there are some."""
         images = self.page.locator(selector)
-        expect(images.first).to_be_visible()
-        # Those below the fold are loaded when they come into view.
-        for image in images.all():
-            image.scroll_into_view_if_needed()
         eventually(lambda: images.evaluate_all(_ALL_DRAWN), True)
+        # The words that the page puts in place of an image which cannot be loaded.
+        expect(self.page.locator(".broken")).to_have_count(0)
 
     # The same question over the API
 

@@ -15,6 +15,19 @@ from browser.watch import Watch
 
 SENTENCE = "a man at work"
 
+# What can be seen and reaches beyond the right edge, unless it lies in a frame that scrolls or clips.
+_BEYOND_THE_EDGE = """() => {
+    const frames = element => {
+        for (let each = element.parentElement; each && each !== document.body; each = each.parentElement)
+            if (getComputedStyle(each).overflowX !== "visible") return true;
+        return false;
+    };
+    return [...document.body.querySelectorAll("*")]
+        .filter(each => each.checkVisibility() && each.getBoundingClientRect().right > innerWidth + 1)
+        .filter(each => !frames(each))
+        .map(each => each.tagName + "." + each.className);
+}"""
+
 
 def home(searching: SearchPage) -> None:
     searching.open()
@@ -122,8 +135,8 @@ def test_nothing_is_wider_than_a_small_phone(page: Page, toy_server: Server, wat
     searching = SearchPage(page, toy_server)
     for state in STATES:
         state(searching)
-        width = page.evaluate("() => document.documentElement.scrollWidth")
-        assert width <= 360, state.__name__
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360, state.__name__
+        assert page.evaluate(_BEYOND_THE_EDGE) == [], state.__name__
 
 
 def test_the_theme_is_chosen_and_kept(page: Page, toy_server: Server) -> None:

@@ -57,6 +57,8 @@ def test_chosen_files_are_sent_failures_are_told_and_the_others_are_found(adding
     expect(failure).to_have_count(1)
     expect(failure).to_contain_text(BROKEN.name)
     expect(failure).to_contain_text(reason)
+    # What is not in the index cannot be opened.
+    expect(failure.get_by_role("link")).to_have_count(0)
     assert adding.find("upload-left-out").locator("li").all_text_contents() == [NOTES.name]
     done = adding.find("upload-done").get_by_test_id("upload-outcome")
     expect(done).to_have_count(2)

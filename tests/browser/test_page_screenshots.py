@@ -1,0 +1,262 @@
+"""Writes docs/screenshots: every state of the page, light, dark and on a phone (`make screenshots`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Server, start_server
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Route, expect
+
+from browser.page_driver import File, SearchPage, changed_file, eventually, photo_ids, toy_file
+
+pytestmark = pytest.mark.screenshots
+
+FOLDER = REPOSITORY / "docs" / "screenshots"
+SIZES = {"light": (1280, 800), "dark": (1280, 800), "phone": (390, 844)}
+# Of WebP, where the letters of the page still have clean edges.
+QUALITY = 80
+LIMIT_BYTES = 3_000_000
+
+SENTENCE = "an animal among green leaves"
+
+
+def drawn(searching: SearchPage, images: str) -> None:
+    """Waits for images, and for the page to stand at its beginning."""
+    searching.expect_drawn(images)
+    searching.page.evaluate("() => scrollTo(0, 0)")
+    eventually(lambda: searching.page.evaluate("() => scrollY"), 0)
+
+
+def home(searching: SearchPage) -> None:
+    searching.open()
+    expect(searching.find("example").first).to_be_visible()
+    drawn(searching, "[data-testid=gallery] img")
+
+
+def results_apart(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE).settled()
+    drawn(searching, "[data-testid=section-image] img")
+
+
+def results_together(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="together").settled()
+    drawn(searching, "[data-testid=section-both] img")
+
+
+def composed_terms(searching: SearchPage) -> None:
+    names = photo_ids(searching.server)
+    cat, raccoon = f"{names['cat.jpg']}~-0.5", f"{names['raccoon.jpg']}~1.5"
+    searching.open(text=SENTENCE, id=[cat, raccoon]).settled()
+    expect(searching.find("term").nth(2).locator("img")).to_be_visible()
+    drawn(searching, "[data-testid=section-image] img")
+
+
+def filters_open(searching: SearchPage) -> None:
+    filter_ = '{"tones":{"$in":["colour"]},"subject":{"$in":["animal","plant"]}}'
+    searching.open(text=SENTENCE, filter=filter_, hybrid=1).settled()
+    searching.find("filters-button").click()
+    expect(searching.find("filter-field").first).to_be_visible()
+
+
+def lightbox(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE).settled()
+    searching.result(photo_ids(searching.server)["raccoon.jpg"]).get_by_test_id("open-result").click()
+    searching.expect_drawn("[data-testid=lightbox-image]")
+    expect(searching.find("lightbox-captions")).to_be_visible()
+
+
+def picture_query(searching: SearchPage) -> None:
+    searching.open()
+    searching.drop(toy_file("coffee.jpg"))
+    expect(searching.find("term")).to_be_visible()
+    searching.settled()
+    drawn(searching, "[data-testid=section-image] img")
+
+
+def nothing_found(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, min_score=0.95, show="photos")
+    expect(searching.find("nothing-found")).to_be_visible()
+
+
+def error(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, filter='{"year":{"$near":2024}}')
+    expect(searching.find("error")).to_be_visible()
+
+
+def offline(searching: SearchPage) -> None:
+    searching.open(text="a cup of coffee").settled()
+    searching.page.context.set_offline(True)
+    searching.box.fill(SENTENCE)
+    searching.box.press("Enter")
+    expect(searching.find("error")).to_be_visible()
+    expect(searching.page.locator("#connection")).to_be_visible()
+
+
+def loading(searching: SearchPage) -> None:
+    searching.page.route("**/v1/search", lambda route: None)
+    searching.open(text=SENTENCE)
+    expect(searching.find("loading")).to_be_visible()
+
+
+def status(searching: SearchPage) -> None:
+    searching.open(view="status")
+    expect(searching.find("models-table")).to_be_visible()
+    expect(searching.find("latency-histogram")).to_be_visible()
+
+
+def flows(searching: SearchPage) -> None:
+    status(searching)
+    searching.expect_drawn("[data-testid^=flow-]")
+    searching.find("flow-query").evaluate("flow => flow.closest('section').scrollIntoView()")
+
+
+def recent_searches(searching: SearchPage) -> None:
+    searching.open()
+    for sentence in ("a cup of coffee", "a rocket on the launch pad", SENTENCE):
+        searching.search(sentence)
+    searching.page.get_by_role("button", name="Recent searches", exact=True).click()
+    expect(searching.page.locator("#recent-menu")).to_be_visible()
+
+
+def help_sheet(searching: SearchPage) -> None:
+    home(searching)
+    searching.page.get_by_role("button", name="Keyboard and tips").click()
+    expect(searching.page.locator("#help")).to_be_visible()
+
+
+def only_an_address(searching: SearchPage) -> None:
+    home(searching)
+    searching.drop(uri_list="https://example.org/photos/cat.jpg")
+    expect(searching.find("toast")).to_be_visible()
+
+
+READING = (
+    *(home, results_apart, results_together, composed_terms, filters_open, lightbox, picture_query),
+    *(nothing_found, error, offline, loading, status, flows, recent_searches, help_sheet, only_an_address),
+)
+
+PHOTOS = ("coffee.jpg", "cat.jpg", "coins.jpg", "rocket.jpg", "raccoon.jpg", "retina.jpg", "grass.jpg")
+
+
+# How photos become others than those that are indexed, each state and each kind in its own way.
+_TURNS = {
+    ("progress", "light"): Image.Transpose.ROTATE_90,
+    ("progress", "dark"): Image.Transpose.ROTATE_180,
+    ("progress", "phone"): Image.Transpose.ROTATE_270,
+    ("failures", "light"): Image.Transpose.FLIP_LEFT_RIGHT,
+    ("failures", "dark"): Image.Transpose.FLIP_TOP_BOTTOM,
+    ("failures", "phone"): Image.Transpose.TRANSPOSE,
+}
+
+
+def _holiday(turn: Image.Transpose) -> list[File]:
+    photos = [changed_file(name, f"IMG_{2041 + at}.jpg", turn=turn) for at, name in enumerate(PHOTOS)]
+    broken = File("IMG_2040.jpg", b"\xff\xd8\xff\xe0 half a download")
+    return [broken, *photos, File("notes.txt", b"", "text/plain")]
+
+
+def add_photos(searching: SearchPage) -> None:
+    searching.open(view="add")
+    expect(searching.find("drop-zone")).to_be_visible()
+
+
+def adding_in_progress(searching: SearchPage, kind: str) -> None:
+    add_photos(searching)
+    seen: list[Route] = []
+
+    def hold_the_second(route: Route) -> None:
+        seen.append(route)
+        if len(seen) == 1:
+            route.continue_()
+
+    searching.page.route("**/v1/documents", hold_the_second)
+    files = _holiday(_TURNS["progress", kind])
+    searching.find("choose-photos-input").set_input_files([file.for_chooser() for file in files])
+    expect(searching.find("upload-words")).to_contain_text("4 of 8", timeout=60_000)
+    searching.find("upload-run").evaluate("run => run.scrollIntoView()")
+
+
+def added_with_failures(searching: SearchPage, kind: str) -> None:
+    add_photos(searching)
+    files = _holiday(_TURNS["failures", kind])
+    searching.find("choose-photos-input").set_input_files([file.for_chooser() for file in files])
+    expect(searching.find("upload-words")).to_have_text("Finished.", timeout=60_000)
+    searching.find("upload-run").evaluate("run => run.scrollIntoView()")
+
+
+def read_only(searching: SearchPage) -> None:
+    searching.open(view="add")
+    expect(searching.find("writing-off")).to_be_visible()
+
+
+@pytest.fixture(params=SIZES)
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def profile(browser: Browser, kind: str) -> Iterator[BrowserContext]:
+    width, height = SIZES[kind]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if kind == "dark" else "light",
+        reduced_motion="reduce",
+        has_touch=kind == "phone",
+        is_mobile=kind == "phone",
+        locale="en-GB",
+        timezone_id="Europe/London",
+    )
+    yield context
+    context.close()
+
+
+def take(searching: SearchPage, name: str, kind: str) -> None:
+    """Writes a picture of the screen."""
+    screen = Image.open(BytesIO(searching.page.screenshot(animations="disabled", caret="hide")))
+    assert screen.size == SIZES[kind]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    file = FOLDER / f"{name.replace('_', '-')}-{kind}.webp"
+    screen.convert("RGB").save(file, "WEBP", quality=QUALITY, method=6)
+
+
+@pytest.mark.parametrize("state", READING, ids=lambda state: state.__name__)
+def test_reading(
+    profile: BrowserContext, toy_server: Server, kind: str, state: Callable[[SearchPage], None]
+) -> None:
+    searching = SearchPage(profile.new_page(), toy_server)
+    state(searching)
+    take(searching, state.__name__, kind)
+
+
+@pytest.fixture(scope="module")
+def read_only_server(toy_workspace: Path) -> Iterator[Server]:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--writing", "off")
+    yield server
+    server.stop()
+
+
+def test_read_only(profile: BrowserContext, read_only_server: Server, kind: str) -> None:
+    searching = SearchPage(profile.new_page(), read_only_server)
+    read_only(searching)
+    take(searching, read_only.__name__, kind)
+
+
+def test_adding(profile: BrowserContext, writable_server: Server, kind: str) -> None:
+    searching = SearchPage(profile.new_page(), writable_server)
+    add_photos(searching)
+    take(searching, add_photos.__name__, kind)
+    for state in (adding_in_progress, added_with_failures):
+        state(searching, kind)
+        take(searching, state.__name__, kind)
+        searching.page.unroute_all(behavior="ignoreErrors")
+
+
+def test_they_stay_small() -> None:
+    sizes = {file.name: file.stat().st_size for file in FOLDER.glob("*.webp")}
+    assert len(sizes) == 3 * (len(READING) + 4)
+    assert sum(sizes.values()) <= LIMIT_BYTES, sizes
