@@ -92,7 +92,7 @@ function summary(answer) {
   if (answer.sections.length > 1 && answer.sections[1].matches.length) {
     // On a phone the captions stand far below the photos.
     const jump = () => document.querySelector(".section-text")?.scrollIntoView();
-    line.append(make("button", { type: "button", class: "jump", text: "Go to captions", on: { click: jump } }));
+    line.append(" ", make("button", { type: "button", class: "jump", text: "Go to captions", on: { click: jump } }));
   }
   return line;
 }

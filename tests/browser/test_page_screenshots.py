@@ -38,6 +38,8 @@ def home(searching: SearchPage) -> None:
 
 
 def results_apart(searching: SearchPage) -> None:
+    # The first search of a server also loads the model.
+    searching.asked({"text": SENTENCE})
     searching.open(text=SENTENCE).settled()
     drawn(searching, "[data-testid=section-image] img")
 
@@ -216,7 +218,10 @@ def profile(browser: Browser, kind: str) -> Iterator[BrowserContext]:
 
 
 def take(searching: SearchPage, name: str, kind: str) -> None:
-    """Writes a picture of the screen."""
+    """Writes a picture of the screen, with all images on it that have come."""
+    searching.page.evaluate(
+        "() => Promise.all([...document.images].filter(each => each.complete).map(each => each.decode()))"
+    )
     screen = Image.open(BytesIO(searching.page.screenshot(animations="disabled", caret="hide")))
     assert screen.size == SIZES[kind]
     FOLDER.mkdir(parents=True, exist_ok=True)
