@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +56,16 @@ def clean_environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nothing listens on at the moment."""
-    import socket
+    """A port that nothing listens on at the moment.
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    It lies below those that Linux gives to connections (32768 to 60999): one of these may be taken by any
+    client before the server is there.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass
