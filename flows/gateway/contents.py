@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from crossmodal.errors import RequestError
 from crossmodal.workspace import Workspace
 
-__all__ = ["content_response", "photo_of", "thumbnail_of"]
+__all__ = ["content_response", "is_held", "photo_of", "thumbnail_of"]
 
 # Only what a browser shows as a picture: a file from outside must never run as a page.
 _SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
@@ -50,14 +50,19 @@ def content_response(request: Request, content: bytes, mime_type: str) -> Respon
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'",
     }
-    held = request.headers.get("if-none-match", "")
-    if held.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(",")):
+    if is_held(request, tag):
         return Response(status_code=304, headers=headers)
     media_type = mime_type if mime_type in _SHOWN else "application/octet-stream"
     if request.method == "HEAD":
         headers["Content-Length"] = str(len(content))
         return Response(media_type=media_type, headers=headers)
     return Response(content, media_type=media_type, headers=headers)
+
+
+def is_held(request: Request, tag: str) -> bool:
+    """Whether the client has what ``tag`` names: If-None-Match, compared weakly (RFC 9110, 13.1.2)."""
+    held = request.headers.get("if-none-match", "")
+    return held.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(","))
 
 
 def _missing(id: str) -> RequestError:

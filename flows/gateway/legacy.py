@@ -57,8 +57,8 @@ def add_legacy_routes(app: FastAPI, serving: Serving) -> None:
         app.add_api_route(path, _told(routes.answer), methods=["POST", "PUT"])
     for path in ("/delete", "/api/delete"):
         app.add_api_route(path, _told(routes.answer), methods=["POST", "DELETE"])
-    app.add_api_route("/status", _told(routes.status), methods=["GET"])
-    app.add_api_route("/dry_run", _told(routes.dry_run), methods=["GET"])
+    app.add_api_route("/status", _told(routes.status), methods=["GET", "HEAD"])
+    app.add_api_route("/dry_run", _told(routes.dry_run), methods=["GET", "HEAD"])
     app.add_api_route("/images/{id:path}", _told(routes.image), methods=["GET", "HEAD"])
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
 from crossmodal.errors import RequestError
+from flows.gateway.contents import is_held
 from flows.gateway.problems import told_as_problem
 from flows.gateway.serving import Serving
 
@@ -65,7 +66,7 @@ class _PageFile:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        if request.headers.get("if-none-match") == tag:
+        if is_held(request, tag):
             return Response(status_code=304, headers=headers)
         if zipped:
             headers["Content-Encoding"] = "gzip"

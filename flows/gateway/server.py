@@ -9,6 +9,7 @@ from docarray import DocList
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import Response
+from starlette.routing import Match
 
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import ServiceError
@@ -170,6 +171,16 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     else:
         message = f"{request.method} {request.url.path} is not served here; POST to /search or /index."
         response = await legacy_error(request, message, status)
-    allowed = getattr(error, "headers", None) or {}
-    response.headers.update(allowed)
+    if status == 405:
+        # Starlette names the methods of the first route with this path only.
+        response.headers["Allow"] = ", ".join(_methods_of(request))
     return response
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that are served at the request's path."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)

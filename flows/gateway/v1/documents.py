@@ -51,7 +51,7 @@ def add_document_routes(app: FastAPI, serving: Serving) -> None:
     documents = _Documents(serving)
     # One route for all below: an id may hold a slash, and only the path as it was sent tells where it ends.
     below = _PATH + "/{id:path}"
-    app.add_api_route(_PATH, told_as_problem(documents.list), methods=["GET"])
+    app.add_api_route(_PATH, told_as_problem(documents.list), methods=["GET", "HEAD"])
     app.add_api_route(_PATH, told_as_problem(documents.add), methods=["POST"])
     app.add_api_route(below, told_as_problem(documents.get), methods=["GET", "HEAD"])
     app.add_api_route(below, told_as_problem(documents.delete), methods=["DELETE"])

@@ -35,7 +35,7 @@ def add_information_routes(app: FastAPI, serving: Serving) -> None:
         ("/readyz", information.ready),
         ("/metrics", information.metrics),
     ):
-        app.add_api_route(path, told_as_problem(handler), methods=["GET"])
+        app.add_api_route(path, told_as_problem(handler), methods=["GET", "HEAD"])
 
 
 class _Information:

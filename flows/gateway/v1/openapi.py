@@ -32,4 +32,4 @@ def add_openapi_route(app: FastAPI) -> None:
     async def openapi(request: Request) -> Response:
         return JSONResponse(read_openapi())
 
-    app.add_api_route("/v1/openapi.json", told_as_problem(openapi), methods=["GET"])
+    app.add_api_route("/v1/openapi.json", told_as_problem(openapi), methods=["GET", "HEAD"])
