@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -217,6 +218,19 @@ def test_a_number_that_would_be_rounded_fails_alone(http: httpx2.Client) -> None
     )
     assert [row[3] for row in rows(answered)] == ["added", None]
     assert "9007199254740993; whole numbers are exact up to" in answered["results"][1]["error"]
+
+
+def test_empty_lines_are_counted_and_cost_nothing(http: httpx2.Client) -> None:
+    blank = b"\n" * (1 << 20)
+    started = time.monotonic()
+    nothing = http.post("/v1/documents", content=iter([blank] * 24), headers=LINES)
+    # One by one they took half a second for each of the 24 MiB, during which nobody else was answered.
+    assert time.monotonic() - started < 5
+    assert_problem(nothing, 422, "The body is empty")
+    lines = iter([blank, b'{"text": 1}\n \t\n', b'{"text": 2}'])
+    answer = http.post("/v1/documents", content=lines, headers=LINES)
+    sources = [result["source"] for result in answer.json()["results"]]
+    assert sources == [f"line {len(blank) + 1}", f"line {len(blank) + 3}"]
 
 
 def test_results_come_as_lines_to_those_who_ask_for_them(http: httpx2.Client) -> None:

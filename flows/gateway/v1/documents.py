@@ -199,6 +199,10 @@ async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[i
     held = bytearray()
     too_long = False
     async for chunk in chunks:
+        if not held and not too_long and chunk.isspace():
+            # One by one, a body of nothing but empty lines would keep everybody waiting.
+            number += chunk.count(b"\n")
+            continue
         start = 0
         while True:
             end = chunk.find(b"\n", start)
