@@ -60,6 +60,9 @@ _TARGETS: dict[Target, tuple[Modality, ...]] = {IMAGE: (IMAGE,), TEXT: (TEXT,), 
 # Grouping needs more results than it will show; so many times what is asked for is fetched, then all.
 _GROUPING_FACTOR = 4
 
+# The same depth for every small top_k: a result's duplicates then don't depend on how many are shown.
+_GROUPING_LEAST = 200
+
 
 class SearchService:
     """Answers search requests through ``send`` (documents, endpoint, parameters), which asks the query Flow.
@@ -248,7 +251,8 @@ class SearchService:
         if request.group_duplicates:
             ranked = await asyncio.to_thread(self._grouped, ranked)
             deepest = MAX_RESULTS + len(request.exclude)
-            if len(ranked) <= last and one.depth < deepest and not request.hybrid:
+            all_found = all(len(found) < one.depth for found in one.found.values())
+            if len(ranked) <= last and one.depth < deepest and not all_found and not request.hybrid:
                 # Most of what came were duplicates; all the depth there is may hold enough others.
                 one.depth = deepest
                 await self._find([one])
@@ -367,7 +371,7 @@ def _depth(request: SearchRequest) -> int:
         return HYBRID_DEPTH
     wanted = request.offset + request.top_k + 1
     if request.group_duplicates:
-        wanted *= _GROUPING_FACTOR
+        wanted = max(wanted * _GROUPING_FACTOR, _GROUPING_LEAST)
     return min(wanted + len(request.exclude), MAX_RESULTS + len(request.exclude))
 
 
