@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Server, start_server
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from browser.site import Site, serving
 from browser.tools import chromium
@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def browser() -> Iterator[Browser]:
     """Chromium without a window, started once for all browser tests."""
     executable = chromium()
+    expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
         yield started
