@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -199,7 +200,10 @@ def test_browsers_of_other_pages_may_ask(toy_server: Server) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_paths_of_the_server_are_not_told(toy_server: Server) -> None:
+def test_paths_of_the_server_are_not_told(toy_server: Server, toy_workspace: Path) -> None:
+    for path in ("/status", "/v1/status", "/healthz", "/metrics", "/v1/models"):
+        with urllib.request.urlopen(toy_server.url + path) as told:
+            assert str(toy_workspace) not in told.read().decode()
     status, answer = toy_server.request("/search", {"data": ["a cat", data_uri("cat.jpg")], "top_k": 9})
     assert status == 200
     assert str(REPOSITORY) not in json.dumps(answer)

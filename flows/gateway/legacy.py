@@ -95,7 +95,9 @@ class LegacyRoutes:
 
     async def status(self, request: Request) -> Response:
         """What is indexed."""
-        return JSONResponse(await asyncio.to_thread(self._serving.workspace.status))
+        status = await asyncio.to_thread(self._serving.workspace.status)
+        # Where it lies on this machine is nobody's business.
+        return JSONResponse({name: value for name, value in status.items() if name != "path"})
 
     async def dry_run(self, request: Request) -> Response:
         """What jina 3's client asks before it calls a Flow ready."""
