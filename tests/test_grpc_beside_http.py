@@ -120,8 +120,7 @@ def test_it_finds_what_http_finds(served: tuple[Server, GrpcClient]) -> None:
     ]
     assert len(matches) == 4
     assert (
-        image["matches"][0][2]
-        == "A red and white cup of espresso stands on a red saucer with a small spoon."
+        image["matches"][0][2] == "A red and white cup of espresso stands on a red saucer with a small spoon."
     )
     assert "empty" in empty["error"]
     assert "modality is None" in nothing["error"]

@@ -70,7 +70,7 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
 
     def count_search(self, queries: int, seconds: float, parts_ms: dict[str, float] | None = None) -> None:
-        """Count one search request of ``queries`` queries and what it took."""
+        """Count one search request of ``queries`` queries; each of them took as long as the request."""
         self._queries.inc(queries)
         self._latency.observe(seconds)
         for name, milliseconds in (parts_ms or {}).items():
@@ -78,9 +78,9 @@ class Metrics:
         self._total += queries
         self._recent.append((time.monotonic(), queries))
         self._forget()
-        self._latest.append(seconds * 1000)
+        self._latest.extend([seconds * 1000] * queries)
         place = next((i for i, bound in enumerate(LATENCY_BOUNDS_MS) if seconds * 1000 <= bound), -1)
-        self._counts[place] += 1
+        self._counts[place] += queries
 
     def count_cached_texts(self, hits: int, misses: int) -> None:
         """Count sentences by whether their vectors were remembered."""
