@@ -1,0 +1,194 @@
+"""Searches of composed queries: terms through the encoders, the sum of them through the indexes.
+
+A query is answered in two walks through the query Flow. ``/encode`` turns sentences and uploaded photos into
+vectors (documents of the index have theirs already); ``/search`` takes the composed vectors to the indexes.
+The Flow's branches are named by what the QUERY is, and each ends in the index of the other modality; so a
+vector that is to find photos travels as a text, and one that is to find captions as an image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from crossmodal.api_shapes import file_name
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import QueryError
+from crossmodal.query.calibration import Calibration, calibration_of
+from crossmodal.query.composition import compose
+from crossmodal.query.request import (
+    HYBRID_DEPTH,
+    MAX_RESULTS,
+    FoundMatch,
+    SearchOutcome,
+    SearchRequest,
+    Target,
+    Timing,
+)
+from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.workspace import Workspace
+from flows.searching.encoding import Send, TermEncoder
+from flows.searching.ranking import grouped, ranked
+from flows.searching.running import Running, attempt, deepest, first_depth
+from flows.searching.words import WordSearch
+
+__all__ = ["SearchService"]
+
+# Which branch of the query Flow ends in whose index.
+_BRANCH_TO: dict[Modality, Modality] = {IMAGE: TEXT, TEXT: IMAGE}
+
+_TARGETS: dict[Target, tuple[Modality, ...]] = {IMAGE: (IMAGE,), TEXT: (TEXT,), "both": (IMAGE, TEXT)}
+
+
+class SearchService:
+    """Answers search requests through ``send`` (documents, endpoint, parameters), which asks the query Flow.
+
+    ``model`` is the name of the model that built the index. Safe for concurrent requests of one event loop.
+    """
+
+    def __init__(self, send: Send, workspace: Workspace, *, model: str, model_cache: Path | None) -> None:
+        self._send = send
+        self._workspace = workspace
+        self._model = model
+        self._model_cache = model_cache
+        self._encoder = TermEncoder(send, workspace)
+        self._words = WordSearch(workspace)
+        self._calibration: Calibration | None = None
+        self._preparing = asyncio.Lock()
+
+    async def calibration(self) -> Calibration | None:
+        """How cosines become scores with this model; None where nothing is known of it."""
+        async with self._preparing:
+            # None where the index is too small to estimate it from: it may have grown since.
+            if self._calibration is None:
+                self._calibration = await asyncio.to_thread(
+                    calibration_of, self._model, self._model_cache, self._workspace
+                )
+        return self._calibration
+
+    def take_cache_counts(self) -> tuple[int, int]:
+        """How many sentences' vectors were remembered and how many had to be made, since the last call."""
+        return self._encoder.take_counts()
+
+    async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        """One outcome a request, in order; an error of one request leaves the others alone."""
+        timing = Timing()
+        with _timed(timing, "total_ms"):
+            calibration = await self.calibration()
+            running = [Running(request, SearchOutcome(request), first_depth(request)) for request in requests]
+            with _timed(timing, "encode_ms"):
+                await self._encoder.encode(running)
+            with _timed(timing, "search_ms"):
+                for one in running:
+                    if one.outcome.error is None:
+                        attempt(one, lambda one: _compose(one, calibration))
+                await self._find(running)
+            with _timed(timing, "words_ms"):
+                await self._find_words(running)
+            with _timed(timing, "fetch_ms"):
+                for one in running:
+                    if one.outcome.error is None:
+                        await self._finish(one)
+                await self._describe([match for one in running for match in one.outcome.matches], running)
+        return [one.outcome for one in running], timing
+
+    async def _find(self, running: Sequence[Running]) -> None:
+        """Takes each composed vector to its index; requests that ask for the same number share a walk."""
+        walks: dict[tuple[int, str], list[tuple[Running, Modality]]] = {}
+        for one in running:
+            if one.outcome.error is not None:
+                continue
+            rule = json.dumps(one.request.filter.to_json()) if one.request.filter is not None else ""
+            for target in one.composed:
+                walks.setdefault((one.depth, rule), []).append((one, target))
+        await asyncio.gather(*(self._walk(depth, rule, group) for (depth, rule), group in walks.items()))
+
+    async def _walk(self, depth: int, rule: str, queries: Sequence[tuple[Running, Modality]]) -> None:
+        parameters: dict[str, Any] = {"top_k": depth}
+        if rule:
+            parameters["filter"] = json.loads(rule)
+        docs = [
+            MediaDocument(id=str(number), modality=_BRANCH_TO[target], embedding=one.composed[target].vector)
+            for number, (one, target) in enumerate(queries)
+        ]
+        answered = await self._send(docs, "/search", parameters)
+        for number, (one, target) in enumerate(queries):
+            doc = answered[str(number)]
+            if doc.error is not None:
+                one.outcome.error = one.outcome.error or QueryError(doc.error)
+            one.found[target] = list(doc.matches or ())
+
+    async def _find_words(self, running: Sequence[Running]) -> None:
+        hybrid = [one for one in running if one.request.hybrid and one.outcome.error is None]
+        if hybrid:
+            await asyncio.to_thread(self._words.search, hybrid)
+
+    async def _finish(self, one: Running) -> None:
+        """Ranks what was found, groups it, and cuts out what is asked for."""
+        request = one.request
+        matches = ranked(one)
+        if request.min_score is not None:
+            if any(match.score is None for match in matches):
+                one.outcome.error = QueryError(
+                    "'min_score' needs a calibration, and the model of this index has none: leave it out, or "
+                    "index captions together with their photos, from which one can be estimated.",
+                    pointer="/min_score",
+                )
+                return
+            matches = [match for match in matches if (match.score or 0.0) >= request.min_score]
+        last = request.offset + request.top_k
+        if request.group_duplicates:
+            matches = await asyncio.to_thread(grouped, matches, self._workspace)
+            all_found = all(len(found) < one.depth for found in one.found.values())
+            if len(matches) <= last and one.depth < deepest(request) and not all_found and not request.hybrid:
+                # Most of what came were duplicates; all the depth there is may hold enough others.
+                one.depth = deepest(request)
+                await self._find([one])
+                await self._finish(one)
+                return
+        one.outcome.matches = matches[request.offset : last]
+        one.outcome.has_more = len(matches) > last and last < (
+            HYBRID_DEPTH if request.hybrid else MAX_RESULTS
+        )
+        for rank, match in enumerate(one.outcome.matches, request.offset + 1):
+            match.rank = rank
+
+    async def _describe(self, matches: Sequence[FoundMatch], running: Sequence[Running]) -> None:
+        """Adds to the matches that are sent what only the other store knows: captions, and whose photo."""
+        wanted = set().union(*(one.request.fields for one in running)) if running else set()
+        photos = [match for match in matches if match.modality == IMAGE]
+        captions = [match for match in matches if match.modality == TEXT and match.photo_id]
+        if photos and "captions" in wanted:
+            of_photo = await asyncio.to_thread(
+                self._workspace.captions_of, list(dict.fromkeys(match.id for match in photos))
+            )
+            for match in photos:
+                match.captions = tuple(
+                    (caption.id, caption.text or "") for caption in of_photo.get(match.id, ())
+                )
+        if captions and "photo" in wanted:
+            ids = list(dict.fromkeys(match.photo_id for match in captions if match.photo_id))
+            known = await asyncio.to_thread(self._workspace.records, ids, IMAGE)
+            for match in captions:
+                photo = known.get(match.photo_id or "")
+                match.photo_id = None if photo is None else photo.id
+                match.file = None if photo is None else file_name(photo.uri, photo.tags)
+
+
+def _compose(one: Running, calibration: Calibration | None) -> None:
+    for modality in _TARGETS[one.outcome.modality or "both"]:
+        one.composed[modality] = compose(one.terms, modality, calibration)
+
+
+@contextmanager
+def _timed(timing: Timing, part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(timing, part, getattr(timing, part) + (time.perf_counter() - started) * 1000)
