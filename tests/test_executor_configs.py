@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -56,6 +58,7 @@ def test_the_command_of_jina_serves_one() -> None:
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         script = (
@@ -79,5 +82,6 @@ def test_the_command_of_jina_serves_one() -> None:
                 break
         assert "not an image" in done.stdout, done.stderr
     finally:
-        process.terminate()
+        # jina's command ends without the process that it has started.
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(20)

@@ -90,7 +90,7 @@ def test_requests_made_up_from_the_description_find_no_undescribed_answer(
             "--max-examples",
             "15",
             "--max-time",
-            "25",
+            "15",
             "--seed",
             "1",
             "--request-timeout",
