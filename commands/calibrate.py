@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from commands.model_choice import chosen_model
+from commands.output_folder import make_output_folder
 from commands.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import SettingsError, StoreUnwritable
+from crossmodal.errors import SettingsError
 from crossmodal.evaluation.calibration import measure_calibration
-from crossmodal.evaluation.encoding import EncodedSet, encode_records
+from crossmodal.evaluation.encoding import encode_records
 from crossmodal.evaluation.gap import PhotoHalves
 from crossmodal.models import identify_model
 from crossmodal.models.adaptation import parse_adaptation
@@ -63,22 +64,18 @@ def run(settings: Settings) -> int:
         "model": model,
         "data_set": data_set.name,
         "split": settings.split,
-        "fitted": _counts(measured.fitted),
-        "scored": _counts(measured.scored),
+        "fitted": measured.fitted.counts(),
+        "scored": measured.scored.counts(),
         "calibration": measured.calibration.to_json(),
         "reliability": measured.reliability,
         "file": str(path),
         "failures": [{"source": failure.source, "reason": failure.reason} for failure in encoded.failures],
     }
     _tell(result, settings)
-    _make_folder(path.parent)
+    make_output_folder(path.parent)
     measured.calibration.save(path)
     print(f"calibration: {path}", file=sys.stderr)
     return 1 if encoded.failures else 0
-
-
-def _counts(half: EncodedSet) -> dict[str, int]:
-    return {"photos": len(half.photos.ids), "captions": len(half.captions.ids)}
 
 
 def _tell(result: dict[str, Any], settings: Settings) -> None:
@@ -90,12 +87,3 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
 
         print_calibration(result)
     print_failures(result["failures"])
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnwritable(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another with --output."
-        ) from error

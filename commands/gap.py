@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from commands.model_choice import chosen_model
+from commands.output_folder import make_output_folder
 from commands.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import SettingsError, StoreUnwritable
+from crossmodal.errors import SettingsError
 from crossmodal.evaluation.encoding import encode_records
 from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, measure_gap
 from crossmodal.models import identify_model
@@ -55,8 +56,8 @@ def run(settings: Settings) -> int:
         "data_set": data_set.name,
         "split": settings.split,
         "dimension": len(measured.image),
-        "means_of": _counts(measured.fitted),
-        "scored": _counts(measured.scored),
+        "means_of": measured.fitted.counts(),
+        "scored": measured.scored.counts(),
         "before": measured.before,
         "after": measured.after,
         "centering": str(folder / _CENTERING),
@@ -66,10 +67,6 @@ def run(settings: Settings) -> int:
     _tell(result, settings)
     _write(result, measured, folder, settings)
     return 1 if encoded.failures else 0
-
-
-def _counts(half: Any) -> dict[str, int]:
-    return {"photos": len(half.photos.ids), "captions": len(half.captions.ids)}
 
 
 def _tell(result: dict[str, Any], settings: Settings) -> None:
@@ -86,12 +83,7 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
 def _write(result: dict[str, Any], measured: GapMeasurement, folder: Path, settings: Settings) -> None:
     from commands.present.gap_plot import write_gap
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreUnwritable(
-            f"The folder {folder} cannot be made ({error.strerror}); choose another with --output."
-        ) from error
+    make_output_folder(folder)
     made_of = result["means_of"]
     split = f", split {result['split']}" if result["split"] else ""
     Centering(

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def toy_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_server(toy_workspace: Path) -> Iterator[Server]:
     """The query server over the toy index, shared by tests that only read."""
     server = start_server("query_restful", "--workspace", toy_workspace)
+    yield server
+    server.stop()
+
+
+@contextmanager
+def server_over_copy(workspace: Path, folder: Path) -> Iterator[Server]:
+    """A query server over a copy of an index, made in ``folder``, that tests may write to."""
+    copy = folder / "workspace"
+    shutil.copytree(workspace, copy)
+    server = start_server("query_restful", "--workspace", copy)
     yield server
     server.stop()
 

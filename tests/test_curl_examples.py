@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Server, start_server
+from conftest import REPOSITORY, Server, server_over_copy
 
 PAGES = ("README.md", "docs/api.md")
 COMMANDS = {
@@ -23,11 +22,8 @@ COMMANDS = {
 @pytest.fixture(scope="module")
 def server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server over a copy of the toy index, as the commands write too."""
-    workspace = tmp_path_factory.mktemp("curl") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
-    server = start_server("query_restful", "--workspace", workspace)
-    yield server
-    server.stop()
+    with server_over_copy(toy_workspace, tmp_path_factory.mktemp("curl")) as served:
+        yield served
 
 
 @pytest.mark.parametrize("page", PAGES)

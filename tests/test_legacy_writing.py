@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from conftest import Server, start_server
+from conftest import Server, server_over_copy
 
 Json = dict[str, Any]
 
@@ -25,11 +24,8 @@ SHAPES: dict[str, Json] = {
 @pytest.fixture(scope="module")
 def server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A query server over a copy of the toy index that the tests below write to."""
-    workspace = tmp_path_factory.mktemp("legacy") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
-    started = start_server("query_restful", "--workspace", workspace)
-    yield started
-    started.stop()
+    with server_over_copy(toy_workspace, tmp_path_factory.mktemp("legacy")) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Server, start_server
+from conftest import REPOSITORY, Server, server_over_copy
 
 from crossmodal import __version__
 from flows.gateway.v1.document import document, replaced
@@ -27,11 +26,8 @@ UNDESCRIBED = re.compile(
 @pytest.fixture(scope="module")
 def writable_server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server over a copy of the toy index, which may be changed."""
-    workspace = tmp_path_factory.mktemp("writable") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
-    server = start_server("query_restful", "--workspace", workspace)
-    yield server
-    server.stop()
+    with server_over_copy(toy_workspace, tmp_path_factory.mktemp("writable")) as served:
+        yield served
 
 
 def test_the_server_serves_what_is_described_and_describes_what_it_serves(

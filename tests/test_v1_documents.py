@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from conftest import TOY_IMAGES, Server, children_of, start_server
+from conftest import TOY_IMAGES, Server, children_of, server_over_copy, start_server
 from PIL import Image
 
 from crossmodal.stores import Store
@@ -29,11 +29,8 @@ LINES = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture(scope="module")
 def server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A query server over a copy of the toy index that the tests below write to."""
-    workspace = tmp_path_factory.mktemp("documents") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
-    started = start_server("query_restful", "--workspace", workspace)
-    yield started
-    started.stop()
+    with server_over_copy(toy_workspace, tmp_path_factory.mktemp("documents")) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,10 @@ def test_whoever_holds_one_learns_that_the_flow_has_ended(
     server: LeaseServer, loop: asyncio.AbstractEventLoop
 ) -> None:
     lease = asked(server, lambda: server.grant(1))
+    assert not lease.ended.done()
     server.end_leases()
     loop.run_until_complete(asyncio.wait_for(lease.ended, 5))
+    assert not server
     lease.give_back()
     loop.run_until_complete(asyncio.sleep(0))
 

@@ -47,6 +47,10 @@ class EncodedSet:
     captions: EncodedSide
     failures: tuple[Failure, ...]
 
+    def counts(self) -> dict[str, int]:
+        """How many ``photos`` and ``captions`` it holds."""
+        return {"photos": len(self.photos.ids), "captions": len(self.captions.ids)}
+
 
 def encode_records(
     model: str,

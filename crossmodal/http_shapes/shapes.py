@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from crossmodal.query.terms import MAX_TEXT
 from crossmodal.records import Modality
+from crossmodal.settings import MAX_TOP_K
 
 __all__ = [
     "DeleteResult",
@@ -39,10 +41,10 @@ class Limits:
     """What one request may ask for: counts, characters of a query or caption, bytes of one decoded photo."""
 
     default_top_k: int = 10
-    max_top_k: int = 1000
+    max_top_k: int = MAX_TOP_K
     max_queries: int = 64
     max_documents: int = 1000
-    max_characters: int = 2000
+    max_characters: int = MAX_TEXT
     max_image_bytes: int = 32 * 1024 * 1024
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from crossmodal.records import Modality
+from crossmodal.settings import MAX_TOP_K
 
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
@@ -31,7 +32,7 @@ Target = Literal["image", "text", "both"]
 FIELDS = ("text", "photo", "captions", "tags")
 
 # ``offset`` and ``top_k`` together.
-MAX_RESULTS = 1000
+MAX_RESULTS = MAX_TOP_K
 
 # How many of each ranking a hybrid search looks at. It is the same for every top_k: a document's fused score
 # depends on its ranks in both, so that a top 5 is the beginning of the top 15.

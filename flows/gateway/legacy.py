@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.requests import ClientDisconnect
 
 from crossmodal.documents import MatchDocument, MediaDocument, tags_from_wire
-from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.errors import RequestError
 from crossmodal.http_shapes import (
     DeleteResult,
     IndexResult,
@@ -32,10 +30,10 @@ from crossmodal.http_shapes import (
     render_index,
     render_results,
 )
-from crossmodal.records import IMAGE
+from crossmodal.records import IMAGE, TEXT
 from flows.gateway.contents import content_response, photo_of
 from flows.gateway.guards import read_body, require_writing
-from flows.gateway.problems import status_of
+from flows.gateway.problems import Handler, told
 from flows.gateway.readiness import require_ready
 from flows.gateway.serving import Serving
 from flows.gateway.writing import delete_records, index_records, record_of
@@ -43,8 +41,6 @@ from flows.gateway.writing import delete_records, index_records, record_of
 __all__ = ["add_legacy_routes", "legacy_error"]
 
 OVERRIDE_HEADER = "x-envelope"
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def add_legacy_routes(app: FastAPI, serving: Serving) -> None:
@@ -160,22 +156,27 @@ class LegacyRoutes:
 
     def _not_there(self, documents: Sequence[ParsedDocument]) -> dict[str, str]:
         """Why a document cannot be updated, by id: an update changes what is there and adds nothing."""
-        workspace = self._serving.workspace
-        errors = {}
-        for document in documents:
-            if document.refused is None and not workspace.records([document.id], document.modality):
-                errors[document.id] = (
-                    f"There is no {'photo' if document.modality == IMAGE else 'caption'} with the id "
-                    f"{document.id[:80]!r} to update; add it with /index."
-                )
-        return errors
+        usable = [document for document in documents if document.refused is None]
+        there = {
+            (modality, id)
+            for modality in (IMAGE, TEXT)
+            for id in self._serving.workspace.records(
+                [document.id for document in usable if document.modality == modality], modality
+            )
+        }
+        return {
+            document.id: f"There is no {'photo' if document.modality == IMAGE else 'caption'} with the id "
+            f"{document.id[:80]!r} to update; add it with /index."
+            for document in usable
+            if (document.modality, document.id) not in there
+        }
 
     async def _delete(self, parsed: ParsedRequest) -> list[DeleteResult]:
         deleted = await delete_records(self._serving, parsed.ids, captions=True)
         return [DeleteResult(id, id in deleted) for id in parsed.ids]
 
 
-async def legacy_error(request: Request, message: str, status: int) -> Response:
+def legacy_error(request: Request, message: str, status: int) -> Response:
     """The envelope that tells an error to the client whose shape the request had."""
     body = getattr(request.state, "body", None)
     envelope = envelope_of(body, request.url.path, _override(request))
@@ -184,23 +185,7 @@ async def legacy_error(request: Request, message: str, status: int) -> Response:
 
 def _told(answer: Handler) -> Handler:
     """Turns every error into an envelope that the client can read."""
-
-    async def told(request: Request) -> Response:
-        request.state.body = None
-        try:
-            return await answer(request)
-        except CrossmodalError as error:
-            return await legacy_error(request, str(error), status_of(error))
-        except ClientDisconnect:
-            # Nobody is there to be answered.
-            return Response(status_code=499)
-        except Exception as error:  # noqa: BLE001  the last line before the client, who must get an envelope
-            print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
-            return await legacy_error(
-                request, f"The server failed on this request ({type(error).__name__}).", 500
-            )
-
-    return told
+    return told(answer, lambda request, problem: legacy_error(request, problem["detail"], problem["status"]))
 
 
 def _raise_if_all_failed(errors: Sequence[str | None]) -> None:

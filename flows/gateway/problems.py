@@ -20,7 +20,7 @@ from crossmodal.errors import (
     StoreUnwritable,
 )
 
-__all__ = ["PROBLEM_TYPE", "problem", "problem_of", "problem_response", "status_of", "told_as_problem"]
+__all__ = ["PROBLEM_TYPE", "Handler", "problem", "problem_of", "problem_response", "told", "told_as_problem"]
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -64,13 +64,13 @@ def problem_of(error: Exception) -> dict[str, Any]:
     """The problem document of anything raised on purpose; of anything else only its kind is told."""
     if not isinstance(error, CrossmodalError):
         return problem(500, f"The server failed on this request ({type(error).__name__}).")
-    return problem(status_of(error), str(error), pointer=getattr(error, "pointer", None))
+    return problem(_status_of(error), str(error), pointer=getattr(error, "pointer", None))
 
 
-def told_as_problem(answer: Handler) -> Handler:
-    """Turns every error of a route into a problem document."""
+def told(answer: Handler, tell: Callable[[Request, dict[str, Any]], Response]) -> Handler:
+    """Turns every error of a route into what ``tell`` makes of its problem document."""
 
-    async def told(request: Request) -> Response:
+    async def answered(request: Request) -> Response:
         try:
             return await answer(request)
         except ClientDisconnect:
@@ -79,9 +79,14 @@ def told_as_problem(answer: Handler) -> Handler:
         except Exception as error:  # noqa: BLE001  the last line before the client, who must get an answer
             if not isinstance(error, CrossmodalError):
                 print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
-            return problem_response(problem_of(error))
+            return tell(request, problem_of(error))
 
-    return told
+    return answered
+
+
+def told_as_problem(answer: Handler) -> Handler:
+    """Turns every error of a route into a problem document."""
+    return told(answer, lambda _, members: problem_response(members))
 
 
 def problem_response(members: dict[str, Any]) -> Response:
@@ -90,8 +95,7 @@ def problem_response(members: dict[str, Any]) -> Response:
     return JSONResponse(members, members["status"], headers, media_type=PROBLEM_TYPE)
 
 
-def status_of(error: CrossmodalError) -> int:
-    """The HTTP status that an error raised on purpose comes to."""
+def _status_of(error: CrossmodalError) -> int:
     if isinstance(error, RequestError):
         return error.status
     if isinstance(error, StoreLocked):

@@ -170,7 +170,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
         response = problem_response(problem(status, message))
     else:
         message = f"{request.method} {request.url.path} is not served here; POST to /search or /index."
-        response = await legacy_error(request, message, status)
+        response = legacy_error(request, message, status)
     if status == 405:
         # Starlette names the methods of the first route with this path only.
         response.headers["Allow"] = ", ".join(_methods_of(request))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Server, start_server
+from conftest import Server, server_over_copy
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from browser.site import Site, serving
@@ -88,8 +87,5 @@ def site() -> Iterator[Site]:
 @pytest.fixture(scope="package")
 def writable_server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A query server over a copy of the toy index, to which tests may add."""
-    workspace = tmp_path_factory.mktemp("writable") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
-    server = start_server("query_restful", "--workspace", workspace)
-    yield server
-    server.stop()
+    with server_over_copy(toy_workspace, tmp_path_factory.mktemp("writable")) as served:
+        yield served
