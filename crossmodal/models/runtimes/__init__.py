@@ -1,0 +1,1 @@
+"""What runs a network: graphs made from weights, and the libraries that compute them."""
