@@ -58,7 +58,7 @@ class Graph:
         from onnx import numpy_helper
 
         name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return Value(name)
 
     def apply(self, operator: str, *inputs: Value, **attributes: Any) -> Value:
