@@ -130,7 +130,7 @@ def brute_force(
 @pytest.fixture(params=[1024, 0], ids=["scored directly", "through faiss"])
 def few_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Both ways of scoring a selection, whatever its size."""
-    monkeypatch.setattr("crossmodal.search.exact_index._FEW_ROWS", request.param)
+    monkeypatch.setattr("crossmodal.search.exact_search._FEW_ROWS", request.param)
     return int(request.param)
 
 
@@ -163,7 +163,7 @@ def test_masks_and_searches_equal_the_definition_whatever_changed(
                     records = [expected[rows[number]] for number in numbers.tolist()]
                     assert mask == [wanted.matches(record.modality, record.tags) for record in records]
                     for rows_scored_directly in (1024, 0):
-                        patch.setattr("crossmodal.search.exact_index._FEW_ROWS", rows_scored_directly)
+                        patch.setattr("crossmodal.search.exact_search._FEW_ROWS", rows_scored_directly)
                         found = following.search(queries, top_k, filter=wanted)
                         assert found == [brute_force(expected, query, top_k, wanted) for query in queries]
         late = ExactIndex(store)

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["inner_products", "ranks_among", "score_error"]
+__all__ = ["float32_error", "inner_products", "longest", "ranks_among", "score_error"]
 
 # Rows that are multiplied at once: about 1 MB in float64 at 640 dimensions, which a core's cache holds.
 _ROWS = 256
 
 # Half the spacing of float64 at 1: the relative error of one rounding.
 _FLOAT64_ROUNDING = 2.0**-53
+
+# The same for float32.
+_FLOAT32_ROUNDING = 2.0**-24
 
 
 def inner_products(
@@ -65,3 +68,21 @@ def ranks_among(
         before += sum(ids[other] < id for other in np.flatnonzero(scores == score).tolist())
         found[id] = (before + 1, float(score))
     return found
+
+
+def longest(vectors: NDArray[np.float32]) -> float:
+    """The largest Euclidean length of the rows of ``vectors`` (n, dimension); 0 if there are none."""
+    if not len(vectors):
+        return 0.0
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return float(np.sqrt(squares.max()))
+
+
+def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
+    """How far an inner product of ``query`` (dimension,) computed in float32 may lie from the true one.
+
+    Whatever the order in which d products are added, the sum is off by at most d * 2**-24 * |x| * |y| (Higham,
+    Accuracy and Stability of Numerical Algorithms, 3.1; doubled for the terms of second order). No vector is
+    longer than ``longest_vector``.
+    """
+    return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector
