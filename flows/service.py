@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -84,6 +85,7 @@ class FlowService:
                 require_free_port(self._settings.host, self._grpc_port, option="--grpc-port")
         variables = self._settings.flow_environment()
         export(variables)
+        _use_quick_event_loops()
         _detach_children()
         self._flow = self._build(variables)
         self._foreign = multiprocessing.active_children()
@@ -329,6 +331,16 @@ def require_free_port(host: str, port: int, *, option: str) -> None:
             f"Port {port} on {host} cannot be listened on ({error.strerror or error}); "
             f"end what uses it, or choose another with {option}."
         ) from None
+
+
+def _use_quick_event_loops() -> None:
+    """Lets the processes forked from here run uvloop, which jina brings along for the same end.
+
+    jina itself chooses it in its clients only.
+    """
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 # A hook cannot be taken back, so there is one however many Flows are started.

@@ -5,7 +5,7 @@ from typing import Any
 from docarray import DocList
 from jina import requests
 
-from crossmodal.documents import MediaDocument
+from crossmodal.documents import MediaDocument, pack_matches
 from executors.flow_step import FlowStep
 from executors.merge import join
 from executors.ranking import rank_wanted
@@ -31,10 +31,16 @@ class Joiner(FlowStep):
     def search(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
     ) -> DocList[MediaDocument]:
-        """Merges what all shards found: the best ``top_k``, or the ranks of what a document wants."""
+        """Merges what all shards found: the best ``top_k``, or the ranks of what a document wants.
+
+        With the parameter ``packed`` the matches of each document are one field (``pack_matches``).
+        """
         joined = join([docs])
         keep_best(joined, parameters)
         rank_wanted(joined)
+        if parameters.get("packed"):
+            for doc in joined:
+                pack_matches(doc)
         return self.visited(_without_embeddings(joined))
 
 

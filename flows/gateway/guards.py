@@ -7,8 +7,8 @@ import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import RequestError
@@ -93,7 +93,9 @@ async def body_chunks(request: Request) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(stream), _SILENCE_SECONDS)
+            # Not wait_for(), which makes a task of every wait.
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal.documents import MatchDocument, MediaDocument, tags_from_wire
 from crossmodal.errors import RequestError
@@ -35,27 +36,29 @@ from flows.gateway.contents import content_response, photo_of
 from flows.gateway.guards import read_body, require_writing
 from flows.gateway.problems import Handler, told
 from flows.gateway.readiness import require_ready
+from flows.gateway.routes import JsonResponse, add_route
 from flows.gateway.serving import Serving
 from flows.gateway.writing import delete_records, index_records, record_of
+from flows.searching import SearchService
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
 OVERRIDE_HEADER = "x-envelope"
 
 
-def add_legacy_routes(app: FastAPI, serving: Serving) -> None:
+def add_legacy_routes(app: Starlette, serving: Serving) -> None:
     """Adds /search, /index, /update, /delete, /post and their kin, /status and /images/ID."""
     routes = LegacyRoutes(serving)
     for path in ("/search", "/api/search", "/index", "/api/index", "/post"):
-        app.add_api_route(path, _told(routes.answer), methods=["POST"])
+        add_route(app, path, _told(routes.answer), ["POST"])
     # jina 1 changes with PUT and DELETE, later versions with POST.
     for path in ("/update", "/api/update"):
-        app.add_api_route(path, _told(routes.answer), methods=["POST", "PUT"])
+        add_route(app, path, _told(routes.answer), ["POST", "PUT"])
     for path in ("/delete", "/api/delete"):
-        app.add_api_route(path, _told(routes.answer), methods=["POST", "DELETE"])
-    app.add_api_route("/status", _told(routes.status), methods=["GET", "HEAD"])
-    app.add_api_route("/dry_run", _told(routes.dry_run), methods=["GET", "HEAD"])
-    app.add_api_route("/images/{id:path}", _told(routes.image), methods=["GET", "HEAD"])
+        add_route(app, path, _told(routes.answer), ["POST", "DELETE"])
+    add_route(app, "/status", _told(routes.status), ["GET", "HEAD"])
+    add_route(app, "/dry_run", _told(routes.dry_run), ["GET", "HEAD"])
+    add_route(app, "/images/{id:path}", _told(routes.image), ["GET", "HEAD"])
 
 
 class LegacyRoutes:
@@ -87,18 +90,18 @@ class LegacyRoutes:
             indexed = await self._index(parsed)
             _raise_if_all_failed([result.error for result in indexed])
             content = render_index(parsed, indexed, started=started, ended=datetime.now(UTC))
-        return JSONResponse(content)
+        return JsonResponse(content)
 
     async def status(self, request: Request) -> Response:
         """What is indexed."""
         status = await asyncio.to_thread(self._serving.workspace.status)
         # Where it lies on this machine is nobody's business.
-        return JSONResponse({name: value for name, value in status.items() if name != "path"})
+        return JsonResponse({name: value for name, value in status.items() if name != "path"})
 
     async def dry_run(self, request: Request) -> Response:
         """What jina 3's client asks before it calls a Flow ready."""
         await require_ready(self._serving)
-        return JSONResponse({"code": 0, "description": ""})
+        return JsonResponse({"code": 0, "description": ""})
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
@@ -106,21 +109,17 @@ class LegacyRoutes:
         return content_response(request, content, mime_type)
 
     async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
-        if self._serving.kind != "query":
+        service = self._serving.search
+        if service is None:
             raise RequestError(
                 "This server answers /index only; /search is served by `python app.py -t query_restful`.",
                 status=404,
             )
         started = time.perf_counter()
         errors = {query.id: query.refused for query in parsed.queries}
-        docs = []
-        for query in parsed.queries:
-            if errors[query.id] is None:
-                try:
-                    docs.append(await self._query_document(query))
-                except RequestError as refusal:
-                    errors[query.id] = str(refusal)
+        docs = await self._query_documents(service, parsed.queries, errors)
         answered = await self._serving.stream(docs, "/search", {"top_k": parsed.top_k})
+        self._serving.metrics.count_cached_texts(*service.take_cache_counts())
         self._serving.metrics.count_search(len(parsed.queries), time.perf_counter() - started)
         results = []
         for query in parsed.queries:
@@ -130,11 +129,37 @@ class LegacyRoutes:
             results.append(QueryResult(query, matches, error))
         return results
 
-    async def _query_document(self, query: QueryItem) -> MediaDocument:
+    async def _query_documents(
+        self, service: SearchService, queries: Sequence[QueryItem], errors: dict[str, str | None]
+    ) -> list[MediaDocument]:
+        """The queries as the Flow takes them; adds to ``errors``, by id, what keeps one from being asked.
+
+        Sentences get their vectors first: these are remembered, and walk with those of other requests.
+        """
+        asked = [query for query in queries if errors[query.id] is None]
+        vectors = await service.encode_sentences(
+            query.text or "" for query in asked if query.modality == TEXT
+        )
+        docs = []
+        for query in asked:
+            if query.modality == TEXT:
+                vector = vectors[query.text or ""]
+                if isinstance(vector, str):
+                    errors[query.id] = vector
+                else:
+                    docs.append(MediaDocument(id=query.id, modality=TEXT, embedding=vector))
+                continue
+            try:
+                docs.append(await self._photo_query(query))
+            except RequestError as refusal:
+                errors[query.id] = str(refusal)
+        return docs
+
+    async def _photo_query(self, query: QueryItem) -> MediaDocument:
         content = query.content
         if query.indexed_id is not None:
             content, _ = await photo_of(self._serving.workspace, query.indexed_id)
-        return MediaDocument(id=query.id, modality=query.modality, text=query.text, blob=content)
+        return MediaDocument(id=query.id, modality=query.modality, blob=content)
 
     async def _index(self, parsed: ParsedRequest) -> list[IndexResult]:
         errors: dict[str, str] = {}
@@ -180,7 +205,7 @@ def legacy_error(request: Request, message: str, status: int) -> Response:
     """The envelope that tells an error to the client whose shape the request had."""
     body = getattr(request.state, "body", None)
     envelope = envelope_of(body, request.url.path, _override(request))
-    return JSONResponse(render_error(message, envelope=envelope, status=status), status_code=status)
+    return JsonResponse(render_error(message, envelope=envelope, status=status), status_code=status)
 
 
 def _told(answer: Handler) -> Handler:

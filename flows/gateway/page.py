@@ -6,12 +6,14 @@ import gzip
 import hashlib
 import mimetypes
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal.errors import RequestError
 from flows.gateway.contents import is_held
 from flows.gateway.problems import told_as_problem
+from flows.gateway.routes import add_route
 from flows.gateway.serving import Serving
 
 __all__ = ["add_page"]
@@ -24,7 +26,7 @@ _POLICY = (
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def add_page(app: FastAPI, serving: Serving) -> None:
+def add_page(app: Starlette, serving: Serving) -> None:
     """Adds / and /page/FILE, read once at the start."""
     files = {
         path.name: _PageFile(path.name, path.read_bytes())
@@ -41,8 +43,8 @@ def add_page(app: FastAPI, serving: Serving) -> None:
             raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
         return files[name].response(request)
 
-    app.add_api_route("/", told_as_problem(index), methods=["GET", "HEAD"])
-    app.add_api_route("/page/{name}", told_as_problem(file), methods=["GET", "HEAD"])
+    add_route(app, "/", told_as_problem(index), ["GET", "HEAD"])
+    add_route(app, "/page/{name}", told_as_problem(file), ["GET", "HEAD"])
 
 
 class _PageFile:

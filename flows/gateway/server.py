@@ -2,19 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from docarray import DocList
-from fastapi import FastAPI, Request
-from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import Response
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import ServiceError
 from crossmodal.workspace import Workspace
-from flows.delivery import deliver
 from flows.gateway.guards import HostCheck
 from flows.gateway.legacy import add_legacy_routes, legacy_error
 from flows.gateway.metrics import Metrics
@@ -22,18 +22,15 @@ from flows.gateway.page import add_page
 from flows.gateway.problems import problem, problem_response
 from flows.gateway.serving import Answered, Options, Serving, Writer
 from flows.gateway.v1 import add_native_routes
+from flows.gateway.walks import FlowWalks
 from flows.gateway_servers import GatewayServers
 from flows.index_on_demand import IndexClient
-from flows.requests import batched_documents
 from flows.searching import SearchService
 from flows.topology import FLOW_FILES, read_topology
 
 __all__ = ["PAGE", "SearchGateway", "add_all_routes"]
 
 PAGE = Path(__file__).resolve().parents[2] / "page"
-
-# Encoders take one request after the other, and a sentence takes some 20 ms: others wait for so many at most.
-_ENCODED_AT_ONCE = 16
 
 
 class SearchGateway(GatewayServers):
@@ -47,14 +44,14 @@ class SearchGateway(GatewayServers):
         self._topology = read_topology(FLOW_FILES[kind], variables)
 
     @property
-    def app(self) -> FastAPI:
+    def app(self) -> Starlette:
         """The routes; jina asks for this once, when it starts the server."""
         serving = self._serving()
-        app = FastAPI(title="Cross-modal search", docs_url=None, redoc_url=None, openapi_url=None)
+        app = Starlette()
         add_all_routes(app, serving)
         app.add_exception_handler(404, _no_such_route)
         app.add_exception_handler(405, _no_such_route)
-        _count_requests(app, serving.metrics)
+        app.add_middleware(_RequestCount, metrics=serving.metrics)
         if self._kind == "query":
             # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
             # search and look; guards.require_writing keeps them from changing anything.
@@ -100,28 +97,15 @@ class SearchGateway(GatewayServers):
         )
 
     async def _stream(self, docs: list[MediaDocument], endpoint: str, parameters: dict[str, Any]) -> Answered:
-        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
-            answered: list[MediaDocument] = []
-            async for part, error in self.streamer.stream(
-                DocList[MediaDocument](docs),
-                request_size=len(docs),
-                exec_endpoint=endpoint,
-                parameters=parameters,
-                return_type=DocList[MediaDocument],
-            ):
-                if error is not None:
-                    raise ServiceError(f"The Flow failed on this request ({error.name}).")
-                answered.extend(part)
-            return answered
+        return await self._walks(docs, endpoint, parameters)
 
-        answered: Answered = {}
-        encodes = self._kind == "query" and any(doc.embedding is None for doc in docs)
-        for batch in batched_documents(docs, _ENCODED_AT_ONCE if encodes else None):
-            answered |= await deliver(batch, self._topology, send)
-        return answered
+    @cached_property
+    def _walks(self) -> FlowWalks:
+        # jina gives a gateway its streamer after it is made.
+        return FlowWalks(self.streamer.stream, self._topology, sharing=self._kind == "query")
 
 
-def add_all_routes(app: FastAPI, serving: Serving) -> None:
+def add_all_routes(app: Starlette, serving: Serving) -> None:
     """Adds every route that ``serving`` can answer."""
     add_native_routes(app, serving)
     add_legacy_routes(app, serving)
@@ -150,17 +134,31 @@ class _OwnFlow:
         return await self._stream(list(docs), "/delete", {})
 
 
-def _count_requests(app: FastAPI, metrics: Metrics) -> None:
-    @app.middleware("http")
-    async def count(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+class _RequestCount:
+    """Counts requests by route and status."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            response = await call_next(request)
+            await self._app(scope, receive, note_status)
         except asyncio.CancelledError:
-            metrics.count_request("cancelled", 499)
+            self._metrics.count_request("cancelled", 499)
             raise
-        route = request.scope.get("route")
-        metrics.count_request(getattr(route, "path", "other"), response.status_code)
-        return response
+        self._metrics.count_request(getattr(scope.get("route"), "path", "other"), status)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,12 @@ from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
 from flows.searching.running import Running, attempt
 
-__all__ = ["Send", "TermEncoder"]
+__all__ = ["Encoded", "Send", "TermEncoder"]
 
 Send = Callable[[list[MediaDocument], str, dict[str, Any]], Awaitable[dict[str, MediaDocument]]]
+
+# A vector, float32 (dimension,), or the sentence that says why there is none.
+Encoded = NDArray[np.float32] | str
 
 # Sentences whose vectors are remembered: at 512 dimensions 2 MB.
 _REMEMBERED = 1024
@@ -50,7 +53,19 @@ class TermEncoder:
         terms = {
             key: term for one in running for term in one.request.terms if (key := _key(term)) is not None
         }
-        encoded: dict[str, NDArray[np.float32] | str] = {
+        encoded = await self._encode(terms)
+        for one in running:
+            attempt(one, lambda one: _take_vectors(one, stored, encoded))
+
+    async def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Encoded]:
+        """Each sentence's vector, or the sentence that says why there is none."""
+        terms = {_text_key(sentence): Term(text=sentence) for sentence in sentences}
+        encoded = await self._encode(terms)
+        return {term.text or "": encoded[key] for key, term in terms.items()}
+
+    async def _encode(self, terms: Mapping[str, Term]) -> dict[str, Encoded]:
+        """The vectors of sentences and uploaded photos by key: remembered, or made by the query Flow."""
+        encoded: dict[str, Encoded] = {
             key: vector for key in terms if (vector := self._recall(key)) is not None
         }
         wanted = [
@@ -64,8 +79,7 @@ class TermEncoder:
             encoded[key] = doc.error or np.asarray(doc.embedding, np.float32)
             if doc.error is None and terms[key].text is not None:
                 self._remember(key, np.asarray(doc.embedding, np.float32))
-        for one in running:
-            attempt(one, lambda one: _take_vectors(one, stored, encoded))
+        return encoded
 
     def _recall(self, key: str) -> NDArray[np.float32] | None:
         vector = self._remembered.get(key)
@@ -94,7 +108,7 @@ class TermEncoder:
 def _take_vectors(
     one: Running,
     stored: dict[str, tuple[Modality, NDArray[np.float32]]],
-    encoded: dict[str, NDArray[np.float32] | str],
+    encoded: Mapping[str, Encoded],
 ) -> None:
     for term in one.request.terms:
         if term.id is not None:
@@ -130,7 +144,11 @@ def _name(term: Term) -> str:
 def _key(term: Term) -> str | None:
     """What tells the vector of one term from that of another; None for a document of the index."""
     if term.text is not None:
-        return f"text:{term.text}"
+        return _text_key(term.text)
     if term.image is not None:
         return f"image:{hashlib.sha256(term.image).hexdigest()}"
     return None
+
+
+def _text_key(text: str) -> str:
+    return f"text:{text}"

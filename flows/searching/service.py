@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from crossmodal.query.request import (
 )
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
-from flows.searching.encoding import Send, TermEncoder
+from flows.searching.encoding import Encoded, Send, TermEncoder
 from flows.searching.ranking import grouped, ranked
 from flows.searching.running import Running, attempt, deepest, first_depth
 from flows.searching.words import WordSearch
@@ -74,6 +74,10 @@ class SearchService:
     def take_cache_counts(self) -> tuple[int, int]:
         """How many sentences' vectors were remembered and how many had to be made, since the last call."""
         return self._encoder.take_counts()
+
+    async def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Encoded]:
+        """The vector of each sentence, float32 (dimension,), or why there is none, as a sentence."""
+        return await self._encoder.encode_sentences(sentences)
 
     async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
         """One outcome a request, in order; an error of one request leaves the others alone."""

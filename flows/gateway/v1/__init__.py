@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from flows.gateway.serving import Serving
 from flows.gateway.v1.documents import add_document_routes
@@ -13,7 +13,7 @@ from flows.gateway.v1.search import add_search_route
 __all__ = ["add_native_routes"]
 
 
-def add_native_routes(app: FastAPI, serving: Serving) -> None:
+def add_native_routes(app: Starlette, serving: Serving) -> None:
     """Adds the routes that this gateway's Flow can answer."""
     if serving.search is not None:
         add_search_route(app, serving, serving.search)

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote_to_bytes
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal.api_shapes.answers import document_json
 from crossmodal.api_shapes.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
@@ -23,6 +24,7 @@ from flows.gateway.contents import content_response, photo_of, thumbnail_of
 from flows.gateway.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from flows.gateway.guards import body_chunks, require_writing
 from flows.gateway.problems import problem, problem_of, problem_response, told_as_problem
+from flows.gateway.routes import JsonResponse, add_route
 from flows.gateway.serving import Serving
 from flows.gateway.v1.adding import Adding
 from flows.gateway.writing import delete_records, record_of
@@ -46,15 +48,15 @@ _MAX_LINE_BYTES = Limits().max_image_bytes * 3 // 2
 _MAX_SOURCE_CHARACTERS = 1024
 
 
-def add_document_routes(app: FastAPI, serving: Serving) -> None:
+def add_document_routes(app: Starlette, serving: Serving) -> None:
     """Adds /v1/documents and what is below it."""
     documents = _Documents(serving)
     # One route for all below: an id may hold a slash, and only the path as it was sent tells where it ends.
     below = _PATH + "/{id:path}"
-    app.add_api_route(_PATH, told_as_problem(documents.list), methods=["GET", "HEAD"])
-    app.add_api_route(_PATH, told_as_problem(documents.add), methods=["POST"])
-    app.add_api_route(below, told_as_problem(documents.get), methods=["GET", "HEAD"])
-    app.add_api_route(below, told_as_problem(documents.delete), methods=["DELETE"])
+    add_route(app, _PATH, told_as_problem(documents.list), ["GET", "HEAD"])
+    add_route(app, _PATH, told_as_problem(documents.add), ["POST"])
+    add_route(app, below, told_as_problem(documents.get), ["GET", "HEAD"])
+    add_route(app, below, told_as_problem(documents.delete), ["DELETE"])
 
 
 class _Documents:
@@ -73,7 +75,7 @@ class _Documents:
         documents, following = await asyncio.to_thread(
             _listed, self._serving.workspace, modality, limit, after
         )
-        return JSONResponse({"documents": documents, "next": following})
+        return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
@@ -84,7 +86,7 @@ class _Documents:
         described = await asyncio.to_thread(_described_by_id, workspace, id)
         if described is None:
             raise _missing(id)
-        return JSONResponse(described)
+        return JsonResponse(described)
 
     async def delete(self, request: Request) -> Response:
         require_writing(request, self._serving)
@@ -100,7 +102,7 @@ class _Documents:
         deleted = await delete_records(self._serving, [id], captions=given == "true")
         if not deleted:
             raise _missing(id)
-        return JSONResponse({"deleted": deleted})
+        return JsonResponse({"deleted": deleted})
 
     async def add(self, request: Request) -> Response:
         require_writing(request, self._serving)
@@ -128,7 +130,7 @@ class _Documents:
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
                 return Response("".join(lines), media_type=_LINES_TYPE)
-            return JSONResponse({"results": adding.results(), **adding.counts()})
+            return JsonResponse({"results": adding.results(), **adding.counts()})
 
 
 async def _add_form(request: Request, adding: Adding) -> None:

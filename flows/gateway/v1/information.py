@@ -6,9 +6,10 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal import __version__
 from crossmodal.errors import RequestError
@@ -18,12 +19,13 @@ from crossmodal.workspace import Workspace
 from flows.diagram import draw_flow
 from flows.gateway.problems import told_as_problem
 from flows.gateway.readiness import require_ready
+from flows.gateway.routes import JsonResponse, add_route
 from flows.gateway.serving import Serving
 
 __all__ = ["add_information_routes"]
 
 
-def add_information_routes(app: FastAPI, serving: Serving) -> None:
+def add_information_routes(app: Starlette, serving: Serving) -> None:
     """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME.svg, /healthz, /readyz and /metrics."""
     information = _Information(serving)
     for path, handler in (
@@ -35,7 +37,7 @@ def add_information_routes(app: FastAPI, serving: Serving) -> None:
         ("/readyz", information.ready),
         ("/metrics", information.metrics),
     ):
-        app.add_api_route(path, told_as_problem(handler), methods=["GET", "HEAD"])
+        add_route(app, path, told_as_problem(handler), ["GET", "HEAD"])
 
 
 class _Information:
@@ -47,7 +49,7 @@ class _Information:
         held = await asyncio.to_thread(serving.workspace.status)
         calibration = None if serving.search is None else await serving.search.calibration()
         options = serving.options
-        return JSONResponse(
+        return JsonResponse(
             {
                 "version": __version__,
                 "model": held["model"],
@@ -77,7 +79,7 @@ class _Information:
 
     async def models(self, request: Request) -> Response:
         serving = self._serving.model
-        return JSONResponse(
+        return JsonResponse(
             {
                 "serving": serving,
                 "models": [
@@ -89,7 +91,7 @@ class _Information:
 
     async def tags(self, request: Request) -> Response:
         fields = await asyncio.to_thread(self._serving.workspace.tag_fields)
-        return JSONResponse({"fields": [field.to_json() for field in fields]})
+        return JsonResponse({"fields": [field.to_json() for field in fields]})
 
     async def flow(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -109,12 +111,12 @@ class _Information:
         )
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "flow": self._serving.kind})
+        return JsonResponse({"status": "ok", "flow": self._serving.kind})
 
     async def ready(self, request: Request) -> Response:
         """Whether a sentence comes through the Flow as a vector, and the index can be read."""
         await require_ready(self._serving)
-        return JSONResponse({"status": "ready", "flow": self._serving.kind})
+        return JsonResponse({"status": "ready", "flow": self._serving.kind})
 
     async def metrics(self, request: Request) -> Response:
         held = await asyncio.to_thread(_counts, self._serving.workspace)

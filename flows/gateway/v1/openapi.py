@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal import __version__
 from flows.gateway.problems import told_as_problem
+from flows.gateway.routes import JsonResponse, add_route
 
 __all__ = ["add_openapi_route", "read_openapi"]
 
@@ -26,10 +28,11 @@ def read_openapi() -> dict[str, Any]:
     return described
 
 
-def add_openapi_route(app: FastAPI) -> None:
+def add_openapi_route(app: Starlette) -> None:
     """Adds the route."""
+    answer = JsonResponse(read_openapi())
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(read_openapi())
+        return answer
 
-    app.add_api_route("/v1/openapi.json", told_as_problem(openapi), methods=["GET", "HEAD"])
+    add_route(app, "/v1/openapi.json", told_as_problem(openapi), ["GET", "HEAD"])

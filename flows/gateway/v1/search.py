@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
 
 from crossmodal.api_shapes import parse_search, render_search
 from crossmodal.errors import CrossmodalError, RequestError
@@ -14,13 +15,14 @@ from crossmodal.query.request import SearchOutcome, SearchRequest
 from flows.gateway.forms import media_type_of, read_form
 from flows.gateway.guards import read_body
 from flows.gateway.problems import problem_of, told_as_problem
+from flows.gateway.routes import JsonResponse, add_route
 from flows.gateway.serving import Serving
 from flows.searching import SearchService
 
 __all__ = ["add_search_route"]
 
 
-def add_search_route(app: FastAPI, serving: Serving, service: SearchService) -> None:
+def add_search_route(app: Starlette, serving: Serving, service: SearchService) -> None:
     """Adds the route over ``service``."""
 
     async def search(request: Request) -> Response:
@@ -47,9 +49,9 @@ def add_search_route(app: FastAPI, serving: Serving, service: SearchService) -> 
                 "fetch": timing.fetch_ms,
             },
         )
-        return JSONResponse(render_search(told, model=serving.model, timing=timing, problem_of=problem_of))
+        return JsonResponse(render_search(told, model=serving.model, timing=timing, problem_of=problem_of))
 
-    app.add_api_route("/v1/search", told_as_problem(search), methods=["POST"])
+    add_route(app, "/v1/search", told_as_problem(search), ["POST"])
 
 
 async def _body(request: Request) -> tuple[object, list[bytes]]:

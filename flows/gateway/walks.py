@@ -1,0 +1,127 @@
+"""Sends documents through the gateway's Flow; queries of concurrent requests share one walk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from docarray import DocList
+
+from crossmodal.documents import MediaDocument, unpack_matches
+from crossmodal.errors import ServiceError
+from flows.delivery import deliver
+from flows.gateway.serving import Answered
+from flows.requests import batched_documents
+from flows.sharing import Sharing
+from flows.topology import Topology
+
+__all__ = ["FlowWalks"]
+
+# The streamer of jina's gateway: documents and options to parts of the answer, each with an error or None.
+Stream = Callable[..., AsyncIterator[tuple[DocList, Any]]]
+
+# An encoder takes one walk after the other, and a sentence takes some 5 ms: others wait for so many at most.
+_ENCODED_AT_ONCE = 16
+
+# Vectors to search with; a search is so much quicker that these don't keep others waiting either.
+_SEARCHED_AT_ONCE = 64
+
+
+class FlowWalks:
+    """The Flow behind one gateway as an async function of documents, endpoint and parameters.
+
+    Sentences to encode and vectors to search with that come at the same time walk together, in the query Flow
+    (``sharing``). Their answers don't depend on that: each sentence is encoded by itself at ``/encode``, and
+    every score is recomputed from its own two vectors. Photos, and sentences sent to ``/search`` as they are,
+    walk with their own request alone.
+    """
+
+    def __init__(self, stream: Stream, topology: Topology, *, sharing: bool) -> None:
+        self._stream = stream
+        self._topology = topology
+        self._sharing = sharing
+        # One for each core, and one on its way while another is worked on.
+        at_once = max(2, len(os.sched_getaffinity(0)))
+        self._encoding = Sharing(self._walk_together, most=_ENCODED_AT_ONCE, at_once=at_once)
+        self._searching = Sharing(self._walk_together, most=_SEARCHED_AT_ONCE, at_once=at_once)
+
+    async def __call__(
+        self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
+    ) -> Answered:
+        """The answers by id; raises ServiceError where the Flow fails on the request as a whole."""
+        together = [doc for doc in docs if self._sharing and _is_shareable(doc, endpoint)]
+        apart = [doc for doc in docs if not (self._sharing and _is_shareable(doc, endpoint))]
+        answered: Answered = {}
+        for part in await asyncio.gather(
+            self._share(together, endpoint, parameters), self._walk_apart(apart, endpoint, parameters)
+        ):
+            answered |= part
+        return answered
+
+    async def _walk_apart(
+        self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
+    ) -> Answered:
+        answered: Answered = {}
+        encodes = self._sharing and any(doc.embedding is None for doc in docs)
+        for batch in batched_documents(docs, _ENCODED_AT_ONCE if encodes else None):
+            answered |= await self._walk(batch, endpoint, parameters)
+        return answered
+
+    async def _share(
+        self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
+    ) -> Answered:
+        encodes = endpoint == "/encode"
+        sharing = self._encoding if encodes else self._searching
+        key = (endpoint, json.dumps(parameters, sort_keys=True))
+        answered: Answered = {}
+        # One after the other: who asks for much doesn't stand in the line with all of it at once.
+        for batch in batched_documents(docs, _ENCODED_AT_ONCE if encodes else _SEARCHED_AT_ONCE):
+            for doc, answer in zip(batch, await sharing(key, batch), strict=True):
+                answer.id = doc.id
+                answered[str(doc.id)] = answer
+        return answered
+
+    async def _walk_together(
+        self, key: tuple[str, str], docs: list[MediaDocument]
+    ) -> Sequence[MediaDocument]:
+        endpoint, parameters = key
+        # Callers number their documents alike; here each has an id of its own.
+        numbered = [
+            MediaDocument.construct(**{**doc.__dict__, "id": str(number)}) for number, doc in enumerate(docs)
+        ]
+        answered = await self._walk(numbered, endpoint, json.loads(parameters))
+        return [answered[str(doc.id)] for doc in numbered]
+
+    async def _walk(
+        self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
+    ) -> Answered:
+        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
+            answered: list[MediaDocument] = []
+            async for part, error in self._stream(
+                DocList[MediaDocument](docs),
+                request_size=len(docs),
+                exec_endpoint=endpoint,
+                parameters=parameters,
+                return_type=DocList[MediaDocument],
+            ):
+                if error is not None:
+                    raise ServiceError(f"The Flow failed on this request ({error.name}).")
+                answered.extend(part)
+            return answered
+
+        if endpoint == "/search":
+            parameters = {**parameters, "packed": True}
+        answered = await deliver(docs, self._topology, send)
+        for doc in answered.values():
+            unpack_matches(doc)
+        return answered
+
+
+def _is_shareable(doc: MediaDocument, endpoint: str) -> bool:
+    """Whether a query's answer doesn't depend on the others in its walk, nor keeps them waiting for long."""
+    if doc.blob is not None or doc.wanted is not None:
+        return False
+    return endpoint == "/encode" or (endpoint == "/search" and doc.embedding is not None)
