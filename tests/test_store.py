@@ -17,7 +17,7 @@ from store_samples import CLIP, VSE, caption, photo, vector_of, vectors_of
 from crossmodal.errors import DataError, ModelMismatch, StoreError
 from crossmodal.records import Record
 from crossmodal.stores import Store
-from crossmodal.stores.row_blocks import BLOCK_ROWS
+from crossmodal.stores.row_blocks import BLOCK_ROWS, FULL_ROWS
 
 
 def rows_of(store: Store) -> dict[str, np.ndarray]:
@@ -199,10 +199,21 @@ def test_blocks_stay_few_however_small_the_batches(tmp_path: Path, batch: int) -
         lengths = block_lengths(store)
         assert sum(lengths) == 600
         assert max(lengths) <= BLOCK_ROWS
-        assert len(lengths) <= 2 * 600 / BLOCK_ROWS + 8
+        assert len(lengths) <= 600 / FULL_ROWS + 8
         found = rows_of(store)
         assert list(found) == names
         assert all(np.array_equal(found[name], vector_of(name)) for name in names)
+        assert store.verify() == []
+
+
+def test_blocks_of_full_batches_are_not_written_again(tmp_path: Path) -> None:
+    lengths = [1, 1, FULL_ROWS, FULL_ROWS, 3, 2, 300, FULL_ROWS - 1, 1, 1]
+    with Store.open_writer(tmp_path) as store:
+        for batch, length in enumerate(lengths):
+            records = [caption(f"{batch}-{number}", "a caption") for number in range(length)]
+            store.put(records, np.stack([vector_of(record.id) for record in records]))
+        # Each swallows the shorter ones before it; 66 and 64 are long enough to stay as they are.
+        assert block_lengths(store) == [66, 64, BLOCK_ROWS, 112, 2]
         assert store.verify() == []
 
 

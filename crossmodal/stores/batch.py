@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.errors import StoreFormat
 from crossmodal.records import Outcome, Record
 from crossmodal.stores.captions import PhotoCaptions
 from crossmodal.stores.environment import Environment
-from crossmodal.stores.reading import document_key, read_document, read_state
-from crossmodal.stores.row_blocks import RowBlocks, pack_number, unpack_number
+from crossmodal.stores.keys import id_key, pack_number, unpack_number
+from crossmodal.stores.reading import read_document, read_state
+from crossmodal.stores.row_blocks import RowBlocks
 from crossmodal.stores.stored_document import StoredDocument, StoredPart
 
 __all__ = ["Batch"]
@@ -33,6 +35,7 @@ class Batch:
         self._rows = RowBlocks(environment, transaction)
         self._captions = PhotoCaptions(environment, transaction)
         self._died: list[int] = []
+        self._next_number = self._before.next_number
 
     def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
         """Store hashed ``records`` with ``vectors`` (n, dimension) if there are any; see ``Store.put``."""
@@ -81,8 +84,9 @@ class Batch:
             if document is None:
                 continue
             removed.append(id)
+            self._transaction.delete(id_key(id), db=self._database("ids"))
             for name in ("documents", "contents", "thumbnails"):
-                self._transaction.delete(document_key(id), db=self._database(name))
+                self._transaction.delete(pack_number(document.number), db=self._database(name))
             self._captions.replace(id, document.record, None)
             if document.row is not None:
                 self._died.append(document.row)
@@ -94,28 +98,48 @@ class Batch:
         return self._environment.database(name)
 
     def _write(self, record: Record, old: StoredDocument | None, row: int | None) -> None:
+        if old is None:
+            self._add(record, row)
+            return
         # The same version of a document keeps what it had and isn't given again; a new one keeps nothing.
-        kept = old if old is not None and old.record.content_hash == record.content_hash else None
-        content, thumbnail = (None, None) if old is None else (old.content, old.thumbnail)
+        same = old.record.content_hash == record.content_hash
         document = StoredDocument(
+            old.number,
             record,
-            row if row is not None or kept is None else kept.row,
-            self._write_part("contents", record.id, record.content, content, kept is not None),
-            self._write_part("thumbnails", record.id, record.thumbnail, thumbnail, kept is not None),
+            old.row if row is None and same else row,
+            self._replace_part("contents", old.number, record.content, old.content, same),
+            self._replace_part("thumbnails", old.number, record.thumbnail, old.thumbnail, same),
         )
-        self._transaction.put(document_key(record.id), document.to_bytes(), db=self._database("documents"))
-        self._captions.replace(record.id, None if old is None else old.record, record)
-        if old is not None and old.row is not None and old.row != document.row:
+        self._transaction.put(pack_number(old.number), document.to_bytes(), db=self._database("documents"))
+        self._captions.replace(record.id, old.record, record)
+        if old.row is not None and old.row != document.row:
             self._died.append(old.row)
 
-    def _write_part(
-        self, name: str, id: str, value: bytes | None, old: StoredPart | None, keep: bool
+    def _add(self, record: Record, row: int | None) -> None:
+        number = self._next_number
+        self._next_number += 1
+        content, thumbnail = StoredPart.of(record.content), StoredPart.of(record.thumbnail)
+        document = StoredDocument(number, record, row, content, thumbnail)
+        key = pack_number(number)
+        self._transaction.put(id_key(record.id), key, db=self._database("ids"))
+        self._append("documents", key, document.to_bytes())
+        self._append("contents", key, record.content)
+        self._append("thumbnails", key, record.thumbnail)
+        self._captions.replace(record.id, None, record)
+
+    def _append(self, name: str, key: bytes, value: bytes | None) -> None:
+        """Put ``value``, if there is one, behind all others: without a search, and filling each page."""
+        if value is not None and not self._transaction.put(key, value, append=True, db=self._database(name)):
+            raise StoreFormat(f"number {unpack_number(key)} is new, but the {name} go beyond it")
+
+    def _replace_part(
+        self, name: str, number: int, value: bytes | None, old: StoredPart | None, keep: bool
     ) -> StoredPart | None:
         if value is not None:
-            self._transaction.put(document_key(id), value, db=self._database(name))
+            self._transaction.put(pack_number(number), value, db=self._database(name))
             return StoredPart.of(value)
         if old is not None and not keep:
-            self._transaction.delete(document_key(id), db=self._database(name))
+            self._transaction.delete(pack_number(number), db=self._database(name))
         return old if keep else None
 
     def _finish(self, *, documents: int, rows: int) -> None:
@@ -133,6 +157,7 @@ class Batch:
             documents=before.documents + documents,
             vectors=before.vectors + rows - len(self._died),
             next_row=before.next_row + rows,
+            next_number=self._next_number,
             deaths_pruned=pruned,
             last_change=time.time(),
         )

@@ -1,14 +1,14 @@
 """Vectors on disk: blocks of consecutive rows, each one value in LMDB.
 
-A block is a header, the row numbers, the ids as a JSON list, and the matrix; rows that were
-replaced may be missing from the middle. All numbers are little-endian.
+A block is a header, the row numbers, the ids as a JSON list padded with blanks, and the matrix, which
+starts at a multiple of 16 bytes; rows that were replaced may be missing from the middle. All numbers
+are little-endian.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
+from crossmodal.stores.checksum import checksum
 
 __all__ = ["VectorBlock", "block_length", "decode_block", "encode_block", "join_blocks"]
 
-# checksum of all that follows it, number of rows, dimension, bytes of the ids
-_HEADER = struct.Struct("<IIII")
+# A checksum of all that follows it; then the number of rows, the dimension and the bytes of the ids.
+_CHECKSUM = struct.Struct("<Q")
+_COUNTS = struct.Struct("<III4x")
+_ROWS_START = _CHECKSUM.size + _COUNTS.size
 _ALIGNMENT = 16
 
 
@@ -53,41 +56,38 @@ def join_blocks(blocks: Sequence[VectorBlock]) -> VectorBlock:
     )
 
 
-def _padding(length: int) -> int:
-    return -length % _ALIGNMENT
-
-
-def encode_block(block: VectorBlock) -> bytes:
+def encode_block(block: VectorBlock) -> bytearray:
     """The value that LMDB keeps for ``block``."""
     ids = json.dumps(list(block.ids), separators=(",", ":")).encode()
     count, dimension = block.vectors.shape
-    ids += b" " * _padding(8 * count + len(ids))
-    body = b"".join(
-        (
-            struct.pack("<III", count, dimension, len(ids)),
-            block.rows.astype("<u8", copy=False).tobytes(),
-            ids,
-            block.vectors.astype("<f4", copy=False).tobytes(),
-        )
-    )
-    return struct.pack("<I", zlib.crc32(body)) + body
+    ids_start = _ROWS_START + 8 * count
+    ids += b" " * (-(ids_start + len(ids)) % _ALIGNMENT)
+    vectors_start = ids_start + len(ids)
+    value = bytearray(vectors_start + 4 * count * dimension)
+    _COUNTS.pack_into(value, _CHECKSUM.size, count, dimension, len(ids))
+    np.frombuffer(value, "<u8", count, _ROWS_START)[:] = block.rows
+    value[ids_start:vectors_start] = ids
+    np.frombuffer(value, "<f4", count * dimension, vectors_start)[:] = block.vectors.reshape(-1)
+    _CHECKSUM.pack_into(value, 0, checksum(memoryview(value)[_CHECKSUM.size :]))
+    return value
 
 
 def block_length(value: bytes | memoryview) -> int:
     """The number of rows in an encoded block, without decoding it."""
-    return int.from_bytes(value[4:8], "little")
+    return int(_COUNTS.unpack_from(value, _CHECKSUM.size)[0])
 
 
 def decode_block(value: bytes | memoryview) -> VectorBlock:
     """The block in ``value``; its arrays are views of it. Raises ``StoreFormat`` if it is damaged."""
     try:
-        checksum, count, dimension, ids_length = _HEADER.unpack_from(value)
+        count, dimension, ids_length = _COUNTS.unpack_from(value, _CHECKSUM.size)
     except struct.error as error:
         raise StoreFormat(f"a block of vectors has only {len(value)} bytes") from error
-    ids_start = _HEADER.size + 8 * count
+    ids_start = _ROWS_START + 8 * count
     vectors_start = ids_start + ids_length
-    if len(value) != vectors_start + 4 * count * dimension or zlib.crc32(value[4:]) != checksum:
+    length = vectors_start + 4 * count * dimension
+    if len(value) != length or _CHECKSUM.unpack_from(value) != (checksum(value[_CHECKSUM.size :]),):
         raise StoreFormat(f"a block of {len(value):,} bytes of vectors does not match its checksum")
-    rows = np.frombuffer(value, "<u8", count, _HEADER.size)
+    rows = np.frombuffer(value, "<u8", count, _ROWS_START)
     vectors = np.frombuffer(value, "<f4", count * dimension, vectors_start).reshape(count, dimension)
-    return VectorBlock(rows, json.loads(bytes(value[ids_start:vectors_start])), vectors)
+    return VectorBlock(rows, json.loads(str(value[ids_start:vectors_start], "ascii")), vectors)

@@ -11,7 +11,7 @@ from typing import Any
 
 from crossmodal.records import TEXT, Record
 from crossmodal.stores.environment import Environment
-from crossmodal.stores.reading import document_key, usable_key
+from crossmodal.stores.keys import id_key, id_of, usable_key
 
 __all__ = ["PhotoCaptions", "described_photo", "natural_order"]
 
@@ -48,24 +48,20 @@ class PhotoCaptions:
         if before == after:
             return
         if before is not None:
-            self._transaction.delete(document_key(before), document_key(id), db=self._tree)
+            self._transaction.delete(id_key(before), id_key(id), db=self._tree)
         if after is not None:
-            self._transaction.put(document_key(after), document_key(id), db=self._tree)
+            self._transaction.put(id_key(after), id_key(id), db=self._tree)
 
     def of(self, photo_id: str) -> list[str]:
         """The ids of the captions of ``photo_id``, in natural order."""
         if not usable_key(photo_id):
             return []
         with self._transaction.cursor(self._tree) as cursor:
-            found = cursor.set_key(document_key(photo_id))
-            ids = [_text(id) for id in cursor.iternext_dup()] if found else []
+            found = cursor.set_key(id_key(photo_id))
+            ids = [id_of(id) for id in cursor.iternext_dup()] if found else []
         return sorted(ids, key=natural_order)
 
     def pairs(self) -> set[tuple[str, str]]:
         """Every photo id with each of its captions' ids."""
         with self._transaction.cursor(self._tree) as cursor:
-            return {(_text(photo_id), _text(id)) for photo_id, id in cursor}
-
-
-def _text(key: memoryview) -> str:
-    return bytes(key).decode("utf-8", "surrogatepass")
+            return {(id_of(photo_id), id_of(id)) for photo_id, id in cursor}

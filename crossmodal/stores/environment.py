@@ -19,14 +19,13 @@ from crossmodal.stores.file_check import (
     check_data_file,
     damage_advice,
     is_blank,
-    required_size,
 )
 from crossmodal.stores.writer_lock import no_writer
 
 __all__ = ["DATABASES", "Environment"]
 
 # The names of the trees inside an environment; see store.py for what each one holds.
-DATABASES = ("meta", "documents", "contents", "thumbnails", "captions", "blocks", "dead", "deaths")
+DATABASES = ("meta", "ids", "documents", "contents", "thumbnails", "captions", "blocks", "dead", "deaths")
 
 # Trees with several values under one key.
 _WITH_DUPLICATES = ("captions",)
@@ -238,8 +237,8 @@ class Environment:
 
     def _pad(self) -> None:
         """Make the file as long as its header says, which LMDB doesn't if the last pages are free ones."""
+        needed = (self._lmdb.info()["last_pgno"] + 1) * self._lmdb.stat()["psize"]
         data_file = self.folder / DATA_FILE
-        needed = required_size(data_file)
         if data_file.stat().st_size < needed:
             os.truncate(data_file, needed)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crossmodal.errors import StoreFormat
 
-__all__ = ["DATA_FILE", "check_data_file", "damage_advice", "is_blank", "required_size", "structural_damage"]
+__all__ = ["DATA_FILE", "check_data_file", "damage_advice", "is_blank", "structural_damage"]
 
 DATA_FILE = "data.mdb"
 
@@ -70,12 +70,6 @@ def is_blank(data_file: Path) -> bool:
         return True
     meta = _newest_meta(data_file)
     return meta is not None and meta.entries == 0
-
-
-def required_size(data_file: Path) -> int:
-    """The bytes that the newest header page of ``data_file`` says the file has; 0 where it cannot be read."""
-    meta = _newest_meta(data_file)
-    return 0 if meta is None else (meta.last_page + 1) * meta.page_size
 
 
 def structural_damage(data_file: Path) -> list[str]:

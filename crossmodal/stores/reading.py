@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from crossmodal.errors import StoreFormat
 from crossmodal.stores.environment import Environment
+from crossmodal.stores.keys import LONGEST_ID_BYTES, id_key, unpack_number
 from crossmodal.stores.state import State
 from crossmodal.stores.stored_document import StoredDocument
 
-__all__ = ["LONGEST_ID_BYTES", "document_key", "read_dimension", "read_document", "read_state", "usable_key"]
-
-# LMDB's own limit for a key (MDB_MAXKEYSIZE).
-LONGEST_ID_BYTES = 511
-
-
-def document_key(id: str) -> bytes:
-    """The key of a document in LMDB."""
-    return id.encode("utf-8", "surrogatepass")
-
-
-def usable_key(id: str) -> bool:
-    """Whether LMDB can have ``id`` as a key: 1 to 511 bytes of UTF-8."""
-    return 0 < len(document_key(id)) <= LONGEST_ID_BYTES
+__all__ = ["read_dimension", "read_document", "read_number", "read_state", "walk_documents"]
 
 
 def read_state(environment: Environment, transaction: Any) -> State:
@@ -39,9 +28,35 @@ def read_dimension(environment: Environment, transaction: Any) -> int | None:
     return None if value is None else int(bytes(value))
 
 
-def read_document(environment: Environment, transaction: Any, id: str) -> StoredDocument | None:
-    """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged."""
-    if not usable_key(id):
+def read_number(environment: Environment, transaction: Any, id: str) -> memoryview | None:
+    """The number of the document ``id`` as a key; None if it isn't stored."""
+    key = id_key(id)
+    if not 0 < len(key) <= LONGEST_ID_BYTES:
         return None
-    value = transaction.get(document_key(id), db=environment.database("documents"))
-    return None if value is None else StoredDocument.from_bytes(id, value)
+    number: memoryview | None = transaction.get(key, db=environment.database("ids"))
+    return number
+
+
+def read_document(environment: Environment, transaction: Any, id: str) -> StoredDocument | None:
+    """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged or lost."""
+    key = read_number(environment, transaction, id)
+    if key is None:
+        return None
+    number = unpack_number(key)
+    value = transaction.get(key, db=environment.database("documents"))
+    if value is None:
+        raise StoreFormat(f"the document {id!r}, number {number}, is missing")
+    try:
+        document = StoredDocument.from_bytes(number, value)
+    except StoreFormat as error:
+        raise StoreFormat(f"the document {id!r} cannot be read: {error}") from error
+    if document.record.id != id:
+        raise StoreFormat(f"number {number} is noted for {id!r} but is the document {document.record.id!r}")
+    return document
+
+
+def walk_documents(environment: Environment, transaction: Any) -> Iterator[StoredDocument]:
+    """All documents in the order of their numbers; raises ``StoreFormat`` at one that is damaged."""
+    with transaction.cursor(environment.database("documents")) as cursor:
+        for key, value in cursor:
+            yield StoredDocument.from_bytes(unpack_number(key), value)

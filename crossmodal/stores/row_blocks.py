@@ -1,14 +1,13 @@
 """Adds rows to, removes rows from, and reads the vector blocks of a store inside a transaction.
 
-Blocks are merged as the carries of a binary counter: a new one swallows the last one while that
-is not longer, up to ``BLOCK_ROWS``. So a vector is rewritten at most 8 times however small
-the batches are, and reading never meets more than a handful of short blocks. Rows that are
-dead stay until half of their block is.
+Short blocks are merged as the carries of a binary counter: a new one swallows the last one while that
+is not longer, until it has ``FULL_ROWS``. So a vector is rewritten at most 6 times however small the
+batches are, one of a batch of ``FULL_ROWS`` never, and reading meets few short blocks. Rows that
+are dead stay until half of their block is.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,23 +17,16 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreFormat
 from crossmodal.stores.blocks import VectorBlock, block_length, decode_block, encode_block, join_blocks
 from crossmodal.stores.environment import Environment
+from crossmodal.stores.keys import pack_number, unpack_number
 
-__all__ = ["BLOCK_ROWS", "RowBlocks", "pack_number", "unpack_number"]
+__all__ = ["BLOCK_ROWS", "FULL_ROWS", "RowBlocks"]
 
 # 256 rows of 512 dimensions are 512 KiB.
 BLOCK_ROWS = 256
 
-_NUMBER = struct.Struct(">Q")  # big-endian, so that keys sort as numbers
-
-
-def pack_number(number: int) -> bytes:
-    """A row or sequence number as a key."""
-    return _NUMBER.pack(number)
-
-
-def unpack_number(key: bytes | memoryview) -> int:
-    """The reverse of ``pack_number``."""
-    return int(_NUMBER.unpack(key)[0])
+# A block of this many rows is not rewritten to join others: at 512 dimensions, 128 KiB, a longer one is
+# hardly read faster.
+FULL_ROWS = 64
 
 
 class RowBlocks:
@@ -52,7 +44,7 @@ class RowBlocks:
         with self._transaction.cursor(self._blocks) as cursor:
             while cursor.last():
                 length = block_length(cursor.value())
-                if length > len(block) or length + len(block) > BLOCK_ROWS:
+                if length >= FULL_ROWS or length > len(block):
                     break
                 block = join_blocks([decode_block(cursor.value()), block])
                 cursor.delete()

@@ -13,9 +13,9 @@ from crossmodal.errors import StoreFormat
 from crossmodal.records import Record
 from crossmodal.stores.blocks import VectorBlock
 from crossmodal.stores.environment import Environment
-from crossmodal.stores.reading import read_document
-from crossmodal.stores.row_blocks import RowBlocks, pack_number
-from crossmodal.stores.stored_document import StoredDocument
+from crossmodal.stores.keys import pack_number
+from crossmodal.stores.reading import read_document, walk_documents
+from crossmodal.stores.row_blocks import RowBlocks
 
 __all__ = ["VectorSnapshot"]
 
@@ -56,12 +56,9 @@ class VectorSnapshot:
                     yield row, document.record
             return
         # All of them: one walk over the documents, without reading any vector.
-        with self._transaction.cursor(self._environment.database("documents")) as cursor:
-            for key, value in cursor:
-                id = bytes(key).decode("utf-8", "surrogatepass")
-                document = StoredDocument.from_bytes(id, value)
-                if document.row is not None:
-                    yield document.row, document.record
+        for document in walk_documents(self._environment, self._transaction):
+            if document.row is not None:
+                yield document.row, document.record
 
     def deaths_after(self, sequence: int) -> NDArray[np.uint64] | None:
         """The rows that died after ``sequence``; None if that is too long ago to tell: load everything."""

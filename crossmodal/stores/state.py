@@ -9,7 +9,7 @@ from crossmodal.errors import StoreFormat
 
 __all__ = ["State"]
 
-_LAYOUT = struct.Struct("<QQQQQd")
+_LAYOUT = struct.Struct("<QQQQQQd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,21 +17,29 @@ class State:
     """What a store counts.
 
     ``sequence`` grows by one with each commit that changes something; ``next_row`` is the number that the
-    next vector gets, never used twice; the log of dead rows is complete for sequences above
-    ``deaths_pruned``; ``last_change`` is in seconds since 1970, 0 for never.
+    next vector gets and ``next_number`` that of the next new document, neither used twice; the log of
+    dead rows is complete for sequences above ``deaths_pruned``; ``last_change`` is in seconds since 1970, 0
+    for never.
     """
 
     sequence: int = 0
     documents: int = 0
     vectors: int = 0
     next_row: int = 0
+    next_number: int = 0
     deaths_pruned: int = 0
     last_change: float = 0.0
 
     def to_bytes(self) -> bytes:
-        """The value in LMDB, 48 bytes."""
+        """The value in LMDB, 56 bytes."""
         return _LAYOUT.pack(
-            self.sequence, self.documents, self.vectors, self.next_row, self.deaths_pruned, self.last_change
+            self.sequence,
+            self.documents,
+            self.vectors,
+            self.next_row,
+            self.next_number,
+            self.deaths_pruned,
+            self.last_change,
         )
 
     @classmethod

@@ -1,7 +1,8 @@
 """One LMDB environment with documents, their bytes and their vectors.
 
-Its trees: ``meta`` (format, identity, counters), ``documents`` (id to metadata), ``contents`` and
-``thumbnails`` (id to bytes), ``captions`` (a photo's id to the ids of the captions that describe it),
+Its trees: ``meta`` (format, identity, counters), ``ids`` (id to the document's number), ``documents`` (number
+to metadata), ``contents`` and ``thumbnails`` (number to bytes), ``captions`` (a photo's id to the ids of
+the captions that describe it),
 ``blocks`` (first row to a block of vectors), ``dead`` (rows that were replaced but still lie in a block) and
 ``deaths`` (sequence number to the rows that died with it, so that a reader in memory can follow).
 """
@@ -35,15 +36,9 @@ from crossmodal.stores.batch import Batch
 from crossmodal.stores.captions import PhotoCaptions
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, damage_advice
+from crossmodal.stores.keys import LONGEST_ID_BYTES, id_key, id_of, usable_key
 from crossmodal.stores.mismatch import mismatch_message
-from crossmodal.stores.reading import (
-    LONGEST_ID_BYTES,
-    document_key,
-    read_dimension,
-    read_document,
-    read_state,
-    usable_key,
-)
+from crossmodal.stores.reading import read_dimension, read_document, read_number, read_state
 from crossmodal.stores.row_blocks import RowBlocks
 from crossmodal.stores.snapshot import VectorSnapshot
 from crossmodal.stores.state import State
@@ -52,7 +47,7 @@ from crossmodal.stores.writer_lock import WriterLock
 __all__ = ["FORMAT", "Store"]
 
 # Grows whenever what lies on disk changes its meaning.
-FORMAT = 2
+FORMAT = 3
 
 _DIMENSION_LIMIT = 65_536
 
@@ -155,7 +150,7 @@ class Store:
         for record in hashed:
             if not usable_key(record.id):
                 raise DataError(
-                    f"The id {record.id[:60]!r} has {len(document_key(record.id))} bytes; an id must have 1 "
+                    f"The id {record.id[:60]!r} has {len(id_key(record.id))} bytes; an id must have 1 "
                     f"to {LONGEST_ID_BYTES}."
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
@@ -218,8 +213,9 @@ class Store:
         """Whether the untouched bytes of each photo are stored; reads none of them."""
         with self._reading() as transaction:
             contents = self._environment.database("contents")
+            numbers = [read_number(self._environment, transaction, id) for id in ids]
             return [
-                usable_key(id) and transaction.get(document_key(id), db=contents) is not None for id in ids
+                number is not None and transaction.get(number, db=contents) is not None for number in numbers
             ]
 
     def thumbnail(self, id: str) -> bytes | None:
@@ -230,12 +226,12 @@ class Store:
         """All ids (those that come after ``after``) in the order of their bytes, as of one commit."""
         with (
             self._reading() as transaction,
-            transaction.cursor(self._environment.database("documents")) as cursor,
+            transaction.cursor(self._environment.database("ids")) as cursor,
         ):
             if after is not None and not _move_behind(cursor, after):
                 return
             for key in cursor.iternext(keys=True, values=False):
-                yield bytes(key).decode("utf-8", "surrogatepass")
+                yield id_of(key)
 
     @contextmanager
     def vector_snapshot(self) -> Iterator[VectorSnapshot]:
@@ -331,10 +327,11 @@ class Store:
         return "" if value is None else bytes(value).decode()
 
     def _part(self, database: str, id: str) -> bytes | None:
-        if not usable_key(id):
-            return None
         with self._reading() as transaction:
-            value = transaction.get(document_key(id), db=self._environment.database(database))
+            number = read_number(self._environment, transaction, id)
+            if number is None:
+                return None
+            value = transaction.get(number, db=self._environment.database(database))
             return None if value is None else bytes(value)
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
@@ -401,7 +398,7 @@ class Store:
 def _move_behind(cursor: Any, id: str) -> bool:
     """Move ``cursor`` to the first key that comes after ``id``; False if there is none."""
     # No key is longer, so what comes after a longer id is what comes after its beginning.
-    key = document_key(id)[:LONGEST_ID_BYTES]
+    key = id_key(id)[:LONGEST_ID_BYTES]
     if not key:
         return bool(cursor.first())
     if not cursor.set_range(key):

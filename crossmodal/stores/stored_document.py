@@ -1,21 +1,32 @@
-"""One document's metadata as LMDB keeps it: a checksum and JSON."""
+"""One document's metadata as LMDB keeps it: a checksum, the id, and the other fields as a JSON list."""
 
 from __future__ import annotations
 
 import json
-import zlib
+import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from crossmodal.errors import StoreFormat
 from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.stores.checksum import checksum
+from crossmodal.stores.keys import id_key, id_of
 
 __all__ = ["StoredDocument", "StoredPart"]
 
+# A checksum of all that follows it, and the length of the id, which follows as it is: JSON would join
+# surrogates.
+_CHECKSUM = struct.Struct("<Q")
+_ID_LENGTH = struct.Struct("<H")
+_ID_START = _CHECKSUM.size + _ID_LENGTH.size
 
-@dataclass(frozen=True, slots=True)
-class StoredPart:
-    """What is known of a content or thumbnail that is kept beside the document: bytes and CRC-32."""
+
+# Made once: for a list this short, making it takes longer than using it.
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str)
+
+
+class StoredPart(NamedTuple):
+    """What is known of a content or thumbnail that is kept beside the document: its size and checksum."""
 
     size: int
     checksum: int
@@ -23,57 +34,66 @@ class StoredPart:
     @classmethod
     def of(cls, value: bytes | None) -> StoredPart | None:
         """The part for ``value``, or None if there is nothing to keep."""
-        return None if value is None else cls(len(value), zlib.crc32(value))
+        return None if value is None else cls(len(value), checksum(value))
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A record without its bytes, with the ``row`` of its vector (None: it has none) and its kept parts."""
+    """A record without its bytes, with the ``row`` of its vector (None: it has none) and its kept parts.
 
+    ``number`` is the key of the document, its content and its thumbnail: given once, in ascending order.
+    """
+
+    number: int
     record: Record
     row: int | None
     content: StoredPart | None
     thumbnail: StoredPart | None
 
     def to_bytes(self) -> bytes:
-        """The value in LMDB; the id is its key. Tags that JSON doesn't know are written as text."""
+        """The value in LMDB; the number is its key. Tags that JSON doesn't know are written as text."""
         record = self.record
-        fields: dict[str, Any] = {
-            "modality": record.modality,
-            "hash": record.content_hash,
-            "tags": dict(record.tags),
-        }
-        for name in ("text", "uri", "mime_type", "photo_id"):
-            if (value := getattr(record, name)) is not None:
-                fields[name] = value
-        if self.row is not None:
-            fields["row"] = self.row
-        if self.content is not None:
-            fields["content"] = [self.content.size, self.content.checksum]
-        if self.thumbnail is not None:
-            fields["thumbnail"] = [self.thumbnail.size, self.thumbnail.checksum]
-        body = json.dumps(fields, separators=(",", ":"), default=str).encode()
-        return zlib.crc32(body).to_bytes(4, "little") + body
+        fields = (
+            record.modality,
+            record.content_hash,
+            self.row,
+            record.text,
+            record.uri,
+            record.mime_type,
+            record.photo_id,
+            self.content,
+            self.thumbnail,
+            dict(record.tags),
+        )
+        id = id_key(record.id)
+        body = _ID_LENGTH.pack(len(id)) + id + _JSON.encode(fields).encode()
+        return _CHECKSUM.pack(checksum(body)) + body
 
     @classmethod
-    def from_bytes(cls, id: str, value: bytes | memoryview) -> StoredDocument:
+    def from_bytes(cls, number: int, value: bytes | memoryview) -> StoredDocument:
         """The reverse of ``to_bytes``; raises ``StoreFormat`` if ``value`` is damaged."""
-        body = bytes(value[4:])
-        if zlib.crc32(body) != int.from_bytes(value[:4], "little"):
-            raise StoreFormat(f"the document {id!r} does not match its checksum")
-        fields = json.loads(body)
+        if len(value) < _ID_START:
+            raise StoreFormat(f"document number {number} has only {len(value)} bytes")
+        if _CHECKSUM.unpack_from(value) != (checksum(value[_CHECKSUM.size :]),):
+            raise StoreFormat(f"document number {number} does not match its checksum")
+        (id_length,) = _ID_LENGTH.unpack_from(value, _CHECKSUM.size)
+        fields_start = _ID_START + id_length
+        modality, content_hash, row, text, uri, mime_type, photo_id, content, thumbnail, tags = json.loads(
+            str(value[fields_start:], "ascii")
+        )
         return cls(
-            record=Record(
-                id=id,
-                modality=IMAGE if fields["modality"] == IMAGE else TEXT,
-                text=fields.get("text"),
-                uri=fields.get("uri"),
-                mime_type=fields.get("mime_type"),
-                photo_id=fields.get("photo_id"),
-                tags=fields["tags"],
-                content_hash=fields["hash"],
+            number,
+            Record(
+                id=id_of(value[_ID_START:fields_start]),
+                modality=IMAGE if modality == IMAGE else TEXT,
+                text=text,
+                uri=uri,
+                mime_type=mime_type,
+                photo_id=photo_id,
+                tags=tags,
+                content_hash=content_hash,
             ),
-            row=fields.get("row"),
-            content=StoredPart(*fields["content"]) if "content" in fields else None,
-            thumbnail=StoredPart(*fields["thumbnail"]) if "thumbnail" in fields else None,
+            row,
+            None if content is None else StoredPart(*content),
+            None if thumbnail is None else StoredPart(*thumbnail),
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from crossmodal.errors import StoreFormat
 from crossmodal.stores.captions import PhotoCaptions, described_photo
+from crossmodal.stores.checksum import checksum
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, structural_damage
-from crossmodal.stores.row_blocks import RowBlocks, unpack_number
+from crossmodal.stores.keys import id_of, unpack_number
+from crossmodal.stores.row_blocks import RowBlocks
 from crossmodal.stores.state import State
 from crossmodal.stores.stored_document import StoredDocument, StoredPart
 
@@ -40,37 +41,48 @@ class _Check:
         self._state = State.from_bytes(transaction.get(b"state", db=environment.database("meta")))
         self._row_of: dict[str, int] = {}
         self._described: set[tuple[str, str]] = set()
-        self._parts: dict[str, dict[str, StoredPart]] = {"contents": {}, "thumbnails": {}}
+        self._parts: dict[str, dict[int, StoredPart]] = {"contents": {}, "thumbnails": {}}
 
     def documents(self) -> Iterator[str]:
+        noted = {unpack_number(number): id_of(id) for id, number in self._items("ids")}
         count = 0
-        for id, value in self._items("documents"):
+        for key, value in self._items("documents"):
             count += 1
+            number = unpack_number(key)
+            known_as = noted.pop(number, None)
             try:
-                document = StoredDocument.from_bytes(id, value)
+                document = StoredDocument.from_bytes(number, value)
             except StoreFormat as error:
                 yield str(error)
                 continue
+            id = document.record.id
+            if known_as != id:
+                yield f"number {number} is the document {id!r} but is noted for {known_as!r}"
+            if number >= self._state.next_number:
+                yield f"number {number} was never given out"
             if document.row is not None:
                 self._row_of[id] = document.row
             if (photo_id := described_photo(document.record)) is not None:
                 self._described.add((photo_id, id))
             for name, part in (("contents", document.content), ("thumbnails", document.thumbnail)):
                 if part is not None:
-                    self._parts[name][id] = part
+                    self._parts[name][number] = part
+        for number, id in noted.items():
+            yield f"the document {id!r}, number {number}, is missing"
         if count != self._state.documents:
             yield f"{count} documents are stored but {self._state.documents} are counted"
 
     def parts(self, name: str) -> Iterator[str]:
         expected = dict(self._parts[name])
-        for id, value in self._items(name):
-            part = expected.pop(id, None)
+        for key, value in self._items(name):
+            number = unpack_number(key)
+            part = expected.pop(number, None)
             if part is None:
-                yield f"the {name} hold {id!r}, which no document asks for"
-            elif len(value) != part.size or zlib.crc32(value) != part.checksum:
-                yield f"the {name} of {id!r} do not match their checksum"
-        for id in expected:
-            yield f"the {name} of {id!r} are missing"
+                yield f"the {name} hold number {number}, which no document asks for"
+            elif len(value) != part.size or checksum(value) != part.checksum:
+                yield f"the {name} of document number {number} do not match their checksum"
+        for number in expected:
+            yield f"the {name} of document number {number} are missing"
 
     def captions(self) -> Iterator[str]:
         noted = PhotoCaptions(self._environment, self._transaction).pairs()
@@ -110,7 +122,6 @@ class _Check:
             if cursor.last() and unpack_number(cursor.key()) > self._state.sequence:
                 yield "rows died after the last change"
 
-    def _items(self, name: str) -> Iterator[tuple[str, memoryview]]:
+    def _items(self, name: str) -> Iterator[tuple[memoryview, memoryview]]:
         with self._transaction.cursor(self._environment.database(name)) as cursor:
-            for key, value in cursor:
-                yield bytes(key).decode("utf-8", "surrogatepass"), value
+            yield from cursor
