@@ -1,0 +1,67 @@
+"""The ways in which a network can be computed: a library, and the numbers it computes with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+__all__ = [
+    "NUMPY_F32",
+    "ONNX_F32",
+    "OPENVINO_BF16",
+    "OPENVINO_F32",
+    "OPENVINO_INT8",
+    "RUNTIMES",
+    "TORCH_BF16",
+    "TORCH_F32",
+    "Form",
+]
+
+Library = Literal["openvino", "onnx", "torch", "numpy"]
+
+# What --runtime takes. numpy is what "torch" means for sentences of the project's own models.
+RUNTIMES = ("auto", "torch", "openvino", "onnx")
+
+_PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch", "numpy": "numpy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """``library`` computing in ``precision``: f32, bf16, or int8 for matrix products with weights in int8,
+    whose other inputs are rounded to int8 row by row while it runs."""
+
+    library: Library
+    precision: Literal["f32", "bf16", "int8"]
+
+    def __str__(self) -> str:
+        return f"{self.library} {self.precision}"
+
+    @property
+    def package(self) -> str:
+        """The Python package that it needs."""
+        return _PACKAGES[self.library]
+
+    def belongs_to(self, runtime: str) -> bool:
+        """Whether ``--runtime`` ``runtime``, other than auto, may take it."""
+        return runtime == ("torch" if self.library == "numpy" else self.library)
+
+    def unusable(self) -> str | None:
+        """Why it cannot be used on this machine, or None: the package is missing, or the CPU computes in
+        bfloat16 only by way of float32."""
+        if find_spec(self.package) is None:
+            return f"{self.package} is not installed"
+        if self.precision == "bf16" and self.library == "openvino":
+            from crossmodal.models.runtimes.openvino_network import computes_in
+
+            return None if computes_in("BF16") else "the CPU has no bfloat16"
+        return None
+
+
+OPENVINO_INT8 = Form("openvino", "int8")
+OPENVINO_BF16 = Form("openvino", "bf16")
+OPENVINO_F32 = Form("openvino", "f32")
+ONNX_F32 = Form("onnx", "f32")
+TORCH_BF16 = Form("torch", "bf16")
+TORCH_F32 = Form("torch", "f32")
+NUMPY_F32 = Form("numpy", "f32")

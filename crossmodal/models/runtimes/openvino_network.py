@@ -1,0 +1,124 @@
+"""Networks through OpenVINO's CPU plugin."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossmodal.models.runtimes.machine import available_cores
+
+__all__ = ["OpenVinoNetwork", "computes_in"]
+
+_log = logging.getLogger(__name__)
+
+# Rows of weights share a scale for each 128 inputs (``weight_files.GROUP``); so do the rows they multiply.
+_QUANTIZATION_GROUP = 128
+
+
+class OpenVinoNetwork:
+    """A compiled model with one inference thread a stream, and a request for each stream.
+
+    Its vectors don't depend on which stream computes them.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], bytes],
+        precision: str,
+        *,
+        threads: int | None = None,
+        kept_as: Path | None = None,
+    ) -> None:
+        """Arguments as for ``network.open_network``. Raises RuntimeError where OpenVINO refuses the graph."""
+        self.concurrency = threads or available_cores()
+        options = {
+            # What isn't a product with int8 weights is computed in what the CPU is fastest with.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision != "f32" and computes_in("BF16") else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_QUANTIZATION_GROUP if precision == "int8" else 0),
+            "NUM_STREAMS": str(self.concurrency),
+            "INFERENCE_NUM_THREADS": str(self.concurrency),
+            # Other processes compute as well; pinned threads would all sit on the first cores.
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        kept = None if kept_as is None else kept_as.with_name(f"{kept_as.name}-{precision}.openvino")
+        compiled = _read(kept, options)
+        if compiled is None:
+            compiled = _core().compile_model(_core().read_model(build()), "CPU", options)
+            if kept is not None:
+                _write(kept, compiled)
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.concurrency):
+            self._idle.put(compiled.create_infer_request())
+
+    def run(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """As ``Network.run`` says; waits while all requests are at work."""
+        request = self._idle.get()
+        try:
+            request.infer(list(inputs), share_inputs=True)
+            # A copy: the next call writes to the same memory.
+            return np.array(request.get_output_tensor(0).data)
+        finally:
+            self._idle.put(request)
+
+
+def computes_in(precision: str) -> bool:
+    """Whether the CPU has instructions for ``precision``, as OpenVINO calls it: BF16, FP16, INT8."""
+    return precision in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@cache
+def _core() -> Any:
+    # The runtime itself sends no telemetry; only OpenVINO's converters do, and none is used.
+    import openvino
+
+    return openvino.Core()
+
+
+def _read(path: Path | None, options: dict[str, str]) -> Any:
+    """The compiled model that ``_write`` left at ``path``, or None."""
+    import xxhash
+
+    if path is None or not path.is_file():
+        return None
+    try:
+        content = path.read_bytes()
+        digest = xxhash.xxh3_128(b"").digest_size
+        if xxhash.xxh3_128_digest(memoryview(content)[digest:]) != content[:digest]:
+            raise ValueError("its checksum is wrong")
+        return _core().import_model(io.BytesIO(content[digest:]), "CPU", options)
+    except (OSError, ValueError, RuntimeError) as error:
+        _log.warning(
+            "The compiled network %s cannot be used and is made again: %s.", path, str(error).strip()[:200]
+        )
+        return None
+
+
+def _write(path: Path, compiled: Any) -> None:
+    """Through a temporary file, since several processes start at once; without room it isn't kept."""
+    import xxhash
+
+    content = compiled.export_model().getvalue()
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            file.write(xxhash.xxh3_128_digest(content))
+            file.write(content)
+        Path(temporary).replace(path)
+    except OSError as error:
+        _log.info("The compiled network is not kept: %s.", error)
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink()

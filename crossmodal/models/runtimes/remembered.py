@@ -1,0 +1,76 @@
+"""How faithful each form of a tower was found to be, kept in small files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from crossmodal.models.runtimes.forms import Form
+from crossmodal.models.runtimes.machine import instruction_sets
+
+__all__ = ["FILE", "Memory"]
+
+# Its name beside a model's weights and in the model cache.
+FILE = "runtimes.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The measured cosines of one tower of one model.
+
+    ``tower`` is ``image`` or ``text``; ``weights`` the fingerprint of the model's weights. ``files`` are read
+    in this order; a new cosine goes to the first of ``writable`` that can be written.
+    """
+
+    tower: str
+    weights: str
+    files: Sequence[Path]
+    writable: Sequence[Path]
+
+    def cosine(self, form: Form) -> float | None:
+        """What was measured for ``form`` with the library's version and the CPU's instructions, if it was."""
+        for file in self.files:
+            value = _read(file).get(self._key(form))
+            if value is not None:
+                return value
+        return None
+
+    def remember(self, form: Form, cosine: float) -> None:
+        """Keep it; where no file can be written it will be measured again."""
+        for file in self.writable:
+            try:
+                _write(file, {**_read(file), self._key(form): round(cosine, 6)})
+            except OSError as error:
+                _log.info("The faithfulness of %s cannot be kept in %s: %s.", form, file, error)
+            else:
+                return
+
+    def _key(self, form: Form) -> str:
+        return f"{self.weights} {self.tower}: {form}, {version(form.package)}, {instruction_sets()}"
+
+
+def _read(file: Path) -> dict[str, float]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    return {key: value for key, value in values.items() if isinstance(value, float)}
+
+
+def _write(file: Path, values: dict[str, float]) -> None:
+    """Through a temporary file, because several processes start at once and each may write."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".json")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
+    Path(temporary).replace(file)
