@@ -105,8 +105,8 @@ class LegacyRoutes:
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
-        content, mime_type = await photo_of(self._serving.workspace, request.path_params["id"])
-        return content_response(request, content, mime_type)
+        content = await photo_of(self._serving.workspace, request.path_params["id"])
+        return content_response(request, content)
 
     async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
         service = self._serving.search
@@ -158,7 +158,7 @@ class LegacyRoutes:
     async def _photo_query(self, query: QueryItem) -> MediaDocument:
         content = query.content
         if query.indexed_id is not None:
-            content, _ = await photo_of(self._serving.workspace, query.indexed_id)
+            content = (await photo_of(self._serving.workspace, query.indexed_id)).data
         return MediaDocument(id=query.id, modality=query.modality, blob=content)
 
     async def _index(self, parsed: ParsedRequest) -> list[IndexResult]:

@@ -30,14 +30,18 @@ from crossmodal.query.request import (
     Target,
     Timing,
 )
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.workspace import Workspace
 from flows.searching.encoding import Encoded, Send, TermEncoder
 from flows.searching.ranking import grouped, ranked
 from flows.searching.running import Running, attempt, deepest, first_depth
 from flows.searching.words import WordSearch
+from flows.sharing import Sharing
 
 __all__ = ["SearchService"]
+
+# Photos whose captions are looked up together for several requests.
+_PHOTOS_AT_ONCE = 1024
 
 # Which branch of the query Flow ends in whose index.
 _BRANCH_TO: dict[Modality, Modality] = {IMAGE: TEXT, TEXT: IMAGE}
@@ -58,6 +62,7 @@ class SearchService:
         self._model_cache = model_cache
         self._encoder = TermEncoder(send, workspace)
         self._words = WordSearch(workspace)
+        self._captions: Sharing[None, str, list[Record]] = Sharing(self._captions_of, most=_PHOTOS_AT_ONCE)
         self._calibration: Calibration | None = None
         self._preparing = asyncio.Lock()
 
@@ -127,6 +132,10 @@ class SearchService:
                 one.outcome.error = one.outcome.error or QueryError(doc.error)
             one.found[target] = list(doc.matches or ())
 
+    async def _captions_of(self, _: None, photo_ids: list[str]) -> list[list[Record]]:
+        found = await asyncio.to_thread(self._workspace.captions_of, list(dict.fromkeys(photo_ids)))
+        return [found[photo_id] for photo_id in photo_ids]
+
     async def _find_words(self, running: Sequence[Running]) -> None:
         hybrid = [one for one in running if one.request.hybrid and one.outcome.error is None]
         if hybrid:
@@ -168,13 +177,9 @@ class SearchService:
         photos = [match for match in matches if match.modality == IMAGE]
         captions = [match for match in matches if match.modality == TEXT and match.photo_id]
         if photos and "captions" in wanted:
-            of_photo = await asyncio.to_thread(
-                self._workspace.captions_of, list(dict.fromkeys(match.id for match in photos))
-            )
-            for match in photos:
-                match.captions = tuple(
-                    (caption.id, caption.text or "") for caption in of_photo.get(match.id, ())
-                )
+            captions_of_each = await self._captions(None, [match.id for match in photos])
+            for match, described in zip(photos, captions_of_each, strict=True):
+                match.captions = tuple((caption.id, caption.text or "") for caption in described)
         if captions and "photo" in wanted:
             ids = list(dict.fromkeys(match.photo_id for match in captions if match.photo_id))
             known = await asyncio.to_thread(self._workspace.records, ids, IMAGE)

@@ -81,8 +81,8 @@ class _Documents:
         id, part = _addressed(request)
         workspace = self._serving.workspace
         if part is not None:
-            content, mime_type = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
-            return content_response(request, content, mime_type)
+            content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
+            return content_response(request, content)
         described = await asyncio.to_thread(_described_by_id, workspace, id)
         if described is None:
             raise _missing(id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -43,6 +44,9 @@ def add_information_routes(app: Starlette, serving: Serving) -> None:
 class _Information:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
+        # Neither changes while the server runs.
+        self._models: Response | None = None
+        self._pictures: dict[str, Response] = {}
 
     async def status(self, request: Request) -> Response:
         serving = self._serving
@@ -78,16 +82,9 @@ class _Information:
         )
 
     async def models(self, request: Request) -> Response:
-        serving = self._serving.model
-        return JsonResponse(
-            {
-                "serving": serving,
-                "models": [
-                    {**record.to_json(), "serving": record.name == serving.partition("?")[0]}
-                    for record in await asyncio.to_thread(zoo)
-                ],
-            }
-        )
+        if self._models is None:
+            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving.model))
+        return self._models
 
     async def tags(self, request: Request) -> Response:
         fields = await asyncio.to_thread(self._serving.workspace.tag_fields)
@@ -101,14 +98,16 @@ class _Information:
                 f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.",
                 status=404,
             )
-        return Response(
-            draw_flow(topology),
-            media_type="image/svg+xml",
-            headers={
-                "Cache-Control": "no-cache",
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-            },
-        )
+        if name not in self._pictures:
+            self._pictures[name] = Response(
+                draw_flow(topology),
+                media_type="image/svg+xml",
+                headers={
+                    "Cache-Control": "no-cache",
+                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                },
+            )
+        return self._pictures[name]
 
     async def health(self, request: Request) -> Response:
         return JsonResponse({"status": "ok", "flow": self._serving.kind})
@@ -126,3 +125,12 @@ class _Information:
 def _counts(workspace: Workspace) -> dict[str, int]:
     modalities = workspace.status()["modalities"]
     return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}
+
+
+def _models(serving: str) -> dict[str, Any]:
+    """The answer to GET /v1/models; ``serving`` is the name of the model that built the index."""
+    own = serving.partition("?")[0]
+    return {
+        "serving": serving,
+        "models": [{**record.to_json(), "serving": record.name == own} for record in zoo()],
+    }
