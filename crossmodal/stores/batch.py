@@ -24,6 +24,9 @@ __all__ = ["Batch"]
 # A reader that missed more commits with deaths than this loads all vectors again.
 _DEATHS_KEPT = 4096
 
+# The trees whose keys are the numbers of documents.
+_BY_NUMBER = ("documents", "contents", "thumbnails")
+
 
 class Batch:
     """The changes of one write transaction: documents, bytes, vectors, deaths and counters together."""
@@ -36,6 +39,7 @@ class Batch:
         self._captions = PhotoCaptions(environment, transaction)
         self._died: list[int] = []
         self._next_number = self._before.next_number
+        self._added: dict[str, list[tuple[bytes, bytes]]] = {name: [] for name in ("ids", *_BY_NUMBER)}
 
     def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
         """Store hashed ``records`` with ``vectors`` (n, dimension) if there are any; see ``Store.put``."""
@@ -66,7 +70,12 @@ class Batch:
         first_row = self._before.next_row
         for offset, position in enumerate(changed):
             record = records[position]
-            self._write(record, stored[record.id], None if vectors is None else first_row + offset)
+            row = None if vectors is None else first_row + offset
+            if (old := stored[record.id]) is None:
+                self._add(record, row)
+            else:
+                self._replace(old, record, row)
+        self._append_added()
         if vectors is not None:
             self._rows.append(first_row, [records[position].id for position in changed], vectors[changed])
             self._transaction.put(b"dimension", str(vectors.shape[1]).encode(), db=self._database("meta"))
@@ -85,7 +94,7 @@ class Batch:
                 continue
             removed.append(id)
             self._transaction.delete(id_key(id), db=self._database("ids"))
-            for name in ("documents", "contents", "thumbnails"):
+            for name in _BY_NUMBER:
                 self._transaction.delete(pack_number(document.number), db=self._database(name))
             self._captions.replace(id, document.record, None)
             if document.row is not None:
@@ -97,10 +106,30 @@ class Batch:
     def _database(self, name: str) -> Any:
         return self._environment.database(name)
 
-    def _write(self, record: Record, old: StoredDocument | None, row: int | None) -> None:
-        if old is None:
-            self._add(record, row)
-            return
+    def _add(self, record: Record, row: int | None) -> None:
+        number = self._next_number
+        self._next_number += 1
+        document = StoredDocument(
+            number, record, row, StoredPart.of(record.content), StoredPart.of(record.thumbnail)
+        )
+        key = pack_number(number)
+        self._added["ids"].append((id_key(record.id), key))
+        self._added["documents"].append((key, document.to_bytes()))
+        if record.content is not None:
+            self._added["contents"].append((key, record.content))
+        if record.thumbnail is not None:
+            self._added["thumbnails"].append((key, record.thumbnail))
+        self._captions.replace(record.id, None, record)
+
+    def _append_added(self) -> None:
+        """Put what ``_add`` collected; what has a number goes behind all others, which fills every page."""
+        for name, items in self._added.items():
+            with self._transaction.cursor(self._database(name)) as cursor:
+                _, added = cursor.putmulti(items, append=name in _BY_NUMBER)
+            if added != len(items):
+                raise StoreFormat(f"{len(items)} new {name} are not behind those that there are")
+
+    def _replace(self, old: StoredDocument, record: Record, row: int | None) -> None:
         # The same version of a document keeps what it had and isn't given again; a new one keeps nothing.
         same = old.record.content_hash == record.content_hash
         document = StoredDocument(
@@ -114,23 +143,6 @@ class Batch:
         self._captions.replace(record.id, old.record, record)
         if old.row is not None and old.row != document.row:
             self._died.append(old.row)
-
-    def _add(self, record: Record, row: int | None) -> None:
-        number = self._next_number
-        self._next_number += 1
-        content, thumbnail = StoredPart.of(record.content), StoredPart.of(record.thumbnail)
-        document = StoredDocument(number, record, row, content, thumbnail)
-        key = pack_number(number)
-        self._transaction.put(id_key(record.id), key, db=self._database("ids"))
-        self._append("documents", key, document.to_bytes())
-        self._append("contents", key, record.content)
-        self._append("thumbnails", key, record.thumbnail)
-        self._captions.replace(record.id, None, record)
-
-    def _append(self, name: str, key: bytes, value: bytes | None) -> None:
-        """Put ``value``, if there is one, behind all others: without a search, and filling each page."""
-        if value is not None and not self._transaction.put(key, value, append=True, db=self._database(name)):
-            raise StoreFormat(f"number {unpack_number(key)} is new, but the {name} go beyond it")
 
     def _replace_part(
         self, name: str, number: int, value: bytes | None, old: StoredPart | None, keep: bool
