@@ -6,7 +6,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -16,6 +19,7 @@ from crossmodal.errors import StoreError, StoreFormat, StoreMissing, StoreUnwrit
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex
 from crossmodal.stores import FORMAT, Store
+from crossmodal.stores.state import State
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting and changing users needs root")
 
@@ -357,6 +361,47 @@ def test_altered_bytes_are_found(store_path: Path, what: str) -> None:
             with pytest.raises(StoreFormat, match=r"p42.*checksum"):
                 store.get(["p42"])
             assert store.get(["p41"])[0] is not None
+
+
+def test_numbers_that_do_not_fit_are_found(store_path: Path) -> None:
+    """Each value is sound by itself, so no checksum can tell."""
+    with changing(store_path) as (transaction, trees):
+        first, second, third = (transaction.get(id, db=trees["ids"]) for id in (b"p1", b"p2", b"p3"))
+        transaction.put(b"p1", second, db=trees["ids"])
+        transaction.put(b"p2", first, db=trees["ids"])
+        transaction.delete(third, db=trees["documents"])
+    with Store.open_writer(store_path) as store:
+        with pytest.raises(StoreFormat, match="noted for 'p1' but is the document 'p2'"):
+            store.get(["p1"])
+        with pytest.raises(StoreFormat, match="'p3', number 3, is missing"):
+            store.get(["p3"])
+        assert store.get(["p4"])[0] is not None
+        assert [
+            problem for problem in store.verify() if "p1" in problem or "p2" in problem or "p3" in problem
+        ]
+
+
+def test_nothing_is_put_over_a_document_that_is_there(store_path: Path) -> None:
+    with changing(store_path) as (transaction, trees):
+        state = State.from_bytes(transaction.get(b"state", db=trees["meta"]))
+        wrong = replace(state, next_number=state.next_number - 1)
+        transaction.put(b"state", wrong.to_bytes(), db=trees["meta"])
+    with Store.open_writer(store_path) as store:
+        with pytest.raises(StoreFormat, match="not behind those that there are"):
+            store.put([photo("new")], vectors_of([photo("new")]))
+        assert (store.document_count, store.get(["new"])) == (100, [None])
+        assert store.content("p99") == photo("p99").content
+        assert store.verify() == ["number 99 was never given out"]
+
+
+@contextmanager
+def changing(store_path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A transaction behind the store's back, and the handles of its trees."""
+    environment = lmdb.open(str(store_path), map_size=1 << 30, max_dbs=8)
+    with environment.begin(write=True) as transaction:
+        names = ("meta", "ids", "documents")
+        yield transaction, {name: environment.open_db(name.encode(), txn=transaction) for name in names}
+    environment.close()
 
 
 def test_altered_pages_never_crash_the_process(store_path: Path) -> None:

@@ -123,6 +123,7 @@ class Batch:
 
     def _append_added(self) -> None:
         """Put what ``_add`` collected; what has a number goes behind all others, which fills every page."""
+        self._added["ids"].sort()
         for name, items in self._added.items():
             with self._transaction.cursor(self._database(name)) as cursor:
                 _, added = cursor.putmulti(items, append=name in _BY_NUMBER)
