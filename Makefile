@@ -5,6 +5,7 @@ PYTHON := $(VENV)/bin/python
 PYTHON311 := $(shell command -v python3.11 || command -v python3)
 DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
+BENCH_RESULTS := workspace/bench/results.json
 
 # Servers start in most tests, each with processes of its own; more at once than this only wait for each other.
 TEST_PROCESSES := 2
@@ -12,7 +13,7 @@ TEST_PROCESSES := 2
 BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 
-.PHONY: demo test slow screenshots lint types clean install
+.PHONY: demo test slow screenshots bench lint types clean install
 
 demo: $(VENV)/.installed
 	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
@@ -28,6 +29,10 @@ slow: $(VENV)/.installed-test
 # Writes docs/screenshots anew.
 screenshots: $(VENV)/.installed-test $(NPM_PACKAGES)
 	CI=true $(PYTHON) -m pytest -m screenshots $(BROWSER_TESTS)
+
+# Every benchmark, which takes about an hour; `python -m bench` lists them, and docs/performance.md explains them.
+bench: $(VENV)/.installed-test
+	$(PYTHON) -m bench all --json $(BENCH_RESULTS)
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

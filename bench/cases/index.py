@@ -1,0 +1,146 @@
+"""``index``: files on disk to a durable index, through the whole Flow, in its own processes."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import inputs, processes
+from bench.harness import Contender, in_turns, timed
+from bench.models import PlainClip, model_cache, squares, vit_name
+from bench.options import Options
+from bench.results import Result, at_least, compared
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
+
+__all__ = ["run"]
+
+_BATCH = 32
+
+_OF_ENCODER = 0.80
+_TIMES_FASTER = 8.0
+
+_VIT = "ViT-B/32"
+
+
+def run(options: Options) -> list[Result]:
+    """Documents/s for photos and captions, with ViT-B/32 and the default model.
+
+    The time is the Flow's, from the first file read to the last document committed; starting its processes
+    and loading models isn't in it, nor in the references.
+    """
+    # Quick runs can't amortise the first requests, which find every queue empty.
+    judged = not options.quick
+    photos, captions, plain_items = (64, 256, 8) if options.quick else (512, 2048, 32)
+    models = (
+        {DEFAULT_MODEL: DEFAULT_MODEL}
+        if options.quick
+        else {_VIT: vit_name(options), DEFAULT_MODEL: DEFAULT_MODEL}
+    )
+    results = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for kind, items in (("photos", photos), ("captions", captions)):
+            data = _data_set(kind, Path(folder) / kind, items, options)
+            for label, name in models.items():
+                rounds = in_turns(
+                    {
+                        "flow": _flow(data, Path(folder) / "workspaces", name, options),
+                        "encoder": _encoder_alone(kind, name, items, options),
+                        "plain": _plain_loop(kind, plain_items, Path(folder), options),
+                    },
+                    warm_up=0 if options.quick else 1,
+                    until=options.until(0.5),
+                )
+                results.append(
+                    compared(
+                        f"index, {kind}, {label}, of the encoder alone",
+                        "documents/s",
+                        rounds["flow"].rate(),
+                        "the same encoder on arrays in memory",
+                        rounds["encoder"].rate(),
+                        goal=at_least(_OF_ENCODER, judged=judged),
+                    )
+                )
+                results.append(
+                    compared(
+                        f"index, {kind}, {label}, against a plain loop",
+                        "documents/s",
+                        rounds["flow"].rate(),
+                        "open_clip ViT-B/32 fp32 one by one, then a faiss index written",
+                        rounds["plain"].rate(),
+                        goal=at_least(_TIMES_FASTER, judged=judged),
+                    )
+                )
+    return results
+
+
+def _data_set(kind: str, folder: Path, items: int, options: Options) -> Path:
+    photos = inputs.photo_files(options)
+    if kind == "photos":
+        return inputs.photo_set(folder, photos, items)
+    return inputs.caption_set(folder, photos, inputs.captions(options, items))
+
+
+def _flow(data: Path, workspaces: Path, model: str, options: Options) -> Contender:
+    """Seconds for one document through ``app.py -t index``, into a new workspace each time."""
+    numbers = count()
+
+    def measure() -> float:
+        workspace = workspaces / f"{data.name}-{next(numbers)}"
+        report = processes.index(data, workspace, "-m", model, "--model-cache", model_cache(options))
+        shutil.rmtree(workspace)
+        added = sum(report[kind]["added"] for kind in ("photos", "captions"))
+        return float(report["seconds"]) / int(added)
+
+    return measure
+
+
+def _encoder_alone(kind: str, name: str, items: int, options: Options) -> Contender:
+    """Seconds for one item, in batches on as many threads as the encoder can use."""
+    encode: Callable[[Any], object]
+    if kind == "photos":
+        of_photos = load_image_encoder(name, cache=model_cache(options))
+        encode, threads = of_photos.encode, of_photos.concurrency
+        held: Any = squares(name, options, _BATCH)
+        # The same few squares again and again: what they show doesn't matter to a network.
+        batches = [held] * (items // _BATCH)
+    else:
+        of_texts = load_text_encoder(name, cache=model_cache(options))
+        encode, threads = of_texts.encode, of_texts.concurrency
+        texts = inputs.captions(options, items)
+        batches = [texts[start : start + _BATCH] for start in range(0, items, _BATCH)]
+
+    def measure() -> float:
+        with ThreadPoolExecutor(threads) as pool:
+            return timed(lambda: list(pool.map(encode, batches))) / (len(batches) * _BATCH)
+
+    return measure
+
+
+def _plain_loop(kind: str, items: int, folder: Path, options: Options) -> Contender:
+    """Seconds for one item the way a script does it: open, transform, encode, add; at the end write."""
+    import faiss
+    from PIL import Image
+
+    plain = PlainClip.load(options)
+    photos, texts = inputs.photo_files(options), inputs.captions(options, items)
+
+    def encode(number: int) -> np.ndarray[Any, Any]:
+        if kind == "captions":
+            return plain.encode_texts([texts[number]])
+        with Image.open(photos[number % len(photos)]) as photo:
+            return plain.encode_photos(plain.transform(photo)[None])
+
+    def loop() -> None:
+        index = faiss.IndexFlatIP(512)
+        for number in range(items):
+            index.add(encode(number))
+        faiss.write_index(index, str(folder / "plain.faiss"))
+
+    return lambda: timed(loop) / items

@@ -1,0 +1,184 @@
+"""``profile``: where a millisecond of a query and of an indexed document goes, on one core."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import inputs, processes
+from bench.harness import Contender, Rounds, in_turns, latency, repeated
+from bench.models import squares
+from bench.options import Options
+from bench.results import Result, compared
+from bench.tiers import opened, settled
+from crossmodal.images import decode_image, make_thumbnail
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
+from crossmodal.records import IMAGE, TEXT, Record, record_id
+from crossmodal.stores import Store
+from crossmodal.workspace import IMAGE_VECTORS, Workspace
+
+__all__ = ["run"]
+
+_BATCH = 32
+_TOP_K = 10
+
+
+def run(options: Options) -> list[Result]:
+    """The parts of each measured alone, and the rest: the Flow, its messages, and cores that wait."""
+    items = (64, 256) if options.quick else (512, 2048)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        photos = inputs.photo_set(folder / "photos", inputs.photo_files(options), items[0])
+        captions = inputs.caption_set(
+            folder / "captions", inputs.photo_files(options), inputs.captions(options, items[1])
+        )
+        with ExitStack() as held:
+            stores = {
+                kind: held.enter_context(Store.open_writer(folder / "stores" / kind))
+                for kind in ("vectors", "contents", "texts")
+            }
+            indexed = [
+                *_documents(
+                    "an indexed photo",
+                    _photo_parts(options, stores),
+                    _flow(photos, folder),
+                    options.until(0.3),
+                ),
+                *_documents(
+                    "an indexed caption",
+                    _caption_parts(options, stores),
+                    _flow(captions, folder),
+                    options.until(0.4),
+                ),
+            ]
+        return [*indexed, *_query(options, photos, folder)]
+
+
+def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Contender]:
+    files = inputs.photo_files(options)[:_BATCH]
+    blobs = [file.read_bytes() for file in files]
+    encoder = load_image_encoder(DEFAULT_MODEL, threads=1)
+    preprocessing = encoder.preprocessing
+    decoded = [decode_image(blob, at_least=preprocessing.size) for blob in blobs]
+    pixels = squares(DEFAULT_MODEL, options, _BATCH)
+    vectors = encoder.encode(pixels)[: len(blobs)]
+    thumbnails = [make_thumbnail(blob) for blob in blobs]
+    bare = _putting(stores["vectors"], [Record("", IMAGE)] * len(blobs))
+    whole = _putting(
+        stores["contents"],
+        [
+            Record("", IMAGE, content=blob, thumbnail=small)
+            for blob, small in zip(blobs, thumbnails, strict=True)
+        ],
+    )
+
+    def read() -> None:
+        for file in files:
+            Record(str(file), IMAGE, content=file.read_bytes()).hashed()
+
+    return {
+        "read and hash": repeated(read, len(files)),
+        "decode": repeated(
+            lambda: [decode_image(blob, at_least=preprocessing.size) for blob in blobs], len(blobs)
+        ),
+        "scale to a square": repeated(lambda: [preprocessing.crop(rgb) for rgb in decoded], len(decoded)),
+        "encode": repeated(lambda: encoder.encode(pixels), _BATCH),
+        "thumbnail": repeated(lambda: [make_thumbnail(blob) for blob in blobs], len(blobs)),
+        "store vector": repeated(lambda: bare(vectors), len(blobs)),
+        "store file": repeated(lambda: whole(None), len(blobs)),
+    }
+
+
+def _caption_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Contender]:
+    texts = inputs.captions(options, _BATCH)
+    encoder = load_text_encoder(DEFAULT_MODEL, threads=1)
+    vectors = encoder.encode(texts)
+    put = _putting(stores["texts"], [Record("", TEXT, text=text) for text in texts])
+
+    def read() -> None:
+        for text in texts:
+            Record("", TEXT, text=text).hashed()
+
+    return {
+        "hash": repeated(read, len(texts)),
+        "encode": repeated(lambda: encoder.encode(texts), len(texts)),
+        "store": repeated(lambda: put(vectors), len(texts)),
+    }
+
+
+def _query(options: Options, photos: Path, folder: Path) -> list[Result]:
+    texts = inputs.captions(options, 5_000)
+    encoder = load_text_encoder(DEFAULT_MODEL, threads=1)
+    workspace = folder / "workspace"
+    processes.index(photos, workspace)
+    path = Workspace(workspace).store_path(IMAGE_VECTORS, 0, 1)
+    with processes.serving(workspace) as server, Workspace(workspace) as shown, opened(path) as index:
+        settled(index)
+        vectors = [encoder.encode([text]) for text in texts[:_BATCH]]
+        found = [[id for id, _ in index.search(vector, _TOP_K)[0]] for vector in vectors]
+        connection = server.connect()
+        ask = partial(processes.ask, connection, "/v1/search")
+        rounds = in_turns(
+            {
+                "whole": latency(lambda text: ask({"text": text, "top_k": _TOP_K}), texts, _BATCH),
+                "encode": latency(lambda text: encoder.encode([text]), texts, _BATCH),
+                "search": latency(partial(index.search, top_k=_TOP_K), vectors, _BATCH),
+                "fetch": latency(lambda ids: list(shown.records(ids, IMAGE)), found, _BATCH),
+            },
+            until=options.until(),
+        )
+        connection.close()
+    return _parts("a query", rounds, rounds.pop("whole"), "HTTP, batching, Flow and answer")
+
+
+def _flow(data: Path, folder: Path) -> Contender:
+    """The seconds of all cores for one document through ``app.py -t index``."""
+    numbers = count()
+
+    def measure() -> float:
+        workspace = folder / f"workspace-{next(numbers)}"
+        report = processes.index(data, workspace)
+        shutil.rmtree(workspace)
+        added = sum(report[kind]["added"] for kind in ("photos", "captions"))
+        return float(report["seconds"]) * (os.cpu_count() or 1) / int(added)
+
+    return measure
+
+
+def _documents(
+    what: str, parts: Mapping[str, Contender], flow: Contender, until: float | None
+) -> list[Result]:
+    rounds = in_turns({"whole": flow, **parts}, until=until)
+    return _parts(what, rounds, rounds.pop("whole"), "Flow, messages, waiting")
+
+
+def _parts(what: str, parts: Mapping[str, Rounds], whole: Rounds, rest: str) -> list[Result]:
+    """A row for each part with its share of the whole, for what is left, and for the whole."""
+    sums = [sum(values) for values in zip(*(part.values for part in parts.values()), strict=True)]
+    left = Rounds(tuple(total - known for total, known in zip(whole.values, sums, strict=True)))
+    rows = {**parts, rest: left, "all": whole}
+    return [
+        compared(f"profile, {what}, {part}", "ms", each.times(1e3), f"all of {what}", whole.times(1e3))
+        for part, each in rows.items()
+    ]
+
+
+def _putting(store: Store, records: Sequence[Record]) -> Callable[[NDArray[np.float32] | None], object]:
+    """What commits ``records`` as one batch, under new ids each time."""
+    numbers = count()
+
+    def put(vectors: NDArray[np.float32] | None) -> object:
+        batch = [replace(record, id=record_id(f"{next(numbers)}")) for record in records]
+        return store.put(batch, vectors)
+
+    return put

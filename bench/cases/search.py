@@ -1,0 +1,154 @@
+"""``search``: the best ten of many vectors, on one thread."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.harness import Contender, Rounds, in_turns, latency, repeated, timed
+from bench.options import Options
+from bench.references import LINKS, Graph, exact, overlap
+from bench.results import Result, at_least, at_most, compared
+from bench.tiers import forget_derived, opened, settled
+from bench.vectors import Collection, numbers_of, real, synthetic, vector_store
+
+__all__ = ["run"]
+
+_TOP_K = 10
+_QUERIES = 200
+_SINGLE = 50
+_BATCH = 64
+
+_GRAPH_SIZE = 100_000
+_MILLION = 1_000_000
+
+_RECALL_EXACT, _RECALL_GRAPH = 0.998, 0.98
+_TIMES_FASTER_THAN_FLAT = 10.0
+_OF_GRAPH = 0.3
+_GRAPH_BUILD = 5.0
+_MILLISECONDS_AT_A_MILLION = 6.0
+
+
+def run(options: Options) -> list[Result]:
+    """One query's p50, batch queries/s and recall@10, against faiss's exact index and its graph."""
+    faiss.omp_set_num_threads(1)
+    sizes = (10_000, 40_000) if options.quick else (10_000, _GRAPH_SIZE, _MILLION)
+    graph_size = sizes[0] if options.quick else _GRAPH_SIZE
+    results: list[Result] = []
+    seconds_a_vector = 0.0
+    for size in sizes:
+        collection = synthetic(size, _QUERIES)
+        graph = Graph.built(collection) if size == graph_size else None
+        seconds_a_vector = graph.seconds_a_vector if graph else seconds_a_vector
+        results += _measure(collection, graph, seconds_a_vector, options)
+    if not options.quick and (genuine := real(options, _GRAPH_SIZE, _QUERIES)) is not None:
+        results += _measure(genuine, Graph.built(genuine), seconds_a_vector, options)
+    return results
+
+
+def _measure(
+    collection: Collection, graph: Graph | None, seconds_a_vector: float, options: Options
+) -> list[Result]:
+    label = f"search, {collection.count:,} {collection.name}"
+    large = collection.count >= _GRAPH_SIZE
+    queries = collection.queries
+    flat = exact(collection)
+    truth = flat.search(queries, _TOP_K)[1]
+    path = vector_store(collection, options)
+    forget_derived(path)
+    with opened(path) as index:
+        build = timed(lambda: settled(index))
+        ask = partial(index.search, top_k=_TOP_K)
+        recall = overlap(numbers_of(ask(queries), collection), truth)
+        contenders = {
+            "ours": _single(ask, queries),
+            "flat": _single(lambda query: flat.search(query, _TOP_K), queries),
+            "ours, batch": repeated(lambda: ask(queries[:_BATCH]), _BATCH),
+            "flat, batch": repeated(lambda: flat.search(queries[:_BATCH], _TOP_K), _BATCH),
+        }
+        efforts = {} if graph is None else _efforts(graph, recall, queries, truth)
+        for wanted, (effort, _) in efforts.items():
+            contenders[wanted] = _single(partial(graph.search, top_k=_TOP_K, effort=effort), queries)
+        rounds = in_turns(contenders, until=options.until(0.5))
+        tier = settled(index)
+    milliseconds = {name: each.times(1e3) for name, each in rounds.items()}
+    results = [
+        Result(f"{label}, recall@{_TOP_K}", recall, "recall", "faiss IndexFlatIP", recall, note=tier),
+        compared(
+            f"{label}, one query",
+            "ms",
+            milliseconds["ours"],
+            "faiss IndexFlatIP",
+            milliseconds["flat"],
+            inverted=True,
+            goal=at_least(_TIMES_FASTER_THAN_FLAT) if large else None,
+            also=recall >= _RECALL_EXACT,
+            note=f"at a recall of at least {_RECALL_EXACT}" if large else "",
+        ),
+        compared(
+            f"{label}, {_BATCH} queries at once",
+            "queries/s",
+            rounds["ours, batch"].rate(),
+            "faiss IndexFlatIP",
+            rounds["flat, batch"].rate(),
+        ),
+    ]
+    for wanted, (effort, reached) in efforts.items():
+        results.append(
+            compared(
+                f"{label}, one query, of a graph's at {wanted}",
+                "ms",
+                milliseconds["ours"],
+                f"faiss HNSW{LINKS}, efSearch {effort}, recall {reached:.4f}",
+                milliseconds[wanted],
+                goal=at_most(_OF_GRAPH, judged=large) if wanted == "equal recall" else None,
+                also=recall >= _RECALL_GRAPH,
+            )
+        )
+    if collection.count == _MILLION:
+        limit = Rounds((_MILLISECONDS_AT_A_MILLION,) * len(rounds["ours"].values))
+        results.append(
+            compared(
+                f"{label}, one query, of the limit",
+                "ms",
+                milliseconds["ours"],
+                f"{_MILLISECONDS_AT_A_MILLION:g} ms",
+                limit,
+                goal=at_most(1.0),
+                also=recall >= _RECALL_GRAPH,
+                note=f"at a recall of at least {_RECALL_GRAPH}",
+            )
+        )
+    if large:
+        results.append(
+            compared(
+                f"{label}, building",
+                "s",
+                Rounds((build,)),
+                f"faiss HNSW{LINKS} at the pace of its first {_GRAPH_SIZE:,} vectors",
+                Rounds((seconds_a_vector * collection.count,)),
+                inverted=True,
+                goal=at_least(_GRAPH_BUILD) if collection.count == _MILLION else None,
+                rounds_wanted=1,
+                note="measured once; a graph gets slower to add to as it grows",
+            )
+        )
+    return results
+
+
+def _single(search: Any, queries: NDArray[np.float32]) -> Contender:
+    return latency(search, [query[None] for query in queries], _SINGLE)
+
+
+def _efforts(
+    graph: Graph, recall: float, queries: NDArray[np.float32], truth: NDArray[np.int64]
+) -> dict[str, tuple[int, float]]:
+    """How hard the graph has to look, and its recall, to find what we find, and to find enough."""
+    return {
+        "equal recall": graph.effort_for(recall, queries, truth),
+        f"recall {_RECALL_GRAPH}": graph.effort_for(_RECALL_GRAPH, queries, truth),
+    }

@@ -1,0 +1,168 @@
+"""Vectors to search, made or real, and stores that hold them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import inputs
+from bench.models import model_cache
+from bench.options import Options
+from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
+from crossmodal.records import IMAGE, Record, record_id
+from crossmodal.stores import FORMAT, Store
+
+__all__ = ["DIMENSION", "Collection", "documents", "numbers_of", "real", "synthetic", "vector_store"]
+
+DIMENSION = 512
+
+_BLOCK = 50_000
+
+# Directions that the vectors mostly differ in, as those of contrastive models do.
+_INTRINSIC = 48
+
+# What is common to all photos, and to all queries: the gap between the modalities.
+_PHOTO_OFFSET, _QUERY_OFFSET = 0.6, 0.8
+_NOISE = 0.4
+
+# How much of a query is the photo it looks for; the rest is its own.
+_QUERY_OF_PHOTO, _QUERY_OWN = 0.6, 0.5
+
+# The length of a photo's vector before it is scaled to 1.
+_PHOTO_LENGTH = (DIMENSION * (1 + _NOISE**2 + _PHOTO_OFFSET**2)) ** 0.5
+
+_STORED_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class Collection:
+    """``count`` vectors of unit length, float32, in ``blocks``, and ``queries`` of another distribution."""
+
+    name: str
+    count: int
+    queries: NDArray[np.float32]
+    _source: NDArray[np.float32] | None = None
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """The vectors in order, some tens of thousands at a time; a smaller collection is the beginning of a
+        larger one."""
+        for start in range(0, self.count, _BLOCK):
+            rows = min(_BLOCK, self.count - start)
+            yield (
+                _block(start // _BLOCK)[:rows] if self._source is None else self._source[start : start + rows]
+            )
+
+    def all(self) -> NDArray[np.float32]:
+        """All vectors, float32 (count, dimension)."""
+        return np.concatenate(list(self.blocks()))
+
+
+def synthetic(count: int, queries: int) -> Collection:
+    """Vectors as cross-modal models make them: a few directions that matter, noise, and queries with an
+    offset of their own."""
+    basis, _, offset = _shape()
+    source = _block(0) * np.float32(_PHOTO_LENGTH)
+    random = np.random.default_rng([1, queries])
+    wanted = source[random.integers(0, min(count, len(source)), queries)] * np.float32(_QUERY_OF_PHOTO)
+    own = random.standard_normal((queries, _INTRINSIC), np.float32) @ basis * np.float32(_QUERY_OWN)
+    noise = random.standard_normal((queries, DIMENSION), np.float32) * np.float32(_NOISE)
+    return Collection("synthetic", count, _unit(wanted + own + noise + offset))
+
+
+def real(options: Options, count: int, queries: int) -> Collection | None:
+    """Captions of Flickr30k through the default model, and photos of Flickr8k that look for them.
+
+    Encoded once and kept in the workspace folder. None where ``options.data`` lacks either.
+    """
+    texts, photos = inputs.captions(options, count), inputs.small_photos(options)
+    if options.data is None or len(texts) < count or len(photos) < queries:
+        return None
+    fingerprint = identify_model(DEFAULT_MODEL).weights
+    path = options.workspace / "vectors" / f"captions-{count}-photos-{queries}-{fingerprint}.npz"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        vectors = load_text_encoder(DEFAULT_MODEL, cache=model_cache(options)).encode(texts)
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez(
+            temporary,
+            vectors=vectors,
+            queries=_encode_photos(photos[:: len(photos) // queries][:queries], options),
+        )
+        temporary.replace(path)
+    with np.load(path) as held:
+        return Collection("real", count, held["queries"], held["vectors"])
+
+
+def documents(start: int, count: int) -> list[Record]:
+    """Small photo records without bytes, from number ``start`` on, with ids as real ones have."""
+    return [
+        Record(_id(number), IMAGE, uri=f"/photos/{number}.jpg", mime_type="image/jpeg")
+        for number in range(start, start + count)
+    ]
+
+
+def vector_store(collection: Collection, options: Options) -> Path:
+    """A store with the collection's vectors and a small document for each, made once and used again.
+
+    Whoever writes to it has to copy it first.
+    """
+    path = options.workspace / "stores" / f"{collection.name}-{collection.count}-format-{FORMAT}"
+    if (path / "data.mdb").is_file():
+        return path
+    unfinished = path.with_name(path.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    stored = 0
+    with Store.open_writer(unfinished) as store:
+        for block in collection.blocks():
+            for start in range(0, len(block), _STORED_AT_ONCE):
+                vectors = block[start : start + _STORED_AT_ONCE]
+                store.put(documents(stored, len(vectors)), vectors)
+                stored += len(vectors)
+    unfinished.rename(path)
+    return path
+
+
+def _shape() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """The directions that matter, what photos have in common, and what queries have in common."""
+    random = np.random.default_rng(0)
+    basis = random.standard_normal((_INTRINSIC, DIMENSION), np.float32) / np.float32(_INTRINSIC**0.5)
+    photos = random.standard_normal(DIMENSION, np.float32) * np.float32(_PHOTO_OFFSET)
+    queries = random.standard_normal(DIMENSION, np.float32) * np.float32(_QUERY_OFFSET)
+    return basis, photos, queries
+
+
+def _block(number: int) -> NDArray[np.float32]:
+    basis, offset, _ = _shape()
+    random = np.random.default_rng([2, number])
+    meaning = random.standard_normal((_BLOCK, _INTRINSIC), np.float32) @ basis
+    noise = random.standard_normal((_BLOCK, DIMENSION), np.float32) * np.float32(_NOISE)
+    return _unit(meaning + noise + offset)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled.astype(np.float32, copy=False)
+
+
+def _encode_photos(photos: list[Path], options: Options) -> NDArray[np.float32]:
+    from crossmodal.images import decode_image
+
+    encoder = load_image_encoder(DEFAULT_MODEL, cache=model_cache(options))
+    crop = encoder.preprocessing.crop
+    return encoder.encode(np.stack([crop(decode_image(photo.read_bytes())) for photo in photos]))
+
+
+def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
+    """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
+    wanted = {id for matches in found for id, _ in matches}
+    numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
+    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
+
+
+def _id(number: int) -> str:
+    return record_id(f"/photos/{number}.jpg")
