@@ -53,7 +53,7 @@ def test_numpy_computes_what_the_trained_network_does(layers: int, quantize: boo
     batch = padded(vocabulary, TEXTS)
     with torch.inference_mode():
         expected, before = tower(*batch).numpy(), trained(*batch).numpy()
-    vectors = load_text_encoder(str(tmp_path)).encode(TEXTS)
+    vectors = load_text_encoder(str(tmp_path), runtime="torch").encode(TEXTS)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     # Rounding moves the vectors a little; these texts are far more apart.
     assert (vectors * before).sum(axis=1).min() > 0.995

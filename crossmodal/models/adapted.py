@@ -30,6 +30,16 @@ class AdaptedImageEncoder:
         self._base = base
         self._mean = None if centering is None else centering.image
 
+    @property
+    def runtime(self) -> str:
+        """That of the encoder it is based on."""
+        return self._base.runtime
+
+    @property
+    def concurrency(self) -> int:
+        """That of the encoder it is based on."""
+        return self._base.concurrency
+
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """As ``ImageEncoder.encode`` says."""
         return adapt_vectors(self._base.encode(pixels), self.identity.dimension, self._mean)
@@ -43,6 +53,16 @@ class AdaptedTextEncoder:
         self.identity: ModelIdentity = _adapted(adaptation, base.identity, centering)
         self._base = base
         self._mean = None if centering is None else centering.text
+
+    @property
+    def runtime(self) -> str:
+        """That of the encoder it is based on."""
+        return self._base.runtime
+
+    @property
+    def concurrency(self) -> int:
+        """That of the encoder it is based on."""
+        return self._base.concurrency
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says."""

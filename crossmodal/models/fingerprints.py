@@ -11,9 +11,14 @@ from pathlib import Path
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import fingerprint
 
-__all__ = ["remembered_fingerprint"]
+__all__ = ["remembered_fingerprint", "user_cache"]
 
 _FILE = "fingerprints.json"
+
+
+def user_cache(cache: Path | None) -> Path:
+    """The folder for what is worth remembering of models: ``cache``, or ``~/.cache/crossmodal``."""
+    return cache or Path.home() / ".cache" / "crossmodal"
 
 
 def remembered_fingerprint(path: Path, cache: Path) -> str:

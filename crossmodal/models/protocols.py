@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 
-__all__ = ["ImageEncoder", "TextEncoder", "encode_in_batches"]
+__all__ = ["BATCH", "ImageEncoder", "TextEncoder", "encode_in_batches"]
 
 # Rows that go through a network at once: enough to keep a CPU busy, few enough to bound the memory.
 BATCH = 32
@@ -28,9 +29,20 @@ class ImageEncoder(Protocol):
     @property
     def preprocessing(self) -> ImagePreprocessing: ...
 
+    @property
+    def runtime(self) -> str:
+        """What computes, for people to read, such as ``openvino bf16``."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many threads can usefully call ``encode`` at once."""
+        ...
+
     def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Squares uint8 (N, size, size, 3) as ``preprocessing.crop`` makes them, N from 0 on, to vectors
-        float32 (N, dimension) of unit length."""
+        float32 (N, dimension) of unit length. Safe from any number of threads; the same squares in the same
+        order make the same vectors to the last bit."""
         ...
 
 
@@ -40,8 +52,19 @@ class TextEncoder(Protocol):
     @property
     def identity(self) -> ModelIdentity: ...
 
+    @property
+    def runtime(self) -> str:
+        """As ``ImageEncoder.runtime``."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """As ``ImageEncoder.concurrency``."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Any number of sentences, from 0 on, to vectors float32 (N, dimension) of unit length."""
+        """Any number of sentences, from 0 on, to vectors float32 (N, dimension) of unit length. Safe from any
+        number of threads; the same sentences in the same order make the same vectors to the last bit."""
         ...
 
 
@@ -49,12 +72,26 @@ def encode_in_batches(
     items: Sequence[Item] | npt.NDArray[np.uint8],
     encode: Callable[..., npt.NDArray[np.float32]],
     dimension: int,
+    *,
+    batch: int = BATCH,
+    threads: Executor | None = None,
 ) -> npt.NDArray[np.float32]:
-    """``encode`` of 32 items at a time, scaled to unit length: float32 (len(items), dimension)."""
+    """``encode`` of ``batch`` items at a time, scaled to unit length: float32 (len(items), dimension).
+
+    With ``threads`` several batches are encoded at once; what a batch holds doesn't depend on that.
+    """
     vectors = np.empty((len(items), dimension), np.float32)
-    for start in range(0, len(items), BATCH):
-        rows = encode(items[start : start + BATCH])
+
+    def fill(start: int) -> None:
+        rows = encode(items[start : start + batch])
         # In float64, so that the length is 1 to the last bit that float32 has.
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        vectors[start : start + BATCH] = rows / lengths
+        vectors[start : start + batch] = rows / lengths
+
+    starts = range(0, len(items), batch)
+    done: Iterable[Any] = map(fill, starts)
+    if threads is not None and len(starts) > 1:
+        done = threads.map(fill, starts)
+    for _ in done:
+        pass
     return vectors

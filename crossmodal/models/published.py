@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crossmodal.errors import ModelError
-from crossmodal.models.fingerprints import remembered_fingerprint
+from crossmodal.models.fingerprints import remembered_fingerprint, user_cache
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
@@ -46,11 +46,11 @@ class PublishedModel(Protocol):
         ...
 
     def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder: ...
 
     def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder: ...
 
 
@@ -74,8 +74,7 @@ def find_published(name: str, cache: Path | None) -> PublishedModel:
 
 def identify_published(model: PublishedModel, cache: Path | None) -> ModelIdentity:
     """The identity of ``model``; its files are hashed once, and the hashes remembered in ``cache``."""
-    folder = cache or Path.home() / ".cache" / "crossmodal"
-    fingerprints = [remembered_fingerprint(path, folder) for path in model.weight_files]
+    fingerprints = [remembered_fingerprint(path, user_cache(cache)) for path in model.weight_files]
     weights = fingerprints[0]
     if len(fingerprints) > 1:
         weights = hashlib.sha256(" ".join(fingerprints).encode()).hexdigest()[: len(weights)]

@@ -64,52 +64,80 @@ def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreproce
 
 
 def load_image_encoder(
-    name: str, *, threads: int | None = None, cache: Path | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    trust_remote_code: bool = False,
+    runtime: str = "auto",
 ) -> ImageEncoder:
     """The encoder of photos of the model ``name``; the text's side isn't kept in memory.
 
-    ``threads`` is how many threads one operation uses, in this whole process (torch's default: one a core);
-    ``cache`` as in ``identify_model``, which says what is raised too. ``trust_remote_code`` allows the code
-    that some models bring along (jina-clip) to run; ModelError is raised where it would have to.
+    ``threads`` is how many threads compute (None: one a core): with torch all of them on one call, in this
+    whole process; with the other runtimes each on a call of its own, see ``ImageEncoder.concurrency``.
+    ``cache`` as in ``identify_model``, which says what is raised too; it also holds compiled networks and
+    what was measured of them. ``trust_remote_code`` allows the code that some models bring along (jina-clip)
+    to run; ModelError is raised where it would have to.
+
+    ``runtime`` is one of ``runtimes.forms.RUNTIMES``. ``auto`` takes the fastest one that is installed and
+    faithful: its vectors of the probes have a cosine of at least .999, centred, with those of the plain form,
+    torch in float32 (numpy for sentences of our own models). That is measured when a model is first used on a
+    CPU, and shipped with the models of this project. ModelError is raised where one that is named isn't
+    installed or isn't faithful. A model's identity doesn't depend on it.
     """
     if adaptation := parse_adaptation(name):
         from crossmodal.models.adapted import AdaptedImageEncoder
 
         base = load_image_encoder(
-            adaptation.model, threads=threads, cache=cache, trust_remote_code=trust_remote_code
+            adaptation.model,
+            threads=threads,
+            cache=cache,
+            trust_remote_code=trust_remote_code,
+            runtime=runtime,
         )
         return AdaptedImageEncoder(base, adaptation)
     if checkpoint := find_native(name):
-        from crossmodal.models.native.encoders import NativeImageEncoder
+        from crossmodal.models.native.encoders import native_image_encoder
 
-        return NativeImageEncoder(checkpoint, threads=threads)
+        return native_image_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
     model = _trusted(name, cache, trust_remote_code)
     identity = identify_published(model, cache)
-    return model.image_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
+    return model.image_encoder(
+        identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
+    )
 
 
 def load_text_encoder(
-    name: str, *, threads: int | None = None, cache: Path | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    threads: int | None = None,
+    cache: Path | None = None,
+    trust_remote_code: bool = False,
+    runtime: str = "auto",
 ) -> TextEncoder:
     """The encoder of sentences of the model ``name``; the photo's side isn't kept in memory.
 
-    Arguments as for ``load_image_encoder``. Models of our own encode text without torch, in numpy, whose
-    threads can be set only before Python starts: ``threads`` doesn't concern them.
+    Arguments and errors as for ``load_image_encoder``. In numpy, the plain form of our own models, sentences
+    are encoded by as many threads as numpy was started with.
     """
     if adaptation := parse_adaptation(name):
         from crossmodal.models.adapted import AdaptedTextEncoder
 
         encoder = load_text_encoder(
-            adaptation.model, threads=threads, cache=cache, trust_remote_code=trust_remote_code
+            adaptation.model,
+            threads=threads,
+            cache=cache,
+            trust_remote_code=trust_remote_code,
+            runtime=runtime,
         )
         return AdaptedTextEncoder(encoder, adaptation)
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import native_text_encoder
 
-        return native_text_encoder(checkpoint)
+        return native_text_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
     model = _trusted(name, cache, trust_remote_code)
     identity = identify_published(model, cache)
-    return model.text_encoder(identity, threads=threads, trust_remote_code=trust_remote_code)
+    return model.text_encoder(identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime)
 
 
 def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = None) -> None:

@@ -124,7 +124,7 @@ class ClipSource:
         return _preprocessing(values, self.configuration, self.name)
 
     def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder:
         """The photo's side."""
         from crossmodal.models.clip.encoders import ClipImageEncoder
@@ -132,7 +132,7 @@ class ClipSource:
         return ClipImageEncoder(self, identity, threads=threads)
 
     def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder:
         """The sentence's side."""
         from crossmodal.models.clip.encoders import ClipTextEncoder

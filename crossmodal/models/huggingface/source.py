@@ -169,7 +169,7 @@ class TransformersSource:
         return (*weights, *(self.files / file for file in rest if (self.files / file).is_file()), *code)
 
     def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder:
         """The photo's side. Raises ModelError where custom code would run and isn't trusted."""
         from crossmodal.models.huggingface.encoders import TransformersImageEncoder
@@ -177,7 +177,7 @@ class TransformersSource:
         return TransformersImageEncoder(self, identity, threads=threads, trust_remote_code=trust_remote_code)
 
     def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder:
         """The sentence's side; raises as ``image_encoder`` does."""
         from crossmodal.models.huggingface.encoders import TransformersTextEncoder

@@ -12,8 +12,9 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.runtimes.forms import NUMPY_F32
 
-__all__ = ["GruTextEncoder"]
+__all__ = ["GruTextEncoder", "gru_shapes"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -25,22 +26,18 @@ class GruTextEncoder:
     A test compares it with ``towers.GruTextTower``, which is what is trained.
     """
 
+    runtime = str(NUMPY_F32)
+    # numpy's matrix products have threads of their own.
+    concurrency = 1
+
     def __init__(self, checkpoint: NativeCheckpoint) -> None:
         """Raises ModelError where the checkpoint's files are missing, damaged or don't fit together."""
         if not isinstance(checkpoint.text, GruConfig):
             raise ModelError(f"The checkpoint {checkpoint.folder} has a {checkpoint.text.kind}, not a gru.")
         self.identity: ModelIdentity = checkpoint.identity
         self._vocabulary = checkpoint.vocabulary()
-        word, state = checkpoint.text.word_dimension, checkpoint.dimension
-        weights = checkpoint.text_weights(
-            {
-                "embedding.weight": (len(self._vocabulary), word),
-                "gru.weight_ih_l0": (3 * state, word),
-                "gru.weight_hh_l0": (3 * state, state),
-                "gru.bias_ih_l0": (3 * state,),
-                "gru.bias_hh_l0": (3 * state,),
-            }
-        )
+        shapes = gru_shapes(checkpoint.text, len(self._vocabulary), checkpoint.dimension)
+        weights = checkpoint.text_weights(shapes)
         self._embedding = weights["embedding.weight"]
         self._input, self._input_bias = weights["gru.weight_ih_l0"].T, weights["gru.bias_ih_l0"]
         self._hidden, self._hidden_bias = weights["gru.weight_hh_l0"].T, weights["gru.bias_hh_l0"]
@@ -73,6 +70,17 @@ class GruTextEncoder:
         update = _sigmoid(input_update + state_update)
         new: Floats = np.tanh(input_new + reset * state_new)
         return (1 - update) * new + update * state
+
+
+def gru_shapes(config: GruConfig, words: int, dimension: int) -> dict[str, tuple[int, ...]]:
+    """The parameters of ``towers.GruTextTower`` and their shapes."""
+    return {
+        "embedding.weight": (words, config.word_dimension),
+        "gru.weight_ih_l0": (3 * dimension, config.word_dimension),
+        "gru.weight_hh_l0": (3 * dimension, dimension),
+        "gru.bias_ih_l0": (3 * dimension,),
+        "gru.bias_hh_l0": (3 * dimension,),
+    }
 
 
 def _sigmoid(x: Floats) -> Floats:

@@ -9,45 +9,24 @@ does. Parameter names are timm's, so that ``fold_batch_norm`` can read a timm st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FEATURES", "MobileNetEdgeTPU", "fold_batch_norm"]
+from crossmodal.models.native.mobilenet_blocks import (
+    FEATURES,
+    FIRST_CHANNELS,
+    STEM_CHANNELS,
+    Block,
+    same_padding,
+    stages,
+)
 
-# The length of a pooled feature vector.
-FEATURES = 1280
+__all__ = ["FEATURES", "MobileNetEdgeTPU", "fold_batch_norm"]
 
 # timm's BatchNorm2d epsilon for this architecture.
 _BATCH_NORM_EPSILON = 1e-5
-
-
-class _Stage(NamedTuple):
-    """A row of blocks: only the first changes stride and channels, and has its own expansion."""
-
-    fused: bool
-    kernel: int
-    stride: int
-    channels: int
-    blocks: int
-    skip_first: bool = True
-
-
-# "MobileNet-EdgeTPU", as in the MLPerf Mobile benchmark; stage 0 is a plain 1x1 convolution.
-_STEM_CHANNELS = 32
-_FIRST_CHANNELS = 16
-_STAGES = (
-    _Stage(fused=True, kernel=3, stride=2, channels=32, blocks=4),
-    _Stage(fused=True, kernel=3, stride=2, channels=48, blocks=4),
-    _Stage(fused=False, kernel=3, stride=2, channels=96, blocks=4),
-    _Stage(fused=False, kernel=3, stride=1, channels=96, blocks=4, skip_first=False),
-    _Stage(fused=False, kernel=5, stride=2, channels=160, blocks=4),
-    _Stage(fused=False, kernel=3, stride=1, channels=192, blocks=1),
-)
-_FIRST_EXPANSION = 8
-_EXPANSION = 4
 
 
 class _SameConv2d(nn.Conv2d):
@@ -58,10 +37,11 @@ class _SameConv2d(nn.Conv2d):
         if stride == 1:
             # On one side of an odd kernel there is as much padding as on the other.
             return self._conv_forward_padded(input, kernel // 2)
-        sides: list[int] = []
-        for length in (input.shape[-1], input.shape[-2]):
-            missing = max((-(-length // stride) - 1) * stride + kernel - length, 0)
-            sides += [missing // 2, missing - missing // 2]
+        sides = [
+            side
+            for length in (input.shape[-1], input.shape[-2])
+            for side in same_padding(length, kernel, stride)
+        ]
         return self._conv_forward_padded(F.pad(input, sides), 0)
 
     def _conv_forward_padded(self, input: Tensor, padding: int) -> Tensor:
@@ -83,13 +63,12 @@ class _PlainBlock(nn.Module):
 class _FusedBlock(nn.Module):
     """A full convolution that widens, then a linear 1x1 convolution that narrows."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, skip: bool
-    ) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        self.conv_exp = _SameConv2d(inputs, inputs * expansion, kernel, stride)
-        self.conv_pwl = _SameConv2d(inputs * expansion, outputs, 1)
-        self.skip = skip
+        wide = block.inputs * block.expansion
+        self.conv_exp = _SameConv2d(block.inputs, wide, block.kernel, block.stride)
+        self.conv_pwl = _SameConv2d(wide, block.outputs, 1)
+        self.skip = block.skip
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv_pwl(F.relu(self.conv_exp(x)))
@@ -99,15 +78,13 @@ class _FusedBlock(nn.Module):
 class _SeparableBlock(nn.Module):
     """1x1 convolution that widens, depthwise convolution, linear 1x1 convolution that narrows."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, skip: bool
-    ) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
-        wide = inputs * expansion
-        self.conv_pw = _SameConv2d(inputs, wide, 1)
-        self.conv_dw = _SameConv2d(wide, wide, kernel, stride, groups=wide)
-        self.conv_pwl = _SameConv2d(wide, outputs, 1)
-        self.skip = skip
+        wide = block.inputs * block.expansion
+        self.conv_pw = _SameConv2d(block.inputs, wide, 1)
+        self.conv_dw = _SameConv2d(wide, wide, block.kernel, block.stride, groups=wide)
+        self.conv_pwl = _SameConv2d(wide, block.outputs, 1)
+        self.skip = block.skip
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv_pwl(F.relu(self.conv_dw(F.relu(self.conv_pw(x)))))
@@ -119,29 +96,18 @@ class MobileNetEdgeTPU(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem = _SameConv2d(3, _STEM_CHANNELS, 3, 2)
-        stages: list[nn.Sequential] = [nn.Sequential(_PlainBlock(_STEM_CHANNELS, _FIRST_CHANNELS))]
-        channels = _FIRST_CHANNELS
-        for stage in _STAGES:
-            blocks: list[nn.Module] = []
-            for number in range(stage.blocks):
-                first = number == 0
-                stride = stage.stride if first else 1
-                build = _FusedBlock if stage.fused else _SeparableBlock
-                blocks.append(
-                    build(
-                        channels,
-                        stage.channels,
-                        stage.kernel,
-                        stride,
-                        _FIRST_EXPANSION if first else _EXPANSION,
-                        skip=stride == 1 and channels == stage.channels and (stage.skip_first or not first),
-                    )
+        self.conv_stem = _SameConv2d(3, STEM_CHANNELS, 3, 2)
+        rows = stages()
+        self.blocks = nn.Sequential(
+            nn.Sequential(_PlainBlock(STEM_CHANNELS, FIRST_CHANNELS)),
+            *(
+                nn.Sequential(
+                    *(_FusedBlock(block) if block.fused else _SeparableBlock(block) for block in row)
                 )
-                channels = stage.channels
-            stages.append(nn.Sequential(*blocks))
-        self.blocks = nn.Sequential(*stages)
-        self.conv_head = _SameConv2d(channels, FEATURES, 1)
+                for row in rows
+            ),
+        )
+        self.conv_head = _SameConv2d(rows[-1][-1].outputs, FEATURES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(F.relu(self.conv_stem(x)))

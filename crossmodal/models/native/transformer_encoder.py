@@ -11,11 +11,12 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
+from crossmodal.models.native.sentences import encode_by_length, padded
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
-from crossmodal.models.native.vocabulary import PADDING
-from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.protocols import BATCH
+from crossmodal.models.runtimes.forms import NUMPY_F32
 
-__all__ = ["TransformerTextEncoder"]
+__all__ = ["TransformerTextEncoder", "transformer_shapes"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,6 +28,10 @@ class TransformerTextEncoder:
     A test compares it with ``towers.TransformerTextTower``, which is what is trained.
     """
 
+    runtime = str(NUMPY_F32)
+    # numpy's matrix products have threads of their own.
+    concurrency = 1
+
     def __init__(self, checkpoint: NativeCheckpoint) -> None:
         """Raises ModelError where the checkpoint's files are missing, damaged or don't fit together."""
         config = checkpoint.text
@@ -34,7 +39,7 @@ class TransformerTextEncoder:
             raise ModelError(f"The checkpoint {checkpoint.folder} has a {config.kind}, not a transformer.")
         self.identity: ModelIdentity = checkpoint.identity
         self._vocabulary = checkpoint.vocabulary()
-        shapes = _shapes(config, len(self._vocabulary), checkpoint.dimension)
+        shapes = transformer_shapes(config, len(self._vocabulary), checkpoint.dimension)
         self._weights = checkpoint.text_weights(shapes)
         self._layers = [
             _Layer(self._weights, f"layers.{number}.", config.heads) for number in range(config.layers)
@@ -42,19 +47,12 @@ class TransformerTextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says. What a text says after the model's last position is not read."""
-        numbers = [tuple(self._vocabulary.numbers_of(text)) for text in texts]
-        # By length, so that little of a batch is padding. Equal ones once: in a matrix product the last bits
-        # of a row depend on where it stands, and equal captions would not tie.
-        distinct = sorted(dict.fromkeys(numbers), key=len)
-        vectors = encode_in_batches(distinct, self._encode, self.identity.dimension)
-        row_of = {row: number for number, row in enumerate(distinct)}
-        return vectors[[row_of[row] for row in numbers]]
+        numbers = [self._vocabulary.numbers_of(text) for text in texts]
+        return encode_by_length(numbers, self._encode, self.identity.dimension, batch=BATCH)
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> Floats:
-        lengths = np.array([len(row) for row in rows])
-        real = np.arange(lengths.max()) < lengths[:, None]
-        numbers = np.full(real.shape, PADDING)
-        numbers[real] = np.concatenate(rows)
+        numbers, lengths = padded(rows)
+        real = np.arange(numbers.shape[1]) < lengths[:, None]
         weights = self._weights
         x = weights["embedding.weight"][numbers] + weights["positions"][: real.shape[1]]
         x = _layer_norm(x, weights["norm.weight"], weights["norm.bias"])
@@ -138,7 +136,7 @@ def _gelu(x: Floats) -> Floats:
     return inner
 
 
-def _shapes(config: TransformerConfig, pieces: int, dimension: int) -> dict[str, tuple[int, ...]]:
+def transformer_shapes(config: TransformerConfig, pieces: int, dimension: int) -> dict[str, tuple[int, ...]]:
     """The parameters of ``towers.TransformerTextTower`` and their shapes."""
     width, hidden = config.width, config.hidden
     shapes: dict[str, tuple[int, ...]] = {

@@ -11,7 +11,6 @@ __all__ = [
     "ONNX_F32",
     "OPENVINO_BF16",
     "OPENVINO_F32",
-    "OPENVINO_INT8",
     "RUNTIMES",
     "TORCH_BF16",
     "TORCH_F32",
@@ -28,11 +27,10 @@ _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch", "n
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``library`` computing in ``precision``: f32, bf16, or int8 for matrix products with weights in int8,
-    whose other inputs are rounded to int8 row by row while it runs."""
+    """``library`` computing in ``precision``, whatever its inputs and outputs are."""
 
     library: Library
-    precision: Literal["f32", "bf16", "int8"]
+    precision: Literal["f32", "bf16"]
 
     def __str__(self) -> str:
         return f"{self.library} {self.precision}"
@@ -58,7 +56,6 @@ class Form:
         return None
 
 
-OPENVINO_INT8 = Form("openvino", "int8")
 OPENVINO_BF16 = Form("openvino", "bf16")
 OPENVINO_F32 = Form("openvino", "f32")
 ONNX_F32 = Form("onnx", "f32")

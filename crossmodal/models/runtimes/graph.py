@@ -22,8 +22,8 @@ Gelu = Literal["erf", "tanh", "quick"]
 
 # The first with Gelu; LayerNormalization is there since 17.
 _OPSET = 20
-# Version 10 belongs to opset 20 or 21, and is read by onnxruntime from 1.17 on.
-_IR_VERSION = 10
+# What belongs to opset 20, so that older runtimes read it too.
+_IR_VERSION = 9
 
 # torch.nn.functional.normalize's.
 _SHORTEST = 1e-12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from crossmodal.models.runtimes.forms import Form
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Keep", "Network", "open_network"]
 
 
 class Network(Protocol):
@@ -27,23 +28,34 @@ class Network(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Where what OpenVINO made of a graph is kept, so that the next start neither builds nor reads it.
+
+    ``folder`` holds one file for each ``name``, such as the fingerprint of weights and the tower; ``graph``
+    is everything else that decides the graph: shapes, preprocessing, a fingerprint of the code.
+    """
+
+    folder: Path
+    name: str
+    graph: str
+
+
 def open_network(
     form: Form,
     build: Callable[[], bytes],
     *,
     threads: int | None = None,
-    kept_as: Path | None = None,
+    keep: Keep | None = None,
 ) -> Network:
     """The network that ``build`` describes (``Graph.serialize``), in ``form`` (OpenVINO's or onnxruntime's).
 
-    ``threads`` is how many of them compute at once (None: one a core), each a call of its own. ``kept_as`` is
-    a file without its ending that holds what OpenVINO made of the graph, so that the next start neither
-    builds nor reads it; its name has to change with all that decides the graph.
+    ``threads`` is how many of them compute at once (None: one a core), each a call of its own.
     """
     if form.library == "openvino":
         from crossmodal.models.runtimes.openvino_network import OpenVinoNetwork
 
-        return OpenVinoNetwork(build, form.precision, threads=threads, kept_as=kept_as)
+        return OpenVinoNetwork(build, form.precision, threads=threads, keep=keep)
     from crossmodal.models.runtimes.onnx_network import OnnxNetwork
 
     return OnnxNetwork(build(), threads=threads)

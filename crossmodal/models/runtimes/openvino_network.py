@@ -11,19 +11,19 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.machine import available_cores, instruction_sets
+
+if TYPE_CHECKING:
+    from crossmodal.models.runtimes.network import Keep
 
 __all__ = ["OpenVinoNetwork", "computes_in"]
 
 _log = logging.getLogger(__name__)
-
-# Rows of weights share a scale for each 128 inputs (``weight_files.GROUP``); so do the rows they multiply.
-_QUANTIZATION_GROUP = 128
 
 
 class OpenVinoNetwork:
@@ -38,20 +38,18 @@ class OpenVinoNetwork:
         precision: str,
         *,
         threads: int | None = None,
-        kept_as: Path | None = None,
+        keep: Keep | None = None,
     ) -> None:
         """Arguments as for ``network.open_network``. Raises RuntimeError where OpenVINO refuses the graph."""
         self.concurrency = threads or available_cores()
         options = {
-            # What isn't a product with int8 weights is computed in what the CPU is fastest with.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision != "f32" and computes_in("BF16") else "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_QUANTIZATION_GROUP if precision == "int8" else 0),
+            "INFERENCE_PRECISION_HINT": precision,
             "NUM_STREAMS": str(self.concurrency),
             "INFERENCE_NUM_THREADS": str(self.concurrency),
             # Other processes compute as well; pinned threads would all sit on the first cores.
             "ENABLE_CPU_PINNING": "NO",
         }
-        kept = None if kept_as is None else kept_as.with_name(f"{kept_as.name}-{precision}.openvino")
+        kept = None if keep is None else _file(keep, precision)
         compiled = _read(kept, options)
         if compiled is None:
             compiled = _core().compile_model(_core().read_model(build()), "CPU", options)
@@ -85,6 +83,14 @@ def _core() -> Any:
     return openvino.Core()
 
 
+def _file(keep: Keep, precision: str) -> Path:
+    import xxhash
+    from openvino import get_version
+
+    decisive = "\n".join((keep.graph, get_version(), instruction_sets())).encode()
+    return keep.folder / f"{keep.name}-{precision}-{xxhash.xxh3_64_hexdigest(decisive)}.openvino"
+
+
 def _read(path: Path | None, options: dict[str, str]) -> Any:
     """The compiled model that ``_write`` left at ``path``, or None."""
     import xxhash
@@ -105,7 +111,8 @@ def _read(path: Path | None, options: dict[str, str]) -> Any:
 
 
 def _write(path: Path, compiled: Any) -> None:
-    """Through a temporary file, since several processes start at once; without room it isn't kept."""
+    """Through a temporary file, since several processes start at once; without room it isn't kept. What other
+    versions made of the same weights goes."""
     import xxhash
 
     content = compiled.export_model().getvalue()
@@ -117,6 +124,9 @@ def _write(path: Path, compiled: Any) -> None:
             file.write(xxhash.xxh3_128_digest(content))
             file.write(content)
         Path(temporary).replace(path)
+        for older in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.openvino"):
+            if older != path:
+                older.unlink()
     except OSError as error:
         _log.info("The compiled network is not kept: %s.", error)
         if temporary is not None:

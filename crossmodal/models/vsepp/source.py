@@ -93,7 +93,7 @@ class VseppSource:
         return (self.path, self.vocabulary_file)
 
     def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder:
         """The photo's side."""
         from crossmodal.models.vsepp.encoders import VseppImageEncoder
@@ -101,7 +101,7 @@ class VseppSource:
         return VseppImageEncoder(self, identity, threads=threads)
 
     def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool
+        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder:
         """The sentence's side."""
         from crossmodal.models.vsepp.encoders import VseppTextEncoder
