@@ -49,6 +49,7 @@ def run(settings: Settings) -> int:
             halves.watch(islice(data_set, settings.num_docs)),
             cache=settings.model_cache,
             trust_remote_code=settings.trust_remote_code,
+            runtime=settings.runtime,
             progress=lambda done: progress.advance(added=done - progress.done),
         )
     split = f", split {settings.split}" if settings.split else ""

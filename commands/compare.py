@@ -165,6 +165,7 @@ def _measure(
                 captions,
                 cache=settings.model_cache,
                 trust_remote_code=settings.trust_remote_code,
+                runtime=settings.runtime,
             )
         )
     except CrossmodalError as error:

@@ -112,6 +112,7 @@ def retrieve_in_memory(
             batches,
             cache=settings.model_cache,
             trust_remote_code=settings.trust_remote_code,
+            runtime=settings.runtime,
             max_pixels=settings.max_pixels,
             progress=lambda done: progress.advance(added=done - progress.done),
         )

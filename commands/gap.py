@@ -47,6 +47,7 @@ def run(settings: Settings) -> int:
             halves.watch(islice(data_set, settings.num_docs)),
             cache=settings.model_cache,
             trust_remote_code=settings.trust_remote_code,
+            runtime=settings.runtime,
             progress=lambda done: progress.advance(added=done - progress.done),
         )
     measured = measure_gap(encoded, halves.fitted)

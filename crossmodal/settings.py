@@ -43,6 +43,8 @@ TASKS: Mapping[str, str] = {
 LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
 WRITING = ("auto", "on", "off")
+RUNTIMES = ("auto", "torch", "openvino", "onnx")
+INDEXES = ("auto", "exact", "scan", "ivf", "hnsw", "ivfpq", "lsh")
 LOSSES = (
     "max-of-hinges",
     "sum-of-hinges",
@@ -75,6 +77,7 @@ class Settings:
     data_root: Path = Path("data")
     model_cache: Path = Path("~/.cache/crossmodal")
     trust_remote_code: bool = False
+    runtime: str = "auto"
     request_size: int = 32
     keep: str = "original"
     strict: bool = False
@@ -92,6 +95,7 @@ class Settings:
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None
+    index: str = "auto"
     max_pixels: int = 178_956_970
     direction: str = "both"
     direct: bool = False
@@ -121,8 +125,10 @@ class Settings:
             "CROSSMODAL_MODEL": self.model or "",
             "CROSSMODAL_MODEL_CACHE": str(self.model_cache.absolute()),
             "CROSSMODAL_TRUST_REMOTE_CODE": "true" if self.trust_remote_code else "false",
+            "CROSSMODAL_RUNTIME": self.runtime,
             "CROSSMODAL_MAX_PIXELS": str(self.max_pixels),
             "CROSSMODAL_KEEP": self.keep,
+            "CROSSMODAL_INDEX": self.index,
         }
 
 
@@ -209,6 +215,12 @@ OPTIONS: tuple[Option, ...] = (
     Option("model_cache", "the folder for downloaded weights", metavar="FOLDER"),
     Option("trust_remote_code", "run the Python code that some models bring along, such as jina-clip-v2's"),
     Option(
+        "runtime",
+        "what computes the model's vectors; auto takes the fastest that is installed and whose vectors are "
+        "those of the plain model up to rounding",
+        choices=RUNTIMES,
+    ),
+    Option(
         "request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024
     ),
     Option(
@@ -276,6 +288,12 @@ OPTIONS: tuple[Option, ...] = (
         "N",
         minimum=1,
         maximum=64,
+    ),
+    Option(
+        "index",
+        "how vectors are searched: auto compares all of them while they are few, and otherwise finds "
+        "candidates by short codes and compares those",
+        choices=INDEXES,
     ),
     Option("max_pixels", "refuse photos with more pixels than this", metavar="N", minimum=1),
     Option("direction", "which direction to evaluate", choices=DIRECTIONS),

@@ -85,7 +85,9 @@ def test_models_take_turns_and_the_first_round_is_not_counted(monkeypatch: pytes
         def encode(self, items: Any) -> None:
             calls.append(f"{self._name} {len(items)}")
 
-    def load(name: str, *, threads: int, cache: Path | None, trust_remote_code: bool) -> Encoder:
+    def load(
+        name: str, *, threads: int, cache: Path | None, trust_remote_code: bool, runtime: str
+    ) -> Encoder:
         assert threads == 1
         return Encoder(name)
 

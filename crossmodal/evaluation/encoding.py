@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import DataError
-from crossmodal.images import MAX_PIXELS, decode_image
+from crossmodal.images import MAX_PIXELS
 from crossmodal.models import ImageEncoder, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, Failure, Record
 
@@ -59,13 +59,14 @@ def encode_records(
     threads: int | None = None,
     cache: Path | None = None,
     trust_remote_code: bool = False,
+    runtime: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
     """Encodes photos with ``content`` and captions with ``photo_id``, each modality in batches of 32.
 
     ``progress`` is called with the number of records that have gone through. Memory holds vectors, not
-    photos. ``threads``, ``cache`` and ``trust_remote_code`` are those of ``load_image_encoder``. Raises
-    ModelError where the model cannot be loaded.
+    photos. ``threads``, ``cache``, ``trust_remote_code`` and ``runtime`` are those of ``load_image_encoder``.
+    Raises ModelError where the model cannot be loaded.
     """
     failures: list[Failure] = []
     encoded = encode_batches(
@@ -74,6 +75,7 @@ def encode_records(
         threads=threads,
         cache=cache,
         trust_remote_code=trust_remote_code,
+        runtime=runtime,
         progress=progress,
     )
     return EncodedSet(model, encoded.photos, encoded.captions, (*failures, *encoded.failures))
@@ -86,6 +88,7 @@ def encode_batches(
     threads: int | None = None,
     cache: Path | None = None,
     trust_remote_code: bool = False,
+    runtime: str = "auto",
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
@@ -93,7 +96,12 @@ def encode_batches(
 
     A vector depends, in its last bits, on what it is encoded together with: equal batches give equal vectors.
     """
-    loading: dict[str, Any] = {"threads": threads, "cache": cache, "trust_remote_code": trust_remote_code}
+    loading: dict[str, Any] = {
+        "threads": threads,
+        "cache": cache,
+        "trust_remote_code": trust_remote_code,
+        "runtime": runtime,
+    }
     photos = _photo_side(load_image_encoder(model, **loading), max_pixels)
     captions = _Side(_caption, load_text_encoder(model, **loading).encode)
     done = 0
@@ -148,7 +156,7 @@ def _photo_side(encoder: ImageEncoder, max_pixels: int) -> _Side:
     def square(record: Record) -> npt.NDArray[np.uint8]:
         if record.content is None:
             raise DataError("The photo's bytes are not there.")
-        return encoder.preprocessing.crop(decode_image(record.content, max_pixels=max_pixels))
+        return encoder.preprocessing.square(record.content, max_pixels=max_pixels)
 
     return _Side(square, lambda squares: encoder.encode(np.stack(squares)))
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from crossmodal.errors import DataSetError
-from crossmodal.images import decode_image
 from crossmodal.models import ImageEncoder, load_image_encoder, load_text_encoder
 
 __all__ = ["CAPTIONS", "PHOTOS", "ROUNDS", "Speed", "measure_speeds"]
@@ -51,6 +50,7 @@ def measure_speeds(
     rounds: int = ROUNDS,
     cache: Path | None = None,
     trust_remote_code: bool = False,
+    runtime: str = "auto",
 ) -> dict[str, Any]:
     """Encodes the same ``photos`` (the bytes of files) and ``captions`` with every model, one after the
     other, ``rounds`` times over, on one thread.
@@ -71,8 +71,13 @@ def measure_speeds(
     loads = [os.getloadavg()[0]]
     calls: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {}
     for name in models:
-        images = load_image_encoder(name, threads=1, cache=cache, trust_remote_code=trust_remote_code)
-        texts = load_text_encoder(name, threads=1, cache=cache, trust_remote_code=trust_remote_code)
+        loading: dict[str, Any] = {
+            "threads": 1,
+            "cache": cache,
+            "trust_remote_code": trust_remote_code,
+            "runtime": runtime,
+        }
+        images, texts = load_image_encoder(name, **loading), load_text_encoder(name, **loading)
         calls[name] = (_encoding_photos(images, photos), _encoding_captions(texts.encode, captions))
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
     for number in range(rounds + 1):
@@ -100,7 +105,7 @@ def measure_speeds(
 
 def _encoding_photos(encoder: ImageEncoder, photos: Sequence[bytes]) -> Callable[[], object]:
     def encode() -> object:
-        squares = [encoder.preprocessing.crop(decode_image(photo)) for photo in photos]
+        squares = [encoder.preprocessing.square(photo) for photo in photos]
         return encoder.encode(np.stack(squares))
 
     return encode

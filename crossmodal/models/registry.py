@@ -79,7 +79,7 @@ def load_image_encoder(
     what was measured of them. ``trust_remote_code`` allows the code that some models bring along (jina-clip)
     to run; ModelError is raised where it would have to.
 
-    ``runtime`` is one of ``runtimes.forms.RUNTIMES``. ``auto`` takes the fastest one that is installed and
+    ``runtime`` is one of ``settings.RUNTIMES``. ``auto`` takes the fastest one that is installed and
     faithful: its vectors of the probes have a cosine of at least .999, centred, with those of the plain form,
     torch in float32 (numpy for sentences of our own models). That is measured when a model is first used on a
     CPU, and shipped with the models of this project. ModelError is raised where one that is named isn't

@@ -20,13 +20,23 @@ class ImageEncoder(FlowStep):
     step = "image_encoder"
 
     def __init__(
-        self, model: str, model_cache: str, trust_remote_code: str | bool = False, **kwargs: Any
+        self,
+        model: str,
+        model_cache: str,
+        trust_remote_code: str | bool = False,
+        runtime: str = "auto",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("image_encoder"):
             self._encoder = load_image_encoder(
-                model, cache=Path(model_cache), trust_remote_code=switched_on(trust_remote_code)
+                model,
+                cache=Path(model_cache),
+                trust_remote_code=switched_on(trust_remote_code),
+                runtime=runtime,
             )
+        # How many requests the fused layout may bring at once.
+        self.concurrency = self._encoder.concurrency
 
     @requests(on=["/index", "/search"])
     def encode_together(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:

@@ -26,6 +26,10 @@ __all__ = ["OpenVinoNetwork", "computes_in"]
 _log = logging.getLogger(__name__)
 
 
+# All compiled networks together; those that were used last stay. A tower of ViT-L/14 takes 1.2 GB.
+_KEPT_BYTES = 2 << 30
+
+
 class OpenVinoNetwork:
     """A compiled model with one inference thread a stream, and a request for each stream.
 
@@ -102,7 +106,11 @@ def _read(path: Path | None, options: dict[str, str]) -> Any:
         digest = xxhash.xxh3_128(b"").digest_size
         if xxhash.xxh3_128_digest(memoryview(content)[digest:]) != content[:digest]:
             raise ValueError("its checksum is wrong")
-        return _core().import_model(io.BytesIO(content[digest:]), "CPU", options)
+        compiled = _core().import_model(io.BytesIO(content[digest:]), "CPU", options)
+        with suppress(OSError):
+            # By this time it is told which were used last.
+            os.utime(path)
+        return compiled
     except (OSError, ValueError, RuntimeError) as error:
         _log.warning(
             "The compiled network %s cannot be used and is made again: %s.", path, str(error).strip()[:200]
@@ -111,11 +119,12 @@ def _read(path: Path | None, options: dict[str, str]) -> Any:
 
 
 def _write(path: Path, compiled: Any) -> None:
-    """Through a temporary file, since several processes start at once; without room it isn't kept. What other
-    versions made of the same weights goes."""
+    """Through a temporary file, since several processes start at once; without room it isn't kept."""
     import xxhash
 
     content = compiled.export_model().getvalue()
+    if len(content) > _KEPT_BYTES:
+        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,11 +133,19 @@ def _write(path: Path, compiled: Any) -> None:
             file.write(xxhash.xxh3_128_digest(content))
             file.write(content)
         Path(temporary).replace(path)
-        for older in path.parent.glob(f"{path.stem.rpartition('-')[0]}-*.openvino"):
-            if older != path:
-                older.unlink()
+        _make_room(path.parent)
     except OSError as error:
         _log.info("The compiled network is not kept: %s.", error)
         if temporary is not None:
             with suppress(OSError):
                 Path(temporary).unlink()
+
+
+def _make_room(folder: Path) -> None:
+    """Deletes the compiled networks that were used longest ago, as far as they are too many."""
+    found = [(path.stat(), path) for path in folder.glob("*.openvino")]
+    size = 0
+    for status, path in sorted(found, key=lambda entry: entry[0].st_mtime, reverse=True):
+        size += status.st_size
+        if size > _KEPT_BYTES:
+            path.unlink()
