@@ -62,7 +62,8 @@ class MediaDocument(BaseDoc):
     """A photo or a caption to index, or a query.
 
     ``blob`` holds the untouched bytes of a photo; ``pixels`` uint8 of shape (height, width, 3), first
-    the decoded photo, then the crop that the encoder sees; ``embedding`` float32 of shape
+    the decoded photo, then the crop that the encoder sees; ``frame`` float64 of shape (4,), the rectangle of
+    the decoded pixels that the photo fills (left, top, right, bottom); ``embedding`` float32 of shape
     (dimension,), unit length; a query that brings one needs neither text nor blob, and its modality says
     which index is searched: "text" the photos, "image" the captions. ``outcome`` is added, replaced,
     unchanged or deleted, or None where there was nothing to delete; ``error`` is a sentence, and no later
@@ -96,6 +97,7 @@ class MediaDocument(BaseDoc):
     # bytes | None, as ``blob`` is.
     packed_matches: Any = None
     wanted: List[str] = None  # type: ignore[assignment]
+    frame: Optional[NdArray] = None
     shard_scores: DocList[ShardScores] = None
 
     @classmethod

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,23 @@ from crossmodal.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "decode_image", "make_thumbnail", "pixel_count", "sniff_mime_type"]
+__all__ = [
+    "MAX_PIXELS",
+    "Frame",
+    "SizedPhoto",
+    "decode_image",
+    "decode_reduced",
+    "make_thumbnail",
+    "pixel_count",
+    "sniff_mime_type",
+]
 
 # A decompression bomb is a small file that unpacks to a huge image. About 180 megapixels (537 MB as RGB) is
 # more than any camera takes; it is also the size at which Pillow refuses by default.
 MAX_PIXELS = 178_956_970
 
-# A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is several times quicker, while its short side
-# stays this many times what is asked for. That is for looking at: encoders get the whole decode, because the
-# shipped CNN notices single steps of grey (cosine to the full decode .997 and up on ten enlarged photos).
-_DCT_SCALING_MARGIN = 2
+# Left, top, right and bottom.
+Frame = tuple[float, float, float, float]
 
 _THUMBNAIL_QUALITY = 85
 
@@ -74,28 +82,43 @@ def sniff_mime_type(blob: bytes) -> str | None:
     return None
 
 
-def decode_image(
-    blob: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
-) -> npt.NDArray[np.uint8]:
+@dataclass(frozen=True, slots=True)
+class SizedPhoto:
+    """Pixels uint8 (H, W, 3), and the rectangle of them that the photo fills.
+
+    That is all of them, except where a JPEG was decoded at a fraction of its size: 897 pixels at half size
+    are 448.5, and the 449th column lies half outside of the photo.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    frame: Frame
+
+
+def decode_image(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """The photo in the bytes of a file: upright, RGB, uint8 (H, W, 3).
 
     JPEG, PNG, WebP, GIF, BMP and TIFF are read, of several frames the first. EXIF orientation is applied. An
     alpha channel is dropped, as open_clip's own transform does it; greyscale of 16 bits and more is scaled
     to 8 bits, not clipped.
 
-    ``at_least`` is the side of the square that the photo will be resized to: a JPEG is then decoded at a
-    fraction of its size as long as its short side stays at least twice that.
-
     Raises ImageError, with one sentence, for bytes that are empty, not an image, damaged or cut off, or that
     hold more than ``max_pixels`` pixels.
     """
     with _pillow_errors(blob), _quiet_pillow:
-        image = _open(blob, max_pixels)
-        if at_least is not None:
-            side = _DCT_SCALING_MARGIN * at_least
-            image.draft(None, (side, side))
-        image.load()
-        return np.array(_upright(_to_rgb(image), _orientation(image)), dtype=np.uint8)
+        image, _ = _decode(_open(blob, max_pixels))
+        return np.array(image, dtype=np.uint8)
+
+
+def decode_reduced(blob: bytes, *, short_side: int, max_pixels: int = MAX_PIXELS) -> SizedPhoto:
+    """The same for a photo that will be made smaller: no more pixels than that needs.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 of its size, several times quicker, as long as its short side keeps
+    at least ``short_side`` pixels; any other photo is decoded whole. Raises ImageError as ``decode_image``
+    does.
+    """
+    with _pillow_errors(blob), _quiet_pillow:
+        image, frame = _decode(_open(blob, max_pixels), (short_side, short_side))
+        return SizedPhoto(np.asarray(image, dtype=np.uint8), frame)
 
 
 def pixel_count(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
@@ -114,15 +137,15 @@ def make_thumbnail(blob: bytes, *, side: int = 256, max_pixels: int = MAX_PIXELS
     The photo is read to its end, so that a damaged file doesn't pass: raises ImageError as ``decode_image``
     does.
     """
-    from PIL import Image
+    from PIL.Image import Resampling
 
-    # Half of ``side`` asks for a short side of at least ``side`` pixels, which is enough for the longer one.
-    rgb = decode_image(blob, at_least=max(side // _DCT_SCALING_MARGIN, 1), max_pixels=max_pixels)
-    image = Image.fromarray(rgb)
-    image.thumbnail((side, side), Image.Resampling.BICUBIC)
-    out = BytesIO()
-    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
-    return out.getvalue()
+    with _pillow_errors(blob), _quiet_pillow:
+        opened = _open(blob, max_pixels)
+        image, _ = _decode(opened, (side, 1) if opened.width >= opened.height else (1, side))
+        image.thumbnail((side, side), Resampling.BICUBIC)
+        out = BytesIO()
+        image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+        return out.getvalue()
 
 
 def _open(blob: bytes, max_pixels: int) -> Image:
@@ -169,6 +192,20 @@ def _open(blob: bytes, max_pixels: int) -> Image:
     return image
 
 
+def _decode(image: Image, at_least: tuple[int, int] | None = None) -> tuple[Image, Frame]:
+    """The opened image as upright RGB, and the rectangle of it that the photo fills.
+
+    With ``at_least`` a JPEG may be decoded at a fraction that leaves it that width and height.
+    """
+    right, bottom = image.size
+    if at_least is not None and (drafted := image.draft(None, at_least)) is not None:
+        _, (_, _, right, bottom) = drafted
+    image.load()
+    orientation = _orientation(image)
+    frame = _turned((0.0, 0.0, float(right), float(bottom)), image.size, orientation)
+    return _upright(_to_rgb(image), orientation), frame
+
+
 def _what_it_is(blob: bytes, mime_type: str | None) -> str:
     """The first half of the sentence about bytes that aren't a readable image."""
     if not blob:
@@ -209,6 +246,17 @@ def _upright(image: Image, orientation: int) -> Image:
 
     name = _TRANSPOSE.get(orientation)
     return image if name is None else image.transpose(Transpose[name])
+
+
+def _turned(frame: Frame, size: tuple[int, int], orientation: int) -> Frame:
+    """Where ``frame`` lies after ``_upright``, in an image that had ``size`` before."""
+    left, top, right, bottom = frame
+    width, height = size
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation in (5, 6, 7, 8) else (left, top, right, bottom)
 
 
 def _to_rgb(image: Image) -> Image:

@@ -213,9 +213,7 @@ class PhotoIndex:
         return load_text_encoder(self.model, cache=self._cache)
 
     def _square(self, blob: bytes) -> NDArray[np.uint8]:
-        from crossmodal.images import decode_image
-
-        return self._preprocessing.crop(decode_image(blob))
+        return self._preprocessing.square(blob)
 
     def _encode_photos(self, squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         import numpy as np

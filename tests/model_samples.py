@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from photos import encoded, toy_photo
 
-from crossmodal.images import decode_image
 from crossmodal.models import (
     identify_model,
     load_image_encoder,
@@ -76,7 +75,7 @@ def squares(name: str, cache: Path) -> npt.NDArray[np.uint8]:
     preprocessing = load_preprocessing(name, cache=cache)
     return np.stack(
         [
-            preprocessing.crop(decode_image(encoded(toy_photo(photo), "PNG"), at_least=preprocessing.size))
+            preprocessing.square(encoded(toy_photo(photo), "PNG"))
             for photo in PHOTOS
         ]
     )

@@ -24,7 +24,6 @@ from photos import REPOSITORY, SHARED_DATA, encoded, toy_photo
 from safetensors.torch import save_file
 
 from crossmodal.errors import ModelError
-from crossmodal.images import decode_image
 from crossmodal.models import identify_model, load_image_encoder, load_preprocessing, load_text_encoder
 from crossmodal.models.clip.download import find_weights
 from crossmodal.models.clip.library import import_open_clip
@@ -93,10 +92,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def assert_is_tiny(name: str, tiny: Tiny, tolerance: float = 1e-5) -> None:
     """Both encoders of the model ``name`` give what open_clip gives, from the bytes of files."""
     images = load_image_encoder(name, cache=tiny.cache)
-    squares = [
-        images.preprocessing.crop(decode_image(encoded(toy_photo(photo), "PNG"), at_least=64))
-        for photo in PHOTOS
-    ]
+    squares = [images.preprocessing.square(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS]
     np.testing.assert_allclose(images.encode(np.stack(squares)), tiny.images, atol=tolerance)
     texts = load_text_encoder(name, cache=tiny.cache)
     np.testing.assert_allclose(texts.encode(SENTENCES), tiny.texts, atol=tolerance)
@@ -319,7 +315,7 @@ def test_genuine_image_embeddings(genuine: str) -> None:
     for name, embedding, certain in zip(data["names"], data["emb"], data["unambiguous"], strict=True):
         path = SHARED_DATA / "flickr8k" / "images" / str(name)
         if certain and path.is_file():
-            squares.append(encoder.preprocessing.crop(decode_image(path.read_bytes(), at_least=224)))
+            squares.append(encoder.preprocessing.square(path.read_bytes()))
             wanted.append(embedding.astype(np.float32))
         if len(squares) == 64:
             break

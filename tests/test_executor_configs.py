@@ -43,16 +43,17 @@ def test_jina_loads_every_config(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert loaded == {path.parent.name: ["/delete", "/encode", "/index", "/search"] for path in CONFIGS}
+    assert loaded == {path.parent.name: ["/delete", "/encode", "/index", "/search", "/status"] for path in CONFIGS}
 
 
-def test_the_command_of_jina_serves_one() -> None:
+def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
     port = free_port()
     command = Path(sys.executable).with_name("jina")
     process = subprocess.Popen(
         [
             *(command, "executor", "--uses", "executors/image_loader/config.yml"),
             *("--host", "127.0.0.1", "--port", str(port), "--uses-with", "max_pixels:1000"),
+            *("model:vse", f"model_cache:{tmp_path}"),
         ],
         cwd=REPOSITORY,
         env=environment(),

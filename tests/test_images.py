@@ -17,7 +17,7 @@ from photos import encoded, shared_photos, toy_photo
 from PIL import Image, ImageOps
 
 from crossmodal.errors import ImageError
-from crossmodal.images import MAX_PIXELS, decode_image, make_thumbnail, sniff_mime_type
+from crossmodal.images import MAX_PIXELS, decode_image, decode_reduced, make_thumbnail, sniff_mime_type
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +135,41 @@ def test_the_first_frame_of_an_animation_is_shown(photo: Image.Image) -> None:
     np.testing.assert_array_equal(decode_image(blob), np.asarray(frames[0].convert("RGB")))
 
 
-def test_jpegs_are_decoded_smaller_but_never_below_twice_the_side(photo: Image.Image) -> None:
+def test_jpegs_are_decoded_smaller_but_never_below_the_side_asked_for(photo: Image.Image) -> None:
     large = photo.resize((2400, 1600))
     blob = encoded(large, "JPEG")
     assert decode_image(blob).shape == (1600, 2400, 3)
-    assert decode_image(blob, at_least=224).shape == (800, 1200, 3)
-    assert decode_image(blob, at_least=100).shape == (200, 300, 3)
-    assert decode_image(blob, at_least=5000).shape == (1600, 2400, 3)
-    assert decode_image(encoded(large, "BMP"), at_least=100).shape == (1600, 2400, 3)
+    for side, shape in (
+        (448, (800, 1200, 3)),
+        (401, (800, 1200, 3)),
+        (400, (400, 600, 3)),
+        (100, (200, 300, 3)),
+    ):
+        found = decode_reduced(blob, short_side=side)
+        assert found.pixels.shape == shape
+        assert found.frame == (0, 0, shape[1], shape[0])
+    assert decode_reduced(blob, short_side=5000).pixels.shape == (1600, 2400, 3)
+    assert decode_reduced(encoded(large, "BMP"), short_side=100).pixels.shape == (1600, 2400, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_frame_of_a_reduced_photo_follows_its_orientation(orientation: int) -> None:
+    # At a quarter, 1,000.25 x 750.5 pixels lie in 1,001 x 751.
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = toy_photo().resize((4001, 3002))
+    whole = decode_image(blob := encoded(large, "JPEG", exif=exif))
+    found = decode_reduced(blob, short_side=700)
+    left, top, right, bottom = found.frame
+    height, width = found.pixels.shape[:2]
+    assert {right - left, bottom - top} == {1000.25, 750.5}
+    assert {width, height} == {1001, 751}
+    assert min(left, top) >= 0
+    assert (right, bottom) <= (width, height)
+    small = np.asarray(Image.fromarray(found.pixels).resize((90, 90), box=found.frame)).astype(int)
+    wanted = np.asarray(Image.fromarray(whole).resize((90, 90))).astype(int)
+    # Half a pixel to any side makes this four times as much.
+    assert np.abs(small - wanted).mean() < 0.25
 
 
 @pytest.mark.parametrize(
@@ -175,7 +202,7 @@ def test_a_cut_off_file_is_refused(photo: Image.Image, image_format: str, share:
         with pytest.raises(ImageError, match="is damaged or cut off"):
             read(short)
     with pytest.raises(ImageError, match="is damaged or cut off"):
-        decode_image(short, at_least=8)
+        decode_reduced(short, short_side=8)
 
 
 def test_the_pixel_limit_is_named_with_the_actual_size() -> None:
@@ -228,5 +255,8 @@ def test_a_thumbnail_fits_the_side_and_looks_like_the_photo() -> None:
     assert np.abs(np.asarray(small).astype(int) - expected).mean() < 4
     tiny = Image.open(BytesIO(make_thumbnail(encoded(large.resize((30, 20)), "PNG"), side=128)))
     assert tiny.size == (30, 20)
+    halved = Image.open(BytesIO(make_thumbnail(encoded(large, "JPEG", quality=95), side=128)))
+    assert halved.size == (128, 85)
+    assert np.abs(np.asarray(halved).astype(int) - expected).mean() < 4
     thin = Image.open(BytesIO(make_thumbnail(encoded(Image.new("RGB", (2000, 2)), "PNG"), side=128)))
     assert thin.size == (128, 1)

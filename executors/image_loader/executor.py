@@ -1,28 +1,33 @@
 """The step that turns a photo's bytes into pixels."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from docarray import DocList
 from jina import requests
 
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError
-from crossmodal.images import decode_image
+from crossmodal.images import decode_reduced
+from crossmodal.models import load_preprocessing
 from executors.flow_step import FlowStep
-from executors.steps import to_encode
+from executors.steps import to_encode, told_on_failure
 
 # Decoding releases the interpreter lock; more threads than this only take turns with the encoder's.
 _DECODING_THREADS = 2
 
 
 class ImageLoader(FlowStep):
-    """Decodes ``blob`` into ``pixels``: the whole photo, upright RGB."""
+    """Decodes ``blob`` into ``pixels``, upright RGB, with no more of them than the model needs."""
 
     step = "image_loader"
 
-    def __init__(self, max_pixels: int, **kwargs: Any) -> None:
+    def __init__(self, model: str, model_cache: str, max_pixels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        with told_on_failure("image_loader"):
+            self._short_side = load_preprocessing(model, cache=Path(model_cache)).decoded_side
         self._max_pixels = int(max_pixels)
         self._threads = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
 
@@ -34,9 +39,11 @@ class ImageLoader(FlowStep):
 
     def _load_one(self, doc: MediaDocument) -> None:
         try:
-            doc.pixels = decode_image(doc.blob or b"", max_pixels=self._max_pixels)
+            photo = decode_reduced(doc.blob or b"", short_side=self._short_side, max_pixels=self._max_pixels)
         except DataError as error:
             doc.error = str(error)
+        else:
+            doc.pixels, doc.frame = photo.pixels, np.array(photo.frame)
 
     def close(self) -> None:
         """Ends the decoding threads."""

@@ -29,5 +29,7 @@ class ImageNormalizer(FlowStep):
         for doc in docs:
             doc.blob = None
         for doc in to_encode(docs):
-            doc.pixels = self._preprocessing.crop(np.asarray(doc.pixels))
+            left, top, right, bottom = map(float, np.asarray(doc.frame))
+            doc.pixels = self._preprocessing.crop(np.asarray(doc.pixels), (left, top, right, bottom))
+            doc.frame = None
         return self.visited(docs)
