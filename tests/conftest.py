@@ -176,3 +176,14 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture
+def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that computes in float32 only, on which vectors are the reference's to five digits."""
+    from crossmodal.models.runtimes.forms import Form
+
+    unusable = Form.unusable
+    monkeypatch.setattr(
+        Form, "unusable", lambda form: "it is not to be used" if form.precision == "bf16" else unusable(form)
+    )

@@ -116,6 +116,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return save_model(request.param, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.usefixtures("without_bfloat16")
 def test_a_folder_equals_transformers(saved: Saved, tmp_path: Path) -> None:
     assert_vectors(str(saved.folder), saved.images, saved.texts, tmp_path)
     weights = str(saved.folder / "model.safetensors")

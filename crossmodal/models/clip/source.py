@@ -127,17 +127,17 @@ class ClipSource:
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder:
         """The photo's side."""
-        from crossmodal.models.clip.encoders import ClipImageEncoder
+        from crossmodal.models.clip.loading import load_clip_image_encoder
 
-        return ClipImageEncoder(self, identity, threads=threads)
+        return load_clip_image_encoder(self, identity, threads=threads, runtime=runtime)
 
     def text_encoder(
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder:
         """The sentence's side."""
-        from crossmodal.models.clip.encoders import ClipTextEncoder
+        from crossmodal.models.clip.loading import load_clip_text_encoder
 
-        return ClipTextEncoder(self, identity, threads=threads)
+        return load_clip_text_encoder(self, identity, threads=threads, runtime=runtime)
 
     def _agreed(self) -> dict[str, Any]:
         keys = ("mean", "std", "interpolation", "resize_mode")
@@ -167,9 +167,9 @@ def find_source(name: str, cache: Path | None) -> ClipSource | None:
         return _named(name.removeprefix(_PREFIX), cache)
     path = Path(name).expanduser()
     if path.is_dir() and (path / _FOLDER_CONFIG).is_file():
-        return ClipSource("folder", _folder_architecture(path), path=path)
+        return ClipSource("folder", _folder_architecture(path), path=path, cache=cache)
     if path.is_file():
-        return _bare_file(path)
+        return _bare_file(path, cache)
     return None
 
 
@@ -177,7 +177,8 @@ def _from_zoo(record: ModelRecord, path: Path | None, cache: Path | None) -> Cli
     """Published weights, or a local copy of them: a file, or a folder as the model hub has them."""
     if path is not None and path.is_dir():
         if (path / _FOLDER_CONFIG).is_file():
-            return ClipSource("folder", _folder_architecture(path), path=path, zoo_name=record.name)
+            architecture = _folder_architecture(path)
+            return ClipSource("folder", architecture, path=path, cache=cache, zoo_name=record.name)
         files = [path / file for file in _FOLDER_WEIGHTS if (path / file).is_file()]
         if not files:
             raise ModelError(
@@ -216,15 +217,15 @@ def _named(name: str, cache: Path | None) -> ClipSource:
             f"{', '.join(tags) or 'none'}."
         )
     kind: Literal["openai", "file"] = "openai" if _is_torchscript(path) else "file"
-    return ClipSource(kind, architecture, path=path)
+    return ClipSource(kind, architecture, path=path, cache=cache)
 
 
-def _bare_file(path: Path) -> ClipSource:
+def _bare_file(path: Path, cache: Path | None) -> ClipSource:
     folder = path.parent
     if path.name in _FOLDER_WEIGHTS and (folder / _FOLDER_CONFIG).is_file():
-        return ClipSource("folder", _folder_architecture(folder), path=folder)
+        return ClipSource("folder", _folder_architecture(folder), path=folder, cache=cache)
     if _is_torchscript(path):
-        return ClipSource("openai", _openai_architecture(path), path=path)
+        return ClipSource("openai", _openai_architecture(path), path=path, cache=cache)
     raise ModelError(
         f"{path} doesn't tell its architecture: say it, for instance {_PREFIX}ViT-B-32/{path}, or put the "
         f"model's {_FOLDER_CONFIG} beside it."

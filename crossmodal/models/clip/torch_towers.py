@@ -41,7 +41,7 @@ def encode_photos(tower: ImageTower, pixels: Tensor) -> Tensor:
         x = _blocks(x, tower.transformer.blocks, tower.transformer, causal=False)
         pooled = (x if tower.norm_pooled else _norm(x, tower.norm_after))[:, 1:].mean(dim=1)
         pooled = _norm(pooled, tower.norm_after) if tower.norm_pooled else pooled
-    return (pooled if tower.projection is None else pooled @ tower.projection).float()
+    return (pooled if tower.projection is None else _linear(pooled, tower.projection)).float()
 
 
 def encode_tokens(tower: TextTower, tokens: Tensor, places: Tensor) -> Tensor:
@@ -120,13 +120,6 @@ def _converted(part: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if isinstance(part, tuple):
         return tuple(_converted(inner, dtype, device) for inner in part)
     if is_dataclass(part) and not isinstance(part, type):
-        return replace(
-            part,
-            **{
-                field.name: _converted(getattr(part, field.name), dtype, device)
-                for field in fields(part)
-                if isinstance(getattr(part, field.name), Tensor | tuple)
-                or is_dataclass(getattr(part, field.name))
-            },
-        )
+        values = {field.name: getattr(part, field.name) for field in fields(part)}
+        return replace(part, **{name: _converted(value, dtype, device) for name, value in values.items()})
     return part

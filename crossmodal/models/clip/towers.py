@@ -6,7 +6,8 @@ computed by open_clip itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "Transformer",
     "image_tower",
     "text_tower",
+    "weight_bytes",
 ]
 
 Activation = Literal["erf", "tanh", "quick"]
@@ -94,7 +96,7 @@ class ImageTower:
     pool: Literal["first", "mean"]
     norm_after: Norm
     norm_pooled: bool
-    projection: Tensor | None
+    projection: Linear | None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class TextTower:
 
     One token's place is read: the first, the last, that of the largest number ("argmax"), or the first of the
     number ``end`` ("end"). Where no place sees a later one (``causal``) what follows the place that is read
-    has no influence, and need not be computed.
+    has no influence, and need not be computed (``cut``).
     """
 
     words: Tensor
@@ -115,10 +117,12 @@ class TextTower:
     norm: Norm
     projection: Linear | None
 
-    @property
-    def trims(self) -> bool:
-        """Whether tokens after the one that is read may be cut off."""
-        return self.causal and self.pool in ("argmax", "end")
+    def cut(self, tokens: Tensor) -> list[list[int]]:
+        """Rows of ``tokens`` (N, context) without what no place that is read can see."""
+        rows: list[list[int]] = tokens.tolist()
+        if not self.causal:
+            return rows
+        return [row[: place + 1] for row, place in zip(rows, self.places(tokens).tolist(), strict=True)]
 
     def places(self, tokens: Tensor) -> Tensor:
         """Where each row of ``tokens`` (N, context) is read: int64 (N,)."""
@@ -156,7 +160,7 @@ def image_tower(network: Any) -> ImageTower | None:
         pool=pools[visual.pool_type],
         norm_after=norm_after,
         norm_pooled=visual.final_ln_after_pool,
-        projection=None if visual.proj is None else visual.proj.detach(),
+        projection=_projection(visual.proj),
     )
 
 
@@ -277,3 +281,19 @@ def _scaled(linear: Linear, factor: Tensor | float) -> Linear:
         return linear
     bias = None if linear.bias is None else linear.bias * factor
     return Linear(linear.weight * factor[:, None], bias)
+
+
+def weight_bytes(tower: ImageTower | TextTower) -> int:
+    """What the tower's weights take in float32."""
+    return 4 * sum(tensor.numel() for tensor in _tensors(tower))
+
+
+def _tensors(part: Any) -> Iterator[Tensor]:
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, tuple):
+        for inner in part:
+            yield from _tensors(inner)
+    elif is_dataclass(part):
+        for field in fields(part):
+            yield from _tensors(getattr(part, field.name))

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
+from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.huggingface.library import import_transformers, import_transformers_for_custom_code
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.native.sentences import encode_by_length
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.protocols import BATCH, ImageEncoder, TextEncoder, encode_in_batches
 from crossmodal.models.published import require_trusted_code
+from crossmodal.models.runtimes.choice import Candidate, choose
+from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form
+from crossmodal.models.runtimes.machine import torch_concurrency
+from crossmodal.models.runtimes.probes import photo_probes, sentence_probes
+from crossmodal.models.runtimes.remembered import FILE, Memory
 
-__all__ = ["TransformersImageEncoder", "TransformersTextEncoder"]
+__all__ = [
+    "TransformersImageEncoder",
+    "TransformersTextEncoder",
+    "load_transformers_image_encoder",
+    "load_transformers_text_encoder",
+]
+
+Floats = npt.NDArray[np.float32]
+Encoder = TypeVar("Encoder", ImageEncoder, TextEncoder)
 
 # What transformers, safetensors and torch raise for files that are damaged, missing or of another network.
 _LOADING_ERRORS = (
@@ -44,26 +61,22 @@ _UNKNOWN_LENGTH = 512
 class TransformersImageEncoder:
     """The photo's side."""
 
-    def __init__(
-        self,
-        source: TransformersSource,
-        identity: ModelIdentity,
-        *,
-        threads: int | None = None,
-        trust_remote_code: bool = False,
-    ) -> None:
+    def __init__(self, network: Any, source: TransformersSource, identity: ModelIdentity, form: Form) -> None:
+        """``network`` is in the type that ``form`` says."""
         self.identity = identity
         self.preprocessing: ImagePreprocessing = source.preprocessing
-        self._network = _load(source, threads, trust_remote_code, _TEXT_PARTS)
+        self.runtime = str(form)
+        self.concurrency = torch_concurrency()
+        self._network = network
 
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """As ``ImageEncoder.encode`` says."""
         return encode_in_batches(pixels, self._encode, self.identity.dimension)
 
-    def _encode(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         import torch
 
-        values = torch.from_numpy(self.preprocessing.scale(pixels))
+        values = torch.from_numpy(self.preprocessing.scale(pixels)).to(self._network.dtype)
         with torch.inference_mode():
             return _features(self._network.get_image_features(pixel_values=values), self.identity)
 
@@ -72,40 +85,100 @@ class TransformersTextEncoder:
     """The sentence's side. A text is cut to the model's length; jina-clip reads up to 8,192 tokens."""
 
     def __init__(
-        self,
-        source: TransformersSource,
-        identity: ModelIdentity,
-        *,
-        threads: int | None = None,
-        trust_remote_code: bool = False,
+        self, network: Any, tokenizer: Any, source: TransformersSource, identity: ModelIdentity, form: Form
     ) -> None:
+        """``network`` is in the type that ``form`` says."""
         self.identity = identity
-        self._network = _load(source, threads, trust_remote_code, _IMAGE_PARTS)
-        self._tokenizer = _tokenizer(source)
+        self.runtime = str(form)
+        self.concurrency = torch_concurrency()
+        self._network = network
+        self._tokenizer = tokenizer
         self._lower_case = source.lower_case
         self._with_mask = source.custom_code is None and not source.fixed_length
         self._options = {
-            "padding": "max_length" if source.fixed_length else True,
-            "max_length": source.text_length or _longest(self._tokenizer),
+            "padding": "max_length" if source.fixed_length else False,
+            "max_length": source.text_length or _longest(tokenizer),
             "truncation": True,
-            "return_tensors": "pt",
         }
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says."""
-        return encode_in_batches(texts, self._encode, self.identity.dimension)
+        prepared = [text.lower() for text in texts] if self._lower_case else list(texts)
+        rows = self._tokenizer(prepared, **self._options)["input_ids"] if prepared else []
+        return encode_by_length(rows, self._encode, self.identity.dimension, batch=BATCH)
 
-    def _encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _encode(self, rows: Sequence[Sequence[int]]) -> Floats:
         import torch
 
-        prepared = [text.lower() for text in texts] if self._lower_case else list(texts)
-        tokens = self._tokenizer(prepared, **self._options)
+        tokens = self._tokenizer.pad({"input_ids": [list(row) for row in rows]}, return_tensors="pt")
         # Models with code of their own find the padding by its number; SigLIP sees all of it.
         mask = {"attention_mask": tokens["attention_mask"]} if self._with_mask else {}
         with torch.inference_mode():
             return _features(
                 self._network.get_text_features(input_ids=tokens["input_ids"], **mask), self.identity
             )
+
+
+def load_transformers_image_encoder(
+    source: TransformersSource,
+    identity: ModelIdentity,
+    *,
+    threads: int | None,
+    trust_remote_code: bool,
+    runtime: str,
+) -> TransformersImageEncoder:
+    """The photo's side of ``source``. Arguments and errors as for ``registry.load_image_encoder``."""
+    network = _load(source, threads, trust_remote_code, _TEXT_PARTS)
+
+    def load(form: Form) -> TransformersImageEncoder:
+        return TransformersImageEncoder(_as(form, network), source, identity, form)
+
+    return choose(
+        runtime,
+        _faster(source, load),
+        Candidate(TORCH_F32, partial(load, TORCH_F32)),
+        probes=partial(photo_probes, source.preprocessing),
+        memory=_memory("image", source, identity),
+    )
+
+
+def load_transformers_text_encoder(
+    source: TransformersSource,
+    identity: ModelIdentity,
+    *,
+    threads: int | None,
+    trust_remote_code: bool,
+    runtime: str,
+) -> TransformersTextEncoder:
+    """The sentence's side of ``source``. Arguments and errors as for ``registry.load_text_encoder``."""
+    network = _load(source, threads, trust_remote_code, _IMAGE_PARTS)
+    tokenizer = _tokenizer(source)
+
+    def load(form: Form) -> TransformersTextEncoder:
+        return TransformersTextEncoder(_as(form, network), tokenizer, source, identity, form)
+
+    return choose(
+        runtime,
+        _faster(source, load),
+        Candidate(TORCH_F32, partial(load, TORCH_F32)),
+        probes=sentence_probes,
+        memory=_memory("text", source, identity),
+    )
+
+
+def _faster(source: TransformersSource, load: Callable[[Form], Encoder]) -> list[Candidate[Encoder]]:
+    """Forms beside the plain one: code that a model brings along knows float32 at the least."""
+    return [] if source.custom_code else [Candidate(TORCH_BF16, partial(load, TORCH_BF16))]
+
+
+def _as(form: Form, network: Any) -> Any:
+    """``network`` in the type of ``form``; the one that is given stays as it is."""
+    return copy.deepcopy(network).bfloat16() if form.precision == "bf16" else network
+
+
+def _memory(tower: str, source: TransformersSource, identity: ModelIdentity) -> Memory:
+    file = user_cache(source.cache) / FILE
+    return Memory(tower, identity.weights, (file,), (file,))
 
 
 def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:
@@ -162,7 +235,7 @@ def _longest(tokenizer: Any) -> int:
     return length if length <= _LONGEST else _UNKNOWN_LENGTH
 
 
-def _features(found: Any, identity: ModelIdentity) -> npt.NDArray[np.float32]:
+def _features(found: Any, identity: ModelIdentity) -> Floats:
     """Vectors from what a model answers: a tensor, or since transformers 5 an object that holds them."""
     vectors = found if hasattr(found, "detach") else found.pooler_output
     if vectors.ndim != 2 or vectors.shape[1] != identity.dimension:

@@ -172,17 +172,21 @@ class TransformersSource:
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> ImageEncoder:
         """The photo's side. Raises ModelError where custom code would run and isn't trusted."""
-        from crossmodal.models.huggingface.encoders import TransformersImageEncoder
+        from crossmodal.models.huggingface.encoders import load_transformers_image_encoder
 
-        return TransformersImageEncoder(self, identity, threads=threads, trust_remote_code=trust_remote_code)
+        return load_transformers_image_encoder(
+            self, identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
+        )
 
     def text_encoder(
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
     ) -> TextEncoder:
         """The sentence's side; raises as ``image_encoder`` does."""
-        from crossmodal.models.huggingface.encoders import TransformersTextEncoder
+        from crossmodal.models.huggingface.encoders import load_transformers_text_encoder
 
-        return TransformersTextEncoder(self, identity, threads=threads, trust_remote_code=trust_remote_code)
+        return load_transformers_text_encoder(
+            self, identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
+        )
 
 
 def find_source(name: str, cache: Path | None) -> TransformersSource | None:

@@ -6,34 +6,35 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
+from crossmodal.models.runtimes.machine import instruction_sets
+
 __all__ = [
     "NUMPY_F32",
     "ONNX_F32",
     "OPENVINO_BF16",
     "OPENVINO_F32",
-    "RUNTIMES",
     "TORCH_BF16",
+    "TORCH_BF16_CUDA",
     "TORCH_F32",
     "Form",
 ]
 
 Library = Literal["openvino", "onnx", "torch", "numpy"]
 
-# What --runtime takes. numpy is what "torch" means for sentences of the project's own models.
-RUNTIMES = ("auto", "torch", "openvino", "onnx")
-
 _PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch", "numpy": "numpy"}
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``library`` computing in ``precision``, whatever its inputs and outputs are."""
+    """``library`` computing in ``precision``, whatever its inputs and outputs are, on ``device``."""
 
     library: Library
     precision: Literal["f32", "bf16"]
+    device: Literal["cpu", "cuda"] = "cpu"
 
     def __str__(self) -> str:
-        return f"{self.library} {self.precision}"
+        name = f"{self.library} {self.precision}"
+        return name if self.device == "cpu" else f"{name} {self.device}"
 
     @property
     def package(self) -> str:
@@ -41,18 +42,27 @@ class Form:
         return _PACKAGES[self.library]
 
     def belongs_to(self, runtime: str) -> bool:
-        """Whether ``--runtime`` ``runtime``, other than auto, may take it."""
+        """Whether ``--runtime`` ``runtime``, other than auto, may take it.
+
+        For sentences of the project's own models, ``torch`` is numpy, which computes the same.
+        """
         return runtime == ("torch" if self.library == "numpy" else self.library)
 
     def unusable(self) -> str | None:
-        """Why it cannot be used on this machine, or None: the package is missing, or the CPU computes in
-        bfloat16 only by way of float32."""
+        """Why it cannot be used on this machine, or None: the package is missing, there is no such device, or
+        the CPU computes in bfloat16 only by way of float32."""
         if find_spec(self.package) is None:
             return f"{self.package} is not installed"
+        if self.device == "cuda":
+            import torch
+
+            return None if torch.cuda.is_available() else "there is no CUDA device"
         if self.precision == "bf16" and self.library == "openvino":
             from crossmodal.models.runtimes.openvino_network import computes_in
 
             return None if computes_in("BF16") else "the CPU has no bfloat16"
+        if self.precision == "bf16" and "bf16" not in instruction_sets():
+            return "the CPU has no bfloat16"
         return None
 
 
@@ -60,5 +70,6 @@ OPENVINO_BF16 = Form("openvino", "bf16")
 OPENVINO_F32 = Form("openvino", "f32")
 ONNX_F32 = Form("onnx", "f32")
 TORCH_BF16 = Form("torch", "bf16")
+TORCH_BF16_CUDA = Form("torch", "bf16", "cuda")
 TORCH_F32 = Form("torch", "f32")
 NUMPY_F32 = Form("numpy", "f32")

@@ -7,7 +7,7 @@ import platform
 from functools import cache
 from pathlib import Path
 
-__all__ = ["available_cores", "instruction_sets"]
+__all__ = ["available_cores", "instruction_sets", "torch_concurrency"]
 
 # The CPU instructions that runtimes choose their kernels by.
 _DECISIVE = (
@@ -31,6 +31,13 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def torch_concurrency() -> int:
+    """How many threads can usefully call torch at once: each call takes as many cores as it was told to."""
+    import torch
+
+    return max(1, available_cores() // torch.get_num_threads())
 
 
 @cache

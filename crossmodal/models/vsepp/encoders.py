@@ -12,6 +12,8 @@ from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.protocols import encode_in_batches
+from crossmodal.models.runtimes.forms import TORCH_F32
+from crossmodal.models.runtimes.machine import torch_concurrency
 from crossmodal.models.vsepp.network import VseppImageTower, VseppTextTower
 from crossmodal.models.vsepp.source import VseppSource
 
@@ -25,6 +27,8 @@ class VseppImageEncoder:
         if threads is not None:
             torch.set_num_threads(threads)
         self.identity = identity
+        self.runtime = str(TORCH_F32)
+        self.concurrency = torch_concurrency()
         self.preprocessing: ImagePreprocessing = source.preprocessing
         checkpoint = source.checkpoint
         try:
@@ -49,6 +53,8 @@ class VseppTextEncoder:
         if threads is not None:
             torch.set_num_threads(threads)
         self.identity = identity
+        self.runtime = str(TORCH_F32)
+        self.concurrency = torch_concurrency()
         self._vocabulary = source.vocabulary()
         checkpoint = source.checkpoint
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.runtimes.choice import Candidate, choose
+from crossmodal.models.runtimes.forms import TORCH_F32
+from crossmodal.models.runtimes.remembered import Memory
 from crossmodal.models.vsepp.checkpoint import VseppCheckpoint, read_checkpoint
 from crossmodal.models.vsepp.vocabulary import VseppVocabulary
 from crossmodal.models.zoo import ModelRecord, split_name
@@ -98,7 +101,8 @@ class VseppSource:
         """The photo's side."""
         from crossmodal.models.vsepp.encoders import VseppImageEncoder
 
-        return VseppImageEncoder(self, identity, threads=threads)
+        plain = Candidate(TORCH_F32, partial(VseppImageEncoder, self, identity, threads=threads))
+        return choose(runtime, [], plain, probes=list, memory=Memory("image", identity.weights, (), ()))
 
     def text_encoder(
         self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
@@ -106,7 +110,8 @@ class VseppSource:
         """The sentence's side."""
         from crossmodal.models.vsepp.encoders import VseppTextEncoder
 
-        return VseppTextEncoder(self, identity, threads=threads)
+        plain = Candidate(TORCH_F32, partial(VseppTextEncoder, self, identity, threads=threads))
+        return choose(runtime, [], plain, probes=list, memory=Memory("text", identity.weights, (), ()))
 
 
 def find_source(name: str) -> VseppSource | None:
