@@ -29,11 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossmodal.models import ImageEncoder, ImagePreprocessing, TextEncoder
-    from crossmodal.search import ExactIndex
+    from crossmodal.search import VectorIndex
 
 __all__ = ["AddSummary", "Match", "PhotoIndex"]
-
-_SEARCH_FILE = "search.faiss"
 
 # Records that are decoded, encoded and committed together: one batch of an encoder.
 _BATCH = 32
@@ -77,10 +75,12 @@ class PhotoIndex:
 
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
-    data sets, ``model_cache`` downloaded weights (None: the model library's own folder). Models are loaded
-    when first needed. Close it, or use it in a ``with`` statement.
+    data sets, ``model_cache`` downloaded weights (None: the model library's own folder). ``runtime`` is that
+    of ``load_image_encoder``. ``index`` is how vectors are searched, as ``--index`` says it. Models are
+    loaded when first needed. Close it, or use it in a ``with`` statement.
 
-    Raises ``ModelMismatch`` if another model built the index.
+    Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` at the first search for an
+    ``index`` that there is not.
     """
 
     def __init__(
@@ -90,21 +90,24 @@ class PhotoIndex:
         *,
         data_root: str | Path = "data",
         model_cache: str | Path | None = None,
+        runtime: str = "auto",
+        index: str = "auto",
     ) -> None:
         self._workspace = Workspace(Path(workspace))
         self._data_root = Path(data_root)
+        self._tier = index
         self._cache = None if model_cache is None else Path(model_cache)
+        self._runtime = runtime
         built_by = self._workspace.identity()
         self.model = model or (DEFAULT_MODEL if built_by is None else built_by.name)
-        self._indexes: dict[str, list[tuple[Store, ExactIndex]]] = {}
+        self._indexes: dict[str, list[tuple[Store, VectorIndex]]] = {}
         if built_by is not None:
             self._workspace.check_model(self._identity)
 
     def close(self) -> None:
         """Let go of all files; a later search opens them again."""
         for shards in self._indexes.values():
-            for store, _ in shards:
-                store.close()
+            _close(shards)
         self._indexes.clear()
         self._workspace.close()
 
@@ -137,9 +140,7 @@ class PhotoIndex:
                 captions = [record for record in todo if record.modality != IMAGE]
                 summary.count(self._add_photos(photos, writers, summary.failures))
                 summary.count(self._add_captions(captions, writers, summary.failures))
-        for name in (IMAGE_VECTORS, TEXTS):
-            for _, index in self._index(name):
-                index.save()
+            writers.save_vectors()
         return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
@@ -204,13 +205,13 @@ class PhotoIndex:
     def _image_encoder(self) -> ImageEncoder:
         from crossmodal.models import load_image_encoder
 
-        return load_image_encoder(self.model, cache=self._cache)
+        return load_image_encoder(self.model, cache=self._cache, runtime=self._runtime)
 
     @cached_property
     def _text_encoder(self) -> TextEncoder:
         from crossmodal.models import load_text_encoder
 
-        return load_text_encoder(self.model, cache=self._cache)
+        return load_text_encoder(self.model, cache=self._cache, runtime=self._runtime)
 
     def _square(self, blob: bytes) -> NDArray[np.uint8]:
         return self._preprocessing.square(blob)
@@ -266,20 +267,20 @@ class PhotoIndex:
             vectors = self._text_encoder.encode([record.text or "" for record in usable])
             yield from writers.put(TEXTS, usable, vectors)
 
-    def _index(self, name: str) -> list[tuple[Store, ExactIndex]]:
+    def _index(self, name: str) -> list[tuple[Store, VectorIndex]]:
         """The shards of the store ``name`` with their indexes, opened anew if they were deleted meanwhile."""
-        from crossmodal.search import ExactIndex
+        from crossmodal.search import SearchOptions, VectorIndex
 
         shards = self._indexes.get(name, [])
         if not shards or any(store.superseded for store, _ in shards):
-            for store, _ in shards:
-                store.close()
+            _close(shards)
             shards = self._indexes[name] = []
+            options = SearchOptions.of(self._tier)
             count = self._workspace.shards(name) or 0
             for shard in range(count):
                 path = self._workspace.store_path(name, shard, count)
                 store = Store.open_reader(path, identity=self._identity)
-                shards.append((store, ExactIndex(store, search_file=path / _SEARCH_FILE)))
+                shards.append((store, VectorIndex(store, folder=path, options=options)))
         return shards
 
     def _search(
@@ -340,6 +341,14 @@ class _Writers:
                     outcomes[position] = outcome
         return outcomes
 
+    def save_vectors(self) -> None:
+        """Write the derived files of the vectors, where they have fallen behind."""
+        from crossmodal.search import save_vectors
+
+        for name in (IMAGE_VECTORS, TEXTS):
+            for store in self._shards[name]:
+                save_vectors(store, store.path)
+
     def delete(self, name: str, ids: Iterable[str]) -> list[str]:
         """Each shard's own part in one transaction; the ids of what there was, in the order of ``ids``."""
         stores = self._shards[name]
@@ -349,6 +358,12 @@ class _Writers:
             if mine := [id for id in wanted if shard_of(id, len(stores)) == shard]:
                 removed.update(store.delete(mine))
         return [id for id in wanted if id in removed]
+
+
+def _close(shards: Iterable[tuple[Store, VectorIndex]]) -> None:
+    for store, index in shards:
+        index.close()
+        store.close()
 
 
 def _batches(source: Iterable[Record | Failure], failures: list[Failure]) -> Iterator[list[Record]]:

@@ -10,7 +10,7 @@ from executors.visits import visit_name
 
 __all__ = ["ENDPOINTS", "FlowStep"]
 
-ENDPOINTS = ("/index", "/delete", "/search", "/encode")
+ENDPOINTS = ("/index", "/delete", "/search", "/encode", "/status")
 
 
 class FlowStep(Executor):

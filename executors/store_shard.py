@@ -28,6 +28,7 @@ class StoreShard:
     def __init__(
         self, workspace: str, name: str, *, model: str, model_cache: str, writable: bool, runtime_args: Any
     ) -> None:
+        self.name = name
         self.number = int(getattr(runtime_args, "shard_id", 0) or 0)
         self._shards = int(getattr(runtime_args, "shards", 1) or 1)
         self.path = Workspace(Path(workspace)).store_path(name, self.number, self._shards)

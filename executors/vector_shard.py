@@ -12,23 +12,38 @@ from numpy.typing import NDArray
 from crossmodal.documents import MatchDocument, MediaDocument, tags_for_wire, tags_from_wire
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.records import Record
-from crossmodal.search import ExactIndex
+from crossmodal.search import SearchOptions, VectorIndex, save_vectors
 from crossmodal.stores import Store
 from executors.embeddings import unit_vector
 from executors.ranking import add_scores
 from executors.steps import fail_all, filter_of, pending, top_k_of
 from executors.store_shard import StoreShard
-
-_SEARCH_FILE = "search.faiss"
+from executors.visits import visit_name
 
 
 class VectorShard(StoreShard):
-    """A shard with its vectors, and the index that searches them."""
+    """A shard with its vectors, and in the query Flow the index that searches them.
+
+    ``index`` and ``index_options`` say how (``SearchOptions.of``, which raises SettingsError).
+    """
+
+    def __init__(
+        self, *arguments: Any, index: str, index_options: Mapping[str, Any] | None, **named: Any
+    ) -> None:
+        self._options = SearchOptions.of(index, index_options)
+        super().__init__(*arguments, **named)
 
     def open(self) -> None:
-        """Opens the store and the index over it."""
+        """Opens the store, and the index over it where this shard is for reading."""
         super().open()
-        self._index = ExactIndex(self.store, search_file=self.path / _SEARCH_FILE)
+        if not self.writable:
+            self._index = VectorIndex(self.store, folder=self.path, options=self._options)
+
+    def reopen_if_superseded(self) -> None:
+        """Goes over to the index that was made where this one was deleted while it was being served."""
+        if self.store.superseded:
+            self._index.close()
+        super().reopen_if_superseded()
 
     def put_vectors(self, docs: DocList[MediaDocument], *, documents: bool) -> None:
         """Stores the vectors of this shard's documents, and the documents themselves where asked."""
@@ -63,6 +78,19 @@ class VectorShard(StoreShard):
             doc.matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in best])
         return searching
 
+    def status(self, docs: DocList[MediaDocument]) -> None:
+        """Adds to each document a match that tells how this shard answers searches, as its tags."""
+        todo = pending(docs)
+        try:
+            self.reopen_if_superseded()
+            status = tags_for_wire(self._index.status())
+        except CrossmodalError as error:
+            fail_all(todo, error)
+            return
+        name = visit_name(self.name, self.number)
+        for doc in todo:
+            doc.matches = DocList[MatchDocument]([MatchDocument(id=name, score=0.0, tags=status)])
+
     def _usable(self, docs: Sequence[MediaDocument]) -> tuple[list[MediaDocument], NDArray[np.float32]]:
         """The documents with an embedding that fits this index, and those: float32 (n, dimension).
 
@@ -83,7 +111,9 @@ class VectorShard(StoreShard):
         """Writes the derived search file (writer only) and lets go of the store."""
         try:
             if self.writable:
-                self._index.save()
+                save_vectors(self.store, self.path)
+            else:
+                self._index.close()
         finally:
             super().close()
 

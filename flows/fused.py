@@ -69,6 +69,13 @@ class FusedFlow(Executor):
         """Encodes the documents of one request."""
         return await self._walk("/encode", docs, parameters)
 
+    @requests(on="/status")
+    async def status(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Tells how the documents of one request would be searched for."""
+        return await self._walk("/status", docs, parameters)
+
     async def _walk(
         self, endpoint: str, docs: DocList[MediaDocument], parameters: Mapping[str, Any]
     ) -> DocList:

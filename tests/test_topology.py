@@ -53,7 +53,7 @@ def test_shards_and_replicas_come_from_the_variables() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "endpoints"), [("index", {"/index", "/delete"}), ("query", {"/search", "/encode"})]
+    ("kind", "endpoints"), [("index", {"/index", "/delete"}), ("query", {"/search", "/encode", "/status"})]
 )
 def test_every_shard_sees_every_request(kind: str, endpoints: set[str]) -> None:
     steps = yaml.safe_load(FLOW_FILES[kind].read_text(encoding="utf-8"))["executors"]

@@ -47,7 +47,7 @@ class DerivedFile:
         arrays: Iterable[tuple[str, Iterable[NDArray[Any]]]],
         header: Mapping[str, Any],
     ) -> bool:
-        """Replace the file by ``arrays``, each a name and its parts, one after the other along the first axis.
+        """Replace the file by ``arrays``, each a name and its parts, to be joined along the first axis.
 
         ``header`` is read after the last part, so that a part that is made meanwhile can add to it. False if
         another process writes the file at this moment. Raises OSError and leaves the old file.

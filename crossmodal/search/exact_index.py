@@ -63,9 +63,9 @@ class ExactIndex:
         return self._follower.view.sequence
 
     @property
-    def saved(self) -> SearchFileSource | None:
-        """What the derived file held when it was last read or written here; None if there was none."""
-        return self._saved
+    def has_file(self) -> bool:
+        """Whether a derived file was named."""
+        return self._search_file is not None
 
     def refresh(self) -> None:
         """Take over what the store has committed since; only new rows and deaths are read."""

@@ -91,7 +91,7 @@ def best_of(
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The vectors of one segment, ``first`` its first position, ``mask`` the rows wanted, ``count`` of them."""
+    """The vectors of one segment from position ``first`` on, and which ``count`` of them are wanted."""
 
     first: int
     vectors: NDArray[np.float32]

@@ -27,7 +27,7 @@ class RowFollower:
         self._clear("", None)
 
     def follow(self, snapshot: VectorSnapshot) -> None:
-        """Take over the state of ``snapshot``; of a store that is still the same only what changed is read."""
+        """Take over the state of ``snapshot``; of a store that is the same only what changed is read."""
         view = self.view
         if (snapshot.store_id, snapshot.sequence) == (view.store_id, view.sequence):
             return
@@ -58,7 +58,7 @@ class RowFollower:
         )
 
     def adopt(self, content: SearchFileContent) -> None:
-        """Let the rows of ``content``, a file of this store as it was or is, take the place of those in memory.
+        """Let the rows of ``content``, a file of this store, take the place of those in memory.
 
         What came later stays. Without a view of the same store the view is that of the file.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from crossmodal.search.id_list import IdList
 
 __all__ = ["RowSegment", "RowView"]
+
+_ROWS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +26,20 @@ class RowSegment:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def find(self, rows: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """The place of each of ``rows`` (m,) in this segment, or -1 where it isn't here: (m,)."""
+        if not len(self):
+            return np.full(len(rows), -1, np.intp)
+        first, last = int(self.rows[0]), int(self.rows[-1])
+        if last - first == len(self) - 1:
+            # No number is left out.
+            places = rows.astype(np.intp) - first
+            places[(places < 0) | (places >= len(self))] = -1
+            return places
+        places = np.minimum(np.searchsorted(self.rows, rows), len(self) - 1)
+        places[self.rows[places] != rows] = -1
+        return places
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +96,10 @@ class RowView:
 
     def find(self, rows: NDArray[np.uint64]) -> NDArray[np.intp]:
         """The position of each of ``rows`` (m,), or -1 where it isn't here or not alive: (m,)."""
-        found = np.full(len(rows), -1, np.intp)
-        for first, segment in self.segments:
-            places = np.searchsorted(segment.rows, rows)
-            inside = np.flatnonzero(places < len(segment))
-            inside = inside[segment.rows[places[inside]] == rows[inside]]
-            found[inside] = places[inside] + first
+        found = self.base.find(rows)
+        if len(self.tail):
+            later = self.tail.find(rows)
+            found = np.where(later >= 0, later + len(self.base), found)
         if self.alive is not None:
             here = np.flatnonzero(found >= 0)
             found[here[~self.alive[found[here]]]] = -1
@@ -96,6 +111,18 @@ class RowView:
         if not len(segment) or row <= segment.rows[0]:
             first, segment = self.segments[0]
         return first + int(np.searchsorted(segment.rows, np.uint64(row)))
+
+    def parts(self, position: int = 0) -> Iterator[NDArray[np.float32]]:
+        """The living vectors from ``position`` on, in their order, some at a time."""
+        for first, segment in self.segments:
+            for start in range(max(position - first, 0), len(segment), _ROWS_AT_ONCE):
+                stop = min(start + _ROWS_AT_ONCE, len(segment))
+                vectors = segment.vectors[start:stop]
+                yield vectors if self.alive is None else vectors[self.alive[first + start : first + stop]]
+
+    def living_below(self, position: int) -> int:
+        """The number of living rows before ``position``."""
+        return position if self.alive is None else int(np.count_nonzero(self.alive[:position]))
 
     def vectors(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """A copy of the vectors at ``positions`` (m,): float32 (m, dimension)."""

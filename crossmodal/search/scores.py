@@ -81,8 +81,8 @@ def longest(vectors: NDArray[np.float32]) -> float:
 def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
     """How far an inner product of ``query`` (dimension,) computed in float32 may lie from the true one.
 
-    Whatever the order in which d products are added, the sum is off by at most d * 2**-24 * |x| * |y| (Higham,
-    Accuracy and Stability of Numerical Algorithms, 3.1; doubled for the terms of second order). No vector is
-    longer than ``longest_vector``.
+    Whatever the order in which d products are added, the sum is off by at most d * 2**-24 * |x| * |y|
+    (Higham, Accuracy and Stability of Numerical Algorithms, 3.1; doubled for the terms of second order). No
+    vector is longer than ``longest_vector``.
     """
     return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,16 @@ from crossmodal.search.derived_file import DerivedFile
 from crossmodal.search.id_list import IdList, encode_ids
 from crossmodal.search.row_view import RowSegment
 from crossmodal.search.scores import longest
-from crossmodal.stores import VectorSnapshot
+from crossmodal.stores import Store, VectorSnapshot
 
-__all__ = ["SearchFile", "SearchFileContent", "SearchFileSource"]
+__all__ = ["SEARCH_FILE", "SearchFile", "SearchFileContent", "SearchFileSource", "save_vectors"]
+
+_logger = logging.getLogger(__name__)
+
+SEARCH_FILE = "search.faiss"
+
+# Changes that an index reads from the store when it is opened, rather than writing all vectors once more.
+_SHARE_LEFT = 1 / 32
 
 _MAGIC = b"XMSEARCH"
 _VERSION = 2
@@ -100,3 +108,23 @@ class SearchFile:
 def _source(header: dict[str, Any]) -> SearchFileSource:
     (rows,) = (array for array in header["arrays"] if array["name"] == "rows")
     return SearchFileSource(header["store"], header["sequence"], header["next_row"], rows["shape"][0])
+
+
+def save_vectors(store: Store, folder: Path) -> bool:
+    """Write the search file of ``store`` in ``folder`` anew, if it is missing or has fallen far behind.
+
+    Nothing is loaded for it. False, with a warning, where that is impossible: the file only saves time and
+    memory when the index is opened.
+    """
+    file = SearchFile(folder / SEARCH_FILE)
+    with store.vector_snapshot() as snapshot:
+        known = file.source()
+        if known is not None and known.store_id == snapshot.store_id and known.sequence <= snapshot.sequence:
+            changed = (snapshot.next_row - known.next_row) + abs(snapshot.count - known.count)
+            if changed <= _SHARE_LEFT * known.count:
+                return True
+        try:
+            return file.write(snapshot)
+        except OSError as error:
+            _logger.warning("%s is not saved (%s); the index works without it.", file.path, error)
+            return False

@@ -17,7 +17,14 @@ class ImageVectorIndexer(FlowStep):
     step = "image_vector_indexer"
 
     def __init__(
-        self, index_path: str, model: str, model_cache: str, writable: bool = False, **kwargs: Any
+        self,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        writable: bool = False,
+        index: str = "auto",
+        index_options: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("image_vector_indexer"):
@@ -27,6 +34,8 @@ class ImageVectorIndexer(FlowStep):
                 model=model,
                 model_cache=model_cache,
                 writable=writable,
+                index=index,
+                index_options=index_options,
                 runtime_args=self.runtime_args,
             )
         self.shard = self._shard.number
@@ -49,6 +58,12 @@ class ImageVectorIndexer(FlowStep):
     ) -> DocList[MediaDocument]:
         """Finds the best photos of this shard; the next step knows what they are."""
         self._shard.search(docs, parameters)
+        return self.visited(docs)
+
+    @requests(on="/status")
+    def status(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Tells how this shard answers searches."""
+        self._shard.status(docs)
         return self.visited(docs)
 
     def close(self) -> None:

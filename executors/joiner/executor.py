@@ -5,7 +5,7 @@ from typing import Any
 from docarray import DocList
 from jina import requests
 
-from crossmodal.documents import MediaDocument, pack_matches
+from crossmodal.documents import ALONE, PACKED, MediaDocument, pack_matches
 from executors.flow_step import FlowStep
 from executors.merge import join
 from executors.ranking import rank_wanted
@@ -22,9 +22,9 @@ class Joiner(FlowStep):
         """Answers with outcome and error only; nobody needs the embeddings back."""
         return self.visited(_without_embeddings(join([docs])))
 
-    @requests(on="/encode")
+    @requests(on=["/encode", "/status"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
-        """Answers with the embeddings."""
+        """Answers with the embeddings, or with what each shard tells of itself."""
         return self.visited(join([docs]))
 
     @requests(on="/search")
@@ -33,15 +33,16 @@ class Joiner(FlowStep):
     ) -> DocList[MediaDocument]:
         """Merges what all shards found: the best ``top_k``, or the ranks of what a document wants.
 
-        With the parameter ``packed`` the matches of each document are one field (``pack_matches``).
+        With the parameter ``packed`` the matches of each document are one field (``pack_matches``), and with
+        ``alone`` embeddings come back.
         """
         joined = join([docs])
         keep_best(joined, parameters)
         rank_wanted(joined)
-        if parameters.get("packed"):
+        if parameters.get(PACKED):
             for doc in joined:
                 pack_matches(doc)
-        return self.visited(_without_embeddings(joined))
+        return self.visited(joined if parameters.get(ALONE) else _without_embeddings(joined))
 
 
 def _without_embeddings(docs: DocList[MediaDocument]) -> DocList[MediaDocument]:

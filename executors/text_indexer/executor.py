@@ -17,7 +17,14 @@ class TextIndexer(FlowStep):
     step = "text_indexer"
 
     def __init__(
-        self, index_path: str, model: str, model_cache: str, writable: bool = False, **kwargs: Any
+        self,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        writable: bool = False,
+        index: str = "auto",
+        index_options: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         with told_on_failure("text_indexer"):
@@ -27,6 +34,8 @@ class TextIndexer(FlowStep):
                 model=model,
                 model_cache=model_cache,
                 writable=writable,
+                index=index,
+                index_options=index_options,
                 runtime_args=self.runtime_args,
             )
         self.shard = self._shard.number
@@ -50,6 +59,12 @@ class TextIndexer(FlowStep):
         """Finds the best captions of this shard, with their texts."""
         for doc in self._shard.search(docs, parameters):
             fill_matches(doc, self._shard.store)
+        return self.visited(docs)
+
+    @requests(on="/status")
+    def status(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
+        """Tells how this shard answers searches."""
+        self._shard.status(docs)
         return self.visited(docs)
 
     def close(self) -> None:

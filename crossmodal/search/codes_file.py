@@ -1,0 +1,72 @@
+"""The derived file with the codes of a store's vectors, and what was measured of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from crossmodal.errors import StoreFormat
+from crossmodal.search.codes import Codes
+from crossmodal.search.derived_file import DerivedFile
+from crossmodal.search.recall import Recall
+
+__all__ = ["CodesFile"]
+
+_MAGIC = b"XMVCODES"
+_VERSION = 1
+
+
+class CodesFile:
+    """The file at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = DerivedFile(path, _MAGIC, _VERSION)
+
+    def write(
+        self, store_id: str, sequence: int, codes: Codes, recall: Recall, rerank: int, probes: int
+    ) -> bool:
+        """Replace the file; False if another process is doing so. Raises OSError and leaves the old file.
+
+        ``sequence`` is that of the store's commit that the codes show; ``recall`` was measured with
+        ``rerank`` and ``probes``.
+        """
+        header = {
+            "store": store_id,
+            "sequence": sequence,
+            "next_row": codes.next_row,
+            "tier": codes.tier,
+            "recipe": codes.recipe,
+            "trained_for": codes.trained_for,
+            "distortion": codes.distortion,
+            "recall": recall.value,
+            "recall_measured": recall.measured,
+            "rerank": rerank,
+            "probes": probes,
+        }
+        arrays = [("rows", [codes.rows]), ("index", [faiss.serialize_index(codes.index)])]
+        return self._file.write(arrays, header)
+
+    def read(self, store_id: str, sequence: int) -> tuple[Codes, Recall, int, int]:
+        """Codes, recall, rerank and probes as they were written, for the store at ``sequence``.
+
+        Raises ``StoreFormat`` (damaged, another version, of another store or of a later commit),
+        FileNotFoundError or OSError.
+        """
+        header: dict[str, Any]
+        header, arrays = self._file.read()
+        if header["store"] != store_id or header["sequence"] > sequence:
+            raise StoreFormat(f"{self.path} is not of this store as it is now")
+        codes = Codes(
+            header["tier"],
+            header["recipe"],
+            faiss.deserialize_index(arrays["index"]),
+            # Not mapped: every search reads some of them.
+            arrays["rows"].copy(),
+            header["next_row"],
+            header["trained_for"],
+            header["distortion"],
+        )
+        return codes, Recall(header["recall"], header["recall_measured"]), header["rerank"], header["probes"]

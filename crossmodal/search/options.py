@@ -1,0 +1,91 @@
+"""How an index is searched: the tiers there are, what each one can be told, and which one suits a size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from crossmodal.errors import SettingsError
+from crossmodal.settings import INDEXES
+
+__all__ = ["EXACT", "LEAST_CODED", "SearchOptions", "suitable_tier"]
+
+EXACT = "exact"
+
+# With fewer vectors nothing can be trained that is faster than comparing them all.
+LEAST_CODED = 2000
+
+# What one core reads in a millisecond: fp32 vectors compared one by one, and 4-bit codes scanned out of the
+# processor's registers (measured on Zen 5 at 100,000 x 512: 14 ms and 0.5 ms).
+_VECTOR_BYTES_PER_MS = 15e6
+_CODE_BYTES_PER_MS = 25e6
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The tier and its parameters; 0 stands for what suits the number of vectors.
+
+    ``index`` is one of ``settings.INDEXES``. ``rerank``: so many candidates are compared exactly for each
+    result. ``cells`` and ``probes``: the lists of an IVF and how many of them a search looks into. ``links``
+    and ``ef``: the neighbours of each vector in an HNSW graph, and how many candidates a walk keeps.
+    ``bits``: of each code of LSH. ``latency_ms``: the time that ``auto`` allows one query on one core.
+    ``recall``: the share of the ten best that ``auto`` has to find.
+    """
+
+    index: str = "auto"
+    rerank: int = 16
+    cells: int = 0
+    probes: int = 0
+    links: int = 32
+    ef: int = 400
+    bits: int = 0
+    latency_ms: float = 8.0
+    recall: float = 0.98
+
+    @classmethod
+    def of(cls, index: str, given: Mapping[str, Any] | None = None) -> SearchOptions:
+        """``index`` with the parameters ``given``; raises SettingsError for one unknown or out of range."""
+        if index not in INDEXES:
+            raise SettingsError(f"The index is {index!r}; it must be one of {', '.join(INDEXES)}.")
+        known = {field.name: field.default for field in fields(cls) if field.name != "index"}
+        options = cls(index)
+        for name, value in (given or {}).items():
+            if name not in known:
+                raise SettingsError(
+                    f"index_options has {name!r}, but an index can only be told {', '.join(known)}."
+                )
+            least = 0 if known[name] == 0 else 1 if isinstance(known[name], int) else 1e-9
+            # jina carries every number as a float.
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not least <= value <= 1e6
+                or (isinstance(known[name], int) and value != int(value))
+            ):
+                kind = "a whole number" if isinstance(known[name], int) else "a number"
+                raise SettingsError(
+                    f"{name} in index_options is {value!r}; it must be {kind} from {least:g}."
+                )
+            options = replace(options, **{name: type(known[name])(value)})
+        return options
+
+
+def suitable_tier(options: SearchOptions, count: int, dimension: int) -> str:
+    """The tier for ``count`` vectors of ``dimension``: the one that is named, or what ``auto`` means.
+
+    Exact while that takes half of the latency allowed at most, then a scan of all codes, then their IVF.
+    """
+    if count < LEAST_CODED:
+        return EXACT
+    if options.index != "auto":
+        return options.index
+    if 4 * dimension * count <= options.latency_ms / 2 * _VECTOR_BYTES_PER_MS:
+        return EXACT
+    scanned = subquantizers(dimension) * count / 2
+    return "scan" if scanned <= options.latency_ms * _CODE_BYTES_PER_MS else "ivf"
+
+
+def subquantizers(dimension: int) -> int:
+    """How many 4-bit codes a vector has: one for two dimensions, or for each if their number is odd."""
+    return dimension // 2 if dimension % 2 == 0 else dimension
