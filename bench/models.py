@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,23 @@ from numpy.typing import NDArray
 from bench import inputs
 from bench.options import Options
 from crossmodal.errors import ModelError
-from crossmodal.images import decode_image
 from crossmodal.models import (
     DEFAULT_MODEL,
     ImageEncoder,
+    ImagePreprocessing,
     TextEncoder,
     load_image_encoder,
     load_preprocessing,
     load_text_encoder,
 )
 from crossmodal.models.registry import find_native
+from crossmodal.settings import RUNTIMES
 
 __all__ = [
-    "RUNTIMES",
     "PlainClip",
     "image_encoders",
     "model_cache",
+    "open_clip_transform",
     "plain_default_images",
     "plain_default_texts",
     "squares",
@@ -39,9 +41,6 @@ __all__ = [
 ]
 
 ARCHITECTURE = "ViT-B-32"
-
-# The first is what users get; the others are measured as far as they are installed.
-RUNTIMES = ("auto", "torch", "openvino", "onnx")
 
 
 def vit_name(options: Options) -> str:
@@ -84,11 +83,9 @@ def text_encoders(
 
 @dataclass(frozen=True)
 class PlainClip:
-    """open_clip as its README uses it: float32, its own transform, sentences padded to 77 tokens."""
+    """open_clip as its README uses it: float32, and sentences padded to 77 tokens."""
 
     network: Any
-    transform: Callable[[Any], Any]
-    scale: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     tokenize: Callable[[list[str]], Any]
 
     @classmethod
@@ -97,25 +94,17 @@ class PlainClip:
         """The model of ``vit_name`` read by open_clip itself."""
         from crossmodal.models.clip.library import import_open_clip
 
-        name = vit_name(options)
-        weights = name.split("/", 1)[1]
+        weights = vit_name(options).split("/", 1)[1]
         open_clip = import_open_clip()
-        network, _, transform = open_clip.create_model_and_transforms(ARCHITECTURE, pretrained=weights)
-        scale = load_preprocessing(name).scale
-        return cls(network.eval(), transform, scale, open_clip.get_tokenizer(ARCHITECTURE))
+        network = open_clip.create_model(ARCHITECTURE, pretrained=weights)
+        return cls(network.eval(), open_clip.get_tokenizer(ARCHITECTURE))
 
-    def encode_photos(self, pixels: Any) -> NDArray[np.float32]:
-        """What ``transform`` makes of photos, a tensor (N, 3, 224, 224), to vectors of unit length."""
+    def encode_photos(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scaled photos (N, 3, 224, 224) to vectors of unit length."""
         import torch
 
         with torch.inference_mode():
-            return np.asarray(self.network.encode_image(pixels, normalize=True).numpy())
-
-    def encode_squares(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The same from uint8 (N, 224, 224, 3)."""
-        import torch
-
-        return self.encode_photos(torch.from_numpy(self.scale(squares)))
+            return np.asarray(self.network.encode_image(torch.from_numpy(pixels), normalize=True).numpy())
 
     def encode_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Sentences to vectors of unit length."""
@@ -125,8 +114,8 @@ class PlainClip:
             return np.asarray(self.network.encode_text(self.tokenize(list(texts)), normalize=True).numpy())
 
 
-def plain_default_images() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The default model's photo tower in torch and float32, from squares uint8 (N, size, size, 3)."""
+def plain_default_images() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The default model's photo tower in torch and float32: scaled photos to vectors of unit length."""
     import torch
 
     from crossmodal.models.native.loading import load_image_tower
@@ -136,22 +125,39 @@ def plain_default_images() -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]
     tower: Any = load_image_tower(checkpoint)
     tower = tower.to(memory_format=torch.channels_last)
 
-    def encode(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(checkpoint.preprocessing.scale(photos))
+    def encode(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            vectors: NDArray[np.float32] = tower(pixels.contiguous(memory_format=torch.channels_last)).numpy()
-        return vectors
+            photos = torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+            return np.asarray(torch.nn.functional.normalize(tower(photos)).numpy())
 
     return encode
 
 
+def open_clip_transform(preprocessing: ImagePreprocessing) -> Callable[[bytes], NDArray[np.float32]]:
+    """open_clip's own way from a file's bytes to a scaled photo, float32 (3, size, size)."""
+    from PIL import Image
+
+    from crossmodal.models.clip.library import import_open_clip
+
+    transform = import_open_clip().image_transform(
+        preprocessing.size,
+        is_train=False,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        interpolation=preprocessing.interpolation,
+        resize_mode="squash" if preprocessing.mode == "squash" else "shortest",
+    )
+
+    def scaled(blob: bytes) -> NDArray[np.float32]:
+        with Image.open(BytesIO(blob)) as photo:
+            return np.asarray(transform(photo).numpy())
+
+    return scaled
+
+
 def plain_default_texts() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """The default model's sentence tower in numpy and float32."""
-    from crossmodal.models.native.encoders import native_text_encoder
-
-    checkpoint = find_native(DEFAULT_MODEL)
-    assert checkpoint is not None
-    return native_text_encoder(checkpoint).encode
+    return load_text_encoder(DEFAULT_MODEL, runtime="torch").encode
 
 
 def squares(name: str, options: Options, count: int) -> NDArray[np.uint8]:
@@ -159,10 +165,7 @@ def squares(name: str, options: Options, count: int) -> NDArray[np.uint8]:
     preprocessing = load_preprocessing(name, cache=model_cache(options))
     photos = inputs.photo_files(options)
     return np.stack(
-        [
-            preprocessing.crop(decode_image(photos[number % len(photos)].read_bytes()))
-            for number in range(count)
-        ]
+        [preprocessing.square(photos[number % len(photos)].read_bytes()) for number in range(count)]
     )
 
 

@@ -6,26 +6,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crossmodal.search import ExactIndex
+from crossmodal.search import VectorIndex
 from crossmodal.stores import Store
 
 __all__ = ["forget_derived", "opened", "settled"]
 
-_SEARCH_FILE = "search.faiss"
+# What the store itself consists of.
 _TRUTH = ("data.mdb", "lock.mdb", "writer.lock")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ExactIndex]:
-    """The index of the store at ``path`` with its derived files, searched by one thread."""
+def opened(path: Path) -> Iterator[VectorIndex]:
+    """The index of the store at ``path``, in the tier that users get, with its derived files."""
     with Store.open_reader(path) as store:
-        yield ExactIndex(store, search_file=path / _SEARCH_FILE, threads=1)
+        index = VectorIndex(store, folder=path)
+        try:
+            yield index
+        finally:
+            index.close()
 
 
-def settled(index: ExactIndex) -> str:
-    """Waits until nothing is built in the background any more and all is saved; the tier's name."""
-    index.save()
-    return "exact"
+def settled(index: VectorIndex) -> str:
+    """Builds now what would be built in the background, and says which tier then answers."""
+    index.build()
+    return str(index.status()["tier"])
 
 
 def forget_derived(path: Path) -> None:

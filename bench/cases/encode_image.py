@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from bench import gemm
 from bench.harness import Contender, Rounds, in_turns, repeated
-from bench.models import RUNTIMES, PlainClip, image_encoders, plain_default_images, squares, vit_name
+from bench.models import PlainClip, image_encoders, plain_default_images, squares, vit_name
 from bench.options import Options
 from bench.results import Goal, Result, at_least, compared
-from crossmodal.models import DEFAULT_MODEL, ImageEncoder
+from crossmodal.models import DEFAULT_MODEL, ImageEncoder, load_preprocessing
+from crossmodal.settings import RUNTIMES
 
 __all__ = ["run"]
 
@@ -42,7 +43,7 @@ def run(options: Options) -> list[Result]:
     }
     for label, (name, encoders) in models.items():
         photos = squares(name, options, max(_BATCHES))
-        contenders[f"{label}, plain"] = _plain(label, photos[:_ONE_BY_ONE], options)
+        contenders[f"{label}, plain"] = _plain(label, name, photos[:_ONE_BY_ONE], options)
         for runtime, encoder in encoders.items():
             for batch in _BATCHES:
                 contenders[f"{label}, {runtime}, {batch}"] = repeated(
@@ -96,12 +97,13 @@ def _goal(label: str, runtime: str, batch: int, limit: float) -> Goal | None:
     return at_least(limit) if wanted else None
 
 
-def _plain(label: str, photos: NDArray[np.uint8], options: Options) -> Contender:
+def _plain(label: str, name: str, photos: NDArray[np.uint8], options: Options) -> Contender:
     """One photo after the other through the plain network in float32."""
-    encode = PlainClip.load(options).encode_squares if label == _VIT else plain_default_images()
+    encode = PlainClip.load(options).encode_photos if label == _VIT else plain_default_images()
+    scale = load_preprocessing(name).scale
 
     def one_by_one() -> None:
         for photo in photos:
-            encode(photo[None])
+            encode(scale(photo[None]))
 
     return repeated(one_by_one, len(photos))

@@ -7,10 +7,11 @@ from functools import partial
 
 from bench import inputs
 from bench.harness import Contender, Rounds, in_turns, latency, repeated
-from bench.models import RUNTIMES, PlainClip, plain_default_texts, text_encoders, vit_name
+from bench.models import PlainClip, plain_default_texts, text_encoders, vit_name
 from bench.options import Options
 from bench.results import Goal, Result, at_least, compared
 from crossmodal.models import DEFAULT_MODEL, TextEncoder
+from crossmodal.settings import RUNTIMES
 
 __all__ = ["run"]
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from bench import inputs, processes
 from bench.harness import Contender, in_turns, timed
-from bench.models import PlainClip, model_cache, squares, vit_name
+from bench.models import PlainClip, model_cache, open_clip_transform, squares, vit_name
 from bench.options import Options
 from bench.results import Result, at_least, compared
-from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
 
 __all__ = ["run"]
 
@@ -126,16 +126,15 @@ def _encoder_alone(kind: str, name: str, items: int, options: Options) -> Conten
 def _plain_loop(kind: str, items: int, folder: Path, options: Options) -> Contender:
     """Seconds for one item the way a script does it: open, transform, encode, add; at the end write."""
     import faiss
-    from PIL import Image
 
     plain = PlainClip.load(options)
+    transform = open_clip_transform(load_preprocessing(vit_name(options)))
     photos, texts = inputs.photo_files(options), inputs.captions(options, items)
 
     def encode(number: int) -> np.ndarray[Any, Any]:
         if kind == "captions":
             return plain.encode_texts([texts[number]])
-        with Image.open(photos[number % len(photos)]) as photo:
-            return plain.encode_photos(plain.transform(photo)[None])
+        return plain.encode_photos(transform(photos[number % len(photos)].read_bytes())[None])
 
     def loop() -> None:
         index = faiss.IndexFlatIP(512)

@@ -22,7 +22,6 @@ from bench.peer_models import hugging_face_folder, onnx_folder
 from bench.peers.turns import MARK
 from bench.results import Result, compared
 from crossmodal.errors import ServiceError
-from crossmodal.images import decode_image
 
 __all__ = ["run"]
 
@@ -94,8 +93,7 @@ def _ours(options: Options) -> dict[str, Callable[[Sequence[str]], object]]:
     preprocessing = images.preprocessing
 
     def encode(paths: Sequence[str]) -> object:
-        photos = [decode_image(Path(path).read_bytes(), at_least=preprocessing.size) for path in paths]
-        return images.encode(np.stack([preprocessing.crop(photo) for photo in photos]))
+        return images.encode(np.stack([preprocessing.square(Path(path).read_bytes()) for path in paths]))
 
     return {"photos": encode, "texts": texts.encode}
 

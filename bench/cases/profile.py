@@ -21,7 +21,7 @@ from bench.models import squares
 from bench.options import Options
 from bench.results import Result, compared
 from bench.tiers import opened, settled
-from crossmodal.images import decode_image, make_thumbnail
+from crossmodal.images import decode_reduced, make_thumbnail
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.stores import Store
@@ -69,7 +69,7 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
     blobs = [file.read_bytes() for file in files]
     encoder = load_image_encoder(DEFAULT_MODEL, threads=1)
     preprocessing = encoder.preprocessing
-    decoded = [decode_image(blob, at_least=preprocessing.size) for blob in blobs]
+    decoded = [decode_reduced(blob, short_side=preprocessing.decoded_side) for blob in blobs]
     pixels = squares(DEFAULT_MODEL, options, _BATCH)
     vectors = encoder.encode(pixels)[: len(blobs)]
     thumbnails = [make_thumbnail(blob) for blob in blobs]
@@ -89,9 +89,12 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
     return {
         "read and hash": repeated(read, len(files)),
         "decode": repeated(
-            lambda: [decode_image(blob, at_least=preprocessing.size) for blob in blobs], len(blobs)
+            lambda: [decode_reduced(blob, short_side=preprocessing.decoded_side) for blob in blobs],
+            len(blobs),
         ),
-        "scale to a square": repeated(lambda: [preprocessing.crop(rgb) for rgb in decoded], len(decoded)),
+        "scale to a square": repeated(
+            lambda: [preprocessing.crop(photo.pixels, photo.frame) for photo in decoded], len(decoded)
+        ),
         "encode": repeated(lambda: encoder.encode(pixels), _BATCH),
         "thumbnail": repeated(lambda: [make_thumbnail(blob) for blob in blobs], len(blobs)),
         "store vector": repeated(lambda: bare(vectors), len(blobs)),
