@@ -2,9 +2,12 @@
 
 Its trees: ``meta`` (format, identity, counters), ``ids`` (id to the document's number), ``documents`` (number
 to metadata), ``contents`` and ``thumbnails`` (number to bytes), ``captions`` (a photo's id to the ids of
-the captions that describe it),
-``blocks`` (first row to a block of vectors), ``dead`` (rows that were replaced but still lie in a block) and
-``deaths`` (sequence number to the rows that died with it, so that a reader in memory can follow).
+the captions that describe it), ``blocks`` (first row to a block of vectors), ``dead`` (rows that were
+replaced but still lie in a block) and ``deaths`` (sequence number to the rows that died with it, so that a
+reader in memory can follow).
+
+Numbers ascend, so that new documents are written in one place; only ``ids`` and ``captions`` have their
+keys in no order of time.
 """
 
 from __future__ import annotations
