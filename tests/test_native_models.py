@@ -73,7 +73,8 @@ def test_the_shipped_configuration_is_the_committed_one(name: str) -> None:
     assert committed.to_json() == stored
 
 
-def test_the_text_encoder_computes_what_the_trained_network_does(texts: TextEncoder) -> None:
+def test_the_plain_text_encoder_computes_what_the_trained_network_does() -> None:
+    texts = load_text_encoder("vse", runtime="torch")
     checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
     vocabulary = checkpoint.vocabulary()
     weights = {name: torch.from_numpy(value) for name, value in checkpoint.text_weights().items()}

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from crossmodal.models.fingerprints import user_cache
+from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.protocols import ImageEncoder, TextEncoder
 from crossmodal.models.runtimes.choice import Candidate, choose
@@ -33,12 +34,12 @@ def native_image_encoder(
     checkpoint: NativeCheckpoint, *, threads: int | None, cache: Path | None, runtime: str
 ) -> ImageEncoder:
     """The photo's side of ``checkpoint``. Arguments and errors as for ``registry.load_image_encoder``."""
-    folder = user_cache(cache)
+    folder, identity = user_cache(cache), checkpoint.identity
 
     def by_graph(form: Form) -> ImageEncoder:
         from crossmodal.models.native.graph_encoders import GraphImageEncoder
 
-        return GraphImageEncoder(checkpoint, form, threads=threads, cache=folder)
+        return GraphImageEncoder(checkpoint, identity, form, threads=threads, cache=folder)
 
     def by_torch() -> ImageEncoder:
         from crossmodal.models.native.torch_encoder import TorchImageEncoder
@@ -50,7 +51,7 @@ def native_image_encoder(
         [Candidate(form, partial(by_graph, form)) for form in _FORMS],
         Candidate(TORCH_F32, by_torch),
         probes=lambda: photo_probes(checkpoint.preprocessing),
-        memory=_memory("image", checkpoint, folder),
+        memory=_memory("image", checkpoint, identity, folder),
     )
 
 
@@ -59,12 +60,12 @@ def native_text_encoder(
 ) -> TextEncoder:
     """The sentence's side of ``checkpoint``, without torch. Arguments and errors as for
     ``registry.load_text_encoder``."""
-    folder = user_cache(cache)
+    folder, identity = user_cache(cache), checkpoint.identity
 
     def by_graph(form: Form) -> TextEncoder:
         from crossmodal.models.native.graph_encoders import GraphTextEncoder
 
-        return GraphTextEncoder(checkpoint, form, threads=threads, cache=folder)
+        return GraphTextEncoder(checkpoint, identity, form, threads=threads, cache=folder)
 
     def by_numpy() -> TextEncoder:
         if checkpoint.text.kind == "gru":
@@ -80,11 +81,11 @@ def native_text_encoder(
         [Candidate(form, partial(by_graph, form)) for form in _FORMS],
         Candidate(NUMPY_F32, by_numpy),
         probes=sentence_probes,
-        memory=_memory("text", checkpoint, folder),
+        memory=_memory("text", checkpoint, identity, folder),
     )
 
 
-def _memory(tower: str, checkpoint: NativeCheckpoint, cache: Path) -> Memory:
+def _memory(tower: str, checkpoint: NativeCheckpoint, identity: ModelIdentity, cache: Path) -> Memory:
     """Beside the weights; what is measured of shipped models, whose file is part of the project, goes to the
     cache."""
     beside, kept = checkpoint.folder / FILE, cache / FILE

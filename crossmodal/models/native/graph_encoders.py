@@ -37,14 +37,21 @@ class GraphImageEncoder:
     """The photo's side."""
 
     def __init__(
-        self, checkpoint: NativeCheckpoint, form: Form, *, threads: int | None, cache: Path | None
+        self,
+        checkpoint: NativeCheckpoint,
+        identity: ModelIdentity,
+        form: Form,
+        *,
+        threads: int | None,
+        cache: Path | None,
     ) -> None:
-        """``threads`` as in ``network.open_network``; ``cache`` keeps compiled networks (None: nothing does).
+        """``identity`` is the checkpoint's; ``threads`` as in ``network.open_network``; ``cache`` is the
+        folder that keeps compiled networks (None: nothing does).
 
         Raises ModelError where the weights are missing or don't fit, RuntimeError where the form's library
         cannot compute the network.
         """
-        self.identity: ModelIdentity = checkpoint.identity
+        self.identity = identity
         self.preprocessing: ImagePreprocessing = checkpoint.preprocessing
         self.runtime = str(form)
 
@@ -72,10 +79,16 @@ class GraphTextEncoder:
     """The sentence's side."""
 
     def __init__(
-        self, checkpoint: NativeCheckpoint, form: Form, *, threads: int | None, cache: Path | None
+        self,
+        checkpoint: NativeCheckpoint,
+        identity: ModelIdentity,
+        form: Form,
+        *,
+        threads: int | None,
+        cache: Path | None,
     ) -> None:
         """Arguments and errors as for ``GraphImageEncoder``."""
-        self.identity: ModelIdentity = checkpoint.identity
+        self.identity = identity
         self.runtime = str(form)
         self._vocabulary = checkpoint.vocabulary()
 
