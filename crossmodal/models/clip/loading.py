@@ -12,10 +12,11 @@ import torch
 
 from crossmodal.models.clip import photos, sentences
 from crossmodal.models.clip.encoders import ClipImageEncoder, ClipTextEncoder
+from crossmodal.models.clip.recognition import image_tower, text_tower
 from crossmodal.models.clip.runner import Runner
 from crossmodal.models.clip.source import ClipSource
 from crossmodal.models.clip.text import load_tokenizer
-from crossmodal.models.clip.towers import ImageTower, TextTower, image_tower, text_tower, weight_bytes
+from crossmodal.models.clip.towers import ImageTower, TextTower, weight_bytes
 from crossmodal.models.clip.weights import build_network
 from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.identity import ModelIdentity
