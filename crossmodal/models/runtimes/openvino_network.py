@@ -6,8 +6,9 @@ import io
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -67,11 +68,29 @@ class OpenVinoNetwork:
         """As ``Network.run`` says; waits while all requests are at work."""
         request = self._idle.get()
         try:
-            request.infer(list(inputs), share_inputs=True)
-            # A copy: the next call writes to the same memory.
-            return np.array(request.get_output_tensor(0).data)
+            with nullcontext() if _FIRST.is_over else _FIRST.lock:
+                request.infer(list(inputs), share_inputs=True)
+                # A copy: the next call writes to the same memory.
+                vectors = np.array(request.get_output_tensor(0).data)
+            _FIRST.is_over = True
+            return vectors
         finally:
             self._idle.put(request)
+
+
+class _FirstInference:
+    """The first inference of a process is done alone: it fills static tables of OpenVINO's binding.
+
+    Two threads that fill them at once wait for each other for ever, one for the table and one for Python's
+    lock (seen with 2026.4.1, a sentence beside a photo).
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.is_over = False
+
+
+_FIRST = _FirstInference()
 
 
 def computes_in(precision: str) -> bool:
