@@ -17,6 +17,8 @@ from docarray.typing import NdArray
 from crossmodal.records import Record
 
 __all__ = [
+    "ALONE",
+    "PACKED",
     "MatchDocument",
     "MediaDocument",
     "ShardScores",
@@ -26,12 +28,34 @@ __all__ = [
     "unpack_matches",
 ]
 
+# Parameters of /search. Each sentence is encoded by itself, whatever comes in the same request, and its
+# vector comes back.
+ALONE = "alone"
+
+# The matches come as ``pack_matches`` makes them.
+PACKED = "packed"
+
 # docarray sends whole numbers inside a dictionary as int32, and floats as float64.
 _LARGEST_SENT = 2**31 - 1
 _LARGEST_EXACT = 2**53
 
 
-class MatchDocument(BaseDoc):
+class _SparseDocument(BaseDoc):
+    """A document that carries only what is set to another process, where the rest is None by default.
+
+    docarray packs and unpacks a field without a value like any other, and most are without.
+    """
+
+    def to_protobuf(self) -> Any:
+        """The message of the fields that are not None."""
+        sparse = type(self).__new__(type(self))
+        object.__setattr__(
+            sparse, "__dict__", {name: value for name, value in self.__dict__.items() if value is not None}
+        )
+        return BaseDoc.to_protobuf(sparse)
+
+
+class MatchDocument(_SparseDocument):
     """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1].
 
     ``rank`` (1 is the best) is only given where the query asked for this document (``wanted``).
@@ -58,7 +82,7 @@ class ShardScores(BaseDoc):
     scores: Optional[NdArray] = None
 
 
-class MediaDocument(BaseDoc):
+class MediaDocument(_SparseDocument):
     """A photo or a caption to index, or a query.
 
     ``blob`` holds the untouched bytes of a photo; ``pixels`` uint8 of shape (height, width, 3), first
@@ -74,7 +98,8 @@ class MediaDocument(BaseDoc):
     ``wanted`` is for evaluation: a query that names documents by id gets those as its matches, with their
     ranks among everything in the index, instead of the best ``top_k``. Until the last step has counted,
     ``shard_scores`` holds what each shard said. ``packed_matches`` is between ``pack_matches`` and
-    ``unpack_matches``.
+    ``unpack_matches``. ``encoded_ms`` is what its request spent on encoding, in milliseconds, where that was
+    asked for alone.
     """
 
     modality: Optional[str] = None
@@ -87,6 +112,7 @@ class MediaDocument(BaseDoc):
     # bytes | None; said in the annotation, jina's gateway would rebuild the field as a string.
     blob: Any = None
     pixels: Optional[NdArray] = None
+    frame: Optional[NdArray] = None
     embedding: Optional[NdArray] = None
     outcome: Optional[str] = None
     error: Optional[str] = None
@@ -96,8 +122,8 @@ class MediaDocument(BaseDoc):
     matches: DocList[MatchDocument] = None
     # bytes | None, as ``blob`` is.
     packed_matches: Any = None
+    encoded_ms: Optional[float] = None
     wanted: List[str] = None  # type: ignore[assignment]
-    frame: Optional[NdArray] = None
     shard_scores: DocList[ShardScores] = None
 
     @classmethod

@@ -19,8 +19,8 @@ class Joiner(FlowStep):
 
     @requests(on=["/index", "/delete"])
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
-        """Answers with outcome and error only; nobody needs the embeddings back."""
-        return self.visited(_without_embeddings(join([docs])))
+        """Answers with what became of each document, and sends nothing of the document itself back."""
+        return self.visited(DocList[MediaDocument]([_outcome(doc) for doc in join([docs])]))
 
     @requests(on=["/encode", "/status"])
     def encode(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
@@ -43,6 +43,17 @@ class Joiner(FlowStep):
             for doc in joined:
                 pack_matches(doc)
         return self.visited(joined if parameters.get(ALONE) else _without_embeddings(joined))
+
+
+def _outcome(doc: MediaDocument) -> MediaDocument:
+    return MediaDocument(
+        id=doc.id,
+        modality=doc.modality,
+        outcome=doc.outcome,
+        error=doc.error,
+        aborted=doc.aborted,
+        trail=doc.trail,
+    )
 
 
 def _without_embeddings(docs: DocList[MediaDocument]) -> DocList[MediaDocument]:

@@ -37,9 +37,8 @@ from flows.gateway.guards import read_body, require_writing
 from flows.gateway.problems import Handler, told
 from flows.gateway.readiness import require_ready
 from flows.gateway.routes import JsonResponse, add_route
-from flows.gateway.serving import Serving
+from flows.gateway.serving import Answered, Serving
 from flows.gateway.writing import delete_records, index_records, record_of
-from flows.searching import SearchService
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
@@ -117,8 +116,12 @@ class LegacyRoutes:
             )
         started = time.perf_counter()
         errors = {query.id: query.refused for query in parsed.queries}
-        docs = await self._query_documents(service, parsed.queries, errors)
-        answered = await self._serving.stream(docs, "/search", {"top_k": parsed.top_k})
+        answered: Answered = {}
+        for part in await asyncio.gather(
+            service.find_photos(_sentences(parsed.queries), parsed.top_k),
+            self._find_captions(parsed, errors),
+        ):
+            answered |= part
         self._serving.metrics.count_cached_texts(*service.take_cache_counts())
         self._serving.metrics.count_search(len(parsed.queries), time.perf_counter() - started)
         results = []
@@ -129,31 +132,16 @@ class LegacyRoutes:
             results.append(QueryResult(query, matches, error))
         return results
 
-    async def _query_documents(
-        self, service: SearchService, queries: Sequence[QueryItem], errors: dict[str, str | None]
-    ) -> list[MediaDocument]:
-        """The queries as the Flow takes them; adds to ``errors``, by id, what keeps one from being asked.
-
-        Sentences get their vectors first: these are remembered, and walk with those of other requests.
-        """
-        asked = [query for query in queries if errors[query.id] is None]
-        vectors = await service.encode_sentences(
-            query.text or "" for query in asked if query.modality == TEXT
-        )
+    async def _find_captions(self, parsed: ParsedRequest, errors: dict[str, str | None]) -> Answered:
+        """Answers the queries that are photos; adds to ``errors``, by id, why one is not to be had."""
         docs = []
-        for query in asked:
-            if query.modality == TEXT:
-                vector = vectors[query.text or ""]
-                if isinstance(vector, str):
-                    errors[query.id] = vector
-                else:
-                    docs.append(MediaDocument(id=query.id, modality=TEXT, embedding=vector))
-                continue
-            try:
-                docs.append(await self._photo_query(query))
-            except RequestError as refusal:
-                errors[query.id] = str(refusal)
-        return docs
+        for query in parsed.queries:
+            if query.modality == IMAGE and query.refused is None:
+                try:
+                    docs.append(await self._photo_query(query))
+                except RequestError as refusal:
+                    errors[query.id] = str(refusal)
+        return await self._serving.stream(docs, "/search", {"top_k": parsed.top_k})
 
     async def _photo_query(self, query: QueryItem) -> MediaDocument:
         content = query.content
@@ -221,6 +209,12 @@ def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
 
 def _override(request: Request) -> str | None:
     return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
+
+
+def _sentences(queries: Sequence[QueryItem]) -> dict[str, str]:
+    return {
+        query.id: query.text or "" for query in queries if query.modality == TEXT and query.refused is None
+    }
 
 
 def _match(match: MatchDocument, base_url: str) -> Match:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from docarray import DocList
 
-from crossmodal.documents import MediaDocument, unpack_matches
+from crossmodal.documents import ALONE, PACKED, MediaDocument, unpack_matches
 from crossmodal.errors import ServiceError
 from flows.delivery import deliver
 from flows.gateway.serving import Answered
@@ -33,10 +33,10 @@ _SEARCHED_AT_ONCE = 64
 class FlowWalks:
     """The Flow behind one gateway as an async function of documents, endpoint and parameters.
 
-    Sentences to encode and vectors to search with that come at the same time walk together, in the query Flow
-    (``sharing``). Their answers don't depend on that: each sentence is encoded by itself at ``/encode``, and
-    every score is recomputed from its own two vectors. Photos, and sentences sent to ``/search`` as they are,
-    walk with their own request alone.
+    Sentences and vectors that come at the same time walk together, in the query Flow (``sharing``). Their
+    answers don't depend on that: each sentence is encoded by itself, at ``/encode`` and with the parameter
+    ``alone``, and every score is recomputed from its own two vectors. Photos, and sentences that don't ask to
+    be encoded alone, walk with their own request only.
     """
 
     def __init__(self, stream: Stream, topology: Topology, *, sharing: bool) -> None:
@@ -52,8 +52,8 @@ class FlowWalks:
         self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> Answered:
         """The answers by id; raises ServiceError where the Flow fails on the request as a whole."""
-        together = [doc for doc in docs if self._sharing and _is_shareable(doc, endpoint)]
-        apart = [doc for doc in docs if not (self._sharing and _is_shareable(doc, endpoint))]
+        together = [doc for doc in docs if self._sharing and _is_shareable(doc, endpoint, parameters)]
+        apart = [doc for doc in docs if not (self._sharing and _is_shareable(doc, endpoint, parameters))]
         answered: Answered = {}
         for part in await asyncio.gather(
             self._share(together, endpoint, parameters), self._walk_apart(apart, endpoint, parameters)
@@ -73,7 +73,7 @@ class FlowWalks:
     async def _share(
         self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> Answered:
-        encodes = endpoint == "/encode"
+        encodes = any(doc.embedding is None for doc in docs)
         sharing = self._encoding if encodes else self._searching
         key = (endpoint, json.dumps(parameters, sort_keys=True))
         answered: Answered = {}
@@ -113,15 +113,17 @@ class FlowWalks:
             return answered
 
         if endpoint == "/search":
-            parameters = {**parameters, "packed": True}
+            parameters = {**parameters, PACKED: True}
         answered = await deliver(docs, self._topology, send)
         for doc in answered.values():
             unpack_matches(doc)
         return answered
 
 
-def _is_shareable(doc: MediaDocument, endpoint: str) -> bool:
+def _is_shareable(doc: MediaDocument, endpoint: str, parameters: Mapping[str, Any]) -> bool:
     """Whether a query's answer doesn't depend on the others in its walk, nor keeps them waiting for long."""
     if doc.blob is not None or doc.wanted is not None:
         return False
-    return endpoint == "/encode" or (endpoint == "/search" and doc.embedding is not None)
+    if endpoint == "/search":
+        return doc.embedding is not None or bool(parameters.get(ALONE))
+    return endpoint == "/encode"

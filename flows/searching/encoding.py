@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import QueryError, RequestError
 from crossmodal.query.composition import EncodedTerm
+from crossmodal.query.request import SearchRequest
 from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
 from flows.searching.running import Running, attempt
 
-__all__ = ["Encoded", "Send", "TermEncoder"]
+__all__ = ["Send", "TermEncoder"]
 
 Send = Callable[[list[MediaDocument], str, dict[str, Any]], Awaitable[dict[str, MediaDocument]]]
 
 # A vector, float32 (dimension,), or the sentence that says why there is none.
-Encoded = NDArray[np.float32] | str
+_Encoded = NDArray[np.float32] | str
 
 # Sentences whose vectors are remembered: at 512 dimensions 2 MB.
 _REMEMBERED = 1024
@@ -57,15 +58,42 @@ class TermEncoder:
         for one in running:
             attempt(one, lambda one: _take_vectors(one, stored, encoded))
 
-    async def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Encoded]:
-        """Each sentence's vector, or the sentence that says why there is none."""
-        terms = {_text_key(sentence): Term(text=sentence) for sentence in sentences}
-        encoded = await self._encode(terms)
-        return {term.text or "": encoded[key] for key, term in terms.items()}
+    def asks_only_a_new_sentence(self, request: SearchRequest) -> bool:
+        """Whether a request looks for photos that fit one sentence whose vector is not remembered.
 
-    async def _encode(self, terms: Mapping[str, Term]) -> dict[str, Encoded]:
+        It needs no vector before the search: the query Flow encodes and searches in one walk.
+        """
+        term = request.terms[0]
+        return (
+            len(request.terms) == 1
+            and term.text is not None
+            and term.weight > 0
+            and request.modality in (None, IMAGE)
+            and _text_key(term.text) not in self._remembered
+        )
+
+    def take_answer(self, one: Running, answer: MediaDocument) -> None:
+        """Gives a request of one new sentence the vector that came with its matches."""
+        (term,) = one.request.terms
+        sentence = term.text or ""
+        _take_vectors(one, {}, {_text_key(sentence): self.remember_answer(sentence, answer)})
+
+    def document_of(self, id: str, sentence: str) -> MediaDocument:
+        """The query for one sentence, with its vector where that is remembered."""
+        vector = self._recall(_text_key(sentence))
+        if vector is None:
+            return MediaDocument(id=id, modality=TEXT, text=sentence)
+        return MediaDocument(id=id, modality=TEXT, embedding=vector)
+
+    def remember_answer(self, sentence: str, answer: MediaDocument) -> NDArray[np.float32]:
+        """The vector that came with the answer to a sentence, which is remembered from now on."""
+        vector = np.asarray(answer.embedding, np.float32)
+        self._remember(_text_key(sentence), vector)
+        return vector
+
+    async def _encode(self, terms: Mapping[str, Term]) -> dict[str, _Encoded]:
         """The vectors of sentences and uploaded photos by key: remembered, or made by the query Flow."""
-        encoded: dict[str, Encoded] = {
+        encoded: dict[str, _Encoded] = {
             key: vector for key in terms if (vector := self._recall(key)) is not None
         }
         wanted = [
@@ -108,7 +136,7 @@ class TermEncoder:
 def _take_vectors(
     one: Running,
     stored: dict[str, tuple[Modality, NDArray[np.float32]]],
-    encoded: Mapping[str, Encoded],
+    encoded: Mapping[str, _Encoded],
 ) -> None:
     for term in one.request.terms:
         if term.id is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from crossmodal.documents import MatchDocument
 from crossmodal.errors import DataError, RequestError
+from crossmodal.query.calibration import Calibration
 from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
 from crossmodal.records import Modality
@@ -25,16 +26,19 @@ class Running:
     """One request with its outcome in the making.
 
     ``depth`` is how many matches the indexes are asked for. By modality searched: ``composed`` vectors, what
-    was ``found``, and the (id, BM25) pairs that ``words`` found, best first.
+    was ``found``, and the (id, BM25) pairs that ``words`` found, best first. ``encoded_ms`` is what the walk
+    that found them spent on encoding.
     """
 
     request: SearchRequest
     outcome: SearchOutcome
     depth: int
+    calibration: Calibration | None = None
     terms: list[EncodedTerm] = field(default_factory=list)
     composed: dict[Modality, ComposedQuery] = field(default_factory=dict)
     found: dict[Modality, list[MatchDocument]] = field(default_factory=dict)
     words: dict[Modality, list[tuple[str, float]]] = field(default_factory=dict)
+    encoded_ms: float = 0.0
 
 
 def attempt(one: Running, work: Callable[[Running], None]) -> None:

@@ -2,6 +2,7 @@
 
 A query is answered in two walks through the query Flow. ``/encode`` turns sentences and uploaded photos into
 vectors (documents of the index have theirs already); ``/search`` takes the composed vectors to the indexes.
+One sentence that is to find photos needs no composing, and is encoded and searched for in one walk.
 The Flow's branches are named by what the QUERY is, and each ends in the index of the other modality; so a
 vector that is to find photos travels as a text, and one that is to find captions as an image.
 """
@@ -11,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crossmodal.api_shapes import file_name
-from crossmodal.documents import MediaDocument
+from crossmodal.documents import ALONE, MediaDocument
 from crossmodal.errors import QueryError
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
@@ -32,7 +33,7 @@ from crossmodal.query.request import (
 )
 from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.workspace import Workspace
-from flows.searching.encoding import Encoded, Send, TermEncoder
+from flows.searching.encoding import Send, TermEncoder
 from flows.searching.ranking import grouped, ranked
 from flows.searching.running import Running, attempt, deepest, first_depth
 from flows.searching.words import WordSearch
@@ -80,23 +81,36 @@ class SearchService:
         """How many sentences' vectors were remembered and how many had to be made, since the last call."""
         return self._encoder.take_counts()
 
-    async def encode_sentences(self, sentences: Iterable[str]) -> dict[str, Encoded]:
-        """The vector of each sentence, float32 (dimension,), or why there is none, as a sentence."""
-        return await self._encoder.encode_sentences(sentences)
+    async def find_photos(self, sentences: Mapping[str, str], top_k: int) -> dict[str, MediaDocument]:
+        """The query Flow's answers to ``sentences`` by id: ``matches``, photos with cosines, or ``error``."""
+        docs = [self._encoder.document_of(id, sentence) for id, sentence in sentences.items()]
+        answered = await self._send(docs, "/search", {"top_k": top_k, ALONE: True}) if docs else {}
+        for doc in docs:
+            answer = answered[str(doc.id)]
+            if doc.embedding is None and answer.error is None:
+                self._encoder.remember_answer(sentences[str(doc.id)], answer)
+        return answered
 
     async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
         """One outcome a request, in order; an error of one request leaves the others alone."""
         timing = Timing()
         with _timed(timing, "total_ms"):
             calibration = await self.calibration()
-            running = [Running(request, SearchOutcome(request), first_depth(request)) for request in requests]
+            running = [
+                Running(request, SearchOutcome(request), first_depth(request), calibration)
+                for request in requests
+            ]
+            encoding = [one for one in running if not self._encoder.asks_only_a_new_sentence(one.request)]
             with _timed(timing, "encode_ms"):
-                await self._encoder.encode(running)
+                await self._encoder.encode(encoding)
             with _timed(timing, "search_ms"):
-                for one in running:
+                for one in encoding:
                     if one.outcome.error is None:
-                        attempt(one, lambda one: _compose(one, calibration))
+                        attempt(one, _compose)
                 await self._find(running)
+            encoded_ms = max((one.encoded_ms for one in running), default=0.0)
+            timing.encode_ms += encoded_ms
+            timing.search_ms -= encoded_ms
             with _timed(timing, "words_ms"):
                 await self._find_words(running)
             with _timed(timing, "fetch_ms"):
@@ -107,30 +121,33 @@ class SearchService:
         return [one.outcome for one in running], timing
 
     async def _find(self, running: Sequence[Running]) -> None:
-        """Takes each composed vector to its index; requests that ask for the same number share a walk."""
-        walks: dict[tuple[int, str], list[tuple[Running, Modality]]] = {}
+        """Takes each vector or sentence to its index; requests that ask for the same number share a walk."""
+        walks: dict[tuple[int, str, bool], list[tuple[Running, Modality]]] = {}
         for one in running:
             if one.outcome.error is not None:
                 continue
             rule = json.dumps(one.request.filter.to_json()) if one.request.filter is not None else ""
-            for target in one.composed:
-                walks.setdefault((one.depth, rule), []).append((one, target))
-        await asyncio.gather(*(self._walk(depth, rule, group) for (depth, rule), group in walks.items()))
+            for target in one.composed or (IMAGE,):
+                walks.setdefault((one.depth, rule, bool(one.composed)), []).append((one, target))
+        await asyncio.gather(*(self._walk(depth, rule, group) for (depth, rule, _), group in walks.items()))
 
     async def _walk(self, depth: int, rule: str, queries: Sequence[tuple[Running, Modality]]) -> None:
         parameters: dict[str, Any] = {"top_k": depth}
         if rule:
             parameters["filter"] = json.loads(rule)
-        docs = [
-            MediaDocument(id=str(number), modality=_BRANCH_TO[target], embedding=one.composed[target].vector)
-            for number, (one, target) in enumerate(queries)
-        ]
+        if not queries[0][0].composed:
+            parameters[ALONE] = True
+        docs = [_query_of(str(number), one, target) for number, (one, target) in enumerate(queries)]
         answered = await self._send(docs, "/search", parameters)
         for number, (one, target) in enumerate(queries):
             doc = answered[str(number)]
+            one.found[target] = list(doc.matches or ())
             if doc.error is not None:
                 one.outcome.error = one.outcome.error or QueryError(doc.error)
-            one.found[target] = list(doc.matches or ())
+            elif not one.composed:
+                one.encoded_ms = doc.encoded_ms or 0.0
+                self._encoder.take_answer(one, doc)
+                attempt(one, _compose)
 
     async def _captions_of(self, _: None, photo_ids: list[str]) -> list[list[Record]]:
         found = await asyncio.to_thread(self._workspace.captions_of, list(dict.fromkeys(photo_ids)))
@@ -189,9 +206,15 @@ class SearchService:
                 match.file = None if photo is None else file_name(photo.uri, photo.tags)
 
 
-def _compose(one: Running, calibration: Calibration | None) -> None:
+def _compose(one: Running) -> None:
     for modality in _TARGETS[one.outcome.modality or "both"]:
-        one.composed[modality] = compose(one.terms, modality, calibration)
+        one.composed[modality] = compose(one.terms, modality, one.calibration)
+
+
+def _query_of(id: str, one: Running, target: Modality) -> MediaDocument:
+    if not one.composed:
+        return MediaDocument(id=id, modality=TEXT, text=one.request.terms[0].text)
+    return MediaDocument(id=id, modality=_BRANCH_TO[target], embedding=one.composed[target].vector)
 
 
 @contextmanager
