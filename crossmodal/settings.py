@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,10 @@ class Settings:
     loss: str | None = None
     output: Path | None = None
     json: bool = False
+
+    def __post_init__(self) -> None:
+        # Also where no command line was read: a folder called "~" is never meant.
+        object.__setattr__(self, "model_cache", self.model_cache.expanduser())
 
     @property
     def served_grpc_port(self) -> int:
@@ -352,8 +356,7 @@ def read_settings(
                 values[option.field] = _convert(option, environment[option.variable])
             except ValueError as error:
                 raise SettingsError(f"The environment variable {option.variable}: {error}") from None
-    settings = Settings(**values)
-    return replace(settings, model_cache=settings.model_cache.expanduser())
+    return Settings(**values)
 
 
 def export(variables: Mapping[str, str], environment: MutableMapping[str, str] | None = None) -> None:
