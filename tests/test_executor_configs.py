@@ -43,7 +43,9 @@ def test_jina_loads_every_config(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert loaded == {path.parent.name: ["/delete", "/encode", "/index", "/search", "/status"] for path in CONFIGS}
+    assert loaded == {
+        path.parent.name: ["/delete", "/encode", "/index", "/search", "/status"] for path in CONFIGS
+    }
 
 
 def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:

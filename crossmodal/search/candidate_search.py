@@ -27,6 +27,9 @@ __all__ = ["CandidateSearch"]
 # The results for which the first look is wide enough: those of a first page.
 _FIRST_RESULTS = 16
 
+# A look vouches for so many results at least, or none.
+_FEWEST_RESULTS = _FIRST_RESULTS // 2
+
 # Each look is so many times as wide as the one before.
 _WIDER = 4
 
@@ -76,8 +79,10 @@ class CandidateSearch:
         """What a look at ``rows`` vouches for, behind what is there ``before``."""
         positions = view.find(rows)
         positions = positions[positions >= 0]
-        wanted = len(positions) // self.options.rerank - len(before)
-        if wanted < 1:
+        vouched = len(positions) // self.options.rerank
+        wanted = vouched - len(before)
+        # Where most candidates have died, or are left out as equally near, the rest are no fair choice.
+        if wanted < 1 or vouched < _FEWEST_RESULTS:
             return []
         rough = (view.vectors(positions) @ query).astype(np.float64)
         # What came after the codes were made.

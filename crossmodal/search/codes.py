@@ -15,15 +15,15 @@ from crossmodal.search.options import SearchOptions, subquantizers
 
 __all__ = ["Codes", "probes_of", "search_parameters", "train_codes", "training_size"]
 
+# faiss's annotations don't know what its Python layer adds and replaces.
+_faiss: Any = faiss
+
 # faiss's k-means takes 256 points a centroid, and a 4-bit code has 16 centroids: more changes nothing.
 _TRAINED_ON = 16_384
 
 # The points for each cell of an IVF; faiss warns below 39.
 _POINTS_PER_CELL = 50
 
-# What k-means is given for codes of 8 bits, 16 times as many as of 4: faiss's own 256 points and 25 rounds
-# take minutes at 512 dimensions.
-_POINTS_PER_CODE = 64
 _ROUNDS = 10
 
 # Vectors that are coded between two looks at whether to go on.
@@ -62,7 +62,7 @@ class Codes:
         found = []
         for near, places in zip(scores, labels, strict=True):
             if places[-1] >= 0:
-                falls = self.index.metric_type == faiss.METRIC_INNER_PRODUCT
+                falls = self.index.metric_type == _faiss.METRIC_INNER_PRODUCT
                 places = places[near > near[-1] if falls else near < near[-1]]
             found.append(self.rows[places[places >= 0]])
         return found
@@ -83,7 +83,7 @@ class Codes:
 
         ``progress`` is called with the share done, and ends the work by raising.
         """
-        index = faiss.deserialize_index(faiss.serialize_index(self.index))
+        index = _faiss.deserialize_index(_faiss.serialize_index(self.index))
         _add(index, parts, len(rows), progress)
         return replace(self, index=index, rows=np.concatenate([self.rows, rows]), next_row=next_row)
 
@@ -109,11 +109,14 @@ def train_codes(
     """
     dimension = sample.shape[1]
     recipe = _recipe(tier, options, len(rows), dimension)
-    metric = faiss.METRIC_L2 if tier == "lsh" else faiss.METRIC_INNER_PRODUCT
-    index = faiss.index_factory(dimension, recipe, metric)
+    metric = _faiss.METRIC_L2 if tier == "lsh" else _faiss.METRIC_INNER_PRODUCT
+    index: Any = _faiss.index_factory(dimension, recipe, metric)
+    if tier in ("ivf", "ivfpq"):
+        # faiss's 25 rounds find hardly better cells, and take minutes for a thousand of 512 dimensions.
+        index.cp.niter = _ROUNDS
     if tier == "ivfpq":
-        index.pq.cp.max_points_per_centroid = _POINTS_PER_CODE
-        index.pq.cp.niter = _ROUNDS
+        # Else faiss warns where there are few vectors; rough codes cost only time.
+        index.pq.cp.min_points_per_centroid = 1
     index.train(sample)
     distortion = _distortion(index, sample[:_CODED_AT_ONCE])
     _add(index, parts, len(rows), progress)
@@ -133,9 +136,9 @@ def search_parameters(codes: Codes, options: SearchOptions, widening: int) -> An
     """
     if codes.tier in ("ivf", "ivfpq"):
         probes = probes_of(codes, options) << widening
-        return faiss.SearchParametersIVF(nprobe=min(probes, codes.index.nlist))
+        return _faiss.SearchParametersIVF(nprobe=min(probes, codes.index.nlist))
     if codes.tier == "hnsw":
-        return faiss.SearchParametersHNSW(efSearch=options.ef << widening)
+        return _faiss.SearchParametersHNSW(efSearch=options.ef << widening)
     return None
 
 
@@ -152,9 +155,10 @@ def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> st
         case "ivf":
             return f"IVF{_cells(options, count)},PQ{subquantizers(dimension)}x4fs"
         case "ivfpq":
-            # One byte for four dimensions, as far as they can be divided so.
+            # One byte for four dimensions, as far as they can be divided so; "np" spares the training of an
+            # order of the codes that only polysemous search uses, which takes minutes.
             bytes_a_vector = max(number for number in range(1, dimension // 4 + 2) if dimension % number == 0)
-            return f"IVF{_cells(options, count)},PQ{bytes_a_vector}x8"
+            return f"IVF{_cells(options, count)},PQ{bytes_a_vector}x8np"
         case "hnsw":
             return f"HNSW{options.links},SQ8"
         case "lsh":
@@ -198,11 +202,11 @@ def _distortion(index: Any, vectors: NDArray[np.float32]) -> float | None:
 
 
 def _decoded(index: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    if isinstance(index, faiss.IndexPQFastScan | faiss.IndexIVFPQFastScan):
+    if isinstance(index, _faiss.IndexPQFastScan | _faiss.IndexIVFPQFastScan):
         found: NDArray[np.float32] = index.pq.decode(index.pq.compute_codes(vectors))
         return found
-    codec = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    if isinstance(codec, faiss.IndexLSH):
+    codec = _faiss.downcast_index(index.storage) if isinstance(index, _faiss.IndexHNSW) else index
+    if isinstance(codec, _faiss.IndexLSH):
         return None
     decoded: NDArray[np.float32] = codec.sa_decode(codec.sa_encode(vectors))
     return decoded

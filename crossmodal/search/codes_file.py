@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.search.codes import Codes
@@ -46,7 +47,10 @@ class CodesFile:
             "rerank": rerank,
             "probes": probes,
         }
-        arrays = [("rows", [codes.rows]), ("index", [faiss.serialize_index(codes.index)])]
+        arrays: list[tuple[str, list[NDArray[Any]]]] = [
+            ("rows", [codes.rows]),
+            ("index", [faiss.serialize_index(codes.index)]),
+        ]
         return self._file.write(arrays, header)
 
     def read(self, store_id: str, sequence: int) -> tuple[Codes, Recall, int, int]:

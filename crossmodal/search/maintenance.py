@@ -30,6 +30,7 @@ _logger = logging.getLogger(__name__)
 _GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 5.0
 _CHECK_SECONDS = 600.0
+_END_SECONDS = 5.0
 
 # Rows without a code, each of which every search compares: so many are worth codes.
 _FEW_UNCODED = 1024
@@ -135,11 +136,15 @@ class Maintenance:
                 self._thread.start()
 
     def close(self) -> None:
-        """End the thread; what it was making is dropped."""
+        """End the thread; what it was making is dropped.
+
+        Training can't be interrupted. If it takes longer than a few seconds the thread ends after it, and
+        doesn't touch the store again.
+        """
         self._stop.set()
         with self._starting:
             if self._thread is not None:
-                self._thread.join()
+                self._thread.join(_END_SECONDS)
 
     def run(self) -> None:
         """Do now what there is to do: write the search file, make, extend or check the codes."""

@@ -48,7 +48,7 @@ class SearchOptions:
         """``index`` with the parameters ``given``; raises SettingsError for one unknown or out of range."""
         if index not in INDEXES:
             raise SettingsError(f"The index is {index!r}; it must be one of {', '.join(INDEXES)}.")
-        known = {field.name: field.default for field in fields(cls) if field.name != "index"}
+        known: dict[str, Any] = {field.name: field.default for field in fields(cls) if field.name != "index"}
         options = cls(index)
         for name, value in (given or {}).items():
             if name not in known:

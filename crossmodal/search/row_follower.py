@@ -23,6 +23,9 @@ _FEW_DEAD = 1024
 class RowFollower:
     """Keeps ``view``; not safe to use from several threads at once, but its views are."""
 
+    view: RowView
+    _longest: float
+
     def __init__(self) -> None:
         self._clear("", None)
 

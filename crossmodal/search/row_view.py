@@ -127,13 +127,15 @@ class RowView:
     def vectors(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
         """A copy of the vectors at ``positions`` (m,): float32 (m, dimension)."""
         in_tail = positions >= len(self.base)
+        found: NDArray[np.float32]
         if not in_tail.any():
-            return self.base.vectors[positions]
-        if in_tail.all():
-            return self.tail.vectors[positions - len(self.base)]
-        found = np.empty((len(positions), self.base.vectors.shape[1]), np.float32)
-        found[~in_tail] = self.base.vectors[positions[~in_tail]]
-        found[in_tail] = self.tail.vectors[positions[in_tail] - len(self.base)]
+            found = self.base.vectors[positions]
+        elif in_tail.all():
+            found = self.tail.vectors[positions - len(self.base)]
+        else:
+            found = np.empty((len(positions), self.base.vectors.shape[1]), np.float32)
+            found[~in_tail] = self.base.vectors[positions[~in_tail]]
+            found[in_tail] = self.tail.vectors[positions[in_tail] - len(self.base)]
         return found
 
     def ids(self, positions: NDArray[np.integer]) -> list[str]:

@@ -1,0 +1,192 @@
+"""The derived file of codes: read by whoever opens the index next, made anew when damaged or not of it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from store_samples import caption, run_python
+
+from crossmodal.search import SearchOptions, VectorIndex, save_vectors
+from crossmodal.search import maintenance as maintenance_module
+from crossmodal.search.search_file import SearchFile
+from crossmodal.stores import Store
+
+COUNT = 2500
+SCAN = SearchOptions.of("scan")
+
+
+def vectors(count: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
+
+
+def filled(folder: Path, seed: int = 1) -> Store:
+    store = Store.open_writer(folder)
+    store.put([caption(f"c{n:04d}", "text") for n in range(COUNT)], vectors(COUNT, seed))
+    return store
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and its derived files."""
+    folder = tmp_path_factory.mktemp("built") / "store"
+    with filled(folder) as store:
+        save_vectors(store, folder)
+        index = VectorIndex(store, folder=folder, options=SCAN)
+        index.build()
+        index.close()
+    return folder
+
+
+@pytest.fixture
+def folder(workspace: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(workspace, tmp_path / "store"))
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tiers that codes were trained for."""
+    tiers: list[str] = []
+    train = maintenance_module.train_codes
+
+    def noted(tier: str, *given: object, **named: object) -> object:
+        tiers.append(tier)
+        return train(tier, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(maintenance_module, "train_codes", noted)
+    return tiers
+
+
+def opened(store: Store, options: SearchOptions = SCAN) -> VectorIndex:
+    index = VectorIndex(store, folder=store.path, options=options)
+    index._maintenance.close()
+    return index
+
+
+def test_the_next_one_reads_the_codes_and_what_was_measured(folder: Path, trainings: list[str]) -> None:
+    assert sorted(path.name for path in folder.glob("search.*")) == ["search.codes", "search.faiss"]
+    with Store.open_reader(folder) as store:
+        index = opened(store)
+        status = index.status()
+        assert (status["tier"], status["coded"], status["tail"]) == ("scan", COUNT, 0)
+        assert status["recall"] > 0.9
+        assert "64 made of stored vectors" in status["recall_measured"]
+        queries = vectors(5, seed=2)
+        assert [len(matches) for matches in index.search(queries, 20)] == [20] * 5
+    assert trainings == []
+
+
+def test_codes_that_fall_behind_are_extended_and_kept(folder: Path, trainings: list[str]) -> None:
+    with Store.open_writer(folder) as store:
+        store.put([caption(f"d{n}", "text") for n in range(1100)], vectors(1100, 3))
+        index = VectorIndex(store, folder=folder, options=SCAN)
+        assert index.status()["tail"] == 1100
+        index.build()
+        index.close()
+        assert opened(store).status()["coded"] == COUNT + 1100
+    assert trainings == []
+
+
+@pytest.mark.parametrize("where", [0, 9, 13, 18, 30, 0.3, 0.6, 0.99])
+def test_flipped_bit(folder: Path, where: float, caplog: pytest.LogCaptureFixture) -> None:
+    file = folder / "search.codes"
+    raw = bytearray(file.read_bytes())
+    raw[where if isinstance(where, int) else int(where * len(raw))] ^= 1
+    file.write_bytes(raw)
+    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+        assert opened(store).status()["tier"] == "exact"
+    assert "search.codes is not used" in caplog.text
+
+
+@pytest.mark.parametrize("length", [0, 20, 5000])
+def test_truncated_file(folder: Path, length: int, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "search.codes").write_bytes((folder / "search.codes").read_bytes()[:length])
+    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+        assert opened(store).status()["tier"] == "exact"
+    assert "search.codes is not used" in caplog.text
+
+
+def test_codes_of_another_store(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with filled(tmp_path / "other", seed=5) as other:
+        for file in folder.glob("search.*"):
+            shutil.copy(file, tmp_path / "other")
+        assert opened(other).status()["tier"] == "exact"
+    assert "not of this store" in caplog.text
+
+
+def test_codes_of_other_parameters_are_made_anew(folder: Path, trainings: list[str]) -> None:
+    with Store.open_reader(folder) as store:
+        index = VectorIndex(store, folder=folder, options=SearchOptions.of("ivf", {"cells": 8}))
+        assert index.status()["tier"] == "exact"
+        index.build()
+        assert index.status()["tier"] == "ivf"
+        index.close()
+    assert trainings == ["ivf"]
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Store.open_reader(folder) as store:
+        index = VectorIndex(store, folder=tmp_path / "missing", options=SCAN)
+        index.build()
+        assert index.status()["tier"] == "scan"
+        index.build()
+        index.close()
+    assert caplog.text.count("search.codes is not saved") == 1
+
+
+def test_killed_while_writing_codes_leaves_the_old_ones(folder: Path) -> None:
+    before = (folder / "search.codes").read_bytes()
+    code = """
+import os, signal, sys
+from pathlib import Path
+from crossmodal.search import SearchOptions, VectorIndex, derived_file
+from crossmodal.stores import Store
+derived_file.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
+path = Path(sys.argv[1])
+VectorIndex(Store.open_reader(path), folder=path, options=SearchOptions.of("lsh")).build()
+"""
+    assert run_python(code, folder).returncode == -9
+    assert (folder / "search.codes").read_bytes() == before
+    with Store.open_reader(folder) as store:
+        assert opened(store).status()["tier"] == "scan"
+
+
+def test_vectors_are_saved_again_when_enough_has_changed(folder: Path) -> None:
+    file = SearchFile(folder / "search.faiss")
+    with Store.open_writer(folder) as store:
+        store.put([caption(f"e{n}", "text") for n in range(10)], vectors(10, 4))
+        assert save_vectors(store, folder)
+        source = file.source()
+        assert source is not None
+        assert (source.count, source.sequence) == (COUNT, 1)
+        store.put([caption(f"f{n}", "text") for n in range(100)], vectors(100, 4))
+        assert save_vectors(store, folder)
+        source = file.source()
+        assert source is not None
+        assert (source.count, source.sequence) == (COUNT + 110, 3)
+
+
+def test_an_index_without_a_file_writes_it_and_lets_go_of_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance_module, "_FEW_UNSAVED", 1000)
+    with filled(tmp_path) as store:
+        index = VectorIndex(store, folder=tmp_path)
+        query = vectors(3, seed=6)
+        expected = index.search(query, 10)
+        assert len(index._exact.view().tail) == COUNT
+        index.build()
+        assert len(index._exact.view().base) == COUNT
+        assert len(index._exact.view().tail) == 0
+        assert index.search(query, 10) == expected
+        store.delete(["c0001"])
+        store.put([caption("late", "text")], query[:1])
+        assert index.search(query, 1)[0][0][0] == "late"
+        assert len(index) == COUNT
+        index.close()
