@@ -254,7 +254,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_each_runtime_ranks_alike_and_says_what_it_is(folders: dict[str, Path], tmp_path: Path) -> None:
     name = str(folders["known"])
     sentences = ["a cat", "two dogs run over the snow", "a cat", "", "a red bus", "word " * 40]
-    vectors = {}
+    vectors: dict[str, Floats] = {}
     for runtime in ("torch", "openvino", "onnx", "auto"):
         images = load_image_encoder(name, cache=tmp_path, runtime=runtime)
         texts = load_text_encoder(name, cache=tmp_path, runtime=runtime)

@@ -18,7 +18,7 @@ __all__ = ["image_tower", "text_tower"]
 
 def image_tower(network: Any) -> ImageTower | None:
     """The photo's side of an open_clip network in its own tensors, or None where it isn't of this kind."""
-    visual = getattr(network, "visual", None)
+    visual: Any = getattr(network, "visual", None)
     if type(visual) is not _parts().VisionTransformer or visual.attn_pool is not None or visual.output_tokens:
         return None
     transformer = _transformer(visual.transformer)
@@ -47,7 +47,7 @@ def image_tower(network: Any) -> ImageTower | None:
 
 def text_tower(network: Any) -> TextTower | None:
     """The sentence's side of an open_clip network in its own tensors, or None where it isn't of this kind."""
-    text = getattr(network, "text", None)
+    text: Any = getattr(network, "text", None)
     if type(text) is _parts().TextTransformer:
         if text.cls_emb is not None or text.use_pad_mask or text.output_tokens:
             return None

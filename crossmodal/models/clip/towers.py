@@ -125,7 +125,7 @@ class TextTower:
             return torch.full((len(tokens),), tokens.shape[1] - 1, dtype=torch.int64)
         if self.pool == "argmax":
             return tokens.argmax(dim=-1)
-        return (tokens == self.end).int().argmax(dim=-1)
+        return torch.eq(tokens, self.end or 0).int().argmax(dim=-1)
 
 
 def weight_bytes(tower: ImageTower | TextTower) -> int:

@@ -19,7 +19,7 @@ from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.sentences import encode_by_length
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import BATCH, ImageEncoder, TextEncoder, encode_in_batches
+from crossmodal.models.protocols import BATCH, encode_in_batches
 from crossmodal.models.published import require_trusted_code
 from crossmodal.models.runtimes.choice import Candidate, choose
 from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float32]
-Encoder = TypeVar("Encoder", ImageEncoder, TextEncoder)
+Encoder = TypeVar("Encoder", "TransformersImageEncoder", "TransformersTextEncoder")
 
 # What transformers, safetensors and torch raise for files that are damaged, missing or of another network.
 _LOADING_ERRORS = (
