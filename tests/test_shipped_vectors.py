@@ -1,7 +1,8 @@
 """The first values of each shipped model's vectors, so that no change of code moves them unnoticed.
 
 They were made with the weights as they are shipped, in the plain form, on one thread. Other machines round
-otherwise, hence the tolerance; what this is to catch (other preprocessing, another activation or token) moves values by more.
+otherwise, hence the tolerance; what this is to catch (other preprocessing, another activation or token) moves
+values by more.
 """
 
 from __future__ import annotations
