@@ -43,6 +43,6 @@ CASES: Mapping[str, Case] = {
     "open": Case("open", "ready to answer after a start, and after a crash"),
     "scale": Case("scale", "documents/s and p50 as the index grows", 1),
     "memory": Case("memory", "resident bytes a vector", 1),
-    "profile": Case("profile", "where a millisecond of a query and of an indexed document goes", 1),
+    "profile": Case("profile", "where a millisecond of a query and of an indexed document goes"),
     "peers": Case("peers", "other projects' encoders in environments of their own", 1),
 }

@@ -41,7 +41,7 @@ class _Peer:
 
 _PEERS: Mapping[str, _Peer] = {
     "sentence-transformers": _Peer(
-        ("sentence-transformers==6.2.0", "torch==2.13.0", "torchvision==0.28.0"),
+        ("sentence-transformers==6.2.0", "torch==2.13.0"),
         "sentence_transformers_clip",
         hugging_face_folder,
     ),
