@@ -80,8 +80,11 @@ function panel(title, className, ...children) {
   return make("section", { class: `panel ${className}` }, make("h2", { text: title }), ...children);
 }
 
-function recall(index) {
-  return typeof index.recall === "number" ? `${(index.recall * 100).toFixed(index.recall === 1 ? 0 : 1)}%` : "not measured";
+const percent = (share) => `${(share * 100).toFixed(share === 1 ? 0 : 1)}%`;
+
+function searched({ tier, recall, recall_measured, building }) {
+  const found = recall === null ? "" : `${percent(recall)}. `;
+  return `${tier}. Recall ${found}${recall_measured}${building ? ` In progress: ${building.what}, ${percent(building.done)}.` : ""}`;
 }
 
 function figures(status) {
@@ -162,8 +165,8 @@ function draw(status) {
           ["Model", `${status.model.name}, ${status.model.dimension} dimensions`],
           ["Weights", status.model.weights],
           ["Scores", status.calibrated ? "calibrated" : "not calibrated: bare cosines"],
-          ["Search", index.tier],
-          ["Recall", `${recall(index)}. ${index.recall_measured}`],
+          ["Photos", searched(index.modalities.image)],
+          ["Captions", searched(index.modalities.text)],
           ["Shards", `${status.shards}, layout ${status.layout}`],
           ["Last change", when(status.last_change)],
           ["Writing", writing(status)],

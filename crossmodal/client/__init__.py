@@ -15,6 +15,7 @@ anything else that is large.
 from __future__ import annotations
 
 from crossmodal.client.answers import (
+    Building,
     Caption,
     CountedValue,
     Document,
@@ -31,6 +32,7 @@ from crossmodal.client.answers import (
     QueryResult,
     QueryTerm,
     SearchAnswer,
+    SearchState,
     Status,
     TagField,
     Timing,
@@ -49,6 +51,7 @@ from crossmodal.errors import ApiError, ClientError, ServerUnavailable
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "Building",
     "Caption",
     "Client",
     "ClientError",
@@ -70,6 +73,7 @@ __all__ = [
     "QueryTerm",
     "Retries",
     "SearchAnswer",
+    "SearchState",
     "ServerUnavailable",
     "Status",
     "TagField",

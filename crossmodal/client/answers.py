@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "Building",
     "Caption",
     "CountedValue",
     "Document",
@@ -23,6 +24,7 @@ __all__ = [
     "QueryResult",
     "QueryTerm",
     "SearchAnswer",
+    "SearchState",
     "Status",
     "TagField",
     "Timing",
@@ -260,12 +262,28 @@ class ModalityState:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexState:
+class Building:
+    """What is being made for quicker searches, and how much of it is ``done``, in [0, 1]."""
+
+    what: str
+    done: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchState:
     """How vectors are searched; ``recall`` is in [0, 1], ``recall_measured`` how that is known."""
 
     tier: str
     recall: float | None
     recall_measured: str
+    building: Building | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState(SearchState):
+    """The same of the whole index, its worst part, and by modality: "image" and "text"."""
+
+    modalities: Mapping[str, SearchState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crossmodal.client.answers import (
+    Building,
     Caption,
     CountedValue,
     Document,
@@ -26,6 +27,7 @@ from crossmodal.client.answers import (
     QueryResult,
     QueryTerm,
     SearchAnswer,
+    SearchState,
     Status,
     TagField,
     Timing,
@@ -122,7 +124,12 @@ def parse_status(answer: Json) -> Status:
             name: ModalityState(int(held["documents"]), int(held["vectors"]), int(held["bytes_on_disk"]))
             for name, held in answer["modalities"].items()
         },
-        index=IndexState(str(index["tier"]), index["recall"], str(index["recall_measured"])),
+        index=IndexState(
+            **_search_state(index),
+            modalities={
+                name: SearchState(**_search_state(part)) for name, part in index["modalities"].items()
+            },
+        ),
         shards=int(answer["shards"]),
         layout=str(answer["layout"]),
         last_change=answer["last_change"],
@@ -138,6 +145,16 @@ def parse_status(answer: Json) -> Status:
         ),
         uptime_s=float(answer["uptime_s"]),
     )
+
+
+def _search_state(state: Json) -> dict[str, Any]:
+    building = state["building"]
+    return {
+        "tier": str(state["tier"]),
+        "recall": state["recall"],
+        "recall_measured": str(state["recall_measured"]),
+        "building": None if building is None else Building(str(building["what"]), float(building["done"])),
+    }
 
 
 def _outcome(result: Json) -> DocumentOutcome:

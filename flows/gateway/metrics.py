@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -47,6 +49,18 @@ class Metrics:
         )
         self._documents = Gauge(
             "crossmodal_documents", "Documents in the index", ["modality"], registry=self._registry
+        )
+        self._recall = Gauge(
+            "crossmodal_index_recall",
+            "Share of the ten best that a search finds, by the last self-check",
+            ["modality"],
+            registry=self._registry,
+        )
+        self._building = Gauge(
+            "crossmodal_index_building",
+            "Share that is done of what is being built for searching, 1 where nothing is",
+            ["modality"],
+            registry=self._registry,
         )
         self._written = Counter(
             "crossmodal_written_documents",
@@ -106,10 +120,18 @@ class Metrics:
             ],
         }
 
-    def exposition(self, documents: dict[str, int]) -> bytes:
-        """The text that Prometheus scrapes; ``documents`` by modality is what the index holds now."""
+    def exposition(self, documents: Mapping[str, int], states: Mapping[str, Mapping[str, Any]]) -> bytes:
+        """The text that Prometheus scrapes.
+
+        By modality: ``documents`` is how many the index holds now, and ``states`` how it is searched
+        (``index_state``); an unknown recall is NaN.
+        """
         for modality, count in documents.items():
             self._documents.labels(modality).set(count)
+        for modality, state in states.items():
+            recall, building = state["recall"], state["building"]
+            self._recall.labels(modality).set(math.nan if recall is None else recall)
+            self._building.labels(modality).set(1.0 if building is None else building["done"])
         return generate_latest(self._registry)
 
     def _forget(self) -> None:

@@ -34,8 +34,8 @@ def test_its_numbers_are_those_of_the_api(status_view: SearchPage) -> None:
     view = status_view.page.locator("#status-live")
     expect(view).to_contain_text(f"{status['model']['name']}, {status['model']['dimension']} dimensions")
     expect(view).to_contain_text(status["model"]["weights"])
-    expect(view).to_contain_text(status["index"]["tier"])
-    expect(view).to_contain_text(f"100%. {status['index']['recall_measured']}")
+    for state in status["index"]["modalities"].values():
+        expect(view).to_contain_text(f"{state['tier']}. Recall 100%. {state['recall_measured']}")
     expect(view).to_contain_text(f"{status['shards']}, layout {status['layout']}")
     expect(status_view.page.locator("#status-line")).to_contain_text(f"Version {status['version']}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -13,17 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import __version__
-from crossmodal.errors import RequestError
+from crossmodal.errors import RequestError, ServiceError
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.workspace import Workspace
 from flows.diagram import draw_flow
+from flows.gateway.index_state import ask_index_state
 from flows.gateway.problems import told_as_problem
 from flows.gateway.readiness import require_ready
 from flows.gateway.routes import JsonResponse, add_route
 from flows.gateway.serving import Serving
 
 __all__ = ["add_information_routes"]
+
+_logger = logging.getLogger(__name__)
 
 
 def add_information_routes(app: Starlette, serving: Serving) -> None:
@@ -62,11 +66,7 @@ class _Information:
                     name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
                     for name, part in held["modalities"].items()
                 },
-                "index": {
-                    "tier": "exact",
-                    "recall": 1.0,
-                    "recall_measured": "Every search compares the query with every vector.",
-                },
+                "index": await ask_index_state(serving),
                 "shards": held["shards"],
                 "layout": options.layout,
                 "last_change": held["last_change"],
@@ -119,7 +119,15 @@ class _Information:
 
     async def metrics(self, request: Request) -> Response:
         held = await asyncio.to_thread(_counts, self._serving.workspace)
-        return Response(self._serving.metrics.exposition(held), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        try:
+            states = (await ask_index_state(self._serving))["modalities"]
+        except ServiceError as error:
+            # Who watches a server needs its numbers most when the Flow fails.
+            _logger.warning("The state of the index is not among the metrics: %s", error)
+            states = {}
+        return Response(
+            self._serving.metrics.exposition(held, states), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
 
 
 def _counts(workspace: Workspace) -> dict[str, int]:
