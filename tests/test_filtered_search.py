@@ -323,16 +323,17 @@ def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
 def test_a_damaged_document_spoils_filtered_searches_only(tmp_path: Path) -> None:
     store, vectors = filled(tmp_path, 30)
     with store:
+        documents = store._environment.database("documents")
         with store._environment.write() as transaction:
-            documents = store._environment.database("documents")
-            value = bytes(transaction.get(b"p00003", db=documents))
-            transaction.put(b"p00003", value[:-1] + b"?", db=documents)
+            key = bytes(transaction.get(b"p00003", db=store._environment.database("ids")))
+            value = bytes(transaction.get(key, db=documents))
+            transaction.put(key, value[:-1] + b"?", db=documents)
         index = ExactIndex(store)
         for _ in range(2):
-            with pytest.raises(StoreFormat, match=r"p00003.*checksum"):
+            with pytest.raises(StoreFormat, match=r"document number 3 does not match its checksum"):
                 index.search(vectors[:1], 5, parse_filter({"year": 2001}))
             assert len(index.search(vectors[:1], 30)[0]) == 30
         with store._environment.write() as transaction:
-            transaction.delete(b"p00003", db=store._environment.database("documents"))
+            transaction.delete(key, db=documents)
         with pytest.raises(StoreFormat, match="no document"):
             index.search(vectors[:1], 5, parse_filter({"year": 2001}))

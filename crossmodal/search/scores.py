@@ -71,11 +71,17 @@ def ranks_among(
 
 
 def longest(vectors: NDArray[np.float32]) -> float:
-    """The largest Euclidean length of the rows of ``vectors`` (n, dimension); 0 if there are none."""
+    """An upper bound, off by some millionths, of the length of each row of ``vectors`` (n, dimension).
+
+    0 if there are none.
+    """
     if not len(vectors):
         return 0.0
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    return float(np.sqrt(squares.max()))
+    # In float32, which is four times as quick, and no sum of squares is off by more than d rounding errors.
+    square = float(np.einsum("ij,ij->i", vectors, vectors).max())
+    if not np.isfinite(square):
+        square = float(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64).max())
+    return float(np.sqrt(square) * (1 + 2 * vectors.shape[1] * _FLOAT32_ROUNDING))
 
 
 def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
