@@ -6,10 +6,10 @@ import json
 import warnings
 from pathlib import Path
 
-from bench.models import ARCHITECTURE, PlainClip
+from bench.models import ARCHITECTURE, PlainClip, vit_name
 from bench.options import Options
 
-__all__ = ["hugging_face_folder", "onnx_folder"]
+__all__ = ["hugging_face_folder", "onnx_folder", "torch_file"]
 
 
 def hugging_face_folder(options: Options) -> Path:
@@ -37,6 +37,20 @@ def onnx_folder(options: Options) -> Path:
         (unfinished / "preprocessor_config.json").write_text(json.dumps(values), encoding="utf-8")
         unfinished.rename(folder)
     return folder
+
+
+def torch_file(options: Options) -> Path:
+    """open_clip's weights in a file that ``torch.load`` reads, as its older versions want them."""
+    import torch
+    from safetensors.torch import load_file
+
+    source = Path(vit_name(options).split("/", 1)[1])
+    path = source.with_suffix(".pt")
+    if not path.is_file():
+        unfinished = path.with_suffix(".tmp")
+        torch.save(load_file(source), unfinished)
+        unfinished.replace(path)
+    return path
 
 
 def _save_for_transformers(folder: Path) -> None:

@@ -18,7 +18,7 @@ from bench.environments import environment
 from bench.harness import Contender, in_turns, repeated
 from bench.models import image_encoders, text_encoders, vit_name
 from bench.options import REPOSITORY, Options
-from bench.peer_models import hugging_face_folder, onnx_folder
+from bench.peer_models import hugging_face_folder, onnx_folder, torch_file
 from bench.peers.turns import MARK
 from bench.results import Result, compared
 from crossmodal.errors import ServiceError
@@ -41,12 +41,24 @@ class _Peer:
 
 _PEERS: Mapping[str, _Peer] = {
     "sentence-transformers": _Peer(
-        ("sentence-transformers==6.2.0", "torch==2.13.0"),
-        "sentence_transformers_clip",
-        hugging_face_folder,
+        ("sentence-transformers==6.2.0", "torch==2.13.0"), "sentence_transformers_clip", hugging_face_folder
     ),
     "fastembed": _Peer(
         ("fastembed==0.9.1", "onnxruntime==1.31.1"), "fastembed_clip", onnx_folder, ("photos",)
+    ),
+    # Without the pins of what it leaves open, pip tries versions for more than half an hour.
+    "clip-server": _Peer(
+        (
+            "clip-server==0.8.3",
+            "jina==3.34.0",
+            "torch==2.13.0",
+            "torchvision==0.28.0",
+            "opentelemetry-api==1.19.0",
+            "opentelemetry-sdk==1.19.0",
+            "setuptools==79.0.1",
+        ),
+        "clip_server_clip",
+        torch_file,
     ),
 }
 
