@@ -122,7 +122,7 @@ class FlowWalks:
 
 def _is_shareable(doc: MediaDocument, endpoint: str, parameters: Mapping[str, Any]) -> bool:
     """Whether a query's answer doesn't depend on the others in its walk, nor keeps them waiting for long."""
-    if doc.blob is not None or doc.wanted is not None:
+    if doc.blob or doc.wanted:
         return False
     if endpoint == "/search":
         return doc.embedding is not None or bool(parameters.get(ALONE))
