@@ -119,10 +119,34 @@ def test_every_step_and_shard_is_on_the_trail_of_every_endpoint(
     for id, modality in (("cat", "image"), ("cat-0", "text")):
         for answers in (written.indexed, written.deleted):
             assert answers[id]["trail"] == trail("index", modality, written.arguments)
-    for endpoint in ("/search", "/encode"):
+    for endpoint in ("/search", "/encode", "/status"):
         for doc in (photo(PHOTOS[0]), caption("q", SENTENCE)):
             (answer,) = querying.post(endpoint, [doc])
             assert answer["trail"] == trail("query", doc["modality"], written.arguments)
+
+
+def test_each_shard_of_the_other_modality_tells_how_it_searches(
+    written: Written, querying: FlowProcess
+) -> None:
+    shards = 2 if "--shards" in written.arguments else 1
+    asked = [{"id": "photos", "modality": "text"}, {"id": "captions", "modality": "image"}]
+    for answer, name in zip(querying.post("/status", asked), (IMAGE_VECTORS, TEXTS), strict=True):
+        assert answer["error"] is None
+        told = {id: tags for id, _, _, tags in answer["matches"]}
+        assert sorted(told) == [f"{name}/{shard}" for shard in range(shards)]
+        assert sum(tags["vectors"] for tags in told.values()) == len(PHOTOS) - 1
+        for tags in told.values():
+            assert tags | {"vectors": 0} == {
+                "tier": "exact",
+                "chosen": "auto",
+                "vectors": 0,
+                "coded": 0,
+                "tail": 0,
+                "dead": 0,
+                "recall": 1,
+                "recall_measured": "exact: every vector is compared",
+                "building": None,
+            }
 
 
 def test_encoding_gives_the_vectors_of_the_model(querying: FlowProcess) -> None:

@@ -134,7 +134,8 @@ def test_new_replaced_and_deleted_documents_at_once(tmp_path: Path) -> None:
         after = index.search(old[None], 20)[0]
         assert len(after) == 20
         assert not {id for id, _ in after} & set(near)
-        assert len(set(after) & set(ExactIndex(store).search(old[None], 20)[0])) >= 18
+        # That far away, codes of 32 bits tell little.
+        assert len(set(after) & set(ExactIndex(store).search(old[None], 20)[0])) >= 14
         index.close()
 
 
@@ -239,7 +240,7 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
 
     options = replace(SearchOptions(), latency_ms=0.01)
     with filled(tmp_path, 3000) as store:
-        for enough, tier in ((32, "scan"), (1000, "exact")):
+        for enough, tier in ((24, "scan"), (1000, "exact")):
             tried.clear()
             monkeypatch.setattr(
                 maintenance_module, "measure_recall", lambda *given, enough=enough: measure(*given, enough)
@@ -247,7 +248,7 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
             monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: "scan")
             index = VectorIndex(store, options=options)
             index.build()
-            assert tried == ([16, 32] if tier == "scan" else [16, 32, 64])
+            assert tried == ([12, 24] if tier == "scan" else [12, 24, 48])
             assert index.status()["tier"] == tier
             assert index.status()["recall"] == (0.99 if tier == "scan" else 1.0)
             index.build()
