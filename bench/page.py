@@ -41,10 +41,10 @@ def with_tables(text: str, runs: Iterable[Sequence[Result]]) -> str:
             of_run.setdefault(_case_of(result), []).append(result)
         latest |= of_run
     for name, results in latest.items():
-        section = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not section.search(text):
+        found = re.search(rf"(?<=<!-- {name} -->\n).*?(?=<!-- end of {name} -->)", text, re.DOTALL)
+        if found is None:
             raise DataError(f"docs/performance.md has no section <!-- {name} --> ... <!-- end of {name} -->.")
-        text = section.sub(lambda found, results=results: f"{found[1]}{table(results)}\n{found[2]}", text)
+        text = f"{text[: found.start()]}{table(results)}\n{text[found.end() :]}"
     return text
 
 

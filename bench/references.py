@@ -50,7 +50,9 @@ class Graph:
 
     def search(self, queries: NDArray[np.float32], top_k: int, effort: int) -> NDArray[np.int64]:
         """The rows found with ``efSearch`` = ``effort``: (n, top_k)."""
-        parameters = faiss.SearchParametersHNSW(efSearch=effort)
+        # faiss's annotations don't know the classes that its Python layer makes.
+        library: Any = faiss
+        parameters = library.SearchParametersHNSW(efSearch=effort)
         found: NDArray[np.int64] = self.index.search(queries, top_k, params=parameters)[1]
         return found
 

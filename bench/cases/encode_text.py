@@ -36,6 +36,7 @@ def run(options: Options) -> list[Result]:
         ),
         DEFAULT_MODEL: (plain_default_texts(), text_encoders(DEFAULT_MODEL, options, runtimes=runtimes)),
     }
+    single = [[caption] for caption in captions]
     contenders: dict[str, Contender] = {}
     for label, (plain, encoders) in models.items():
         for runtime, encode in {
@@ -43,9 +44,7 @@ def run(options: Options) -> list[Result]:
             **{name: each.encode for name, each in encoders.items()},
         }.items():
             # All contenders get the same captions in the same order.
-            contenders[f"{label}, {runtime}, one"] = latency(
-                lambda text, encode=encode: encode([text]), captions, _SINGLE
-            )
+            contenders[f"{label}, {runtime}, one"] = latency(encode, single, _SINGLE)
             contenders[f"{label}, {runtime}, batch"] = repeated(partial(encode, captions[:_BATCH]), _BATCH)
     rounds = in_turns(contenders, until=options.until())
     return [result for label, (_, encoders) in models.items() for result in _results(label, encoders, rounds)]

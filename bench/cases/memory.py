@@ -43,7 +43,7 @@ def run(options: Options) -> list[Result]:
 
 
 def _occupied(path: Path, count: int) -> float:
-    occupied: float = processes.python(__name__, path, count)
+    occupied: float = processes.python(__name__, path, str(count))
     return occupied
 
 

@@ -65,7 +65,8 @@ def run(options: Options) -> list[Result]:
 
 
 def _scaled(preprocessing: ImagePreprocessing, blob: bytes) -> NDArray[np.float32]:
-    return preprocessing.scale(preprocessing.square(blob)[None])[0]
+    (scaled,) = preprocessing.scale(preprocessing.square(blob)[None])
+    return np.asarray(scaled)
 
 
 def _each(call: Callable[[bytes], object], files: Sequence[bytes]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPConnection
 from itertools import count, islice
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 from bench import inputs, processes
 from bench.harness import Contender, Rounds, in_turns, timed
@@ -27,7 +30,7 @@ _BATCH = 32
 _MORE_SECONDS = 0.004
 _OF_ENCODER = 0.8
 
-_ENDPOINTS = {
+_BODIES: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "/v1/search": lambda sentence: {"text": sentence, "top_k": _TOP_K},
     "/search": lambda sentence: {"data": [sentence], "top_k": _TOP_K, "mode": "search"},
 }
@@ -66,10 +69,7 @@ def _latencies(
         return measure
 
     connection = server.connect()
-    contenders = {
-        path: asking(path, lambda text, path=path: processes.ask(connection, path, _ENDPOINTS[path](text)))
-        for path in _ENDPOINTS
-    }
+    contenders = {path: asking(path, partial(_ask, connection, path)) for path in _BODIES}
     contenders["in process"] = asking("in process", lambda text: index.search_text(text, _TOP_K))
     rounds = in_turns(contenders, until=options.until(0.4))
     connection.close()
@@ -110,8 +110,7 @@ def _throughput(
             return timed(lambda: list(pool.map(encoder.encode, batches))) / (len(batches) * _BATCH)
 
     contenders: dict[str, Contender] = {
-        f"{clients}": lambda clients=clients: _seconds_a_query(server, sentences, clients, seconds)
-        for clients in _CLIENTS
+        f"{clients}": partial(_seconds_a_query, server, sentences, clients, seconds) for clients in _CLIENTS
     }
     rounds = {
         name: each.rate()
@@ -143,15 +142,19 @@ def _seconds_a_query(
         started = time.perf_counter()
         answers = 0
         while time.perf_counter() - started < seconds:
-            processes.ask(connection, "/v1/search", _ENDPOINTS["/v1/search"](next(sentences)))
+            _ask(connection, "/v1/search", next(sentences))
             answers += 1
         connection.close()
         return answers, started, time.perf_counter()
 
     with ThreadPoolExecutor(clients) as pool:
         done = [future.result() for future in [pool.submit(work) for _ in range(clients)]]
-    answers, begins, ends = zip(*done, strict=True)
-    return (max(ends) - min(begins)) / sum(answers)
+    whole = max(end for _, _, end in done) - min(begin for _, begin, _ in done)
+    return whole / sum(answers for answers, _, _ in done)
+
+
+def _ask(connection: HTTPConnection, path: str, sentence: str) -> None:
+    processes.ask(connection, path, _BODIES[path](sentence))
 
 
 class _Distinct:

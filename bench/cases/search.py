@@ -70,9 +70,11 @@ def _measure(
             "ours, batch": repeated(lambda: ask(queries[:_BATCH]), _BATCH),
             "flat, batch": repeated(lambda: flat.search(queries[:_BATCH], _TOP_K), _BATCH),
         }
-        efforts = {} if graph is None else _efforts(graph, recall, queries, truth)
-        for wanted, (effort, _) in efforts.items():
-            contenders[wanted] = _single(partial(graph.search, top_k=_TOP_K, effort=effort), queries)
+        efforts = {}
+        if graph is not None:
+            efforts = _efforts(graph, recall, queries, truth)
+            for wanted, (effort, _) in efforts.items():
+                contenders[wanted] = _single(partial(graph.search, top_k=_TOP_K, effort=effort), queries)
         rounds = in_turns(contenders, until=options.until(0.5))
         tier = settled(index)
     milliseconds = {name: each.times(1e3) for name, each in rounds.items()}

@@ -22,9 +22,10 @@ _OPERATORS = (
 def _main(weights: str) -> None:
     import torch
 
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library: Any = torch.library
+    declared = library.Library("torchvision", "FRAGMENT")
     for operator in _OPERATORS:
-        library.define(operator)
+        declared.define(operator)
     from clip_server.executors.clip_torch import CLIPEncoder
     from clip_server.model import openclip_model
     from docarray import Document, DocumentArray
