@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crossmodal.documents import MatchDocument, MediaDocument, tags_for_wire, tags_from_wire
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.records import Record
-from crossmodal.search import SearchOptions, VectorIndex, save_vectors
+from crossmodal.search import SearchOptions, save_vectors
 from crossmodal.stores import Store
 from executors.embeddings import unit_vector
 from executors.ranking import add_scores
@@ -37,6 +37,9 @@ class VectorShard(StoreShard):
         """Opens the store, and the index over it where this shard is for reading."""
         super().open()
         if not self.writable:
+            # faiss is loaded only to search.
+            from crossmodal.search import VectorIndex
+
             self._index = VectorIndex(self.store, folder=self.path, options=self._options)
 
     def reopen_if_superseded(self) -> None:

@@ -50,8 +50,7 @@ class ExactIndex:
         self._saved: SearchFileSource | None = None
         self._tags: TagIndex | None = None
         self._selections: OrderedDict[Filter, NDArray[np.uint8]] = OrderedDict()
-        with self._lock:
-            self._load()
+        self._load()
         self.refresh()
 
     def __len__(self) -> int:
@@ -140,8 +139,7 @@ class ExactIndex:
                 )
                 return False
         if written:
-            with self._lock:
-                self._load()
+            self._load()
         return written
 
     def check_dimension(self, queries: NDArray[np.float32], view: RowView) -> None:
@@ -202,15 +200,16 @@ class ExactIndex:
         except (StoreFormat, OSError) as error:
             _logger.warning("%s is not used (%s); reading the store instead.", self._search_file.path, error)
             return
-        with self._store.vector_snapshot() as snapshot:
-            source = content.source
-            if source.store_id != snapshot.store_id or snapshot.deaths_after(source.sequence) is None:
-                return
-            if self._follower.view.store_id == source.store_id:
-                self._follower.follow(snapshot)
-        self._selections.clear()
-        self._follower.adopt(content)
-        self._saved = source
+        source = content.source
+        with self._lock:
+            with self._store.vector_snapshot() as snapshot:
+                if source.store_id != snapshot.store_id or snapshot.deaths_after(source.sequence) is None:
+                    return
+                if self._follower.view.store_id == source.store_id:
+                    self._follower.follow(snapshot)
+            self._selections.clear()
+            self._follower.adopt(content)
+            self._saved = source
 
 
 def checked_queries(queries: NDArray[np.floating[Any]], top_k: int = 1) -> NDArray[np.float32]:

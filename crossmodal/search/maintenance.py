@@ -157,16 +157,18 @@ class Maintenance:
     def _run_on(self) -> None:
         # Queries have the other cores; faiss keeps this number for each thread.
         faiss.omp_set_num_threads(1)
+        told = ""
         self._stop.wait(_GRACE_SECONDS)
         while not self._stop.is_set():
             try:
                 self.run()
             except _Stopped:
                 return
-            except CrossmodalError as error:
-                _logger.warning(
-                    "The index is searched as it is; its codes are not brought up to date: %s", error
-                )
+            except (CrossmodalError, RuntimeError, MemoryError, OSError) as error:
+                # faiss raises RuntimeError; searches go on as they are, and the next look tries again.
+                if str(error) != told:
+                    _logger.warning("The codes of the index cannot be brought up to date: %s", error)
+                told = str(error)
             self._stop.wait(_LOOK_SECONDS)
 
     def _run(self) -> None:
