@@ -125,9 +125,9 @@ class _Indexing:
         """Indexes everything; raises on the first failure where the settings are strict."""
         from commands.present.progress import IndexProgress
         from flows.client import index_batches
-        from flows.requests import batched
+        from flows.requests import batched_by_modality
 
-        batches = batched(self._new_or_changed(), self._settings.request_size)
+        batches = batched_by_modality(self._new_or_changed(), self._settings.request_size)
         with IndexProgress(self._expected(), enabled=not self._settings.json) as progress:
             self._advance = progress.advance
             async for docs in index_batches(service, self._with_sources(batches)):

@@ -22,21 +22,20 @@ from flows.topology import GATEWAY, Step, read_topology
 
 
 class FusedFlow(Executor):
-    """Runs the steps of the Flow at ``flow``, in order, a request at a time in each step.
+    """Runs the steps of the Flow at ``flow``, in order.
 
-    Several requests are under way at once, each in another step, so that one is decoded while
-    another is encoded and a third is written.
+    Several requests are under way at once: one is decoded while another is encoded and a third is written,
+    and an executor with an attribute ``concurrency`` works on that many of them. The others, above all those
+    that write, get one request at a time.
     """
 
     def __init__(self, flow: str, variables: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._topology = read_topology(Path(flow), variables)
-        workers = sum(step.shards * step.replicas for step in self._topology.steps)
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="step")
         self._steps: dict[str, _RunningStep] = {}
         try:
             for step in self._topology.steps:
-                self._steps[step.name] = _RunningStep(step, self._threads)
+                self._steps[step.name] = _RunningStep(step)
         except BaseException:
             self.close()
             raise
@@ -100,14 +99,12 @@ class FusedFlow(Executor):
         """Closes every executor, the last one first."""
         for step in reversed(self._steps.values()):
             step.close()
-        self._threads.shutdown()
 
 
 class _RunningStep:
     """The instances of one step: its shards, each with its replicas."""
 
-    def __init__(self, step: Step, threads: ThreadPoolExecutor) -> None:
-        self._threads = threads
+    def __init__(self, step: Step) -> None:
         self._instances: list[Executor] = []
         self._idle: list[asyncio.Queue[Executor]] = []
         for shard in range(step.shards):
@@ -115,8 +112,11 @@ class _RunningStep:
             for _ in range(step.replicas):
                 instance = _load(step, shard)
                 self._instances.append(instance)
-                idle.put_nowait(instance)
+                for _ in range(getattr(instance, "concurrency", 1)):
+                    idle.put_nowait(instance)
             self._idle.append(idle)
+        places = sum(idle.qsize() for idle in self._idle)
+        self._threads = ThreadPoolExecutor(places, thread_name_prefix=step.name)
 
     async def call(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
         """Calls every shard once, each on an idle replica, and joins what they answer."""
@@ -152,6 +152,7 @@ class _RunningStep:
         """Closes every instance."""
         for instance in self._instances:
             instance.close()
+        self._threads.shutdown()
 
 
 def _fan_out(steps: tuple[Step, ...], name: str) -> int:

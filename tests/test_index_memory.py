@@ -11,8 +11,8 @@ from pathlib import Path
 from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
 from PIL import Image
 
-from crossmodal.records import IMAGE, Record
-from flows.requests import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched
+from crossmodal.records import IMAGE, TEXT, Record
+from flows.requests import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
 
 PADDING = 2 << 20
 
@@ -90,3 +90,18 @@ def test_a_request_is_cut_by_what_it_decodes_to(tmp_path: Path) -> None:
     # One that is larger than the limit alone still goes, alone; one that will be refused weighs nothing.
     broken = [Record(str(n), IMAGE, content=b"no photo") for n in range(40)]
     assert [len(batch) for batch in batched(broken, 32)] == [32, 8]
+
+
+def test_photos_and_captions_go_in_requests_of_their_own() -> None:
+    records = [
+        Record(f"{n}-{part}", IMAGE if part == 0 else TEXT, content=b"x" if part == 0 else None)
+        for n in range(10)
+        for part in range(6)
+    ]
+    batches = list(batched_by_modality(records, 4))
+    assert all(len({record.modality for record in batch}) == 1 for batch in batches)
+    assert [len(batch) for batch in batches if batch[0].modality == IMAGE] == [4, 4, 2]
+    assert [len(batch) for batch in batches if batch[0].modality == TEXT] == [16, 16, 16, 2]
+    for modality in (IMAGE, TEXT):
+        sent = [record.id for batch in batches for record in batch if record.modality == modality]
+        assert sent == [record.id for record in records if record.modality == modality]

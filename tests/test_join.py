@@ -67,3 +67,12 @@ def test_none_never_overwrites_and_an_empty_text_does() -> None:
     second = DocList[MediaDocument]([MediaDocument(id="x", text="", error=None)])
     assert join([first, second])[0].text == ""
     assert join([first, second])[0].error == "bad"
+
+
+@given(FIELDS)
+@settings(max_examples=60, deadline=None)
+def test_a_document_without_its_empty_fields_arrives_whole(fields: dict[str, Any]) -> None:
+    sent = MediaDocument(id="a", tags={"place": "x", "year": 3}, blob=b"\xff", trail=["one"], **fields)
+    message = sent.to_protobuf()
+    assert set(message.data) == {name for name, value in sent.__dict__.items() if value is not None}
+    assert MediaDocument.from_protobuf(message).__dict__ == sent.__dict__

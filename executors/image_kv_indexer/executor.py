@@ -1,5 +1,6 @@
 """The step that keeps the photos themselves, and adds them to the matches."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from jina import requests
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError, StoreError
 from crossmodal.images import MAX_PIXELS, make_thumbnail
+from crossmodal.models.runtimes.machine import available_cores
 from crossmodal.records import Record
 from crossmodal.workspace import IMAGE_CONTENTS
 from executors.flow_step import FlowStep
@@ -35,6 +37,7 @@ class ImageKeyValueIndexer(FlowStep):
         super().__init__(**kwargs)
         self._keep_original = keep == "original"
         self._max_pixels = int(max_pixels)
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="thumbnail")
         with told_on_failure("image_kv_indexer"):
             self._shard = StoreShard(
                 index_path,
@@ -49,7 +52,9 @@ class ImageKeyValueIndexer(FlowStep):
     @requests(on="/index")
     def index(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
         """Stores each photo of this shard that can be shown; making the thumbnail is what proves it."""
-        made = [(doc, record) for doc in self._shard.mine(docs) if (record := self._record(doc))]
+        mine = self._shard.mine(docs)
+        records = self._threads.map(self._record, mine)
+        made = [(doc, record) for doc, record in zip(mine, records, strict=True) if record]
         self._shard.put([doc for doc, _ in made], [record for _, record in made])
         for doc in docs:
             doc.blob = None
@@ -78,6 +83,7 @@ class ImageKeyValueIndexer(FlowStep):
 
     def close(self) -> None:
         """Lets go of the store."""
+        self._threads.shutdown()
         self._shard.close()
 
     def _record(self, doc: MediaDocument) -> Record | None:

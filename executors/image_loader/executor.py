@@ -12,11 +12,9 @@ from crossmodal.documents import MediaDocument
 from crossmodal.errors import DataError
 from crossmodal.images import decode_reduced
 from crossmodal.models import load_preprocessing
+from crossmodal.models.runtimes.machine import available_cores
 from executors.flow_step import FlowStep
 from executors.steps import to_encode, told_on_failure
-
-# Decoding releases the interpreter lock; more threads than this only take turns with the encoder's.
-_DECODING_THREADS = 2
 
 
 class ImageLoader(FlowStep):
@@ -29,7 +27,7 @@ class ImageLoader(FlowStep):
         with told_on_failure("image_loader"):
             self._short_side = load_preprocessing(model, cache=Path(model_cache)).decoded_side
         self._max_pixels = int(max_pixels)
-        self._threads = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
 
     @requests(on=["/index", "/search", "/encode"])
     def load(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
