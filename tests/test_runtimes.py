@@ -125,6 +125,7 @@ def test_any_sentence_is_encoded_without_its_neighbours_padding(runtime: str, tm
     assert centred_cosine(vectors, expected) >= FAITHFUL
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     assert centred_cosine(alone, expected) >= FAITHFUL
+    np.testing.assert_allclose(alone, vectors, atol=1e-6)
     backwards = encoder.encode([*texts, *reversed(texts)])
     np.testing.assert_array_equal(backwards[: len(texts)], backwards[len(texts) :][::-1])
 
@@ -145,8 +146,11 @@ def test_a_checkpoint_without_a_weight_is_told(tmp_path: Path) -> None:
     st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), max_size=40),
     st.integers(1, 7),
     st.booleans(),
+    st.booleans(),
 )
-def test_rows_sorted_by_length_come_back_in_order(rows: list[list[int]], batch: int, at_once: bool) -> None:
+def test_rows_sorted_by_length_come_back_in_order(
+    rows: list[list[int]], batch: int, at_once: bool, unpadded: bool
+) -> None:
     seen: list[Sequence[Sequence[int]]] = []
 
     def encode(part: Sequence[Sequence[int]]) -> Floats:
@@ -154,14 +158,18 @@ def test_rows_sorted_by_length_come_back_in_order(rows: list[list[int]], batch: 
         return np.array([[len(row), sum(row), row[0], row[-1]] for row in part], np.float32)
 
     with ThreadPoolExecutor(2) as threads:
-        found = encode_by_length(rows, encode, 4, batch=batch, threads=threads if at_once else None)
+        found = encode_by_length(
+            rows, encode, 4, batch=batch, threads=threads if at_once else None, unpadded=unpadded
+        )
     expected = encode(rows) if rows else np.empty((0, 4), np.float32)
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-6)
     parts = seen[:-1] if rows else seen
     assert sorted(row for part in parts for row in part) == sorted({tuple(row) for row in rows})
     for part in parts:
         assert len(part) <= batch
-        assert [len(row) for row in part] == sorted(len(row) for row in part)
+        lengths = [len(row) for row in part]
+        assert lengths == sorted(lengths)
+        assert not unpadded or len(set(lengths)) == 1
 
 
 def test_an_error_in_a_batch_reaches_the_caller_from_any_thread() -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 
-__all__ = ["BATCH", "ImageEncoder", "TextEncoder", "encode_in_batches"]
+__all__ = ["BATCH", "ImageEncoder", "TextEncoder", "encode_in_batches", "encode_slices"]
 
 # Rows that go through a network at once: enough to keep a CPU busy, few enough to bound the memory.
 BATCH = 32
@@ -80,18 +80,30 @@ def encode_in_batches(
 
     With ``threads`` several batches are encoded at once; what a batch holds doesn't depend on that.
     """
+    slices = [slice(start, start + batch) for start in range(0, len(items), batch)]
+    return encode_slices(items, slices, encode, dimension, threads=threads)
+
+
+def encode_slices(
+    items: Sequence[Item] | npt.NDArray[np.uint8],
+    slices: Sequence[slice],
+    encode: Callable[..., npt.NDArray[np.float32]],
+    dimension: int,
+    *,
+    threads: Executor | None = None,
+) -> npt.NDArray[np.float32]:
+    """``encode_in_batches`` with batches of any lengths, which together are all of ``items``."""
     vectors = np.empty((len(items), dimension), np.float32)
 
-    def fill(start: int) -> None:
-        rows = encode(items[start : start + batch])
+    def fill(part: slice) -> None:
+        rows = encode(items[part])
         # In float64, so that the length is 1 to the last bit that float32 has.
         lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        vectors[start : start + batch] = rows / lengths
+        vectors[part] = rows / lengths
 
-    starts = range(0, len(items), batch)
-    done: Iterable[Any] = map(fill, starts)
-    if threads is not None and len(starts) > 1:
-        done = threads.map(fill, starts)
+    done: Iterable[Any] = map(fill, slices)
+    if threads is not None and len(slices) > 1:
+        done = threads.map(fill, slices)
     for _ in done:
         pass
     return vectors

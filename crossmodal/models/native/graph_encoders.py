@@ -113,6 +113,8 @@ class GraphTextEncoder:
             self.identity.dimension,
             batch=_SENTENCES,
             threads=self._threads,
+            # OpenVINO then gives a sentence the same vector to the last bit, whatever is encoded beside it.
+            unpadded=True,
         )
 
 
