@@ -240,7 +240,7 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
 
     options = replace(SearchOptions(), latency_ms=0.01)
     with filled(tmp_path, 3000) as store:
-        for enough, tier in ((24, "scan"), (1000, "exact")):
+        for enough, tier in ((32, "scan"), (1000, "exact")):
             tried.clear()
             monkeypatch.setattr(
                 maintenance_module, "measure_recall", lambda *given, enough=enough: measure(*given, enough)
@@ -248,7 +248,7 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
             monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: "scan")
             index = VectorIndex(store, options=options)
             index.build()
-            assert tried == ([12, 24] if tier == "scan" else [12, 24, 48])
+            assert tried == ([16, 32] if tier == "scan" else [16, 32, 64])
             assert index.status()["tier"] == tier
             assert index.status()["recall"] == (0.99 if tier == "scan" else 1.0)
             index.build()

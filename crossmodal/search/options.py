@@ -34,7 +34,7 @@ class SearchOptions:
     """
 
     index: str = "auto"
-    rerank: int = 12
+    rerank: int = 16
     cells: int = 0
     probes: int = 0
     links: int = 32
