@@ -197,13 +197,13 @@ def _decode(image: Image, at_least: tuple[int, int] | None = None) -> tuple[Imag
 
     With ``at_least`` a JPEG may be decoded at a fraction that leaves it that width and height.
     """
-    right, bottom = image.size
-    if at_least is not None and (drafted := image.draft(None, at_least)) is not None:
-        _, (_, _, right, bottom) = drafted
+    drafted = None if at_least is None else image.draft(None, at_least)
+    # Loading turns a TIFF upright, so only then its sides are known.
     image.load()
+    width, height = image.size
+    frame: Frame = (0.0, 0.0, width, height) if drafted is None else drafted[1]
     orientation = _orientation(image)
-    frame = _turned((0.0, 0.0, float(right), float(bottom)), image.size, orientation)
-    return _upright(_to_rgb(image), orientation), frame
+    return _upright(_to_rgb(image), orientation), _turned(frame, (width, height), orientation)
 
 
 def _what_it_is(blob: bytes, mime_type: str | None) -> str:

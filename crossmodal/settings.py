@@ -225,7 +225,12 @@ OPTIONS: tuple[Option, ...] = (
         choices=RUNTIMES,
     ),
     Option(
-        "request_size", "documents in one request while indexing", "-s", metavar="N", minimum=1, maximum=1024
+        "request_size",
+        "photos in one request while indexing; of captions it holds up to four times as many",
+        "-s",
+        metavar="N",
+        minimum=1,
+        maximum=1024,
     ),
     Option(
         "keep", "what to keep of each photo: its original file, or its path and a thumbnail", choices=KEEP

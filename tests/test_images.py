@@ -74,6 +74,7 @@ def test_exif_orientation_is_applied(photo: Image.Image, orientation: int, image
         expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     found = decode_image(blob)
     assert found.shape == ((96, 64, 3) if orientation >= 5 else (64, 96, 3))
+    assert decode_reduced(blob, short_side=64).frame == (0, 0, found.shape[1], found.shape[0])
     np.testing.assert_array_equal(found, expected)
 
 

@@ -16,9 +16,10 @@ from crossmodal.images import MAX_PIXELS, Frame, decode_reduced
 __all__ = ["ImagePreprocessing"]
 
 # How many times as long as in the scaled photo a JPEG's short side stays when it is decoded at a fraction of
-# its size. Measured on enlarged and tiled COCO photos, as cosines to the whole decode's embedding: with 2, 3
-# and 4 at least .99992, .99997 and .99998 for ViT-B/32, and .9995, .9998 and .9999 for clip-mini, whose CNN
-# tells photos apart by single steps of grey (.9997 where every fifth value differs by one).
+# its size. Measured on enlarged and tiled COCO photos, as the least cosine to the whole decode's embedding:
+# with 2, 3 and 4 times .99998, .99998 and .99999 for a ViT-B/32 with random weights, and .9992, .9997 and
+# .9998 for clip-mini, whose CNN tells apart single steps of grey (.9997 where every fifth value differs by
+# one).
 _DECODING_MARGIN = 3
 
 
