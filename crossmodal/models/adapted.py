@@ -64,6 +64,11 @@ class AdaptedTextEncoder:
         """That of the encoder it is based on."""
         return self._base.concurrency
 
+    @property
+    def independent(self) -> bool:
+        """That of the encoder it is based on."""
+        return self._base.independent
+
     def encode(self, texts: Sequence[str]) -> Floats:
         """As ``TextEncoder.encode`` says."""
         return adapt_vectors(self._base.encode(texts), self.identity.dimension, self._mean)

@@ -62,6 +62,11 @@ class TextEncoder(Protocol):
         """As ``ImageEncoder.concurrency``."""
         ...
 
+    @property
+    def independent(self) -> bool:
+        """Whether a sentence's vector is the same to the last bit whatever is encoded together with it."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Any number of sentences, from 0 on, to vectors float32 (N, dimension) of unit length. Safe from any
         number of threads; the same sentences in the same order make the same vectors to the last bit."""

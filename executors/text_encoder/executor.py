@@ -46,7 +46,7 @@ class TextEncoder(FlowStep):
 
     @requests(on="/encode")
     def encode_alone(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
-        """Encodes each document by itself: the last bits of a batch's vectors depend on all that is in it."""
+        """Encodes each document as if it were alone, so that its vector doesn't depend on its neighbours."""
         self._encode_each(_with_text(docs))
         return self.visited(docs)
 
@@ -54,15 +54,16 @@ class TextEncoder(FlowStep):
     def encode_query(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
     ) -> DocList[MediaDocument]:
-        """Encodes as one batch, or with the parameter ``alone`` each document by itself."""
+        """Encodes as one batch, or with the parameter ``alone`` as at /encode."""
         encode = self._encode_each if parameters.get(ALONE) else self._encode
         encode(_with_text(docs))
         return self.visited(docs)
 
     def _encode_each(self, docs: Sequence[MediaDocument]) -> None:
         started = time.perf_counter()
-        for doc in docs:
-            self._encode([doc])
+        # The last bits of a batch's vectors depend on all that is in it, unless the encoder promises otherwise.
+        for batch in [docs] if self._encoder.independent else [[doc] for doc in docs]:
+            self._encode(batch)
         for doc in docs:
             doc.encoded_ms = (time.perf_counter() - started) * 1000
 

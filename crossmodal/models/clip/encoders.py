@@ -45,6 +45,8 @@ class ClipTextEncoder:
     the model was trained; padding that cannot reach a vector is left out.
     """
 
+    independent = False
+
     def __init__(
         self, identity: ModelIdentity, rows_of: Callable[[list[str]], list[list[int]]], runner: Runner
     ) -> None:

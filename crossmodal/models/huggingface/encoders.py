@@ -84,6 +84,8 @@ class TransformersImageEncoder:
 class TransformersTextEncoder:
     """The sentence's side. A text is cut to the model's length; jina-clip reads up to 8,192 tokens."""
 
+    independent = False
+
     def __init__(
         self, network: Any, tokenizer: Any, source: TransformersSource, identity: ModelIdentity, form: Form
     ) -> None:

@@ -90,6 +90,8 @@ class GraphTextEncoder:
         """Arguments and errors as for ``GraphImageEncoder``."""
         self.identity = identity
         self.runtime = str(form)
+        # What OpenVINO computes for a row of a batch without padding is what it computes for that row alone.
+        self.independent = form.library == "openvino"
         self._vocabulary = checkpoint.vocabulary()
 
         def build() -> bytes:
@@ -113,7 +115,7 @@ class GraphTextEncoder:
             self.identity.dimension,
             batch=_SENTENCES,
             threads=self._threads,
-            # OpenVINO then gives a sentence the same vector to the last bit, whatever is encoded beside it.
+            # What makes it independent of its neighbours.
             unpadded=True,
         )
 

@@ -29,6 +29,7 @@ class GruTextEncoder:
     runtime = str(NUMPY_F32)
     # numpy's matrix products have threads of their own.
     concurrency = 1
+    independent = False
 
     def __init__(self, checkpoint: NativeCheckpoint) -> None:
         """Raises ModelError where the checkpoint's files are missing, damaged or don't fit together."""

@@ -49,6 +49,8 @@ class VseppImageEncoder:
 class VseppTextEncoder:
     """The sentence's side; a text of any length is read to its end."""
 
+    independent = False
+
     def __init__(self, source: VseppSource, identity: ModelIdentity, *, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
