@@ -18,6 +18,7 @@ from crossmodal.errors import ModelMismatch, StoreError, StoreMissing, StoreUnwr
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, Modality, Record
 from crossmodal.search import TagField, merge_fields, shard_of
+from crossmodal.search.kept_codes import kept_tier
 from crossmodal.search.tag_index import TagIndex
 from crossmodal.stores import FORMAT, Store, mismatch_message
 from crossmodal.stores.captions import natural_order
@@ -256,8 +257,8 @@ class Workspace:
 
         Keys: ``path``, ``format``, ``shards``, ``model`` (None or name, weights, preprocessing, dimension),
         ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
-        ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk``, ``model`` and
-        ``last_change``. Raises ``StoreMissing``.
+        ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk``, ``model``, ``last_change``
+        and ``search``, the worst that ``kept_tier`` tells of a shard. Raises ``StoreMissing``.
         """
         self.require()
         modalities = {
@@ -295,6 +296,11 @@ class Workspace:
             "bytes_on_disk": sum(store.bytes_on_disk for store in stores),
             "model": None if identity is None else identity.name,
             "last_change": max(changes).isoformat() if changes else None,
+            "search": min(
+                (kept_tier(store.path, store.id) for store in searched),
+                key=lambda kept: -1.0 if kept["recall"] is None else kept["recall"],
+                default=None,
+            ),
         }
 
     def _tags_of(self, store: Store) -> TagIndex:

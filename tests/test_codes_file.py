@@ -13,6 +13,7 @@ from store_samples import caption, run_python
 
 from crossmodal.search import SearchOptions, VectorIndex, save_vectors
 from crossmodal.search import maintenance as maintenance_module
+from crossmodal.search.kept_codes import CODES_FILE, kept_tier
 from crossmodal.search.search_file import SearchFile
 from crossmodal.stores import Store
 
@@ -190,3 +191,17 @@ def test_an_index_without_a_file_writes_it_and_lets_go_of_its_memory(
         assert index.search(query, 1)[0][0][0] == "late"
         assert len(index) == COUNT
         index.close()
+
+
+def test_what_was_measured_is_read_without_faiss_and_without_the_codes(folder: Path) -> None:
+    with Store.open_reader(folder) as store:
+        index = VectorIndex(store, folder=folder, options=SCAN)
+        told = index.status()
+        index.close()
+        id = store.id
+    assert kept_tier(folder, id) == {name: told[name] for name in ("tier", "recall", "recall_measured")}
+    assert told["tier"] == "scan"
+    # Codes of another store, or damaged ones, are not used by a search either.
+    assert kept_tier(folder, "another")["tier"] == "exact"
+    (folder / CODES_FILE).write_bytes(b"XMVCODES")
+    assert kept_tier(folder, id)["tier"] == "exact"

@@ -136,8 +136,9 @@ def test_status() -> None:
         "vectors": 7001,
         "bytes_on_disk": 5 * 2**20,
         "last_change": "2026-11-21T09:00:00+01:00",
+        "search": {"tier": "scan", "recall": 0.9984, "recall_measured": "recall@10 over 64 recent queries"},
     }
-    empty = {"documents": 0, "vectors": 0, "bytes_on_disk": 100, "last_change": None}
+    empty = {"documents": 0, "vectors": 0, "bytes_on_disk": 100, "last_change": None, "search": None}
     status = {
         "path": "/data/workspace",
         "shards": 2,
@@ -155,6 +156,7 @@ def test_status() -> None:
     assert shown[4:] == [
         ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
         ["captions", "0", "0", "100 B", "never"],
+        ["photos are searched by scan: 99.8%, recall@10 over 64 recent queries"],
         ["5.0 MiB in 2 shards"],
     ]
 

@@ -136,6 +136,7 @@ def test_status(workspace: Workspace) -> None:
     image, text = status["modalities"]["image"], status["modalities"]["text"]
     assert (image["documents"], image["vectors"], image["model"]) == (12, 12, "vse")
     assert (text["documents"], text["vectors"], text["model"]) == (24, 24, "vse")
+    assert (image["search"]["tier"], image["search"]["recall"]) == ("exact", 1.0)
     on_disk = sum(file.stat().st_size for file in workspace.path.rglob("*") if file.is_file())
     assert image["bytes_on_disk"] + text["bytes_on_disk"] == status["bytes_on_disk"] == on_disk
     assert status["last_change"] == text["last_change"] > image["last_change"]

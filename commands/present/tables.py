@@ -165,6 +165,11 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         numbers = [f"{held['documents']:,}", f"{held['vectors']:,}", file_size(held["bytes_on_disk"])]
         table.add_row(name, *numbers, shown(_moment(held["last_change"]), console))
     console.print(table)
+    for modality, name in (("image", "photos"), ("text", "captions")):
+        kept = status["modalities"][modality]["search"]
+        if kept is not None and kept["tier"] != "exact":
+            recall = "" if kept["recall"] is None else f" {kept['recall']:.1%},"
+            console.print(f"{name} are searched by {kept['tier']}:{recall} {kept['recall_measured']}")
     shards = counted(int(status["shards"]), "shard")
     console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
 

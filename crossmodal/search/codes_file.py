@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.search.codes import Codes
-from crossmodal.search.derived_file import DerivedFile
+from crossmodal.search.kept_codes import codes_file
 from crossmodal.search.recall import Recall
 
 __all__ = ["CodesFile"]
-
-_MAGIC = b"XMVCODES"
-_VERSION = 1
 
 
 class CodesFile:
@@ -24,7 +21,7 @@ class CodesFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = DerivedFile(path, _MAGIC, _VERSION)
+        self._file = codes_file(path)
 
     def write(
         self, store_id: str, sequence: int, codes: Codes, recall: Recall, rerank: int, probes: int

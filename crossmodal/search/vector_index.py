@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from crossmodal.filters import Filter
 from crossmodal.search.codes_file import CodesFile
 from crossmodal.search.exact_index import ExactIndex, checked_queries
+from crossmodal.search.kept_codes import CODES_FILE
 from crossmodal.search.maintenance import Maintenance
 from crossmodal.search.options import EXACT, SearchOptions
 from crossmodal.search.recall import EXACT_RECALL
@@ -19,8 +20,6 @@ from crossmodal.search.tag_fields import TagField
 from crossmodal.stores import Store
 
 __all__ = ["VectorIndex"]
-
-_CODES_FILE = "search.codes"
 
 
 class VectorIndex:
@@ -37,7 +36,7 @@ class VectorIndex:
     ) -> None:
         self._options = options or SearchOptions()
         self._exact = ExactIndex(store, search_file=None if folder is None else folder / SEARCH_FILE)
-        codes_file = None if folder is None else CodesFile(folder / _CODES_FILE)
+        codes_file = None if folder is None else CodesFile(folder / CODES_FILE)
         self._maintenance = Maintenance(self._exact, codes_file, self._options)
         self._maintenance.load()
         self._maintenance.start(self._exact.view())

@@ -292,6 +292,12 @@ class Store:
             return read_dimension(self._environment, transaction)
 
     @property
+    def id(self) -> str:
+        """What tells this store from one that was made later in the same folder."""
+        with self._reading() as transaction:
+            return self._text(transaction, "store")
+
+    @property
     def identity(self) -> ModelIdentity | None:
         """The model that made the vectors; None for a store that has none."""
         with self._reading() as transaction:
