@@ -61,7 +61,7 @@ class TextEncoder(FlowStep):
 
     def _encode_each(self, docs: Sequence[MediaDocument]) -> None:
         started = time.perf_counter()
-        # The last bits of a batch's vectors depend on all that is in it, unless the encoder promises otherwise.
+        # The last bits of a batch's vectors depend on all that is in it, unless the encoder says otherwise.
         for batch in [docs] if self._encoder.independent else [[doc] for doc in docs]:
             self._encode(batch)
         for doc in docs:
