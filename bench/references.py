@@ -57,10 +57,11 @@ class Graph:
         return found
 
     def effort_for(
-        self, recall: float, queries: NDArray[np.float32], truth: NDArray[np.int64]
+        self, recall: float, queries: NDArray[np.float32], truth: NDArray[np.int64], *, least: int
     ) -> tuple[int, float]:
-        """The least efSearch, in steps of a quarter, that reaches ``recall``, and the recall that it has."""
-        effort = truth.shape[1]
+        """The least efSearch from ``least`` on, by steps of a quarter, that reaches ``recall``; and the recall
+        that it has."""
+        effort = least
         while True:
             reached = overlap(self.search(queries, truth.shape[1], effort), truth)
             if reached >= recall or effort >= _LARGEST_EFFORT:

@@ -150,7 +150,10 @@ def _efforts(
     graph: Graph, recall: float, queries: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> dict[str, tuple[int, float]]:
     """How hard the graph has to look, and its recall, to find what we find, and to find enough."""
-    return {
-        "equal recall": graph.effort_for(recall, queries, truth),
-        f"recall {_RECALL_GRAPH}": graph.effort_for(_RECALL_GRAPH, queries, truth),
-    }
+    equal, enough = "equal recall", f"recall {_RECALL_GRAPH}"
+    efforts: dict[str, tuple[int, float]] = {}
+    least = _TOP_K
+    for wanted, name in sorted([(recall, equal), (_RECALL_GRAPH, enough)]):
+        efforts[name] = graph.effort_for(wanted, queries, truth, least=least)
+        least = efforts[name][0]
+    return efforts
