@@ -62,19 +62,17 @@ def in_turns(
 ) -> dict[str, Rounds]:
     """Calls all ``contenders`` one after the other, ``rounds`` times over: A B A B.
 
-    ``warm_up`` rounds come before and aren't counted. There are fewer rounds, but one at least, where another
-    as long as the last would end after the time ``until`` of ``clock``.
+    ``warm_up`` rounds come before and aren't counted. There are fewer rounds where another as long as the last
+    would end after the time ``until`` of ``clock``; the last counts then in any case.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(warm_up + rounds):
+    for _ in range(warm_up + rounds):
         started = clock()
         for name, contender in contenders.items():
-            value = contender()
-            if number >= warm_up:
-                measured[name].append(value)
-        if until is not None and number >= warm_up and 2 * clock() - started > until:
+            measured[name].append(contender())
+        if until is not None and 2 * clock() - started > until:
             break
-    return {name: Rounds(tuple(values)) for name, values in measured.items()}
+    return {name: Rounds(tuple(values[warm_up:] or values[-1:])) for name, values in measured.items()}
 
 
 def timed(call: Callable[[], object], *, clock: Clock = time.perf_counter) -> float:

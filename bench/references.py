@@ -59,8 +59,7 @@ class Graph:
     def effort_for(
         self, recall: float, queries: NDArray[np.float32], truth: NDArray[np.int64], *, least: int
     ) -> tuple[int, float]:
-        """The least efSearch from ``least`` on, by steps of a quarter, that reaches ``recall``; and the recall
-        that it has."""
+        """The least efSearch from ``least`` on that reaches ``recall``, within a quarter, and its recall."""
         effort = least
         while True:
             reached = overlap(self.search(queries, truth.shape[1], effort), truth)
