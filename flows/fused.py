@@ -20,13 +20,17 @@ from crossmodal.documents import MediaDocument
 from executors.merge import join
 from flows.topology import GATEWAY, Step, read_topology
 
+# Both branches of a photo have to store the same one of two versions that are under way at once.
+_IN_ORDER = ("/index", "/delete")
+
 
 class FusedFlow(Executor):
     """Runs the steps of the Flow at ``flow``, in order.
 
     Several requests are under way at once: one is decoded while another is encoded and a third is written,
     and an executor with an attribute ``concurrency`` works on that many of them. The others, above all those
-    that write, get one request at a time.
+    that write, get one request at a time. Requests to /index and /delete leave each step in the order in
+    which they came to it.
     """
 
     def __init__(self, flow: str, variables: Mapping[str, str], **kwargs: Any) -> None:
@@ -117,8 +121,28 @@ class _RunningStep:
             self._idle.append(idle)
         places = sum(idle.qsize() for idle in self._idle)
         self._threads = ThreadPoolExecutor(places, thread_name_prefix=step.name)
+        # Done when the request in order that came last, and so all before it, have left this step.
+        self._left: asyncio.Future[None] | None = None
 
     async def call(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
+        """What the step makes of ``docs``; where order matters, not before those that came earlier."""
+        if endpoint not in _IN_ORDER:
+            return await self._call_shards(endpoint, docs, parameters)
+        before, self._left = self._left, asyncio.get_running_loop().create_future()
+        left = self._left
+        try:
+            answer = await self._call_shards(endpoint, docs, parameters)
+            if before is not None:
+                await asyncio.shield(before)
+            return answer
+        finally:
+            if before is None or before.done():
+                left.set_result(None)
+            else:
+                # Failed or was cancelled: those behind it wait for those before it all the same.
+                before.add_done_callback(lambda _: left.set_result(None))
+
+    async def _call_shards(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
         """Calls every shard once, each on an idle replica, and joins what they answer."""
         if len(self._idle) == 1:
             return await self._call_shard(self._idle[0], endpoint, docs, parameters)
@@ -149,10 +173,10 @@ class _RunningStep:
         return await asyncio.shield(work) or docs
 
     def close(self) -> None:
-        """Closes every instance."""
+        """Closes every instance, after what it is working on."""
+        self._threads.shutdown()
         for instance in self._instances:
             instance.close()
-        self._threads.shutdown()
 
 
 def _fan_out(steps: tuple[Step, ...], name: str) -> int:

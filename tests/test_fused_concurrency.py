@@ -1,4 +1,7 @@
-"""The fused layout brings an executor as many requests at once as it says, and any other one at a time."""
+"""The fused layout brings an executor as many requests at once as it says, and any other one at a time.
+
+What they write stays in order.
+"""
 
 from __future__ import annotations
 
@@ -58,3 +61,49 @@ def test_an_executor_gets_as_many_requests_as_it_says(
     assert [answer[0].id for answer in answers] == [str(n) for n in range(6)]
     assert executor.most == (concurrency or 1)
     assert executor.inside == 0
+
+
+class Slow:
+    """An executor that works on three requests at once and is done with the later ones first."""
+
+    concurrency = 3
+
+    def __init__(self) -> None:
+        self.requests = {"/index": self}
+        self._later = [threading.Event() for _ in range(3)]
+
+    def fn(self, instance: Any, docs: DocList, parameters: Any) -> DocList:
+        number = int(docs[0].id)
+        if number < 2:
+            self._later[number + 1].wait(5)
+        self._later[number].set()
+        if number == parameters.get("failing"):
+            raise ValueError("as told")
+        return docs
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"), [({}, [0, 1, 2]), ({"failing": 1}, [0, 2]), ({"failing": 0}, [1, 2])]
+)
+def test_requests_that_write_do_not_overtake_each_other(
+    monkeypatch: pytest.MonkeyPatch, parameters: dict[str, int], expected: list[int]
+) -> None:
+    monkeypatch.setattr(fused, "_load", lambda step, shard: Slow())
+    running = fused._RunningStep(Step("slow", Path("config.yml"), ("gateway",)))
+    left: list[int] = []
+
+    async def call(number: int) -> None:
+        docs = DocList[MediaDocument]([MediaDocument(id=str(number))])
+        with contextlib.suppress(ValueError):
+            await running.call("/index", docs, parameters)
+            left.append(number)
+
+    async def call_all() -> None:
+        await asyncio.gather(*map(call, range(3)))
+
+    asyncio.run(call_all())
+    running.close()
+    assert left == expected
