@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -27,13 +28,15 @@ PROBES = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
 
 
 class Encoder:
-    """Returns its items, moved by ``error``."""
+    """Returns its items, moved by ``error``; one of infinity cannot compute."""
 
     def __init__(self, name: str, error: float) -> None:
         self.name = name
         self._error = error
 
     def encode(self, items: Floats, /) -> Floats:
+        if self._error == np.inf:
+            raise RuntimeError("not implemented for BFloat16")
         moved = items + self._error * np.random.default_rng(1).normal(size=items.shape)
         return moved.astype(np.float32)
 
@@ -129,6 +132,14 @@ def test_one_that_cannot_be_loaded_is_passed_over_aloud(
         tower.choose("openvino")
 
 
+def test_one_that_cannot_compute_the_probes_is_passed_over_as_well(tmp_path: Path) -> None:
+    tower = Tower(tmp_path, openvino=np.inf, onnx=0.0)
+    assert tower.choose().name == "onnx"
+    assert tower.loaded == ["openvino", "onnx", "plain"]
+    with pytest.raises(ModelError, match="not implemented for BFloat16"):
+        tower.choose("openvino")
+
+
 def test_files_are_read_in_turn_and_the_first_that_can_be_is_written(tmp_path: Path) -> None:
     damaged, blocked = tmp_path / "damaged.json", tmp_path / "file" / "runtimes.json"
     damaged.write_text("[1", encoding="utf-8")
@@ -218,3 +229,45 @@ def test_without_room_on_disk_a_network_computes_all_the_same(tmp_path: Path) ->
     calls: list[float] = []
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert run(doubling(2, calls), Keep(tmp_path / "file", "net", "")).tolist() == [[2.0] * 4] * 2
+
+
+def test_an_installed_package_that_cannot_be_imported_is_passed_over_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "brokenpackage.py").write_text("raise ImportError('libmissing.so: no such file')\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    packages = {"openvino": "brokenpackage", "onnx": "nosuchpackage", "numpy": "numpy"}
+    monkeypatch.setattr(Form, "package", property(lambda form: packages[form.library]))
+    tower = Tower(tmp_path, openvino=0.0, onnx=0.0)
+    with caplog.at_level(logging.WARNING):
+        assert tower.choose().name == "plain"
+    assert tower.loaded == ["plain"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "brokenpackage is installed and cannot be imported (libmissing.so: no such file)."
+    ]
+    with pytest.raises(ModelError, match=r"brokenpackage is installed and cannot be imported"):
+        tower.choose("openvino")
+
+
+def test_a_build_of_another_name_tells_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "renamedbuild.py").write_text("__version__ = '7.8.9'\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    packages = {"openvino": "renamedbuild", "numpy": "numpy"}
+    monkeypatch.setattr(Form, "package", property(lambda form: packages[form.library]))
+    assert Tower(tmp_path, openvino=0.0).choose().name == "openvino"
+    assert "openvino f32, 7.8.9, " in (tmp_path / "runtimes.json").read_text(encoding="utf-8")
+
+
+def test_a_graph_that_onnxruntime_refuses_is_a_runtime_error() -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(RuntimeError, match="ONNXRuntimeError"):
+        open_network(ONNX_F32, lambda: b"no graph")
+
+
+def test_what_cannot_be_remembered_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert Tower(tmp_path, openvino=0.0).choose().name == "openvino"
+    assert list(tmp_path.iterdir()) == []

@@ -73,22 +73,25 @@ def choose(
             continue
         try:
             encoder = candidate.load()
+            if cosine is None:
+                # That a network cannot be computed in some type may show only here.
+                vectors = encoder.encode(probes())
+                if expected is None:
+                    expected = plain.load().encode(probes())
+                cosine = centred_cosine(vectors, expected)
+                memory.remember(form, cosine)
         except RuntimeError as error:
             reason = f"it cannot compute the network: {' '.join(str(error).split())[:300]}"
             _log.warning("The %s tower of %s, %s: %s.", memory.tower, memory.weights, form, reason)
             refused.append(f"{form}: {reason}")
             continue
-        if cosine is None:
-            if expected is None:
-                expected = plain.load().encode(probes())
-            cosine = centred_cosine(encoder.encode(probes()), expected)
-            memory.remember(form, cosine)
         if cosine >= FAITHFUL:
             return encoder
         refused.append(f"{form}: {_unfaithful(cosine)}")
+    advice = "Install one of them." if runtime == "auto" else "Give --runtime auto."
     raise ModelError(
         f"The model's {memory.tower} tower cannot be computed with --runtime {runtime} "
-        f"({'; '.join(refused) or 'it has no such form'}). Give --runtime auto."
+        f"({'; '.join(refused) or 'it has no such form'}). {advice}"
     )
 
 
