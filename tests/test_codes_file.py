@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import shutil
 from pathlib import Path
@@ -13,7 +14,8 @@ from store_samples import caption, run_python
 
 from crossmodal.search import SearchOptions, VectorIndex, save_vectors
 from crossmodal.search import maintenance as maintenance_module
-from crossmodal.search.kept_codes import CODES_FILE, kept_tier
+from crossmodal.search.kept_codes import CODES_FILE, codes_file, kept_tier
+from crossmodal.search.recall import Recall
 from crossmodal.search.search_file import SearchFile
 from crossmodal.stores import Store
 
@@ -119,6 +121,30 @@ def test_codes_of_another_store(folder: Path, tmp_path: Path, caplog: pytest.Log
     assert "not of this store" in caplog.text
 
 
+def test_codes_that_faiss_cannot_read(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = codes_file(folder / CODES_FILE)
+    header, arrays = file.read()
+    file.write([("rows", [arrays["rows"]]), ("index", [arrays["index"][4:]])], header)
+    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+        assert opened(store).status()["tier"] == "exact"
+    assert "this version of faiss cannot read" in caplog.text
+
+
+def test_codes_of_a_tier_that_finds_too_little_are_not_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: "scan")
+    monkeypatch.setattr(maintenance_module, "measure_recall", lambda *given: Recall(0.5, "as told"))
+    with Store.open_writer(folder) as store:
+        index = VectorIndex(store, folder=folder)
+        assert index.status()["tier"] == "scan"
+        store.put([caption(f"d{n}", "text") for n in range(1100)], vectors(1100, 3))
+        index.build()
+        assert index.status()["tier"] == "exact"
+        assert kept_tier(folder, store.id)["tier"] == "exact"
+        index.close()
+
+
 def test_codes_of_other_parameters_are_made_anew(folder: Path, trainings: list[str]) -> None:
     with Store.open_reader(folder) as store:
         index = VectorIndex(store, folder=folder, options=SearchOptions.of("ivf", {"cells": 8}))
@@ -190,6 +216,23 @@ def test_an_index_without_a_file_writes_it_and_lets_go_of_its_memory(
         store.put([caption("late", "text")], query[:1])
         assert index.search(query, 1)[0][0][0] == "late"
         assert len(index) == COUNT
+        index.close()
+
+
+def test_what_another_process_is_writing_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance_module, "_FEW_UNSAVED", 1000)
+    monkeypatch.setattr(maintenance_module, "_UNWRITABLE_SECONDS", 0)
+    file = tmp_path / "search.faiss"
+    with filled(tmp_path) as store, file.with_name("search.faiss.tmp").open("wb") as being_written:
+        index = VectorIndex(store, folder=tmp_path)
+        fcntl.flock(being_written, fcntl.LOCK_EX)
+        index.build()
+        assert not file.exists()
+        fcntl.flock(being_written, fcntl.LOCK_UN)
+        index.build()
+        assert file.exists()
         index.close()
 
 

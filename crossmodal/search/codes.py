@@ -118,7 +118,8 @@ def train_codes(
         # Else faiss warns where there are few vectors; rough codes cost only time.
         index.pq.cp.min_points_per_centroid = 1
     index.train(sample)
-    distortion = _distortion(index, sample[:_CODED_AT_ONCE])
+    # Over all of it, of which the older vectors come first.
+    distortion = _distortion(index, sample[:: -(-len(sample) // _CODED_AT_ONCE)])
     _add(index, parts, len(rows), progress)
     return Codes(tier, recipe, index, rows, next_row, len(rows), distortion)
 

@@ -53,17 +53,21 @@ class CodesFile:
     def read(self, store_id: str, sequence: int) -> tuple[Codes, Recall, int, int]:
         """Codes, recall, rerank and probes as they were written, for the store at ``sequence``.
 
-        Raises ``StoreFormat`` (damaged, another version, of another store or of a later commit),
-        FileNotFoundError or OSError.
+        Raises ``StoreFormat`` (damaged, another version, also of faiss, of another store or of a later
+        commit), FileNotFoundError or OSError.
         """
         header: dict[str, Any]
         header, arrays = self._file.read()
         if header["store"] != store_id or header["sequence"] > sequence:
             raise StoreFormat(f"{self.path} is not of this store as it is now")
+        try:
+            index = faiss.deserialize_index(arrays["index"])
+        except RuntimeError as error:
+            raise StoreFormat(f"{self.path} holds codes that this version of faiss cannot read") from error
         codes = Codes(
             header["tier"],
             header["recipe"],
-            faiss.deserialize_index(arrays["index"]),
+            index,
             # Not mapped: every search reads some of them.
             arrays["rows"].copy(),
             header["next_row"],
@@ -71,3 +75,7 @@ class CodesFile:
             header["distortion"],
         )
         return codes, Recall(header["recall"], header["recall_measured"]), header["rerank"], header["probes"]
+
+    def remove(self) -> None:
+        """Delete the file, if it is there. Raises OSError."""
+        self.path.unlink(missing_ok=True)

@@ -32,6 +32,9 @@ _LOOK_SECONDS = 5.0
 _CHECK_SECONDS = 600.0
 _END_SECONDS = 5.0
 
+# What could not be written, because the disk is full or another process is writing it, is tried again.
+_UNWRITABLE_SECONDS = 600.0
+
 # Rows without a code, each of which every search compares: so many are worth codes.
 _FEW_UNCODED = 1024
 _SHARE_UNCODED = 0.01
@@ -95,7 +98,7 @@ class Maintenance:
         self._checked_at = time.monotonic()
         # Tiers that found too little, and at how many rows that was.
         self._ruled_out: dict[str, int] = {}
-        self._unwritable = False
+        self._unwritable_until = time.monotonic()
         self.tier: Tier | None = None
         self.building: Building | None = None
 
@@ -175,7 +178,8 @@ class Maintenance:
         view = self._index.view()
         if self._save_is_due(view):
             self.building = Building("search file", 0.0)
-            self._unwritable = not self._index.save()
+            if not self._index.save():
+                self._unwritable_until = time.monotonic() + _UNWRITABLE_SECONDS
             view = self._index.view()
         wanted = self._wanted(view)
         if wanted == EXACT:
@@ -202,7 +206,7 @@ class Maintenance:
     def _save_is_due(self, view: RowView) -> bool:
         unsaved = len(view.tail) + view.dead
         worth_it = unsaved > max(_FEW_UNSAVED, _SHARE_UNSAVED * len(view))
-        return worth_it and self._index.has_file and not self._unwritable
+        return worth_it and self._index.has_file and self._is_writable
 
     def _train(self, view: RowView, tier: str) -> Codes:
         self.building = Building(f"codes for {tier}", 0.0)
@@ -302,12 +306,17 @@ class Maintenance:
                 )
                 self._ruled_out[name] = len(view)
                 self.tier = None
+                self._discard()
                 return
             tier = replace(tier, search=wider)
         self.tier = tier
 
+    @property
+    def _is_writable(self) -> bool:
+        return time.monotonic() >= self._unwritable_until
+
     def _keep(self, view: RowView) -> None:
-        if self.tier is None or self._file is None or self._unwritable:
+        if self.tier is None or self._file is None or not self._is_writable:
             return
         search = self.tier.search
         try:
@@ -320,8 +329,17 @@ class Maintenance:
                 search.options.probes,
             )
         except OSError as error:
-            self._unwritable = True
+            self._unwritable_until = time.monotonic() + _UNWRITABLE_SECONDS
             _logger.warning("%s is not saved (%s); the index works without it.", self._file.path, error)
+
+    def _discard(self) -> None:
+        """Remove the codes that were kept: they would be used again, and told of, at the next opening."""
+        if self._file is None:
+            return
+        try:
+            self._file.remove()
+        except OSError as error:
+            _logger.warning("%s cannot be removed (%s).", self._file.path, error)
 
 
 def _widened(search: CandidateSearch) -> CandidateSearch | None:

@@ -12,9 +12,10 @@ from crossmodal.filters import Filter
 from crossmodal.search.codes_file import CodesFile
 from crossmodal.search.exact_index import ExactIndex, checked_queries
 from crossmodal.search.kept_codes import CODES_FILE
-from crossmodal.search.maintenance import Maintenance
+from crossmodal.search.maintenance import Maintenance, Tier
 from crossmodal.search.options import EXACT, SearchOptions
 from crossmodal.search.recall import EXACT_RECALL
+from crossmodal.search.row_view import RowView
 from crossmodal.search.search_file import SEARCH_FILE
 from crossmodal.search.tag_fields import TagField
 from crossmodal.stores import Store
@@ -67,8 +68,8 @@ class VectorIndex:
         if len(view) and len(wanted):
             self._exact.check_dimension(wanted, view)
             self._maintenance.remember(wanted)
-            tier = self._maintenance.tier
-            if tier is not None and tier.store_id == view.store_id:
+            tier = self._tier_for(view)
+            if tier is not None:
                 return tier.search.search(view, wanted, top_k)
         return self._exact.search(wanted, top_k)
 
@@ -93,7 +94,7 @@ class VectorIndex:
         and ``building``: None, or ``what`` is being made and the share ``done``.
         """
         view = self._exact.view()
-        tier, building = self._maintenance.tier, self._maintenance.building
+        tier, building = self._tier_for(view), self._maintenance.building
         recall = EXACT_RECALL if tier is None else tier.recall
         coded = 0 if tier is None else len(tier.search.codes)
         living = 0 if tier is None else view.living_below(view.position_of(tier.search.codes.next_row))
@@ -112,3 +113,8 @@ class VectorIndex:
     def close(self) -> None:
         """End the thread."""
         self._maintenance.close()
+
+    def _tier_for(self, view: RowView) -> Tier | None:
+        """What answers searches of ``view``; None for exact search."""
+        tier = self._maintenance.tier
+        return tier if tier is not None and tier.store_id == view.store_id else None
