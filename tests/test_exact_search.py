@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from store_samples import caption, photo, vector_of, vectors_of
 
-from crossmodal.errors import DataError, ModelMismatch
+from crossmodal.errors import DataError, ModelMismatch, StoreFormat
 from crossmodal.search import ExactIndex, merge_matches, shard_of
-from crossmodal.stores import Store
+from crossmodal.stores import Store, VectorBlock, VectorSnapshot
 
 Matches = list[list[tuple[str, float]]]
 
@@ -192,6 +192,29 @@ def test_index_that_missed_too_many_changes_loads_again(
         assert [id for id, _ in index.search(vector_of("a", 39)[None], 9)[0]] == ["a", "b"]
         assert index.search(vector_of("b", 39)[None], 1)[0][0] == ("b", pytest.approx(1, abs=1e-6))
         assert len(index) == 2
+
+
+def test_following_that_ended_at_a_damaged_block_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32)
+    ids = [f"c{number:03d}" for number in range(300)]
+    with fill(tmp_path / "store", ids[:100], vectors[:100]) as store:
+        index = ExactIndex(store)
+        for start in (100, 200):
+            store.put([caption(id, "late") for id in ids[start : start + 100]], vectors[start : start + 100])
+        blocks = VectorSnapshot.blocks
+
+        def cut_off(snapshot: VectorSnapshot, first_row: int = 0) -> Iterator[VectorBlock]:
+            yield next(blocks(snapshot, first_row))
+            raise StoreFormat("as told")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VectorSnapshot, "blocks", cut_off)
+            with pytest.raises(StoreFormat, match="as told"):
+                index.refresh()
+        assert index.search(vectors[:5], 50) == ExactIndex(store).search(vectors[:5], 50)
+        assert len(index) == 300
 
 
 def test_merge_matches_orders_and_cuts() -> None:

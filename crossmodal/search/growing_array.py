@@ -42,3 +42,7 @@ class GrowingArray:
             self.reserve(max(needed, 3 * len(self._buffer) // 2))
         self._buffer[self._length : needed] = rows
         self._length = needed
+
+    def truncate(self, length: int) -> None:
+        """Forget the rows from ``length`` on, none of which may have been given out."""
+        self._length = min(length, self._length)

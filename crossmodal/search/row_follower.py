@@ -42,6 +42,7 @@ class RowFollower:
             if self.view.dead > max(_FEW_DEAD, 3 * len(self.view)):
                 self._clear(snapshot.store_id, snapshot.dimension)
         view = self.view
+        self._drop_behind(view.tail)
         if not view.positions:
             self._reserve(snapshot.count)
         for block in snapshot.blocks(view.next_row):
@@ -107,6 +108,12 @@ class RowFollower:
     def _reserve(self, count: int) -> None:
         for array in (self._rows, self._id_ends, self._vectors):
             array.reserve(count)
+
+    def _drop_behind(self, tail: RowSegment) -> None:
+        """Leave the rows of ``tail`` only: following ends among new ones where a block cannot be read."""
+        for array in (self._rows, self._id_ends, self._vectors):
+            array.truncate(len(tail))
+        self._id_text.truncate(len(tail.ids.text))
 
     def _append(self, block: VectorBlock) -> None:
         text, lengths = encode_ids(block.ids)
