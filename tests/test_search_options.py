@@ -56,7 +56,12 @@ def test_a_named_tier_is_used_from_2000_vectors_on() -> None:
         ("auto", {"ef": 1.5}, "ef in index_options is 1.5"),
         ("auto", {"links": True}, "links in index_options is True"),
         ("auto", {"cells": "many"}, "cells in index_options is 'many'"),
-        ("auto", {"latency_ms": 0}, "latency_ms in index_options is 0; it must be a number from 1e-09"),
+        (
+            "auto",
+            {"latency_ms": 0},
+            "latency_ms in index_options is 0; it must be a number from 1e-09 to 1000000",
+        ),
+        ("auto", {"recall": 98}, "recall in index_options is 98; it must be a number from 1e-09 to 1"),
     ],
 )
 def test_what_cannot_be_told(index: str, given: dict[str, object], message: str) -> None:

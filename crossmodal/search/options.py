@@ -9,7 +9,7 @@ from typing import Any
 from crossmodal.errors import SettingsError
 from crossmodal.settings import INDEXES
 
-__all__ = ["EXACT", "LEAST_CODED", "SearchOptions", "suitable_tier"]
+__all__ = ["EXACT", "LEAST_CODED", "SearchOptions", "subquantizers", "suitable_tier"]
 
 EXACT = "exact"
 
@@ -56,16 +56,17 @@ class SearchOptions:
                     f"index_options has {name!r}, but an index can only be told {', '.join(known)}."
                 )
             least = 0 if known[name] == 0 else 1 if isinstance(known[name], int) else 1e-9
+            most = 1 if name == "recall" else 1_000_000
             # jina carries every number as a float.
             if (
                 isinstance(value, bool)
                 or not isinstance(value, int | float)
-                or not least <= value <= 1e6
+                or not least <= value <= most
                 or (isinstance(known[name], int) and value != int(value))
             ):
                 kind = "a whole number" if isinstance(known[name], int) else "a number"
                 raise SettingsError(
-                    f"{name} in index_options is {value!r}; it must be {kind} from {least:g}."
+                    f"{name} in index_options is {value!r}; it must be {kind} from {least:g} to {most}."
                 )
             options = replace(options, **{name: type(known[name])(value)})
         return options
