@@ -84,9 +84,11 @@ def fail_all(docs: Sequence[MediaDocument], error: CrossmodalError, *, abort: bo
 
 @contextmanager
 def told_on_failure(name: str) -> Iterator[None]:
-    """Prints the sentence of an error that keeps an executor from starting; jina hides it in a traceback."""
+    """Prints the sentence of an error that keeps an executor from starting, and which kind an unexpected one
+    is; jina hides both."""
     try:
         yield
-    except CrossmodalError as error:
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+    except Exception as error:
+        kind = "" if isinstance(error, CrossmodalError) else f"{type(error).__name__}: "
+        print(f"{name}: {kind}{error}", file=sys.stderr, flush=True)
         raise

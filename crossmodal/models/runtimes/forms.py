@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
@@ -18,6 +21,8 @@ __all__ = [
     "TORCH_F32",
     "Form",
 ]
+
+_log = logging.getLogger(__name__)
 
 Library = Literal["openvino", "onnx", "torch", "numpy"]
 
@@ -49,10 +54,10 @@ class Form:
         return runtime == ("torch" if self.library == "numpy" else self.library)
 
     def unusable(self) -> str | None:
-        """Why it cannot be used on this machine, or None: the package is missing, there is no such device, or
-        the CPU computes in bfloat16 only by way of float32."""
-        if find_spec(self.package) is None:
-            return f"{self.package} is not installed"
+        """Why it cannot be used on this machine, or None: the package is missing or cannot be imported, there
+        is no such device, or the CPU computes in bfloat16 only by way of float32."""
+        if reason := _missing(self.package):
+            return reason
         if self.device == "cuda":
             import torch
 
@@ -64,6 +69,22 @@ class Form:
         if self.precision == "bf16" and "bf16" not in instruction_sets():
             return "the CPU has no bfloat16"
         return None
+
+
+def _missing(package: str) -> str | None:
+    return _import_failure(package) if find_spec(package) else f"{package} is not installed"
+
+
+@cache
+def _import_failure(package: str) -> str | None:
+    """Why ``package``, which is installed, cannot be imported, for example for want of a system library."""
+    try:
+        import_module(package)
+    except (ImportError, OSError) as error:
+        reason = f"{package} is installed and cannot be imported ({' '.join(str(error).split())[:300]})"
+        _log.warning("%s.", reason)
+        return reason
+    return None
 
 
 OPENVINO_BF16 = Form("openvino", "bf16")

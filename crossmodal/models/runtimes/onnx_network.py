@@ -16,6 +16,7 @@ class OnnxNetwork:
     """A graph in an onnxruntime session that computes each call on the thread that makes it."""
 
     def __init__(self, graph: bytes, *, threads: int | None = None) -> None:
+        """Arguments as for ``network.open_network``; RuntimeError where onnxruntime refuses the graph."""
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
@@ -23,7 +24,11 @@ class OnnxNetwork:
         options.intra_op_num_threads = 1
         # Errors only; it warns of every constant that it folds.
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # Each kind of its errors is an Exception, without a class in common.
+            raise RuntimeError(str(error)) from error
         self._names = [entry.name for entry in self._session.get_inputs()]
         self.concurrency = threads or available_cores()
 

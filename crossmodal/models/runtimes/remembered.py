@@ -8,7 +8,8 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from crossmodal.models.runtimes.forms import Form
@@ -54,7 +55,15 @@ class Memory:
                 return
 
     def _key(self, form: Form) -> str:
-        return f"{self.weights} {self.tower}: {form}, {version(form.package)}, {instruction_sets()}"
+        return f"{self.weights} {self.tower}: {form}, {_version(form.package)}, {instruction_sets()}"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        # Some builds are distributed by another name, such as onnxruntime-gpu.
+        return str(import_module(package).__version__)
 
 
 def _read(file: Path) -> dict[str, float]:
@@ -71,6 +80,10 @@ def _write(file: Path, values: dict[str, float]) -> None:
     """Through a temporary file, because several processes start at once and each may write."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".json")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
-    Path(temporary).replace(file)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
+        Path(temporary).replace(file)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
