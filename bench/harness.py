@@ -62,8 +62,8 @@ def in_turns(
 ) -> dict[str, Rounds]:
     """Calls all ``contenders`` one after the other, ``rounds`` times over: A B A B.
 
-    ``warm_up`` rounds come before and aren't counted. There are fewer rounds where another as long as the last
-    would end after the time ``until`` of ``clock``; the last counts then in any case.
+    ``warm_up`` rounds come before and aren't counted. There are fewer rounds where another as long as the
+    last would end after the time ``until`` of ``clock``; the last counts then in any case.
     """
     measured: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(warm_up + rounds):

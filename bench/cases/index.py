@@ -37,7 +37,7 @@ def run(options: Options) -> list[Result]:
     """
     # Quick runs can't amortise the first requests, which find every queue empty.
     judged = not options.quick
-    photos, captions, plain_items = (64, 256, 8) if options.quick else (512, 2048, 32)
+    photos, captions, plain_items = (32, 128, 4) if options.quick else (512, 2048, 32)
     models = (
         {DEFAULT_MODEL: DEFAULT_MODEL}
         if options.quick
