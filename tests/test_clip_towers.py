@@ -6,6 +6,7 @@ than at others, as it does in a trained one.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -33,7 +34,7 @@ from crossmodal.models.clip.sentences import (
     sentences_by_open_clip,
     sentences_by_torch,
 )
-from crossmodal.models.clip.towers import ImageTower, weight_bytes
+from crossmodal.models.clip.towers import ImageTower, TextTower, weight_bytes
 from crossmodal.models.runtimes.choice import centred_cosine
 from crossmodal.models.runtimes.forms import (
     ONNX_F32,
@@ -137,8 +138,8 @@ def by_form(tower: Any, form: Form) -> Floats:
             return photos_by_torch(tower, PREPROCESSING, form).run(pixels())
         return photos_by_graph(tower, PREPROCESSING, form, threads=1).run(pixels())
     if form.library == "torch":
-        return sentences_by_torch(tower, form).run(tower.cut(tokens()))
-    return sentences_by_graph(tower, form, threads=1).run(tower.cut(tokens()))
+        return sentences_by_torch(tower, form).run(tower.reading.cut(tokens()))
+    return sentences_by_graph(tower, form, threads=1).run(tower.reading.cut(tokens()))
 
 
 def by_open_clip(model: Any, tower: Any) -> Floats:
@@ -185,7 +186,7 @@ def test_what_follows_the_end_has_no_influence(lengths: list[int], seed: int) ->
         model = network(text=kind)
         tower = text_tower(model)
         assert tower is not None
-        cut = tower.cut(rows)
+        cut = tower.reading.cut(rows)
         assert [len(row) for row in cut] == [length + 1 for length in lengths]
         expected = sentences_by_open_clip(model, TORCH_F32).run(rows.tolist())
         found = sentences_by_torch(tower, TORCH_F32).run(cut)
@@ -271,6 +272,18 @@ def test_each_runtime_ranks_alike_and_says_what_it_is(folders: dict[str, Path], 
         assert images.encode(squares).tobytes() == images.encode(squares).tobytes()
     for found in vectors.values():
         assert (found * vectors["onnx"]).sum(axis=1).min() > 0.999
+
+
+def test_a_graph_keeps_no_weights_but_its_own(folders: dict[str, Path], tmp_path: Path) -> None:
+    def towers() -> int:
+        gc.collect()
+        return sum(type(found) in (ImageTower, TextTower) for found in gc.get_objects())
+
+    name, before = str(folders["known"]), towers()
+    images = load_image_encoder(name, cache=tmp_path, runtime="onnx")
+    texts = load_text_encoder(name, cache=tmp_path, runtime="onnx")
+    assert towers() == before
+    assert images.encode(pixels()[:2]).shape == texts.encode(["a cat", ""]).shape == (2, 64)
 
 
 def test_open_clip_itself_computes_what_is_not_known(folders: dict[str, Path], tmp_path: Path) -> None:

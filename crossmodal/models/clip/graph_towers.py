@@ -58,7 +58,7 @@ def text_graph(tower: TextTower) -> bytes:
     places = graph.input("places", np.int64, ("n", 1))
     positions = graph.beginning(_array(tower.positions), tokens)
     x = graph.add(graph.rows(_array(tower.words), tokens), positions)
-    x = graph.read(x, tower.transformer, places, causal=context if tower.causal else None)
+    x = graph.read(x, tower.transformer, places, causal=context if tower.reading.causal else None)
     return graph.finished(graph.norm(x, tower.norm), tower.projection, width)
 
 

@@ -113,7 +113,8 @@ def load_clip_text_encoder(
             runner = sentences.sentences_by_torch(known, form)
         else:
             runner = sentences.sentences_by_graph(known, form, threads=threads)
-        return ClipTextEncoder(identity, lambda texts: known.cut(tokenize(texts)), runner)
+        reading = known.reading
+        return ClipTextEncoder(identity, lambda texts: reading.cut(tokenize(texts)), runner)
 
     def plain() -> ClipTextEncoder:
         return ClipTextEncoder(identity, whole, sentences.sentences_by_open_clip(network, TORCH_F32))

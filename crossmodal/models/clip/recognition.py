@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.clip.towers import Activation, Block, ImageTower, Linear, Norm, TextTower, Transformer
+from crossmodal.models.clip.towers import (
+    Activation,
+    Block,
+    ImageTower,
+    Linear,
+    Norm,
+    Reading,
+    TextTower,
+    Transformer,
+)
 
 __all__ = ["image_tower", "text_tower"]
 
@@ -71,9 +80,7 @@ def text_tower(network: Any) -> TextTower | None:
         words=text.token_embedding.weight.detach(),
         positions=text.positional_embedding.detach(),
         transformer=transformer,
-        causal=mask is not None,
-        pool=pools[pool],
-        end=end if pool == "eos" else None,
+        reading=Reading(causal=mask is not None, pool=pools[pool], end=end if pool == "eos" else None),
         norm=norm,
         projection=_projection(text.text_projection),
     )

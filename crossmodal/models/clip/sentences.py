@@ -13,7 +13,7 @@ from torch import Tensor
 from crossmodal.models.clip import torch_towers
 from crossmodal.models.clip.graph_towers import text_graph
 from crossmodal.models.clip.runner import Runner, graph_runner, sent, torch_runner, torch_type
-from crossmodal.models.clip.towers import TextTower
+from crossmodal.models.clip.towers import Reading, TextTower
 from crossmodal.models.runtimes.forms import Form
 from crossmodal.models.runtimes.network import open_network
 
@@ -61,34 +61,35 @@ def sentences_by_open_clip(network: Any, form: Form, padding: int = 0) -> Runner
 
 
 def sentences_by_torch(tower: TextTower, form: Form) -> Runner:
-    """``torch_towers`` on a CPU or a GPU, for rows that ``tower`` has cut."""
+    """``torch_towers`` on a CPU or a GPU, for rows that its reading has cut."""
     there = torch_towers.moved(tower, torch_type(form), form.device)
 
     def run(rows: Rows) -> Tensor:
-        tokens, places = _tokens_and_places(tower, rows)
+        tokens, places = _tokens_and_places(there.reading, rows)
         return torch_towers.encode_tokens(there, sent(tokens, form.device), sent(places, form.device))
 
     return torch_runner(form, run)
 
 
 def sentences_by_graph(tower: TextTower, form: Form, *, threads: int | None) -> Runner:
-    """``graph_towers`` through OpenVINO or onnxruntime, for rows that ``tower`` has cut."""
+    """``graph_towers`` through OpenVINO or onnxruntime, for rows that its reading has cut."""
     network = open_network(form, lambda: text_graph(tower), threads=threads)
+    reading = tower.reading
 
     def inputs(rows: Rows) -> tuple[npt.NDArray[np.int64], ...]:
-        tokens, places = _tokens_and_places(tower, rows)
+        tokens, places = _tokens_and_places(reading, rows)
         return tokens.numpy(), places[:, None].numpy()
 
     return graph_runner(form, network, inputs)
 
 
-def _tokens_and_places(tower: TextTower, rows: Rows) -> tuple[Tensor, Tensor]:
+def _tokens_and_places(reading: Reading, rows: Rows) -> tuple[Tensor, Tensor]:
     """Rows as int64 (N, longest), and which place of each is read, int64 (N,)."""
     tokens = _padded(rows, 0)
-    if tower.causal:
+    if reading.causal:
         # Such rows end where they are read.
         return tokens, torch.tensor([len(row) - 1 for row in rows])
-    return tokens, tower.places(tokens)
+    return tokens, reading.places(tokens)
 
 
 def _padded(rows: Rows, padding: int) -> Tensor:

@@ -47,10 +47,10 @@ def encode_photos(tower: ImageTower, pixels: Tensor) -> Tensor:
 def encode_tokens(tower: TextTower, tokens: Tensor, places: Tensor) -> Tensor:
     """Token numbers int64 (N, length) to vectors float32 (N, dimension) of any length.
 
-    ``places`` int64 (N,) says which place of each row is read, as ``TextTower.places`` finds it.
+    ``places`` int64 (N,) says which place of each row is read, as ``Reading.places`` finds it.
     """
     x = tower.words[tokens] + tower.positions[: tokens.shape[1]]
-    pooled = _norm(_read(x, tower.transformer, places, causal=tower.causal), tower.norm)
+    pooled = _norm(_read(x, tower.transformer, places, causal=tower.reading.causal), tower.norm)
     return (pooled if tower.projection is None else _linear(pooled, tower.projection)).float()
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "ImageTower",
     "Linear",
     "Norm",
+    "Reading",
     "TextTower",
     "Transformer",
     "weight_bytes",
@@ -93,22 +94,17 @@ class ImageTower:
 
 
 @dataclass(frozen=True)
-class TextTower:
-    """A transformer over tokens: ``words`` (vocabulary, width), ``positions`` (context, width).
+class Reading:
+    """Which place of a row of tokens is read: apart from the weights, which not every form keeps.
 
-    One token's place is read: the first, the last, that of the largest number ("argmax"), or the first of the
-    number ``end`` ("end"). Where no place sees a later one (``causal``) what follows the place that is read
-    has no influence, and need not be computed (``cut``).
+    The first, the last, that of the largest number ("argmax"), or the first of the number ``end`` ("end").
+    Where no place sees a later one (``causal``) what follows the place that is read has no influence, and
+    need not be computed (``cut``).
     """
 
-    words: Tensor
-    positions: Tensor
-    transformer: Transformer
     causal: bool
     pool: Literal["first", "last", "argmax", "end"]
     end: int | None
-    norm: Norm
-    projection: Linear | None
 
     def cut(self, tokens: Tensor) -> list[list[int]]:
         """Rows of ``tokens`` (N, context) without what no place that is read can see."""
@@ -126,6 +122,21 @@ class TextTower:
         if self.pool == "argmax":
             return tokens.argmax(dim=-1)
         return torch.eq(tokens, self.end or 0).int().argmax(dim=-1)
+
+
+@dataclass(frozen=True)
+class TextTower:
+    """A transformer over tokens, of which one's place is read (``reading``).
+
+    ``words`` (vocabulary, width), ``positions`` (context, width).
+    """
+
+    words: Tensor
+    positions: Tensor
+    transformer: Transformer
+    reading: Reading
+    norm: Norm
+    projection: Linear | None
 
 
 def weight_bytes(tower: ImageTower | TextTower) -> int:
