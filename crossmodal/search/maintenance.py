@@ -98,6 +98,8 @@ class Maintenance:
         self._checked_at = time.monotonic()
         # Tiers that found too little, and at how many rows that was.
         self._ruled_out: dict[str, int] = {}
+        # The codes, and the commit, for which it was last judged that later vectors are no different.
+        self._suited: tuple[Codes, int] | None = None
         self._unwritable_until = time.monotonic()
         self.tier: Tier | None = None
         self.building: Building | None = None
@@ -141,8 +143,8 @@ class Maintenance:
     def close(self) -> None:
         """End the thread; what it was making is dropped.
 
-        Training can't be interrupted. If it takes longer than a few seconds the thread ends after it, and
-        doesn't touch the store again.
+        Training and the writing of a file can't be interrupted: the thread may end a while after this has
+        returned. The store can be closed all the same.
         """
         self._stop.set()
         with self._starting:
@@ -168,6 +170,9 @@ class Maintenance:
             except _Stopped:
                 return
             except (CrossmodalError, RuntimeError, MemoryError, OSError) as error:
+                if self._stop.is_set():
+                    # Its store may have been closed meanwhile.
+                    return
                 # faiss raises RuntimeError; searches go on as they are, and the next look tries again.
                 if str(error) != told:
                     _logger.warning("The codes of the index cannot be brought up to date: %s", error)
@@ -251,9 +256,14 @@ class Maintenance:
             return True
         if codes.distortion is None or since < max(_FEW_TO_JUDGE, _SHARE_TO_JUDGE * codes.trained_for):
             return False
+        if self._suited == (codes, view.sequence):
+            return False
         later = view.living[-min(since, _DRIFT_SAMPLE) :]
         distortion = codes.distortion_of(view.vectors(later))
-        return distortion is not None and distortion > _DRIFT * codes.distortion
+        if distortion is not None and distortion > _DRIFT * codes.distortion:
+            return True
+        self._suited = codes, view.sequence
+        return False
 
     def _extension_is_due(self, view: RowView, codes: Codes) -> bool:
         uncoded = view.positions - view.position_of(codes.next_row)
