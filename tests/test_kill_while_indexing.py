@@ -103,6 +103,8 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     for start in range(0, sent, 30):
         status, _ = server.request("/index", {"data": again[start : start + 30], "parameters": {}})
         assert status == 200
+    status, told = server.request("/v1/status")
+    assert (status, told["index"]["tier"], told["modalities"]["image"]["documents"]) == (200, "none", sent)
     assert server.stop() == 0
     held = Workspace(workspace).status()["modalities"]
     assert held["image"]["documents"] == held["image"]["vectors"] == sent

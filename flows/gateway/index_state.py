@@ -17,11 +17,16 @@ _STORES: dict[str, Modality] = {IMAGE_VECTORS: IMAGE, TEXTS: TEXT}
 
 
 async def ask_index_state(serving: Serving) -> dict[str, Any]:
-    """``index`` of GET /v1/status; raises ServiceError where the Flow doesn't answer."""
-    # Which of the two ends in which index differs between the two Flows; each shard names its store.
+    """``index`` of GET /v1/status; raises ServiceError where the Flow doesn't answer.
+
+    The index Flow isn't asked: it answers no searches.
+    """
+    shards: dict[Modality, list[dict[str, Any]]] = {IMAGE: [], TEXT: []}
+    if serving.kind == "index":
+        return index_state(shards)
+    # A sentence ends in the index of photos, and a photo in that of captions; each shard names its store.
     probes = [MediaDocument(id=modality, modality=modality) for modality in (TEXT, IMAGE)]
     answered = await serving.stream(probes, "/status", {})
-    shards: dict[Modality, list[dict[str, Any]]] = {IMAGE: [], TEXT: []}
     for doc in answered.values():
         if doc.error is not None:
             raise ServiceError(doc.error)
