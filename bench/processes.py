@@ -118,21 +118,26 @@ def start_empty_flow() -> float:
 
 def run_peak(arguments: Sequence[str | Path]) -> int:
     """Runs ``app.py`` to its end: the largest sum of its processes' anonymous memory, sampled every 50 ms."""
-    with _ended(
-        subprocess.Popen(
-            [sys.executable, "app.py", *map(str, arguments)],
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as log,
+        _ended(
+            subprocess.Popen(
+                [sys.executable, "app.py", *map(str, arguments)],
+                cwd=REPOSITORY,
+                stdout=subprocess.DEVNULL,
+                # A pipe that nobody reads meanwhile would stop it once it is full.
+                stderr=log,
+            )
+        ) as process,
+    ):
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(anonymous_bytes, _family(process.pid))))
             time.sleep(0.05)
         if process.returncode:
-            assert process.stderr is not None
-            raise ServiceError(f"app.py ended with {process.returncode}: {process.stderr.read().decode()}")
+            log.seek(0)
+            said = log.read().decode(errors="replace")
+            raise ServiceError(f"app.py ended with {process.returncode}: {said}")
         return peak
 
 
