@@ -16,7 +16,7 @@ from crossmodal.search import SearchOptions, VectorIndex, save_vectors
 from crossmodal.search import maintenance as maintenance_module
 from crossmodal.search.kept_codes import CODES_FILE, codes_file, kept_tier
 from crossmodal.search.recall import Recall
-from crossmodal.search.search_file import SearchFile
+from crossmodal.search.search_file import SEARCH_FILE, SearchFile
 from crossmodal.stores import Store
 
 COUNT = 2500
@@ -248,3 +248,15 @@ def test_what_was_measured_is_read_without_faiss_and_without_the_codes(folder: P
     assert kept_tier(folder, "another")["tier"] == "exact"
     (folder / CODES_FILE).write_bytes(b"XMVCODES")
     assert kept_tier(folder, id)["tier"] == "exact"
+
+
+@pytest.mark.parametrize("name", ["store", "tier", "recall", "arrays", "next_row"])
+def test_a_header_with_a_damaged_name_is_as_good_as_none(folder: Path, name: str) -> None:
+    for file in (folder / CODES_FILE, folder / SEARCH_FILE):
+        content = file.read_bytes()
+        before, found, after = content.rpartition(f'"{name}"'.encode())
+        file.write_bytes(before + found.upper() + after)
+    with Store.open_writer(folder) as store:
+        assert kept_tier(folder, store.id)["tier"] in ("exact", "scan")
+        assert save_vectors(store, folder)
+        assert SearchFile(folder / SEARCH_FILE).read().source.store_id == store.id

@@ -31,6 +31,8 @@ def kept_tier(folder: Path, store_id: str) -> dict[str, Any]:
     """
     try:
         header = codes_file(folder / CODES_FILE).header()
-    except (StoreFormat, OSError):
+        kept = {name: header[name] for name in _EXACT}
+    except (StoreFormat, OSError, KeyError):
+        # The header is read without the checksum, so a damaged one may lack a name.
         return dict(_EXACT)
-    return {name: header[name] for name in _EXACT} if header.get("store") == store_id else dict(_EXACT)
+    return kept if header.get("store") == store_id else dict(_EXACT)

@@ -91,10 +91,10 @@ class SearchFile:
     def source(self) -> SearchFileSource | None:
         """What the file says that it holds, without checking it; None if there is none that can be read."""
         try:
-            header = self._file.header()
-        except (StoreFormat, OSError):
+            return _source(self._file.header())
+        except (StoreFormat, OSError, KeyError):
+            # The header is read without the checksum, so a damaged one may lack a name.
             return None
-        return _source(header)
 
     def read(self) -> SearchFileContent:
         """The content. Raises ``StoreFormat`` (damaged, or another version), FileNotFoundError or OSError."""
