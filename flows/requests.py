@@ -11,7 +11,8 @@ from crossmodal.records import IMAGE, Record
 
 __all__ = ["batched", "batched_by_modality", "batched_documents"]
 
-# A step holds one request at a time, so these bound the memory, whatever the data set or a client sends.
+# A step holds one request at a time, one that encodes as many as it has cores for, so these bound the memory,
+# whatever the data set or a client sends.
 MAX_REQUEST_BYTES = 8 << 20
 MAX_DECODED_BYTES = 128 << 20
 _BYTES_PER_PIXEL = 3
