@@ -44,7 +44,7 @@ LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
 WRITING = ("auto", "on", "off")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
-INDEXES = ("auto", "exact", "scan", "ivf", "hnsw", "ivfpq", "lsh")
+INDEXES = ("auto", "exact", "scan", "coarse", "ivf", "hnsw", "ivfpq", "lsh")
 LOSSES = (
     "max-of-hinges",
     "sum-of-hinges",

@@ -23,8 +23,11 @@ from crossmodal.settings import INDEXES
         (30_000, 512, "scan"),
         (115_000, 128, "exact"),
         (120_000, 128, "scan"),
-        (1_500_000, 512, "scan"),
-        (1_600_000, 512, "ivf"),
+        (800_000, 512, "scan"),
+        (850_000, 512, "coarse"),
+        (1_600_000, 512, "coarse"),
+        (1_700_000, 512, "ivf"),
+        (1_600_000, 511, "ivf"),
     ],
 )
 def test_auto_follows_the_size(count: int, dimension: int, tier: str) -> None:
@@ -33,10 +36,11 @@ def test_auto_follows_the_size(count: int, dimension: int, tier: str) -> None:
 
 def test_less_time_leaves_exact_search_and_the_scan_earlier() -> None:
     hurried = SearchOptions.of("auto", {"latency_ms": 2})
-    assert [suitable_tier(hurried, count, 512) for count in (5_000, 8_000, 380_000, 400_000)] == [
+    assert [suitable_tier(hurried, count, 512) for count in (5_000, 8_000, 200_000, 400_000, 410_000)] == [
         "exact",
         "scan",
         "scan",
+        "coarse",
         "ivf",
     ]
 

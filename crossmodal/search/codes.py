@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.search.options import SearchOptions, subquantizers
+from crossmodal.search.options import COARSE_SPAN, SearchOptions, subquantizers
 
 __all__ = ["Codes", "probes_of", "search_parameters", "train_codes", "training_size"]
 
@@ -153,6 +153,8 @@ def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> st
     match tier:
         case "scan":
             return f"PQ{subquantizers(dimension)}x4fs"
+        case "coarse":
+            return f"PQ{subquantizers(dimension, COARSE_SPAN)}x4fs"
         case "ivf":
             return f"IVF{_cells(options, count)},PQ{subquantizers(dimension)}x4fs"
         case "ivfpq":

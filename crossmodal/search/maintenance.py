@@ -55,7 +55,7 @@ _SHARE_TO_JUDGE = 0.1
 _DRIFT_SAMPLE = 4096
 
 # What takes the place of a tier that finds too little, and how far each one is widened before.
-_SAFER = {"ivf": "scan", "scan": EXACT}
+_SAFER = {"ivf": "coarse", "coarse": "scan", "scan": EXACT}
 _LARGEST_RERANK = 64
 
 _QUERIES_KEPT = 64
