@@ -15,9 +15,17 @@ _PATCHES, _PATCH_VALUES, _DIMENSION = 49, 3 * 32 * 32, 512
 # Inputs and outputs of the four linear layers of a block.
 _LAYERS = ((_WIDTH, 3 * _WIDTH), (_WIDTH, _WIDTH), (_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH))
 
+# Of the last block only the class's place is read: keys and values of all tokens, and the rest of that one.
+_LAST_BLOCK = (
+    _TOKENS * 2 * _WIDTH * _WIDTH
+    + (sum(a * b for a, b in _LAYERS) - 2 * _WIDTH * _WIDTH)
+    + 2 * _TOKENS * _WIDTH
+)
+
 # Products and sums of one photo: layers, attention (scores and their use), patches, the last projection.
 VIT_FLOPS = 2 * (
-    _BLOCKS * (_TOKENS * sum(a * b for a, b in _LAYERS) + 2 * _TOKENS * _TOKENS * _WIDTH)
+    (_BLOCKS - 1) * (_TOKENS * sum(a * b for a, b in _LAYERS) + 2 * _TOKENS * _TOKENS * _WIDTH)
+    + _LAST_BLOCK
     + _PATCHES * _PATCH_VALUES * _WIDTH
     + _WIDTH * _DIMENSION
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from crossmodal.search import VectorIndex
+from crossmodal.search import SearchOptions, VectorIndex
 from crossmodal.stores import Store
 
 __all__ = ["forget_derived", "opened", "settled"]
@@ -16,10 +16,10 @@ _TRUTH = ("data.mdb", "lock.mdb", "writer.lock")
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[VectorIndex]:
-    """The index of the store at ``path``, in the tier that users get, with its derived files."""
+def opened(path: Path, tier: str = "auto") -> Iterator[VectorIndex]:
+    """The index of the store at ``path`` with its derived files, by default in the tier that users get."""
     with Store.open_reader(path) as store:
-        index = VectorIndex(store, folder=path)
+        index = VectorIndex(store, folder=path, options=SearchOptions.of(tier))
         try:
             yield index
         finally:

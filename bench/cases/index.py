@@ -18,10 +18,12 @@ from bench.models import PlainClip, model_cache, open_clip_transform, squares, v
 from bench.options import Options
 from bench.results import Result, at_least, compared
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
+from flows.requests import CAPTIONS_FOR_A_PHOTO
 
 __all__ = ["run"]
 
-_BATCH = 32
+# What one request of the index Flow holds.
+_BATCHES = {"photos": 32, "captions": 32 * CAPTIONS_FOR_A_PHOTO}
 
 _OF_ENCODER = 0.80
 _TIMES_FASTER = 8.0
@@ -104,21 +106,22 @@ def _flow(data: Path, workspaces: Path, model: str, options: Options) -> Contend
 def _encoder_alone(kind: str, name: str, items: int, options: Options) -> Contender:
     """Seconds for one item, in batches on as many threads as the encoder can use."""
     encode: Callable[[Any], object]
+    batch = _BATCHES[kind]
     if kind == "photos":
         of_photos = load_image_encoder(name, cache=model_cache(options))
         encode, threads = of_photos.encode, of_photos.concurrency
-        held: Any = squares(name, options, _BATCH)
+        held: Any = squares(name, options, batch)
         # The same few squares again and again: what they show doesn't matter to a network.
-        batches = [held] * (items // _BATCH)
+        batches = [held] * (items // batch)
     else:
         of_texts = load_text_encoder(name, cache=model_cache(options))
         encode, threads = of_texts.encode, of_texts.concurrency
         texts = inputs.captions(options, items)
-        batches = [texts[start : start + _BATCH] for start in range(0, items, _BATCH)]
+        batches = [texts[start : start + batch] for start in range(0, items, batch)]
 
     def measure() -> float:
         with ThreadPoolExecutor(threads) as pool:
-            return timed(lambda: list(pool.map(encode, batches))) / (len(batches) * _BATCH)
+            return timed(lambda: list(pool.map(encode, batches))) / (len(batches) * batch)
 
     return measure
 

@@ -31,7 +31,7 @@ _MAP_SIZE = 1 << 36
 
 
 def run(options: Options) -> list[Result]:
-    """Durable documents/s of the store against LMDB alone with the same keys, bytes, vectors and commits."""
+    """Durable documents/s of the store against LMDB alone with the same bytes, vectors and commits."""
     batches = 8 if options.quick else 48
     random = np.random.default_rng(0)
     contents = [random.bytes(_DOCUMENT_BYTES) for _ in range(_BATCH)]
@@ -47,7 +47,12 @@ def run(options: Options) -> list[Result]:
                 shutil.rmtree(folder, ignore_errors=True)
 
         rounds = in_turns(
-            {"store": lambda: measured_in(_store), "lmdb": lambda: measured_in(_lmdb)}, until=options.until()
+            {
+                "store": lambda: measured_in(_store),
+                "lmdb": lambda: measured_in(_lmdb_by_id),
+                "appended": lambda: measured_in(_lmdb_appended),
+            },
+            until=options.until(),
         )
     return [
         compared(
@@ -57,7 +62,16 @@ def run(options: Options) -> list[Result]:
             "LMDB alone, same batches",
             rounds["lmdb"].rate(),
             goal=at_least(_SHARE),
-        )
+            note="by the documents' ids, which a store has to find them by",
+        ),
+        compared(
+            "ingest, against appending",
+            "documents/s",
+            rounds["store"].rate(),
+            "LMDB alone, same batches, ascending numbers for keys",
+            rounds["appended"].rate(),
+            note="what no document can be found in by its id",
+        ),
     ]
 
 
@@ -75,10 +89,27 @@ def _store(folder: Path, contents: list[bytes], vectors: NDArray[np.float32], ba
         return timed(lambda: [store.put(records, vectors) for records in prepared])
 
 
-def _lmdb(folder: Path, contents: list[bytes], vectors: NDArray[np.float32], batches: int) -> float:
+def _lmdb_by_id(folder: Path, contents: list[bytes], vectors: NDArray[np.float32], batches: int) -> float:
     keys = [
         [record_id(f"{number}/{row}").encode() for row in range(len(contents))] for number in range(batches)
     ]
+    return _lmdb(folder, keys, contents, vectors, append=False)
+
+
+def _lmdb_appended(folder: Path, contents: list[bytes], vectors: NDArray[np.float32], batches: int) -> float:
+    size = len(contents)
+    keys = [[(number * size + row).to_bytes(8, "big") for row in range(size)] for number in range(batches)]
+    return _lmdb(folder, keys, contents, vectors, append=True)
+
+
+def _lmdb(
+    folder: Path,
+    keys: list[list[bytes]],
+    contents: list[bytes],
+    vectors: NDArray[np.float32],
+    *,
+    append: bool,
+) -> float:
     folder.mkdir()
     with lmdb.open(str(folder), map_size=_MAP_SIZE, max_dbs=2) as environment:
         documents, rows = environment.open_db(b"documents"), environment.open_db(b"vectors")
@@ -87,8 +118,8 @@ def _lmdb(folder: Path, contents: list[bytes], vectors: NDArray[np.float32], bat
             for batch in keys:
                 with environment.begin(write=True) as transaction:
                     for key, content, vector in zip(batch, contents, vectors, strict=True):
-                        transaction.put(key, content, db=documents)
-                        transaction.put(key, vector.tobytes(), db=rows)
+                        transaction.put(key, content, append=append, db=documents)
+                        transaction.put(key, vector.tobytes(), append=append, db=rows)
 
         return timed(write)
 

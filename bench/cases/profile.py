@@ -26,6 +26,7 @@ from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encod
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
+from flows.requests import CAPTIONS_FOR_A_PHOTO
 
 __all__ = ["run"]
 
@@ -103,7 +104,7 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
 
 
 def _caption_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Contender]:
-    texts = inputs.captions(options, _BATCH)
+    texts = inputs.captions(options, CAPTIONS_FOR_A_PHOTO * _BATCH)
     encoder = load_text_encoder(DEFAULT_MODEL, threads=1)
     vectors = encoder.encode(texts)
     put = _putting(stores["texts"], [Record("", TEXT, text=text) for text in texts])

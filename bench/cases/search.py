@@ -45,6 +45,8 @@ def run(options: Options) -> list[Result]:
         graph = Graph.built(collection) if size == graph_size else None
         seconds_a_vector = graph.seconds_a_vector if graph else seconds_a_vector
         results += _measure(collection, graph, seconds_a_vector, options)
+        if size == _MILLION:
+            results.append(_within_limit(collection, options))
     if not options.quick and (genuine := real(options, _GRAPH_SIZE, _QUERIES)) is not None:
         results += _measure(genuine, Graph.built(genuine), seconds_a_vector, options)
     return results
@@ -60,7 +62,8 @@ def _measure(
     truth = flat.search(queries, _TOP_K)[1]
     path = vector_store(collection, options)
     forget_derived(path)
-    with opened(path) as index:
+    # At a million, users get a tier that finds less in half the time: see below.
+    with opened(path, "scan" if collection.count == _MILLION else "auto") as index:
         build = timed(lambda: settled(index))
         ask = partial(index.search, top_k=_TOP_K)
         recall = overlap(numbers_of(ask(queries), collection), truth)
@@ -111,20 +114,6 @@ def _measure(
                 also=recall >= _RECALL_GRAPH,
             )
         )
-    if collection.count == _MILLION:
-        limit = Rounds((_MILLISECONDS_AT_A_MILLION,) * len(rounds["ours"].values))
-        results.append(
-            compared(
-                f"{label}, one query, of the limit",
-                "ms",
-                milliseconds["ours"],
-                f"{_MILLISECONDS_AT_A_MILLION:g} ms",
-                limit,
-                goal=at_most(1.0),
-                also=recall >= _RECALL_GRAPH,
-                note=f"at a recall of at least {_RECALL_GRAPH}",
-            )
-        )
     if large:
         results.append(
             compared(
@@ -140,6 +129,28 @@ def _measure(
             )
         )
     return results
+
+
+def _within_limit(collection: Collection, options: Options) -> Result:
+    """One query's p50 in the tier that users get."""
+    queries = collection.queries
+    truth = exact(collection).search(queries, _TOP_K)[1]
+    path = vector_store(collection, options)
+    with opened(path) as index:
+        tier = settled(index)
+        ask = partial(index.search, top_k=_TOP_K)
+        recall = overlap(numbers_of(ask(queries), collection), truth)
+        (each,) = in_turns({"ours": _single(ask, queries)}, until=options.until()).values()
+    return compared(
+        f"search, {collection.count:,} {collection.name}, one query within the limit",
+        "ms",
+        each.times(1e3),
+        f"{_MILLISECONDS_AT_A_MILLION:g} ms",
+        Rounds((_MILLISECONDS_AT_A_MILLION,) * len(each.values)),
+        goal=at_most(1.0),
+        also=recall >= _RECALL_GRAPH,
+        note=f"{tier}, with a recall of {recall:.4f}; at least {_RECALL_GRAPH} is asked for",
+    )
 
 
 def _single(search: Any, queries: NDArray[np.float32]) -> Contender:
