@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from crossmodal.errors import ServiceError
+
 __all__ = ["Sharing"]
 
 Key = TypeVar("Key", bound=Hashable)
@@ -96,8 +98,11 @@ class Sharing(Generic[Key, Item, Answer]):
             self._start(key, line)
 
     async def _answer(self, key: Key, group: list[_Caller[Item, Answer]]) -> None:
+        items = [item for caller in group for item in caller.items]
         try:
-            answers = iter(await self._work(key, [item for caller in group for item in caller.items]))
+            found = await self._work(key, items)
+            if len(found) != len(items):
+                raise ServiceError(f"{len(items)} queries got {len(found)} answers.")
         except Exception as error:  # noqa: BLE001  whatever it is belongs to the callers
             if len(group) > 1:
                 # One caller's items may be what the work fails on; the others get their answers.
@@ -105,6 +110,7 @@ class Sharing(Generic[Key, Item, Answer]):
             elif not group[0].answers.done():
                 group[0].answers.set_exception(error)
             return
+        answers = iter(found)
         for caller in group:
             own = [next(answers) for _ in caller.items]
             if not caller.answers.done():

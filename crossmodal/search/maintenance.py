@@ -132,13 +132,16 @@ class Maintenance:
         self._asked_since_check = True
 
     def start(self, view: RowView) -> None:
-        """Start the thread, if ``view`` gives it anything to do and it doesn't run yet."""
-        if self._thread is not None or not self._has_work(view):
+        """Start the thread, if ``view`` gives it anything to do and it doesn't run (any more)."""
+        if self._runs() or not self._has_work(view):
             return
         with self._starting:
-            if self._thread is None and not self._stop.is_set():
+            if not self._runs() and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run_on, name="search-maintenance", daemon=True)
                 self._thread.start()
+
+    def _runs(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def close(self) -> None:
         """End the thread; what it was making is dropped.
