@@ -73,12 +73,7 @@ def save_tokenizer(folder: Path, special: dict[str, str], *, lower_case: bool = 
 def squares(name: str, cache: Path) -> npt.NDArray[np.uint8]:
     """The photos as the model ``name`` sees them, decoded from the bytes of files."""
     preprocessing = load_preprocessing(name, cache=cache)
-    return np.stack(
-        [
-            preprocessing.square(encoded(toy_photo(photo), "PNG"))
-            for photo in PHOTOS
-        ]
-    )
+    return np.stack([preprocessing.square(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS])
 
 
 def assert_vectors(
