@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.cases import CASES
 from bench.options import REPOSITORY, Options
-from crossmodal.errors import CrossmodalError
+from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.settings import exported
 
 __all__ = ["main"]
@@ -44,8 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.files:
             print(f"error: {given.name} takes no files: {' '.join(map(str, given.files))}", file=sys.stderr)
             return 2
+        if given.data is not None and not given.data.is_dir():
+            raise DataError(f"{given.data} is no folder; --data takes one, and without it toy data is used.")
+        if given.json is not None:
+            # Better told now than after an hour.
+            given.json.parent.mkdir(parents=True, exist_ok=True)
+            given.json.open("a").close()
         return _run_all(given) if given.name == "all" else _run(given)
-    except CrossmodalError as error:
+    except (CrossmodalError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

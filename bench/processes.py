@@ -50,10 +50,19 @@ class Server:
 
 def index(data: Path, workspace: Path, *arguments: str | Path) -> dict[str, Any]:
     """Runs ``-t index``; the report that it prints. Raises ServiceError where it fails."""
-    done = subprocess.run(_app("index", "-d", data, "--workspace", workspace, "--json", *arguments), **_PIPED)
-    if done.returncode:
-        raise ServiceError(f"app.py -t index ended with {done.returncode}: {done.stderr or done.stdout}")
-    report: dict[str, Any] = json.loads(done.stdout)
+    with _ended(
+        subprocess.Popen(
+            _app("index", "-d", data, "--workspace", workspace, "--json", *arguments),
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    ) as process:
+        printed, told = process.communicate()
+    if process.returncode:
+        raise ServiceError(f"app.py -t index ended with {process.returncode}: {told or printed}")
+    report: dict[str, Any] = json.loads(printed)
     return report
 
 
@@ -143,7 +152,13 @@ def run_peak(arguments: Sequence[str | Path]) -> int:
 
 def python(module: str, *arguments: str | Path) -> Any:
     """Runs ``python -m module``, which prints JSON as its last line, in a process of its own; the JSON."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, arguments)], **_PIPED)
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise ServiceError(f"{module} ended with {done.returncode}: {done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -165,9 +180,6 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-
-
-_PIPED: dict[str, Any] = {"cwd": REPOSITORY, "capture_output": True, "text": True, "check": False}
 
 
 def _app(task: str, *arguments: str | Path) -> list[str]:

@@ -79,6 +79,22 @@ def test_what_cannot_be_measured_is_refused(arguments: list[str], reason: str) -
     assert reason in refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--data", "nowhere"], "nowhere is no folder"),
+        (["--json", "README.md/results.json"], "README.md"),
+        (["--json", "docs"], "Is a directory: 'docs'"),
+    ],
+)
+def test_what_cannot_be_read_or_written_is_told_before_anything_is_measured(
+    arguments: list[str], reason: str
+) -> None:
+    refused = bench("ingest", "--quick", *arguments)
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert reason in refused.stderr
+
+
 def test_tables_need_results(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"name": 1}')
     assert "No results are named" in bench("table").stderr
