@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from photos import encoded, toy_photo
+from photos import toy_photo
 
 from crossmodal.models import (
     identify_model,
@@ -15,6 +15,7 @@ from crossmodal.models import (
     load_preprocessing,
     load_text_encoder,
 )
+from crossmodal.models.torchvision_operators import import_torchvision
 
 SENTENCES = [
     "a cat on a sofa",
@@ -71,9 +72,21 @@ def save_tokenizer(folder: Path, special: dict[str, str], *, lower_case: bool = 
 
 
 def squares(name: str, cache: Path) -> npt.NDArray[np.uint8]:
-    """The photos as the model ``name`` sees them, decoded from the bytes of files."""
+    """The photos as the model ``name`` sees them, by torchvision: encoders are compared on equal pixels."""
     preprocessing = load_preprocessing(name, cache=cache)
-    return np.stack([preprocessing.square(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS])
+    import_torchvision()
+    from torchvision.transforms import functional
+
+    size, interpolation = preprocessing.size, functional.InterpolationMode(preprocessing.interpolation)
+    if preprocessing.mode == "squash":
+        scaled = [functional.resize(toy_photo(photo), [size, size], interpolation) for photo in PHOTOS]
+    else:
+        side = preprocessing.short_side or size
+        scaled = [
+            functional.center_crop(functional.resize(toy_photo(photo), side, interpolation), [size, size])
+            for photo in PHOTOS
+        ]
+    return np.stack([np.asarray(photo) for photo in scaled])
 
 
 def assert_vectors(

@@ -32,6 +32,9 @@ from crossmodal.training.trainable.native import NativeModel
 SENTENCES = ["a cat on a sofa", "", "the rocket stands on a launch pad", "word " * 90]
 FINE_TUNE = TrainingConfig(data="shapes", model="vse", min_word_count=1)
 
+# What is trained is compared with what is loaded to five digits.
+pytestmark = pytest.mark.usefixtures("without_bfloat16")
+
 
 def square(name: str, size: int = 224) -> np.ndarray:
     return np.array(toy_photo(name).resize((size, size)))
