@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 _GRACE_SECONDS = 3.0
 _LOOK_SECONDS = 5.0
 _CHECK_SECONDS = 600.0
-_END_SECONDS = 5.0
+_END_SECONDS = 1.0
 
 # What could not be written, because the disk is full or another process is writing it, is tried again.
 _UNWRITABLE_SECONDS = 600.0

@@ -21,6 +21,9 @@ LEAST_CODED = 2000
 SPAN = 2
 COARSE_SPAN = 4
 
+# What would find no more, and take all the memory there is.
+_LARGEST: Mapping[str, float] = {"recall": 1, "bits": 65_536, "links": 512, "rerank": 10_000}
+
 # What one core reads in a millisecond: fp32 vectors compared one by one, and 4-bit codes that lie in memory,
 # scanned out of the processor's registers (measured on Zen 5 at a million x 512: 140 ms and 10 ms).
 _VECTOR_BYTES_PER_MS = 15e6
@@ -62,7 +65,7 @@ class SearchOptions:
                     f"index_options has {name!r}, but an index can only be told {', '.join(known)}."
                 )
             least = 0 if known[name] == 0 else 1 if isinstance(known[name], int) else 1e-9
-            most = 1 if name == "recall" else 1_000_000
+            most = _LARGEST.get(name, 1_000_000)
             # jina carries every number as a float.
             if (
                 isinstance(value, bool)

@@ -154,7 +154,7 @@ def _write(path: Path, compiled: Any) -> None:
         Path(temporary).replace(path)
         _make_room(path.parent)
     except OSError as error:
-        _log.info("The compiled network is not kept: %s.", error)
+        _log.warning("The compiled network is not kept: %s.", error)
         if temporary is not None:
             with suppress(OSError):
                 Path(temporary).unlink()

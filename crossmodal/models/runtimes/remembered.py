@@ -50,7 +50,7 @@ class Memory:
             try:
                 _write(file, {**_read(file), self._key(form): round(cosine, 6)})
             except OSError as error:
-                _log.info("The faithfulness of %s cannot be kept in %s: %s.", form, file, error)
+                _log.warning("The faithfulness of %s cannot be kept in %s: %s.", form, file, error)
             else:
                 return
 
