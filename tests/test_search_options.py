@@ -56,7 +56,11 @@ def test_a_named_tier_is_used_from_2000_vectors_on() -> None:
     [
         ("annoy", {}, "index is 'annoy'; it must be one of auto, exact, scan"),
         ("auto", {"nprobe": 3}, "has 'nprobe', but an index can only be told rerank, cells, probes"),
-        ("lsh", {"bits": 65_537}, "bits in index_options is 65537; it must be a whole number from 0 to 65536"),
+        (
+            "lsh",
+            {"bits": 65_537},
+            "bits in index_options is 65537; it must be a whole number from 0 to 65536",
+        ),
         ("auto", {"rerank": 0}, "rerank in index_options is 0; it must be a whole number from 1"),
         ("auto", {"ef": 1.5}, "ef in index_options is 1.5"),
         ("auto", {"links": True}, "links in index_options is True"),
