@@ -22,10 +22,9 @@ from torch.nn import functional as F
 from crossmodal.errors import ModelError
 from crossmodal.images import decode_image
 from crossmodal.models import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
+from crossmodal.models.batching import encode_by_length, encode_in_batches
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.native.sentences import encode_by_length
 from crossmodal.models.native.wordpiece import WordPieces
-from crossmodal.models.protocols import encode_in_batches
 from crossmodal.models.runtimes.choice import FAITHFUL, centred_cosine
 from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32, Form
 from crossmodal.models.runtimes.graph import Graph

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.models.batching import encode_by_length, encode_in_batches
 from crossmodal.models.clip.runner import Runner
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.native.sentences import encode_by_length
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import encode_in_batches
 
 __all__ = ["ClipImageEncoder", "ClipTextEncoder"]
 

@@ -13,13 +13,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
+from crossmodal.models.batching import BATCH, encode_by_length, encode_in_batches
 from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.huggingface.library import import_transformers, import_transformers_for_custom_code
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.native.sentences import encode_by_length
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import BATCH, encode_in_batches
 from crossmodal.models.published import require_trusted_code
 from crossmodal.models.runtimes.choice import Candidate, choose
 from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form

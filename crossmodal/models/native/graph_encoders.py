@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import ModelError
+from crossmodal.models.batching import encode_by_length, encode_in_batches
 from crossmodal.models.identity import ModelIdentity, fingerprint
 from crossmodal.models.native import image_graph, mobilenet_blocks, text_graph
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.gru_encoder import gru_shapes
-from crossmodal.models.native.sentences import encode_by_length, padded
+from crossmodal.models.native.sentences import padded
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.transformer_encoder import transformer_shapes
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import encode_in_batches
 from crossmodal.models.runtimes import graph
 from crossmodal.models.runtimes.forms import Form
 from crossmodal.models.runtimes.network import Keep, open_network

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import ModelError
+from crossmodal.models.batching import encode_in_batches
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.text_config import GruConfig
-from crossmodal.models.protocols import encode_in_batches
 from crossmodal.models.runtimes.forms import NUMPY_F32
 
 __all__ = ["GruTextEncoder", "gru_shapes"]

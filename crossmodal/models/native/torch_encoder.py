@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.models.batching import encode_in_batches
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import encode_in_batches
 from crossmodal.models.runtimes.forms import TORCH_F32
 
 __all__ = ["TorchImageEncoder"]

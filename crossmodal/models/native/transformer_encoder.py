@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import ModelError
+from crossmodal.models.batching import BATCH, encode_by_length
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import NativeCheckpoint
-from crossmodal.models.native.sentences import encode_by_length, padded
+from crossmodal.models.native.sentences import padded
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
-from crossmodal.models.protocols import BATCH
 from crossmodal.models.runtimes.forms import NUMPY_F32
 
 __all__ = ["TransformerTextEncoder", "transformer_shapes"]

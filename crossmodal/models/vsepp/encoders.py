@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from crossmodal.errors import ModelError
+from crossmodal.models.batching import encode_in_batches
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import encode_in_batches
 from crossmodal.models.runtimes.forms import TORCH_F32
 from crossmodal.models.runtimes.machine import torch_concurrency
 from crossmodal.models.vsepp.network import VseppImageTower, VseppTextTower
