@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +16,6 @@ from crossmodal.models.clip.source import ClipSource
 from crossmodal.models.clip.text import load_tokenizer
 from crossmodal.models.clip.towers import ImageTower, TextTower, weight_bytes
 from crossmodal.models.clip.weights import build_network
-from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.runtimes.choice import Candidate, choose
 from crossmodal.models.runtimes.forms import (
@@ -31,7 +28,8 @@ from crossmodal.models.runtimes.forms import (
     Form,
 )
 from crossmodal.models.runtimes.probes import photo_probes, sentence_probes
-from crossmodal.models.runtimes.remembered import FILE, Memory
+from crossmodal.models.runtimes.remembered import Memory
+from crossmodal.models.runtimes.torch_networks import in_form
 
 __all__ = ["load_clip_image_encoder", "load_clip_text_encoder"]
 
@@ -62,7 +60,7 @@ def load_clip_image_encoder(
         return ClipImageEncoder(identity, preprocessing, runner)
 
     def by_open_clip(form: Form) -> ClipImageEncoder:
-        found = encoder(photos.photos_by_open_clip(_as(form, network), preprocessing, form))
+        found = encoder(photos.photos_by_open_clip(in_form(network, form), preprocessing, form))
         # Not every architecture can be computed in every type, which shows when it is.
         found.encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
         return found
@@ -80,7 +78,7 @@ def load_clip_image_encoder(
         candidates,
         Candidate(TORCH_F32, partial(by_open_clip, TORCH_F32)),
         probes=partial(photo_probes, preprocessing),
-        memory=_memory("image", source, identity),
+        memory=Memory.in_cache("image", identity.weights, source.cache),
     )
 
 
@@ -103,7 +101,7 @@ def load_clip_text_encoder(
         return whole(texts) if padding is None else sentences.cut_padding(tokenize(texts), padding)
 
     def by_open_clip(form: Form) -> ClipTextEncoder:
-        runner = sentences.sentences_by_open_clip(_as(form, network), form, padding or 0)
+        runner = sentences.sentences_by_open_clip(in_form(network, form), form, padding or 0)
         found = ClipTextEncoder(identity, unpadded, runner)
         found.encode([""])
         return found
@@ -127,7 +125,7 @@ def load_clip_text_encoder(
         candidates,
         Candidate(TORCH_F32, plain),
         probes=sentence_probes,
-        memory=_memory("text", source, identity),
+        memory=Memory.in_cache("text", identity.weights, source.cache),
     )
 
 
@@ -137,16 +135,6 @@ def _forms(tower: ImageTower | TextTower) -> Sequence[Form]:
     return [form for form in _FORMS if fits or form.library == "torch"]
 
 
-def _as(form: Form, network: Any) -> Any:
-    """``network`` in the type of ``form``; the one that is given stays as it is."""
-    return copy.deepcopy(network).bfloat16() if form.precision == "bf16" else network
-
-
 def _set_threads(threads: int | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def _memory(tower: str, source: ClipSource, identity: ModelIdentity) -> Memory:
-    file = user_cache(source.cache) / FILE
-    return Memory(tower, identity.weights, (file,), (file,))

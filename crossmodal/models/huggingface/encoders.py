@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +13,6 @@ from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
 from crossmodal.models.batching import BATCH, encode_by_length, encode_in_batches
-from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.huggingface.library import import_transformers, import_transformers_for_custom_code
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
@@ -24,7 +22,8 @@ from crossmodal.models.runtimes.choice import Candidate, choose
 from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form
 from crossmodal.models.runtimes.machine import torch_concurrency
 from crossmodal.models.runtimes.probes import photo_probes, sentence_probes
-from crossmodal.models.runtimes.remembered import FILE, Memory
+from crossmodal.models.runtimes.remembered import Memory
+from crossmodal.models.runtimes.torch_networks import in_form
 
 __all__ = [
     "TransformersImageEncoder",
@@ -132,14 +131,14 @@ def load_transformers_image_encoder(
     network = _load(source, threads, trust_remote_code, _TEXT_PARTS)
 
     def load(form: Form) -> TransformersImageEncoder:
-        return TransformersImageEncoder(_as(form, network), source, identity, form)
+        return TransformersImageEncoder(in_form(network, form), source, identity, form)
 
     return choose(
         runtime,
         _faster(source, load),
         Candidate(TORCH_F32, partial(load, TORCH_F32)),
         probes=partial(photo_probes, source.preprocessing),
-        memory=_memory("image", source, identity),
+        memory=Memory.in_cache("image", identity.weights, source.cache),
     )
 
 
@@ -156,30 +155,20 @@ def load_transformers_text_encoder(
     tokenizer = _tokenizer(source)
 
     def load(form: Form) -> TransformersTextEncoder:
-        return TransformersTextEncoder(_as(form, network), tokenizer, source, identity, form)
+        return TransformersTextEncoder(in_form(network, form), tokenizer, source, identity, form)
 
     return choose(
         runtime,
         _faster(source, load),
         Candidate(TORCH_F32, partial(load, TORCH_F32)),
         probes=sentence_probes,
-        memory=_memory("text", source, identity),
+        memory=Memory.in_cache("text", identity.weights, source.cache),
     )
 
 
 def _faster(source: TransformersSource, load: Callable[[Form], Encoder]) -> list[Candidate[Encoder]]:
     """Forms beside the plain one: code that a model brings along knows float32 at the least."""
     return [] if source.custom_code else [Candidate(TORCH_BF16, partial(load, TORCH_BF16))]
-
-
-def _as(form: Form, network: Any) -> Any:
-    """``network`` in the type of ``form``; the one that is given stays as it is."""
-    return copy.deepcopy(network).bfloat16() if form.precision == "bf16" else network
-
-
-def _memory(tower: str, source: TransformersSource, identity: ModelIdentity) -> Memory:
-    file = user_cache(source.cache) / FILE
-    return Memory(tower, identity.weights, (file,), (file,))
 
 
 def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.models.cached_files import replace_file
 from crossmodal.models.runtimes.machine import available_cores, instruction_sets
 
 if TYPE_CHECKING:
@@ -138,26 +138,17 @@ def _read(path: Path | None, options: dict[str, str]) -> Any:
 
 
 def _write(path: Path, compiled: Any) -> None:
-    """Through a temporary file, since several processes start at once; without room it isn't kept."""
+    """Keeps the network at ``path``, unless it is too large or cannot be written."""
     import xxhash
 
     content = compiled.export_model().getvalue()
     if len(content) > _KEPT_BYTES:
         return
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(xxhash.xxh3_128_digest(content))
-            file.write(content)
-        Path(temporary).replace(path)
+        replace_file(path, xxhash.xxh3_128_digest(content), content)
         _make_room(path.parent)
     except OSError as error:
         _log.warning("The compiled network is not kept: %s.", error)
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
 
 
 def _make_room(folder: Path) -> None:

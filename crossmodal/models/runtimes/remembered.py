@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from crossmodal.models.cached_files import read_object, replace_file
+from crossmodal.models.fingerprints import user_cache
 from crossmodal.models.runtimes.forms import Form
 from crossmodal.models.runtimes.machine import instruction_sets
 
@@ -36,6 +36,12 @@ class Memory:
     files: Sequence[Path]
     writable: Sequence[Path]
 
+    @classmethod
+    def in_cache(cls, tower: str, weights: str, cache: Path | None) -> Memory:
+        """What is kept in the model cache alone."""
+        file = user_cache(cache) / FILE
+        return cls(tower, weights, (file,), (file,))
+
     def cosine(self, form: Form) -> float | None:
         """What was measured for ``form`` with the library's version and the CPU's instructions, if it was."""
         for file in self.files:
@@ -48,7 +54,8 @@ class Memory:
         """Keep it; where no file can be written it will be measured again."""
         for file in self.writable:
             try:
-                _write(file, {**_read(file), self._key(form): round(cosine, 6)})
+                known = {**_read(file), self._key(form): round(cosine, 6)}
+                replace_file(file, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
             except OSError as error:
                 _log.warning("The faithfulness of %s cannot be kept in %s: %s.", form, file, error)
             else:
@@ -67,23 +74,4 @@ def _version(package: str) -> str:
 
 
 def _read(file: Path) -> dict[str, float]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(values, dict):
-        return {}
-    return {key: value for key, value in values.items() if isinstance(value, float)}
-
-
-def _write(file: Path, values: dict[str, float]) -> None:
-    """Through a temporary file, because several processes start at once and each may write."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".json")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(values, indent=1, sort_keys=True) + "\n")
-        Path(temporary).replace(file)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    return {key: value for key, value in read_object(file).items() if isinstance(value, float)}
