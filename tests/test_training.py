@@ -318,6 +318,28 @@ def test_held_out_photos_and_their_captions_stay_together() -> None:
     assert 0.15 < len(of_dev) / 96 < 0.45
 
 
+def test_which_photos_are_held_out_depends_on_their_bytes_alone() -> None:
+    def moved(record: Record) -> Record:
+        photo = record.photo_id and f"elsewhere-{record.photo_id}"
+        return replace(record, id=f"elsewhere-{record.id}", photo_id=photo)
+
+    records = list(world(range(8)))
+    elsewhere = [moved(record) for record in reversed(records)]
+    there = {record.id for record in hold_out(elsewhere, 0.3, held_out=True) if isinstance(record, Record)}
+    here = {record.id for record in hold_out(records, 0.3, held_out=True) if isinstance(record, Record)}
+    assert there == {f"elsewhere-{id}" for id in here}
+
+
+def test_what_belongs_to_no_photo_is_not_held_out() -> None:
+    stray = [
+        Record("lost", "text", text="a caption of nothing"),
+        Record("late", "text", text="its photo never comes", photo_id="gone"),
+        Failure("somewhere", "it cannot be read"),
+    ]
+    assert list(hold_out(stray, 0.5, held_out=True)) == []
+    assert {repr(record) for record in hold_out(stray, 0.5, held_out=False)} == set(map(repr, stray))
+
+
 def test_a_data_set_by_path_with_photos_held_out(tmp_path: Path) -> None:
     (tmp_path / "data" / "images").mkdir(parents=True)
     lines = ["image,caption"]

@@ -158,7 +158,7 @@ class TrainingConfig:
 
     **Data.** ``data`` is a data set's name or path, of which the first ``num_docs`` documents are used (None:
     all). ``train_split`` and ``dev_split`` are splits of it; without ``dev_split``, ``dev_share`` of the
-    photos (chosen by their ids) are held out.
+    photos (chosen by their bytes) are held out.
 
     **Model.** It starts as ``model``, which is anything that ``-m`` takes and that can be trained. In one of
     this project's own models, ``image_weights`` (such a model, or a timm state dict of mobilenet_edgetpu_100)

@@ -147,14 +147,28 @@ def hold_out(
 ) -> Iterator[Record | Failure]:
     """Only the records of photos that are held out, ``share`` of them, or only those that are not.
 
-    A photo's id alone decides, so that photos stay where they are when others are added.
+    A photo's bytes alone decide: photos stay where they are when others are added or the folder is moved, and
+    equal photos stay together. Captions go with their photo, before or after which they may come; what
+    belongs to no photo is not held out.
     """
+    goes: dict[str, bool] = {}
+    waiting: dict[str, list[Record]] = {}
     for record in records:
         if isinstance(record, Failure):
             if not held_out:
                 yield record
             continue
-        photo = record.id if record.modality == IMAGE else record.photo_id or record.id
-        position = int.from_bytes(hashlib.sha256(photo.encode()).digest()[:8], "big") / 2**64
-        if (position < share) == held_out:
+        photo = record.id if record.modality == IMAGE else record.photo_id or ""
+        if record.modality == IMAGE:
+            digest = hashlib.sha256(record.content or b"").digest()
+            goes[photo] = (int.from_bytes(digest[:8], "big") / 2**64 < share) == held_out
+        elif photo not in goes:
+            waiting.setdefault(photo, []).append(record)
+            continue
+        if goes[photo]:
             yield record
+            yield from waiting.get(photo, ())
+        waiting.pop(photo, None)
+    if not held_out:
+        for captions in waiting.values():
+            yield from captions
