@@ -125,6 +125,10 @@ class FlowService:
             except KeyboardInterrupt:
                 starting.raise_failure()
                 raise
+            except asyncio.CancelledError:
+                starting.let_tasks_end()
+                starting.raise_failure()
+                raise KeyboardInterrupt from None
             except Exception as error:
                 starting.raise_failure()
                 raise ServiceError(
@@ -247,36 +251,51 @@ class _Starting:
         if self._failure is not None:
             raise ServiceError(self._failure) from None
 
+    def let_tasks_end(self) -> None:
+        """Lets what was cancelled close its connections: the loop ended with the first of the tasks."""
+        self._started.set()
+
+        async def wait() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.get_event_loop().run_until_complete(wait())
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
-        self._postponed = _is_forking(frame)
-        if not self._postponed:
+        loop = _running_loop()
+        # Neither is sure to end the start: it is asked to again then.
+        self._postponed = loop is not None or _is_forking(frame)
+        if loop is not None:
+            # Raised in the midst of gRPC's own code, it leaves gRPC unable to end.
+            loop.call_soon_threadsafe(_cancel_tasks, loop)
+        elif not self._postponed:
             raise KeyboardInterrupt
 
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self._started.wait(_START_CHECK_SECONDS):
-            dead = next((process for process in self.processes() if not process.is_alive()), None)
-            if dead is not None and dead.exitcode != 0:
-                self._failure = (
-                    f"The process {dead.name} of the {self._kind} Flow ended while starting "
-                    f"({_exit_words(dead.exitcode)})."
-                )
-            elif dead is not None:
-                self._failure = (
-                    f"The process {dead.name} of the {self._kind} Flow could not start; "
-                    "what it said stands above."
-                )
-            elif self._postponed:
+            if not self._interrupted:
+                self._failure = self._look_for_failure(deadline)
+            if (self._failure and not self._interrupted) or self._postponed:
                 os.kill(os.getpid(), signal.SIGTERM)
-                continue
-            elif time.monotonic() > deadline:
-                self._failure = f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
-            else:
-                continue
-            if not self._started.is_set():
-                os.kill(os.getpid(), signal.SIGTERM)
-            return
+
+    def _look_for_failure(self, deadline: float) -> str | None:
+        dead = next((process for process in self.processes() if not process.is_alive()), None)
+        if dead is not None and dead.exitcode != 0:
+            return (
+                f"The process {dead.name} of the {self._kind} Flow ended while starting "
+                f"({_exit_words(dead.exitcode)})."
+            )
+        if dead is not None:
+            return (
+                f"The process {dead.name} of the {self._kind} Flow could not start; "
+                "what it said stands above."
+            )
+        if time.monotonic() > deadline:
+            return f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
+        return None
 
 
 def _is_forking(frame: FrameType | None) -> bool:
@@ -286,6 +305,20 @@ def _is_forking(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        # Once: what is closing its connection must not be cancelled at that.
+        if not task.cancelling():
+            task.cancel()
 
 
 def _children_beside(foreign: list[BaseProcess]) -> list[BaseProcess]:

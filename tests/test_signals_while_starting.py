@@ -1,0 +1,64 @@
+"""A signal ends a starting Flow without breaking into gRPC, which could not end any more."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, clean_environment
+
+# jina asks each process whether it is ready, in an event loop of the main thread. Here it never is.
+SCRIPT = """
+import asyncio, os, sys, time
+from pathlib import Path
+from jina.serve.runtimes.servers import grpc
+from commands.opening import open_for_writing
+from crossmodal.settings import read_settings
+from crossmodal.workspace import Workspace
+from flows.service import FlowService
+
+main = os.getpid()
+answer = grpc.send_health_check_async
+
+async def ask(*args, **options):
+    if os.getpid() != main:
+        return await answer(*args, **options)
+    print("asked", flush=True, file=sys.stderr)
+    try:
+        os.kill(main, int(sys.argv[2]))
+        # What the signal's handler raises, it raises here.
+        time.sleep(0.1)
+        await asyncio.sleep(60)
+    except BaseException as error:
+        print(f"ended by {type(error).__name__}", flush=True, file=sys.stderr)
+        # Closing a connection takes its time.
+        await asyncio.sleep(0.5)
+        print("closed", flush=True, file=sys.stderr)
+        raise
+
+grpc.send_health_check_async = ask
+settings = read_settings(["-t", "index", "--workspace", sys.argv[1]], {})
+try:
+    with FlowService("index", open_for_writing(settings, Workspace(settings.workspace))):
+        print("started", flush=True, file=sys.stderr)
+except KeyboardInterrupt:
+    print("interrupted", flush=True, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_what_asks_whether_a_process_is_ready_is_cancelled_and_may_end(tmp_path: Path, number: int) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "index"), str(int(number))],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.stderr.splitlines() == ["asked", "ended by CancelledError", "closed", "interrupted"]
+    assert ran.returncode == 0
