@@ -22,11 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 TOY_DATA = REPOSITORY / "data" / "toy-data"
 TOY_IMAGES = TOY_DATA / "images"
+
+# What /proc says of a process or thread that has ended since it was listed.
+_ENDED = (FileNotFoundError, ProcessLookupError)
+
+# On a busy machine any example may take a second; Hypothesis itself goes by this only where CI is set.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 # Where servers write what they say; gone with the session.
@@ -166,15 +176,20 @@ def children_of(pid: int) -> Sequence[int]:
 
 
 def _children(pid: int) -> list[int]:
-    text = "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
-    return [int(word) for word in text.split()]
+    found: list[int] = []
+    # Processes and their threads may end while they are looked at.
+    with suppress(*_ENDED):
+        for thread in list(Path(f"/proc/{pid}/task").iterdir()):
+            with suppress(*_ENDED):
+                found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def is_running(pid: int) -> bool:
     """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+    except _ENDED:
         return False
 
 
