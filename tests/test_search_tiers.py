@@ -255,3 +255,53 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
             assert index.status()["tier"] == tier, "what was ruled out is not made again"
             index.close()
     assert "scan finds 0.900 of the best (as told); exact takes its place" in caplog.text
+
+
+def test_codes_in_use_answer_until_those_of_another_tier_are_found_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when an index grows past a limit of ``auto``: neither training nor a restart makes it slow."""
+    wanted, good = "scan", {"scan"}
+    monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: wanted)
+    monkeypatch.setattr(
+        maintenance_module,
+        "measure_recall",
+        lambda search, *given: Recall(0.99 if search.codes.tier in good else 0.5, "as told"),
+    )
+    with filled(tmp_path, 3000) as store:
+        index = VectorIndex(store, folder=tmp_path)
+        index.build()
+        first = index._maintenance.tier
+        wanted = "coarse"
+        for _ in range(2):
+            index.build()
+            assert index._maintenance.tier is first, "coarse was ruled out, and scan is not made again"
+        index.close()
+        again = VectorIndex(store, folder=tmp_path)
+        assert again.status()["tier"] == "scan"
+        good.add("coarse")
+        again.build()
+        assert again.status()["tier"] == "coarse"
+        again.close()
+        wanted = "scan"
+        named = VectorIndex(store, folder=tmp_path, options=SearchOptions.of("scan"))
+        assert named.status()["tier"] == "exact", "a tier that is named is that one, or exact search"
+        named.close()
+
+
+def test_codes_that_could_not_be_written_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance_module, "_UNWRITABLE_SECONDS", 0)
+    folder = tmp_path / "later"
+    with filled(tmp_path / "store", 3000) as store:
+        index = VectorIndex(store, folder=folder, options=SearchOptions.of("scan"))
+        index.build()
+        assert "search.codes is not saved" in caplog.text
+        folder.mkdir()
+        index.build()
+        assert (folder / "search.codes").exists()
+        written = (folder / "search.codes").stat().st_ino
+        index.build()
+        assert (folder / "search.codes").stat().st_ino == written, "once is enough"
+        index.close()

@@ -101,6 +101,8 @@ class Maintenance:
         # The codes, and the commit, for which it was last judged that later vectors are no different.
         self._suited: tuple[Codes, int] | None = None
         self._unwritable_until = time.monotonic()
+        # What the file of codes holds, as far as this process knows.
+        self._kept: CandidateSearch | None = None
         self.tier: Tier | None = None
         self.building: Building | None = None
 
@@ -117,7 +119,9 @@ class Maintenance:
         except (StoreFormat, OSError) as error:
             _logger.warning("%s is not used (%s); the codes are made anew.", self._file.path, error)
             return
-        if codes.fits(wanted, self._options, view.dimension):
+        # As in a running index, codes of another tier answer until those of the wanted one are made.
+        tier = codes.tier if self._options.index == "auto" and codes.tier in _SAFER else wanted
+        if codes.fits(tier, self._options, view.dimension):
             options = self._options
             if options.index == "auto":
                 # As wide as it turned out to be necessary.
@@ -125,6 +129,7 @@ class Maintenance:
                     options, rerank=max(rerank, options.rerank), probes=max(probes, options.probes)
                 )
             self.tier = Tier(view.store_id, CandidateSearch(codes, options), recall)
+            self._kept = self.tier.search
 
     def remember(self, queries: NDArray[np.float32]) -> None:
         """Keep the last of ``queries`` (n, dimension), to measure with them what is found."""
@@ -200,6 +205,7 @@ class Maintenance:
             self._use(view, self._extend(view, codes))
         elif self._check_is_due():
             self._check(view)
+        self._keep(view)
 
     def _has_work(self, view: RowView) -> bool:
         return self._wanted(view) != EXACT or self._save_is_due(view)
@@ -278,12 +284,11 @@ class Maintenance:
         return self._asked_since_check and time.monotonic() - self._checked_at > _CHECK_SECONDS
 
     def _use(self, view: RowView, codes: Codes) -> None:
-        """Answer searches with ``codes`` once it is known what they find, and keep them."""
+        """Answer searches with ``codes`` once it is known what they find."""
         options = self._options
         if self.tier is not None and self.tier.search.codes.recipe == codes.recipe:
             options = self.tier.search.options
         self._measure(view, Tier(view.store_id, CandidateSearch(codes, options), UNKNOWN_RECALL))
-        self._keep(view)
 
     def _check(self, view: RowView) -> None:
         if self.tier is not None:
@@ -318,8 +323,9 @@ class Maintenance:
                     _SAFER[name],
                 )
                 self._ruled_out[name] = len(view)
-                self.tier = None
-                self._discard()
+                if self.tier is None or self.tier.search.codes.tier == name:
+                    self.tier = None
+                    self._discard()
                 return
             tier = replace(tier, search=wider)
         self.tier = tier
@@ -329,12 +335,15 @@ class Maintenance:
         return time.monotonic() >= self._unwritable_until
 
     def _keep(self, view: RowView) -> None:
+        """Write the codes that answer searches, and how they are searched, unless the file holds them."""
         if self.tier is None or self._file is None or not self._is_writable:
             return
         search = self.tier.search
+        if search is self._kept:
+            return
         try:
-            self._file.write(
-                view.store_id,
+            written = self._file.write(
+                self.tier.store_id,
                 view.sequence,
                 search.codes,
                 self.tier.recall,
@@ -342,8 +351,12 @@ class Maintenance:
                 search.options.probes,
             )
         except OSError as error:
-            self._unwritable_until = time.monotonic() + _UNWRITABLE_SECONDS
+            written = False
             _logger.warning("%s is not saved (%s); the index works without it.", self._file.path, error)
+        if written:
+            self._kept = search
+        else:
+            self._unwritable_until = time.monotonic() + _UNWRITABLE_SECONDS
 
     def _discard(self) -> None:
         """Remove the codes that were kept: they would be used again, and told of, at the next opening."""
