@@ -103,6 +103,11 @@ class Sharing(Generic[Key, Item, Answer]):
             found = await self._work(key, items)
             if len(found) != len(items):
                 raise ServiceError(f"{len(items)} queries got {len(found)} answers.")
+        except asyncio.CancelledError:
+            # gRPC cancels its calls when it ends; without this the callers would wait for ever.
+            for caller in group:
+                caller.answers.cancel()
+            raise
         except Exception as error:  # noqa: BLE001  whatever it is belongs to the callers
             if len(group) > 1:
                 # One caller's items may be what the work fails on; the others get their answers.

@@ -118,6 +118,22 @@ def test_a_cancelled_caller_leaves_the_others_their_answers() -> None:
     asyncio.run(run())
 
 
+def test_work_that_is_cancelled_leaves_nobody_waiting() -> None:
+    """As gRPC does with its calls when the gateway ends."""
+
+    async def run() -> None:
+        async def work(key: str, numbers: list[int]) -> Sequence[int]:
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+
+        sharing = Sharing(work, most=8)
+        callers = [asyncio.create_task(sharing("a", [number])) for number in range(3)]
+        await settle()
+        assert [caller.cancelled() for caller in callers] == [True] * 3
+
+    asyncio.run(run())
+
+
 @given(
     callers=st.lists(
         st.tuples(st.sampled_from("ab"), st.lists(st.integers(0, 9), max_size=4)), min_size=1, max_size=12
