@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from docarray import DocList
 
 from crossmodal.documents import ALONE, PACKED, MediaDocument, unpack_matches
 from crossmodal.errors import ServiceError
+from crossmodal.models.runtimes.machine import available_cores
 from flows.delivery import deliver
 from flows.gateway.serving import Answered
 from flows.requests import batched_documents
@@ -44,7 +44,7 @@ class FlowWalks:
         self._topology = topology
         self._sharing = sharing
         # One for each core, and one on its way while another is worked on.
-        at_once = max(2, len(os.sched_getaffinity(0)))
+        at_once = max(2, available_cores())
         self._encoding = Sharing(self._walk_together, most=_ENCODED_AT_ONCE, at_once=at_once)
         self._searching = Sharing(self._walk_together, most=_SEARCHED_AT_ONCE, at_once=at_once)
 
