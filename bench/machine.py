@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from crossmodal.models.runtimes.machine import available_cores
+
 __all__ = ["facts", "one_line"]
 
 _LIBRARIES = (
@@ -39,7 +41,7 @@ def facts(threads: int | None) -> dict[str, Any]:
         "instructions": [name for name in _INSTRUCTIONS if name in cpu.get("flags", "").split()],
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "threads": threads or os.cpu_count(),
+        "threads": threads or available_cores(),
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": {name: found for name in _LIBRARIES if (found := _version(name))},

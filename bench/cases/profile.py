@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from bench.results import Result, compared
 from bench.tiers import opened, settled
 from crossmodal.images import decode_reduced, make_thumbnail
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
+from crossmodal.models.runtimes.machine import available_cores
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
@@ -154,7 +154,7 @@ def _flow(data: Path, folder: Path) -> Contender:
         report = processes.index(data, workspace)
         shutil.rmtree(workspace)
         added = sum(report[kind]["added"] for kind in ("photos", "captions"))
-        return float(report["seconds"]) * (os.cpu_count() or 1) / int(added)
+        return float(report["seconds"]) * available_cores() / int(added)
 
     return measure
 

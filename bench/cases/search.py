@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -73,22 +74,31 @@ def _measure(
             "ours, batch": repeated(lambda: ask(queries[:_BATCH]), _BATCH),
             "flat, batch": repeated(lambda: flat.search(queries[:_BATCH], _TOP_K), _BATCH),
         }
-        efforts = {}
+        efforts: dict[str, tuple[int, float]] = {}
         if graph is not None:
             efforts = _efforts(graph, recall, queries, truth)
             for wanted, (effort, _) in efforts.items():
                 contenders[wanted] = _single(partial(graph.search, top_k=_TOP_K, effort=effort), queries)
         rounds = in_turns(contenders, until=options.until(0.5))
         tier = settled(index)
-    milliseconds = {name: each.times(1e3) for name, each in rounds.items()}
     results = [
         Result(f"{label}, recall@{_TOP_K}", recall, "recall", "faiss IndexFlatIP", recall, note=tier),
+        *_against_flat(label, rounds, recall, large=large),
+        *_against_graph(label, rounds, efforts, recall, large=large),
+    ]
+    if large:
+        results.append(_building(label, build, seconds_a_vector * collection.count, collection.count))
+    return results
+
+
+def _against_flat(label: str, rounds: Mapping[str, Rounds], recall: float, *, large: bool) -> list[Result]:
+    return [
         compared(
             f"{label}, one query",
             "ms",
-            milliseconds["ours"],
+            rounds["ours"].times(1e3),
             "faiss IndexFlatIP",
-            milliseconds["flat"],
+            rounds["flat"].times(1e3),
             inverted=True,
             goal=at_least(_TIMES_FASTER_THAN_FLAT) if large else None,
             also=recall >= _RECALL_EXACT,
@@ -102,33 +112,43 @@ def _measure(
             rounds["flat, batch"].rate(),
         ),
     ]
-    for wanted, (effort, reached) in efforts.items():
-        results.append(
-            compared(
-                f"{label}, one query, of a graph's at {wanted}",
-                "ms",
-                milliseconds["ours"],
-                f"faiss HNSW{LINKS}, efSearch {effort}, recall {reached:.4f}",
-                milliseconds[wanted],
-                goal=at_most(_OF_GRAPH, judged=large) if wanted == "equal recall" else None,
-                also=recall >= _RECALL_GRAPH,
-            )
+
+
+def _against_graph(
+    label: str,
+    rounds: Mapping[str, Rounds],
+    efforts: Mapping[str, tuple[int, float]],
+    recall: float,
+    *,
+    large: bool,
+) -> list[Result]:
+    """One query against a graph that looks as hard as each of ``efforts`` says (``_efforts``)."""
+    return [
+        compared(
+            f"{label}, one query, of a graph's at {wanted}",
+            "ms",
+            rounds["ours"].times(1e3),
+            f"faiss HNSW{LINKS}, efSearch {effort}, recall {reached:.4f}",
+            rounds[wanted].times(1e3),
+            goal=at_most(_OF_GRAPH, judged=large) if wanted == "equal recall" else None,
+            also=recall >= _RECALL_GRAPH,
         )
-    if large:
-        results.append(
-            compared(
-                f"{label}, building",
-                "s",
-                Rounds((build,)),
-                f"faiss HNSW{LINKS} at the pace of its first {_GRAPH_SIZE:,} vectors",
-                Rounds((seconds_a_vector * collection.count,)),
-                inverted=True,
-                goal=at_least(_GRAPH_BUILD) if collection.count == _MILLION else None,
-                rounds_wanted=1,
-                note="measured once; a graph gets slower to add to as it grows",
-            )
-        )
-    return results
+        for wanted, (effort, reached) in efforts.items()
+    ]
+
+
+def _building(label: str, seconds: float, graph_seconds: float, count: int) -> Result:
+    return compared(
+        f"{label}, building",
+        "s",
+        Rounds((seconds,)),
+        f"faiss HNSW{LINKS} at the pace of its first {_GRAPH_SIZE:,} vectors",
+        Rounds((graph_seconds,)),
+        inverted=True,
+        goal=at_least(_GRAPH_BUILD) if count == _MILLION else None,
+        rounds_wanted=1,
+        note="measured once; a graph gets slower to add to as it grows",
+    )
 
 
 def _within_limit(collection: Collection, options: Options) -> Result:
