@@ -271,3 +271,26 @@ def test_what_cannot_be_remembered_leaves_no_file(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "replace", full)
     assert Tower(tmp_path, openvino=0.0).choose().name == "openvino"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_others_may_read_what_is_cached_as_far_as_the_umask_lets_them(tmp_path: Path) -> None:
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(umask)
+        try:
+            Memory("text", "ab", (), (tmp_path / "runtimes.json",)).remember(ONNX_F32, 1.0)
+        finally:
+            os.umask(before)
+        (file,) = tmp_path.iterdir()
+        assert file.stat().st_mode & 0o777 == mode
+
+
+def test_two_processes_that_make_room_at_once_are_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(doubling(2, []), Keep(tmp_path, "a", ""))
+    gone = tmp_path / "gone.openvino"
+    found = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: [gone, *found(folder, pattern)])
+    with caplog.at_level(logging.WARNING):
+        run(doubling(3, []), Keep(tmp_path, "b", ""))
+    assert caplog.text == ""

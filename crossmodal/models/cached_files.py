@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,19 @@ __all__ = ["read_object", "replace_file"]
 def replace_file(path: Path, *parts: bytes) -> None:
     """Make ``path`` hold ``parts``, one after the other; its folder is made if it isn't there.
 
-    Raises OSError and leaves what was there.
+    Others may read it as far as the umask lets them, since a cache can be shared. Raises OSError and leaves
+    what was there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    # tempfile's would be for this user alone.
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             for part in parts:
                 file.write(part)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
