@@ -305,3 +305,18 @@ def test_codes_that_could_not_be_written_are_written_later(
         index.build()
         assert (folder / "search.codes").stat().st_ino == written, "once is enough"
         index.close()
+
+
+def test_a_named_tier_that_finds_too_little_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recall = 0.9
+    monkeypatch.setattr(maintenance_module, "measure_recall", lambda *given: Recall(recall, "as told"))
+    with filled(tmp_path, 3000) as store:
+        index = built(store, "scan")
+        for first, measured, told in ((3000, 0.9, 1), (5000, 0.99, 1), (7000, 0.9, 2)):
+            recall = measured
+            put(store, first, vectors_like_captions(1100, seed=first))
+            index.build()
+            assert caplog.text.count("--index scan finds 0.900 of the best") == told
+        index.close()

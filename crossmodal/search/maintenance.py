@@ -96,6 +96,9 @@ class Maintenance:
         self._recent: deque[NDArray[np.float32]] = deque(maxlen=_QUERIES_KEPT)
         self._asked_since_check = False
         self._checked_at = time.monotonic()
+        # Whether it was said that the tier that was named finds too little: while documents are added, it is
+        # measured every few seconds.
+        self._told = False
         # Tiers that found too little, and at how many rows that was.
         self._ruled_out: dict[str, int] = {}
         # The codes, and the commit, for which it was last judged that later vectors are no different.
@@ -302,15 +305,18 @@ class Maintenance:
             tier = replace(tier, recall=recall)
             self._asked_since_check, self._checked_at = False, time.monotonic()
             if recall.value is None or recall.value >= self._options.recall:
+                self._told = False
                 break
             if self._options.index != "auto":
-                _logger.warning(
-                    "--index %s finds %.3f of the best (%s); give it more room with index_options in the "
-                    "Flow's YAML, or leave the choice to --index auto.",
-                    tier.search.codes.tier,
-                    recall.value,
-                    recall.measured,
-                )
+                if not self._told:
+                    _logger.warning(
+                        "--index %s finds %.3f of the best (%s); give it more room with index_options in the "
+                        "Flow's YAML, or leave the choice to --index auto.",
+                        tier.search.codes.tier,
+                        recall.value,
+                        recall.measured,
+                    )
+                self._told = True
                 break
             wider = _widened(tier.search)
             if wider is None:
