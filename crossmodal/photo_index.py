@@ -273,14 +273,24 @@ class PhotoIndex:
 
         shards = self._indexes.get(name, [])
         if not shards or any(store.superseded for store, _ in shards):
-            _close(shards)
-            shards = self._indexes[name] = []
+            _close(self._indexes.pop(name, []))
+            shards = []
             options = SearchOptions.of(self._tier)
             count = self._workspace.shards(name) or 0
-            for shard in range(count):
-                path = self._workspace.store_path(name, shard, count)
-                store = Store.open_reader(path, identity=self._identity)
-                shards.append((store, VectorIndex(store, folder=path, options=options)))
+            try:
+                for shard in range(count):
+                    path = self._workspace.store_path(name, shard, count)
+                    store = Store.open_reader(path, identity=self._identity)
+                    try:
+                        shards.append((store, VectorIndex(store, folder=path, options=options)))
+                    except BaseException:
+                        store.close()
+                        raise
+            except BaseException:
+                # Else the next search would take those that could be opened for all there are.
+                _close(shards)
+                raise
+            self._indexes[name] = shards
         return shards
 
     def _search(

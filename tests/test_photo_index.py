@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from conftest import TOY_DATA, TOY_IMAGES
 
 from crossmodal import PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import DataError, FilterError, ModelMismatch, StoreLocked, StoreMissing
+from crossmodal.errors import (
+    DataError,
+    FilterError,
+    ModelMismatch,
+    StoreError,
+    StoreLocked,
+    StoreMissing,
+)
 from crossmodal.images import decode_image
 from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model
 from crossmodal.records import IMAGE, Failure, Record, record_id
@@ -191,6 +199,28 @@ def test_index_spread_over_shards_by_a_flow_gives_the_same(index: PhotoIndex, tm
                 sharded.search_image(TOY_IMAGES / "coffee.jpg", k),
                 index.search_image(TOY_IMAGES / "coffee.jpg", k),
             )
+
+
+def test_a_shard_that_cannot_be_opened_is_not_left_out_of_later_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [Workspace(tmp_path).store_path(IMAGE_VECTORS, shard, 2) for shard in range(2)]
+    for path in paths:
+        Store.open_writer(path, identity=identify_model(DEFAULT_MODEL)).close()
+    with PhotoIndex(tmp_path) as sharded:
+        sharded.add(PHOTOS)
+        opened = Store.open_reader
+
+        def refused(path: Path, **given: Any) -> Store:
+            if path == paths[1]:
+                raise StoreError("as on a disk that fails")
+            return opened(path, **given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "open_reader", refused)
+            with pytest.raises(StoreError, match="as on a disk that fails"):
+                sharded.search_text(QUERY)
+        assert len(sharded.search_text(QUERY, len(PHOTOS))) == len(PHOTOS)
 
 
 def assert_same(found: list, expected: list) -> None:
