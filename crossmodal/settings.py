@@ -376,6 +376,10 @@ def export(variables: Mapping[str, str], environment: MutableMapping[str, str] |
     # gRPC prints its goodbye messages (GOAWAY) on stderr otherwise.
     environment.setdefault("GRPC_VERBOSITY", "NONE")
     environment.setdefault("GLOG_minloglevel", "3")
+    # Linux gives ports from 32768 on to connections: one that jina has chosen could be taken by any client
+    # before its process listens there.
+    environment.setdefault("JINA_RANDOM_PORT_MIN", "10000")
+    environment.setdefault("JINA_RANDOM_PORT_MAX", "19999")
 
 
 @contextmanager

