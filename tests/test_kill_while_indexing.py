@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from PIL import Image, ImageEnhance
 from crossmodal.records import IMAGE, Record
 from crossmodal.workspace import Workspace
 
-KILLS = 20
+KILLS = 10
 
 
 def documents() -> list[dict]:
@@ -50,9 +51,11 @@ class Sender(threading.Thread):
         super().__init__(daemon=True)
         self.server, self.supply, self.next = server, supply, first
         self.acknowledged: dict[str, str] = {}
+        self.answered = threading.Event()
 
     def run(self) -> None:
-        with contextlib.suppress(OSError, json.JSONDecodeError):
+        # An answer that breaks off in the middle is none of OSError's.
+        with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
             while True:
                 batch = []
                 for _ in range(3):
@@ -66,6 +69,7 @@ class Sender(threading.Thread):
                     for doc in json.loads(answer.read())["data"]:
                         assert doc["tags"].get("outcome") in {"added", "replaced", "unchanged"}, doc
                         self.acknowledged[doc["id"]] = doc["text"] or ""
+                self.answered.set()
 
 
 @pytest.mark.timeout(600)
@@ -80,12 +84,15 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         pids = children_of(server.process.pid)
         sender = Sender(server, supply, sent)
         sender.start()
-        time.sleep(chance.uniform(0.05, 1.2))
+        # Before the first answer, and after it in every other round: a slow machine may need long for that.
+        assert round_number % 2 == 0 or sender.answered.wait(60)
+        time.sleep(chance.uniform(0.0, 0.6))
         # Each time another process goes first (the one that writes, the gateway, or the parent), and the
         # others live on for a moment: nothing may be acknowledged then that is not durable.
         order = [server.process.pid, *pids]
+        first = order.pop(round_number // 2 % len(order))
         chance.shuffle(order)
-        for pid in order:
+        for pid in (first, *order):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             time.sleep(chance.uniform(0.0, 0.15))
@@ -95,7 +102,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         acknowledged |= sender.acknowledged
         sent = sender.next
         verify(workspace, acknowledged, f"after kill {round_number + 1}")
-    assert len(acknowledged) > 2 * KILLS
+    assert len(acknowledged) >= 3 * (KILLS // 2)
 
     # What was not acknowledged is simply done again, and then every photo can be found.
     server = start_server("index_restful", "--workspace", workspace)
