@@ -71,7 +71,7 @@ def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
             "docs = DocList[MediaDocument]([MediaDocument(modality='image', blob=b'letter')])\n"
             "print(client.post('/search', docs, return_type=DocList[MediaDocument])[0].error)"
         )
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 150
         while True:
             done = subprocess.run(
                 [sys.executable, "-c", script, str(port)],
