@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -313,3 +315,24 @@ def test_closed_and_read_only_stores_say_so(tmp_path: Path) -> None:
             reader.put([photo("b")])
         with pytest.raises(StoreError, match="open for reading"):
             reader.delete(["a"])
+
+
+def test_size_while_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the files that are derived from a store are, in the middle of looking."""
+    with Store.open_writer(tmp_path) as store:
+        size = store.bytes_on_disk
+        renamed, stat = tmp_path / "search.codes.tmp", Path.stat
+        looks = 0
+
+        def stat_and_rename(path: Path, **given: Any) -> os.stat_result:
+            nonlocal looks
+            if path == renamed:
+                looks += 1
+                if looks > 1:
+                    raise FileNotFoundError(path)
+            return stat(path, **given)
+
+        renamed.write_bytes(b"12345")
+        monkeypatch.setattr(Path, "stat", stat_and_rename)
+        # What there was at the first look counts, and the second one finds nothing.
+        assert [store.bytes_on_disk, store.bytes_on_disk] == [size + 5, size]

@@ -17,9 +17,10 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from stat import S_ISREG
 from types import TracebackType
 from typing import Any, Self
 
@@ -307,7 +308,13 @@ class Store:
     @property
     def bytes_on_disk(self) -> int:
         """The size of all files of the store, derived ones included."""
-        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+        size = 0
+        for file in self.path.iterdir():
+            # Derived files are written and renamed at any moment.
+            with suppress(FileNotFoundError):
+                status = file.stat()
+                size += status.st_size if S_ISREG(status.st_mode) else 0
+        return size
 
     @property
     def superseded(self) -> bool:
