@@ -258,10 +258,20 @@ def test_a_build_of_another_name_tells_its_version(tmp_path: Path, monkeypatch: 
     assert "openvino f32, 7.8.9, " in (tmp_path / "runtimes.json").read_text(encoding="utf-8")
 
 
-def test_a_graph_that_onnxruntime_refuses_is_a_runtime_error() -> None:
+def test_what_onnxruntime_refuses_is_a_runtime_error() -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(RuntimeError, match="ONNXRuntimeError"):
         open_network(ONNX_F32, lambda: b"no graph")
+
+    def thirds() -> bytes:
+        graph = Graph()
+        x = graph.input("x", np.float32, ("n", 4))
+        graph.output(graph.reshape(x, (3, -1)), "y", ("a", "b"))
+        return graph.serialize()
+
+    # That eight numbers are no three rows shows only when it computes.
+    with pytest.raises(RuntimeError, match="cannot be reshaped"):
+        open_network(ONNX_F32, thirds).run(np.ones((2, 4), np.float32))
 
 
 def test_what_cannot_be_remembered_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,10 @@ class Network(Protocol):
         ...
 
     def run(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The one output for the inputs in the graph's order; safe from any number of threads."""
+        """The one output for the inputs in the graph's order; safe from any number of threads.
+
+        Raises RuntimeError where the network cannot be computed.
+        """
         ...
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,21 @@ class OnnxNetwork:
         options.intra_op_num_threads = 1
         # Errors only; it warns of every constant that it folds.
         options.log_severity_level = 3
-        try:
+        with _runtime_errors():
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            # Each kind of its errors is an Exception, without a class in common.
-            raise RuntimeError(str(error)) from error
         self._names = [entry.name for entry in self._session.get_inputs()]
         self.concurrency = threads or available_cores()
 
     def run(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """As ``Network.run`` says."""
-        return np.asarray(self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0])
+        with _runtime_errors():
+            return np.asarray(self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0])
+
+
+@contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Each kind of onnxruntime's errors is an Exception, without a class in common, as a RuntimeError."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(str(error)) from error
