@@ -119,7 +119,7 @@ class FlowService:
         return self._settings.served_grpc_port if self.kind == "query" else 0
 
     def _start(self) -> None:
-        with _Starting(self.kind, self._foreign) as starting:
+        with _Starting(self.kind) as starting:
             try:
                 self._flow.start()
             except KeyboardInterrupt:
@@ -203,14 +203,14 @@ class _Starting:
     SIGINT and SIGTERM raise KeyboardInterrupt here, and so do a process that dies and the deadline.
     """
 
-    def __init__(self, kind: str, foreign: list[BaseProcess]) -> None:
+    def __init__(self, kind: str) -> None:
         self._kind = kind
-        self._foreign = foreign
         self._failure: str | None = None
         self._interrupted = False
         self._postponed = False
         self._started = threading.Event()
-        self._seen: dict[int | None, BaseProcess] = {}
+        # jina's pods, of which each has a process.
+        self._pods: list[Any] = []
         self._previous: dict[int, Any] = {}
         self._watching = threading.Thread(target=self._watch, name="watch-start", daemon=True)
         self._silence = contextlib.ExitStack()
@@ -219,6 +219,7 @@ class _Starting:
         # jina paints a banner on stdout, where results of the command line belong.
         nowhere = self._silence.enter_context(open(os.devnull, "w"))
         self._silence.enter_context(contextlib.redirect_stdout(nowhere))
+        self._silence.enter_context(_noting_pods(self._pods))
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._interrupt)
         self._watching.start()
@@ -233,12 +234,13 @@ class _Starting:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._silence.close()
+        if kind is KeyboardInterrupt:
+            # It came while jina was telling of the failure itself.
+            self.raise_failure()
 
     def processes(self) -> list[BaseProcess]:
-        """Every process of the Flow seen so far, also one that has died since."""
-        # multiprocessing forgets a dead process as soon as it is asked for the living ones.
-        self._seen.update((process.pid, process) for process in _children_beside(self._foreign))
-        return list(self._seen.values())
+        """Every process of the Flow started so far, also one that has died since."""
+        return [pod.worker for pod in self._pods if pod.worker.pid is not None]
 
     def raise_interrupt(self) -> None:
         """Raises KeyboardInterrupt where a signal has come."""
@@ -278,8 +280,16 @@ class _Starting:
         while not self._started.wait(_START_CHECK_SECONDS):
             if not self._interrupted:
                 self._failure = self._look_for_failure(deadline)
+            if self._failure and not self._interrupted:
+                self._say_that_the_dead_have_ended()
             if (self._failure and not self._interrupted) or self._postponed:
                 os.kill(os.getpid(), signal.SIGTERM)
+
+    def _say_that_the_dead_have_ended(self) -> None:
+        """jina waits a minute for each process that dies before it has told of anything."""
+        for pod in list(self._pods):
+            if pod.worker.pid is not None and not pod.worker.is_alive():
+                pod.is_shutdown.set()
 
     def _look_for_failure(self, deadline: float) -> str | None:
         dead = next((process for process in self.processes() if not process.is_alive()), None)
@@ -296,6 +306,27 @@ class _Starting:
         if time.monotonic() > deadline:
             return f"The {self._kind} Flow did not start within {_START_SECONDS:.0f} seconds."
         return None
+
+
+@contextlib.contextmanager
+def _noting_pods(noted: list[Any]) -> Iterator[None]:
+    """Adds every pod of jina that is started meanwhile to ``noted``.
+
+    multiprocessing forgets a dead process as soon as another is started or it is asked for the living ones.
+    """
+    from jina.orchestrate.pods import Pod
+
+    start = Pod.start
+
+    def note_and_start(pod: Any) -> Any:
+        noted.append(pod)
+        return start(pod)
+
+    Pod.start = note_and_start
+    try:
+        yield
+    finally:
+        Pod.start = start
 
 
 def _is_forking(frame: FrameType | None) -> bool:

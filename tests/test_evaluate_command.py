@@ -155,9 +155,8 @@ def test_a_signal_leaves_no_scratch_index_and_no_process(tmp_path: Path, number:
 
 def test_a_killed_process_of_the_flow_leaves_no_scratch_index_either(tmp_path: Path) -> None:
     process = started(tmp_path)
-    # A process that dies at its very birth may not have been counted yet, and is waited for.
-    time.sleep(1)
     children = list(children_of(process.pid))
+    # It may have been born this very moment.
     os.kill(children[-1], signal.SIGKILL)
     said = ended(process, children, tmp_path)
     assert process.returncode == 1
