@@ -40,7 +40,12 @@ class VectorShard(StoreShard):
             # faiss is loaded only to search.
             from crossmodal.search import VectorIndex
 
-            self._index = VectorIndex(self.store, folder=self.path, options=self._options)
+            try:
+                self._index = VectorIndex(self.store, folder=self.path, options=self._options)
+            except BaseException:
+                # The next search tries again.
+                self.store.close()
+                raise
 
     def reopen_if_superseded(self) -> None:
         """Goes over to the index that was made where this one was deleted while it was being served."""

@@ -318,8 +318,8 @@ class Store:
 
     @property
     def superseded(self) -> bool:
-        """Whether the folder was deleted or made anew since this store was opened: open it again then."""
-        return not self._environment.is_in(self.path)
+        """Whether to open the store again: the folder was deleted or made anew since, or this was closed."""
+        return self._closed or not self._environment.is_in(self.path)
 
     def _reading(self) -> Any:
         if self._closed:
