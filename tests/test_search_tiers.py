@@ -297,7 +297,13 @@ def test_codes_in_use_answer_until_those_of_another_tier_are_found_good(
         wanted = "scan"
         named = VectorIndex(store, folder=tmp_path, options=SearchOptions.of("scan"))
         assert named.status()["tier"] == "exact", "a tier that is named is that one, or exact search"
+        good.clear()
+        named.build()
         named.close()
+        wanted = "coarse"
+        back = VectorIndex(store, folder=tmp_path)
+        assert back.status()["tier"] == "exact", "what was named may find too little"
+        back.close()
 
 
 def test_codes_that_could_not_be_written_are_written_later(

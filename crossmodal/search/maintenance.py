@@ -122,8 +122,10 @@ class Maintenance:
         except (StoreFormat, OSError) as error:
             _logger.warning("%s is not used (%s); the codes are made anew.", self._file.path, error)
             return
-        # As in a running index, codes of another tier answer until those of the wanted one are made.
-        tier = codes.tier if self._options.index == "auto" and codes.tier in _SAFER else wanted
+        # As in a running index, codes of another tier answer until those of the wanted one are made; those of
+        # a tier that was named may find less than ``auto`` asks for.
+        good = codes.tier in _SAFER and (recall.value or 0.0) >= self._options.recall
+        tier = codes.tier if self._options.index == "auto" and good else wanted
         if codes.fits(tier, self._options, view.dimension):
             options = self._options
             if options.index == "auto":
