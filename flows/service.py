@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -212,6 +213,7 @@ class _Starting:
         # jina's pods, of which each has a process.
         self._pods: list[Any] = []
         self._previous: dict[int, Any] = {}
+        self._report_unraisable = sys.unraisablehook
         self._watching = threading.Thread(target=self._watch, name="watch-start", daemon=True)
         self._silence = contextlib.ExitStack()
 
@@ -222,6 +224,7 @@ class _Starting:
         self._silence.enter_context(_noting_pods(self._pods))
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._interrupt)
+        sys.unraisablehook = self._unraisable
         self._watching.start()
         return self
 
@@ -233,6 +236,7 @@ class _Starting:
         self._watching.join()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        sys.unraisablehook = self._report_unraisable
         self._silence.close()
         if kind is KeyboardInterrupt:
             # It came while jina was telling of the failure itself.
@@ -274,6 +278,13 @@ class _Starting:
             loop.call_soon_threadsafe(_cancel_tasks, loop)
         elif not self._postponed:
             raise KeyboardInterrupt
+
+    def _unraisable(self, report: sys.UnraisableHookArgs) -> None:
+        """Takes what the handler raised where nothing can be, as in the callback of a weak reference."""
+        if issubclass(report.exc_type, KeyboardInterrupt):
+            self._postponed = True
+        else:
+            self._report_unraisable(report)
 
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

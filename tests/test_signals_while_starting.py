@@ -41,6 +41,7 @@ async def ask(*args, **options):
 
 grpc.send_health_check_async = ask
 settings = read_settings(["-t", "index", "--workspace", sys.argv[1]], {})
+START
 try:
     with FlowService("index", open_for_writing(settings, Workspace(settings.workspace))):
         print("started", flush=True, file=sys.stderr)
@@ -48,17 +49,50 @@ except KeyboardInterrupt:
     print("interrupted", flush=True, file=sys.stderr)
 """
 
+# Python can only print what is raised in such a callback.
+WEAK = """
+import weakref
+from jina import Flow
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-def test_what_asks_whether_a_process_is_ready_is_cancelled_and_may_end(tmp_path: Path, number: int) -> None:
+class Dying:
+    pass
+
+def die(_):
+    print("died", flush=True, file=sys.stderr)
+    os.kill(main, int(sys.argv[2]))
+    time.sleep(0.1)
+
+def start(flow):
+    dying = Dying()
+    held = weakref.ref(dying, die)
+    del dying
+    time.sleep(60)
+
+Flow.start = start
+"""
+
+
+def said(script: str, workspace: Path, number: int) -> list[str]:
+    """The lines on stderr of a script that ends as it should."""
     ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "index"), str(int(number))],
+        [sys.executable, "-c", script, str(workspace), str(int(number))],
         cwd=REPOSITORY,
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
-    assert ran.stderr.splitlines() == ["asked", "ended by CancelledError", "closed", "interrupted"]
-    assert ran.returncode == 0
+    assert ran.returncode == 0, ran.stderr
+    return ran.stderr.splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_what_asks_whether_a_process_is_ready_is_cancelled_and_may_end(tmp_path: Path, number: int) -> None:
+    told = said(SCRIPT.replace("START", ""), tmp_path / "index", number)
+    assert told == ["asked", "ended by CancelledError", "closed", "interrupted"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_where_nothing_can_be_raised_comes_again(tmp_path: Path, number: int) -> None:
+    assert said(SCRIPT.replace("START", WEAK), tmp_path / "index", number) == ["died", "interrupted"]
