@@ -66,30 +66,25 @@ def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
     return [pid for pid in pids if is_running(pid)]
 
 
-def test_what_is_written_is_found_and_what_is_deleted_is_not(server: Server) -> None:
+def test_all_that_is_written_shares_one_flow_and_is_found_at_once(server: Server, workspace: Path) -> None:
     assert state(server) == "idle"
-    querying = set(children_of(server.process.pid))
-    sentence = "A purple submarine sings to the moon ."
-    assert outcome(write(server, "new", sentence)) == "added"
-    assert state(server) == "running"
-    search = {"text": sentence, "modality": "text", "top_k": 1}
-    assert server.request("/v1/search", search)[1]["results"][0]["matches"][0]["id"] == "new"
-    # One executor and one gateway, and they stay for the next write.
-    indexing = set(children_of(server.process.pid)) - querying
-    assert len(indexing) == 2
-    assert outcome(write(server, "new", "Another sentence .")) == "replaced"
-    assert outcome(write(server, "new", "Another sentence .")) == "unchanged"
-    assert set(children_of(server.process.pid)) == querying | indexing
-
-
-def test_writes_at_the_same_time_share_one_flow(server: Server, workspace: Path) -> None:
     querying = set(children_of(server.process.pid))
     with ThreadPoolExecutor(6) as threads:
         found = list(threads.map(lambda n: outcome(write(server, f"n{n}", f"sentence {n}")), range(6)))
     assert found == ["added"] * 6
-    assert len(set(children_of(server.process.pid)) - querying) == 2
+    assert state(server) == "running"
+    # One executor and one gateway, and they stay for the next write.
+    indexing = set(children_of(server.process.pid)) - querying
+    assert len(indexing) == 2
     with Workspace(workspace) as opened:
         assert [opened.get(TEXTS, f"n{n}").text for n in range(6)] == [f"sentence {n}" for n in range(6)]
+    sentence = "A purple submarine sings to the moon ."
+    assert outcome(write(server, "new", sentence)) == "added"
+    search = {"text": sentence, "modality": "text", "top_k": 1}
+    assert server.request("/v1/search", search)[1]["results"][0]["matches"][0]["id"] == "new"
+    assert outcome(write(server, "new", "Another sentence .")) == "replaced"
+    assert outcome(write(server, "new", "Another sentence .")) == "unchanged"
+    assert set(children_of(server.process.pid)) == querying | indexing
 
 
 def test_a_dead_index_flow_is_started_again_and_the_server_lives_on(server: Server) -> None:
@@ -99,7 +94,7 @@ def test_a_dead_index_flow_is_started_again_and_the_server_lives_on(server: Serv
         indexing = sorted(set(children_of(server.process.pid)) - querying)
         os.kill(indexing[-attempt], signal.SIGKILL)
         assert outcome(write(server, f"b{attempt}", "after the crash")) == "added"
-        assert wait_until_gone(indexing, 5) == []
+        assert wait_until_gone(indexing, 20) == []
     assert set(children_of(server.process.pid)) > querying
     said = server.output()
     assert said.count("of the index Flow ended unexpectedly (killed by SIGKILL)") == 2
@@ -144,7 +139,7 @@ def test_a_signal_ends_everything_cleanly(workspace: Path, pause: float | None, 
     assert server.stop(number) == 0
     writing.join()
     assert len(answers) == 1
-    assert wait_until_gone(pids, 3) == []
+    assert wait_until_gone(pids, 20) == []
     assert "Traceback" not in server.output()
     assert "error:" not in server.output()
 
@@ -156,7 +151,7 @@ def test_nothing_outlives_a_killed_server(workspace: Path) -> None:
     assert len(pids) == 4
     server.process.kill()
     server.process.wait()
-    assert wait_until_gone(pids, 5) == []
+    assert wait_until_gone(pids, 20) == []
 
 
 def test_a_dead_gateway_ends_the_index_flow_as_well(workspace: Path) -> None:
@@ -165,8 +160,8 @@ def test_a_dead_gateway_ends_the_index_flow_as_well(workspace: Path) -> None:
     assert outcome(write(server, "x", "written")) == "added"
     pids = children_of(server.process.pid)
     os.kill(gateway, signal.SIGKILL)
-    assert server.process.wait(20) == 1
-    assert wait_until_gone(pids, 3) == []
+    assert server.process.wait(40) == 1
+    assert wait_until_gone(pids, 20) == []
     assert "Traceback" not in server.output()
 
 

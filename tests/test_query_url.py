@@ -92,11 +92,16 @@ def test_more_like_a_photo_in_an_expression_finds_its_captions(toy_workspace: Pa
     assert found["matches"][0]["text"] in best["captions"]
 
 
+@pytest.fixture(scope="module")
+def plain(toy_server: Server) -> dict[str, Any]:
+    (result,) = queried("--url", toy_server.url, "--query-text", SENTENCE, "-k", "3")["results"]
+    return dict(result)
+
+
 @pytest.mark.parametrize("space", ["\t", "\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
-def test_any_white_space_is_text(toy_server: Server, space: str) -> None:
+def test_any_white_space_is_text(toy_server: Server, plain: dict[str, Any], space: str) -> None:
     asked = SENTENCE.replace(" ", space, 1)
     (found,) = queried("--url", toy_server.url, "--query-text", asked, "-k", "3")["results"]
-    (plain,) = queried("--url", toy_server.url, "--query-text", SENTENCE, "-k", "3")["results"]
     assert found["query"] == asked
     assert [match["id"] for match in found["matches"]] == [match["id"] for match in plain["matches"]]
 
