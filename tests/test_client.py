@@ -535,6 +535,7 @@ def test_tags_models_and_status(client: Client, toy_workspace: Path) -> None:
     assert sum(value.count for value in fields["tones"].values) == 15
     models = {model.name: model for model in client.models()}
     assert [name for name, model in models.items() if model.serving] == ["clip-mini"]
+    client.search(SENTENCE)
     status = client.status()
     told = json.loads(run_app("-t", "status", "--workspace", toy_workspace, "--json").stdout)
     assert status.model is not None

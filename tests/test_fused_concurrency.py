@@ -20,10 +20,11 @@ from flows.topology import Step
 
 
 class Waiting:
-    """An executor that counts who is inside; a call ends when ``expected`` are, or soon if they don't."""
+    """An executor that counts who is inside; a call ends when ``expected`` are, or after ``seconds``."""
 
-    def __init__(self, expected: int) -> None:
+    def __init__(self, expected: int, seconds: float) -> None:
         self.inside = self.most = 0
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._together = threading.Barrier(expected)
         self.requests = {"/index": self}
@@ -33,7 +34,7 @@ class Waiting:
             self.inside += 1
             self.most = max(self.most, self.inside)
         with contextlib.suppress(threading.BrokenBarrierError):
-            self._together.wait(0.2)
+            self._together.wait(self._seconds)
         with self._lock:
             self.inside -= 1
         return docs
@@ -46,7 +47,8 @@ class Waiting:
 def test_an_executor_gets_as_many_requests_as_it_says(
     monkeypatch: pytest.MonkeyPatch, concurrency: int | None
 ) -> None:
-    executor = Waiting(expected=concurrency or 2)
+    # One at a time waits for a second in vain; two find each other, however late one of them comes.
+    executor = Waiting(expected=concurrency or 2, seconds=30 if concurrency else 0.2)
     if concurrency is not None:
         executor.concurrency = concurrency  # type: ignore[attr-defined]
     monkeypatch.setattr(fused, "_load", lambda step, shard: executor)
@@ -75,7 +77,7 @@ class Slow:
     def fn(self, instance: Any, docs: DocList, parameters: Any) -> DocList:
         number = int(docs[0].id)
         if number < 2:
-            self._later[number + 1].wait(5)
+            self._later[number + 1].wait(30)
         self._later[number].set()
         if number == parameters.get("failing"):
             raise ValueError("as told")

@@ -139,7 +139,7 @@ BAD_REQUESTS: dict[str, tuple[Any, int, str]] = {
 def test_a_bad_request_is_a_4xx_with_a_sentence_in_the_envelope(toy_server: Server, name: str) -> None:
     body, expected, words = BAD_REQUESTS[name]
     path = "/post" if name == "an endpoint" else "/search"
-    status, answer = toy_server.request(path, body, timeout=10)
+    status, answer = toy_server.request(path, body)
     assert status == expected, answer
     said = json.dumps(answer)
     assert words in said
@@ -223,7 +223,8 @@ def test_many_pixels_in_a_small_body_do_not_stop_the_others(toy_server: Server) 
     held = BytesIO()
     Image.new("RGB", (6000, 5000)).save(held, "PNG")
     large = "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
-    status, answer = toy_server.request("/search", {"data": [large] * 6, "top_k": 2, "mode": "search"})
+    body = {"data": [large] * 6, "top_k": 2, "mode": "search"}
+    status, answer = toy_server.request("/search", body, timeout=120)
     assert status == 200
     found = [[match["id"] for match in doc["matches"]] for doc in answer["search"]["docs"]]
     assert found == [found[0]] * 6

@@ -208,7 +208,8 @@ def test_no_mining_costs_more_than_the_hardest(seed: int) -> None:
         triplet(images, texts, torch.arange(8), margin=0.2, mining=mining).item()
         for mining in reversed(MINING)
     )
-    assert all(other <= hardest for other in others)
+    # Where they choose the same, rounding may tell them apart.
+    assert all(other <= hardest + 1e-12 for other in others)
 
 
 def test_what_a_loss_learns() -> None:

@@ -97,7 +97,8 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "8 indexed, 2 already there" in shown
 
 
-def test_it_ends_when_indexing_raises() -> None:
+def test_it_ends_when_indexing_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
     out = Terminal()
 
     def index() -> None:
