@@ -3,9 +3,10 @@
 from typing import Any, ClassVar
 
 from docarray import DocList
-from jina import Executor, requests
+from jina import requests
 
 from crossmodal.documents import MediaDocument
+from executors.reporting import ReportingExecutor
 from executors.visits import visit_name
 
 __all__ = ["ENDPOINTS", "FlowStep"]
@@ -13,7 +14,7 @@ __all__ = ["ENDPOINTS", "FlowStep"]
 ENDPOINTS = ("/index", "/delete", "/search", "/encode", "/status")
 
 
-class FlowStep(Executor):
+class FlowStep(ReportingExecutor):
     """An executor that answers at every endpoint, so that a document's trail is whole at each of them.
 
     A subclass says its name in ``step`` (that of its folder), its number in ``shard`` where it is sharded,

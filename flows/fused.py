@@ -5,11 +5,11 @@ gives it a shallow one, and joins the copies by jina's rule: field by field, Non
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import yaml
@@ -18,31 +18,38 @@ from jina import Executor, requests
 
 from crossmodal.documents import MediaDocument
 from executors.merge import join
+from executors.reporting import ReportingExecutor
 from flows.topology import GATEWAY, Step, read_topology
 
 # Both branches of a photo have to store the same one of two versions that are under way at once.
 _IN_ORDER = ("/index", "/delete")
 
 
-class FusedFlow(Executor):
+class FusedFlow(ReportingExecutor):
     """Runs the steps of the Flow at ``flow``, in order.
 
     Several requests are under way at once: one is decoded while another is encoded and a third is written,
     and an executor with an attribute ``concurrency`` works on that many of them. The others, above all those
     that write, get one request at a time. Requests to /index and /delete leave each step in the order in
-    which they came to it.
+    which they came to it; any other stays in one thread along a chain of steps, as going from thread to
+    thread takes longer than most of them.
     """
 
     def __init__(self, flow: str, variables: Mapping[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._topology = read_topology(Path(flow), variables)
+        self._singles = tuple((step,) for step in self._topology.steps)
+        self._chains = _chains(self._topology.steps)
         self._steps: dict[str, _RunningStep] = {}
+        self._threads: ThreadPoolExecutor | None = None
         try:
             for step in self._topology.steps:
                 self._steps[step.name] = _RunningStep(step)
         except BaseException:
             self.close()
             raise
+        places = sum(step.places for step in self._steps.values())
+        self._threads = ThreadPoolExecutor(places, thread_name_prefix="chain")
 
     @requests(on="/index")
     async def index(
@@ -84,23 +91,41 @@ class FusedFlow(Executor):
     ) -> DocList:
         done: dict[str, asyncio.Task[DocList]] = {}
 
-        async def run(step: Step) -> DocList:
-            inputs = [docs if name == GATEWAY else await done[name] for name in step.needs]
+        async def run(chain: Sequence[Step]) -> DocList:
+            needs = chain[0].needs
+            inputs = [docs if name == GATEWAY else await done[name] for name in needs]
             # Only a fork needs copies of its own; a chain hands over what it has.
-            forks = any(_fan_out(self._topology.steps, name) > 1 for name in step.needs)
+            forks = any(_fan_out(self._topology.steps, name) > 1 for name in needs)
             joined = join(inputs) if len(inputs) > 1 else inputs[0]
-            taken = [_copy(doc) if forks else doc for doc in joined if step.takes(doc)]
+            taken = [_copy(doc) if forks else doc for doc in joined if chain[0].takes(doc)]
             if not taken:
                 return DocList[MediaDocument]()
-            return await self._steps[step.name].call(endpoint, DocList[MediaDocument](taken), parameters)
+            return await self._pass(chain, endpoint, DocList[MediaDocument](taken), parameters)
 
-        for step in self._topology.steps:
-            done[step.name] = asyncio.ensure_future(run(step))
+        for chain in self._singles if endpoint in _IN_ORDER else self._chains:
+            done[chain[-1].name] = asyncio.ensure_future(run(chain))
         await asyncio.gather(*done.values())
         return done[self._topology.last.name].result()
 
+    async def _pass(
+        self, chain: Sequence[Step], endpoint: str, docs: DocList, parameters: Mapping[str, Any]
+    ) -> DocList:
+        if len(chain) == 1:
+            return await self._steps[chain[0].name].call(endpoint, docs, parameters)
+
+        def pass_along() -> DocList:
+            passed = docs
+            for step in chain:
+                taken = DocList[MediaDocument]([doc for doc in passed if step.takes(doc)])
+                passed = self._steps[step.name].work(endpoint, taken, parameters) if taken else taken
+            return passed
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, pass_along)
+
     def close(self) -> None:
         """Closes every executor, the last one first."""
+        if self._threads is not None:
+            self._threads.shutdown()
         for step in reversed(self._steps.values()):
             step.close()
 
@@ -109,20 +134,21 @@ class _RunningStep:
     """The instances of one step: its shards, each with its replicas."""
 
     def __init__(self, step: Step) -> None:
-        self._instances: list[Executor] = []
-        self._idle: list[asyncio.Queue[Executor]] = []
-        for shard in range(step.shards):
-            idle: asyncio.Queue[Executor] = asyncio.Queue()
-            for _ in range(step.replicas):
-                instance = _load(step, shard)
-                self._instances.append(instance)
-                for _ in range(getattr(instance, "concurrency", 1)):
-                    idle.put_nowait(instance)
-            self._idle.append(idle)
-        places = sum(idle.qsize() for idle in self._idle)
-        self._threads = ThreadPoolExecutor(places, thread_name_prefix=step.name)
+        self._shards: list[_RunningShard] = []
+        for number in range(step.shards):
+            self._shards.append(_RunningShard(step, number))
         # Done when the request in order that came last, and so all before it, have left this step.
         self._left: asyncio.Future[None] | None = None
+
+    @property
+    def places(self) -> int:
+        """How many requests each shard works on at once."""
+        return self._shards[0].places
+
+    def work(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
+        """What the step makes of ``docs``, in the thread that calls; for a step of one shard."""
+        (shard,) = self._shards
+        return shard.work(endpoint, docs, parameters)
 
     async def call(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
         """What the step makes of ``docs``; where order matters, not before those that came earlier."""
@@ -143,40 +169,80 @@ class _RunningStep:
                 before.add_done_callback(lambda _: left.set_result(None))
 
     async def _call_shards(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
-        """Calls every shard once, each on an idle replica, and joins what they answer."""
-        if len(self._idle) == 1:
-            return await self._call_shard(self._idle[0], endpoint, docs, parameters)
-        copies = [DocList[MediaDocument]([_copy(doc) for doc in docs]) for _ in self._idle]
+        """Calls every shard once and joins what they answer."""
+        if len(self._shards) == 1:
+            return await self._shards[0].call(endpoint, docs, parameters)
+        copies = [DocList[MediaDocument]([_copy(doc) for doc in docs]) for _ in self._shards]
         return join(
             await asyncio.gather(
                 *(
-                    self._call_shard(idle, endpoint, copy, parameters)
-                    for idle, copy in zip(self._idle, copies, strict=True)
+                    shard.call(endpoint, copy, parameters)
+                    for shard, copy in zip(self._shards, copies, strict=True)
                 )
             )
         )
 
-    async def _call_shard(
-        self, idle: asyncio.Queue[Executor], endpoint: str, docs: DocList, parameters: Mapping[str, Any]
-    ) -> DocList:
-        instance = await idle.get()
-        handled = instance.requests.get(endpoint) or instance.requests.get("/default")
-        if handled is None:
-            # As jina does it: whoever has nothing to do at an endpoint passes everything on.
-            idle.put_nowait(instance)
-            return docs
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads, partial(handled.fn, instance, docs=docs, parameters=parameters)
+    def close(self) -> None:
+        """Closes every instance, after what it is working on."""
+        for shard in self._shards:
+            shard.close()
+
+
+class _RunningShard:
+    """The replicas of one shard of a step, each with a place for every request that it works on at once."""
+
+    def __init__(self, step: Step, number: int) -> None:
+        self._instances: list[Executor] = []
+        self._idle: SimpleQueue[Executor] = SimpleQueue()
+        for _ in range(step.replicas):
+            instance = _load(step, number)
+            self._instances.append(instance)
+            for _ in range(getattr(instance, "concurrency", 1)):
+                self._idle.put(instance)
+        self.places = self._idle.qsize()
+        self._threads = ThreadPoolExecutor(self.places, thread_name_prefix=step.name)
+
+    async def call(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
+        """``work`` in a thread of the shard's own."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self.work, endpoint, docs, parameters
         )
-        # Not in a `finally`: a request that is cancelled leaves its thread at work in this instance.
-        work.add_done_callback(lambda _: idle.put_nowait(instance))
-        return await asyncio.shield(work) or docs
+
+    def work(self, endpoint: str, docs: DocList, parameters: Mapping[str, Any]) -> DocList:
+        """What an idle replica makes of ``docs``; waits until there is one."""
+        instance = self._idle.get()
+        try:
+            handled = instance.requests.get(endpoint) or instance.requests.get("/default")
+            if handled is None:
+                # As jina does it: whoever has nothing to do at an endpoint passes everything on.
+                return docs
+            return handled.fn(instance, docs=docs, parameters=parameters) or docs
+        finally:
+            self._idle.put(instance)
 
     def close(self) -> None:
         """Closes every instance, after what it is working on."""
         self._threads.shutdown()
         for instance in self._instances:
             instance.close()
+
+
+def _chains(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], ...]:
+    """The steps put together to chains: each hands over to the next one only, and none has several shards."""
+    chains: list[list[Step]] = []
+    for step in steps:
+        needs = step.needs[0]
+        before = next((chain for chain in chains if chain[-1].name == needs), None)
+        if (
+            before is not None
+            and len(step.needs) == 1
+            and _fan_out(steps, needs) == 1
+            and step.shards == before[-1].shards == 1
+        ):
+            before.append(step)
+        else:
+            chains.append([step])
+    return tuple(map(tuple, chains))
 
 
 def _fan_out(steps: tuple[Step, ...], name: str) -> int:

@@ -20,6 +20,7 @@ from flows.gateway.legacy import add_legacy_routes, legacy_error
 from flows.gateway.metrics import Metrics
 from flows.gateway.page import add_page
 from flows.gateway.problems import problem, problem_response
+from flows.gateway.sending import choose_send
 from flows.gateway.serving import Answered, Options, Serving, Writer
 from flows.gateway.v1 import add_native_routes
 from flows.gateway.walks import FlowWalks
@@ -102,7 +103,8 @@ class SearchGateway(GatewayServers):
     @cached_property
     def _walks(self) -> FlowWalks:
         # jina gives a gateway its streamer after it is made.
-        return FlowWalks(self.streamer.stream, self._topology, sharing=self._kind == "query")
+        send = choose_send(self.streamer.stream, self.executor, self._topology)
+        return FlowWalks(send, self._topology, sharing=self._kind == "query")
 
 
 def add_all_routes(app: Starlette, serving: Serving) -> None:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from docarray import DocList
-
 from crossmodal.documents import ALONE, PACKED, MediaDocument, unpack_matches
-from crossmodal.errors import ServiceError
 from crossmodal.models.runtimes.machine import available_cores
 from flows.delivery import deliver
+from flows.gateway.sending import Send
 from flows.gateway.serving import Answered
 from flows.requests import batched_documents
 from flows.sharing import Sharing
 from flows.topology import Topology
 
 __all__ = ["FlowWalks"]
-
-# The streamer of jina's gateway: documents and options to parts of the answer, each with an error or None.
-Stream = Callable[..., AsyncIterator[tuple[DocList, Any]]]
 
 # An encoder takes one walk after the other, and a sentence takes some 5 ms: others wait for so many at most.
 _ENCODED_AT_ONCE = 16
@@ -39,8 +34,8 @@ class FlowWalks:
     be encoded alone, walk with their own request only.
     """
 
-    def __init__(self, stream: Stream, topology: Topology, *, sharing: bool) -> None:
-        self._stream = stream
+    def __init__(self, send: Send, topology: Topology, *, sharing: bool) -> None:
+        self._send = send
         self._topology = topology
         self._sharing = sharing
         # One for each core, and one on its way while another is worked on.
@@ -98,23 +93,11 @@ class FlowWalks:
     async def _walk(
         self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> Answered:
-        async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
-            answered: list[MediaDocument] = []
-            async for part, error in self._stream(
-                DocList[MediaDocument](docs),
-                request_size=len(docs),
-                exec_endpoint=endpoint,
-                parameters=parameters,
-                return_type=DocList[MediaDocument],
-            ):
-                if error is not None:
-                    raise ServiceError(f"The Flow failed on this request ({error.name}).")
-                answered.extend(part)
-            return answered
-
         if endpoint == "/search":
             parameters = {**parameters, PACKED: True}
-        answered = await deliver(docs, self._topology, send)
+        answered = await deliver(
+            docs, self._topology, lambda waiting: self._send(waiting, endpoint, parameters)
+        )
         for doc in answered.values():
             unpack_matches(doc)
         return answered
