@@ -20,6 +20,7 @@ from bench.options import Options
 from bench.results import Result, at_least, at_most, compared
 from crossmodal import PhotoIndex
 from crossmodal.models import DEFAULT_MODEL, load_text_encoder
+from crossmodal.workspace import Workspace
 
 __all__ = ["run"]
 
@@ -50,12 +51,17 @@ def run(options: Options) -> list[Result]:
             inputs.photo_set(Path(name) / "photos", inputs.small_photos(options), photos), workspace
         )
         with processes.serving(workspace) as server, PhotoIndex(workspace) as index:
-            results = _latencies(server, index, sentences, asked, options)
+            results = _latencies(server, index, Workspace(workspace), sentences, asked, options)
             return [*results, *_throughput(server, sentences, seconds, options)]
 
 
 def _latencies(
-    server: processes.Server, index: PhotoIndex, sentences: Iterator[str], asked: int, options: Options
+    server: processes.Server,
+    index: PhotoIndex,
+    workspace: Workspace,
+    sentences: Iterator[str],
+    asked: int,
+    options: Options,
 ) -> list[Result]:
     tails: dict[str, list[float]] = {}
 
@@ -71,7 +77,7 @@ def _latencies(
 
     connection = server.connect()
     contenders = {path: asking(path, partial(_ask, connection, path)) for path in _BODIES}
-    contenders["in process"] = asking("in process", lambda text: index.search_text(text, _TOP_K))
+    contenders["in process"] = asking("in process", partial(_search, index, workspace))
     rounds = in_turns(contenders, until=options.until(0.4))
     connection.close()
     inside = rounds.pop("in process")
@@ -98,6 +104,12 @@ def _latencies(
         )
         for path in rounds
     ]
+
+
+def _search(index: PhotoIndex, workspace: Workspace, sentence: str) -> None:
+    """Finds what the server answers with: photos, and the captions of each."""
+    matches = index.search_text(sentence, _TOP_K)
+    workspace.captions_of([match.id for match in matches])
 
 
 def _throughput(
