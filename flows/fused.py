@@ -41,15 +41,17 @@ class FusedFlow(ReportingExecutor):
         self._singles = tuple((step,) for step in self._topology.steps)
         self._chains = _chains(self._topology.steps)
         self._steps: dict[str, _RunningStep] = {}
-        self._threads: ThreadPoolExecutor | None = None
+        # One for each chain: whoever waits for a step of his own must not keep another chain's threads.
+        self._threads: dict[str, ThreadPoolExecutor] = {}
         try:
             for step in self._topology.steps:
                 self._steps[step.name] = _RunningStep(step)
         except BaseException:
             self.close()
             raise
-        places = sum(step.places for step in self._steps.values())
-        self._threads = ThreadPoolExecutor(places, thread_name_prefix="chain")
+        for chain in self._chains:
+            places = sum(self._steps[step.name].places for step in chain)
+            self._threads[chain[0].name] = ThreadPoolExecutor(places, thread_name_prefix="chain")
 
     @requests(on="/index")
     async def index(
@@ -120,12 +122,12 @@ class FusedFlow(ReportingExecutor):
                 passed = self._steps[step.name].work(endpoint, taken, parameters) if taken else taken
             return passed
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, pass_along)
+        return await asyncio.get_running_loop().run_in_executor(self._threads[chain[0].name], pass_along)
 
     def close(self) -> None:
         """Closes every executor, the last one first."""
-        if self._threads is not None:
-            self._threads.shutdown()
+        for threads in self._threads.values():
+            threads.shutdown()
         for step in reversed(self._steps.values()):
             step.close()
 

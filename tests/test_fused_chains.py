@@ -124,3 +124,37 @@ def test_a_step_that_fails_keeps_no_place_taken(steps: dict[str, Counting]) -> N
     assert [isinstance(answer, ValueError) for answer in answers] == [True, False] * 10
     assert steps["image_kv_indexer"].most == 0
     assert steps["text_indexer"].threads.keys() == {str(n) for n in range(1, 20, 2)}
+
+
+def test_photos_that_wait_for_a_step_do_not_keep_sentences_waiting(
+    monkeypatch: pytest.MonkeyPatch, steps: dict[str, Counting]
+) -> None:
+    answered = threading.Event()
+
+    def wait(instance: Any, docs: DocList, parameters: Any) -> DocList:
+        assert answered.wait(60), "no sentence was answered before the photos"
+        return docs
+
+    monkeypatch.setattr(steps["image_encoder"], "fn", wait)
+    flow = fused.FusedFlow(str(FLOW_FILES["query"]), Settings(model="clip-mini").flow_environment())
+
+    async def ask(modality: str) -> DocList:
+        return await flow.search(DocList[MediaDocument]([MediaDocument(id="q", modality=modality)]), {})
+
+    async def ask_all() -> None:
+        photos = [asyncio.create_task(ask("image")) for _ in range(30)]
+        # The photos come first.
+        await asyncio.sleep(0)
+        assert (await ask("text"))[0].trail == [
+            "text_encoder",
+            "image_vector_indexer",
+            "image_kv_indexer",
+            "join_all",
+        ]
+        answered.set()
+        await asyncio.gather(*photos)
+
+    try:
+        asyncio.run(ask_all())
+    finally:
+        flow.close()
