@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Waiting:
             self.most = max(self.most, self.inside)
         with contextlib.suppress(threading.BrokenBarrierError):
             self._together.wait(self._seconds)
+            # Long enough for one too many to come in as well.
+            time.sleep(0.05)
         with self._lock:
             self.inside -= 1
         return docs
@@ -77,7 +80,7 @@ class Slow:
     def fn(self, instance: Any, docs: DocList, parameters: Any) -> DocList:
         number = int(docs[0].id)
         if number < 2:
-            self._later[number + 1].wait(30)
+            self._later[number + 1].wait(10)
         self._later[number].set()
         if number == parameters.get("failing"):
             raise ValueError("as told")
