@@ -18,6 +18,7 @@
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
     ├── ServiceError         a Flow could not start, lost a process, or its port is taken
+    │   └── FlowFailure      a running Flow failed on one request as a whole
     └── ClientError          a call of the Python client failed
         ├── ApiError         the server answered that it cannot do that; carries the problem document
         └── ServerUnavailable  the server cannot be reached, or is not ready, after all retries
@@ -38,6 +39,7 @@ __all__ = [
     "DataError",
     "DataSetError",
     "FilterError",
+    "FlowFailure",
     "ImageError",
     "ModelError",
     "ModelMismatch",
@@ -138,6 +140,10 @@ class RequestError(CrossmodalError):
 
 class ServiceError(CrossmodalError):
     """A Flow could not start, lost one of its processes, or its port is taken."""
+
+
+class FlowFailure(ServiceError):
+    """A running Flow failed on one request as a whole, and would fail on it again."""
 
 
 class ClientError(CrossmodalError):

@@ -11,8 +11,9 @@ import pytest
 from docarray import DocList
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import ServiceError
+from crossmodal.errors import FlowFailure
 from crossmodal.settings import Settings
+from flows.gateway.problems import problem_of
 from flows.gateway.sending import choose_send
 from flows.gateway.walks import FlowWalks
 from flows.topology import FLOW_FILES, read_topology
@@ -69,13 +70,15 @@ def test_the_way_depends_on_how_many_processes_there_are(names: int, way: str) -
 @pytest.mark.parametrize("steps_done", [0, 2])
 def test_one_process_that_fails_is_not_asked_again(steps_done: int) -> None:
     executors = Executors(steps_done)
-    with pytest.raises(ServiceError, match="failed on this request; the server's output says why"):
+    with pytest.raises(FlowFailure, match="failed on this request; the server's output says why") as raised:
         ask(executors.send(1))
     assert len(executors.asked) == 1
+    # Whoever gets 503 tries again.
+    assert problem_of(raised.value)["status"] == 500
 
 
 def test_an_error_along_the_graph_is_told_by_its_name() -> None:
     executors = Executors(error=SimpleNamespace(name="ValueError"))
-    with pytest.raises(ServiceError, match=r"failed on this request \(ValueError\)"):
+    with pytest.raises(FlowFailure, match=r"failed on this request \(ValueError\); the server"):
         ask(executors.send(9))
     assert len(executors.asked) == 1

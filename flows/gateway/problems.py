@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from crossmodal.errors import (
     CrossmodalError,
     DataError,
+    FlowFailure,
     ModelError,
     RequestError,
     ServiceError,
@@ -101,6 +102,8 @@ def _status_of(error: CrossmodalError) -> int:
         return 409
     if isinstance(error, StoreUnwritable):
         return 507
+    if isinstance(error, FlowFailure):
+        return 500
     if isinstance(error, ServiceError | ModelError):
         return 503
     return 422 if isinstance(error, DataError) else 503

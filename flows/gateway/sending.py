@@ -8,13 +8,13 @@ from typing import Any
 from docarray import DocList
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import ServiceError
+from crossmodal.errors import FlowFailure
 from flows.delivery import undone
 from flows.topology import Topology
 
 __all__ = ["Send", "choose_send"]
 
-# Documents, endpoint and parameters to what the Flow answers; raises ServiceError where it fails.
+# Documents, endpoint and parameters to what the Flow answers; raises FlowFailure where it fails.
 Send = Callable[[Sequence[MediaDocument], str, Mapping[str, Any]], Awaitable[list[MediaDocument]]]
 
 # The streamer of jina's gateway: documents and options to parts of the answer, each with an error or None.
@@ -45,7 +45,9 @@ def _along_the_graph(stream: _Stream) -> Send:
             return_type=DocList[MediaDocument],
         ):
             if error is not None:
-                raise ServiceError(f"The Flow failed on this request ({error.name}).")
+                raise FlowFailure(
+                    f"The Flow failed on this request ({error.name}); the server's output says why."
+                )
             answered.extend(part)
         return answered
 
@@ -69,7 +71,7 @@ def _straight(post: Callable[..., Awaitable[DocList]], topology: Topology) -> Se
         # that again, as is done where a branch was missed, would raise it again.
         by_id = {str(doc.id): doc for doc in answered}
         if any(undone(doc, by_id.get(str(doc.id)), topology) for doc in docs):
-            raise ServiceError("The Flow failed on this request; the server's output says why.")
+            raise FlowFailure("The Flow failed on this request; the server's output says why.")
         return answered
 
     return send

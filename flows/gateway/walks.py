@@ -46,7 +46,7 @@ class FlowWalks:
     async def __call__(
         self, docs: Sequence[MediaDocument], endpoint: str, parameters: dict[str, Any]
     ) -> Answered:
-        """The answers by id; raises ServiceError where the Flow fails on the request as a whole."""
+        """The answers by id; raises FlowFailure where the Flow fails on the request as a whole."""
         together = [doc for doc in docs if self._sharing and _is_shareable(doc, endpoint, parameters)]
         apart = [doc for doc in docs if not (self._sharing and _is_shareable(doc, endpoint, parameters))]
         answered: Answered = {}
