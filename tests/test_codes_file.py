@@ -250,7 +250,7 @@ def test_what_was_measured_is_read_without_faiss_and_without_the_codes(folder: P
     assert kept_tier(folder, id)["tier"] == "exact"
 
 
-@pytest.mark.parametrize("name", ["store", "tier", "recall", "arrays", "next_row"])
+@pytest.mark.parametrize("name", ["store", "tier", "recall", "arrays", "next_row", "rows"])
 def test_a_header_with_a_damaged_name_is_as_good_as_none(folder: Path, name: str) -> None:
     for file in (folder / CODES_FILE, folder / SEARCH_FILE):
         content = file.read_bytes()

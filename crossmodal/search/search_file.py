@@ -92,8 +92,8 @@ class SearchFile:
         """What the file says that it holds, without checking it; None if there is none that can be read."""
         try:
             return _source(self._file.header())
-        except (StoreFormat, OSError, KeyError):
-            # The header is read without the checksum, so a damaged one may lack a name.
+        except (StoreFormat, OSError, KeyError, ValueError):
+            # The header is read without the checksum, so a damaged one may lack a name or an array.
             return None
 
     def read(self) -> SearchFileContent:
