@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import SettingsError
+from crossmodal.home_folder import expanded
 
 __all__ = [
     "OPTIONS",
@@ -111,7 +112,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         # Also where no command line was read: a folder called "~" is never meant.
-        object.__setattr__(self, "model_cache", self.model_cache.expanduser())
+        object.__setattr__(self, "model_cache", expanded(self.model_cache))
 
     @property
     def served_grpc_port(self) -> int:

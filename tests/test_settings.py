@@ -123,6 +123,22 @@ def test_help_is_quick_and_imports_no_heavy_library() -> None:
     assert min(times) < 0.5
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-t", "status", "--model-cache", "~nobody-of-this-name/cache"],
+        ["-t", "index", "-m", "~nobody-of-this-name/model"],
+        ["-t", "index", "-m", "clip-vit-b-32:~nobody-of-this-name/model"],
+        ["-t", "index", "--centering", "~nobody-of-this-name/means"],
+    ],
+)
+def test_a_home_folder_that_is_not_known_is_told(arguments: list[str], tmp_path: Path) -> None:
+    told = run_app(*arguments, "--workspace", tmp_path)
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: The home folder in ~nobody-of-this-name/")
+    assert told.stderr.count("\n") == 1
+
+
 def test_nothing_else_reads_the_environment() -> None:
     readers = [
         path.relative_to(REPOSITORY).as_posix()

@@ -26,6 +26,7 @@ LIBRARY_LAYERS = [
     {"images"},
     {"filters"},
     {"records", "settings", "hosts"},
+    {"home_folder"},
     {"errors"},
 ]
 

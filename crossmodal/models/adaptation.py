@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 
 __all__ = ["Adaptation", "adapted_name", "parse_adaptation"]
 
@@ -64,7 +65,7 @@ def adapted_name(model: str, *, dim: int | None = None, centering: Path | None =
     if dim is not None:
         adaptation = replace(adaptation, dim=dim)
     if centering is not None:
-        adaptation = replace(adaptation, centering=centering.expanduser())
+        adaptation = replace(adaptation, centering=expanded(centering))
     return adaptation.name
 
 
@@ -81,4 +82,4 @@ def _read_path(name: str, text: str | None) -> Path | None:
         return None
     if not text:
         raise ModelError(f"The model {name!r} names no file after centering=.")
-    return Path(unquote(text)).expanduser()
+    return expanded(unquote(text))

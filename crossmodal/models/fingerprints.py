@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.cached_files import read_object, replace_file
 from crossmodal.models.identity import fingerprint
 
@@ -17,7 +18,7 @@ _FILE = "fingerprints.json"
 
 def user_cache(cache: Path | None) -> Path:
     """The folder for what is worth remembering of models: ``cache``, or ``~/.cache/crossmodal``."""
-    return cache or Path.home() / ".cache" / "crossmodal"
+    return cache or expanded("~/.cache/crossmodal")
 
 
 def remembered_fingerprint(path: Path, cache: Path) -> str:

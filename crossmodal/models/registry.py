@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
@@ -171,7 +172,7 @@ def find_native(name: str) -> NativeCheckpoint | None:
     """The checkpoint of our own that ``name`` means; a trained one is called by its absolute folder."""
     if name in SHIPPED:
         return NativeCheckpoint.open(SHIPPED[name], name)
-    folder = find_checkpoint(Path(name).expanduser())
+    folder = find_checkpoint(expanded(name))
     return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from crossmodal.errors import DataSetError
+from crossmodal.home_folder import expanded
 
 __all__ = ["extra_texts", "read_captions", "spelling"]
 
@@ -26,7 +27,7 @@ def extra_texts(files: Iterable[str], withheld: Iterable[str]) -> list[str]:
     """
     files = list(files)
     spellings = {spelling(text) for text in withheld}
-    found = list(dict.fromkeys(text for path in files for text in read_captions(Path(path).expanduser())))
+    found = list(dict.fromkeys(text for path in files for text in read_captions(expanded(path))))
     kept = [text for text in found if spelling(text) not in spellings]
     if files and not kept:
         raise DataSetError(f"All {len(found)} captions in {', '.join(files)} belong to dev photos too.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError, SettingsError
+from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import load_preprocessing
 from crossmodal.records import Failure, Record
@@ -169,7 +170,7 @@ def _check_output(config: TrainingConfig, output: Path) -> None:
     """Raises SettingsError where the run would overwrite what it starts from."""
     sources = [config.model, config.image_weights, *(stage.teacher for stage in config.stages)]
     for source in sources:
-        if source is not None and Path(source).expanduser().resolve() == output.resolve():
+        if source is not None and expanded(source).resolve() == output.resolve():
             raise SettingsError(
                 f"{output} is what the run starts from: choose another --output, so that it can be stopped "
                 "and taken up again."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.hub import cached_file, hub_folder, hub_problem, import_hub
 
 __all__ = ["find_weights"]
@@ -69,7 +70,7 @@ def _from_hub(
 def _from_url(architecture: str, tag: str, url: str, cache: Path | None) -> Path:
     from open_clip.pretrained import download_pretrained_from_url
 
-    folder = cache or Path.home() / ".cache" / "clip"
+    folder = cache or expanded("~/.cache/clip")
     file = url.rpartition("/")[2]
     try:
         return Path(download_pretrained_from_url(url, cache_dir=str(folder)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.clip.download import find_weights
 from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.identity import ModelIdentity
@@ -165,7 +166,7 @@ def find_source(name: str, cache: Path | None) -> ClipSource | None:
         name = _PREFIX + _DEFAULT
     if name.startswith(_PREFIX):
         return _named(name.removeprefix(_PREFIX), cache)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir() and (path / _FOLDER_CONFIG).is_file():
         return ClipSource("folder", _folder_architecture(path), path=path, cache=cache)
     if path.is_file():
@@ -210,7 +211,7 @@ def _named(name: str, cache: Path | None) -> ClipSource:
     tag = weights.lower().replace("-", "_")
     if tag in tags:
         return ClipSource("tag", architecture, tag=tag, cache=cache)
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     if not path.is_file():
         raise ModelError(
             f"{weights!r} is neither a file nor published weights of {architecture}, which are: "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.hub import cached_file, find_folder
 from crossmodal.models.huggingface.preprocessing import read_preprocessing
 from crossmodal.models.identity import ModelIdentity
@@ -204,7 +205,7 @@ def find_source(name: str, cache: Path | None) -> TransformersSource | None:
         if path is not None:
             _require_known(source)
         return source
-    path = Path(name).expanduser()
+    path = expanded(name)
     folder = path.parent if path.name in (_CONFIG, *_WEIGHTS) else path
     if not (folder / _CONFIG).is_file() or (folder / "open_clip_config.json").is_file():
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.runtimes.choice import Candidate, choose
@@ -131,7 +132,7 @@ def find_source(name: str) -> VseppSource | None:
                 f"{_ARCHIVE}runs.tar, and the vocabularies in vocab.tar there."
             )
         return VseppSource(_file(path), record)
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_file() and path.name.endswith(_SUFFIX):
         return VseppSource(path)
     return VseppSource(path / _BEST) if (path / _BEST).is_file() else None

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from crossmodal.errors import ModelError
+from crossmodal.home_folder import expanded
 from crossmodal.models.zoo.open_clip_models import OPEN_CLIP_MODELS
 from crossmodal.models.zoo.other_models import TRANSFORMERS_MODELS, VSEPP_MODELS, native_models
 from crossmodal.models.zoo.record import ModelRecord
@@ -32,7 +33,7 @@ def split_name(name: str) -> tuple[ModelRecord, Path | None] | None:
     record = find_record(model)
     if record is None or not colon:
         return None if record is None else (record, None)
-    path = Path(given).expanduser()
+    path = expanded(given)
     if not given or not path.exists():
         raise ModelError(f"There is no file or folder {given!r}, from which {model} should be read.")
     return record, path

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from crossmodal.errors import ModelError, SettingsError
+from crossmodal.home_folder import expanded
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.loading import load_image_tower, load_text_tower
 from crossmodal.models.native.minilm import read_sentence_encoder
@@ -94,7 +95,7 @@ def _image_tower(config: TrainingConfig, checkpoint: NativeCheckpoint | None) ->
         return tower
     tower = ImageTower(dimension or _DIMENSION)
     tower.projection = _new_projection(dimension or _DIMENSION)
-    _load_timm(tower.cnn, Path(config.image_weights).expanduser())
+    _load_timm(tower.cnn, expanded(config.image_weights))
     return tower
 
 
@@ -133,7 +134,7 @@ def _text_tower(
         vocabulary = Vocabulary.of_captions(captions, min_count=config.min_word_count)
         return _new_gru(len(vocabulary), config.word_dimension, dimension), vocabulary
     if config.text_weights is not None:
-        folder = Path(config.text_weights).expanduser()
+        folder = expanded(config.text_weights)
         layers = _spread_layers(folder, config.text_layers)
         text, pieces = read_sentence_encoder(folder, dimension=dimension, layers=layers)
         if config.text_tower == "transformer":
