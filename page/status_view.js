@@ -83,8 +83,8 @@ function panel(title, className, ...children) {
 const percent = (share) => `${(share * 100).toFixed(share === 1 ? 0 : 1)}%`;
 
 function searched({ tier, recall, recall_measured, building }) {
-  const found = recall === null ? "" : `${percent(recall)}. `;
-  return `${tier}. Recall ${found}${recall_measured}${building ? ` In progress: ${building.what}, ${percent(building.done)}.` : ""}`;
+  const found = tier === "exact" || recall === null ? recall_measured : `${percent(recall)} of the best are found (${recall_measured})`;
+  return `${tier}: ${found}${building ? `; ${building.what}, ${percent(building.done)} done` : ""}`;
 }
 
 function figures(status) {
@@ -165,8 +165,8 @@ function draw(status) {
           ["Model", `${status.model.name}, ${status.model.dimension} dimensions`],
           ["Weights", status.model.weights],
           ["Scores", status.calibrated ? "calibrated" : "not calibrated: bare cosines"],
-          ["Photos", searched(index.modalities.image)],
-          ["Captions", searched(index.modalities.text)],
+          ["Photo search", searched(index.modalities.image)],
+          ["Caption search", searched(index.modalities.text)],
           ["Shards", `${status.shards}, layout ${status.layout}`],
           ["Last change", when(status.last_change)],
           ["Writing", writing(status)],

@@ -144,7 +144,7 @@ def test_each_shard_of_the_other_modality_tells_how_it_searches(
                 "tail": 0,
                 "dead": 0,
                 "recall": 1,
-                "recall_measured": "exact: every vector is compared",
+                "recall_measured": "every vector is compared",
                 "building": None,
             }
 

@@ -15,7 +15,7 @@ CODES_FILE = "search.codes"
 _MAGIC = b"XMVCODES"
 _VERSION = 1
 
-_EXACT = {"tier": "exact", "recall": 1.0, "recall_measured": "exact: every vector is compared"}
+_EXACT = {"tier": "exact", "recall": 1.0, "recall_measured": "every vector is compared"}
 
 
 def codes_file(path: Path) -> DerivedFile:

@@ -29,7 +29,7 @@ class Recall:
     measured: str
 
 
-EXACT_RECALL = Recall(1.0, "exact: every vector is compared")
+EXACT_RECALL = Recall(1.0, "every vector is compared")
 UNKNOWN_RECALL = Recall(None, "not measured yet")
 
 

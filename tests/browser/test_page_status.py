@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import Server
-from playwright.sync_api import Page, Response, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from browser.page_driver import SearchPage
 
@@ -34,10 +34,34 @@ def test_its_numbers_are_those_of_the_api(status_view: SearchPage) -> None:
     view = status_view.page.locator("#status-live")
     expect(view).to_contain_text(f"{status['model']['name']}, {status['model']['dimension']} dimensions")
     expect(view).to_contain_text(status["model"]["weights"])
-    for state in status["index"]["modalities"].values():
-        expect(view).to_contain_text(f"{state['tier']}. Recall 100%. {state['recall_measured']}")
+    for name in ("Photo search", "Caption search"):
+        expect(view).to_contain_text(f"{name}exact: every vector is compared")
     expect(view).to_contain_text(f"{status['shards']}, layout {status['layout']}")
     expect(status_view.page.locator("#status-line")).to_contain_text(f"Version {status['version']}")
+
+
+def test_an_index_searched_by_codes_tells_how_many_of_the_best_are_found(
+    page: Page, toy_server: Server
+) -> None:
+    codes = {"tier": "scan", "recall": 0.9934, "recall_measured": "recall@10 over 64 recent queries"}
+    training = {"what": "training scan", "done": 0.25}
+    untested = {"tier": "exact", "recall": None, "recall_measured": "not measured yet"}
+
+    def change(route: Route) -> None:
+        status = route.fetch().json()
+        status["index"]["modalities"] = {
+            "image": {**codes, "building": None},
+            "text": {**untested, "building": training},
+        }
+        route.fulfill(json=status)
+
+    page.route("**/v1/status", change)
+    SearchPage(page, toy_server).open(view="status")
+    view = page.locator("#status-live")
+    expect(view).to_contain_text(
+        "Photo searchscan: 99.3% of the best are found (recall@10 over 64 recent queries)"
+    )
+    expect(view).to_contain_text("Caption searchexact: not measured yet; training scan, 25.0% done")
 
 
 def test_queries_a_second_follow_the_traffic(page: Page, toy_server: Server) -> None:
