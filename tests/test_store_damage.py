@@ -51,9 +51,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def as_nobody(code: str, *arguments: str | Path) -> str:
     """What ``code`` prints as a user without any permission of root's."""
-    # Imported before, as the interpreter's own files may be closed to other users.
-    imports = "import os, sys, pathlib, crossmodal.errors, crossmodal.stores"
-    done = run_python(f"{imports}\nos.setgid(65534); os.setuid(65534)\n{code}", *arguments)
+    # Imported before, as the repository and the interpreter's own files may be closed to other users; some
+    # only when a store is opened.
+    imports = """
+import os, sys, tempfile
+from pathlib import Path
+import crossmodal.errors
+from crossmodal.stores import Store
+with tempfile.TemporaryDirectory() as folder:
+    Store.open_writer(Path(folder)).close()
+    Store.open_reader(Path(folder)).close()
+os.setgid(65534)
+os.setuid(65534)
+"""
+    done = run_python(f"{imports}{code}", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
