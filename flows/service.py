@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.process import BaseProcess
@@ -86,6 +86,7 @@ class FlowService:
                 require_free_port(self._settings.host, self._grpc_port, option="--grpc-port")
         variables = self._settings.flow_environment()
         export(variables)
+        _require_literal(variables)
         _use_quick_event_loops()
         _detach_children()
         self._flow = self._build(variables)
@@ -406,6 +407,16 @@ def require_free_port(host: str, port: int, *, option: str) -> None:
             f"Port {port} on {host} cannot be listened on ({error.strerror or error}); "
             f"end what uses it, or choose another with {option}."
         ) from None
+
+
+def _require_literal(variables: Mapping[str, str]) -> None:
+    """Raises ServiceError where jina, which expands all text that it passes on, would make another of it."""
+    for value in variables.values():
+        if os.path.expandvars(value) != value or "${{" in value:
+            raise ServiceError(
+                f"{value} cannot be used, because jina takes a part of it for the name of a variable; choose "
+                "a path without a dollar sign."
+            )
 
 
 def _use_quick_event_loops() -> None:

@@ -1,4 +1,4 @@
-"""A Flow whose processes die at their birth is told at once, and not after a minute for each."""
+"""A Flow that cannot start is told at once, in a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import REPOSITORY, clean_environment
+from conftest import REPOSITORY, clean_environment, run_app
 
 # The first one is dead, and forgotten by multiprocessing, before anybody has looked at it.
 SCRIPT = """
@@ -41,3 +41,12 @@ def test_a_process_that_dies_at_its_birth_is_not_waited_for(tmp_path: Path) -> N
     )
     said = "The process flow_index/rep-0 of the index Flow ended while starting (killed by SIGKILL)."
     assert (ran.returncode, ran.stderr) == (0, said + "\n")
+
+
+def test_a_folder_that_jina_would_take_for_another_is_refused(tmp_path: Path) -> None:
+    workspace = tmp_path / "cost$HOME"
+    ran = run_app("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", workspace)
+    said = "cannot be used, because jina takes a part of it for the name of a variable"
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith(f"error: {workspace} {said}")
+    assert [path.name for path in tmp_path.iterdir()] == [workspace.name]
