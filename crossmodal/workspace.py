@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import threading
@@ -116,7 +117,7 @@ class Workspace:
         if not self.exists():
             raise StoreMissing(
                 f"There is no index in {self.path}. Make one with: python app.py -t index --workspace "
-                f"{self.path}"
+                f"{shlex.quote(str(self.path))}"
             )
 
     def require_writable(self) -> None:
