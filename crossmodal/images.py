@@ -214,7 +214,7 @@ def _what_it_is(blob: bytes, mime_type: str | None) -> str:
         return f"The file is of the type {mime_type}"
     start = blob[:512]
     if b"\0" not in start and not any(byte < 9 or 13 < byte < 32 for byte in start):
-        return f"The file is text, not an image (it starts with {start[:20]!r})"
+        return f"The file is text, not an image (it starts with {start[:20].decode(errors='ignore')!r})"
     return f"The file is not an image (it starts with the bytes {start[:8].hex(' ')})"
 
 

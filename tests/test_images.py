@@ -177,7 +177,7 @@ def test_the_frame_of_a_reduced_photo_follows_its_orientation(orientation: int) 
     ("blob", "sentence"),
     [
         (b"", r"The file is empty \(0 bytes\); JPEG, PNG, WebP, GIF, BMP, TIFF can be read\."),
-        (b"just some notes\n", r"The file is text, not an image \(it starts with b'just some notes"),
+        (b"just some notes\n", r"The file is text, not an image \(it starts with 'just some notes"),
         (b"\x00\x01\x02\x03binary", r"not an image \(it starts with the bytes 00 01 02 03 62 69 6e 61\)"),
         (b"%PDF-1.7\n", r"The file is of the type application/pdf; "),
         (b"\0\0\0\x18ftypheic\0\0\0\0", r"The file is of the type image/heic; "),
