@@ -131,11 +131,11 @@ def test_axe_finds_nothing_serious(shown: SearchPage, state: Callable[[SearchPag
 
 def test_nothing_is_wider_than_a_small_phone(page: Page, toy_server: Server, watch: Watch) -> None:
     watch.expect("status of 404")
-    page.set_viewport_size({"width": 360, "height": 740})
+    page.set_viewport_size({"width": 320, "height": 740})
     searching = SearchPage(page, toy_server)
     for state in STATES:
         state(searching)
-        assert page.evaluate("() => document.documentElement.scrollWidth") <= 360, state.__name__
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 320, state.__name__
         assert page.evaluate(_BEYOND_THE_EDGE) == [], state.__name__
 
 
