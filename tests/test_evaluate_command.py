@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY, SHARED_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
 
+import app
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.native.checkpoint import SHIPPED
 
@@ -26,6 +27,15 @@ def evaluated(*arguments: str | Path, code: int = 0, timeout: float = 200) -> di
     done = run_app("-t", "evaluate", *arguments, "--json", timeout=timeout)
     assert done.returncode == code, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def evaluated_directly(
+    capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0
+) -> dict[str, Any]:
+    """The same in memory, where no process is forked, in this very one."""
+    assert app.main(["-t", "evaluate", *map(str, arguments), "--json", "--direct"]) == code
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result
 
 
@@ -55,8 +65,10 @@ def test_the_toy_data_through_the_flows(through_flows: dict[str, Any]) -> None:
             assert low <= measured[name] <= high, name
 
 
-def test_memory_gives_the_same_numbers(through_flows: dict[str, Any]) -> None:
-    in_memory = evaluated("-d", "toy-data", "--direct")
+def test_memory_gives_the_same_numbers(
+    through_flows: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_memory = evaluated_directly(capsys, "-d", "toy-data")
     assert in_memory["through"] == "memory"
     assert numbers(in_memory) == numbers(through_flows)
 
@@ -80,7 +92,7 @@ def test_the_table_and_one_direction_alone(through_flows: dict[str, Any]) -> Non
     assert "56 of 56 documents" in done.stderr
 
 
-def test_the_original_protocol_through_both_ways() -> None:
+def test_the_original_protocol_through_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
     # 21 documents: ten photos with their first caption, and a photo whose caption asks unsearched.
     arguments = ("-d", "toy-data", "-i", "21", "-n", "11")
     result = evaluated(*arguments)
@@ -88,7 +100,7 @@ def test_the_original_protocol_through_both_ways() -> None:
     assert "as far as its source tells" in result["protocol_source"]
     assert result["gallery"] == {"text2image": 11, "image2text": 10}
     assert result["queries"] == {"text2image": 11, "image2text": 10}
-    assert numbers(evaluated(*arguments, "--direct")) == numbers(result)
+    assert numbers(evaluated_directly(capsys, *arguments)) == numbers(result)
 
 
 @pytest.fixture
@@ -104,14 +116,16 @@ def twins(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_equal_captions_do_not_collide_and_a_broken_photo_fails_alone(twins: Path) -> None:
+def test_equal_captions_do_not_collide_and_a_broken_photo_fails_alone(
+    twins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = evaluated("-d", twins, code=1)
     # Both captions find the coffee first: right for one of them, and by their text it would be for both.
     assert result["text2image"]["hit@1"] == 0.5
     assert result["text2image"]["mean_rank"] == 1.5
     assert result["gallery"] == {"text2image": 2, "image2text": 3}
     assert [Path(failure["source"]).name for failure in result["failures"]] == ["broken.jpg"]
-    in_memory = evaluated("-d", twins, "--direct", code=1)
+    in_memory = evaluated_directly(capsys, "-d", twins, code=1)
     assert numbers(in_memory) == numbers(result)
 
 
@@ -163,27 +177,51 @@ def test_a_killed_process_of_the_flow_leaves_no_scratch_index_either(tmp_path: P
     assert "error: The process" in said
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("--protocol", "coco-5k"), 1, "coco-5k needs 5,000 photos, but the data has 15"),
-        (("--protocol", "flickr9k"), 2, "'flickr9k' is not one of whole, flickr8k-1k"),
-        (("-i", "400"), 1, "searches 400 documents (-i), but the data has only 30"),
-        (("-i", "20", "--protocol", "whole"), 1, "-i 20 belongs to the protocol original"),
-        (("--split", "test"), 1, "split"),
-        (("-d", TOY_IMAGES), 1, "of 0 captions none belongs to one of the 15 photos"),
-        (("-d", "nowhere"), 1, "no data set 'nowhere'"),
-        (("-m", "nothing"), 1, "nothing"),
-    ],
-    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
-)
-def test_wrong_input_is_a_sentence(arguments: tuple[str | Path, ...], code: int, words: str) -> None:
-    data = () if "-d" in arguments else ("-d", "toy-data")
-    done = run_app("-t", "evaluate", *data, *arguments)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+WRONG_INPUT: list[tuple[tuple[str | Path, ...], int, str]] = [
+    (("--protocol", "coco-5k"), 1, "coco-5k needs 5,000 photos, but the data has 15"),
+    (("--protocol", "flickr9k"), 2, "'flickr9k' is not one of whole, flickr8k-1k"),
+    (("-i", "400"), 1, "searches 400 documents (-i), but the data has only 30"),
+    (("-i", "20", "--protocol", "whole"), 1, "-i 20 belongs to the protocol original"),
+    (("--split", "test"), 1, "split"),
+    (("-d", TOY_IMAGES), 1, "of 0 captions none belongs to one of the 15 photos"),
+    (("-d", "nowhere"), 1, "no data set 'nowhere'"),
+    (("-m", "nothing"), 1, "nothing"),
+]
+
+# The commands one after the other, as starting takes longer than all of them together.
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+import app
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            code = app.main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def test_wrong_input_is_a_sentence() -> None:
+    commands = [
+        ["-t", "evaluate", *(() if "-d" in arguments else ("-d", "toy-data")), *map(str, arguments)]
+        for arguments, _, _ in WRONG_INPUT
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
+        cwd=REPOSITORY,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=True,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    for (arguments, expected, words), (code, out, err) in zip(WRONG_INPUT, told, strict=True):
+        assert code == expected, (arguments, err)
+        assert words in err, arguments
+        assert "Traceback" not in err, arguments
+        assert out == "", arguments
 
 
 def test_captions_without_photos(tmp_path: Path) -> None:
