@@ -13,66 +13,70 @@ SENTENCE = "a cup of coffee on a wooden table"
 PHOTO = TOY_IMAGES / "raccoon.jpg"
 
 
-def index_and_query(workspace: Path, *arguments: str) -> dict[str, Any]:
+def index(workspace: Path, *arguments: str) -> None:
     indexed = run_app("-t", "index", "-d", "toy-data", "--workspace", workspace, "--json", *arguments)
     assert indexed.returncode == 0, indexed.stderr
+    report = json.loads(indexed.stdout)
+    assert (report["photos"]["added"], report["captions"]["added"]) == (15, 41)
+
+
+def query(workspace: Path, *arguments: str) -> list[list[Any]]:
     queried = run_app(
         *("-t", "query", "--workspace", workspace, "--json", "-k", "9"),
         *("--query-text", SENTENCE, "--query-image", PHOTO),
         *arguments,
     )
     assert queried.returncode == 0, queried.stderr
-    report = json.loads(indexed.stdout)
-    return {
-        "photos": report["photos"],
-        "captions": report["captions"],
-        "results": [
-            [
-                (match["id"], match["score"], match["uri"], match["text"], match["tags"])
-                for match in result["matches"]
-            ]
-            for result in json.loads(queried.stdout)["results"]
-        ],
-    }
+    return [
+        [
+            (match["id"], match["score"], match["uri"], match["text"], match["tags"])
+            for match in result["matches"]
+        ]
+        for result in json.loads(queried.stdout)["results"]
+    ]
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return index_and_query(tmp_path_factory.mktemp("plain"))
+def plain(toy_workspace: Path) -> list[list[Any]]:
+    """What is found where nothing is said of layouts and shards."""
+    return query(toy_workspace)
 
 
-def test_the_plain_run_finds_something(plain: dict[str, Any]) -> None:
-    assert plain["photos"]["added"] >= 12
-    for result in plain["results"]:
+def test_the_plain_run_finds_something(plain: list[list[Any]]) -> None:
+    assert len(plain) == 2
+    for result in plain:
         assert len(result) == 9
         scores = [score for _, score, *_ in result]
         assert scores == sorted(scores, reverse=True)
         assert len({id for id, *_ in result}) == 9
 
 
+PODS = ("--layout", "pods")
+SHARDS = ("--shards", "2")
+MANY = ("--shards", "4", "--parallel", "2")
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("indexing", "asking"),
     [
-        ("--shards", "2"),
-        ("--shards", "4", "--parallel", "2"),
-        ("--layout", "pods"),
-        ("--layout", "pods", "--shards", "2", "--parallel", "2"),
+        # The number of shards is remembered.
+        (SHARDS, ()),
+        (MANY, MANY),
+        # The layouts read each other's workspace.
+        (PODS, ()),
+        ((*PODS, *SHARDS, "--parallel", "2"), (*PODS, *SHARDS, "--parallel", "2")),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) or "plain",
 )
 def test_every_layout_and_sharding_finds_the_same(
-    plain: dict[str, Any], tmp_path: Path, arguments: Any
+    plain: list[list[Any]], tmp_path: Path, indexing: tuple[str, ...], asking: tuple[str, ...]
 ) -> None:
-    assert index_and_query(tmp_path, *arguments) == plain
+    index(tmp_path, *indexing)
+    assert query(tmp_path, *asking) == plain
 
 
-def test_the_layouts_read_each_others_workspace(plain: dict[str, Any], toy_workspace: Path) -> None:
-    queried = run_app(
-        *("-t", "query", "--workspace", toy_workspace, "--json", "-k", "9", "--layout", "pods"),
-        *("--query-text", SENTENCE),
-    )
-    found = json.loads(queried.stdout)["results"][0]["matches"]
-    assert [(m["id"], m["score"]) for m in found] == [(id, score) for id, score, *_ in plain["results"][0]]
+def test_pods_find_the_same_in_what_one_process_indexed(plain: list[list[Any]], toy_workspace: Path) -> None:
+    assert query(toy_workspace, *PODS) == plain
 
 
 def test_another_number_of_shards_is_refused_with_words(toy_workspace: Path) -> None:
@@ -81,11 +85,3 @@ def test_another_number_of_shards_is_refused_with_words(toy_workspace: Path) -> 
     assert "has 1 shard" in refused.stderr
     assert "3" in refused.stderr
     assert "Traceback" not in refused.stderr
-
-
-def test_the_number_of_shards_is_remembered(tmp_path: Path, plain: dict[str, Any]) -> None:
-    indexed = run_app("-t", "index", "--workspace", tmp_path, "--shards", "2", "--json")
-    assert indexed.returncode == 0, indexed.stderr
-    queried = run_app("-t", "query", "--workspace", tmp_path, "--json", "-k", "9", "--query-text", SENTENCE)
-    found = json.loads(queried.stdout)["results"][0]["matches"]
-    assert [(m["id"], m["score"]) for m in found] == [(id, score) for id, score, *_ in plain["results"][0]]
