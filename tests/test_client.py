@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -590,8 +591,8 @@ def test_the_asynchronous_client_answers_the_same(client: Client) -> None:
     asyncio.run(work())
 
 
-def test_photos_and_captions_are_uploaded_found_and_deleted(tmp_path: Path) -> None:
-    run_app("-t", "index", "-d", TOY_IMAGES, "-n", "1", "--workspace", tmp_path / "workspace")
+def test_photos_and_captions_are_uploaded_found_and_deleted(tmp_path: Path, toy_workspace: Path) -> None:
+    shutil.copytree(toy_workspace, tmp_path / "workspace")
     port = free_port()
     with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(ServerUnavailable, match="reached"):
         client.wait_until_ready(timeout=0.3)

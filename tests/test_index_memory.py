@@ -14,11 +14,11 @@ from PIL import Image
 from crossmodal.records import IMAGE, TEXT, Record
 from flows.requests import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
 
-PADDING = 2 << 20
+PADDING = 5 << 20
 
 
 def large_photos(folder: Path, count: int) -> Path:
-    """Real photos, each with two megabytes after its end, as some cameras leave them."""
+    """Real photos, each with five megabytes after its end, as some cameras leave them."""
     folder.mkdir()
     small = [path.read_bytes() for path in sorted(TOY_IMAGES.glob("*.jpg"))]
     for number in range(count):
@@ -65,9 +65,9 @@ def peak_while_indexing(photos: Path, workspace: Path) -> int:
 
 
 def test_three_times_the_data_needs_no_more_memory(tmp_path: Path) -> None:
-    few = peak_while_indexing(large_photos(tmp_path / "few", 100), tmp_path / "workspace of few")
-    many = peak_while_indexing(large_photos(tmp_path / "many", 300), tmp_path / "workspace of many")
-    # The further 200 photos are 400 MB; half of that is more than the noise of the allocator.
+    few = peak_while_indexing(large_photos(tmp_path / "few", 40), tmp_path / "workspace of few")
+    many = peak_while_indexing(large_photos(tmp_path / "many", 120), tmp_path / "workspace of many")
+    # The further 80 photos are 400 MB; half of that is more than the noise of the allocator.
     assert many - few < 200 << 20
 
 

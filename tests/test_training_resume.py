@@ -111,8 +111,9 @@ def test_a_stopped_run_goes_on_to_the_same_result(
 
 
 def test_a_run_can_be_stopped_again_and_again(whole: Path, cache: Path, tmp_path: Path) -> None:
-    for _ in range(13):
-        stop = StopAfter(1)
+    # After each of the first steps, within an epoch and at its end, then after every second one.
+    for steps in (1, 1, 1, 1, 2, 2, 2, 2):
+        stop = StopAfter(steps)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, cache, progress=stop.progress, should_stop=stop.should_stop)
     run(tmp_path, cache)
