@@ -33,6 +33,12 @@ def filled(folder: Path, seed: int = 1) -> Store:
     return store
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_built_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests say when to build; the thread that does so by itself would begin after a few seconds."""
+    monkeypatch.setattr(maintenance_module, "_GRACE_SECONDS", 3600)
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store and its derived files."""
