@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,13 +98,14 @@ def test_readme_and_help_hold_the_same_table() -> None:
             assert option.variable in shown
 
 
-def test_help_is_quick_and_imports_no_heavy_library() -> None:
+def test_help_is_quick_as_it_imports_next_to_nothing() -> None:
     script = (
         "import sys; sys.argv = ['app.py', '--help']\n"
+        "before = set(sys.modules)\n"
         "import app\n"
         "try: app.main()\n"
         "except SystemExit: pass\n"
-        "print(sorted({'torch', 'jina', 'docarray', 'numpy', 'PIL', 'faiss', 'lmdb'} & set(sys.modules)))"
+        "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -114,13 +114,11 @@ def test_help_is_quick_and_imports_no_heavy_library() -> None:
         capture_output=True,
         text=True,
     )
-    assert done.stdout.rstrip().endswith("[]")
-    times = []
-    for _ in range(3):
-        started = time.monotonic()
-        assert run_app("--help").returncode == 0
-        times.append(time.monotonic() - started)
-    assert min(times) < 0.5
+    imported = done.stdout.splitlines()[-1].split()
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages - sys.stdlib_module_names == {"app", "crossmodal"}
+    # Of the standard library: argparse, pathlib and what these need.
+    assert len(imported) < 120
 
 
 @pytest.mark.parametrize(
