@@ -220,7 +220,7 @@ class _Starting:
 
     def __enter__(self) -> _Starting:
         # jina paints a banner on stdout, where results of the command line belong.
-        nowhere = self._silence.enter_context(open(os.devnull, "w"))
+        nowhere = self._silence.enter_context(open(os.devnull, "w", encoding="utf-8"))
         self._silence.enter_context(contextlib.redirect_stdout(nowhere))
         self._silence.enter_context(_noting_pods(self._pods))
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -50,3 +50,9 @@ def test_a_folder_that_jina_would_take_for_another_is_refused(tmp_path: Path) ->
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.startswith(f"error: {workspace} {said}")
     assert [path.name for path in tmp_path.iterdir()] == [workspace.name]
+
+
+def test_what_jina_says_needs_no_terminal_that_can_show_it(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = run_app("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", tmp_path, environment=ascii_only)
+    assert ran.returncode == 0, ran.stderr
