@@ -165,23 +165,16 @@ def test_a_dead_gateway_ends_the_index_flow_as_well(workspace: Path) -> None:
     assert "Traceback" not in server.output()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(("--writing", "off"), "switched off"), (("--host", "0.0.0.0"), "listens on 0.0.0.0")],
-    ids=" ".join,
-)
-def test_writing_that_is_not_allowed_is_refused_with_the_reason(
-    workspace: Path, arguments: tuple[str, ...], words: str
-) -> None:
-    server = start_server("query_restful", "--workspace", workspace, *arguments)
+def test_writing_that_is_switched_off_is_refused_with_the_reason(workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", workspace, "--writing", "off")
     try:
         writing = server.request("/v1/status")[1]["writing"]
         assert writing["allowed"] is False
-        assert words in writing["reason"]
+        assert "switched off" in writing["reason"]
         assert "--writing on" in writing["reason"]
         status, body = write(server, "x", "no")
         assert status == 403
-        assert words in body["detail"]
+        assert "switched off" in body["detail"]
         assert len(children_of(server.process.pid)) == 2
     finally:
         server.stop()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Server, children_of, free_port, is_running, run_app, start_server
 
+NDJSON = {"Content-Type": "application/x-ndjson"}
 LAYOUTS = pytest.mark.parametrize("layout", ["fused", "pods"])
 
 
@@ -75,13 +76,20 @@ def assert_only_this_machine_reaches(server: Server) -> None:
     assert max(ports) < 32768
 
 
-def test_host_opens_it_to_other_machines(toy_workspace: Path) -> None:
+def test_host_opens_it_to_other_machines_which_may_only_read(toy_workspace: Path) -> None:
     server = start_server("query_restful", "--workspace", toy_workspace, "--host", "0.0.0.0")
     try:
         own = {server.process.pid, *children_of(server.process.pid)}
         hosts = {host for pid in own for host, _ in listening_addresses(pid)}
         assert "0.0.0.0" in hosts
         assert hosts <= {"0.0.0.0", "127.0.0.1"}
+        writing = server.request("/v1/status")[1]["writing"]
+        assert writing["allowed"] is False
+        assert "listens on 0.0.0.0" in writing["reason"]
+        assert "--writing on" in writing["reason"]
+        status, answer = server.request("/v1/documents", b'{"id": "x", "text": "no"}', headers=NDJSON)
+        assert status == 403
+        assert "listens on 0.0.0.0" in answer["detail"]
     finally:
         server.stop()
 
