@@ -52,19 +52,17 @@ def test_the_plain_run_finds_something(plain: list[list[Any]]) -> None:
 
 
 PODS = ("--layout", "pods")
-SHARDS = ("--shards", "2")
-MANY = ("--shards", "4", "--parallel", "2")
+BOTH = (*PODS, "--shards", "2", "--parallel", "2")
 
 
 @pytest.mark.parametrize(
     ("indexing", "asking"),
     [
         # The number of shards is remembered.
-        (SHARDS, ()),
-        (MANY, MANY),
+        (("--shards", "4", "--parallel", "2"), ("--parallel", "2")),
         # The layouts read each other's workspace.
         (PODS, ()),
-        ((*PODS, *SHARDS, "--parallel", "2"), (*PODS, *SHARDS, "--parallel", "2")),
+        (BOTH, BOTH),
     ],
     ids=lambda value: " ".join(value) or "plain",
 )
