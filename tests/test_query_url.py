@@ -29,6 +29,12 @@ def without_addresses(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+@pytest.fixture(scope="module")
+def plain(toy_server: Server) -> dict[str, Any]:
+    (result,) = queried("--url", toy_server.url, "--query-text", SENTENCE, "-k", "3")["results"]
+    return dict(result)
+
+
 def test_a_server_answers_what_the_index_answers(toy_server: Server, toy_workspace: Path) -> None:
     asked = ("--query-text", SENTENCE, "--query-image", PHOTO, "--query", "a cat - 0.5*snow", "-k", "6")
     from_index = queried("--workspace", toy_workspace, *asked)
@@ -82,20 +88,14 @@ def test_one_bad_query_leaves_the_others(toy_server: Server, toy_workspace: Path
     assert done.stderr == f"error: {bad['error']}\n"
 
 
-def test_more_like_a_photo_in_an_expression_finds_its_captions(toy_workspace: Path) -> None:
-    best = queried("--workspace", toy_workspace, "--query-text", SENTENCE, "-k", "1")["results"][0][
-        "matches"
-    ][0]
+def test_more_like_a_photo_in_an_expression_finds_its_captions(
+    toy_workspace: Path, plain: dict[str, Any]
+) -> None:
+    best = plain["matches"][0]
     (found,) = queried("--workspace", toy_workspace, "--query", f"id:{best['id']}", "-k", "3")["results"]
     assert found["modality"] == "image"
     assert {match["modality"] for match in found["matches"]} == {"text"}
     assert found["matches"][0]["text"] in best["captions"]
-
-
-@pytest.fixture(scope="module")
-def plain(toy_server: Server) -> dict[str, Any]:
-    (result,) = queried("--url", toy_server.url, "--query-text", SENTENCE, "-k", "3")["results"]
-    return dict(result)
 
 
 @pytest.mark.parametrize("space", ["\t", "\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
