@@ -147,6 +147,15 @@ def test_nothing_else_reads_the_environment() -> None:
     assert readers == ["crossmodal/settings.py"]
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_may_be_closed(closed: str) -> None:
+    command = f"exec {sys.executable} app.py -t models {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_another_python_is_told_in_one_line() -> None:
     script = (
         "import sys, collections; V = collections.namedtuple('V', 'major minor micro releaselevel serial')\n"
