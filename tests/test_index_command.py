@@ -164,12 +164,15 @@ def test_ctrl_c_ends_in_order_and_the_next_run_goes_on(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and photos_in(workspace) == 0:
-        time.sleep(0.1)
-    pids = children_of(process.pid)
-    process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and photos_in(workspace) == 0:
+            time.sleep(0.1)
+        pids = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130, errors
     assert "run the same command again" in errors
     assert "Traceback" not in errors
