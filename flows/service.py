@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,7 @@ class FlowService:
         self._flow: Any = None
         self._processes: list[BaseProcess] = []
         self._foreign: list[BaseProcess] = []
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def port(self) -> int:
@@ -91,20 +93,27 @@ class FlowService:
         _detach_children()
         self._flow = self._build(variables)
         self._foreign = multiprocessing.active_children()
+        self._temporary = tempfile.TemporaryDirectory(prefix="crossmodal-flow-", ignore_cleanup_errors=True)
         try:
-            self._start()
+            with _temporary_files_in(self._temporary.name):
+                self._start()
         except BaseException:
             self._kill()
+            self._temporary.cleanup()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, ServiceError):
-            self._kill()
-        else:
-            self._close()
+        try:
+            if isinstance(error, ServiceError):
+                self._kill()
+            else:
+                self._close()
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()
 
     def check(self) -> None:
         """Raises ServiceError where a process of the Flow has ended; jina would never start it again."""
@@ -197,6 +206,19 @@ class FlowService:
         for process in self._processes or _children_beside(self._foreign):
             process.kill()
             process.join(_CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Lets the processes forked meanwhile have their temporary files in ``folder``.
+
+    Each worker of jina makes a folder at its start and never removes it.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 class _Starting:

@@ -52,7 +52,11 @@ def test_a_folder_that_jina_would_take_for_another_is_refused(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [workspace.name]
 
 
-def test_what_jina_says_needs_no_terminal_that_can_show_it(tmp_path: Path) -> None:
-    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    ran = run_app("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", tmp_path, environment=ascii_only)
+def test_a_flow_needs_no_unicode_and_leaves_no_temporary_files(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TMPDIR": str(temporary)}
+    arguments = ("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", tmp_path / "index")
+    ran = run_app(*arguments, environment=environment)
     assert ran.returncode == 0, ran.stderr
+    assert list(temporary.iterdir()) == []
