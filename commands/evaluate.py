@@ -11,6 +11,7 @@ from typing import Any
 from commands.model_choice import chosen_model
 from commands.present.failures import print_failures
 from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.errors import SettingsError
 from crossmodal.evaluation import Direction, Subset, encode_batches
 from crossmodal.evaluation.protocols import (
     ORIGINAL,
@@ -28,6 +29,14 @@ from crossmodal.settings import Settings
 
 def run(settings: Settings) -> int:
     """Prints the metrics as a table or as JSON; returns 1 where some of the data could not be used."""
+    given = {
+        "--compare": settings.compare is not None,
+        "--gap": settings.gap,
+        "--calibrate": settings.calibrate,
+    }
+    if sum(given.values()) > 1:
+        both = " and ".join(option for option, asked in given.items() if asked)
+        raise SettingsError(f"{both} measure different things; give one of them at a time.")
     if settings.compare is not None:
         from commands.compare import run as compare
 

@@ -48,6 +48,7 @@ def run(settings: Settings) -> int:
             cache=settings.model_cache,
             trust_remote_code=settings.trust_remote_code,
             runtime=settings.runtime,
+            max_pixels=settings.max_pixels,
             progress=lambda done: progress.advance(added=done - progress.done),
         )
     measured = measure_gap(encoded, halves.fitted)

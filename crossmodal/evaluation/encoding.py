@@ -60,12 +60,14 @@ def encode_records(
     cache: Path | None = None,
     trust_remote_code: bool = False,
     runtime: str = "auto",
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
     """Encodes photos with ``content`` and captions with ``photo_id``, each modality in batches of 32.
 
     ``progress`` is called with the number of records that have gone through. Memory holds vectors, not
-    photos. ``threads``, ``cache``, ``trust_remote_code`` and ``runtime`` are those of ``load_image_encoder``.
+    photos. ``threads``, ``cache``, ``trust_remote_code`` and ``runtime`` are those of ``load_image_encoder``;
+    a photo of more than ``max_pixels`` is a failure.
     Raises ModelError where the model cannot be loaded.
     """
     failures: list[Failure] = []
@@ -76,6 +78,7 @@ def encode_records(
         cache=cache,
         trust_remote_code=trust_remote_code,
         runtime=runtime,
+        max_pixels=max_pixels,
         progress=progress,
     )
     return EncodedSet(model, encoded.photos, encoded.captions, (*failures, *encoded.failures))
