@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xxhash
 
 from crossmodal.errors import ModelError
 from crossmodal.models import load_image_encoder, load_text_encoder
@@ -204,6 +205,24 @@ def test_a_damaged_compiled_network_is_made_again_aloud(
         assert run(doubling(2, calls), keep).tolist() == [[2.0] * 4] * 2
     assert "cannot be used and is made again: its checksum is wrong" in caplog.text
     assert path.read_bytes()[100:] == content[100:]
+    assert calls == [2, 2]
+
+
+def test_why_a_whole_network_cannot_be_used_is_told_on_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[float] = []
+    keep = Keep(tmp_path, "net", "one")
+    run(doubling(2, calls), keep)
+    (path,) = tmp_path.glob("*.openvino")
+    # As of another version of OpenVINO.
+    content = bytes(1000)
+    path.write_bytes(xxhash.xxh3_128_digest(content) + content)
+    with caplog.at_level(logging.WARNING):
+        run(doubling(2, calls), keep)
+    (message,) = caplog.messages
+    assert "cannot be used and is made again" in message
+    assert "\n" not in message
     assert calls == [2, 2]
 
 

@@ -132,7 +132,9 @@ def _read(path: Path | None, options: dict[str, str]) -> Any:
         return compiled
     except (OSError, ValueError, RuntimeError) as error:
         _log.warning(
-            "The compiled network %s cannot be used and is made again: %s.", path, str(error).strip()[:200]
+            "The compiled network %s cannot be used and is made again: %s.",
+            path,
+            " ".join(str(error).split())[:200],
         )
         return None
 
