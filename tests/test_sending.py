@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 from docarray import DocList
+from jina.excepts import InternalNetworkError
 
 from crossmodal.documents import MediaDocument
-from crossmodal.errors import FlowFailure
+from crossmodal.errors import FlowFailure, ServiceError
 from crossmodal.settings import Settings
 from flows.gateway.problems import problem_of
 from flows.gateway.sending import choose_send
@@ -82,3 +84,24 @@ def test_an_error_along_the_graph_is_told_by_its_name() -> None:
     with pytest.raises(FlowFailure, match=r"failed on this request \(ValueError\); the server"):
         ask(executors.send(9))
     assert len(executors.asked) == 1
+
+
+@pytest.mark.parametrize("names", [1, 2])
+def test_a_process_that_has_died_is_a_server_that_is_not_ready(names: int) -> None:
+    nothing = grpc.aio.Metadata()
+    refused = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, "connection refused")
+
+    class Lost(Executors):
+        async def post(self, *given: Any, **options: Any) -> DocList:
+            # As jina does it.
+            answer: Any = InternalNetworkError(refused)
+            documents, _ = answer
+            return documents
+
+        async def stream(self, *given: Any, **options: Any) -> AsyncIterator[tuple[DocList, Any]]:
+            raise InternalNetworkError(refused)
+            yield
+
+    with pytest.raises(ServiceError, match="does not answer") as raised:
+        ask(Lost().send(names))
+    assert problem_of(raised.value)["status"] == 503
