@@ -147,6 +147,9 @@ def test_truncated_file(store: Store, share: float, caplog: pytest.LogCaptureFix
     with caplog.at_level(logging.WARNING):
         finds_all(ExactIndex(store, search_file=file), dict.fromkeys(NAMES, 0))
     assert "reading the store instead" in caplog.text
+    caplog.clear()
+    finds_all(ExactIndex(store, search_file=file), dict.fromkeys(NAMES, 0))
+    assert caplog.text == "", "it is told once"
 
 
 def test_file_that_cannot_be_saved(store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

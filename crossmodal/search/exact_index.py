@@ -199,6 +199,8 @@ class ExactIndex:
             return
         except (StoreFormat, OSError) as error:
             _logger.warning("%s is not used (%s); reading the store instead.", self._search_file.path, error)
+            if isinstance(error, StoreFormat):
+                self._search_file.remove()
             return
         source = content.source
         with self._lock:

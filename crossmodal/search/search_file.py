@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,11 @@ class SearchFile:
         return SearchFileContent(
             _source(header), RowSegment(arrays["rows"], ids, arrays["vectors"]), header["longest"]
         )
+
+    def remove(self) -> None:
+        """Delete the file, if that is possible: a damaged one would be told of at each opening."""
+        with suppress(OSError):
+            self.path.unlink()
 
 
 def _source(header: dict[str, Any]) -> SearchFileSource:
