@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from crossmodal.errors import SettingsError
 from crossmodal.home_folder import expanded
@@ -398,9 +398,17 @@ def exported(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without twenty lines of options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with 2, as argparse does."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` lists the tasks and options.\n")
+
+
 def argument_parser() -> argparse.ArgumentParser:
     """The command line's parser, made from ``OPTIONS``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python app.py",
         description="A sentence finds photos; a photo finds captions.",
         epilog="tasks: " + "; ".join(f"{name}: {meaning}" for name, meaning in TASKS.items()),

@@ -147,6 +147,24 @@ def test_nothing_else_reads_the_environment() -> None:
     assert readers == ["crossmodal/settings.py"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ([], "the following arguments are required: -t/--task"),
+        (["-t", "index", "--nope"], "unrecognized arguments: --nope"),
+        (["-t", "query", "-k", "x"], "argument -k/--top_k/--top-k: 'x' is not a whole number"),
+    ],
+)
+def test_what_is_wrong_on_the_command_line_is_one_sentence(
+    arguments: list[str], what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        read_settings(arguments, {})
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"error: {what}; `python app.py --help` lists the tasks and options.\n"
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_may_be_closed(closed: str) -> None:
     command = f"exec {sys.executable} app.py -t models {closed}"
