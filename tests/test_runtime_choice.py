@@ -244,6 +244,19 @@ def test_compiled_networks_take_a_bounded_room(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["a", "c", "d"]
 
 
+def test_what_a_killed_process_was_writing_goes_with_the_next_network(tmp_path: Path) -> None:
+    old, new, other = (
+        tmp_path / name for name in ("a.openvino.1.part", "a.openvino.2.part", "b.json.3.part")
+    )
+    for path in (old, new, other):
+        path.touch()
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    run(doubling(2, []), Keep(tmp_path, "net", ""))
+    # Another process may be writing the new one, and the other one is not a network.
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == [new.name, other.name]
+
+
 def test_without_room_on_disk_a_network_computes_all_the_same(tmp_path: Path) -> None:
     calls: list[float] = []
     (tmp_path / "file").write_text("", encoding="utf-8")

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from functools import cache
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 # All compiled networks together; those that were used last stay. One of the project's own takes some 30 MB.
 _KEPT_BYTES = 2 << 30
+
+# Writing a network takes seconds; what is older was left by a process that was killed.
+_ABANDONED_SECONDS = 3600.0
 
 
 class OpenVinoNetwork:
@@ -154,7 +158,11 @@ def _write(path: Path, compiled: Any) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Deletes the compiled networks that were used longest ago, as far as they are too many."""
+    """Deletes networks half written, and those that were used longest ago, as far as they are too many."""
+    for path in folder.glob("*.openvino.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
     found = []
     for path in folder.glob("*.openvino"):
         # Another process may be making room as well.
