@@ -142,6 +142,7 @@ class FlowService:
                 raise KeyboardInterrupt from None
             except Exception as error:
                 starting.raise_failure()
+                starting.raise_interrupt()
                 raise ServiceError(
                     f"The {self.kind} Flow could not be started ({type(error).__name__}); "
                     "what its processes said stands above."

@@ -115,17 +115,23 @@ class Starting:
     def _watch(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not self._started.wait(_START_CHECK_SECONDS):
-            if not self._interrupted:
+            if self._interrupted:
+                self._end_processes()
+            else:
                 self._failure = self._look_for_failure(deadline)
-            if self._failure and not self._interrupted:
-                self._say_that_the_dead_have_ended()
-            if (self._failure and not self._interrupted) or self._postponed:
+                if self._failure:
+                    self._end_processes()
+            if self._postponed or (self._failure and not self._interrupted):
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    def _say_that_the_dead_have_ended(self) -> None:
-        """jina waits a minute for each process that dies before it has told of anything."""
+    def _end_processes(self) -> None:
+        """Ends what is not wanted any more: jina, leaving its start, waits for processes that nobody ends.
+
+        For one that dies before it has told of anything, it would wait a minute.
+        """
         for pod in list(self._pods):
-            if pod.worker.pid is not None and not pod.worker.is_alive():
+            if pod.worker.pid is not None:
+                pod.worker.kill()
                 pod.is_shutdown.set()
 
     def _look_for_failure(self, deadline: float) -> str | None:

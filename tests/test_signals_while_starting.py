@@ -71,6 +71,21 @@ def start(flow):
 Flow.start = start
 """
 
+# jina, leaving what has begun to start, waits for a process that it has made, and that nobody ends.
+BORN = """
+from jina.orchestrate.deployments import Deployment
+
+begin = Deployment._ReplicaSet.__enter__
+
+def enter(processes):
+    begin(processes)
+    print("born", flush=True, file=sys.stderr)
+    os.kill(main, int(sys.argv[2]))
+    return processes
+
+Deployment._ReplicaSet.__enter__ = enter
+"""
+
 
 def said(script: str, workspace: Path, number: int) -> list[str]:
     """The lines on stderr of a script that ends as it should."""
@@ -96,3 +111,8 @@ def test_what_asks_whether_a_process_is_ready_is_cancelled_and_may_end(tmp_path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 def test_a_signal_where_nothing_can_be_raised_comes_again(tmp_path: Path, number: int) -> None:
     assert said(SCRIPT.replace("START", WEAK), tmp_path / "index", number) == ["died", "interrupted"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_process_that_has_just_been_made_is_not_waited_for(tmp_path: Path, number: int) -> None:
+    assert said(SCRIPT.replace("START", BORN), tmp_path / "index", number) == ["born", "interrupted"]
