@@ -78,7 +78,7 @@ async function remove(item) {
 }
 
 function buttons(item, photo) {
-  return make(
+  const actions = make(
     "div",
     { class: "lightbox-actions" },
     button("More like this", { symbol: "plus", kind: "primary", on: { click: () => hooks.actions.more(item) }, testid: "lightbox-more" }),
@@ -91,8 +91,11 @@ function buttons(item, photo) {
         "Download",
       ),
     button("Copy link", { symbol: "link", on: { click: () => copyLink({ open: item.id }) }, testid: "lightbox-link" }),
-    hooks.writable() && button("Delete", { symbol: "trash", kind: "danger-quiet", on: { click: () => remove(item) }, testid: "lightbox-delete" }),
   );
+  hooks.writable().then((allowed) => {
+    if (allowed) actions.append(button("Delete", { symbol: "trash", kind: "danger-quiet", on: { click: () => remove(item) }, testid: "lightbox-delete" }));
+  });
+  return actions;
 }
 
 function stage(item, photo) {
@@ -207,7 +210,7 @@ export function showLightbox(state) {
 }
 
 /**
- * @param {{actions: object, sequence: () => string[], matchOf: Function, writable: () => boolean,
+ * @param {{actions: object, sequence: () => string[], matchOf: Function, writable: () => Promise<boolean>,
  *   onDeleted: (ids: string[]) => void}} given `sequence` lists the ids that the arrows walk through
  */
 export function startLightbox(given) {

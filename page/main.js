@@ -21,7 +21,8 @@ const SHORTEST_TYPED = 3;
 
 let shownKey = null;
 let shownAnswer = null;
-let status = null;
+// What the server last told of itself, or null.
+let status = Promise.resolve(null);
 let lastSearch = DEFAULTS;
 let typingBegan = false;
 
@@ -227,18 +228,19 @@ function startViewLinks() {
   });
 }
 
-async function readStatus() {
-  try {
-    status = await api.status();
-  } catch {
-    return; // the photos, or the results, tell why the server does not answer
-  }
-  setCalibrated(status.calibrated);
-  const { image, text } = status.modalities;
+function readStatus() {
+  // Where the server does not answer, the photos, or the results, tell why.
+  status = api.status().then(useStatus, () => null);
+}
+
+function useStatus(read) {
+  setCalibrated(read.calibrated);
+  const { image, text } = read.modalities;
   const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
   byId("hero-summary").textContent = image.documents + text.documents
     ? `${count(image.documents, "photo")}${captions}, found by meaning. Write a sentence, or drop a picture.`
     : "Write a sentence, or drop a picture.";
+  return read;
 }
 
 function forgetIndex() {
@@ -261,7 +263,7 @@ function start() {
     actions,
     sequence,
     matchOf,
-    writable: () => Boolean(status?.writing.allowed),
+    writable: async () => Boolean((await status)?.writing.allowed),
     onDeleted: () => {
       forgetIndex();
       navigate({ open: null }, { replace: true, again: true });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import TOY_IMAGES, Server
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.page_driver import SearchPage, photo_ids
 from browser.watch import Watch
@@ -47,6 +47,20 @@ def test_it_shows_the_photo_its_captions_and_its_tags(found: SearchPage) -> None
         each for each in found.asked({"text": SENTENCE, "top_k": 15})["matches"] if each["id"] == photo
     )
     expect(lightbox).to_contain_text(f"cosine {match['cosine']:.3f}")
+
+
+def test_a_photo_opened_before_the_server_has_told_of_itself_can_be_deleted(
+    page: Page, toy_server: Server
+) -> None:
+    held: list[Route] = []
+    page.route("**/v1/status", lambda route: held.append(route))
+    searching = SearchPage(page, toy_server).open().search(SENTENCE)
+    lightbox = opened(searching, photo_ids(toy_server)["cameraman.jpg"])
+    expect(lightbox.get_by_test_id("lightbox-link")).to_be_visible()
+    expect(lightbox.get_by_test_id("lightbox-delete")).to_have_count(0)
+    for route in held:
+        route.continue_()
+    expect(lightbox.get_by_test_id("lightbox-delete")).to_be_visible()
 
 
 def test_a_caption_is_shown_with_its_photo_and_the_photos_other_captions(found: SearchPage) -> None:
