@@ -147,7 +147,12 @@ def started(folder: Path) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str], children: list[int], folder: Path) -> str:
-    _, said = process.communicate(timeout=60)
+    with process:
+        try:
+            _, said = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert not list(folder.glob("crossmodal-evaluate-*"))
     deadline = time.monotonic() + 10
     while any(is_running(child) for child in children):
