@@ -6,7 +6,6 @@ import atexit
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -157,11 +156,20 @@ def toy_server(toy_workspace: Path) -> Iterator[Server]:
     server.stop()
 
 
+def copy_index(workspace: Path, copy: Path) -> Path:
+    """Copies an index and returns ``copy``.
+
+    Another process does it: closing a file of an index gives up this process's locks on it, which indexes
+    that tests hold open need.
+    """
+    subprocess.run(["cp", "-R", workspace, copy], check=True)
+    return copy
+
+
 @contextmanager
 def server_over_copy(workspace: Path, folder: Path) -> Iterator[Server]:
     """A query server over a copy of an index, made in ``folder``, that tests may write to."""
-    copy = folder / "workspace"
-    shutil.copytree(workspace, copy)
+    copy = copy_index(workspace, folder / "workspace")
     server = start_server("query_restful", "--workspace", copy)
     yield server
     server.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import REPOSITORY, TOY_IMAGES, Server, free_port, run_app, start_server
+from conftest import REPOSITORY, TOY_IMAGES, Server, copy_index, free_port, run_app, start_server
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -592,7 +591,7 @@ def test_the_asynchronous_client_answers_the_same(client: Client) -> None:
 
 
 def test_photos_and_captions_are_uploaded_found_and_deleted(tmp_path: Path, toy_workspace: Path) -> None:
-    shutil.copytree(toy_workspace, tmp_path / "workspace")
+    copy_index(toy_workspace, tmp_path / "workspace")
     port = free_port()
     with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(ServerUnavailable, match="reached"):
         client.wait_until_ready(timeout=0.3)

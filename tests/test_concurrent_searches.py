@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,10 @@ def classic(server: Server, sentence: str) -> list[tuple[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def index(toy_workspace: Path) -> PhotoIndex:
+def index(toy_workspace: Path) -> Iterator[PhotoIndex]:
     """The same index without any server."""
-    return PhotoIndex(toy_workspace)
+    with PhotoIndex(toy_workspace) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize(("ask", "name"), [(v1, "v1"), (classic, "classic")])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TOY_IMAGES, run_app
+from conftest import TOY_IMAGES, copy_index, run_app
 
 from crossmodal.stores import Store
 from crossmodal.workspace import Workspace
@@ -58,7 +57,7 @@ def test_a_full_disk_is_a_sentence_and_what_was_written_is_whole(mount: Mount, s
 def test_a_read_only_disk_can_be_searched_but_not_written(mount: Mount, toy_workspace: Path) -> None:
     disk = mount("64m")
     workspace = disk / "workspace"
-    shutil.copytree(toy_workspace, workspace)
+    copy_index(toy_workspace, workspace)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     found = run_app(
         "-t", "query", "--workspace", workspace, "--query-image", TOY_IMAGES / "cat.jpg", "-k", "3", "--json"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOY_IMAGES, Server, start_server
+from conftest import TOY_IMAGES, Server, copy_index, start_server
 from PIL import Image
 
 from crossmodal.records import Modality
@@ -24,7 +23,7 @@ CAPTIONS = 210
 def server(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A query server over the toy index with the copies."""
     workspace = tmp_path_factory.mktemp("grouped") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
+    copy_index(toy_workspace, workspace)
     started = start_server("query_restful", "--workspace", workspace)
     lines: list[dict[str, Any]] = [
         {"id": f"copy-{quality}", "image": copy_of_the_cat(60 + quality)} for quality in range(COPIES)

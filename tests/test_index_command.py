@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, TOY_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
+from conftest import (
+    REPOSITORY,
+    TOY_DATA,
+    TOY_IMAGES,
+    children_of,
+    clean_environment,
+    copy_index,
+    is_running,
+    run_app,
+)
 from PIL import Image
 
 from crossmodal.models import DEFAULT_MODEL
@@ -30,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def indexed(toy_workspace: Path, tmp_path: Path) -> Path:
     """A copy of the index of the toy data."""
-    return Path(shutil.copytree(toy_workspace, tmp_path / "indexed"))
+    return copy_index(toy_workspace, tmp_path / "indexed")
 
 
 def index(data: Path | str, workspace: Path, *arguments: str, expect: int = 0) -> dict[str, Any]:

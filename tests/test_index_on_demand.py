@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, Server, children_of, clean_environment, is_running, run_app, start_server
+from conftest import (
+    REPOSITORY,
+    Server,
+    children_of,
+    clean_environment,
+    copy_index,
+    is_running,
+    run_app,
+    start_server,
+)
 
 from crossmodal.stores import Store
 from crossmodal.workspace import TEXTS, Workspace
@@ -26,8 +34,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 @pytest.fixture
 def workspace(toy_workspace: Path, tmp_path: Path) -> Path:
-    shutil.copytree(toy_workspace, tmp_path / "index")
-    return tmp_path / "index"
+    return copy_index(toy_workspace, tmp_path / "index")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TOY_DATA, TOY_IMAGES
+from conftest import TOY_DATA, TOY_IMAGES, run_app
 
 from crossmodal import PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
@@ -168,6 +169,19 @@ def test_no_index_and_another_model(tmp_path: Path) -> None:
         PhotoIndex(tmp_path, DEFAULT_MODEL)
     assert str(other) in str(told.value)
     assert str(identify_model(DEFAULT_MODEL)) in str(told.value)
+
+
+def test_locks_that_were_lost_are_told_of(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(RECORDS[:1])
+    with PhotoIndex(tmp_path / "index") as index:
+        index.search_text(QUERY)
+        # Closing a file gives up all locks of this process on it.
+        shutil.copytree(tmp_path / "index", tmp_path / "copy")
+        # Whoever opens the index next clears away what is not locked.
+        assert run_app("-t", "status", "--workspace", tmp_path / "index").returncode == 0
+        with pytest.raises(StoreError, match=r"were lost: .* Open the index anew"):
+            index.search_text(QUERY)
 
 
 def test_only_one_adds_at_a_time(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from conftest import TOY_IMAGES, Server, children_of, server_over_copy, start_server
+from conftest import TOY_IMAGES, Server, children_of, copy_index, server_over_copy, start_server
 from PIL import Image
 
 from crossmodal.stores import Store
@@ -550,7 +549,7 @@ def most_memory(process: int) -> int:
 
 def test_a_locked_index_is_a_409_and_writing_can_be_off(toy_workspace: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "workspace"
-    shutil.copytree(toy_workspace, workspace)
+    copy_index(toy_workspace, workspace)
     line = b'{"id": "new", "text": "a new caption"}'
     server = start_server("query_restful", "--workspace", workspace)
     try:
@@ -590,7 +589,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 def test_a_disk_that_fills_up_fails_the_rest(small_disk: Callable[[str], Path], toy_workspace: Path) -> None:
     workspace = small_disk("12m") / "workspace"
-    shutil.copytree(toy_workspace, workspace)
+    copy_index(toy_workspace, workspace)
     server = start_server("query_restful", "--workspace", workspace)
     padding = random.Random(9)
     small = (TOY_IMAGES / "cat.jpg").read_bytes()

@@ -264,6 +264,11 @@ class Environment:
             lmdb.IncompatibleError,
         ) as error:
             raise StoreFormat(f"{data_file} is damaged ({error}). {damage_advice(self.folder)}") from error
+        except lmdb.BadRslotError as error:
+            raise StoreError(
+                f"The locks on {self.folder} were lost: this process has opened and closed a file in it by "
+                "other means, to copy it for example. Open the index anew, and copy it in another process."
+            ) from error
         except lmdb.ReadersFullError as error:
             raise StoreError(
                 f"{data_file} is being read by {_MAX_READERS} processes and threads at once, which is the "
