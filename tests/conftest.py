@@ -47,8 +47,15 @@ def run_app(
     *arguments: str | Path, timeout: float = 120, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs ``python app.py`` as a person would, from the repository, and waits for it."""
+    return run_python("app.py", *arguments, timeout=timeout, environment=environment)
+
+
+def run_python(
+    *arguments: str | Path, timeout: float = 120, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs this Python with ``arguments`` from the repository, without any of our variables, to its end."""
     return subprocess.run(
-        [sys.executable, "app.py", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         cwd=REPOSITORY,
         env={**clean_environment(), **(environment or {})},
         capture_output=True,

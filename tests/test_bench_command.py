@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, clean_environment
+from conftest import REPOSITORY, run_python
 
 from bench.cases import CASES
 from bench.page import PAGE, with_tables, write_tables
@@ -42,15 +41,7 @@ RESULT = Result(
 
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bench", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return run_python("-m", "bench", *arguments)
 
 
 def test_without_arguments_every_name_is_listed() -> None:

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, SHARED_DATA, TOY_IMAGES, children_of, clean_environment, is_running, run_app
+from conftest import (
+    REPOSITORY,
+    SHARED_DATA,
+    TOY_IMAGES,
+    children_of,
+    clean_environment,
+    is_running,
+    run_app,
+    run_python,
+)
 
 import app
 from crossmodal.models import DEFAULT_MODEL
@@ -212,15 +221,8 @@ def test_wrong_input_is_a_sentence() -> None:
         ["-t", "evaluate", *(() if "-d" in arguments else ("-d", "toy-data")), *map(str, arguments)]
         for arguments, _, _ in WRONG_INPUT
     ]
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(commands)],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=True,
-    )
+    done = run_python("-c", ONE_AFTER_THE_OTHER, json.dumps(commands), timeout=200)
+    assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     for (arguments, expected, words), (code, out, err) in zip(WRONG_INPUT, told, strict=True):
         assert code == expected, (arguments, err)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from conftest import REPOSITORY, clean_environment, run_app
+from conftest import run_app, run_python
 
 # The first one is dead, and forgotten by multiprocessing, before anybody has looked at it.
 SCRIPT = """
@@ -29,16 +27,8 @@ except ServiceError as error:
 
 
 def test_a_process_that_dies_at_its_birth_is_not_waited_for(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "index")],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        # jina would wait for a minute.
-        timeout=50,
-        check=False,
-    )
+    # jina would wait for a minute.
+    ran = run_python("-c", SCRIPT, tmp_path / "index", timeout=50)
     said = "The process flow_index/rep-0 of the index Flow ended while starting (killed by SIGKILL)."
     assert (ran.returncode, ran.stderr) == (0, said + "\n")
 

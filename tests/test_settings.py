@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, clean_environment, run_app
+from conftest import REPOSITORY, clean_environment, run_app, run_python
 
 from crossmodal.errors import SettingsError
 from crossmodal.images import MAX_PIXELS
@@ -180,13 +180,7 @@ def test_another_python_is_told_in_one_line() -> None:
         "sys.version_info = V(3, 13, 1, 'final', 0); sys.version = '3.13.1 (main)'\n"
         "import app; sys.exit(app.main(['-t', 'status']))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", script)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "needs Python 3.11, not 3.13.1" in done.stderr

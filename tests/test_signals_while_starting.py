@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, clean_environment
+from conftest import run_python
 
 # jina asks each process whether it is ready, in an event loop of the main thread. Here it never is.
 SCRIPT = """
@@ -89,15 +87,7 @@ Deployment._ReplicaSet.__enter__ = enter
 
 def said(script: str, workspace: Path, number: int) -> list[str]:
     """The lines on stderr of a script that ends as it should."""
-    ran = subprocess.run(
-        [sys.executable, "-c", script, str(workspace), str(int(number))],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = run_python("-c", script, workspace, str(int(number)))
     assert ran.returncode == 0, ran.stderr
     return ran.stderr.splitlines()
 
