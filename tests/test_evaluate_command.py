@@ -244,6 +244,8 @@ def test_captions_without_photos(tmp_path: Path) -> None:
 def test_the_published_numbers_are_reproduced() -> None:
     result = evaluated(
         *("-d", SHARED_DATA / "flickr8k", "--split", "dev", "-m", "vse", "--protocol", "flickr8k-1k"),
+        # They were measured in the plain form; bfloat16 moves a few ranks.
+        *("--runtime", "torch"),
         timeout=280,
     )
     assert (result["gallery"]["text2image"], result["gallery"]["image2text"]) == (1000, 5000)
