@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = read_settings(arguments)
-        from commands import run_task
+        from crossmodal.cli import run_task
 
         code = run_task(settings)
         sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from bench.machine import one_line
 from bench.results import Result
-from commands.present.console import open_console, plain_table, shown
+from crossmodal.cli.present.console import open_console, plain_table, shown
 
 __all__ = ["number", "print_results", "ratio_text", "value_text"]
 

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
-    from crossmodal.photo_index import AddSummary, Match, PhotoIndex
+    from crossmodal.match import Match
+    from crossmodal.query.terms import Term
+    from crossmodal.engine.photo_index import AddSummary, PhotoIndex
+    from crossmodal.engine.results import Results
     from crossmodal.records import Failure, Record
     from crossmodal.workspace import Workspace
 
@@ -30,17 +33,21 @@ __all__ = [
     "Match",
     "PhotoIndex",
     "Record",
+    "Results",
+    "Term",
     "Workspace",
 ]
 
 # Loaded when first asked for, so that importing the package costs nothing.
 _HOMES = {
-    "AddSummary": "photo_index",
+    "AddSummary": "engine.photo_index",
     "CrossmodalError": "errors",
     "Failure": "records",
-    "Match": "photo_index",
-    "PhotoIndex": "photo_index",
+    "Match": "match",
+    "PhotoIndex": "engine.photo_index",
     "Record": "records",
+    "Results": "engine.results",
+    "Term": "query.terms",
     "Workspace": "workspace",
 }
 

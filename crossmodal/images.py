@@ -24,9 +24,9 @@ __all__ = [
     "SizedPhoto",
     "decode_image",
     "decode_reduced",
-    "make_thumbnail",
-    "pixel_count",
+        "pixel_count",
     "sniff_mime_type",
+    "thumbnail_of",
 ]
 
 # A decompression bomb is a small file that unpacks to a huge image. About 180 megapixels (537 MB as RGB) is
@@ -131,21 +131,15 @@ def pixel_count(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
     return int(width * height)
 
 
-def make_thumbnail(blob: bytes, *, side: int = 256, max_pixels: int = MAX_PIXELS) -> bytes:
-    """A JPEG of the photo whose longer side has at most ``side`` pixels; a small photo isn't enlarged.
+def thumbnail_of(photo: SizedPhoto, *, side: int = 256) -> bytes:
+    """A JPEG of the decoded photo whose longer side has at most ``side`` pixels; a small one isn't enlarged."""
+    from PIL import Image
 
-    The photo is read to its end, so that a damaged file doesn't pass: raises ImageError as ``decode_image``
-    does.
-    """
-    from PIL.Image import Resampling
-
-    with _pillow_errors(blob), _quiet_pillow:
-        opened = _open(blob, max_pixels)
-        image, _ = _decode(opened, (side, 1) if opened.width >= opened.height else (1, side))
-        image.thumbnail((side, side), Resampling.BICUBIC)
-        out = BytesIO()
-        image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
-        return out.getvalue()
+    image = Image.fromarray(photo.pixels)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    out = BytesIO()
+    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return out.getvalue()
 
 
 def _open(blob: bytes, max_pixels: int) -> Image:

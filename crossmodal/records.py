@@ -6,13 +6,28 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
-__all__ = ["IMAGE", "TEXT", "Failure", "Modality", "Outcome", "Record", "record_id"]
+from crossmodal.errors import DataError
+
+__all__ = [
+    "IMAGE",
+    "MODALITIES",
+    "TEXT",
+    "Failure",
+    "Modality",
+    "Outcome",
+    "Record",
+    "checked_modality",
+    "file_name",
+    "record_id",
+]
 
 Modality = Literal["image", "text"]
 IMAGE: Modality = "image"
 TEXT: Modality = "text"
+MODALITIES: tuple[Modality, ...] = (IMAGE, TEXT)
 
 Outcome = Literal["added", "replaced", "unchanged"]
 
@@ -28,6 +43,23 @@ def record_id(source: str, position: int | None = None) -> str:
     """
     digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:_ID_HEX_DIGITS]
     return digest if position is None else f"{digest}-{position}"
+
+
+def checked_modality(value: object, of: str) -> Modality:
+    """``value`` where it is a modality; raises DataError, which names it and ``of`` (what has it), else."""
+    if value == IMAGE:
+        return IMAGE
+    if value == TEXT:
+        return TEXT
+    raise DataError(f"{of} has the modality {value!r}; it must be {' or '.join(map(repr, MODALITIES))}.")
+
+
+def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
+    """What a photo's file was called: never its path, which is nobody's business."""
+    named = (tags or {}).get("file")
+    if isinstance(named, str):
+        return named
+    return PurePath(uri).name or None if uri else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +93,11 @@ class Record:
         digest = hashlib.sha256(described.encode())
         digest.update(self.content or b"")
         return replace(self, content_hash=digest.hexdigest()[:32])
+
+    @property
+    def file(self) -> str | None:
+        """What the photo's file was called, where that is known."""
+        return file_name(self.uri, self.tags)
 
     @property
     def size(self) -> int:

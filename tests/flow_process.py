@@ -63,7 +63,7 @@ def _serve() -> None:
     import numpy as np
 
     sys.path.insert(0, str(REPOSITORY))
-    from commands.opening import open_for_reading, open_for_writing
+    from crossmodal.cli.opening import open_for_reading, open_for_writing
     from crossmodal.documents import MediaDocument
     from crossmodal.settings import read_settings
     from crossmodal.workspace import Workspace

@@ -26,7 +26,7 @@ from crossmodal.models.adaptation import Adaptation, adapted_name, parse_adaptat
 from crossmodal.models.adapted import adapt_vectors
 from crossmodal.models.centering import Centering
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.photo_index import PhotoIndex
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.settings import Settings
 
 PHOTOS = ("cat.jpg", "rocket.jpg", "astronaut.jpg")
@@ -277,8 +277,8 @@ def test_an_index_with_centred_vectors_is_not_mixed_with_a_plain_one(
 
 
 def test_contradictions_and_tasks_without_vectors_are_refused(tmp_path: Path) -> None:
-    from commands import run_task
-    from commands.model_choice import chosen_model
+    from crossmodal.cli import run_task
+    from crossmodal.engine.model_choice import chosen_model
 
     with pytest.raises(SettingsError, match="contradict"):
         chosen_model(Settings(model="vse?dim=32", dim=64))

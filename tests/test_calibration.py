@@ -14,14 +14,14 @@ import pytest
 from conftest import REPOSITORY, SHARED_DATA, TOY_DATA, run_app
 from store_samples import VSE, caption, photo
 
-from commands.present.calibration import print_calibration
+from crossmodal.cli.present.calibration import print_calibration
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataError, DataSetError, ModelError, SettingsError
 from crossmodal.evaluation import EncodedSet, EncodedSide
 from crossmodal.evaluation.calibration import BIN_EDGES, measure_calibration, reliability
 from crossmodal.models import identify_model
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.photo_index import PhotoIndex
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.query.calibration import (
     FALLBACK_LINE,
     MIN_PAIRS,
@@ -325,7 +325,7 @@ def test_the_command_fits_prints_and_writes(tmp_path: Path) -> None:
 
 
 def test_options_that_have_no_meaning_are_refused(tmp_path: Path) -> None:
-    from commands.calibrate import run
+    from crossmodal.cli.calibrate import run
 
     settings = Settings(task="evaluate", calibrate=True, model="vse", workspace=tmp_path)
     with pytest.raises(SettingsError, match=r"--protocol coco-1k has no meaning for --calibrate"):

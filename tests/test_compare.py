@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import app
-from commands import compare
-from commands.present.comparison import print_comparison
-from commands.present.comparison_plot import write_comparison
-from commands.present.labels import place_labels
+from crossmodal.cli import compare
+from crossmodal.cli.present.comparison import print_comparison
+from crossmodal.cli.present.comparison_plot import write_comparison
+from crossmodal.cli.present.labels import place_labels
 from crossmodal.errors import DataSetError, SettingsError, StoreUnwritable
 from crossmodal.evaluation import Retrieval, evaluate, speed
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of

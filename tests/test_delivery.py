@@ -10,7 +10,7 @@ from crossmodal.documents import MediaDocument
 from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings
 from flows.delivery import deliver, undone
-from flows.topology import FLOW_FILES, read_topology
+from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 QUERY = read_topology(FLOW_FILES["query"], Settings(model="vse", shards=2).flow_environment())
 TEXT = ["text_encoder", "image_vector_indexer/0", "image_vector_indexer/1"]

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.cells import cell_len
 
-from commands.present.evaluation import EvaluationProgress, print_evaluation
+from crossmodal.cli.present.evaluation import EvaluationProgress, print_evaluation
 
 METRICS = {"mrr": 0.3142, "hit@10": 0.6072, "map": 0.2, "median_rank": 7.0, "mean_rank": 1033.41}
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmodal.settings import Settings
-from flows.diagram import draw_flow
-from flows.topology import FLOW_FILES, GATEWAY, Step, Topology, read_topology
+from crossmodal.flow.diagram import draw_flow
+from crossmodal.flow.topology import FLOW_FILES, GATEWAY, Step, Topology, read_topology
 
 SVG = "{http://www.w3.org/2000/svg}"
 

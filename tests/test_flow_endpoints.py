@@ -18,7 +18,7 @@ from crossmodal.images import decode_image
 from crossmodal.models import load_image_encoder, load_preprocessing, load_text_encoder
 from crossmodal.settings import Settings
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
-from flows.topology import FLOW_FILES, read_topology
+from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 CACHE = Path("~/.cache/crossmodal").expanduser()
 PHOTOS = sorted(TOY_IMAGES.glob("*.jpg"))

@@ -10,7 +10,7 @@ from conftest import run_app, run_python
 SCRIPT = """
 import os, signal, sys
 from jina.orchestrate import pods
-from commands.opening import open_for_writing
+from crossmodal.cli.opening import open_for_writing
 from crossmodal.errors import ServiceError
 from crossmodal.settings import read_settings
 from crossmodal.workspace import Workspace

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from crossmodal.errors import RequestError
-from flows.gateway import guards
-from flows.gateway.forms import Form, FormFile, FormText, form_parts, media_type_of, read_form
+from crossmodal.server import guards
+from crossmodal.server.forms import Form, FormFile, FormText, form_parts, media_type_of, read_form
 
 BOUNDARY = "a-boundary-a"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

@@ -14,7 +14,7 @@ from docarray import DocList
 from crossmodal.documents import MediaDocument
 from crossmodal.settings import Settings
 from flows import fused
-from flows.topology import FLOW_FILES, Step, read_topology
+from crossmodal.flow.topology import FLOW_FILES, Step, read_topology
 
 QUERY = read_topology(FLOW_FILES["query"], Settings(model="clip-mini").flow_environment())
 

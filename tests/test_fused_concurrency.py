@@ -17,7 +17,7 @@ from docarray import DocList
 
 from crossmodal.documents import MediaDocument
 from flows import fused
-from flows.topology import Step
+from crossmodal.flow.topology import Step
 
 
 class Waiting:

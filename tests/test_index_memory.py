@@ -12,7 +12,7 @@ from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
 from PIL import Image
 
 from crossmodal.records import IMAGE, TEXT, Record
-from flows.requests import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
+from crossmodal.flow.batches import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
 
 PADDING = 5 << 20
 

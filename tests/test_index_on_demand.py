@@ -190,7 +190,7 @@ def test_writing_that_is_switched_off_is_refused_with_the_reason(workspace: Path
 SCRIPT = """
 import asyncio, json, sys, threading, time
 from pathlib import Path
-from commands.opening import open_for_writing
+from crossmodal.cli.opening import open_for_writing
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import StoreLocked
 from crossmodal.settings import read_settings
@@ -198,7 +198,7 @@ from crossmodal.stores import Store
 from crossmodal.workspace import Workspace
 from flows.index_on_demand import IndexClient, IndexOnDemand
 from flows.service import stop_on_signals
-from flows.topology import FLOW_FILES, read_topology
+from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 settings = read_settings(["-t", "query_restful", "--workspace", sys.argv[1]], {})
 path = Path(sys.argv[1]) / "text_indexer" / "0-of-1"

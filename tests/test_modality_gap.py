@@ -18,16 +18,16 @@ from photos import toy_photo
 from PIL import Image
 
 import app
-from commands.model_choice import chosen_model
-from commands.present.gap import print_gap
-from commands.present.gap_plot import write_gap
+from crossmodal.engine.model_choice import chosen_model
+from crossmodal.cli.present.gap import print_gap
+from crossmodal.cli.present.gap_plot import write_gap
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.evaluation import EncodedSet, EncodedSide
 from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, geometry, measure_gap, principal_plane
 from crossmodal.evaluation.neighbours import mixed_results, same_modality
 from crossmodal.models import load_image_encoder, load_text_encoder
 from crossmodal.models.centering import Centering
-from crossmodal.photo_index import PhotoIndex
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings, read_settings
 
@@ -286,7 +286,7 @@ def centred_photo(path: str, means: Centering) -> np.ndarray:
 
 
 def test_gap_refuses_what_it_cannot_mean() -> None:
-    from commands import gap
+    from crossmodal.cli import gap
 
     with pytest.raises(SettingsError, match="--protocol coco-5k has no meaning for --gap"):
         gap.run(Settings(task="evaluate", gap=True, protocol="coco-5k"))

@@ -14,8 +14,8 @@ import pytest
 from conftest import REPOSITORY, Server, server_over_copy
 
 from crossmodal import __version__
-from flows.gateway.v1.document import document, replaced
-from flows.gateway.v1.openapi import read_openapi
+from crossmodal.server.v1.document import document, replaced
+from crossmodal.server.v1.openapi import read_openapi
 
 # What stands beside the native API, described in docs/api.md.
 UNDESCRIBED = re.compile(
@@ -114,10 +114,10 @@ def all_routes(workspace: Path) -> list[Any]:
     from starlette.applications import Starlette
 
     from crossmodal.workspace import Workspace
-    from flows.gateway.metrics import Metrics
-    from flows.gateway.server import add_all_routes
-    from flows.gateway.serving import Answered, Options, Serving
-    from flows.searching import SearchService
+    from crossmodal.server.metrics import Metrics
+    from crossmodal.server.server import add_all_routes
+    from crossmodal.server.serving import Answered, Options, Serving
+    from crossmodal.engine import SearchService
 
     async def stream(docs: list[Any], endpoint: str, parameters: dict[str, Any]) -> Answered:
         raise AssertionError("no Flow is asked here")

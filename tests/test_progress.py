@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from commands.present.progress import IndexProgress
+from crossmodal.cli.present.progress import IndexProgress
 
 
 class Clock:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from commands.present.picture import MAX_MATCHES, PictureMatch, PictureQuery, draw_results, write_picture
-from commands.present.typesetting import line_width, wrapped
+from crossmodal.cli.present.picture import MAX_MATCHES, PictureMatch, PictureQuery, draw_results, write_picture
+from crossmodal.cli.present.typesetting import line_width, wrapped
 from crossmodal.errors import DataError, StoreUnwritable
 
 IMAGES = Path(__file__).resolve().parents[1] / "data" / "toy-data" / "images"

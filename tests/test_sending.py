@@ -15,10 +15,10 @@ from jina.excepts import InternalNetworkError
 from crossmodal.documents import MediaDocument
 from crossmodal.errors import FlowFailure, ServiceError
 from crossmodal.settings import Settings
-from flows.gateway.problems import problem_of
-from flows.gateway.sending import choose_send
-from flows.gateway.walks import FlowWalks
-from flows.topology import FLOW_FILES, read_topology
+from crossmodal.server.problems import problem_of
+from crossmodal.server.sending import choose_send
+from crossmodal.server.walks import FlowWalks
+from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 QUERY = read_topology(FLOW_FILES["query"], Settings(model="clip-mini").flow_environment())
 

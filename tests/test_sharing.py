@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.sharing import Sharing
+from crossmodal.server.micro_batcher import Sharing
 
 
 class Doubling:

@@ -13,7 +13,7 @@ SCRIPT = """
 import asyncio, os, sys, time
 from pathlib import Path
 from jina.serve.runtimes.servers import grpc
-from commands.opening import open_for_writing
+from crossmodal.cli.opening import open_for_writing
 from crossmodal.settings import read_settings
 from crossmodal.workspace import Workspace
 from flows.service import FlowService

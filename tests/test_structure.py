@@ -13,7 +13,7 @@ LAYERS = ["app", "commands", "flows", "executors", "crossmodal"]
 
 # The same inside the library, from top to bottom; modules of one line may not import each other.
 LIBRARY_LAYERS = [
-    {"photo_index", "client"},
+    {"engine.photo_index", "client"},
     {"training"},
     {"api_shapes"},
     {"http_shapes", "documents", "evaluation"},

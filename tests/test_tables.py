@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from commands.present.tables import (
+from crossmodal.cli.present.tables import (
     TableMatch,
     TableQuery,
     print_index_report,
     print_results,
     print_status,
 )
-from commands.present.wording import counted, duration, file_size, printable, shortened_left
+from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import yaml
 
 from crossmodal.errors import ServiceError
 from crossmodal.settings import Settings
-from flows.topology import FLOW_FILES, read_topology
+from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 VARIABLES = Settings(model="vse", shards=2, parallel=3).flow_environment()
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import REPOSITORY, TOY_DATA, clean_environment, run_app
 from PIL import Image
 
-from commands.present.training_plot import draw_training
-from commands.present.training_progress import TrainingLines, describe_result
+from crossmodal.cli.present.training_plot import draw_training
+from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.models import identify_model
 from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 

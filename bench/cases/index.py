@@ -18,7 +18,7 @@ from bench.models import PlainClip, model_cache, open_clip_transform, squares, v
 from bench.options import Options
 from bench.results import Result, at_least, compared
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
-from flows.requests import CAPTIONS_FOR_A_PHOTO
+from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 
 __all__ = ["run"]
 

@@ -26,7 +26,7 @@ from crossmodal.models.runtimes.machine import available_cores
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
-from flows.requests import CAPTIONS_FOR_A_PHOTO
+from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 
 __all__ = ["run"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from crossmodal.records import Modality
+from crossmodal.match import Match
+from crossmodal.errors import DataError
+from crossmodal.records import MODALITIES, Modality
 from crossmodal.settings import MAX_TOP_K
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ __all__ = [
     "FIELDS",
     "HYBRID_DEPTH",
     "MAX_RESULTS",
-    "FoundMatch",
-    "Parts",
     "SearchOutcome",
     "SearchRequest",
     "Target",
@@ -45,7 +44,7 @@ class SearchRequest:
 
     ``modality`` is None where the kinds of terms decide it: captions for photos alone, photos otherwise, and
     with ``similar`` the kind of the documents that are named. ``exclude`` are ids that are no results.
-    ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS.
+    ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises DataError for a number out of its range.
     """
 
     terms: tuple[Term, ...]
@@ -60,38 +59,17 @@ class SearchRequest:
     fields: frozenset[str] = frozenset(FIELDS)
     exclude: frozenset[str] = frozenset()
 
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Where a match of a hybrid search stood in each ranking (1 is the best), and what that came to."""
-
-    vector_rank: int | None
-    word_rank: int | None
-    bm25: float | None
-    fused: float
-
-
-@dataclass(slots=True)
-class FoundMatch:
-    """One result: ``score`` in [0, 1] or None where the model has no calibration, ``cosine`` in [-1, 1].
-
-    ``photo_id`` is that of the photo itself or of the photo that a caption describes; None where it isn't in
-    the index, and ``file`` is what its file was called, where that is known. ``captions`` are (id, text)
-    pairs of a photo.
-    """
-
-    id: str
-    modality: Modality
-    cosine: float
-    score: float | None
-    rank: int = 0
-    text: str | None = None
-    photo_id: str | None = None
-    file: str | None = None
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    captions: tuple[tuple[str, str], ...] = ()
-    parts: Parts | None = None
-    duplicates: tuple[str, ...] | None = None
+    def __post_init__(self) -> None:
+        if self.modality not in (None, *MODALITIES, "both"):
+            raise DataError(f"The modality is {self.modality!r}; it must be 'image', 'text' or 'both'.")
+        if not 1 <= self.top_k <= MAX_RESULTS:
+            raise DataError(f"top_k is {self.top_k!r}; it must be a whole number from 1 to {MAX_RESULTS}.")
+        if not 0 <= self.offset <= MAX_RESULTS - self.top_k:
+            raise DataError(
+                f"offset is {self.offset!r}; it must be at least 0, and at most {MAX_RESULTS:,} with top_k added."
+            )
+        if self.min_score is not None and not 0 <= self.min_score <= 1:
+            raise DataError(f"min_score is {self.min_score!r}; it must be from 0 to 1.")
 
 
 @dataclass(slots=True)
@@ -105,7 +83,7 @@ class SearchOutcome:
     request: SearchRequest | None
     modality: Target | None = None
     kinds: tuple[Modality, ...] = ()
-    matches: list[FoundMatch] = field(default_factory=list)
+    matches: list[Match] = field(default_factory=list)
     has_more: bool = False
     error: CrossmodalError | None = None
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from crossmodal.records import Modality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["MAX_TERMS", "MAX_TEXT", "MAX_WEIGHT", "Term"]
 
@@ -18,17 +25,21 @@ MAX_TEXT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: a text, the bytes of a photo, or the id of an indexed document.
+    """One part of a query: a text, the bytes of a photo, the id of an indexed document, or a vector.
 
-    A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``
-    and ``id`` is given. Raises ValueError otherwise.
+    A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
+    ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
+    is known. Raises ValueError otherwise.
     """
 
     weight: float = 1.0
     text: str | None = None
     image: bytes | None = None
     id: str | None = None
+    # Arrays have no single truth of being equal.
+    vector: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
+    kind: Modality | None = None
 
     def __post_init__(self) -> None:
-        if sum(part is not None for part in (self.text, self.image, self.id)) != 1:
-            raise ValueError("a term has exactly one of text, image and id")
+        if sum(part is not None for part in (self.text, self.image, self.id, self.vector)) != 1:
+            raise ValueError("a term has exactly one of text, image, id and vector")

@@ -7,8 +7,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from crossmodal.errors import StoreFormat
-from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.errors import DataError, StoreFormat
+from crossmodal.records import Modality, Record, checked_modality
 from crossmodal.stores.checksum import checksum
 from crossmodal.stores.keys import id_key, id_of
 
@@ -85,7 +85,7 @@ class StoredDocument:
             number,
             Record(
                 id=id_of(value[_ID_START:fields_start]),
-                modality=IMAGE if modality == IMAGE else TEXT,
+                modality=_known_modality(modality, number),
                 text=text,
                 uri=uri,
                 mime_type=mime_type,
@@ -97,3 +97,10 @@ class StoredDocument:
             None if content is None else StoredPart(*content),
             None if thumbnail is None else StoredPart(*thumbnail),
         )
+
+
+def _known_modality(value: object, number: int) -> Modality:
+    try:
+        return checked_modality(value, f"document number {number}")
+    except DataError as error:
+        raise StoreFormat(str(error)) from None

@@ -1,0 +1,151 @@
+"""``-t evaluate``: how well a model finds what belongs together, on a data set with captions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from crossmodal.engine.model_choice import chosen_model
+from crossmodal.cli.present.failures import print_failures
+from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.errors import SettingsError
+from crossmodal.evaluation import Direction, Subset, encode_batches
+from crossmodal.evaluation.protocols import (
+    ORIGINAL,
+    PROTOCOLS,
+    WHOLE,
+    Listing,
+    Protocol,
+    choose,
+    list_records,
+)
+from crossmodal.evaluation.retrieval import Retrieval, report, retrieve
+from crossmodal.records import Failure
+from crossmodal.settings import Settings
+
+
+def run(settings: Settings) -> int:
+    """Prints the metrics as a table or as JSON; returns 1 where some of the data could not be used."""
+    given = {
+        "--compare": settings.compare is not None,
+        "--gap": settings.gap,
+        "--calibrate": settings.calibrate,
+    }
+    if sum(given.values()) > 1:
+        both = " and ".join(option for option, asked in given.items() if asked)
+        raise SettingsError(f"{both} measure different things; give one of them at a time.")
+    if settings.compare is not None:
+        from crossmodal.cli.compare import run as compare
+
+        return compare(settings)
+    if settings.gap:
+        from crossmodal.cli.gap import run as gap
+
+        return gap(settings)
+    if settings.calibrate:
+        from crossmodal.cli.calibrate import run as calibrate
+
+        return calibrate(settings)
+    return _evaluate(settings)
+
+
+def _evaluate(settings: Settings) -> int:
+    started = time.monotonic()
+    protocol = chosen_protocol(settings)
+    data_set, listing = open_listed(settings)
+    folds = choose(protocol, listing, num_indexed=settings.num_indexed, num_queries=settings.num_docs)
+    model = chosen_model(settings)
+    found, failures = (retrieve_in_memory if settings.direct else _through_flows)(
+        settings, model, data_set, folds, listing
+    )
+    result = {
+        "model": model,
+        "data_set": data_set.name,
+        "split": settings.split,
+        **report(found),
+        "folds": len(folds),
+        "protocol": protocol.name,
+        "protocol_source": protocol.source,
+        "through": "memory" if settings.direct else f"{settings.layout} Flows",
+        "seconds": round(time.monotonic() - started, 1),
+        "failures": [{"source": failure.source, "reason": failure.reason} for failure in failures],
+    }
+    if settings.json:
+        print(json.dumps(result))
+    else:
+        _tell(result)
+    return 1 if failures else 0
+
+
+def chosen_protocol(settings: Settings) -> Protocol:
+    """The protocol of ``--protocol``; by default ``original`` with ``-i``, and ``whole`` without."""
+    if settings.protocol is not None:
+        return PROTOCOLS[settings.protocol]
+    return WHOLE if settings.num_indexed is None else ORIGINAL
+
+
+def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
+    """The data set, and what is in it; its photos are not read yet."""
+    opened = [
+        open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split, content=content)
+        for content in (True, False)
+    ]
+    return opened[0], list_records(opened[1])
+
+
+def retrieve_in_memory(
+    settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
+) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
+    """What each fold's queries find with the encoders of ``model`` alone, and what could not be used.
+
+    The batches are those of the Flows, so the ranks are the same too.
+    """
+    from crossmodal.cli.present.evaluation import EvaluationProgress
+    from crossmodal.evaluation.flow_ranks import evaluation_batches
+
+    photos = frozenset(listing.photos)
+    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    used = [fold.searched(direction, photos) | fold.asking(direction, photos) for fold in folds]
+    unread: list[Failure] = []
+    batches = (
+        batch
+        for fold, batch in evaluation_batches(data_set, folds, settings.request_size, unread)
+        if any(record.id in used[fold] for record in batch)
+    )
+    with EvaluationProgress(sum(map(len, used)), enabled=not settings.json) as progress:
+        encoded = encode_batches(
+            model,
+            batches,
+            cache=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
+            runtime=settings.runtime,
+            max_pixels=settings.max_pixels,
+            progress=lambda done: progress.advance(added=done - progress.done),
+        )
+    found = [retrieve(encoded, direction, fold) for fold in folds]
+    return found, [*unread, *encoded.failures]
+
+
+def _through_flows(
+    settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
+) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
+    from crossmodal.cli.flow_evaluation import retrieve_through_flows
+    from crossmodal.cli.present.evaluation import EvaluationProgress
+
+    photos = frozenset(listing.photos)
+    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    total = sum(len(fold.searched(direction, photos)) + len(fold.asking(direction, photos)) for fold in folds)
+    with EvaluationProgress(total, enabled=not settings.json) as progress:
+        chosen = replace(settings, model=model)
+        return retrieve_through_flows(chosen, data_set, photos, folds, progress)
+
+
+def _tell(result: dict[str, Any]) -> None:
+    from crossmodal.cli.present.evaluation import print_evaluation
+
+    split = f", split {result['split']}" if result["split"] else ""
+    print_evaluation(result, title=f"{result['model']} on {result['data_set']}{split}")
+    print_failures(result["failures"])

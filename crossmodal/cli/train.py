@@ -1,0 +1,111 @@
+"""``-t train``: fine-tune a model on a data set's photos and captions, or train one as a file says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from crossmodal.cli.present.training_plot import draw_training
+from crossmodal.cli.present.training_progress import TrainingLines, describe_result
+from crossmodal.errors import SettingsError
+from crossmodal.models.registry import DEFAULT_MODEL
+from crossmodal.settings import Settings
+from crossmodal.training import Run, TrainingConfig, TrainingResult, fine_tuning, train
+from crossmodal.training.train import HISTORY
+
+_OUTPUT = "trained-model"
+_PLOT = "training.png"
+
+# Options that say what a configuration file says too.
+_IN_CONFIG = ("data_set", "model", "loss", "split", "num_docs")
+
+
+def run(settings: Settings) -> int:
+    """Trains, draws the plot and prints the dev metrics.
+
+    Returns 1 where some photos could not be used and 130 where it was stopped.
+    """
+    config, command = _configuration(settings)
+    output = settings.output or settings.workspace / _OUTPUT
+    with _stop_on_signal() as should_stop:
+        carried_out = Run(
+            output=output,
+            cache=settings.model_cache / "training",
+            models=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
+            command=command,
+            progress=TrainingLines(quiet=settings.json),
+            should_stop=should_stop,
+        )
+        try:
+            result = train(config, carried_out, data_root=settings.data_root)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            return 130
+    draw_training(output / HISTORY, output / _PLOT)
+    _print(result, as_json=settings.json)
+    return 1 if result.failures else 0
+
+
+def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
+    """What to do, and the command line that does the same again."""
+    command = ["python", "app.py", "-t", "train"]
+    if settings.config is None:
+        model = settings.model or DEFAULT_MODEL
+        config = fine_tuning(
+            settings.data_set, model, loss=settings.loss, split=settings.split, num_docs=settings.num_docs
+        )
+        command += ["-d", settings.data_set, "-m", model]
+        for name in ("loss", "split", "num_docs"):
+            if (value := getattr(settings, name)) is not None:
+                command += [f"--{name}", str(value)]
+        return config, shlex.join(command)
+    given = [name for name in _IN_CONFIG if getattr(settings, name) != getattr(Settings(), name)]
+    if given:
+        raise SettingsError(
+            f"The option --{given[0]} has no effect beside --config: write it into {settings.config}."
+        )
+    return TrainingConfig.load(settings.config), shlex.join([*command, "--config", str(settings.config)])
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop, which comes when the state is saved; a second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(result: TrainingResult, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**asdict(result), "folder": str(result.folder)}))
+    else:
+        print("\n".join(describe_result(result)))
+        folder = _shown(result.folder)
+        print(f"the model is in {folder}; use it with -m {shlex.quote(folder)}")
+    for failure in result.failures:
+        print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
+
+
+def _shown(folder: Path) -> str:
+    """The folder as ``-m`` takes it; "vse" alone would be the shipped model."""
+    short = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return str(short) if short.is_absolute() else f"./{short}"

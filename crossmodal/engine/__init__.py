@@ -1,0 +1,1 @@
+"""The engine under everything: searches, indexing and deleting, on plain objects."""

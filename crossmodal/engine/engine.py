@@ -1,0 +1,311 @@
+"""The engine: everything that an index can be asked and told, whoever asks.
+
+``PhotoIndex``, the command line, the server and the evaluation all use it. It runs the two Flows, in this
+process unless it is given another way, and adds what comes before and after them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.documents import Document
+from crossmodal.engine.indexing import Indexed, index_records
+from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
+from crossmodal.engine.search import Searcher
+from crossmodal.errors import DataError, QueryError, StoreError, StoreUnwritable
+from crossmodal.flow.runner import Flow
+from crossmodal.flow.topology import FlowKind
+from crossmodal.models.loaded import LoadedEncoders
+from crossmodal.query.calibration import Calibration
+from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
+
+__all__ = ["Engine", "OpenFlow"]
+
+# Opens one of the two Flows over the index that the settings say.
+OpenFlow = Callable[[FlowKind, Settings], Flow]
+
+WriterState = Literal["idle", "starting", "running"]
+
+
+class Engine:
+    """One index: searched through the query Flow, changed through the index Flow.
+
+    ``settings`` say which index and which model; what they leave open, the index decides. Each Flow is opened
+    at its first use, by ``open_flow`` (None: in this process). The index Flow holds the lock of the index's
+    one writer, until nothing has been written for ``writer_idle_seconds``. Safe to use from several threads.
+    Close it, or use it in a ``with`` statement.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_flow: OpenFlow | None = None,
+        writer_idle_seconds: float = 0.0,
+    ) -> None:
+        self.workspace = Workspace(settings.workspace)
+        self._given = settings
+        self._loaded = LoadedEncoders()
+        self._open_flow = open_flow or self._open_here
+        self._opening = threading.RLock()
+        self._query: Flow | None = None
+        self._searcher: Searcher | None = None
+        self._writer = _Writer(self._open_writer, writer_idle_seconds)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings with the model and the shards of the index; raises as ``resolved_for_reading``."""
+        return resolved_for_reading(self._given, self.workspace)
+
+    @property
+    def model(self) -> str:
+        """The name of the model that built the index; raises StoreMissing where there is none."""
+        return str(self.settings.model)
+
+    @property
+    def writer_state(self) -> WriterState:
+        """Whether the index Flow is open at this moment."""
+        return self._writer.state
+
+    def prepare(self) -> None:
+        """Opens the query Flow and loads all that the first search would load."""
+        flow = self._query_flow()
+        if (prepare := getattr(flow, "prepare", None)) is not None:
+            prepare()
+        self._search().calibration()
+
+    def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        """One outcome a request, in order; an error of one request leaves the others alone.
+
+        Raises StoreMissing where there is no index, ModelMismatch where another model built it.
+        """
+        return self._search().search(requests)
+
+    def find(self, request: SearchRequest) -> SearchOutcome:
+        """The outcome of one request; raises its error."""
+        (outcome,), _ = self.search([request])
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    def calibration(self) -> Calibration | None:
+        """How cosines become scores in this index; None where nothing is known of it."""
+        return self._search().calibration()
+
+    def take_cache_counts(self) -> tuple[int, int]:
+        """How many sentences' vectors were remembered and how many had to be made, since the last call."""
+        return self._search().take_cache_counts()
+
+    def encode(
+        self, *, texts: Sequence[str] = (), photos: Sequence[bytes] = ()
+    ) -> NDArray[np.float32]:
+        """The vectors of sentences, then of photos (the bytes of their files): float32 (n, dimension).
+
+        Each is what it would be alone, to the last bit. Raises DataError for an empty sentence or bytes that
+        are no photo.
+        """
+        docs = [Document.of_query(f"text-{number}", text=text) for number, text in enumerate(texts)]
+        docs += [Document.of_query(f"photo-{number}", content=photo) for number, photo in enumerate(photos)]
+        if not docs:
+            raise DataError("There is nothing to encode; give at least one sentence or photo.")
+        by_id = {doc.id: doc for doc in self._query_flow().run("encode", docs)}
+        vectors = []
+        for doc in docs:
+            answer = by_id[doc.id]
+            if answer.error is not None or answer.embedding is None:
+                raise QueryError(answer.error or f"{doc.id} could not be encoded.")
+            vectors.append(answer.embedding)
+        return np.stack(vectors)
+
+    def index(
+        self, items: Iterable[Record | Failure], *, size: int = 32, at_once: int | None = None
+    ) -> Iterator[Indexed | Failure]:
+        """Brings records into the index and yields what became of each, after it is on disk.
+
+        Arguments as in ``index_records``. Raises StoreLocked where another process writes, StoreUnwritable
+        where the disk is full or read-only, ModelMismatch, and what ``items`` raise.
+        """
+        with self._writer.flow() as flow:
+            originals = self._given.keep == "original"
+            yield from index_records(
+                flow, self.workspace, items, size=size, originals=originals, at_once=at_once
+            )
+
+    def delete(self, ids: Sequence[str], *, captions: bool = True) -> list[str]:
+        """Deletes photos and captions by id, with ``captions`` also those that describe the photos.
+
+        An id that both a photo and a caption have deletes both. Returns the ids that were there: those named,
+        in their order, then the others. Raises as ``index``, and StoreMissing where there is no index.
+        """
+        self.workspace.require()
+        wanted = self._deletable(ids, captions)
+        deleted: list[str] = []
+        if wanted:
+            with self._writer.flow() as flow:
+                # Captions first: should the photo's deletion fail, it can be asked for again.
+                for modality in (TEXT, IMAGE):
+                    deleted += _deleted(flow, [id for id, kind in wanted if kind == modality], modality)
+        order = {id: place for place, id in enumerate(ids)}
+        return sorted(dict.fromkeys(deleted), key=lambda id: (order.get(id, len(order)), id))
+
+    def shard_states(self) -> list[dict[str, Any]]:
+        """How each shard answers searches: ``modality``, ``shard`` and the keys of ``VectorIndex.status``.
+
+        Raises StoreError where a shard cannot tell.
+        """
+        probes = [Document(str(modality), seeks=modality) for modality in (IMAGE, TEXT)]
+        states: list[dict[str, Any]] = []
+        for doc in self._query_flow().run("status", probes):
+            if doc.error is not None:
+                raise StoreError(doc.error)
+            states += doc.shard_states or ()
+        return states
+
+    def close(self) -> None:
+        """Ends both Flows, after what is under way, and lets go of all files; a later use opens them again."""
+        self._writer.close()
+        with self._opening:
+            if self._query is not None:
+                self._query.close()
+            self._query = self._searcher = None
+        self.workspace.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _search(self) -> Searcher:
+        searcher = self._searcher
+        if searcher is None:
+            with self._opening:
+                if self._searcher is None:
+                    settings = self.settings
+                    self._searcher = Searcher(
+                        self._query_flow,
+                        self.workspace,
+                        model=str(settings.model),
+                        model_cache=settings.model_cache,
+                    )
+                searcher = self._searcher
+        return searcher
+
+    def _query_flow(self) -> Flow:
+        flow = self._query
+        if flow is None:
+            with self._opening:
+                if self._query is None:
+                    self._query = self._open_flow("query", self.settings)
+                flow = self._query
+        return flow
+
+    def _open_writer(self) -> Flow:
+        return self._open_flow("index", resolved_for_writing(self._given, self.workspace))
+
+    def _open_here(self, kind: FlowKind, settings: Settings) -> Flow:
+        return local_flow(kind, settings.flow_environment(), self._loaded)
+
+    def _deletable(self, ids: Sequence[str], captions: bool) -> list[tuple[str, Modality]]:
+        distinct = list(dict.fromkeys(ids))
+        photos = self.workspace.records(distinct, IMAGE)
+        found: list[tuple[str, Modality]] = [(id, IMAGE) for id in photos]
+        found += [(id, TEXT) for id in self.workspace.records(distinct, TEXT)]
+        # A crash between two commits may have left the vector alone.
+        found += [(id, IMAGE) for id in self.workspace.vectors(distinct, IMAGE) if id not in photos]
+        if captions and photos:
+            for described in self.workspace.captions_of(list(photos)).values():
+                found += [(caption.id, TEXT) for caption in described]
+        return list(dict.fromkeys(found))
+
+
+class _Writer:
+    """The index Flow: opened when somebody writes, closed some time after the last write."""
+
+    def __init__(self, open_flow: Callable[[], Flow], idle_seconds: float) -> None:
+        self._open_flow = open_flow
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._flow: Flow | None = None
+        self._users = 0
+        self._closing: threading.Timer | None = None
+        self._starting = False
+
+    @property
+    def state(self) -> WriterState:
+        if self._starting:
+            return "starting"
+        return "idle" if self._flow is None else "running"
+
+    @contextmanager
+    def flow(self) -> Iterator[Flow]:
+        """The index Flow, for as long as the context lasts."""
+        with self._lock:
+            self._users += 1
+            if self._closing is not None:
+                self._closing.cancel()
+                self._closing = None
+        try:
+            yield self._opened()
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0 and self._flow is not None:
+                    self._close_later()
+
+    def close(self) -> None:
+        """Closes the Flow now."""
+        with self._lock:
+            if self._closing is not None:
+                self._closing.cancel()
+                self._closing = None
+        self._close()
+
+    def _opened(self) -> Flow:
+        with self._opening:
+            if self._flow is None:
+                self._starting = True
+                try:
+                    self._flow = self._open_flow()
+                finally:
+                    self._starting = False
+            return self._flow
+
+    def _close_later(self) -> None:
+        if self._idle_seconds <= 0:
+            self._close()
+            return
+        self._closing = threading.Timer(self._idle_seconds, self._close_if_idle)
+        self._closing.daemon = True
+        self._closing.start()
+
+    def _close_if_idle(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._close()
+
+    def _close(self) -> None:
+        with self._opening:
+            flow, self._flow = self._flow, None
+            if flow is not None:
+                flow.close()
+
+
+def _deleted(flow: Flow, ids: Sequence[str], modality: Modality) -> list[str]:
+    if not ids:
+        return []
+    docs = flow.run("delete", [Document(id, modality) for id in ids])
+    failed = next((doc.error for doc in docs if doc.error is not None), None)
+    if failed is not None:
+        raise StoreUnwritable(failed)
+    return [doc.id for doc in docs if doc.outcome == "deleted"]

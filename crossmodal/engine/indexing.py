@@ -1,0 +1,120 @@
+"""Records into the index, whichever way they came: what is there already is left out, the rest takes the Flow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+
+from crossmodal.documents import Document
+from crossmodal.errors import StoreUnwritable
+from crossmodal.flow.batches import batched, batched_by_modality
+from crossmodal.flow.pipeline import run_batches
+from crossmodal.flow.runner import Flow
+from crossmodal.records import IMAGE, Failure, Modality, Record
+from crossmodal.workspace import Workspace
+
+__all__ = ["Indexed", "index_batches", "index_records"]
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What became of one record, which comes without its bytes.
+
+    ``outcome`` is added, replaced or unchanged; it is None where ``error``, a sentence, says why not.
+    """
+
+    record: Record
+    outcome: str | None = None
+    error: str | None = None
+
+    @property
+    def modality(self) -> Modality:
+        """Whether it is a photo or a caption."""
+        return self.record.modality
+
+    @property
+    def source(self) -> str:
+        """Where it came from, for people to read: the file, or the caption's beginning."""
+        record = self.record
+        if record.modality == IMAGE:
+            return record.uri or record.id
+        return f"{record.uri or record.photo_id or record.id}: the caption {(record.text or '')[:60]!r}"
+
+
+def index_records(
+    flow: Flow,
+    workspace: Workspace,
+    items: Iterable[Record | Failure],
+    *,
+    size: int = 32,
+    originals: bool = True,
+    at_once: int | None = None,
+) -> Iterator[Indexed | Failure]:
+    """Brings records into the index and yields what became of each, after it is on disk.
+
+    A record that the index has with the same content is unchanged (with ``originals``, only if the photo's
+    file is kept); failures among ``items`` come out as they are. ``size`` photos make one request, and
+    ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
+    StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
+    """
+    # What needs no Flow is told by the threads that read, between the answers.
+    aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
+
+    def new_or_changed() -> Iterator[Record]:
+        for batch in batched(_hashed(items, aside), size):
+            known = workspace.unchanged(batch, originals=originals)
+            for record in batch:
+                if record.id in known:
+                    aside.put(Indexed(_light(record), "unchanged"))
+                else:
+                    yield record
+
+    for answered in index_batches(flow, batched_by_modality(new_or_changed(), size), at_once=at_once):
+        yield from _taken(aside)
+        yield from answered
+    yield from _taken(aside)
+
+
+def index_batches(
+    flow: Flow, batches: Iterator[list[Record]], *, at_once: int | None = None
+) -> Iterator[list[Indexed]]:
+    """Sends each batch of hashed records through the index Flow; yields what became of each batch.
+
+    Raises StoreUnwritable where the disk is full, and what the Flow raises.
+    """
+    for docs in run_batches(flow, "index", map(_documents, batches), at_once=at_once):
+        for doc in docs:
+            if doc.aborted:
+                raise StoreUnwritable(doc.error)
+        yield [_indexed(doc) for doc in docs]
+
+
+def _documents(records: list[Record]) -> list[Document]:
+    return [Document.of_record(record) for record in records]
+
+
+def _indexed(doc: Document) -> Indexed:
+    assert doc.record is not None, "what went in with its record comes out with it"
+    return Indexed(_light(doc.record), None if doc.error else doc.outcome, doc.error)
+
+
+def _light(record: Record) -> Record:
+    """Without the bytes of a photo, which nobody needs any more."""
+    return record if record.content is None else replace(record, content=None)
+
+
+def _hashed(items: Iterable[Record | Failure], aside: SimpleQueue[Indexed | Failure]) -> Iterator[Record]:
+    for item in items:
+        if isinstance(item, Failure):
+            aside.put(item)
+        else:
+            yield item if item.content_hash else item.hashed()
+
+
+def _taken(aside: SimpleQueue[Indexed | Failure]) -> Iterator[Indexed | Failure]:
+    while True:
+        try:
+            yield aside.get_nowait()
+        except Empty:
+            return

@@ -1,0 +1,48 @@
+"""Before an index is used: what it already settles, and whether it can be read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from crossmodal.engine.model_choice import chosen_model
+from crossmodal.flow.runner import LocalFlow
+from crossmodal.flow.topology import FlowKind, flow_file, read_topology
+from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
+from crossmodal.models.loaded import LoadedEncoders
+from crossmodal.settings import Settings
+from crossmodal.workspace import IMAGE_VECTORS, Workspace
+
+__all__ = ["local_flow", "resolved_for_reading", "resolved_for_writing"]
+
+
+def resolved_for_reading(settings: Settings, workspace: Workspace) -> Settings:
+    """The settings with the model and the number of shards that the index has.
+
+    Raises StoreMissing where there is no index, ModelMismatch or StoreError where another model or number
+    of shards is asked for.
+    """
+    workspace.require()
+    return _resolved(settings, workspace)
+
+
+def resolved_for_writing(settings: Settings, workspace: Workspace) -> Settings:
+    """The same for an index that may still have to be made. Raises StoreUnwritable as well."""
+    settings = _resolved(settings, workspace)
+    workspace.require_writable()
+    return settings
+
+
+def local_flow(kind: FlowKind, variables: Mapping[str, str], loaded: LoadedEncoders | None = None) -> LocalFlow:
+    """One of the two Flows in this process, as its YAML says; raises as ``LocalFlow``."""
+    return LocalFlow(read_topology(flow_file(kind), variables), loaded=loaded)
+
+
+def _resolved(settings: Settings, workspace: Workspace) -> Settings:
+    built_by = workspace.identity()
+    model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
+    require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
+    workspace.check_model(identify_model(model, cache=settings.model_cache))
+    shards = settings.shards or workspace.shards(IMAGE_VECTORS) or 1
+    workspace.check_shards(shards)
+    return replace(settings, model=model, dim=None, centering=None, shards=shards)

@@ -1,0 +1,312 @@
+"""An index of photos and captions from Python: the engine's face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.query_input import photo_bytes, term_of
+from crossmodal.engine.results import Results
+from crossmodal.errors import DataError
+from crossmodal.filters import parse_filter
+from crossmodal.models import DEFAULT_MODEL
+from crossmodal.query.expression import parse_expression
+from crossmodal.query.request import SearchRequest, Target
+from crossmodal.query.terms import Term
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Modality, Record
+from crossmodal.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from crossmodal.engine.query_input import PhotoInput
+
+__all__ = ["AddSummary", "PhotoIndex"]
+
+# Records that are read at once where all of them are listed.
+_PAGE = 256
+
+
+@dataclass(slots=True)
+class AddSummary:
+    """What became of the photos and captions of one ``PhotoIndex.add``."""
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    failures: list[Failure] = field(default_factory=list)
+
+
+class PhotoIndex:
+    """A sentence finds photos, a photo finds captions.
+
+    ::
+
+        index = PhotoIndex("workspace")
+        index.add("holiday-photos")
+        index.search("two people on a beach")
+
+    ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
+    it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
+    data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
+    ``runtime``, ``index``, ``keep``, ``shards`` and ``trust_remote_code`` are the command line's options.
+    Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
+    statement.
+
+    Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` at the first search for an
+    ``index`` that there is not.
+    """
+
+    def __init__(
+        self,
+        workspace: str | Path = "workspace",
+        model: str | None = None,
+        *,
+        data_root: str | Path = "data",
+        model_cache: str | Path | None = None,
+        runtime: str = "auto",
+        index: str = "auto",
+        keep: str = "original",
+        shards: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        settings = Settings(
+            workspace=Path(workspace),
+            model=model,
+            data_root=Path(data_root),
+            runtime=runtime,
+            index=index,
+            keep=keep,
+            shards=shards,
+            trust_remote_code=trust_remote_code,
+        )
+        if model_cache is not None:
+            from dataclasses import replace
+
+            settings = replace(settings, model_cache=Path(model_cache))
+        self._settings = settings
+        self._engine = Engine(settings)
+        self._workspace = self._engine.workspace
+        built_by = self._workspace.identity()
+        self.model = model or (DEFAULT_MODEL if built_by is None else built_by.name)
+        if built_by is not None:
+            # Raises where another model built it, before anything is asked.
+            assert self._engine.settings
+
+    def close(self) -> None:
+        """Let go of all files; a later call opens them again."""
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        counts = {name: self._workspace.vector_count(name) for name in MODALITIES}
+        return (
+            f"PhotoIndex({str(self._settings.workspace)!r}, model={self.model!r}: "
+            f"{counts[IMAGE]:,} photos, {counts[TEXT]:,} captions)"
+        )
+
+    def __len__(self) -> int:
+        """How many photos and captions there are."""
+        return sum(self._workspace.vector_count(modality) for modality in MODALITIES)
+
+    def __bool__(self) -> bool:
+        """An index is not nothing because it is empty."""
+        return True
+
+    def __iter__(self) -> Iterator[Record]:
+        """All photos, then all captions, each in order of id, without their bytes."""
+        for modality in MODALITIES:
+            after: str | None = None
+            while page := self.page(modality, after=after, limit=_PAGE):
+                yield from page
+                after = page[-1].id
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self.get(id) is not None
+
+    def get(self, id: str) -> Record | None:
+        """The photo with that id, else the caption, without its bytes; None if there is neither."""
+        return self._workspace.find(id)
+
+    def page(self, modality: Modality = IMAGE, *, after: str | None = None, limit: int = 24) -> list[Record]:
+        """The first ``limit`` photos or captions behind the id ``after``, in order of id."""
+        return self._workspace.list_records(modality, limit, after)
+
+    def captions_of(self, photo_id: str) -> list[Record]:
+        """The captions that describe a photo, in natural order."""
+        return self._workspace.captions_of([photo_id])[photo_id]
+
+    def photo(self, id: str) -> bytes | None:
+        """The untouched file of a photo; None if it is not kept."""
+        found = self._workspace.content(id)
+        return None if found is None else found[0]
+
+    def thumbnail(self, id: str) -> bytes | None:
+        """The small JPEG of a photo; None if there is no such photo."""
+        found = self._workspace.thumbnail(id)
+        return None if found is None else found[0]
+
+    def add(self, source: str | Path | Iterable[Record | Failure]) -> AddSummary:
+        """Index a data set (its name or path) or any records; what is there already is skipped or replaced.
+
+        An input that can't be used is a failure in the summary, and the rest goes on. Everything counted is
+        on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
+        """
+        if isinstance(source, str | Path):
+            from crossmodal.data_sets import open_data_set
+
+            source = open_data_set(str(source), data_root=self._settings.data_root)
+        summary = AddSummary()
+        for item in self._engine.index(source):
+            if isinstance(item, Failure):
+                summary.failures.append(item)
+            elif item.error is not None:
+                summary.failures.append(Failure(item.source, item.error))
+            else:
+                outcome = str(item.outcome)
+                setattr(summary, outcome, getattr(summary, outcome) + 1)
+        return summary
+
+    def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
+        """Delete photos and captions by id; a photo takes the captions that describe it along.
+
+        ``captions`` False leaves those. Returns the ids of what there was: those named, in their order, then
+        the others. Raises ``StoreMissing`` if nothing is indexed, ``StoreLocked`` (another process is
+        indexing), ``StoreUnwritable``.
+        """
+        return self._engine.delete(list(dict.fromkeys(ids)), captions=captions)
+
+    @overload
+    def search(self, query: str | Path | bytes | Any, top_k: int = 10, **options: Any) -> Results: ...
+
+    @overload
+    def search(self, query: list[Any], top_k: int = 10, **options: Any) -> list[Results]: ...
+
+    def search(self, query: Any, top_k: int = 10, **options: Any) -> Results | list[Results]:
+        """The best ``top_k`` matches of a query, the best first; of a list of queries one result each.
+
+        A query is an expression of sentences and ids (``"dog + 0.5*id:42 - snow"``), a photo (a ``Path``,
+        bytes, a PIL image, or pixels uint8 (height, width, 3)), a vector float (dimension,), or several
+        ``Term``s as a tuple. ``options``:
+
+        ``modality``
+            what to look for: "image", "text" or "both"; by default the other one of what is given
+        ``filter``
+            a condition on tags, such as ``{"place": "harbour", "year": {"$gte": 2019}}``
+        ``min_score``, ``offset``
+            leave out matches with a lower score in [0, 1], and the first so many
+        ``hybrid``
+            look for the words of the captions as well
+        ``group_duplicates``
+            show one of several near-duplicates
+
+        Raises ``DataError`` for a query that cannot be read, ``QueryError`` for one that cannot be answered,
+        ``FilterError``, and ``StoreMissing`` if nothing is indexed.
+        """
+        if isinstance(query, list):
+            return self._find_all([_request(_terms(one), top_k, **options) for one in query])
+        return self._find(_terms(query), top_k, **options)
+
+    def search_text(self, query: str, top_k: int = 10, **options: Any) -> Results:
+        """The ``top_k`` photos that fit the sentence ``query`` best; ``options`` as in ``search``.
+
+        Signs and quotation marks are words here, unlike in an expression.
+        """
+        return self._find((term_of(str(query)),), top_k, **options)
+
+    def search_image(self, photo: PhotoInput, top_k: int = 10, **options: Any) -> Results:
+        """The ``top_k`` captions that fit ``photo`` (a path, bytes, a PIL image, pixels) best.
+
+        ``options`` as in ``search``: with ``modality="image"`` it finds photos that look like it.
+        """
+        return self._find((Term(image=photo_bytes(photo)),), top_k, **options)
+
+    def similar(self, id: str, top_k: int = 10, **options: Any) -> Results:
+        """The ``top_k`` photos most like the photo ``id``, or captions most like the caption; without itself.
+
+        Raises ``RequestError`` where nothing has that id.
+        """
+        options = {"exclude": frozenset({id}), **options}
+        return self._find((Term(id=id),), top_k, similar=True, **options)
+
+    @overload
+    def encode_text(self, text: str) -> NDArray[np.float32]: ...
+
+    @overload
+    def encode_text(self, text: Sequence[str]) -> NDArray[np.float32]: ...
+
+    def encode_text(self, text: str | Sequence[str]) -> NDArray[np.float32]:
+        """The vector of a sentence, float32 (dimension,) of unit length; of several, (n, dimension)."""
+        if isinstance(text, str):
+            return self._engine.encode(texts=[text])[0]
+        return self._engine.encode(texts=list(text))
+
+    def encode_image(self, photo: PhotoInput | list[PhotoInput]) -> NDArray[np.float32]:
+        """The vector of a photo, float32 (dimension,) of unit length; of a list of them, (n, dimension)."""
+        if isinstance(photo, list):
+            return self._engine.encode(photos=[photo_bytes(one) for one in photo])
+        return self._engine.encode(photos=[photo_bytes(photo)])[0]
+
+    def _find(self, terms: tuple[Term, ...], top_k: int, **options: Any) -> Results:
+        return self._find_all([_request(terms, top_k, **options)])[0]
+
+    def _find_all(self, requests: Sequence[SearchRequest]) -> list[Results]:
+        outcomes, _ = self._engine.search(requests)
+        for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+        return [
+            Results(
+                outcome.matches,
+                modality=outcome.modality,
+                has_more=outcome.has_more,
+                thumbnail=self.thumbnail,
+            )
+            for outcome in outcomes
+        ]
+
+
+def _terms(query: Any) -> tuple[Term, ...]:
+    if isinstance(query, str):
+        return parse_expression(query)
+    if isinstance(query, tuple):
+        return query
+    return (term_of(query),)
+
+
+def _request(
+    terms: tuple[Term, ...],
+    top_k: int,
+    *,
+    modality: Target | None = None,
+    filter: Mapping[str, Any] | None = None,
+    min_score: float | None = None,
+    offset: int = 0,
+    hybrid: bool = False,
+    group_duplicates: bool = False,
+    similar: bool = False,
+    exclude: Iterable[str] = (),
+) -> SearchRequest:
+    if not terms or not all(isinstance(term, Term) for term in terms):
+        raise DataError("A query of several parts is a tuple of at least one Term.")
+    return SearchRequest(
+        terms,
+        modality=modality,
+        similar=similar,
+        top_k=top_k,
+        offset=offset,
+        min_score=min_score,
+        filter=None if filter is None else parse_filter(filter),
+        hybrid=hybrid,
+        group_duplicates=group_duplicates,
+        exclude=frozenset(exclude),
+    )

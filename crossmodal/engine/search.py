@@ -1,0 +1,222 @@
+"""Answers search requests: terms through the encoders, the sum of them through the indexes.
+
+A sentence that is to find photos goes through the query Flow once. For anything else the Flow's encoders
+make the vectors of sentences and photos first (documents of the index have theirs already, sentences asked
+lately are remembered), and the composed vector goes through the Flow to the index that it seeks. What comes
+after the Flow happens here: words and fusion, calibrated scores, grouping, and the captions of what is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from crossmodal.documents import Document
+from crossmodal.engine.encoding import TermEncoder
+from crossmodal.engine.ranking import grouped, ranked
+from crossmodal.engine.state import SearchState, deepest, first_depth
+from crossmodal.engine.words import WordSearch
+from crossmodal.errors import DataError, QueryError, RequestError
+from crossmodal.flow.runner import Flow
+from crossmodal.match import Match
+from crossmodal.query.calibration import Calibration, calibration_of
+from crossmodal.query.composition import compose
+from crossmodal.query.request import (
+    HYBRID_DEPTH,
+    MAX_RESULTS,
+    SearchOutcome,
+    SearchRequest,
+    Target,
+    Timing,
+)
+from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.workspace import Workspace
+
+__all__ = ["Searcher"]
+
+_TARGETS: dict[Target, tuple[Modality, ...]] = {IMAGE: (IMAGE,), TEXT: (TEXT,), "both": (IMAGE, TEXT)}
+
+
+class Searcher:
+    """Answers search requests over ``workspace`` through the query Flow that ``flow`` gives.
+
+    ``model`` is the name of the model that built the index. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, flow: Callable[[], Flow], workspace: Workspace, *, model: str, model_cache: Path | None
+    ) -> None:
+        self._flow = flow
+        self._workspace = workspace
+        self._model = model
+        self._model_cache = model_cache
+        self._encoder = TermEncoder(flow, workspace)
+        self._words = WordSearch(workspace)
+        self._calibration: Calibration | None = None
+        self._calibrating = threading.Lock()
+
+    def calibration(self) -> Calibration | None:
+        """How cosines become scores with this model; None where nothing is known of it."""
+        if self._calibration is None:
+            with self._calibrating:
+                # None where the index is too small to estimate it from: it may have grown since.
+                if self._calibration is None:
+                    self._calibration = calibration_of(self._model, self._model_cache, self._workspace)
+        return self._calibration
+
+    def take_cache_counts(self) -> tuple[int, int]:
+        """How many sentences' vectors were remembered and how many had to be made, since the last call."""
+        return self._encoder.take_counts()
+
+    def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        """One outcome a request, in order; an error of one request leaves the others alone.
+
+        Sentences are encoded together where their vectors don't depend on it, to the last bit.
+        """
+        timing = Timing()
+        with _timed(timing, "total_ms"):
+            calibration = self.calibration()
+            states = [
+                SearchState(request, SearchOutcome(request), first_depth(request), calibration)
+                for request in requests
+            ]
+            with _timed(timing, "encode_ms"):
+                self._encode([state for state in states if not self._encoder.is_plain(state.request)])
+            with _timed(timing, "search_ms"):
+                encoded_ms = self._find(states)
+            timing.encode_ms += encoded_ms
+            timing.search_ms -= encoded_ms
+            hybrid = [state for state in states if state.request.hybrid and not state.failed]
+            if hybrid:
+                with _timed(timing, "words_ms"):
+                    self._words.search(hybrid)
+            with _timed(timing, "fetch_ms"):
+                for state in states:
+                    if not state.failed:
+                        self._finish(state)
+                self._describe(states)
+        return [state.outcome for state in states], timing
+
+    def _encode(self, states: Sequence[SearchState]) -> None:
+        if states:
+            self._encoder.encode(states)
+            for state in states:
+                if not state.failed:
+                    _attempt(state, _compose)
+
+    def _find(self, states: Sequence[SearchState]) -> float:
+        """Takes each vector or sentence to its index; returns the milliseconds that went into encoding.
+
+        Requests that ask for the same number under the same filter go together.
+        """
+        together: dict[tuple[int, str], list[tuple[SearchState, Modality]]] = {}
+        for state in states:
+            if state.failed:
+                continue
+            filter = state.request.filter
+            key = (state.depth, "" if filter is None else json.dumps(filter.to_json()))
+            for target in state.composed or (IMAGE,):
+                together.setdefault(key, []).append((state, target))
+        return sum(self._find_together(depth, group) for (depth, _), group in together.items())
+
+    def _find_together(self, depth: int, queries: Sequence[tuple[SearchState, Modality]]) -> float:
+        parameters: dict[str, Any] = {"top_k": depth}
+        if (filter := queries[0][0].request.filter) is not None:
+            parameters["filter"] = filter
+        docs = [_query_of(str(number), state, target) for number, (state, target) in enumerate(queries)]
+        answered = {doc.id: doc for doc in self._flow().run("search", docs, parameters)}
+        encoded_ms = 0.0
+        for number, (state, target) in enumerate(queries):
+            doc = answered[str(number)]
+            state.found[target] = doc.matches or []
+            encoded_ms = max(encoded_ms, doc.encoded_ms or 0.0)
+            if doc.error is not None:
+                state.outcome.error = state.outcome.error or QueryError(doc.error)
+            elif not state.composed:
+                self._encoder.take_answer(state, doc)
+                _attempt(state, _compose)
+        return encoded_ms
+
+    def _finish(self, state: SearchState) -> None:
+        """Ranks what was found, groups it, and cuts out what is asked for."""
+        request, outcome = state.request, state.outcome
+        matches = ranked(state)
+        if request.min_score is not None:
+            if any(match.score is None for match in matches):
+                outcome.error = QueryError(
+                    "'min_score' needs a calibration, and the model of this index has none: leave it out, or "
+                    "index captions together with their photos, from which one can be estimated.",
+                    pointer="/min_score",
+                )
+                return
+            matches = [match for match in matches if (match.score or 0.0) >= request.min_score]
+        last = request.offset + request.top_k
+        if request.group_duplicates:
+            matches = grouped(matches, self._workspace)
+            all_found = all(len(found) < state.depth for found in state.found.values())
+            if len(matches) <= last and state.depth < deepest(request) and not all_found and not request.hybrid:
+                # Most of what came were duplicates; all the depth there is may hold enough others.
+                state.depth = deepest(request)
+                self._find([state])
+                if not state.failed:
+                    self._finish(state)
+                return
+        outcome.matches = matches[request.offset : last]
+        outcome.has_more = len(matches) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
+        for rank, match in enumerate(outcome.matches, request.offset + 1):
+            match.rank = rank
+
+    def _describe(self, states: Sequence[SearchState]) -> None:
+        """Adds to the matches that are shown what only the other store knows: captions, and whose photo."""
+        photos: list[Match] = []
+        captions: list[Match] = []
+        for state in states:
+            fields = state.request.fields
+            for match in state.outcome.matches:
+                if match.modality == IMAGE and "captions" in fields:
+                    photos.append(match)
+                elif match.modality == TEXT and match.photo_id and "photo" in fields:
+                    captions.append(match)
+        if photos:
+            captions_of = self._workspace.captions_of([match.id for match in photos])
+            for match in photos:
+                match.captions = tuple((caption.id, caption.text or "") for caption in captions_of[match.id])
+        if captions:
+            known = self._workspace.records({match.photo_id or "" for match in captions}, IMAGE)
+            for match in captions:
+                photo = known.get(match.photo_id or "")
+                match.photo_id = None if photo is None else photo.id
+                match.file = None if photo is None else photo.file
+
+
+def _compose(state: SearchState) -> None:
+    for modality in _TARGETS[state.outcome.modality or "both"]:
+        state.composed[modality] = compose(state.terms, modality, state.calibration)
+
+
+def _attempt(state: SearchState, work: Callable[[SearchState], None]) -> None:
+    """Does ``work``; an error is this request's own."""
+    try:
+        work(state)
+    except (DataError, RequestError) as error:
+        state.outcome.error = error
+
+
+def _query_of(id: str, state: SearchState, target: Modality) -> Document:
+    if not state.composed:
+        return Document.of_query(id, text=state.request.terms[0].text, seeks=IMAGE)
+    return Document.of_query(id, vector=state.composed[target].vector, seeks=target)
+
+
+@contextmanager
+def _timed(timing: Timing, part: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(timing, part, getattr(timing, part) + (time.perf_counter() - started) * 1000)

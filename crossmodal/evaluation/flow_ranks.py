@@ -1,0 +1,177 @@
+"""Ranks through the two Flows: a gallery is indexed, then every query asks where its counterparts stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crossmodal.documents import MediaDocument
+from crossmodal.errors import StoreUnwritable
+from crossmodal.evaluation import Retrieval, Subset
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from flows.client import index_batches, search_batches
+from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
+from flows.service import FlowService
+
+__all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
+
+_DIRECTIONS: Mapping[Modality, str] = {TEXT: "text2image", IMAGE: "image2text"}
+
+
+@dataclass(slots=True)
+class Gallery:
+    """What has been indexed of one fold: by the photo's id, the ids of the photo and of its captions."""
+
+    photos: dict[str, list[str]] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
+
+    def searched_by(self, modality: Modality) -> dict[str, list[str]]:
+        """What a query of ``modality`` searches: the other one."""
+        return self.captions if modality == IMAGE else self.photos
+
+
+def evaluation_batches(
+    records: Iterable[Record | Failure],
+    folds: Sequence[Subset],
+    size: int,
+    failures: list[Failure] | None = None,
+) -> Iterator[tuple[int, list[Record]]]:
+    """The records that the folds use, as batches of one fold and one modality: (fold, records).
+
+    A batch is a request to the index Flow, a request to the query Flow and what encoders take at once in
+    memory, because a vector depends in its last bits on what it is encoded with: the three then agree, as
+    long as all of them encode with the same number of threads.
+    A batch is in its fold's gallery as a whole, or not at all. Iterating over the same data again gives the
+    same batches. ``failures`` collects what the data set could not read.
+    """
+    waiting: dict[tuple[int, Modality, bool], list[Record]] = {}
+    fold_of = {id: number for number, fold in enumerate(folds) for id in fold.gallery | fold.queries}
+    for record in records:
+        if isinstance(record, Failure):
+            if failures is not None:
+                failures.append(record)
+            continue
+        if (number := fold_of.get(record.id)) is None:
+            continue
+        role = number, record.modality, record.id in folds[number].gallery
+        held = waiting.setdefault(role, [])
+        held.append(record)
+        if len(held) == size or sum(one.size for one in held) > MAX_REQUEST_BYTES:
+            del waiting[role]
+            for batch in batched(held, size):
+                yield number, batch
+    for (number, *_), held in waiting.items():
+        for batch in batched(held, size):
+            yield number, batch
+
+
+async def index_gallery(
+    service: FlowService,
+    batches: Iterator[list[Record]],
+    *,
+    progress: Callable[[int, int], None],
+) -> tuple[Gallery, list[Failure]]:
+    """Indexes ``batches`` through the index Flow; returns what it acknowledged and what it could not use.
+
+    ``progress`` is called with the numbers of documents that were indexed and that failed, after each
+    request. Raises StoreUnwritable where the disk is full.
+    """
+    gallery, failures = Gallery(), list[Failure]()
+    under_way: dict[str, Record] = {}
+
+    def remembered() -> Iterator[list[Record]]:
+        for batch in batches:
+            # Without the bytes: what comes back only needs its source and its photo.
+            under_way.update((record.id, _light(record)) for record in batch)
+            yield batch
+
+    async for docs in index_batches(service, remembered()):
+        failed = 0
+        for doc in docs:
+            record = under_way.pop(str(doc.id))
+            if doc.aborted:
+                raise StoreUnwritable(doc.error)
+            if doc.error is not None:
+                failures.append(_failure(record, doc.error))
+                failed += 1
+                continue
+            side = gallery.photos if record.modality == IMAGE else gallery.captions
+            side.setdefault(record.photo_id or record.id, []).append(record.id)
+        progress(len(docs) - failed, failed)
+    return gallery, failures
+
+
+async def rank_queries(
+    service: FlowService,
+    batches: Iterator[list[Record]],
+    gallery: Gallery,
+    queries: Collection[str],
+    *,
+    directions: Collection[str],
+    progress: Callable[[int, int], None],
+) -> tuple[dict[str, Retrieval], list[Failure]]:
+    """Asks every one of ``queries`` that has a counterpart in the gallery where that stands, by direction.
+
+    Batches are sent whole, also where not each of their records asks, so that they are encoded as they were
+    for the index. Memory holds the ranks, and neither photos nor scores of more than a few requests.
+    """
+    found: dict[str, list[tuple[str, str, list[int]]]] = {name: [] for name in directions}
+    failures: list[Failure] = []
+    under_way: dict[str, Record] = {}
+
+    def documents() -> Iterator[list[MediaDocument]]:
+        for batch in batches:
+            wanted = {
+                record.id: gallery.searched_by(record.modality).get(record.photo_id or record.id)
+                for record in batch
+                if record.id in queries
+            }
+            if any(wanted.values()):
+                under_way.update((record.id, _light(record)) for record in batch)
+                yield [_query(record, wanted.get(record.id)) for record in batch]
+
+    async for docs in search_batches(service, documents(), top_k=1):
+        failed = 0
+        for doc in docs:
+            record = under_way.pop(str(doc.id))
+            if doc.error is not None:
+                failures.append(_failure(record, doc.error))
+                failed += 1
+            elif doc.wanted:
+                ranks = [int(match.rank) for match in doc.matches]
+                found[_DIRECTIONS[record.modality]].append((record.id, record.photo_id or record.id, ranks))
+        progress(len(docs) - failed, failed)
+    return {
+        name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())))
+        for modality, name in _DIRECTIONS.items()
+        if (rows := found.get(name)) is not None
+    }, failures
+
+
+def _retrieval(rows: list[tuple[str, str, list[int]]], gallery: int) -> Retrieval:
+    rows.sort()
+    return Retrieval(
+        gallery,
+        tuple(np.array(sorted(ranks), np.int64) for _, _, ranks in rows),
+        tuple(photo for _, photo, _ in rows),
+    )
+
+
+def _query(record: Record, wanted: list[str] | None) -> MediaDocument:
+    return MediaDocument(
+        id=record.id,
+        modality=record.modality,
+        text=record.text,
+        blob=record.content,
+        wanted=wanted or None,
+    )
+
+
+def _light(record: Record) -> Record:
+    return Record(record.id, record.modality, uri=record.uri, photo_id=record.photo_id)
+
+
+def _failure(record: Record, reason: str) -> Failure:
+    return Failure(record.uri or record.id, reason)

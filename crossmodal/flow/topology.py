@@ -1,0 +1,123 @@
+"""A Flow's YAML as plain data: which steps there are, what each one needs and which documents it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any, Literal
+
+import yaml
+
+from crossmodal.errors import ServiceError
+
+__all__ = ["FLOW_KINDS", "GATEWAY", "FlowKind", "StepEntry", "Topology", "flow_file", "read_topology"]
+
+GATEWAY = "gateway"
+
+FlowKind = Literal["index", "query"]
+FLOW_KINDS: tuple[FlowKind, ...] = ("index", "query")
+
+
+def flow_file(kind: FlowKind) -> Path:
+    """The YAML of one of the two Flows: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    name = Path("flows", f"flow-{kind}.yml")
+    return package / name if (package / name).is_file() else package.parent / name
+
+
+
+@dataclass(frozen=True, slots=True)
+class StepEntry:
+    """What a Flow's YAML says of one step.
+
+    ``sharded`` says whether the YAML gives a number of shards, even if it is 1. ``when`` maps a field of
+    the document to the value it must have; an empty one takes every document. ``config`` is
+    the executor's own YAML file.
+    """
+
+    name: str
+    config: Path
+    needs: tuple[str, ...]
+    when: Mapping[str, str] = field(default_factory=dict)
+    uses_with: Mapping[str, Any] = field(default_factory=dict)
+    shards: int = 1
+    replicas: int = 1
+    sharded: bool = False
+
+    def takes(self, document: Any) -> bool:
+        """Whether ``document`` passes this step's filter."""
+        return all(getattr(document, name) == value for name, value in self.when.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The steps of one Flow, each after all that it needs."""
+
+    name: str
+    steps: tuple[StepEntry, ...]
+
+    @property
+    def last(self) -> StepEntry:
+        """The step that every branch ends in."""
+        return self.steps[-1]
+
+
+def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
+    """Reads a Flow's YAML with ``$NAME`` replaced from ``variables``, as jina does from the environment.
+
+    Raises ServiceError for a variable without a value, a filter other than ``$eq``, a step that needs
+    one which does not come before it, or a Flow whose branches do not end in one step.
+    """
+    try:
+        # After parsing, as jina does it: a path or a model's name may hold what means something in YAML.
+        described = _substituted(yaml.safe_load(path.read_text(encoding="utf-8")), variables)
+    except KeyError as missing:
+        raise ServiceError(f"{path} refers to ${missing.args[0]}, which has no value.") from None
+    steps: list[StepEntry] = []
+    for entry in described["executors"]:
+        step = _read_step(entry, path)
+        unknown = set(step.needs) - {GATEWAY} - {earlier.name for earlier in steps}
+        if unknown:
+            raise ServiceError(
+                f"{path}: {step.name} needs {', '.join(sorted(unknown))}, which is not above it."
+            )
+        steps.append(step)
+    needed = {name for step in steps for name in step.needs}
+    loose = [step.name for step in steps if step.name not in needed]
+    if len(loose) != 1:
+        raise ServiceError(f"{path}: the branches must end in one step, but {', '.join(loose)} all do.")
+    return Topology(path.stem, tuple(steps))
+
+
+def _substituted(value: Any, variables: Mapping[str, str]) -> Any:
+    """``value`` with ``$NAME`` replaced in every text; keys stay, as jina's operators start with a dollar."""
+    if isinstance(value, dict):
+        return {key: _substituted(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_substituted(inner, variables) for inner in value]
+    return Template(value).substitute(variables) if isinstance(value, str) else value
+
+
+def _read_step(entry: Mapping[str, Any], path: Path) -> StepEntry:
+    needs = entry["needs"]
+    return StepEntry(
+        name=entry["name"],
+        config=(path.parent / entry["uses"]).resolve(),
+        needs=(needs,) if isinstance(needs, str) else tuple(needs),
+        when={
+            name: _equal_to(condition, entry["name"], path)
+            for name, condition in entry.get("when", {}).items()
+        },
+        uses_with=entry.get("uses_with", {}),
+        shards=int(entry.get("shards", 1)),
+        sharded="shards" in entry,
+        replicas=int(entry.get("replicas", 1)),
+    )
+
+
+def _equal_to(condition: Mapping[str, str], step: str, path: Path) -> str:
+    if set(condition) != {"$eq"}:
+        raise ServiceError(f"{path}: {step} filters by {dict(condition)}; only $eq is understood.")
+    return condition["$eq"]

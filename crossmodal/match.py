@@ -1,0 +1,59 @@
+"""The one result type: a photo or a caption that a search found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossmodal.records import IMAGE, Modality, Record
+
+__all__ = ["Match", "Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where a match of a hybrid search stood in each ranking (1 is the best), and what that came to."""
+
+    vector_rank: int | None
+    word_rank: int | None
+    bm25: float | None
+    fused: float
+
+
+@dataclass(slots=True)
+class Match:
+    """A photo or a caption of the index that a search found.
+
+    ``cosine`` in [-1, 1] is that of its vector and the query's; ``score`` in [0, 1] is the calibrated chance
+    that it fits, None where the model has no calibration. ``rank`` counts from 1. ``uri`` is where the photo
+    was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
+    describes; None where that is not in the index. ``file`` is what the photo's file was called.
+    ``captions`` are (id, text) pairs of a photo. ``parts`` come with a hybrid search, ``duplicates`` (ids)
+    with grouping.
+    """
+
+    id: str
+    modality: Modality
+    cosine: float
+    score: float | None = None
+    rank: int = 0
+    text: str | None = None
+    uri: str | None = None
+    file: str | None = None
+    mime_type: str | None = None
+    photo_id: str | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    captions: tuple[tuple[str, str], ...] = ()
+    parts: Parts | None = None
+    duplicates: tuple[str, ...] | None = None
+
+    def describe(self, record: Record) -> None:
+        """Takes over what ``record`` says of the document."""
+        self.modality = record.modality
+        self.text = record.text
+        self.uri = record.uri
+        self.file = record.file
+        self.mime_type = record.mime_type
+        self.photo_id = record.id if record.modality == IMAGE else record.photo_id
+        self.tags = record.tags

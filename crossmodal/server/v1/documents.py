@@ -1,0 +1,310 @@
+"""Everything under /v1/documents: looking at what is indexed, adding to it and deleting."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection
+from functools import partial
+from typing import Any, Literal, TypeVar
+from urllib.parse import unquote_to_bytes
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crossmodal.api_shapes.answers import document_json
+from crossmodal.api_shapes.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
+from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.http_shapes.shapes import Limits, ParsedDocument
+from crossmodal.http_shapes.values import checked_id, shown, whole_number
+from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.workspace import Workspace
+from crossmodal.server.contents import content_response, photo_of, thumbnail_of
+from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
+from crossmodal.server.guards import body_chunks, require_writing
+from crossmodal.server.problems import problem, problem_of, problem_response, told_as_problem
+from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.serving import Serving
+from crossmodal.server.v1.adding import Adding
+from crossmodal.server.writing import delete_records, record_of
+
+__all__ = ["add_document_routes"]
+
+_PATH = "/v1/documents"
+
+_LINES_TYPE = "application/x-ndjson"
+_LINES_TYPES = (_LINES_TYPE, "application/jsonl")
+
+Value = TypeVar("Value")
+
+_LISTED = 24
+_MAX_LISTED = 200
+
+# The largest photo as base64, and as much again as half a photo for its captions and tags.
+_MAX_LINE_BYTES = Limits().max_image_bytes * 3 // 2
+
+# Longer than any file system's names; what is answered is held until the end.
+_MAX_SOURCE_CHARACTERS = 1024
+
+
+def add_document_routes(app: Starlette, serving: Serving) -> None:
+    """Adds /v1/documents and what is below it."""
+    documents = _Documents(serving)
+    # One route for all below: an id may hold a slash, and only the path as it was sent tells where it ends.
+    below = _PATH + "/{id:path}"
+    add_route(app, _PATH, told_as_problem(documents.list), ["GET", "HEAD"])
+    add_route(app, _PATH, told_as_problem(documents.add), ["POST"])
+    add_route(app, below, told_as_problem(documents.get), ["GET", "HEAD"])
+    add_route(app, below, told_as_problem(documents.delete), ["DELETE"])
+
+
+class _Documents:
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def list(self, request: Request) -> Response:
+        parameters = _parameters(request, ("modality", "limit", "after"))
+        modality = _modality(parameters.get("modality", IMAGE))
+        limit = _checked(
+            lambda: whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
+        )
+        after = (
+            _checked(lambda: checked_id(parameters["after"], "'after'")) if "after" in parameters else None
+        )
+        documents, following = await asyncio.to_thread(
+            _listed, self._serving.workspace, modality, limit, after
+        )
+        return JsonResponse({"documents": documents, "next": following})
+
+    async def get(self, request: Request) -> Response:
+        id, part = _addressed(request)
+        workspace = self._serving.workspace
+        if part is not None:
+            content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
+            return content_response(request, content)
+        described = await asyncio.to_thread(_described_by_id, workspace, id)
+        if described is None:
+            raise _missing(id)
+        return JsonResponse(described)
+
+    async def delete(self, request: Request) -> Response:
+        require_writing(request, self._serving)
+        id, part = _addressed(request)
+        if part is not None:
+            refusal = problem(405, f"The {part} of a document is not deleted by itself; delete the document.")
+            response = problem_response(refusal)
+            response.headers["Allow"] = "GET, HEAD"
+            return response
+        given = _parameters(request, ("captions",)).get("captions", "true")
+        if given not in ("true", "false"):
+            raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
+        deleted = await delete_records(self._serving, [id], captions=given == "true")
+        if not deleted:
+            raise _missing(id)
+        return JsonResponse({"deleted": deleted})
+
+    async def add(self, request: Request) -> Response:
+        require_writing(request, self._serving)
+        media_type = media_type_of(request)
+        async with Adding(self._serving) as adding:
+            try:
+                if media_type == FORM_TYPE:
+                    await _add_form(request, adding)
+                elif media_type in _LINES_TYPES:
+                    await _add_lines(request, adding)
+                else:
+                    raise RequestError(
+                        f"The content type is {shown(media_type)}; send files as {FORM_TYPE}, or documents "
+                        f"one a line as {_LINES_TYPE}.",
+                        status=415,
+                    )
+                await adding.finish()
+            except CrossmodalError as error:
+                await adding.give_up()
+                told = problem_of(error)
+                if adding.wrote:
+                    # Some of it is indexed already, and stays so.
+                    told |= {"results": adding.results(), **adding.counts()}
+                return problem_response(told)
+            if _wants_lines(request):
+                lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
+                return Response("".join(lines), media_type=_LINES_TYPE)
+            return JsonResponse({"results": adding.results(), **adding.counts()})
+
+
+async def _add_form(request: Request, adding: Adding) -> None:
+    metadata: UploadMetadata | None = None
+    named: set[str] = set()
+    files = 0
+    async for part in form_parts(request, {"metadata"}, {"file"}):
+        if isinstance(part, FormText):
+            if metadata is not None or files:
+                raise RequestError("The part 'metadata' has to stand before all files, and once.", status=422)
+            metadata = await asyncio.to_thread(parse_metadata, part.value.encode())
+            continue
+        files += 1
+        named.add(part.name)
+        source = part.name[:_MAX_SOURCE_CHARACTERS] or f"file {files}"
+        if part.refused is not None:
+            adding.refuse(source, part.refused)
+            continue
+        await _add_parsed(
+            adding,
+            source,
+            partial(parse_upload, part.name, part.content, shown(source), metadata or UploadMetadata()),
+        )
+    if not files:
+        raise RequestError("The form has no files; send them as parts named 'file'.", status=422)
+    for name in (metadata or UploadMetadata()).files:
+        if name not in named:
+            adding.refuse(
+                name[:_MAX_SOURCE_CHARACTERS],
+                f"The metadata describes {shown(name)}, but no file of that name came.",
+            )
+
+
+async def _add_lines(request: Request, adding: Adding) -> None:
+    lines = 0
+    async for number, line in _numbered_lines(body_chunks(request)):
+        lines += 1
+        source = f"line {number}"
+        if line is None:
+            adding.refuse(
+                source,
+                f"Line {number} has more than {_MAX_LINE_BYTES >> 20} MiB; send a smaller copy of the photo.",
+            )
+        else:
+            await _add_parsed(adding, source, partial(parse_line, line, number))
+    if not lines:
+        raise RequestError(
+            'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422
+        )
+
+
+async def _add_parsed(adding: Adding, source: str, parse: Callable[[], list[ParsedDocument]]) -> None:
+    def records() -> list[Record]:
+        return [record_of(document) for document in parse()]
+
+    try:
+        # In a thread: decoding and hashing a large photo would keep all other requests waiting.
+        parsed = await asyncio.to_thread(records)
+    except RequestError as refusal:
+        adding.refuse(source, str(refusal))
+    else:
+        await adding.add(source, parsed)
+
+
+async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes | None]]:
+    """Lines that hold something, counted from 1 with the empty ones; None for one that is too long."""
+    number = 1
+    held = bytearray()
+    too_long = False
+    async for chunk in chunks:
+        if not held and not too_long and chunk.isspace():
+            # One by one, a body of nothing but empty lines would keep everybody waiting.
+            number += chunk.count(b"\n")
+            continue
+        start = 0
+        while True:
+            end = chunk.find(b"\n", start)
+            piece = memoryview(chunk)[start : end if end >= 0 else len(chunk)]
+            too_long = too_long or len(held) + len(piece) > _MAX_LINE_BYTES
+            if too_long:
+                held.clear()
+            else:
+                held += piece
+            if end < 0:
+                break
+            if too_long or (held and not held.isspace()):
+                yield number, None if too_long else bytes(held)
+            number += 1
+            held.clear()
+            too_long = False
+            start = end + 1
+    if too_long or (held and not held.isspace()):
+        yield number, None if too_long else bytes(held)
+
+
+def _addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] | None]:
+    """The id in the path and what of the document is meant; raises RequestError, 404, for any other path."""
+    segments = request.scope["raw_path"].split(b"?")[0].split(b"/")
+    after = segments[len(_PATH.split("/")) :]
+    part: Literal["content", "thumbnail"] | None = None
+    if len(after) == 2 and after[1] in (b"content", b"thumbnail"):
+        part = "content" if after[1] == b"content" else "thumbnail"
+    elif len(after) != 1:
+        raise RequestError(
+            f"{shown(request.url.path, 200)} is not served here; a slash in an id is written %2F.", status=404
+        )
+    try:
+        return checked_id(unquote_to_bytes(after[0]).decode(), "The id"), part
+    except UnicodeDecodeError:
+        raise RequestError(
+            "The id in the path is not UTF-8; there is no such document.", status=404
+        ) from None
+    except RequestError as error:
+        raise RequestError(f"{error} There is no such document.", status=404) from None
+
+
+def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise RequestError(
+                f"The parameter {shown(name)} is not known here; there are {', '.join(known)}.", status=422
+            )
+        if name in given:
+            raise RequestError(f"The parameter {name!r} is given twice; give it once.", status=422)
+        given[name] = value
+    return given
+
+
+def _modality(value: str) -> Modality:
+    if value == IMAGE:
+        return IMAGE
+    if value == TEXT:
+        return TEXT
+    raise RequestError(f"'modality' is {shown(value)}; it has to be 'image' or 'text'.", status=422)
+
+
+def _listed(
+    workspace: Workspace, modality: Modality, limit: int, after: str | None
+) -> tuple[list[dict[str, Any]], str | None]:
+    records = workspace.list_records(modality, limit + 1, after)
+    listed = records[:limit]
+    return _described(workspace, listed), listed[-1].id if len(records) > limit else None
+
+
+def _described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
+    record = workspace.find(id)
+    return None if record is None else _described(workspace, [record])[0]
+
+
+def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[str, Any]]:
+    captions = workspace.captions_of([record.id for record in records if record.modality == IMAGE])
+    photos = workspace.records({record.photo_id for record in records if record.photo_id}, IMAGE)
+    return [
+        document_json(
+            record,
+            captions=captions.get(record.id, ()) if record.modality == IMAGE else (),
+            photo=photos.get(record.photo_id or ""),
+        )
+        for record in records
+    ]
+
+
+def _wants_lines(request: Request) -> bool:
+    accepted = request.headers.get("accept", "").lower().split(",")
+    return any(kind.partition(";")[0].strip() in _LINES_TYPES for kind in accepted)
+
+
+def _checked(check: Callable[[], Value]) -> Value:
+    try:
+        return check()
+    except RequestError as error:
+        raise RequestError(str(error), status=422) from None
+
+
+def _missing(id: str) -> RequestError:
+    return RequestError(f"There is no document {shown(id, 80)} in the index.", status=404)

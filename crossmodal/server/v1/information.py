@@ -1,0 +1,144 @@
+"""What the server is and holds: status, models, tags, the Flows as pictures, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crossmodal import __version__
+from crossmodal.errors import RequestError, ServiceError
+from crossmodal.models.zoo import zoo
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.workspace import Workspace
+from crossmodal.flow.diagram import draw_flow
+from crossmodal.server.index_state import ask_index_state
+from crossmodal.server.problems import told_as_problem
+from crossmodal.server.readiness import require_ready
+from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.serving import Serving
+
+__all__ = ["add_information_routes"]
+
+_logger = logging.getLogger(__name__)
+
+
+def add_information_routes(app: Starlette, serving: Serving) -> None:
+    """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME.svg, /healthz, /readyz and /metrics."""
+    information = _Information(serving)
+    for path, handler in (
+        ("/v1/status", information.status),
+        ("/v1/models", information.models),
+        ("/v1/tags", information.tags),
+        ("/v1/flows/{name}.svg", information.flow),
+        ("/healthz", information.health),
+        ("/readyz", information.ready),
+        ("/metrics", information.metrics),
+    ):
+        add_route(app, path, told_as_problem(handler), ["GET", "HEAD"])
+
+
+class _Information:
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        # Neither changes while the server runs.
+        self._models: Response | None = None
+        self._pictures: dict[str, Response] = {}
+
+    async def status(self, request: Request) -> Response:
+        serving = self._serving
+        held = await asyncio.to_thread(serving.workspace.status)
+        calibration = None if serving.search is None else await serving.search.calibration()
+        options = serving.options
+        return JsonResponse(
+            {
+                "version": __version__,
+                "model": held["model"],
+                "calibrated": calibration is not None,
+                "modalities": {
+                    name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
+                    for name, part in held["modalities"].items()
+                },
+                "index": await ask_index_state(serving),
+                "shards": held["shards"],
+                "layout": options.layout,
+                "last_change": held["last_change"],
+                "writing": {
+                    "allowed": options.writing_allowed,
+                    "reason": options.writing_reason or None,
+                    "state": "idle" if serving.writer is None else serving.writer.state,
+                },
+                "traffic": serving.metrics.traffic(),
+                "started": datetime.fromtimestamp(serving.started, UTC).isoformat(timespec="seconds"),
+                "uptime_s": round(time.time() - serving.started, 3),
+            }
+        )
+
+    async def models(self, request: Request) -> Response:
+        if self._models is None:
+            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving.model))
+        return self._models
+
+    async def tags(self, request: Request) -> Response:
+        fields = await asyncio.to_thread(self._serving.workspace.tag_fields)
+        return JsonResponse({"fields": [field.to_json() for field in fields]})
+
+    async def flow(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        topology = self._serving.topologies.get(name)
+        if topology is None:
+            raise RequestError(
+                f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.",
+                status=404,
+            )
+        if name not in self._pictures:
+            self._pictures[name] = Response(
+                draw_flow(topology),
+                media_type="image/svg+xml",
+                headers={
+                    "Cache-Control": "no-cache",
+                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                },
+            )
+        return self._pictures[name]
+
+    async def health(self, request: Request) -> Response:
+        return JsonResponse({"status": "ok", "flow": self._serving.kind})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether a sentence comes through the Flow as a vector, and the index can be read."""
+        await require_ready(self._serving)
+        return JsonResponse({"status": "ready", "flow": self._serving.kind})
+
+    async def metrics(self, request: Request) -> Response:
+        held = await asyncio.to_thread(_counts, self._serving.workspace)
+        try:
+            states = (await ask_index_state(self._serving))["modalities"]
+        except ServiceError as error:
+            # Who watches a server needs its numbers most when the Flow fails.
+            _logger.warning("The state of the index is not among the metrics: %s", error)
+            states = {}
+        return Response(
+            self._serving.metrics.exposition(held, states), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+
+def _counts(workspace: Workspace) -> dict[str, int]:
+    modalities = workspace.status()["modalities"]
+    return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}
+
+
+def _models(serving: str) -> dict[str, Any]:
+    """The answer to GET /v1/models; ``serving`` is the name of the model that built the index."""
+    own = serving.partition("?")[0]
+    return {
+        "serving": serving,
+        "models": [{**record.to_json(), "serving": record.name == own} for record in zoo()],
+    }

@@ -1,0 +1,76 @@
+"""POST /v1/search."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from crossmodal.api_shapes import parse_search, render_search
+from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.http_shapes import read_json
+from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.server.forms import media_type_of, read_form
+from crossmodal.server.guards import read_body
+from crossmodal.server.problems import problem_of, told_as_problem
+from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.serving import Serving
+from crossmodal.engine import SearchService
+
+__all__ = ["add_search_route"]
+
+
+def add_search_route(app: Starlette, serving: Serving, service: SearchService) -> None:
+    """Adds the route over ``service``."""
+
+    async def search(request: Request) -> Response:
+        started = time.perf_counter()
+        body, uploads = await _body(request)
+        parsed = parse_search(body, uploads=uploads, host=request.headers.get("host"))
+        requests = [query for query in parsed.queries if isinstance(query, SearchRequest)]
+        outcomes, timing = await service.search(requests)
+        serving.metrics.count_cached_texts(*service.take_cache_counts())
+        answered = iter(outcomes)
+        told = [
+            next(answered) if isinstance(query, SearchRequest) else SearchOutcome(None, error=query)
+            for query in parsed.queries
+        ]
+        _raise_if_all_failed(told)
+        timing.total_ms = (time.perf_counter() - started) * 1000
+        serving.metrics.count_search(
+            len(told),
+            timing.total_ms / 1000,
+            {
+                "encode": timing.encode_ms,
+                "search": timing.search_ms,
+                "words": timing.words_ms,
+                "fetch": timing.fetch_ms,
+            },
+        )
+        return JsonResponse(render_search(told, model=serving.model, timing=timing, problem_of=problem_of))
+
+    add_route(app, "/v1/search", told_as_problem(search), ["POST"])
+
+
+async def _body(request: Request) -> tuple[object, list[bytes]]:
+    media_type = media_type_of(request)
+    if media_type == "multipart/form-data":
+        form = await read_form(request, texts={"request"}, files={"image"})
+        text = form.texts.get("request")
+        body = read_json(text.encode()) if text is not None else {}
+        return body, [file.content for file in form.files]
+    if media_type not in ("application/json", ""):
+        raise RequestError(
+            f"The content type is {media_type[:80]!r}; send application/json, or multipart/form-data with "
+            "files.",
+            status=415,
+        )
+    return read_json(await read_body(request)), []
+
+
+def _raise_if_all_failed(outcomes: list[SearchOutcome]) -> None:
+    first: CrossmodalError | None = outcomes[0].error
+    if first is not None and all(outcome.error is not None for outcome in outcomes):
+        raise first

@@ -1,0 +1,133 @@
+"""The steps that turn photos and sentences into embeddings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmodal.documents import Document
+from crossmodal.models.protocols import ImageEncoder as ImageModel
+from crossmodal.models.protocols import TextEncoder as TextModel
+from crossmodal.steps.step import TOGETHER, Step, StepContext, switched_on, to_encode
+
+__all__ = ["ImageEncoder", "TextEncoder"]
+
+
+class _Encoder(Step):
+    """What both have in common: the model, loaded at the first use and shared by all steps of a process."""
+
+    def __init__(
+        self,
+        context: StepContext,
+        *,
+        model: str,
+        model_cache: str,
+        trust_remote_code: str | bool = False,
+        runtime: str = "auto",
+    ) -> None:
+        super().__init__(context)
+        self._model_name = model
+        self._asked: dict[str, Any] = {
+            "cache": Path(model_cache),
+            "trust_remote_code": switched_on(trust_remote_code),
+            "runtime": runtime,
+        }
+
+
+class ImageEncoder(_Encoder):
+    """Encodes ``pixels`` (uint8, the model's input) into ``embedding``, and drops ``pixels``."""
+
+    spent = ("pixels",)
+
+    @property
+    def concurrency(self) -> int:
+        """As many requests as the model can usefully encode at once."""
+        return self._model.concurrency
+
+    @property
+    def _model(self) -> ImageModel:
+        return self.context.loaded.image_encoder(self._model_name, **self._asked)
+
+    def prepare(self) -> None:
+        """Loads the model."""
+        assert self._model
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Encodes the documents of one request as one batch."""
+        self._encode([doc for doc in to_encode(docs) if doc.pixels is not None])
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Encodes each document by itself: the last bits of a batch's vectors depend on all that is in it."""
+        if parameters.get(TOGETHER):
+            self.index(docs, parameters)
+            return
+        for doc in to_encode(docs):
+            if doc.pixels is not None:
+                started = time.perf_counter()
+                self._encode([doc])
+                doc.encoded_ms = (time.perf_counter() - started) * 1000
+
+    encode = search
+
+    def _encode(self, docs: Sequence[Document]) -> None:
+        if docs:
+            embeddings = self._model.encode(np.stack([doc.pixels for doc in docs if doc.pixels is not None]))
+            for doc, embedding in zip(docs, embeddings, strict=True):
+                doc.embedding, doc.pixels = embedding, None
+
+
+class TextEncoder(_Encoder):
+    """Encodes ``text`` into ``embedding``."""
+
+    @property
+    def concurrency(self) -> int:
+        """As many requests as the model can usefully encode at once."""
+        return self._model.concurrency
+
+    @property
+    def _model(self) -> TextModel:
+        return self.context.loaded.text_encoder(self._model_name, **self._asked)
+
+    def prepare(self) -> None:
+        """Loads the model."""
+        assert self._model
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Encodes the documents of one request as one batch; an empty text is an error of its document."""
+        self._encode(_with_text(docs))
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Encodes each document as if it were alone, so that its vector doesn't depend on its neighbours."""
+        sentences = _with_text(docs)
+        if not sentences:
+            return
+        started = time.perf_counter()
+        together = parameters.get(TOGETHER) or self._model.independent
+        for batch in [sentences] if together else [[doc] for doc in sentences]:
+            self._encode(batch)
+        encoded_ms = (time.perf_counter() - started) * 1000
+        for doc in sentences:
+            doc.encoded_ms = encoded_ms
+
+    encode = search
+
+    def _encode(self, docs: Sequence[Document]) -> None:
+        if docs:
+            embeddings = self._model.encode([doc.text or "" for doc in docs])
+            for doc, embedding in zip(docs, embeddings, strict=True):
+                doc.embedding = embedding
+
+
+def _with_text(docs: Sequence[Document]) -> list[Document]:
+    """The documents to encode; those without a word get an error."""
+    found = []
+    for doc in to_encode(docs):
+        if (doc.text or "").strip():
+            found.append(doc)
+        else:
+            doc.error = "The text is empty; write at least one word."
+    return found

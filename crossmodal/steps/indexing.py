@@ -1,0 +1,144 @@
+"""The steps that store and search: photos' vectors, captions with their vectors, and the photos themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from crossmodal.documents import Document
+from crossmodal.errors import StoreError
+from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.steps.step import Step, StepContext, fail_all, pending
+from crossmodal.steps.store_shard import StoreShard
+from crossmodal.steps.vector_shard import VectorShard, fill_matches
+from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS
+
+__all__ = ["ImageKeyValueIndexer", "ImageVectorIndexer", "TextIndexer"]
+
+
+class _VectorIndexer(Step):
+    """One shard of the vectors of one modality."""
+
+    writes = True
+    spent = ("embedding",)
+    store: ClassVar[str]
+    modality: ClassVar[Modality]
+
+    def __init__(
+        self,
+        context: StepContext,
+        *,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        writable: bool = False,
+        index: str = "auto",
+        index_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(context)
+        self._shard = VectorShard(
+            context,
+            index_path,
+            self.store,
+            self.modality,
+            model=model,
+            model_cache=model_cache,
+            writable=writable,
+            index=index,
+            index_options=index_options,
+        )
+
+    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Deletes those of the documents that belong to this shard."""
+        self._shard.delete(docs)
+
+    def status(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Tells how this shard answers searches."""
+        self._shard.status(docs)
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._shard.close()
+
+
+class ImageVectorIndexer(_VectorIndexer):
+    """One shard of the photos' vectors."""
+
+    store = IMAGE_VECTORS
+    modality = IMAGE
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Stores the vectors of the documents that belong to this shard."""
+        self._shard.put_vectors(docs, documents=False)
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Finds the best photos of this shard; the next step knows what they are."""
+        self._shard.search(docs, parameters)
+
+
+class TextIndexer(_VectorIndexer):
+    """One shard of the captions: their vectors and their texts in one."""
+
+    store = TEXTS
+    modality = TEXT
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Stores captions and vectors of the documents that belong to this shard."""
+        self._shard.put_vectors(docs, documents=True)
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Finds the best captions of this shard, with their texts."""
+        for doc in self._shard.search(docs, parameters):
+            fill_matches(doc, self._shard.store)
+
+
+class ImageKeyValueIndexer(Step):
+    """One shard of the photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
+
+    writes = True
+    spent = ("content", "thumbnail", "pixels", "frame")
+
+    def __init__(
+        self,
+        context: StepContext,
+        *,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        keep: str = "original",
+        writable: bool = False,
+    ) -> None:
+        super().__init__(context)
+        self._keep_original = keep == "original"
+        self._shard = StoreShard(
+            context, index_path, IMAGE_CONTENTS, model=model, model_cache=model_cache, writable=writable
+        )
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Stores each photo of this shard; that the loader could make a thumbnail proves that it can be shown."""
+        mine = self._shard.mine(docs)
+        self._shard.put(mine, [self._record(doc) for doc in mine])
+
+    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Deletes the photos that belong to this shard, with their thumbnails."""
+        self._shard.delete(docs)
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Adds to the matches what this shard knows of its photos."""
+        todo = [doc for doc in pending(docs) if doc.matches is not None]
+        try:
+            self._shard.reopen_if_superseded()
+            for doc in todo:
+                fill_matches(doc, self._shard.store)
+        except StoreError as error:
+            fail_all(todo, error)
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._shard.close()
+
+    def _record(self, doc: Document) -> Record:
+        assert doc.record is not None, "documents to index come with their record"
+        content = doc.record.content if self._keep_original else None
+        return replace(doc.record, content=content, thumbnail=doc.thumbnail)

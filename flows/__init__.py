@@ -1,1 +1,0 @@
-"""The two Flows as YAML, and everything that runs them."""
