@@ -19,7 +19,7 @@ from crossmodal.models.native.sentences import padded
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.transformer_encoder import transformer_shapes
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.runtimes import graph
+from crossmodal.models.runtimes import graph, onnx_file
 from crossmodal.models.runtimes.forms import Form
 from crossmodal.models.runtimes.network import Keep, open_network
 
@@ -125,7 +125,7 @@ def _keep(
 ) -> Keep | None:
     if cache is None:
         return None
-    modules = (graph, image_graph, mobilenet_blocks, text_graph)
+    modules = (graph, onnx_file, image_graph, mobilenet_blocks, text_graph)
     code = fingerprint(Path(str(module.__file__)) for module in modules)
     decisive = f"{code}\n{identity.preprocessing}\n{checkpoint.text}"
     return Keep(cache / "compiled", f"{identity.weights}-{tower}", decisive)

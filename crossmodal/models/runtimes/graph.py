@@ -12,6 +12,8 @@ from typing import Any, Literal, NewType
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.models.runtimes import onnx_file
+
 __all__ = ["Gelu", "Graph", "Value"]
 
 # A tensor of a graph, by its name there.
@@ -38,27 +40,25 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
+        self._nodes: list[onnx_file.Message] = []
+        self._constants: list[onnx_file.Message] = []
+        self._inputs: list[onnx_file.Message] = []
+        self._outputs: list[onnx_file.Message] = []
 
     def input(self, name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> Value:
         """An input of the network."""
-        self._inputs.append(_tensor_type(name, dtype, shape))
+        self._inputs.append(onnx_file.tensor_type(name, dtype, shape))
         return Value(name)
 
     def output(self, value: Value, name: str, shape: Sequence[int | str]) -> None:
         """Makes ``value``, float32 of ``shape``, an output of the network called ``name``."""
         self._add("Identity", [value], name=name)
-        self._outputs.append(_tensor_type(name, np.float32, shape))
+        self._outputs.append(onnx_file.tensor_type(name, np.float32, shape))
 
     def constant(self, array: npt.NDArray[Any]) -> Value:
         """An array of any type as a value of the graph; weights come in through here."""
-        from onnx import numpy_helper
-
         name = f"c{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+        self._constants.append(onnx_file.tensor(name, array))
         return Value(name)
 
     def apply(self, operator: str, *inputs: Value, **attributes: Any) -> Value:
@@ -75,7 +75,7 @@ class Graph:
 
     def cast(self, x: Value, dtype: npt.DTypeLike) -> Value:
         """``x`` as another type."""
-        return self.apply("Cast", x, to=_type_number(dtype))
+        return self.apply("Cast", x, to=onnx_file.type_number(dtype))
 
     def add(self, x: Value, y: Value) -> Value:
         """The sum, with broadcasting."""
@@ -194,12 +194,15 @@ class Graph:
 
     def serialize(self) -> bytes:
         """The graph as an ONNX file. Raises ValueError where it would be larger than protobuf's 2 GiB."""
-        from onnx import helper
-
-        graph = helper.make_graph(self._nodes, "network", self._inputs, self._outputs, self._constants)
-        opsets = [helper.make_opsetid("", _OPSET)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
-        return bytes(model.SerializeToString())
+        return onnx_file.model(
+            "network",
+            self._nodes,
+            self._inputs,
+            self._outputs,
+            self._constants,
+            opset=_OPSET,
+            ir_version=_IR_VERSION,
+        )
 
     def _causal_mask(self, x: Value, longest: int) -> Value:
         """-inf above the diagonal, as much of it as ``x`` (N, length, ...) is long."""
@@ -216,20 +219,6 @@ class Graph:
         name: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> Value:
-        from onnx import helper
-
         result = Value(name or f"v{len(self._nodes)}")
-        self._nodes.append(helper.make_node(operator, inputs, [result], **(attributes or {})))
+        self._nodes.append(onnx_file.node(operator, inputs, [result], attributes or {}))
         return result
-
-
-def _type_number(dtype: npt.DTypeLike) -> int:
-    from onnx import helper
-
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
-def _tensor_type(name: str, dtype: npt.DTypeLike, shape: Sequence[int | str]) -> Any:
-    from onnx import helper
-
-    return helper.make_tensor_value_info(name, _type_number(dtype), list(shape))
