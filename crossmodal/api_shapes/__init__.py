@@ -8,14 +8,13 @@
 
 from __future__ import annotations
 
-from crossmodal.api_shapes.answers import document_json, file_name, photo_json, render_search
+from crossmodal.api_shapes.answers import document_json, photo_json, render_search
 from crossmodal.api_shapes.index_state import index_state
 from crossmodal.api_shapes.search import ParsedSearch, parse_search
 
 __all__ = [
     "ParsedSearch",
     "document_json",
-    "file_name",
     "index_state",
     "parse_search",
     "photo_json",

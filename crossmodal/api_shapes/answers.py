@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from crossmodal.query.request import FoundMatch, SearchOutcome, Timing
+from crossmodal.match import Match
+from crossmodal.query.request import SearchOutcome, Timing
 from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["document_json", "file_name", "photo_json", "render_search"]
+__all__ = ["document_json", "photo_json", "render_search"]
 
 
 def render_search(
@@ -49,7 +49,7 @@ def document_json(
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
-        "photo": None if photo is None else photo_json(photo.id, file_name(photo.uri, photo.tags)),
+        "photo": None if photo is None else photo_json(photo.id, photo.file),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "tags": dict(record.tags),
     }
@@ -61,14 +61,6 @@ def photo_json(id: str | None, file: str | None) -> dict[str, str | None] | None
         return None
     base = f"/v1/documents/{quote(id, safe='')}"
     return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
-
-
-def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
-    """What a photo's file was called: never its path, which is nobody's business."""
-    named = (tags or {}).get("file")
-    if isinstance(named, str):
-        return named
-    return PurePath(uri).name or None if uri else None
 
 
 def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, Any]]) -> dict[str, Any]:
@@ -105,7 +97,7 @@ def _term(term: Term, kind: Modality | None) -> dict[str, Any]:
     return {"image": "uploaded", "weight": term.weight}
 
 
-def _match(match: FoundMatch, fields: frozenset[str]) -> dict[str, Any]:
+def _match(match: Match, fields: frozenset[str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": match.id,
         "modality": match.modality,

@@ -7,7 +7,7 @@ process unless it is given another way, and adds what comes before and after the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -18,7 +18,7 @@ from crossmodal.documents import Document
 from crossmodal.engine.indexing import Indexed, index_records
 from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
-from crossmodal.errors import DataError, QueryError, StoreError, StoreUnwritable
+from crossmodal.errors import DataError, QueryError, ServiceError, StoreError, StoreUnwritable
 from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
 from crossmodal.models.loaded import LoadedEncoders
@@ -26,6 +26,7 @@ from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
 from crossmodal.settings import Settings
+from crossmodal.steps.step import Operation
 from crossmodal.workspace import Workspace
 
 __all__ = ["Engine", "OpenFlow"]
@@ -78,10 +79,13 @@ class Engine:
 
     def prepare(self) -> None:
         """Opens the query Flow and loads all that the first search would load."""
-        flow = self._query_flow()
-        if (prepare := getattr(flow, "prepare", None)) is not None:
-            prepare()
+        self._query_flow().prepare()
         self._search().calibration()
+
+    def check(self) -> None:
+        """Raises ServiceError where a process that searches need has ended."""
+        if self._query is not None:
+            self._query.check()
 
     def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
         """One outcome a request, in order; an error of one request leaves the others alone.
@@ -105,9 +109,7 @@ class Engine:
         """How many sentences' vectors were remembered and how many had to be made, since the last call."""
         return self._search().take_cache_counts()
 
-    def encode(
-        self, *, texts: Sequence[str] = (), photos: Sequence[bytes] = ()
-    ) -> NDArray[np.float32]:
+    def encode(self, *, texts: Sequence[str] = (), photos: Sequence[bytes] = ()) -> NDArray[np.float32]:
         """The vectors of sentences, then of photos (the bytes of their files): float32 (n, dimension).
 
         Each is what it would be alone, to the last bit. Raises DataError for an empty sentence or bytes that
@@ -156,6 +158,18 @@ class Engine:
                     deleted += _deleted(flow, [id for id, kind in wanted if kind == modality], modality)
         order = {id: place for place, id in enumerate(ids)}
         return sorted(dict.fromkeys(deleted), key=lambda id: (order.get(id, len(order)), id))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keeps the index Flow open, and with it the writer's lock, as long as the context lasts."""
+        with self._writer.flow():
+            yield
+
+    def run_query(
+        self, operation: Operation, docs: Sequence[Document], parameters: Mapping[str, Any] | None = None
+    ) -> list[Document]:
+        """Documents through the query Flow as they are, for callers who bring vectors or want ranks."""
+        return self._query_flow().run(operation, docs, parameters)
 
     def shard_states(self) -> list[dict[str, Any]]:
         """How each shard answers searches: ``modality``, ``shard`` and the keys of ``VectorIndex.status``.
@@ -273,6 +287,13 @@ class _Writer:
 
     def _opened(self) -> Flow:
         with self._opening:
+            if self._flow is not None:
+                try:
+                    self._flow.check()
+                except ServiceError:
+                    # It lost a process: the next write starts it again.
+                    lost, self._flow = self._flow, None
+                    lost.close()
             if self._flow is None:
                 self._starting = True
                 try:

@@ -33,7 +33,9 @@ def resolved_for_writing(settings: Settings, workspace: Workspace) -> Settings:
     return settings
 
 
-def local_flow(kind: FlowKind, variables: Mapping[str, str], loaded: LoadedEncoders | None = None) -> LocalFlow:
+def local_flow(
+    kind: FlowKind, variables: Mapping[str, str], loaded: LoadedEncoders | None = None
+) -> LocalFlow:
     """One of the two Flows in this process, as its YAML says; raises as ``LocalFlow``."""
     return LocalFlow(read_topology(flow_file(kind), variables), loaded=loaded)
 

@@ -159,7 +159,12 @@ class Searcher:
         if request.group_duplicates:
             matches = grouped(matches, self._workspace)
             all_found = all(len(found) < state.depth for found in state.found.values())
-            if len(matches) <= last and state.depth < deepest(request) and not all_found and not request.hybrid:
+            if (
+                len(matches) <= last
+                and state.depth < deepest(request)
+                and not all_found
+                and not request.hybrid
+            ):
                 # Most of what came were duplicates; all the depth there is may hold enough others.
                 state.depth = deepest(request)
                 self._find([state])

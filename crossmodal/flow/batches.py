@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+
 from crossmodal.images import pixel_count
 from crossmodal.records import IMAGE, Record
 

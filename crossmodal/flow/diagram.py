@@ -6,14 +6,12 @@ its row. The drawing has a light and a dark form, needs no font from elsewhere, 
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-import yaml
-
-from crossmodal.flow.topology import GATEWAY, Step, Topology
+from crossmodal.flow.step_loading import configured_class
+from crossmodal.flow.topology import GATEWAY, StepEntry, Topology
 
 __all__ = ["draw_flow"]
 
@@ -148,7 +146,7 @@ class _Layout:
         branch = self.branches.get(name, 0)
         return f"{kind} branch-{branch}" if branch else kind
 
-    def _place(self, step: Step) -> None:
+    def _place(self, step: StepEntry) -> None:
         column = 1 + max(self.places[name].column for name in step.needs)
         for name in step.needs:
             self._route(name, step.name, column)
@@ -240,7 +238,7 @@ def _draw_box(parent: ElementTree.Element, place: _Place, name: str, number: int
         _child(parent, "text", **number_line).text = label
 
 
-def _draw_edge(parent: ElementTree.Element, layout: _Layout, start: str, step: Step) -> None:
+def _draw_edge(parent: ElementTree.Element, layout: _Layout, start: str, step: StepEntry) -> None:
     source, target = layout.places[start], layout.places[step.name]
     # A branch has its colour to its end; where it meets others, the connection is still its own.
     owner = step.name if step.when or len(step.needs) == 1 else start
@@ -348,16 +346,16 @@ def _box_width(name: str, label: str) -> float:
     return float(round(text + 2 * _NODE_PADDING))
 
 
-def _approach(step: Step) -> float:
+def _approach(step: StepEntry) -> float:
     """How much straight line before a step its filter needs; 0 without one."""
     return round(len(_filter_text(step)) * _SMALL_FONT_SIZE * _LETTER + 24) if step.when else 0
 
 
-def _filter_text(step: Step) -> str:
+def _filter_text(step: StepEntry) -> str:
     return ", ".join(f"{name} = {value}" for name, value in step.when.items())
 
 
-def _copies(step: Step) -> tuple[int, str]:
+def _copies(step: StepEntry) -> tuple[int, str]:
     """How many of a step there are at once, and that in words; no words for one alone."""
     parts = [
         f"{number} {noun}"
@@ -379,14 +377,7 @@ def _sentences(topology: Topology) -> Iterator[str]:
         yield f"{step.name}{numbered} follows {' and '.join(step.needs)}{condition}."
 
 
-def _purpose(step: Step) -> str:
-    """The first line of the executor's docstring, read without importing it, or "" where it has none."""
-    config: Mapping[str, object] = yaml.safe_load(step.config.read_text(encoding="utf-8"))
-    modules = config["py_modules"]
-    for module in modules if isinstance(modules, list) else [modules]:
-        source = ast.parse((step.config.parent / str(module)).read_text(encoding="utf-8"))
-        for node in source.body:
-            if isinstance(node, ast.ClassDef) and node.name == config["jtype"]:
-                docstring = ast.get_docstring(node) or ""
-                return docstring.partition("\n")[0].replace("``", "")
-    return ""
+def _purpose(step: StepEntry) -> str:
+    """The first line of the step's docstring, or "" where it has none."""
+    docstring = configured_class(step.config).__doc__ or ""
+    return docstring.strip().partition("\n")[0].replace("``", "")

@@ -43,6 +43,14 @@ class Flow(Protocol):
         """A place in the order of writes; whoever has one runs with it, or the others wait for ever."""
         ...
 
+    def prepare(self) -> None:
+        """Loads all that the first request would load."""
+        ...
+
+    def check(self) -> None:
+        """Raises ServiceError where a process that the Flow needs has ended."""
+        ...
+
     def close(self) -> None:
         """Ends the Flow, after what is under way."""
         ...
@@ -71,6 +79,9 @@ class LocalFlow:
         """Loads all that the first request would load."""
         for step in self._steps:
             step.prepare()
+
+    def check(self) -> None:
+        """Nothing to check: there is no other process."""
 
     def take_ticket(self) -> int | None:
         """A place in the order of writes."""

@@ -15,7 +15,7 @@ from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import StepEntry
 from crossmodal.steps.step import Step, StepContext
 
-__all__ = ["load_step", "step_class"]
+__all__ = ["configured_class", "load_step"]
 
 
 def load_step(entry: StepEntry, context: StepContext) -> Step:
@@ -24,20 +24,23 @@ def load_step(entry: StepEntry, context: StepContext) -> Step:
     Raises ServiceError where the class cannot be found or does not take those options, and what the step
     itself raises.
     """
-    described = _read(entry.config)
-    options = {**described.get("with", {}), **entry.uses_with}
-    kind = step_class(options.pop("step", None), entry.config)
+    kind = configured_class(entry.config)
+    options = {**_options(entry.config), **entry.uses_with}
+    options.pop("step", None)
     try:
         return kind(context, **options)
     except TypeError as error:
-        raise ServiceError(f"{entry.config}: {kind.__name__} cannot be made of {sorted(options)}: {error}.") from error
+        raise ServiceError(
+            f"{entry.config}: {kind.__name__} cannot be made of {sorted(options)}: {error}."
+        ) from error
 
 
-def step_class(named: object, config: Path) -> type[Step]:
+def configured_class(config: Path) -> type[Step]:
     """The class that ``with: {step: WHERE:CLASS}`` in ``config`` names.
 
     WHERE is a module, or a Python file beside ``config``. Raises ServiceError where there is no such class.
     """
+    named = _options(config).get("step")
     where, colon, name = str(named).rpartition(":")
     if not colon or not where:
         raise ServiceError(
@@ -63,11 +66,9 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
-def _read(config: Path) -> Mapping[str, Any]:
+def _options(config: Path) -> Mapping[str, Any]:
     try:
         described = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        return dict(described.get("with") or {})
+    except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
         raise ServiceError(f"The step's file {config} cannot be read: {error}.") from error
-    if not isinstance(described, dict):
-        raise ServiceError(f"The step's file {config} holds no options.")
-    return described

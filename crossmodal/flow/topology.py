@@ -27,7 +27,6 @@ def flow_file(kind: FlowKind) -> Path:
     return package / name if (package / name).is_file() else package.parent / name
 
 
-
 @dataclass(frozen=True, slots=True)
 class StepEntry:
     """What a Flow's YAML says of one step.

@@ -18,7 +18,7 @@ from crossmodal.http_shapes.shapes import (
     DeleteResult,
     Envelope,
     IndexResult,
-    Match,
+    ShownMatch,
     ParsedRequest,
     QueryItem,
     QueryResult,
@@ -175,7 +175,7 @@ def _jinabox_query(result: QueryResult) -> dict[str, Any]:
     return {**doc, "matches": [_jinabox_match(match, query.id) for match in result.matches]}
 
 
-def _jinabox_match(match: Match, query_id: str) -> dict[str, Any]:
+def _jinabox_match(match: ShownMatch, query_id: str) -> dict[str, Any]:
     mime_type = match.mime_type or _MIME_TYPES[match.modality]
     return {
         "id": match.id,
@@ -183,8 +183,8 @@ def _jinabox_match(match: Match, query_id: str) -> dict[str, Any]:
         "text": _escaped(match.text or ""),
         "mimeType": mime_type,
         "mime_type": mime_type,
-        "score": {"value": match.score, "opName": "cosine", "refId": query_id},
-        "scores": {"cosine": {"value": match.score, "refId": query_id}},
+        "score": {"value": match.cosine, "opName": "cosine", "refId": query_id},
+        "scores": {"cosine": {"value": match.cosine, "refId": query_id}},
         "tags": _escaped(dict(match.tags)),
     }
 
@@ -199,7 +199,7 @@ def _jina1_query(result: QueryResult) -> dict[str, Any]:
                 "mimeType": match.mime_type or _MIME_TYPES[match.modality],
                 "text": match.text,
                 "tags": dict(match.tags),
-                "score": {"value": match.score, "opName": "cosine", "refId": query.id},
+                "score": {"value": match.cosine, "opName": "cosine", "refId": query.id},
             }
         )
         for match in result.matches
@@ -226,7 +226,7 @@ def _jina2_query(result: QueryResult) -> dict[str, Any]:
                 "text": match.text,
                 "tags": dict(match.tags),
                 "adjacency": 1,
-                "scores": {"cosine": {"value": match.score, "refId": query.id}},
+                "scores": {"cosine": {"value": match.cosine, "refId": query.id}},
             }
         )
         for match in result.matches
@@ -264,7 +264,7 @@ def _jina3_query(result: QueryResult) -> dict[str, Any]:
             "mime_type": match.mime_type or _MIME_TYPES[match.modality],
             "text": match.text,
             "tags": dict(match.tags),
-            "scores": {"cosine": {"value": match.score}},
+            "scores": {"cosine": {"value": match.cosine}},
         }
         for match in result.matches
     ]

@@ -17,7 +17,7 @@ __all__ = [
     "Envelope",
     "IndexResult",
     "Limits",
-    "Match",
+    "ShownMatch",
     "ParsedDocument",
     "ParsedRequest",
     "QueryItem",
@@ -99,15 +99,15 @@ class ParsedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1].
+class ShownMatch:
+    """A ``Match`` as these clients see it, with its ``cosine`` in [-1, 1], which is the score that they read.
 
     ``uri`` is where a client can see it (for a photo, ``image_url``); ``tags`` are JSON values.
     """
 
     id: str
     modality: Modality
-    score: float
+    cosine: float
     text: str | None = None
     uri: str | None = None
     mime_type: str | None = None
@@ -119,7 +119,7 @@ class QueryResult:
     """What became of one query: its matches, best first, or the sentence that says why there are none."""
 
     query: QueryItem
-    matches: tuple[Match, ...] = ()
+    matches: tuple[ShownMatch, ...] = ()
     error: str | None = None
 
 

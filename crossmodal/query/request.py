@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from crossmodal.match import Match
 from crossmodal.errors import DataError
+from crossmodal.match import Match
 from crossmodal.records import MODALITIES, Modality
 from crossmodal.settings import MAX_TOP_K
 
@@ -97,3 +97,8 @@ class Timing:
     search_ms: float = 0.0
     words_ms: float = 0.0
     fetch_ms: float = 0.0
+
+    def add(self, other: Timing) -> None:
+        """Adds the parts of another search."""
+        for part in ("total_ms", "encode_ms", "search_ms", "words_ms", "fetch_ms"):
+            setattr(self, part, getattr(self, part) + getattr(other, part))

@@ -1,7 +1,1 @@
-"""The HTTP side of both Flows: bodies in, answers out; the Flow does the rest."""
-
-from __future__ import annotations
-
-from crossmodal.server.server import SearchGateway
-
-__all__ = ["SearchGateway"]
+"""The engine over HTTP: bodies in, answers out, and the processes that serve."""

@@ -51,8 +51,8 @@ def require_writing(request: Request, serving: Serving) -> None:
     empty their index. A name that someone else's DNS points at this machine makes such a page look like
     our own, so while only this machine is listened to, the host has to be one of its own names.
     """
-    if not serving.options.writing_allowed:
-        raise RequestError(serving.options.writing_reason, status=403)
+    if not serving.writing.allowed:
+        raise RequestError(serving.writing.reason, status=403)
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     host = request.headers.get("host", "")
@@ -66,7 +66,7 @@ def require_writing(request: Request, serving: Serving) -> None:
             "A page of another origin may search here, not change the index; use the page of this server.",
             status=403,
         )
-    if (origin is not None or site is not None) and is_loopback(serving.options.host):
+    if (origin is not None or site is not None) and is_loopback(serving.settings.host):
         name = urlsplit(f"//{host}").hostname or ""
         if not is_loopback(name):
             raise RequestError(

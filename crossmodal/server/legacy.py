@@ -12,16 +12,15 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.documents import MatchDocument, MediaDocument, tags_from_wire
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes import (
     DeleteResult,
     IndexResult,
-    Match,
     ParsedDocument,
     ParsedRequest,
     QueryItem,
     QueryResult,
+    ShownMatch,
     envelope_of,
     image_url,
     parse_request,
@@ -31,13 +30,15 @@ from crossmodal.http_shapes import (
     render_index,
     render_results,
 )
+from crossmodal.match import Match
+from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
 from crossmodal.server.problems import Handler, told
-from crossmodal.server.readiness import require_ready
 from crossmodal.server.routes import JsonResponse, add_route
-from crossmodal.server.serving import Answered, Serving
+from crossmodal.server.serving import Serving
 from crossmodal.server.writing import delete_records, index_records, record_of
 
 __all__ = ["add_legacy_routes", "legacy_error"]
@@ -93,61 +94,33 @@ class LegacyRoutes:
 
     async def status(self, request: Request) -> Response:
         """What is indexed."""
-        status = await asyncio.to_thread(self._serving.workspace.status)
+        status = await asyncio.to_thread(self._serving.engine.workspace.status)
         # Where it lies on this machine is nobody's business.
         return JsonResponse({name: value for name, value in status.items() if name != "path"})
 
     async def dry_run(self, request: Request) -> Response:
         """What jina 3's client asks before it calls a Flow ready."""
-        await require_ready(self._serving)
+        await self._serving.require_ready()
         return JsonResponse({"code": 0, "description": ""})
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
-        content = await photo_of(self._serving.workspace, request.path_params["id"])
+        content = await photo_of(self._serving.engine.workspace, request.path_params["id"])
         return content_response(request, content)
 
     async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
-        service = self._serving.search
-        if service is None:
+        if self._serving.kind != "query":
             raise RequestError(
                 "This server answers /index only; /search is served by `python app.py -t query_restful`.",
                 status=404,
             )
         started = time.perf_counter()
-        errors = {query.id: query.refused for query in parsed.queries}
-        answered: Answered = {}
-        for part in await asyncio.gather(
-            service.find_photos(_sentences(parsed.queries), parsed.top_k),
-            self._find_captions(parsed, errors),
-        ):
-            answered |= part
-        self._serving.metrics.count_cached_texts(*service.take_cache_counts())
+        usable = [query for query in parsed.queries if query.refused is None]
+        outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])
+        found = {query.id: outcome for query, outcome in zip(usable, outcomes, strict=True)}
+        self._serving.metrics.count_cached_texts(*self._serving.engine.take_cache_counts())
         self._serving.metrics.count_search(len(parsed.queries), time.perf_counter() - started)
-        results = []
-        for query in parsed.queries:
-            doc = answered.get(query.id)
-            error = errors[query.id] if doc is None else doc.error
-            matches = () if doc is None else tuple(_match(match, base_url) for match in doc.matches or ())
-            results.append(QueryResult(query, matches, error))
-        return results
-
-    async def _find_captions(self, parsed: ParsedRequest, errors: dict[str, str | None]) -> Answered:
-        """Answers the queries that are photos; adds to ``errors``, by id, why one is not to be had."""
-        docs = []
-        for query in parsed.queries:
-            if query.modality == IMAGE and query.refused is None:
-                try:
-                    docs.append(await self._photo_query(query))
-                except RequestError as refusal:
-                    errors[query.id] = str(refusal)
-        return await self._serving.stream(docs, "/search", {"top_k": parsed.top_k})
-
-    async def _photo_query(self, query: QueryItem) -> MediaDocument:
-        content = query.content
-        if query.indexed_id is not None:
-            content = (await photo_of(self._serving.workspace, query.indexed_id)).data
-        return MediaDocument(id=query.id, modality=query.modality, blob=content)
+        return [_result(query, found.get(query.id), base_url) for query in parsed.queries]
 
     async def _index(self, parsed: ParsedRequest) -> list[IndexResult]:
         errors: dict[str, str] = {}
@@ -173,7 +146,7 @@ class LegacyRoutes:
         there = {
             (modality, id)
             for modality in (IMAGE, TEXT)
-            for id in self._serving.workspace.records(
+            for id in self._serving.engine.workspace.records(
                 [document.id for document in usable if document.modality == modality], modality
             )
         }
@@ -211,26 +184,38 @@ def _override(request: Request) -> str | None:
     return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
 
 
-def _sentences(queries: Sequence[QueryItem]) -> dict[str, str]:
-    return {
-        query.id: query.text or "" for query in queries if query.modality == TEXT and query.refused is None
-    }
+def _request(query: QueryItem, top_k: int) -> SearchRequest:
+    """The search that a client of jina means: a sentence finds photos, a photo finds captions."""
+    if query.indexed_id is not None:
+        term, target = Term(id=query.indexed_id), TEXT
+    elif query.modality == IMAGE:
+        term, target = Term(image=query.content or b""), TEXT
+    else:
+        term, target = Term(text=query.text or ""), IMAGE
+    return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset())
 
 
-def _match(match: MatchDocument, base_url: str) -> Match:
+def _result(query: QueryItem, outcome: SearchOutcome | None, base_url: str) -> QueryResult:
+    if outcome is None:
+        return QueryResult(query, error=query.refused)
+    if outcome.error is not None:
+        return QueryResult(query, error=str(outcome.error))
+    return QueryResult(query, tuple(_shown(match, base_url) for match in outcome.matches))
+
+
+def _shown(match: Match, base_url: str) -> ShownMatch:
     # A path of this machine is nobody's business; the photo itself has an address here.
     is_photo = match.modality == IMAGE
-    photo_id = str(match.id) if is_photo else match.photo_id
-    url = image_url(photo_id, base_url) if photo_id else None
-    tags = tags_from_wire(match.tags)
+    url = image_url(match.photo_id, base_url) if match.photo_id else None
+    tags = dict(match.tags)
     if match.uri:
         tags.setdefault("file", Path(match.uri).name)
     if url and not is_photo:
         tags.setdefault("photo", url)
-    return Match(
-        id=str(match.id),
-        modality="image" if is_photo else "text",
-        score=float(match.score or 0.0),
+    return ShownMatch(
+        id=match.id,
+        modality=match.modality,
+        cosine=match.cosine,
         text=match.text,
         uri=url if is_photo else None,
         mime_type=match.mime_type,

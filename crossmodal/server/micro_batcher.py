@@ -1,122 +1,109 @@
-"""What concurrent callers want of the same kind, done together.
+"""Concurrent requests of the same kind, done together.
 
-Nobody waits where nothing is under way. While as much is under way as should be, what comes gathers and is
+Nothing waits where nothing is under way. While as much is under way as should be, what comes gathers and is
 done together afterwards: the wait is then what the work before takes, and the busier it is, the larger are
-the groups, without any time that somebody would have to set.
+the batches, without any time that somebody would have to set.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from crossmodal.errors import ServiceError
 
-__all__ = ["Sharing"]
+__all__ = ["MicroBatcher"]
 
-Key = TypeVar("Key", bound=Hashable)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
-class _Caller(Generic[Item, Answer]):
+class _Request(Generic[Item, Answer]):
     items: Sequence[Item]
     answers: asyncio.Future[list[Answer]]
 
 
-@dataclass(slots=True)
-class _Line(Generic[Item, Answer]):
-    waiting: deque[_Caller[Item, Answer]] = field(default_factory=deque)
-    under_way: int = 0
+class MicroBatcher(Generic[Item, Answer]):
+    """Calls ``work`` with the items of all requests that wait; one answer an item, in order.
 
-
-class Sharing(Generic[Key, Item, Answer]):
-    """Calls ``work`` with a key and the items of all callers that gave it; one answer an item, in order.
-
-    ``most`` items go in one call, unless a single caller has more, and ``at_once`` calls of one key are under
-    way. For use in one event loop.
+    ``most`` items go in one call, unless a single request has more, and ``at_once`` calls are under way. For
+    use in one event loop.
     """
 
     def __init__(
-        self,
-        work: Callable[[Key, list[Item]], Awaitable[Sequence[Answer]]],
-        *,
-        most: int,
-        at_once: int = 1,
+        self, work: Callable[[list[Item]], Awaitable[Sequence[Answer]]], *, most: int, at_once: int = 1
     ) -> None:
         self._work = work
         self._most = most
         self._at_once = at_once
-        self._lines: dict[Key, _Line[Item, Answer]] = {}
+        self._waiting: deque[_Request[Item, Answer]] = deque()
+        self._under_way = 0
         # The event loop itself keeps no task alive.
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, key: Key, items: Sequence[Item]) -> list[Answer]:
+    async def __call__(self, items: Sequence[Item]) -> list[Answer]:
         """The answers to ``items``; raises what ``work`` raised for these items alone.
 
-        A caller that is cancelled leaves the others their answers.
+        A request that is cancelled leaves the others their answers.
         """
-        caller: _Caller[Item, Answer] = _Caller(items, asyncio.get_running_loop().create_future())
-        line = self._lines.setdefault(key, _Line())
-        line.waiting.append(caller)
-        self._start(key, line)
-        return await caller.answers
+        request: _Request[Item, Answer] = _Request(items, asyncio.get_running_loop().create_future())
+        self._waiting.append(request)
+        self._start()
+        return await request.answers
 
-    def _start(self, key: Key, line: _Line[Item, Answer]) -> None:
-        while line.under_way < self._at_once and (group := self._next_group(line)):
-            line.under_way += 1
-            task = asyncio.create_task(self._run(key, line, group))
+    def _start(self) -> None:
+        while self._under_way < self._at_once and (batch := self._next_batch()):
+            self._under_way += 1
+            task = asyncio.create_task(self._run(batch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        if not line.under_way:
-            del self._lines[key]
 
-    def _next_group(self, line: _Line[Item, Answer]) -> list[_Caller[Item, Answer]]:
-        group: list[_Caller[Item, Answer]] = []
+    def _next_batch(self) -> list[_Request[Item, Answer]]:
+        batch: list[_Request[Item, Answer]] = []
         number = 0
-        while line.waiting:
-            number += len(line.waiting[0].items)
-            if group and number > self._most:
+        while self._waiting:
+            number += len(self._waiting[0].items)
+            if batch and number > self._most:
                 break
-            caller = line.waiting.popleft()
-            if caller.answers.done():
+            request = self._waiting.popleft()
+            if request.answers.done():
                 # Cancelled while it waited.
-                number -= len(caller.items)
+                number -= len(request.items)
             else:
-                group.append(caller)
-        return group
+                batch.append(request)
+        return batch
 
-    async def _run(self, key: Key, line: _Line[Item, Answer], group: list[_Caller[Item, Answer]]) -> None:
+    async def _run(self, batch: list[_Request[Item, Answer]]) -> None:
         try:
-            await self._answer(key, group)
+            await self._answer(batch)
         finally:
-            line.under_way -= 1
-            self._start(key, line)
+            self._under_way -= 1
+            self._start()
 
-    async def _answer(self, key: Key, group: list[_Caller[Item, Answer]]) -> None:
-        items = [item for caller in group for item in caller.items]
+    async def _answer(self, batch: list[_Request[Item, Answer]]) -> None:
+        items = [item for request in batch for item in request.items]
         try:
-            found = await self._work(key, items)
+            found = await self._work(items)
             if len(found) != len(items):
                 raise ServiceError(f"{len(items)} queries got {len(found)} answers.")
         except asyncio.CancelledError:
-            # gRPC cancels its calls when it ends; without this the callers would wait for ever.
-            for caller in group:
-                caller.answers.cancel()
+            # Without this the requests would wait for ever.
+            for request in batch:
+                request.answers.cancel()
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is belongs to the callers
-            if len(group) > 1:
-                # One caller's items may be what the work fails on; the others get their answers.
-                await asyncio.gather(*(self._answer(key, [caller]) for caller in group))
-            elif not group[0].answers.done():
-                group[0].answers.set_exception(error)
+        except Exception as error:  # noqa: BLE001  whatever it is belongs to the requests
+            if len(batch) > 1:
+                # One request's items may be what the work fails on; the others get their answers.
+                await asyncio.gather(*(self._answer([request]) for request in batch))
+            elif not batch[0].answers.done():
+                batch[0].answers.set_exception(error)
             return
         answers = iter(found)
-        for caller in group:
-            own = [next(answers) for _ in caller.items]
-            if not caller.answers.done():
-                caller.answers.set_result(own)
+        for request in batch:
+            own = [next(answers) for _ in request.items]
+            if not request.answers.done():
+                request.answers.set_result(own)

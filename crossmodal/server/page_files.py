@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,9 +15,10 @@ from crossmodal.errors import RequestError
 from crossmodal.server.contents import is_held
 from crossmodal.server.problems import told_as_problem
 from crossmodal.server.routes import add_route
-from crossmodal.server.serving import Serving
 
-__all__ = ["add_page"]
+__all__ = ["PAGE", "add_page"]
+
+PAGE = Path(__file__).with_name("page")
 
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
@@ -26,11 +28,11 @@ _POLICY = (
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
-def add_page(app: Starlette, serving: Serving) -> None:
+def add_page(app: Starlette) -> None:
     """Adds / and /page/FILE, read once at the start."""
     files = {
         path.name: _PageFile(path.name, path.read_bytes())
-        for path in sorted(serving.page.iterdir())
+        for path in sorted(PAGE.iterdir())
         if path.is_file()
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -78,7 +79,9 @@ def told(answer: Handler, tell: Callable[[Request, dict[str, Any]], Response]) -
             return Response(status_code=499)
         except Exception as error:  # noqa: BLE001  the last line before the client, who must get an answer
             if not isinstance(error, CrossmodalError):
-                print(f"error: {request.url.path}: {error!r}", file=sys.stderr, flush=True)
+                print(f"error: {request.url.path} failed on a request:", file=sys.stderr)
+                traceback.print_exception(error, file=sys.stderr)
+                sys.stderr.flush()
             return tell(request, problem_of(error))
 
     return answered

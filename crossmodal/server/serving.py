@@ -1,78 +1,128 @@
-"""What the routes of one gateway share."""
+"""What the routes of one server share."""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, TypeVar
 
-from crossmodal.documents import MediaDocument
-from crossmodal.workspace import Workspace
+from crossmodal.api_shapes import index_state
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import ServiceError
+from crossmodal.flow.topology import FlowKind
+from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
+from crossmodal.records import MODALITIES, Modality
 from crossmodal.server.metrics import Metrics
-from crossmodal.engine import SearchService
-from flows.service import FlowKind
-from crossmodal.flow.topology import Topology
+from crossmodal.server.micro_batcher import MicroBatcher
+from crossmodal.settings import Settings
 
-__all__ = ["Answered", "Options", "Serving", "Writer"]
+__all__ = ["Serving", "Writing"]
 
-Answered = dict[str, MediaDocument]
+# Sentences take the encoder some milliseconds each: others wait for so many at most.
+_SEARCHED_TOGETHER = 16
+
+# Requests that write at the same time; each is a batch on its way through the index Flow.
+_WRITES_AT_ONCE = 4
+
+# A model that doesn't encode one word within this is not ready.
+_READY_SECONDS = 5.0
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What a gateway is told at its start beside the variables of its Flow.
+class Writing:
+    """Whether documents can be added and deleted; ``reason`` says why not."""
 
-    ``writer_channel`` is where the parent process hears that an index Flow is wanted; None where there is
-    nobody to ask. ``writing_reason`` says why writing is not allowed.
-    """
-
-    writing_allowed: bool = False
-    writing_reason: str = ""
-    writer_channel: str | None = None
-    layout: str = "fused"
-    shards: int = 1
-    model_cache: str = ""
-    host: str = "127.0.0.1"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Options:
-        """The options in the plain values that came through jina."""
-        return cls(**values)
-
-
-class Writer(Protocol):
-    """Whatever brings documents into the index: this gateway's own Flow, or the one started on demand."""
-
-    @property
-    def state(self) -> Literal["idle", "starting", "running"]:
-        """Whether an index Flow is up at this moment."""
-
-    async def index(self, docs: Sequence[MediaDocument]) -> Answered:
-        """Index documents; the answers, by id, have ``outcome`` or ``error``."""
-
-    async def delete(self, docs: Sequence[MediaDocument]) -> Answered:
-        """Delete documents by id and modality; ``outcome`` is "deleted" or None."""
+    allowed: bool = False
+    reason: str = ""
 
 
 @dataclass
 class Serving:
-    """One running gateway: the index, the Flow behind it, and who may write.
+    """One running server: the engine behind it, and who may write.
 
-    ``stream`` sends documents through the gateway's own Flow: (documents, endpoint, parameters) to answers by
-    id. ``search`` is None where the Flow is the index Flow.
+    ``kind`` is the Flow that it serves: "index" writes and answers no searches. ``settings`` are those of the
+    index. For one event loop.
     """
 
     kind: FlowKind
-    model: str
-    keep: str
-    options: Options
-    topologies: Mapping[FlowKind, Topology]
-    workspace: Workspace
-    stream: Callable[[list[MediaDocument], str, dict[str, Any]], Awaitable[Answered]]
-    writer: Writer | None
-    search: SearchService | None
-    metrics: Metrics
-    page: Path
+    engine: Engine
+    settings: Settings
+    writing: Writing = Writing()
+    metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        cores = available_cores()
+        # One more than computes at once, so that a large photo doesn't keep sentences waiting.
+        self._searching = ThreadPoolExecutor(cores + 1, thread_name_prefix="search")
+        self._writing = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write")
+        self._batches: MicroBatcher[SearchRequest, tuple[SearchOutcome, Timing]] = MicroBatcher(
+            self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
+        )
+
+    @property
+    def model(self) -> str:
+        """The name of the model that built the index."""
+        return str(self.settings.model)
+
+    async def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        """One outcome a request, in order; requests that come at the same time are answered together.
+
+        Their answers don't depend on that. A request with photos is answered by itself, as they take long.
+        """
+        if any(term.image is not None for request in requests for term in request.terms):
+            return await self._in(self._searching, self.engine.search, requests)
+        outcomes: list[SearchOutcome] = []
+        timing = Timing()
+        # One batch after the other: who asks for much doesn't stand in the queue with all of it at once.
+        for start in range(0, len(requests), _SEARCHED_TOGETHER):
+            answered = await self._batches(requests[start : start + _SEARCHED_TOGETHER])
+            outcomes += [outcome for outcome, _ in answered]
+            timing.add(answered[0][1])
+        return outcomes, timing
+
+    async def write(self, work: Callable[[], _Result]) -> _Result:
+        """What ``work``, which writes, returns; done in a thread."""
+        return await self._in(self._writing, work)
+
+    async def index_state(self) -> dict[str, Any]:
+        """``index`` of GET /v1/status; raises StoreError where a shard cannot tell."""
+        shards: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in MODALITIES}
+        if self.kind == "query":
+            for state in await self._in(self._searching, self.engine.shard_states):
+                shards[state["modality"]].append(state)
+        return index_state(shards)
+
+    async def require_ready(self) -> None:
+        """Sends a word through the encoder and looks at the index.
+
+        Raises StoreMissing where there is no index, ServiceError where the model doesn't answer.
+        """
+        await self._in(self._searching, self.engine.workspace.require)
+        if self.kind != "query":
+            return
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._in(self._searching, lambda: self.engine.encode(texts=["ready"]))
+        except TimeoutError:
+            raise ServiceError(f"The model did not answer within {_READY_SECONDS:.0f} seconds.") from None
+
+    def close(self) -> None:
+        """Ends the threads, after what they are doing."""
+        self._searching.shutdown(cancel_futures=True)
+        self._writing.shutdown()
+
+    async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:
+        outcomes, timing = await self._in(self._searching, self.engine.search, requests)
+        return [(outcome, timing) for outcome in outcomes]
+
+    async def _in(
+        self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
+    ) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)

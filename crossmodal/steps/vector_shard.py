@@ -157,6 +157,4 @@ def _record(doc: Document) -> Record:
 
 def _identity_only(record: Record) -> Record:
     """What a store of vectors alone keeps: what a filter looks at, and whether the document has changed."""
-    return Record(
-        id=record.id, modality=record.modality, tags=record.tags, content_hash=record.content_hash
-    )
+    return Record(id=record.id, modality=record.modality, tags=record.tags, content_hash=record.content_hash)

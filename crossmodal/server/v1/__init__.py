@@ -15,8 +15,8 @@ __all__ = ["add_native_routes"]
 
 def add_native_routes(app: Starlette, serving: Serving) -> None:
     """Adds the routes that this gateway's Flow can answer."""
-    if serving.search is not None:
-        add_search_route(app, serving, serving.search)
+    if serving.kind == "query":
+        add_search_route(app, serving)
     add_document_routes(app, serving)
     add_information_routes(app, serving)
     add_openapi_route(app)

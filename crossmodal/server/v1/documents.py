@@ -19,7 +19,6 @@ from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.shapes import Limits, ParsedDocument
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.records import IMAGE, TEXT, Modality, Record
-from crossmodal.workspace import Workspace
 from crossmodal.server.contents import content_response, photo_of, thumbnail_of
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
@@ -28,6 +27,7 @@ from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.adding import Adding
 from crossmodal.server.writing import delete_records, record_of
+from crossmodal.workspace import Workspace
 
 __all__ = ["add_document_routes"]
 
@@ -73,13 +73,13 @@ class _Documents:
             _checked(lambda: checked_id(parameters["after"], "'after'")) if "after" in parameters else None
         )
         documents, following = await asyncio.to_thread(
-            _listed, self._serving.workspace, modality, limit, after
+            _listed, self._serving.engine.workspace, modality, limit, after
         )
         return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
-        workspace = self._serving.workspace
+        workspace = self._serving.engine.workspace
         if part is not None:
             content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
             return content_response(request, content)

@@ -14,16 +14,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import __version__
-from crossmodal.errors import RequestError, ServiceError
+from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.flow.diagram import draw_flow
+from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
-from crossmodal.workspace import Workspace
-from crossmodal.flow.diagram import draw_flow
-from crossmodal.server.index_state import ask_index_state
 from crossmodal.server.problems import told_as_problem
-from crossmodal.server.readiness import require_ready
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
+from crossmodal.workspace import Workspace
 
 __all__ = ["add_information_routes"]
 
@@ -54,26 +53,25 @@ class _Information:
 
     async def status(self, request: Request) -> Response:
         serving = self._serving
-        held = await asyncio.to_thread(serving.workspace.status)
-        calibration = None if serving.search is None else await serving.search.calibration()
-        options = serving.options
+        held = await asyncio.to_thread(serving.engine.workspace.status)
+        calibrated = serving.kind == "query" and serving.engine.calibration() is not None
         return JsonResponse(
             {
                 "version": __version__,
                 "model": held["model"],
-                "calibrated": calibration is not None,
+                "calibrated": calibrated,
                 "modalities": {
                     name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
                     for name, part in held["modalities"].items()
                 },
-                "index": await ask_index_state(serving),
+                "index": await serving.index_state(),
                 "shards": held["shards"],
-                "layout": options.layout,
+                "layout": serving.settings.layout,
                 "last_change": held["last_change"],
                 "writing": {
-                    "allowed": options.writing_allowed,
-                    "reason": options.writing_reason or None,
-                    "state": "idle" if serving.writer is None else serving.writer.state,
+                    "allowed": serving.writing.allowed,
+                    "reason": serving.writing.reason or None,
+                    "state": serving.engine.writer_state,
                 },
                 "traffic": serving.metrics.traffic(),
                 "started": datetime.fromtimestamp(serving.started, UTC).isoformat(timespec="seconds"),
@@ -87,18 +85,18 @@ class _Information:
         return self._models
 
     async def tags(self, request: Request) -> Response:
-        fields = await asyncio.to_thread(self._serving.workspace.tag_fields)
+        fields = await asyncio.to_thread(self._serving.engine.workspace.tag_fields)
         return JsonResponse({"fields": [field.to_json() for field in fields]})
 
     async def flow(self, request: Request) -> Response:
         name = request.path_params["name"]
-        topology = self._serving.topologies.get(name)
-        if topology is None:
+        kind = next((kind for kind in FLOW_KINDS if kind == name), None)
+        if kind is None:
             raise RequestError(
-                f"There is no Flow {name[:40]!r}; there are {', '.join(self._serving.topologies)}.",
-                status=404,
+                f"There is no Flow {name[:40]!r}; there are {', '.join(FLOW_KINDS)}.", status=404
             )
         if name not in self._pictures:
+            topology = read_topology(flow_file(kind), self._serving.settings.flow_environment())
             self._pictures[name] = Response(
                 draw_flow(topology),
                 media_type="image/svg+xml",
@@ -114,15 +112,15 @@ class _Information:
 
     async def ready(self, request: Request) -> Response:
         """Whether a sentence comes through the Flow as a vector, and the index can be read."""
-        await require_ready(self._serving)
+        await self._serving.require_ready()
         return JsonResponse({"status": "ready", "flow": self._serving.kind})
 
     async def metrics(self, request: Request) -> Response:
-        held = await asyncio.to_thread(_counts, self._serving.workspace)
+        held = await asyncio.to_thread(_counts, self._serving.engine.workspace)
         try:
-            states = (await ask_index_state(self._serving))["modalities"]
-        except ServiceError as error:
-            # Who watches a server needs its numbers most when the Flow fails.
+            states = (await self._serving.index_state())["modalities"]
+        except CrossmodalError as error:
+            # Who watches a server needs its numbers most when the index fails.
             _logger.warning("The state of the index is not among the metrics: %s", error)
             states = {}
         return Response(

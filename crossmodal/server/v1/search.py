@@ -17,21 +17,20 @@ from crossmodal.server.guards import read_body
 from crossmodal.server.problems import problem_of, told_as_problem
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
-from crossmodal.engine import SearchService
 
 __all__ = ["add_search_route"]
 
 
-def add_search_route(app: Starlette, serving: Serving, service: SearchService) -> None:
-    """Adds the route over ``service``."""
+def add_search_route(app: Starlette, serving: Serving) -> None:
+    """Adds the route."""
 
     async def search(request: Request) -> Response:
         started = time.perf_counter()
         body, uploads = await _body(request)
         parsed = parse_search(body, uploads=uploads, host=request.headers.get("host"))
         requests = [query for query in parsed.queries if isinstance(query, SearchRequest)]
-        outcomes, timing = await service.search(requests)
-        serving.metrics.count_cached_texts(*service.take_cache_counts())
+        outcomes, timing = await serving.search(requests)
+        serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
         answered = iter(outcomes)
         told = [
             next(answered) if isinstance(query, SearchRequest) else SearchOutcome(None, error=query)

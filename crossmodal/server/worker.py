@@ -1,0 +1,167 @@
+"""A serving process: the engine behind uvicorn, from a socket that its parent holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crossmodal.errors import CrossmodalError, ServiceError
+from crossmodal.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from crossmodal.engine.engine import Engine
+    from crossmodal.server.serving import Serving
+
+__all__ = ["WorkerOrder", "run_worker"]
+
+# A request that takes longer is closed when the server ends; `docker stop` kills after ten seconds.
+_GRACE_SECONDS = 5
+
+_CHECK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a worker is told by its parent.
+
+    ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with the parent; the worker says on
+    ``started`` that it answers. ``index_only`` serves the index Flow, ``writing_reason`` says why nothing can
+    be written (None: it can). ``writer`` is the address of the worker that writes, None for that one itself.
+    """
+
+    settings: Settings
+    open_engine: Callable[[], Engine]
+    sockets: tuple[socket.socket, ...]
+    parent: int
+    started: int
+    index_only: bool = False
+    writing_reason: str | None = None
+    writer: str | None = None
+
+
+def run_worker(order: WorkerOrder) -> int:
+    """Serves until SIGTERM, or until the parent is no more; the exit code.
+
+    1 stands for an error that starting again would not mend; its sentence is on stderr.
+    """
+    # Until there is a server to tell: what has begun ends by itself.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    try:
+        with ExitStack() as held:
+            serving = held.enter_context(_serving(order))
+            from crossmodal.server.app import create_app
+
+            app: ASGIApp = create_app(serving)
+            if order.writer is not None:
+                from crossmodal.server.forwarding import ForwardedWrites
+
+                app = ForwardedWrites(app, order.writer)
+            _serve(app, order, serving)
+    except CrossmodalError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+@contextmanager
+def _serving(order: WorkerOrder) -> Iterator[Serving]:
+    # Only in the worker: the parent stays small.
+    from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
+    from crossmodal.server.serving import Serving, Writing
+
+    engine = order.open_engine()
+    with ExitStack() as held:
+        held.callback(engine.close)
+        resolve = resolved_for_writing if order.index_only else resolved_for_reading
+        settings = resolve(order.settings, engine.workspace)
+        if order.index_only:
+            held.enter_context(engine.writing())
+        else:
+            engine.prepare()
+        serving = Serving(
+            "index" if order.index_only else "query",
+            engine,
+            settings,
+            Writing(order.writing_reason is None, order.writing_reason or ""),
+        )
+        try:
+            yield serving
+        finally:
+            serving.close()
+
+
+def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+
+    class Server(uvicorn.Server):
+        """uvicorn with the parent in charge of signals."""
+
+        def install_signal_handlers(self) -> None:
+            """Leaves them as they are; for uvicorn before 0.29."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Leaves them as they are."""
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Listens, then tells the parent."""
+            await super().startup(sockets)
+            os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
+
+    server = Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, lambda number, frame: stop())
+    threading.Thread(
+        target=_watch_parent, args=(order.parent, stop), name="watch-parent", daemon=True
+    ).start()
+    failed: list[ServiceError] = []
+
+    def lose(error: ServiceError) -> None:
+        failed.append(error)
+        stop()
+
+    threading.Thread(target=_watch_flow, args=(serving.engine, lose), name="watch-flow", daemon=True).start()
+    server.run(sockets=list(order.sockets))
+    if failed:
+        raise failed[0]
+
+
+def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:
+    """Ends the server where a process that it depends on is no more; in one process there is none."""
+    while True:
+        try:
+            engine.check()
+        except ServiceError as error:
+            lose(error)
+            return
+        time.sleep(_CHECK_SECONDS)
+
+
+def _watch_parent(parent: int, stop: Callable[[], None]) -> None:
+    """Ends the server with its parent, however that ends."""
+    os.read(parent, 1)
+    stop()
