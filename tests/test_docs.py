@@ -12,7 +12,8 @@ from conftest import REPOSITORY
 
 from crossmodal.evaluation.protocols import PROTOCOLS
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.settings import LOSSES, argument_parser
+from crossmodal.cli.arguments import argument_parser
+from crossmodal.settings import LOSSES
 
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 

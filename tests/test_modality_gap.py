@@ -29,7 +29,8 @@ from crossmodal.models import load_image_encoder, load_text_encoder
 from crossmodal.models.centering import Centering
 from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.records import IMAGE, TEXT, Failure, Record
-from crossmodal.settings import Settings, read_settings
+from crossmodal.cli.arguments import read_settings
+from crossmodal.settings import Settings
 
 CLIP_VECTORS = SHARED_DATA / "clip-vit-b32-embeddings" / "flickr8k-94-images-470-captions.npz"
 
