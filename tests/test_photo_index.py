@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import TOY_DATA, TOY_IMAGES, run_app
 
-from crossmodal import PhotoIndex, Workspace, models
+from crossmodal import Match, PhotoIndex, Workspace, models
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import (
     DataError,
@@ -24,7 +24,7 @@ from crossmodal.errors import (
     StoreMissing,
 )
 from crossmodal.images import decode_image
-from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model
+from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model, registry
 from crossmodal.records import IMAGE, Failure, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, shard_of
@@ -41,8 +41,8 @@ QUERY = "a cat looks into the camera"
 def encoders_loaded_once() -> Iterator[None]:
     """The real encoders, but one loading for all the indexes that the tests open."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load_image_encoder", cache(models.load_image_encoder))
-        patch.setattr(models, "load_text_encoder", cache(models.load_text_encoder))
+        for name in ("load_image_encoder", "load_text_encoder"):
+            patch.setattr(registry, name, cache(getattr(registry, name)))
         yield
 
 
@@ -77,7 +77,7 @@ def test_sentence_finds_the_photos_that_the_encoders_rank_first(
     matches = index.search_text(QUERY, top_k=100)
     assert len(matches) == len(PHOTOS)
     assert [match.id for match in matches] == [id for id, _ in expected]
-    assert [match.score for match in matches] == pytest.approx([score for _, score in expected], abs=1e-6)
+    assert [match.cosine for match in matches] == pytest.approx([score for _, score in expected], abs=1e-6)
     by_id = {record.id: record for record in PHOTOS}
     for match in matches:
         record = by_id[match.id]
@@ -96,7 +96,7 @@ def test_photo_finds_the_captions_that_the_encoders_rank_first(
     for number in (0, 3):
         expected = best(photo_vectors[number], vectors, CAPTIONS)
         matches = index.search_image(PHOTOS[number].content or b"", top_k=10)
-        assert [match.score for match in matches] == pytest.approx([s for _, s in expected[:10]], abs=1e-5)
+        assert [match.cosine for match in matches] == pytest.approx([s for _, s in expected[:10]], abs=1e-5)
         assert [match.text for match in matches] == [texts[match.id] for match in matches]
         assert {match.photo_id for match in matches} <= {photo.id for photo in PHOTOS}
         assert index.search_image(str(PHOTOS[number].uri), top_k=10) == matches
@@ -115,11 +115,11 @@ def test_changed_photo_is_replaced_and_a_crash_between_stores_repaired(tmp_path:
     cat, rocket = ((TOY_IMAGES / name).read_bytes() for name in ("cat.jpg", "rocket.jpg"))
     old = next(photo for photo in PHOTOS if photo.content == cat)
     other = next(photo for photo in PHOTOS if photo.content == rocket)
-    scores = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    scores = {match.id: match.cosine for match in index.search_text(QUERY, top_k=100)}
     new = replace(old, content=rocket, content_hash="")
     summary = index.add([new])
     assert (summary.added, summary.replaced, summary.unchanged) == (0, 1, 0)
-    changed = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    changed = {match.id: match.cosine for match in index.search_text(QUERY, top_k=100)}
     assert changed[old.id] == pytest.approx(scores[other.id], abs=1e-6)
     assert {**changed, old.id: 0} == {**scores, old.id: 0}
     with Store.open_writer(tmp_path / IMAGE_CONTENTS / "0-of-1") as contents:
@@ -129,7 +129,7 @@ def test_changed_photo_is_replaced_and_a_crash_between_stores_repaired(tmp_path:
     assert {match.id for match in index.search_text(QUERY, top_k=100)} == set(scores) - {old.id, other.id}
     summary = index.add([new, *RECORDS[1:]] if RECORDS[0].id == old.id else [new, other])
     assert summary.added == 2
-    repaired = {match.id: match.score for match in index.search_text(QUERY, top_k=100)}
+    repaired = {match.id: match.cosine for match in index.search_text(QUERY, top_k=100)}
     assert repaired == pytest.approx(changed, abs=1e-6)
 
 
@@ -237,8 +237,10 @@ def test_a_shard_that_cannot_be_opened_is_not_left_out_of_later_searches(
         assert len(sharded.search_text(QUERY, len(PHOTOS))) == len(PHOTOS)
 
 
-def assert_same(found: list, expected: list) -> None:
+def assert_same(found: Sequence[Match], expected: Sequence[Match]) -> None:
+    assert [match.rank for match in found] == list(range(1, len(found) + 1))
     assert [match.id for match in found] == [match.id for match in expected]
+    assert [match.cosine for match in found] == pytest.approx([match.cosine for match in expected], abs=1e-6)
     assert [match.score for match in found] == pytest.approx([match.score for match in expected], abs=1e-6)
 
 
@@ -269,11 +271,11 @@ def test_filters_choose_before_the_cut(index: PhotoIndex) -> None:
         matching = {photo.id for photo in PHOTOS if photo.tags["subject"] == subject}
         expected = [match for match in index.search_text(QUERY, top_k=100) if match.id in matching]
         for top_k in (1, len(matching), 100):
-            assert index.search_text(QUERY, top_k, filter={"subject": subject}) == expected[:top_k]
+            assert_same(index.search_text(QUERY, top_k, filter={"subject": subject}), expected[:top_k])
         described = {caption.id for caption in CAPTIONS if caption.tags["subject"] == subject}
         everything = index.search_image(TOY_IMAGES / "cat.jpg", top_k=100)
         captions = index.search_image(TOY_IMAGES / "cat.jpg", 100, filter={"subject": subject})
-        assert captions == [match for match in everything if match.id in described]
+        assert_same(captions, [match for match in everything if match.id in described])
     assert index.search_text(QUERY, filter={"subject": "nothing"}) == []
     assert index.search_text(QUERY, filter={"modality": "text"}) == []
     with pytest.raises(FilterError, match=r"\$near"):

@@ -18,7 +18,7 @@ from crossmodal.documents import Document
 from crossmodal.engine.indexing import Indexed, index_records
 from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
-from crossmodal.errors import DataError, QueryError, ServiceError, StoreError, StoreUnwritable
+from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
 from crossmodal.models.loaded import LoadedEncoders
@@ -174,18 +174,18 @@ class Engine:
     def shard_states(self) -> list[dict[str, Any]]:
         """How each shard answers searches: ``modality``, ``shard`` and the keys of ``VectorIndex.status``.
 
-        Raises StoreError where a shard cannot tell.
+        Raises StoreError where the index cannot be read.
         """
         probes = [Document(str(modality), seeks=modality) for modality in (IMAGE, TEXT)]
         states: list[dict[str, Any]] = []
         for doc in self._query_flow().run("status", probes):
             if doc.error is not None:
-                raise StoreError(doc.error)
+                raise ServiceError(doc.error)
             states += doc.shard_states or ()
         return states
 
     def close(self) -> None:
-        """Ends both Flows, after what is under way, and lets go of all files; a later use opens them again."""
+        """Ends both Flows, after what is under way, and lets go of all files; a later use reopens them."""
         self._writer.close()
         with self._opening:
             if self._query is not None:

@@ -1,4 +1,4 @@
-"""Records into the index, whichever way they came: what is there already is left out, the rest takes the Flow."""
+"""Records into the index, whichever way they came: what is new or changed passes the index Flow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from crossmodal.documents import Document
-from crossmodal.errors import StoreUnwritable
+from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.batches import batched, batched_by_modality
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
-from crossmodal.records import IMAGE, Failure, Modality, Record
+from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality
 from crossmodal.workspace import Workspace
 
 __all__ = ["Indexed", "index_batches", "index_records"]
@@ -108,8 +108,13 @@ def _hashed(items: Iterable[Record | Failure], aside: SimpleQueue[Indexed | Fail
     for item in items:
         if isinstance(item, Failure):
             aside.put(item)
-        else:
-            yield item if item.content_hash else item.hashed()
+            continue
+        try:
+            checked_modality(item.modality, f"The record {item.id!r}")
+        except DataError as error:
+            aside.put(Failure(item.uri or item.id, str(error)))
+            continue
+        yield item if item.content_hash else item.hashed()
 
 
 def _taken(aside: SimpleQueue[Indexed | Failure]) -> Iterator[Indexed | Failure]:

@@ -1,4 +1,4 @@
-"""Many batches through a Flow, several at once: while one is decoded, another is encoded, a third is written."""
+"""Many batches through a Flow, several at once: one is decoded while another is encoded or written."""
 
 from __future__ import annotations
 

@@ -116,7 +116,18 @@ class LocalFlow:
                 # After a failure those behind must not wait for this one at the steps that it never came to.
                 for step in self._steps[done:]:
                     step.skip(ticket)
-        return list(passed[self._topology.last.name])
+        return [*passed[self._topology.last.name], *self._not_taken(docs)]
+
+    def _not_taken(self, docs: Sequence[Document]) -> list[Document]:
+        """The documents that no branch takes, each with an error: nothing is lost without a word."""
+        first = [entry for entry in self._topology.steps if GATEWAY in entry.needs]
+        left = [doc for doc in docs if not any(entry.takes(doc) for entry in first)]
+        for doc in left:
+            doc.error = (
+                f"No branch of {self._topology.name} takes a document of the modality {doc.modality!r} that "
+                f"seeks {doc.seeks!r}."
+            )
+        return left
 
     def close(self) -> None:
         """Closes every step, the last one first."""

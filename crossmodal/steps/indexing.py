@@ -1,4 +1,4 @@
-"""The steps that store and search: photos' vectors, captions with their vectors, and the photos themselves."""
+"""The steps that store and search: photos' vectors, captions, and the photos themselves."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from crossmodal.documents import Document
-from crossmodal.errors import StoreError
 from crossmodal.records import IMAGE, TEXT, Modality, Record
-from crossmodal.steps.step import Step, StepContext, fail_all, pending
+from crossmodal.steps.step import Step, StepContext, pending
 from crossmodal.steps.store_shard import StoreShard
 from crossmodal.steps.vector_shard import VectorShard, fill_matches
 from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS
@@ -116,7 +115,7 @@ class ImageKeyValueIndexer(Step):
         )
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Stores each photo of this shard; that the loader could make a thumbnail proves that it can be shown."""
+        """Stores each photo of this shard, with the thumbnail that the loader made."""
         mine = self._shard.mine(docs)
         self._shard.put(mine, [self._record(doc) for doc in mine])
 
@@ -126,13 +125,10 @@ class ImageKeyValueIndexer(Step):
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Adds to the matches what this shard knows of its photos."""
-        todo = [doc for doc in pending(docs) if doc.matches is not None]
-        try:
-            self._shard.reopen_if_superseded()
-            for doc in todo:
+        self._shard.reopen_if_superseded()
+        for doc in pending(docs):
+            if doc.matches is not None:
                 fill_matches(doc, self._shard.store)
-        except StoreError as error:
-            fail_all(todo, error)
 
     def close(self) -> None:
         """Lets go of the store."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError, DataError
+from crossmodal.errors import DataError
 from crossmodal.match import Match
 from crossmodal.records import Modality, Record
 from crossmodal.search import SearchOptions, save_vectors
@@ -76,21 +76,21 @@ class VectorShard(StoreShard):
             self.put(mine, records, vectors)
 
     def search(self, docs: Sequence[Document], parameters: Mapping[str, Any]) -> list[Document]:
-        """Gives each document its best ``top_k`` of this shard, ids and cosines only; returns those documents.
+        """Gives each document its best ``top_k`` of this shard, ids and cosines only; returns those.
 
         ``parameters`` hold ``top_k`` and ``filter``. A document with ``wanted`` gets the scores of the whole
-        shard instead, from which the last step ranks.
+        shard instead, from which the last step ranks. Raises StoreError where the index cannot be read.
         """
         todo = pending(docs)
+        self.reopen_if_superseded()
         try:
-            self.reopen_if_superseded()
             top_k, wanted = top_k_of(parameters), filter_of(parameters)
             ranking, queries = self._usable([doc for doc in todo if doc.wanted is not None])
             if ranking:
                 add_scores(ranking, *self._index.scores(queries), shard=self.number)
             searching, queries = self._usable([doc for doc in todo if doc.wanted is None])
             found = self._index.search(queries, top_k, wanted) if searching else []
-        except CrossmodalError as error:
+        except DataError as error:
             fail_all(todo, error)
             return []
         for doc, best in zip(searching, found, strict=True):
@@ -99,14 +99,9 @@ class VectorShard(StoreShard):
 
     def status(self, docs: Sequence[Document]) -> None:
         """Adds to each document how this shard answers searches."""
-        todo = pending(docs)
-        try:
-            self.reopen_if_superseded()
-            status = self._index.status()
-        except CrossmodalError as error:
-            fail_all(todo, error)
-            return
-        for doc in todo:
+        self.reopen_if_superseded()
+        status = self._index.status()
+        for doc in pending(docs):
             doc.shard_states = [{"modality": self._modality, "shard": self.number, **status}]
 
     def _usable(self, docs: Sequence[Document]) -> tuple[list[Document], NDArray[np.float32]]:
