@@ -4,6 +4,7 @@
 
     CrossmodalError
     ├── SettingsError        an option or environment variable has a value that cannot be used
+    ├── MissingExtra         a package is not installed that only some uses need
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
     │   ├── FilterError      a filter on tags cannot be used; carries where in it
     │   ├── ImageError       bytes that are not an image that can be read safely
@@ -41,6 +42,7 @@ __all__ = [
     "FilterError",
     "FlowFailure",
     "ImageError",
+    "MissingExtra",
     "ModelError",
     "ModelMismatch",
     "QueryError",
@@ -62,6 +64,10 @@ class CrossmodalError(Exception):
 
 class SettingsError(CrossmodalError):
     """An option or environment variable has a value that cannot be used."""
+
+
+class MissingExtra(CrossmodalError):
+    """A package is not installed that only some uses need; the message names the extra that brings it."""
 
 
 class DataError(CrossmodalError):

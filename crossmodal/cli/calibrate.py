@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crossmodal.engine.model_choice import chosen_model
 from crossmodal.cli.output_folder import make_output_folder
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.calibration import measure_calibration
 from crossmodal.evaluation.encoding import encode_records

@@ -12,9 +12,9 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.cli.evaluate import chosen_protocol, open_listed, retrieve_in_memory
-from crossmodal.engine.model_choice import chosen_model
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import CrossmodalError, ModelError, SettingsError
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of
 from crossmodal.evaluation.protocols import choose

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from crossmodal.engine.model_choice import chosen_model
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation import Direction, Subset, encode_batches
 from crossmodal.evaluation.protocols import (

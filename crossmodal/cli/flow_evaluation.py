@@ -83,8 +83,9 @@ class _Fold:
 
     def run(self) -> tuple[dict[str, Retrieval], list[Failure]]:
         """What the queries found, and the failures on the way."""
-        from crossmodal.evaluation.flow_ranks import index_gallery, rank_queries
         from flows.service import FlowService
+
+        from crossmodal.evaluation.flow_ranks import index_gallery, rank_queries
 
         workspace = Workspace(self._settings.workspace)
         settings = open_for_writing(self._settings, workspace)

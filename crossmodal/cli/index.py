@@ -1,26 +1,26 @@
-"""``-t index``: a data set into the workspace, through the index Flow."""
+"""``index``: a data set into the workspace, through the index Flow."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any
+from threading import Event
 
-from crossmodal.cli.opening import open_for_writing
+from crossmodal.cli.engine_of import engine_for
+from crossmodal.cli.present.progress import IndexProgress
+from crossmodal.cli.signals import stop_on_signals
 from crossmodal.data_sets import DataSet, open_data_set
-from crossmodal.errors import CrossmodalError, DataError, StoreUnwritable
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.opening import resolved_for_writing
+from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
-
-if TYPE_CHECKING:
-    from flows.service import FlowService
 
 REPORT_FILE = "index-report.json"
 
@@ -43,7 +43,7 @@ class IndexReport:
 
     ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
     ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
-    count. ``notes`` are sentences on what was passed over on purpose. ``started`` is False where the Flow
+    count. ``notes`` are sentences on what was left out on purpose. ``started`` is False where the Flow
     never ran, ``finished`` where the run was stopped.
     """
 
@@ -64,25 +64,16 @@ class IndexReport:
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    workspace = Workspace(settings.workspace)
-    settings = open_for_writing(settings, workspace)
-    report = IndexReport(data_set.name, str(settings.workspace), str(settings.model))
-
-    # Only now: importing jina takes a second or two.
-    from flows.service import FlowService, stop_on_signals
-
     failed: CrossmodalError | None = None
-    with stop_on_signals() as stopping:
+    with stop_on_signals() as stopping, engine_for(settings) as engine:
+        model = resolved_for_writing(settings, engine.workspace).model
+        report = IndexReport(data_set.name, str(settings.workspace), str(model))
+        indexing = _Indexing(data_set, settings, report, stopping)
         try:
-            with FlowService("index", settings) as service:
-                started = time.monotonic()
-                report.started = True
-                try:
-                    asyncio.run(_Indexing(data_set, workspace, settings, report, stopping).through(service))
-                finally:
-                    report.seconds = round(time.monotonic() - started, 3)
+            indexing.through(engine)
         except CrossmodalError as error:
             failed = error
+        report.seconds = indexing.seconds
         report.finished = failed is None and not stopping.is_set()
     if failed is not None and not report.started:
         raise failed
@@ -90,7 +81,7 @@ def run(settings: Settings) -> int:
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
     report.notes = data_set.notes
     _write_report(report, settings.workspace)
-    _tell(report, settings)
+    _print(report, settings)
     if failed is not None:
         raise failed
     if not report.finished:
@@ -100,100 +91,62 @@ def run(settings: Settings) -> int:
 
 
 class _Indexing:
-    """One run: reads the data set in a thread, sends it through the Flow, counts what comes back."""
+    """One run: hands the data set's records to the engine, and counts what became of each."""
 
-    def __init__(
-        self,
-        data_set: DataSet,
-        workspace: Workspace,
-        settings: Settings,
-        report: IndexReport,
-        stopping: Event,
-    ) -> None:
+    def __init__(self, data_set: DataSet, settings: Settings, report: IndexReport, stopping: Event) -> None:
         self._data_set = data_set
-        self._workspace = workspace
         self._settings = settings
         self._report = report
         self._stopping = stopping
-        # Reading happens in a thread, counting of answers in the event loop.
-        self._lock = Lock()
-        self._advance: Callable[..., Any] = lambda **counts: None
-        # Where a document came from, for as long as it is under way.
-        self._sources: dict[str, str] = {}
+        self._started = 0.0
 
-    async def through(self, service: FlowService) -> None:
-        """Indexes everything; raises on the first failure where the settings are strict."""
-        from crossmodal.cli.present.progress import IndexProgress
-        from flows.client import index_batches
-        from crossmodal.flow.batches import batched_by_modality
+    @property
+    def seconds(self) -> float:
+        """How long the Flow has been at work."""
+        return round(time.monotonic() - self._started, 3) if self._report.started else 0.0
 
-        batches = batched_by_modality(self._new_or_changed(), self._settings.request_size)
-        with IndexProgress(self._expected(), enabled=not self._settings.json) as progress:
-            self._advance = progress.advance
-            async for docs in index_batches(service, self._with_sources(batches)):
-                for doc in docs:
-                    with self._lock:
-                        source = self._sources.pop(str(doc.id), str(doc.id))
-                    if doc.error is None:
-                        self._count(doc.modality, str(doc.outcome))
-                    elif doc.aborted:
-                        raise StoreUnwritable(doc.error)
-                    else:
-                        self._count(doc.modality, "failed")
-                        self._fail(Failure(source, doc.error))
+    def through(self, engine: Engine) -> None:
+        """Indexes everything; raises DataError at the first failure where the settings are strict."""
+        indexed = engine.index(self._items(), size=self._settings.request_size)
+        with (
+            IndexProgress(self._expected(), enabled=not self._settings.json) as progress,
+            # However this ends, what is under way is finished before the engine closes.
+            closing(indexed),
+        ):
+            for item in indexed:
+                outcome, failure = self._count(item)
+                progress.advance(**{outcome: 1})
+                if failure is not None:
+                    self._fail(failure)
 
     def _expected(self) -> int | None:
         hint, limit = self._data_set.len_hint(), self._settings.num_docs
         return min(hint, limit) if hint is not None and limit is not None else hint or limit
 
-    def _records(self) -> Iterator[Record]:
+    def _items(self) -> Iterator[Record | Failure]:
+        """The data set, until there are as many documents as asked for or a signal comes."""
+        # It is read when the Flow is there, and not before.
+        self._report.started, self._started = True, time.monotonic()
         taken = 0
         for item in self._data_set:
             if self._stopping.is_set() or taken == self._settings.num_docs:
                 return
-            if isinstance(item, Failure):
-                with self._lock:
-                    self._report.unusable += 1
-                    self._advance(failed=1)
-                self._fail(item)
-            else:
-                taken += 1
-                yield item
+            taken += isinstance(item, Record)
+            yield item
 
-    def _new_or_changed(self) -> Iterator[Record]:
-        from crossmodal.flow.batches import batched
-
-        for batch in batched(self._records(), self._settings.request_size):
-            known = self._workspace.unchanged(batch, originals=self._settings.keep == "original")
-            for record in batch:
-                if record.id in known:
-                    self._count(record.modality, "unchanged")
-                else:
-                    yield record
-
-    def _with_sources(self, batches: Iterator[list[Record]]) -> Iterator[list[Record]]:
-        for batch in batches:
-            with self._lock:
-                self._sources.update((record.id, _source(record)) for record in batch)
-            yield batch
-
-    def _count(self, modality: str | None, outcome: str) -> None:
-        counted = self._report.photos if modality == IMAGE else self._report.captions
-        with self._lock:
-            setattr(counted, outcome, getattr(counted, outcome) + 1)
-            self._advance(**{outcome: 1})
+    def _count(self, item: Indexed | Failure) -> tuple[str, Failure | None]:
+        if isinstance(item, Failure):
+            self._report.unusable += 1
+            return "failed", item
+        outcome = "failed" if item.error is not None else str(item.outcome)
+        counted = self._report.photos if item.modality == IMAGE else self._report.captions
+        setattr(counted, outcome, getattr(counted, outcome) + 1)
+        return outcome, None if item.error is None else Failure(item.source, item.error)
 
     def _fail(self, failure: Failure) -> None:
-        with self._lock:
-            self._report.failures.append(asdict(failure))
+        self._report.failures.append(asdict(failure))
         if self._settings.strict:
             raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
-
-
-def _source(record: Record) -> str:
-    if record.modality == IMAGE:
-        return record.uri or record.id
-    return f"{record.uri or record.photo_id or record.id}: the caption {(record.text or '')[:60]!r}"
 
 
 def _write_report(report: IndexReport, workspace: Path) -> None:
@@ -208,7 +161,7 @@ def _write_report(report: IndexReport, workspace: Path) -> None:
         print(f"error: The report {path} cannot be written: {error.strerror}.", file=sys.stderr)
 
 
-def _tell(report: IndexReport, settings: Settings) -> None:
+def _print(report: IndexReport, settings: Settings) -> None:
     if settings.json:
         print(json.dumps(asdict(report)))
         return

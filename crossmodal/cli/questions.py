@@ -1,4 +1,4 @@
-"""What ``-t query`` is asked, checked before anything is started."""
+"""What ``search`` is asked, checked before anything is started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from crossmodal.data_sets import read_photo_file
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError, SettingsError
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import Settings
 
 __all__ = ["Question", "read_filter", "read_questions"]
@@ -25,7 +25,7 @@ class Question:
     image: bytes | None = None
     expression: str | None = None
 
-    def modality(self, target: str | None) -> str:
+    def modality(self, target: Modality | None) -> Modality:
         """What the query counts as, where ``target`` was searched (None: nothing was): "text" or "image".
 
         An expression counts as what would search the same: a sentence finds photos, a photo finds captions.

@@ -130,7 +130,7 @@ class Engine:
 
     def index(
         self, items: Iterable[Record | Failure], *, size: int = 32, at_once: int | None = None
-    ) -> Iterator[Indexed | Failure]:
+    ) -> Generator[Indexed | Failure, None, None]:
         """Brings records into the index and yields what became of each, after it is on disk.
 
         Arguments as in ``index_records``. Raises StoreLocked where another process writes, StoreUnwritable

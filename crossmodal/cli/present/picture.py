@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from crossmodal.cli.present.tables import captions_of
+from crossmodal.cli.answers import Answer, captions_of
 from crossmodal.cli.present.typesetting import Color, draw_line, draw_tracked, line_width, wrapped
 from crossmodal.errors import DataError, ImageError, StoreUnwritable
+from crossmodal.match import Match
+from crossmodal.records import IMAGE, TEXT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-__all__ = ["MAX_MATCHES", "PictureMatch", "PictureQuery", "draw_results", "write_picture"]
+__all__ = ["MAX_MATCHES", "draw_results", "write_picture"]
 
 MAX_MATCHES = 12
 
@@ -45,49 +46,13 @@ _QUERY_PHOTO = (440, 460)
 _THUMBNAIL = (112, 84)
 
 
-@dataclass(frozen=True, slots=True)
-class PictureMatch:
-    """One result: for a sentence ``photo`` (an image file's bytes) with a caption if it has one, for a photo
-    ``caption`` with the photo that it belongs to; ``score`` is the cosine.
-    """
-
-    score: float
-    photo: bytes | None = None
-    caption: str | None = None
+# The bytes of an indexed photo, by its id; None where there are none.
+ContentOf = Callable[[str], bytes | None]
 
 
-@dataclass(frozen=True, slots=True)
-class PictureQuery:
-    """One query, a ``sentence`` or a ``photo`` (bytes), with its matches, best first, or its ``error``."""
-
-    sentence: str | None = None
-    photo: bytes | None = None
-    matches: tuple[PictureMatch, ...] = ()
-    error: str | None = None
-
-    @classmethod
-    def from_json(
-        cls, result: Mapping[str, Any], *, photo: bytes | None, content_of: Callable[[str], bytes | None]
-    ) -> Self:
-        """From one entry of ``-t query --json``.
-
-        ``photo`` holds the query photo's bytes; ``content_of`` gives those of an indexed photo by its id.
-        """
-        matches = []
-        for match in list(result.get("matches") or ())[:MAX_MATCHES]:
-            is_photo = match["modality"] == "image"
-            photo_id = match["id"] if is_photo else match.get("photo_id")
-            caption = next(iter(captions_of(match)), None) if is_photo else match.get("text")
-            content = content_of(str(photo_id)) if photo_id else None
-            matches.append(PictureMatch(float(match["score"]), content, caption))
-        if result["modality"] == "text":
-            return cls(str(result["query"]), None, tuple(matches), result.get("error"))
-        return cls(None, photo, tuple(matches), result.get("error"))
-
-
-def write_picture(queries: Sequence[PictureQuery], path: Path) -> None:
+def write_picture(answers: Sequence[Answer], path: Path, *, content_of: ContentOf) -> None:
     """Writes the picture as a PNG file; raises StoreUnwritable where ``path`` cannot be written."""
-    content = draw_results(queries)
+    content = draw_results(answers, content_of=content_of)
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -96,17 +61,18 @@ def write_picture(queries: Sequence[PictureQuery], path: Path) -> None:
         ) from None
 
 
-def draw_results(queries: Sequence[PictureQuery]) -> bytes:
+def draw_results(answers: Sequence[Answer], *, content_of: ContentOf) -> bytes:
     """The picture as a PNG, 1600 pixels wide; up to 12 matches of each query are shown.
 
-    A photo that cannot be decoded is shown as an empty mount. Raises DataError for no queries at all.
+    A photo that cannot be decoded is shown as an empty mount. Raises DataError for no answers at all.
     """
     from PIL import Image
 
-    if not queries:
+    if not answers:
         raise DataError("There are no results to draw: the list of queries is empty.")
     sections = [
-        _text_section(query) if query.sentence is not None else _photo_section(query) for query in queries
+        (_text_section if answer.modality == TEXT else _photo_section)(answer, content_of)
+        for answer in answers
     ]
     height = sum(section.height for section in sections) + _SECTION_GAP * (len(sections) - 1) + 2 * _MARGIN
     page = Image.new("RGB", (_WIDTH, height), _PAPER)
@@ -123,26 +89,26 @@ def draw_results(queries: Sequence[PictureQuery]) -> bytes:
     return out.getvalue()
 
 
-def _text_section(query: PictureQuery) -> Image:
+def _text_section(answer: Answer, content_of: ContentOf) -> Image:
     """The sentence in large type above its photos in rows."""
-    matches = query.matches[:MAX_MATCHES]
-    lines = wrapped(f"“{query.sentence}”", _QUERY, _CONTENT * 0.86, 3)
+    matches = answer.matches[:MAX_MATCHES]
+    lines = wrapped(f"“{answer.question.asked}”", _QUERY, _CONTENT * 0.86, 3)
     if not lines[-1].endswith("”"):
         lines[-1] += "”"
     heading = _LABEL + 26 + len(lines) * round(_QUERY * 1.24) + 26
-    photos = [_decoded(match.photo) for match in matches]
+    photos = [_photo(match, content_of) for match in matches]
     rows = _rows([_aspect(photo) for photo in photos])
     laid_out = [_row(row, photos, matches) for row in rows]
     height = heading + sum(row.height for row in laid_out) + 34 * max(0, len(laid_out) - 1)
-    section = _blank(height if matches and not query.error else heading + 40)
+    section = _blank(height if matches and not answer.error else heading + 40)
     draw = _draw_on(section)
     _label(draw, "Sentence", _counted(len(matches), "photo"))
     baseline = _LABEL + 26 + round(_QUERY * 0.92)
     for line in lines:
         draw_line(draw, -2, baseline, line, _QUERY, _INK)
         baseline += round(_QUERY * 1.24)
-    if query.error or not matches:
-        _notice(draw, 0, heading + 22, query.error, _CONTENT)
+    if answer.error or not matches:
+        _notice(draw, 0, heading + 22, answer.error, _CONTENT)
         return section
     top = heading
     for row in laid_out:
@@ -151,27 +117,27 @@ def _text_section(query: PictureQuery) -> Image:
     return section
 
 
-def _photo_section(query: PictureQuery) -> Image:
+def _photo_section(answer: Answer, content_of: ContentOf) -> Image:
     """The photo at the left, its captions in ranked lines at the right."""
-    matches = query.matches[:MAX_MATCHES]
-    asked = _decoded(query.photo)
+    matches = answer.matches[:MAX_MATCHES]
+    asked = _decoded(answer.question.image)
     width, height = _QUERY_PHOTO
     aspect = min(max(_aspect(asked), _NARROWEST), _WIDEST)
     size = (width, round(width / aspect)) if width / aspect <= height else (round(height * aspect), height)
     left = width + 64
     room = _CONTENT - left - 64 - _THUMBNAIL[0] - 28 - 90
-    texts = [wrapped(match.caption or "", _BODY, room, 2) for match in matches]
+    texts = [wrapped(_caption(match), _BODY, room, 2) for match in matches]
     line_height = round(_BODY * 1.3)
     heights = [max(_THUMBNAIL[1], len(lines) * line_height) + 26 for lines in texts]
     top = _LABEL + 26
-    if query.error or not matches:
+    if answer.error or not matches:
         heights = []
     section = _blank(top + max(size[1], sum(heights) - 13 if heights else 40))
     draw = _draw_on(section)
     _label(draw, "Photo", _counted(len(matches), "caption"))
     _mount(section, asked, (0, top), size)
-    if query.error or not matches:
-        _notice(draw, left, top + 30, query.error, _CONTENT - left)
+    if answer.error or not matches:
+        _notice(draw, left, top + 30, answer.error, _CONTENT - left)
         return section
     for rank, (match, lines, row) in enumerate(zip(matches, texts, heights, strict=True), 1):
         if rank > 1:
@@ -191,10 +157,10 @@ def _photo_section(query: PictureQuery) -> Image:
             draw_line(draw, left + 64, baseline, line, _BODY, _INK)
             baseline += line_height
         score_right = _CONTENT - _THUMBNAIL[0] - 28
-        draw_line(draw, score_right, middle + _SCORE * 0.36, f"{match.score:.3f}", _SCORE, _SOFT, anchor="rs")
+        draw_line(draw, score_right, middle + _SCORE * 0.36, _score(match), _SCORE, _SOFT, anchor="rs")
         _mount(
             section,
-            _decoded(match.photo),
+            _photo(match, content_of),
             (_CONTENT - _THUMBNAIL[0], round(middle - _THUMBNAIL[1] / 2)),
             _THUMBNAIL,
         )
@@ -220,9 +186,7 @@ def _rows(aspects: Sequence[float]) -> list[list[tuple[int, float]]]:
     return rows
 
 
-def _row(
-    row: list[tuple[int, float]], photos: Sequence[Image | None], matches: Sequence[PictureMatch]
-) -> Image:
+def _row(row: list[tuple[int, float]], photos: Sequence[Image | None], matches: Sequence[Match]) -> Image:
     """One row of photos of equal height, each above its rank, score and caption."""
     gutters = _GUTTER * (len(row) - 1)
     height = min(_TALLEST_ROW, (_CONTENT - gutters) / sum(aspect for _, aspect in row))
@@ -232,7 +196,7 @@ def _row(
     if spill > 0:
         widths[-1] -= spill
     texts = [
-        wrapped(matches[position].caption or "", _CAPTION, width, 3)
+        wrapped(_caption(matches[position]), _CAPTION, width, 3)
         for (position, _), width in zip(row, widths, strict=True)
     ]
     line_height = round(_CAPTION * 1.36)
@@ -246,7 +210,7 @@ def _row(
         rank = str(position + 1)
         draw_line(draw, x, baseline, rank, _CAPTION, _ACCENT if position == 0 else _INK)
         score_x = x + line_width(rank, _CAPTION) + 12
-        draw_line(draw, score_x, baseline, f"{matches[position].score:.3f}", _CAPTION, _FAINT)
+        draw_line(draw, score_x, baseline, _score(matches[position]), _CAPTION, _FAINT)
         for line in lines:
             baseline += line_height
             draw_line(draw, x, baseline, line, _CAPTION, _SOFT)
@@ -278,6 +242,21 @@ def _mount(canvas: Image, photo: Image | None, corner: tuple[int, int], size: tu
     else:
         shown = ImageOps.fit(photo, size, Image.Resampling.LANCZOS)
     canvas.paste(shown, corner, mask)
+
+
+def _photo(match: Match, content_of: ContentOf) -> Image | None:
+    """The photo that was found, or the one that a caption describes."""
+    photo_id = match.id if match.modality == IMAGE else match.photo_id
+    return _decoded(content_of(photo_id) if photo_id else None)
+
+
+def _caption(match: Match) -> str:
+    return next(iter(captions_of(match)), "") if match.modality == IMAGE else match.text or ""
+
+
+def _score(match: Match) -> str:
+    """The calibrated score, or the cosine where the model has no calibration."""
+    return f"{match.cosine:.3f}" if match.score is None else f"{match.score:.0%}"
 
 
 def _decoded(content: bytes | None) -> Image | None:

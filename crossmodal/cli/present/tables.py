@@ -1,17 +1,17 @@
 """Tables for a terminal: results, the report of an indexing run and status.
 
-All input is plain JSON-like data. On anything but a terminal the output has no colours and 80
+On anything but a terminal the output has no colours and 80
 columns, unless the environment says how wide it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from crossmodal.cli.answers import Answer, captions_of
 from crossmodal.cli.present.console import (
     encoding_of,
     heading,
@@ -21,80 +21,41 @@ from crossmodal.cli.present.console import (
     writes_unicode,
 )
 from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
+from crossmodal.match import Match
+from crossmodal.records import TEXT
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-__all__ = [
-    "TableMatch",
-    "TableQuery",
-    "captions_of",
-    "print_index_report",
-    "print_results",
-    "print_status",
-]
+__all__ = ["print_index_report", "print_results", "print_status"]
 
 _CAPTIONS_SHOWN = 3
 
-
-@dataclass(frozen=True, slots=True)
-class TableMatch:
-    """One result: a photo (``photo`` is its path or URI, ``captions`` its own) or a caption (``caption``)."""
-
-    score: float
-    photo: str | None = None
-    caption: str | None = None
-    captions: tuple[str, ...] = ()
+# What rank, score and cosine take of a line.
+_RANKED_CELLS = 28
 
 
-@dataclass(frozen=True, slots=True)
-class TableQuery:
-    """One query and its results; ``modality`` is the query's, ``asked`` its sentence or its file."""
-
-    modality: str
-    asked: str
-    matches: tuple[TableMatch, ...] = ()
-    error: str | None = None
-
-    @classmethod
-    def from_json(cls, result: Mapping[str, Any]) -> Self:
-        """From one entry of ``-t query --json``.
-
-        That is modality, query, error, and matches (score, text, and uri or, from a server, file).
-        """
-        matches = tuple(
-            TableMatch(
-                score=float(match["score"]),
-                photo=match.get("file") or match.get("uri"),
-                caption=match.get("text") if match.get("modality") == "text" else None,
-                captions=captions_of(match),
-            )
-            for match in result.get("matches") or ()
-        )
-        return cls(str(result["modality"]), str(result["query"]), matches, result.get("error"))
-
-
-def print_results(results: Sequence[TableQuery | Mapping[str, Any]], file: TextIO | None = None) -> None:
+def print_results(answers: Sequence[Answer], file: TextIO | None = None) -> None:
     """One table a query: photos with their captions for a sentence, captions with their photo for a photo."""
     console = open_console(file)
-    for position, result in enumerate(results):
-        query = result if isinstance(result, TableQuery) else TableQuery.from_json(result)
+    for position, answer in enumerate(answers):
         if position:
             console.print()
-        finds_photos = query.modality == "text"
-        asked = shown(query.asked, console)
+        finds_photos = answer.modality == TEXT
+        asked = shown(answer.question.asked, console)
         if not finds_photos:
             asked = shown(shortened_left(asked.plain, console.width - len("Captions for ")), console)
         quoted = f"“{asked.plain}”" if finds_photos and writes_unicode(console) else asked.plain
         console.print(heading("Photos for" if finds_photos else "Captions for", quoted, console))
-        if query.error:
-            console.print(shown(query.error, console, "red"))
-        elif not query.matches:
+        if answer.error:
+            console.print(shown(answer.error, console, "red"))
+        elif not answer.matches:
             console.print(shown("Nothing was found.", console, "dim"))
         else:
-            console.print(_photo_table(query, console) if finds_photos else _caption_table(query, console))
+            table = (_photo_table if finds_photos else _caption_table)(answer.matches, console)
+            console.print(table)
 
 
 def print_index_report(
@@ -174,41 +135,50 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
 
 
-def _photo_table(query: TableQuery, console: Console) -> Table:
-    described = any(match.captions for match in query.matches)
-    table = _ranked_table()
-    room = console.width - 20
-    photo_cells = room * 2 // 5 if described else room
+def _photo_table(matches: Sequence[Match], console: Console) -> Table:
+    captions = [captions_of(match) for match in matches]
+    table, scores = _ranked_table(matches)
+    room = console.width - _RANKED_CELLS
+    photo_cells = room * 2 // 5 if any(captions) else room
     table.add_column("photo", no_wrap=True)
-    if described:
+    if any(captions):
         table.add_column("captions", ratio=1)
-    for rank, match in enumerate(query.matches, 1):
-        photo = _path(match.photo, photo_cells, console)
-        cells = [photo, _caption_lines(match.captions, console)] if described else [photo]
-        table.add_row(str(rank), f"{match.score:.3f}", *cells)
+    for match, ranked, lines in zip(matches, scores, captions, strict=True):
+        photo = _path(_place(match), photo_cells, console)
+        table.add_row(*ranked, *([photo, _caption_lines(lines, console)] if any(captions) else [photo]))
     return table
 
 
-def _caption_table(query: TableQuery, console: Console) -> Table:
-    table = _ranked_table()
+def _caption_table(matches: Sequence[Match], console: Console) -> Table:
+    table, scores = _ranked_table(matches)
     table.add_column("caption", ratio=1)
     table.add_column("photo", no_wrap=True)
-    for rank, match in enumerate(query.matches, 1):
-        caption = shown(match.caption or "", console)
-        table.add_row(
-            str(rank),
-            f"{match.score:.3f}",
-            caption,
-            _path(match.photo, (console.width - 20) * 2 // 5, console),
-        )
+    room = (console.width - _RANKED_CELLS) * 2 // 5
+    for match, ranked in zip(matches, scores, strict=True):
+        table.add_row(*ranked, shown(match.text or "", console), _path(_place(match), room, console))
     return table
 
 
-def _ranked_table() -> Table:
+def _ranked_table(matches: Sequence[Match]) -> tuple[Table, list[list[str]]]:
+    """A table with rank, score and cosine in front, and these of each match; without scores none is shown."""
     table = plain_table()
     table.add_column("#", justify="right", style="dim", no_wrap=True)
-    table.add_column("score", justify="right", style="green", no_wrap=True)
-    return table
+    scored = any(match.score is not None for match in matches)
+    if scored:
+        table.add_column("score", justify="right", style="green", no_wrap=True)
+    table.add_column("cosine", justify="right", style="dim" if scored else "green", no_wrap=True)
+    rows = []
+    for rank, match in enumerate(matches, 1):
+        score = ["" if match.score is None else f"{match.score:.0%}"] if scored else []
+        rows.append([str(rank), *score, f"{match.cosine:.3f}"])
+    return table, rows
+
+
+def _place(match: Match) -> str | None:
+    """Where the photo is: its path, or what its file is called where it is behind an address."""
+    if match.uri is not None and match.uri.startswith(("http://", "https://")):
+        return match.file or match.uri
+    return match.uri or match.file
 
 
 def _path(path: str | None, cells: int, console: Console) -> Text:
@@ -225,13 +195,6 @@ def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
     if len(captions) > _CAPTIONS_SHOWN:
         lines.append(shown(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
     return Text("\n").join(lines)
-
-
-def captions_of(match: Mapping[str, Any]) -> tuple[str, ...]:
-    """The captions of a found photo, which stand in its tags as ``captions`` (a list) or ``caption``."""
-    tags = match.get("tags") or {}
-    found = match.get("captions") or tags.get("captions") or tags.get("caption") or ()
-    return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)
 
 
 def _moment(value: str | None) -> str:

@@ -1,0 +1,41 @@
+"""The optional packages: which extra brings each, and the sentence where one is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from crossmodal.errors import MissingExtra
+
+__all__ = ["EXTRAS", "extra_for"]
+
+# The extra that brings each package, and what people call the package.
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "torch": ("clip", "PyTorch"),
+    "torchvision": ("clip", "torchvision"),
+    "open_clip": ("clip", "open_clip"),
+    "timm": ("clip", "timm"),
+    "transformers": ("clip", "transformers"),
+    "matplotlib": ("plot", "matplotlib"),
+    "onnxruntime": ("onnx", "onnxruntime"),
+    "jina": ("jina", "jina"),
+    "docarray": ("jina", "docarray"),
+}
+
+
+@contextmanager
+def extra_for(what: str, extra: str | None = None) -> Iterator[None]:
+    """Turns the absence of an optional package into MissingExtra, which says that ``what`` needs it.
+
+    ``extra`` is the extra to name where it isn't the package's own, such as ``train``.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        own, called = EXTRAS[package]
+        raise MissingExtra(
+            f'{what} needs {called}: pip install "crossmodal-search[{extra or own}]".'
+        ) from error
