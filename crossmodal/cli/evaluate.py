@@ -13,6 +13,7 @@ from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation import Direction, Subset, encode_batches
+from crossmodal.evaluation.flow_ranks import evaluation_batches
 from crossmodal.evaluation.protocols import (
     ORIGINAL,
     PROTOCOLS,
@@ -104,7 +105,6 @@ def retrieve_in_memory(
     The batches are those of the Flows, so the ranks are the same too.
     """
     from crossmodal.cli.present.evaluation import EvaluationProgress
-    from crossmodal.evaluation.flow_ranks import evaluation_batches
 
     photos = frozenset(listing.photos)
     direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from crossmodal.cli.opening import open_for_reading, open_for_writing
+from crossmodal.cli.engine_of import flows_for
+from crossmodal.cli.signals import stop_on_signals
 from crossmodal.data_sets import DataSet
+from crossmodal.engine.engine import OpenFlow
+from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
 from crossmodal.errors import DataSetError, ServiceError
-from crossmodal.evaluation import Direction, Retrieval, Subset
-from crossmodal.evaluation.retrieval import directions
+from crossmodal.evaluation.flow_ranks import Gallery, evaluation_batches, index_gallery, rank_queries
+from crossmodal.evaluation.retrieval import Direction, Retrieval, Subset, directions
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
     from crossmodal.cli.present.evaluation import EvaluationProgress
-    from crossmodal.evaluation.flow_ranks import Gallery
 
 __all__ = ["retrieve_through_flows"]
 
@@ -39,16 +41,15 @@ def retrieve_through_flows(
     workspace is a temporary folder and is removed however this ends. Raises KeyboardInterrupt after
     SIGINT or SIGTERM, and what the Flows raise.
     """
-    from flows.service import stop_on_signals
-
+    open_flow = flows_for(settings)
     found: list[dict[str, Retrieval]] = []
     failures: dict[tuple[str, str], Failure] = {}
     with stop_on_signals() as stopping:
         for number in range(len(folds)):
             with tempfile.TemporaryDirectory(prefix="crossmodal-evaluate-") as folder:
-                # Nobody looks at the photos of this index.
+                # No photo of this index is ever shown.
                 scratch = replace(settings, workspace=Path(folder), keep="uri")
-                fold = _Fold(scratch, data_set, photos, folds, number, stopping, progress)
+                fold = _Fold(scratch, open_flow, data_set, photos, folds, number, stopping, progress)
                 ranked, failed = fold.run()
             found.append(ranked)
             # A photo that cannot be used fails in the index, and again as a query.
@@ -62,6 +63,7 @@ class _Fold:
     def __init__(
         self,
         settings: Settings,
+        open_flow: OpenFlow,
         data_set: DataSet,
         photos: Collection[str],
         folds: Sequence[Subset],
@@ -70,6 +72,7 @@ class _Fold:
         progress: EvaluationProgress,
     ) -> None:
         self._settings = settings
+        self._open_flow = open_flow
         self._data_set = data_set
         self._folds = folds
         self._number = number
@@ -83,41 +86,33 @@ class _Fold:
 
     def run(self) -> tuple[dict[str, Retrieval], list[Failure]]:
         """What the queries found, and the failures on the way."""
-        from flows.service import FlowService
 
-        from crossmodal.evaluation.flow_ranks import index_gallery, rank_queries
-
-        workspace = Workspace(self._settings.workspace)
-        settings = open_for_writing(self._settings, workspace)
-        self._progress.stage = "indexing"
-        with FlowService("index", settings) as service:
-            gallery, failures = asyncio.run(
-                index_gallery(service, self._batches(self._searched), progress=self._advance)
-            )
-        self._raise_if_stopped()
-        if not gallery.photos and not gallery.captions:
-            raise DataSetError(_nothing_indexed([*self._unread, *failures]))
-        _require_whole(workspace, gallery)
-        settings = open_for_reading(settings, workspace)
-        self._progress.stage = "asking"
-        with FlowService("query", settings) as service:
-            found, more = asyncio.run(
-                rank_queries(
-                    service,
+        with Workspace(self._settings.workspace) as workspace:
+            self._progress.stage = "indexing"
+            settings = resolved_for_writing(self._settings, workspace)
+            with closing(self._open_flow("index", settings)) as flow:
+                searched = self._batches(self._searched)
+                gallery, failures = index_gallery(flow, searched, progress=self._advance)
+            self._raise_if_stopped()
+            if not gallery.photos and not gallery.captions:
+                raise DataSetError(_nothing_indexed([*self._unread, *failures]))
+            _require_whole(workspace, gallery)
+            self._progress.stage = "asking"
+            settings = resolved_for_reading(settings, workspace)
+            with closing(self._open_flow("query", settings)) as flow:
+                found, more = rank_queries(
+                    flow,
                     self._batches(self._asking),
                     gallery,
                     self._asking,
                     directions=self._directions,
                     progress=self._advance,
                 )
-            )
         self._raise_if_stopped()
         return found, [*self._unread, *failures, *more]
 
     def _batches(self, ids: frozenset[str]) -> Iterator[list[Record]]:
         """The fold's batches that hold any of ``ids``, until a signal comes."""
-        from crossmodal.evaluation.flow_ranks import evaluation_batches
-
         self._unread.clear()
         size = self._settings.request_size
         for number, batch in evaluation_batches(self._data_set, self._folds, size, self._unread):

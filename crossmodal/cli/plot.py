@@ -16,11 +16,12 @@ def run(settings: Settings) -> int:
     Raises StoreUnwritable where the folder or a file in it cannot be written.
     """
     from crossmodal.flow.diagram import draw_flow
-    from crossmodal.flow.topology import FLOW_FILES, read_topology
+    from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
 
     folder = settings.output or settings.workspace / _FOLDER
     written = {}
-    for kind, path in FLOW_FILES.items():
+    for kind in FLOW_KINDS:
+        path = flow_file(kind)
         drawing = folder / path.with_suffix(".svg").name
         topology = read_topology(path, settings.flow_environment())
         try:

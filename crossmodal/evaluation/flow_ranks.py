@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossmodal.documents import MediaDocument
+from crossmodal.documents import Document, other_modality
 from crossmodal.errors import StoreUnwritable
-from crossmodal.evaluation import Retrieval, Subset
-from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
-from flows.client import index_batches, search_batches
+from crossmodal.evaluation.retrieval import Retrieval, Subset
 from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
-from flows.service import FlowService
+from crossmodal.flow.pipeline import run_batches
+from crossmodal.flow.runner import Flow
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from crossmodal.steps.step import TOGETHER
 
 __all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
 
@@ -41,8 +42,7 @@ def evaluation_batches(
     """The records that the folds use, as batches of one fold and one modality: (fold, records).
 
     A batch is a request to the index Flow, a request to the query Flow and what encoders take at once in
-    memory, because a vector depends in its last bits on what it is encoded with: the three then agree, as
-    long as all of them encode with the same number of threads.
+    memory, because a vector depends in its last bits on what it is encoded with: the three then agree.
     A batch is in its fold's gallery as a whole, or not at all. Iterating over the same data again gives the
     same batches. ``failures`` collects what the data set could not read.
     """
@@ -67,8 +67,8 @@ def evaluation_batches(
             yield number, batch
 
 
-async def index_gallery(
-    service: FlowService,
+def index_gallery(
+    flow: Flow,
     batches: Iterator[list[Record]],
     *,
     progress: Callable[[int, int], None],
@@ -79,18 +79,11 @@ async def index_gallery(
     request. Raises StoreUnwritable where the disk is full.
     """
     gallery, failures = Gallery(), list[Failure]()
-    under_way: dict[str, Record] = {}
-
-    def remembered() -> Iterator[list[Record]]:
-        for batch in batches:
-            # Without the bytes: what comes back only needs its source and its photo.
-            under_way.update((record.id, _light(record)) for record in batch)
-            yield batch
-
-    async for docs in index_batches(service, remembered()):
+    requests = ([Document.of_record(record.hashed()) for record in batch] for batch in batches)
+    for docs in run_batches(flow, "index", requests):
         failed = 0
         for doc in docs:
-            record = under_way.pop(str(doc.id))
+            record = _record(doc)
             if doc.aborted:
                 raise StoreUnwritable(doc.error)
             if doc.error is not None:
@@ -103,8 +96,8 @@ async def index_gallery(
     return gallery, failures
 
 
-async def rank_queries(
-    service: FlowService,
+def rank_queries(
+    flow: Flow,
     batches: Iterator[list[Record]],
     gallery: Gallery,
     queries: Collection[str],
@@ -114,14 +107,13 @@ async def rank_queries(
 ) -> tuple[dict[str, Retrieval], list[Failure]]:
     """Asks every one of ``queries`` that has a counterpart in the gallery where that stands, by direction.
 
-    Batches are sent whole, also where not each of their records asks, so that they are encoded as they were
-    for the index. Memory holds the ranks, and neither photos nor scores of more than a few requests.
+    Batches pass the query Flow whole, also where not each of their records asks, so that they are encoded as
+    they were for the index. Memory holds the ranks, and neither photos nor scores of more than a few batches.
     """
     found: dict[str, list[tuple[str, str, list[int]]]] = {name: [] for name in directions}
     failures: list[Failure] = []
-    under_way: dict[str, Record] = {}
 
-    def documents() -> Iterator[list[MediaDocument]]:
+    def documents() -> Iterator[list[Document]]:
         for batch in batches:
             wanted = {
                 record.id: gallery.searched_by(record.modality).get(record.photo_id or record.id)
@@ -129,18 +121,17 @@ async def rank_queries(
                 if record.id in queries
             }
             if any(wanted.values()):
-                under_way.update((record.id, _light(record)) for record in batch)
                 yield [_query(record, wanted.get(record.id)) for record in batch]
 
-    async for docs in search_batches(service, documents(), top_k=1):
+    for docs in run_batches(flow, "search", documents(), {"top_k": 1, TOGETHER: True}):
         failed = 0
         for doc in docs:
-            record = under_way.pop(str(doc.id))
+            record = _record(doc)
             if doc.error is not None:
                 failures.append(_failure(record, doc.error))
                 failed += 1
             elif doc.wanted:
-                ranks = [int(match.rank) for match in doc.matches]
+                ranks = [match.rank for match in doc.matches or ()]
                 found[_DIRECTIONS[record.modality]].append((record.id, record.photo_id or record.id, ranks))
         progress(len(docs) - failed, failed)
     return {
@@ -159,18 +150,22 @@ def _retrieval(rows: list[tuple[str, str, list[int]]], gallery: int) -> Retrieva
     )
 
 
-def _query(record: Record, wanted: list[str] | None) -> MediaDocument:
-    return MediaDocument(
-        id=record.id,
-        modality=record.modality,
+def _query(record: Record, wanted: list[str] | None) -> Document:
+    return Document(
+        record.id,
+        record.modality,
+        other_modality(record.modality),
         text=record.text,
-        blob=record.content,
+        content=record.content,
+        # Without the bytes: what comes back only needs its source and its photo.
+        record=Record(record.id, record.modality, uri=record.uri, photo_id=record.photo_id),
         wanted=wanted or None,
     )
 
 
-def _light(record: Record) -> Record:
-    return Record(record.id, record.modality, uri=record.uri, photo_id=record.photo_id)
+def _record(doc: Document) -> Record:
+    assert doc.record is not None, "what went in with its record comes out with it"
+    return doc.record
 
 
 def _failure(record: Record, reason: str) -> Failure:
