@@ -15,7 +15,7 @@ from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import StepEntry
 from crossmodal.steps.step import Step, StepContext
 
-__all__ = ["configured_class", "load_step"]
+__all__ = ["configured_class", "load_step", "make_step"]
 
 
 def load_step(entry: StepEntry, context: StepContext) -> Step:
@@ -24,15 +24,17 @@ def load_step(entry: StepEntry, context: StepContext) -> Step:
     Raises ServiceError where the class cannot be found or does not take those options, and what the step
     itself raises.
     """
-    kind = configured_class(entry.config)
-    options = {**_options(entry.config), **entry.uses_with}
-    options.pop("step", None)
+    return make_step(entry.config, context, {**_options(entry.config), **entry.uses_with})
+
+
+def make_step(config: Path, context: StepContext, options: Mapping[str, Any]) -> Step:
+    """The step whose class ``config`` names, made with ``options``; raises as ``load_step``."""
+    kind = configured_class(config)
+    named = {name: value for name, value in options.items() if name != "step"}
     try:
-        return kind(context, **options)
+        return kind(context, **named)
     except TypeError as error:
-        raise ServiceError(
-            f"{entry.config}: {kind.__name__} cannot be made of {sorted(options)}: {error}."
-        ) from error
+        raise ServiceError(f"{config}: {kind.__name__} cannot be made of {sorted(named)}: {error}.") from error
 
 
 def configured_class(config: Path) -> type[Step]:

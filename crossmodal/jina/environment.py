@@ -1,18 +1,41 @@
-"""The environment in which jina and its libraries start quietly and ask nobody outside."""
+"""Whether jina is there, and what the environment must say before it is imported."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+import warnings
 from collections.abc import MutableMapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
-__all__ = ["quiet_jina"]
+from crossmodal.errors import ServiceError
+
+__all__ = ["import_jina", "quiet_jina", "require_jina"]
 
 
-def quiet_jina(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keeps jina and its libraries quiet and offline, here and in the processes that are started.
+def require_jina(what: str, otherwise: str) -> None:
+    """Raises ServiceError where jina is missing: ``what`` needs it, and ``otherwise`` says what doesn't."""
+    if sys.version_info >= (3, 12):
+        raise ServiceError(
+            f"{what} needs jina, which has no packages for Python {sys.version_info[0]}.{sys.version_info[1]}: "
+            f'use Python 3.11 with `pip install "crossmodal-search[jina]"`. {otherwise}'
+        )
+    if find_spec("jina") is None or find_spec("docarray") is None:
+        raise ServiceError(
+            f'{what} needs the extra jina: `pip install "crossmodal-search[jina]"` on Python 3.11. {otherwise}'
+        )
 
-    Call it before jina is imported: jina starts its telemetry thread at import time.
+
+def quiet_jina(environment: MutableMapping[str, str] | None = None) -> None:
+    """Keeps jina and its libraries quiet and offline; call it before jina is imported.
+
+    jina starts its telemetry thread at import time.
     """
+    environment = os.environ if environment is None else environment
     environment["JINA_OPTOUT_TELEMETRY"] = "1"
     environment.setdefault("JINA_LOG_LEVEL", "CRITICAL")
     # gRPC prints its goodbye messages (GOAWAY) on stderr otherwise.
@@ -22,3 +45,16 @@ def quiet_jina(environment: MutableMapping[str, str] = os.environ) -> None:
     # before its process listens there.
     environment.setdefault("JINA_RANDOM_PORT_MIN", "10000")
     environment.setdefault("JINA_RANDOM_PORT_MAX", "19999")
+
+
+def import_jina() -> Any:
+    """The module ``jina``, kept quiet, and without the signal handler that it installs when it is imported."""
+    quiet_jina()
+    before = signal.getsignal(signal.SIGINT)
+    with warnings.catch_warnings():
+        # In another thread than the first it cannot install the handler, and warns of that.
+        warnings.simplefilter("ignore")
+        jina = import_module("jina")
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGINT, before)
+    return jina

@@ -1,37 +1,129 @@
-"""What every executor of this project is: a step that leaves its name on the documents it sees."""
+"""The adapter between jina and the steps: one executor class for all of them."""
 
+# No `from __future__ import annotations`: jina reads the types of the handlers from their annotations.
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docarray import DocList
-from jina import requests
+from jina import Executor, requests
 
-from crossmodal.documents import MediaDocument
-from executors.reporting import ReportingExecutor
-from executors.visits import visit_name
+from crossmodal.errors import CrossmodalError
+from crossmodal.flow.step_loading import make_step
+from crossmodal.jina.delivery import visited_name
+from crossmodal.jina.documents import MediaDocument, read_messages, write_message
+from crossmodal.steps.step import Operation, StepContext
 
-__all__ = ["ENDPOINTS", "FlowStep"]
+__all__ = ["StepExecutor"]
 
-ENDPOINTS = ("/index", "/delete", "/search", "/encode", "/status")
+_logger = logging.getLogger(__name__)
 
 
-class FlowStep(ReportingExecutor):
-    """An executor that answers at every endpoint, so that a document's trail is whole at each of them.
+class StepExecutor(Executor):
+    """Runs the step that ``with: {step: WHERE:CLASS}`` in a ``config.yml`` names, one request at a time.
 
-    A subclass says its name in ``step`` (that of its folder), its number in ``shard`` where it is sharded,
-    and handles those endpoints where it has work to do; jina lets it inherit this handler for the others.
+    Its other arguments are the step's. ``folder`` is where the folders of the config files lie, each with the
+    name that ``metas`` says; the file that jina loads sets it. Errors are logged here, as jina is kept quiet
+    about everything.
     """
 
-    step: ClassVar[str]
-    shard: int | None = None
+    folder: ClassVar[Path]
 
-    @requests(on=ENDPOINTS)
-    def pass_on(self, docs: DocList[MediaDocument], **kwargs: Any) -> DocList[MediaDocument]:
-        """Hands the documents on as they are."""
-        return self.visited(docs)
+    def __init__(
+        self,
+        step: str,
+        metas: dict[str, Any] | None = None,
+        requests: dict[str, Any] | None = None,
+        runtime_args: dict[str, Any] | None = None,
+        dynamic_batching: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            metas=metas, requests=requests, runtime_args=runtime_args, dynamic_batching=dynamic_batching
+        )
+        given = runtime_args or {}
+        # Of a replica it is the step's name in the Flow's YAML, a slash and the replica's.
+        name = (given.get("name") or self.metas.name).split("/")[0]
+        shard, shards = given.get("shard_id", 0), given.get("shards", 1)
+        self._sharded = shards > 1
+        self._visited_name = visited_name(name, shard, shards)
+        try:
+            config = self.folder / self.metas.name / "config.yml"
+            self._step = make_step(config, StepContext(name, shard, shards), options)
+            # A process serves from its start, and what it would miss is an error now.
+            self._step.prepare()
+        except CrossmodalError as error:
+            print(f"{self._visited_name}: {error}", file=sys.stderr, flush=True)
+            raise
 
-    def visited(self, docs: DocList[MediaDocument]) -> DocList[MediaDocument]:
-        """The same documents, with this step (or this shard of it) added to the trail of each."""
-        name = visit_name(self.step, self.shard)
-        for doc in docs:
-            doc.trail = [*(doc.trail or ()), name]
-        return docs
+    @requests(on="/index")
+    def index(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Brings documents into the index."""
+        return self._run("index", docs, parameters)
+
+    @requests(on="/delete")
+    def delete(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Deletes documents from the index."""
+        return self._run("delete", docs, parameters)
+
+    @requests(on="/search")
+    def search(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Gives queries their matches."""
+        return self._run("search", docs, parameters)
+
+    @requests(on="/encode")
+    def encode(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Gives documents their embeddings."""
+        return self._run("encode", docs, parameters)
+
+    @requests(on="/status")
+    def status(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Adds what a shard knows of itself."""
+        return self._run("status", docs, parameters)
+
+    def _run(
+        self, operation: Operation, messages: DocList[MediaDocument], parameters: Mapping[str, Any]
+    ) -> DocList[MediaDocument]:
+        try:
+            docs, visited = read_messages(messages, parameters, indexing=operation == "index")
+            returned = getattr(self._step, operation)(docs, parameters) if docs else None
+            passed_on = docs if returned is None else returned
+            for doc in passed_on:
+                for name in self._step.spent:
+                    setattr(doc, name, None)
+            return DocList[MediaDocument](
+                [
+                    write_message(
+                        doc,
+                        visited=[*visited.get(doc.id, ()), self._visited_name],
+                        unmerged=self._sharded,
+                    )
+                    for doc in passed_on
+                ]
+            )
+        except CrossmodalError as error:
+            _logger.error("%s failed on a request to /%s: %s", self._visited_name, operation, error)
+            raise
+        except Exception:
+            _logger.exception("%s failed on a request to /%s.", self._visited_name, operation)
+            raise
+
+    def close(self) -> None:
+        """Lets go of the step's files and threads."""
+        try:
+            self._step.close()
+        except CrossmodalError as error:
+            print(f"error: {error}", file=sys.stderr)

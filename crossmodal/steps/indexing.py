@@ -20,7 +20,6 @@ class _VectorIndexer(Step):
     """One shard of the vectors of one modality."""
 
     writes = True
-    spent = ("embedding",)
     store: ClassVar[str]
     modality: ClassVar[Modality]
 

@@ -1,0 +1,198 @@
+"""A process of this project's own beside this one: ``Child`` where it is started, ``Parent`` inside of it.
+
+They share two pipes. The child says on its stdout, as a line of JSON, that it is ready or that it has failed;
+its stdin ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from crossmodal.errors import ServiceError
+from crossmodal.processes import exit_words
+
+__all__ = ["CLOSE_SECONDS", "Child", "Parent"]
+
+# Shutting down takes well under a second, unless a request under way takes longer; `docker stop` kills after ten.
+CLOSE_SECONDS = 6.0
+
+# What a child says while it starts becomes part of an error; the end of it tells why.
+_MOST_SAID = 2000
+
+
+class Child:
+    """``python -m MODULE ARGUMENTS`` in a session of its own, so that the terminal's Ctrl-C doesn't reach it.
+
+    ``name`` is what messages call it. With ``hold_stderr``, what it writes to stderr while it starts is kept
+    for the error that ``wait_ready`` raises, and passed on only when it is ready.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+        hold_stderr: bool = False,
+    ) -> None:
+        self._name = name
+        self._changed = threading.Event()
+        self._ready: str | None = None
+        self._failure: str | None = None
+        self._said: list[str] = []
+        self._process = subprocess.Popen(
+            # -P: a file of the folder that one happens to be in is no module.
+            [sys.executable, "-P", "-m", module, *arguments],
+            env=_with_package({**os.environ, **(environment or {})}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if hold_stderr else None,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        self._threads = [threading.Thread(target=self._listen, name=f"listen-{module}", daemon=True)]
+        if hold_stderr:
+            self._threads.append(threading.Thread(target=self._hear, name=f"hear-{module}", daemon=True))
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is that of its process group as well."""
+        return self._process.pid
+
+    def wait_ready(self, seconds: float) -> str:
+        """What it says when it is ready; raises ServiceError where it fails, ends or takes longer.
+
+        Whatever keeps it from getting ready, an interrupt too, ends it at once.
+        """
+        try:
+            if not self._changed.wait(seconds):
+                raise ServiceError(f"{self._name} did not start within {seconds:.0f} seconds.")
+            if self._ready is None:
+                raise ServiceError(self._why_not_ready())
+        except BaseException:
+            self.kill()
+            raise
+        return self._ready
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
+    def check(self) -> None:
+        """Raises ServiceError where it has failed or ended."""
+        if self._failure is not None:
+            raise ServiceError(self._failure)
+        code = self.poll()
+        if code is not None:
+            raise ServiceError(
+                f"{self._name} ended unexpectedly ({exit_words(code)}). "
+                "Everything acknowledged is safe; start again."
+            )
+
+    def wait_ended(self, seconds: float) -> None:
+        """Waits until it has ended, at most so long."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def stop(self) -> None:
+        """Ends it after what is under way, and kills it where that takes too long."""
+        try:
+            assert self._process.stdin is not None
+            with suppress(OSError):
+                # Closing alone would not do: a process forked from this one may hold the pipe as well.
+                self._process.stdin.write("stop\n")
+                self._process.stdin.close()
+            self.wait_ended(CLOSE_SECONDS + 1)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it and all that it has started at once."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+        for thread in self._threads:
+            thread.join(1)
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            if "ready" in said:
+                self._ready = said["ready"]
+            else:
+                self._failure = said["failed"]
+            self._changed.set()
+        self._changed.set()
+
+    def _hear(self) -> None:
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._said.append(line)
+            if self._ready is not None:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        held, self._said = self._said, []
+        with suppress(OSError, ValueError):
+            sys.stderr.write("".join(held))
+            sys.stderr.flush()
+
+    def _why_not_ready(self) -> str:
+        # It ends by itself after it has failed; by then all that it had to say has come.
+        self.wait_ended(CLOSE_SECONDS)
+        self.kill()
+        failure = self._failure or f"{self._name} ended while starting ({exit_words(self.poll())})."
+        said = "".join(self._said).strip()[-_MOST_SAID:]
+        return f"{failure} It said: {said}" if said else failure
+
+
+class Parent:
+    """The process that started this one, as a ``Child``; ``on_end`` is called in a thread when it ends.
+
+    Nothing else reaches its stdout from here on: results of the command line belong there.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._line = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+        self._on_end = on_end
+        threading.Thread(target=self._wait, name="watch-parent", daemon=True).start()
+
+    def say_ready(self, what: str = "") -> None:
+        """Says that this process is ready, and ``what`` one needs to use it."""
+        self._say({"ready": what})
+
+    def say_failed(self, sentence: str) -> None:
+        """Says why this process cannot go on."""
+        self._say({"failed": sentence})
+
+    def _say(self, said: Mapping[str, str]) -> None:
+        with suppress(OSError):
+            print(json.dumps(said), file=self._line, flush=True)
+
+    def _wait(self) -> None:
+        # Not by sys.stdin, whose lock a forked process would find taken for ever.
+        os.read(0, 1)
+        self._on_end()
+
+
+def _with_package(environment: dict[str, str]) -> dict[str, str]:
+    """``environment`` in which a process finds this package, wherever it was imported from."""
+    package = str(Path(__file__).resolve().parents[2])
+    before = environment.get("PYTHONPATH")
+    return {**environment, "PYTHONPATH": f"{package}{os.pathsep}{before}" if before else package}

@@ -1,0 +1,74 @@
+"""Starts the process that answers gRPC beside the server; imports no jina itself."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from crossmodal.errors import ServiceError
+from crossmodal.jina.child import Child
+from crossmodal.jina.environment import quiet_jina, require_jina
+from crossmodal.settings import Settings
+
+__all__ = ["require_grpc", "settings_from_json", "start_grpc_server"]
+
+# A large model on a slow disk takes a minute at most.
+_START_SECONDS = 300.0
+
+
+def require_grpc(settings: Settings) -> None:
+    """Raises ServiceError where ``settings.grpc_port`` could not be served: no jina, or the port is taken."""
+    require_jina("--grpc-port", "HTTP works without it.")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.grpc_port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # A port whose last connections are still winding down can be listened on again.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ServiceError(
+            f"Port {settings.grpc_port} on {settings.host} cannot be listened on ({error.strerror or error}); "
+            "end what uses it, or choose another with --grpc-port."
+        ) from None
+
+
+def start_grpc_server(settings: Settings) -> Child:
+    """A process that answers gRPC on ``settings.grpc_port`` over the same index, when it listens.
+
+    It ends with this process, or by its ``stop``. Raises ServiceError where it doesn't start.
+    """
+    require_grpc(settings)
+    environment: dict[str, str] = {}
+    quiet_jina(environment)
+    child = Child(
+        "crossmodal.jina.grpc_server",
+        _to_json(settings),
+        name="The process that answers gRPC",
+        environment=environment,
+    )
+    child.wait_ready(_START_SECONDS)
+    return child
+
+
+def settings_from_json(text: str) -> Settings:
+    """The settings that ``start_grpc_server`` handed over."""
+    given: Mapping[str, Any] = json.loads(text)
+    fields = Settings.__dataclass_fields__
+    return Settings(
+        **{
+            name: Path(value) if value is not None and "Path" in str(fields[name].type) else value
+            for name, value in given.items()
+        }
+    )
+
+
+def _to_json(settings: Settings) -> str:
+    return json.dumps(
+        {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
+    )

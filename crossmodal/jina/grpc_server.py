@@ -1,0 +1,229 @@
+"""Searches over gRPC as jina's own clients speak it: ``python -m crossmodal.jina.grpc_server SETTINGS``.
+
+A process beside the HTTP server with an engine of its own over the same index. It answers /search and
+/encode, and ends with its parent. From jina it takes only the protocol: its messages and services.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Mapping
+from pathlib import PurePath
+from typing import Any
+
+import grpc
+from docarray import DocList
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from jina.proto import jina_pb2, jina_pb2_grpc
+from jina.types.request.data import DataRequest
+
+from crossmodal.documents import Document, other_modality
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestError, ServiceError
+from crossmodal.jina.child import CLOSE_SECONDS, Parent
+from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
+from crossmodal.jina.grpc_process import settings_from_json
+from crossmodal.records import IMAGE, TEXT, checked_modality
+from crossmodal.steps.step import Operation
+
+_logger = logging.getLogger(__name__)
+
+# What is open to everyone who can connect.
+_OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"}
+
+# As much as one HTTP request may hold; jina sets no limit.
+_MAX_MESSAGE_BYTES = 64 << 20
+_MAX_DOCUMENTS = 1024
+
+_OPTIONS = [
+    # gRPC lets several servers share a port otherwise.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", -1),
+]
+
+
+class _Services:
+    """jina's gRPC services; the generated code finds the methods by their names."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
+        """One request, one answer; an error of the request as a whole is in the status of the answer."""
+        answer = DataRequest()
+        answer.header.request_id = request.header.request_id
+        answer.header.exec_endpoint = request.header.exec_endpoint
+        answer.document_array_cls = DocList[MediaDocument]
+        try:
+            answer.data.docs = await asyncio.to_thread(self._answer, request)
+            answer.status.code = jina_pb2.StatusProto.SUCCESS
+        except CrossmodalError as error:
+            answer.data.docs = DocList[MediaDocument]()
+            answer.status.code = jina_pb2.StatusProto.ERROR
+            answer.status.description = str(error)
+        return answer
+
+    async def Call(self, requests: Any, context: Any = None) -> AsyncIterator[DataRequest]:
+        """A stream of requests, each answered before the next one is read."""
+        async for request in requests:
+            yield await self.process_single_data(request, context)
+
+    async def endpoint_discovery(self, empty: Any, context: Any) -> Any:
+        """Which endpoints there are."""
+        return jina_pb2.EndpointsProto(endpoints=list(_OPERATIONS))
+
+    async def dry_run(self, empty: Any, context: Any) -> Any:
+        """That searches are answered: this process does it by itself."""
+        return jina_pb2.StatusProto(code=jina_pb2.StatusProto.SUCCESS)
+
+    async def _status(self, empty: Any, context: Any) -> Any:
+        # jina would tell versions, addresses and folders of this machine.
+        return jina_pb2.JinaInfoProto()
+
+    def _answer(self, request: DataRequest) -> DocList[MediaDocument]:
+        endpoint = request.header.exec_endpoint
+        operation = _OPERATIONS.get(endpoint)
+        if operation is None:
+            raise RequestError(
+                f"{endpoint} is not answered over gRPC; {' and '.join(_OPERATIONS)} are. "
+                "Documents are added and deleted over HTTP, at /v1/documents.",
+                status=404,
+            )
+        messages = _messages(request)
+        # Under ids of its own, as clients may repeat theirs.
+        queries = [_query(message, str(number)) for number, message in enumerate(messages)]
+        sent = [query for query in queries if query.error is None]
+        try:
+            answered = self._engine.run_query(operation, sent, request.parameters or {}) if sent else []
+        except CrossmodalError:
+            raise
+        except Exception as error:
+            _logger.exception("A request to %s failed.", endpoint)
+            raise FlowFailure(
+                f"The Flow failed on this request ({type(error).__name__}); the server's output says why."
+            ) from error
+        by_id = {doc.id: doc for doc in answered}
+        return DocList[MediaDocument](
+            [
+                _shown(by_id.get(query.id, query), str(message.id), operation)
+                for query, message in zip(queries, messages, strict=True)
+            ]
+        )
+
+
+def _messages(request: DataRequest) -> list[MediaDocument]:
+    request.document_array_cls = DocList[MediaDocument]
+    try:
+        messages = list(request.docs)
+    except Exception as error:
+        # Whatever docarray makes of bytes from outside.
+        raise RequestError(
+            f"The documents are not MediaDocuments with text, blob or embedding ({type(error).__name__})."
+        ) from error
+    if len(messages) > _MAX_DOCUMENTS:
+        raise RequestError(
+            f"The request has {len(messages)} documents; at most {_MAX_DOCUMENTS} go in one. "
+            "Choose a smaller request_size.",
+            status=413,
+        )
+    return messages
+
+
+def _query(message: MediaDocument, id: str) -> Document:
+    """What the Flow gets of ``message``: whatever else is on it was answered earlier, or is for indexing."""
+    query = Document(
+        id, text=message.text, content=message.blob, embedding=message.embedding, wanted=message.wanted
+    )
+    try:
+        query.modality = checked_modality(
+            message.modality or (IMAGE if message.blob else TEXT if message.text else None),
+            "The document",
+        )
+        query.seeks = other_modality(query.modality)
+    except DataError:
+        query.error = (
+            f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with neither "
+            "text nor blob must say it."
+        )
+    return query
+
+
+def _shown(answer: Document, id: str, operation: Operation) -> MediaDocument:
+    """``answer`` under its client's own id, without what is only of interest, or of use, on this machine."""
+    shown = write_message(
+        Document(
+            id,
+            answer.modality,
+            text=answer.text,
+            embedding=answer.embedding if operation == "encode" else None,
+            error=answer.error,
+            matches=answer.matches,
+        )
+    )
+    for match in shown.matches or ():
+        _hide_paths(match)
+    return shown
+
+
+def _hide_paths(match: MatchDocument) -> None:
+    if match.uri:
+        match.tags = {"file": PurePath(match.uri).name, **(match.tags or {})}
+        match.uri = None
+
+
+async def _serve(engine: Engine, address: str, ending: asyncio.Event, parent: Parent) -> None:
+    server = grpc.aio.server(options=_OPTIONS)
+    services = _Services(engine)
+    jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
+    jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
+    jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)
+    jina_pb2_grpc.add_JinaGatewayDryRunRPCServicer_to_server(services, server)
+    jina_pb2_grpc.add_JinaInfoRPCServicer_to_server(services, server)
+    healthy = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise ServiceError(
+            f"{address} cannot be listened on; end what uses it, or choose another port with --grpc-port."
+        )
+    await server.start()
+    parent.say_ready()
+    await ending.wait()
+    await server.stop(grace=CLOSE_SECONDS - 1)
+
+
+def _main() -> None:
+    settings = settings_from_json(sys.argv[1])
+    loop = asyncio.new_event_loop()
+    ending = asyncio.Event()
+    started = threading.Event()
+
+    def end() -> None:
+        if not started.is_set():
+            os._exit(1)
+        loop.call_soon_threadsafe(ending.set)
+        # Requests under way may take longer than that, and a parent that was killed kills nobody.
+        threading.Event().wait(CLOSE_SECONDS)
+        os._exit(1)
+
+    parent = Parent(end)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    with Engine(settings) as engine:
+        try:
+            engine.prepare()
+            started.set()
+            loop.run_until_complete(_serve(engine, f"{host}:{settings.grpc_port}", ending, parent))
+        except CrossmodalError as error:
+            parent.say_failed(str(error))
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,214 @@
+"""The layout pods: a Flow whose steps run as jina's executors, one process each, shard and replica."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+from crossmodal.documents import Document
+from crossmodal.errors import FlowFailure, ServiceError
+from crossmodal.filters import Filter
+from crossmodal.flow.topology import FlowKind, flow_file, read_topology
+from crossmodal.jina.child import Child
+from crossmodal.jina.delivery import Answer, deliver
+from crossmodal.jina.environment import import_jina, quiet_jina, require_jina
+from crossmodal.models import DEFAULT_MODEL, identify_model
+from crossmodal.settings import Settings
+from crossmodal.steps.step import Operation
+from crossmodal.stores import Store
+from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
+
+__all__ = ["PodsFlow", "open_pods"]
+
+# A large model on a slow disk takes a minute at most.
+_START_SECONDS = 300.0
+
+_CHECK_SECONDS = 0.5
+
+# What the sender has kept, and the last step has not sent back.
+_KEPT = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
+_ANSWERED = tuple(field.name for field in fields(Document) if field.name not in _KEPT)
+
+
+def open_pods(kind: FlowKind, settings: Settings) -> PodsFlow:
+    """Starts one of the two Flows as processes of jina; ``settings`` say which model and how many shards.
+
+    Raises ServiceError where jina is missing or a process doesn't start, and for the index Flow StoreLocked,
+    StoreUnwritable and StoreFormat.
+    """
+    require_jina("--layout pods", "The default layout works without it.")
+    if kind == "index":
+        _require_writable(settings)
+    return PodsFlow(kind, flow_file(kind), settings.flow_environment())
+
+
+class PodsFlow:
+    """The Flow ``kind`` that the YAML file ``path`` describes, with ``variables`` in it, as jina's processes.
+
+    Safe to use from any number of threads; requests that write may overtake each other. Raises ServiceError
+    where a process doesn't start.
+    """
+
+    def __init__(self, kind: FlowKind, path: Path, variables: Mapping[str, str]) -> None:
+        self._kind = kind
+        self._topology = read_topology(path, variables)
+        _require_literal(variables)
+        # Each worker of jina makes a folder at its start and never removes it.
+        self._temporary = tempfile.TemporaryDirectory(prefix="crossmodal-flow-", ignore_cleanup_errors=True)
+        environment = {**os.environ, **variables, "TMPDIR": self._temporary.name}
+        quiet_jina(environment)
+        child: Child | None = None
+        try:
+            child = self._child = Child(
+                "crossmodal.jina.flow_process",
+                kind,
+                str(path),
+                name=f"The {kind} Flow",
+                environment=environment,
+                hold_stderr=True,
+            )
+            # While it starts: that takes more than a second.
+            import_jina()
+            self._client = _Client(int(self._child.wait_ready(_START_SECONDS)))
+        except BaseException:
+            if child is not None:
+                child.kill()
+            self._temporary.cleanup()
+            raise
+        # One loop for all threads: jina's client takes one thread at a time.
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"{kind}-client", daemon=True)
+        self._thread.start()
+
+    def run(
+        self,
+        operation: Operation,
+        docs: Sequence[Document],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        ticket: int | None = None,
+    ) -> list[Document]:
+        """What comes out of the last step; the documents are the ones given, with what the steps added.
+
+        Raises ServiceError where a process has died, FlowFailure where the Flow fails on the request.
+        """
+        if not docs:
+            return []
+        sent = {name: _for_wire(value) for name, value in (parameters or {}).items()}
+        answered = deliver(docs, self._topology, lambda some: self._send(operation, some, sent))
+        for doc in docs:
+            if (answer := answered.get(doc.id)) is not None:
+                for name in _ANSWERED:
+                    if (value := getattr(answer, name)) is not None:
+                        setattr(doc, name, value)
+        return [doc for doc in docs if doc.id in answered]
+
+    def take_ticket(self) -> None:
+        """None: every process takes requests as they come."""
+
+    def check(self) -> None:
+        """Raises ServiceError where a process of the Flow has died."""
+        self._child.check()
+
+    def close(self) -> None:
+        """Ends the Flow, after what is under way."""
+        try:
+            self._child.stop()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _send(
+        self, operation: Operation, docs: Sequence[Document], parameters: Mapping[str, Any]
+    ) -> dict[str, Answer]:
+        asking = asyncio.run_coroutine_threadsafe(
+            self._client.post(operation, docs, parameters), self._loop
+        )
+        try:
+            while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
+                self.check()
+            return asking.result()
+        except ConnectionError as error:
+            # One dead process ends the others in a moment, and then it is known which one it was.
+            self._child.wait_ended(2 * _CHECK_SECONDS)
+            self.check()
+            raise ServiceError(f"The {self._kind} Flow does not answer: {error}") from error
+        finally:
+            asking.cancel()
+
+
+class _Client:
+    """jina's own client of the gateway at the local ``port``."""
+
+    def __init__(self, port: int) -> None:
+        jina = import_jina()
+        self._client = jina.Client(host="127.0.0.1", port=port, protocol="grpc", asyncio=True)
+        self._refused = jina.excepts.BaseJinaException
+
+    async def post(
+        self, operation: Operation, docs: Sequence[Document], parameters: Mapping[str, Any]
+    ) -> dict[str, Answer]:
+        """One request; raises ConnectionError where the gateway doesn't answer, and FlowFailure."""
+        from docarray import DocList
+
+        from crossmodal.jina.documents import MediaDocument, read_messages, write_message
+
+        messages = []
+        try:
+            async for response in self._client.post(
+                f"/{operation}",
+                inputs=DocList[MediaDocument]([write_message(doc) for doc in docs]),
+                request_size=len(docs),
+                parameters=dict(parameters),
+                return_type=DocList[MediaDocument],
+                return_responses=True,
+                continue_on_error=True,
+                stream=False,
+            ):
+                status = response.header.status
+                if status.code == status.ERROR:
+                    raise FlowFailure(f"The Flow failed on a request: {status.description}")
+                messages += response.docs
+        except self._refused as error:
+            raise FlowFailure(f"The Flow failed on a request: {error}") from error
+        answers, visited = read_messages(messages, parameters, indexing=False)
+        return {doc.id: Answer(doc, visited[doc.id]) for doc in answers}
+
+
+def _for_wire(value: Any) -> Any:
+    return value.to_json() if isinstance(value, Filter) else value
+
+
+def _require_literal(variables: Mapping[str, str]) -> None:
+    """Raises ServiceError where jina, which expands all text that it passes on, would make another of it."""
+    for value in variables.values():
+        if os.path.expandvars(value) != value or "${{" in value:
+            raise ServiceError(
+                f"{value} cannot be used, because jina takes a part of it for the name of a variable; choose "
+                "a path without a dollar sign."
+            )
+
+
+def _require_writable(settings: Settings) -> None:
+    """Opens and closes every store as a writer: an error is one sentence here, and not one of many processes."""
+    identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
+    shards = settings.shards or 1
+    with Workspace(settings.workspace) as workspace:
+        for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
+            for shard in range(shards):
+                Store.open_writer(workspace.store_path(name, shard, shards), identity=identity).close()
