@@ -95,7 +95,7 @@ class LocalFlow:
         *,
         ticket: int | None = None,
     ) -> list[Document]:
-        """What comes out of the last step; the documents are the ones given, changed in place."""
+        """What comes out of the last step: the documents given, or copies of them where there are shards."""
         parameters = parameters or {}
         if operation in _WRITES and ticket is None:
             ticket = self._order.take()
@@ -116,18 +116,8 @@ class LocalFlow:
                 # After a failure those behind must not wait for this one at the steps that it never came to.
                 for step in self._steps[done:]:
                     step.skip(ticket)
-        return [*passed[self._topology.last.name], *self._not_taken(docs)]
-
-    def _not_taken(self, docs: Sequence[Document]) -> list[Document]:
-        """The documents that no branch takes, each with an error: nothing is lost without a word."""
-        first = [entry for entry in self._topology.steps if GATEWAY in entry.needs]
-        left = [doc for doc in docs if not any(entry.takes(doc) for entry in first)]
-        for doc in left:
-            doc.error = (
-                f"No branch of {self._topology.name} takes a document of the modality {doc.modality!r} that "
-                f"seeks {doc.seeks!r}."
-            )
-        return left
+        answered = list(passed[self._topology.last.name])
+        return answered if len(answered) == len(docs) else answered + self._topology.refuse(docs)
 
     def close(self) -> None:
         """Closes every step, the last one first."""

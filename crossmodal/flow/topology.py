@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
+from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
 
 __all__ = ["FLOW_KINDS", "GATEWAY", "FlowKind", "StepEntry", "Topology", "flow_file", "read_topology"]
@@ -45,9 +46,12 @@ class StepEntry:
     replicas: int = 1
     sharded: bool = False
 
-    def takes(self, document: Any) -> bool:
+    def takes(self, document: Document) -> bool:
         """Whether ``document`` passes this step's filter."""
-        return all(getattr(document, name) == value for name, value in self.when.items())
+        for name, value in self.when.items():
+            if getattr(document, name) != value:
+                return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,17 @@ class Topology:
     def last(self) -> StepEntry:
         """The step that every branch ends in."""
         return self.steps[-1]
+
+    def refuse(self, docs: Iterable[Document]) -> list[Document]:
+        """The documents that no branch takes, each with an error: nothing is lost without a word."""
+        first = [step for step in self.steps if GATEWAY in step.needs]
+        left = [doc for doc in docs if not any(step.takes(doc) for step in first)]
+        for doc in left:
+            doc.error = (
+                f"No branch of {self.name} takes a document of the modality {doc.modality!r} that "
+                f"seeks {doc.seeks!r}."
+            )
+        return left
 
 
 def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:

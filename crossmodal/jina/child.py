@@ -21,7 +21,8 @@ from crossmodal.processes import exit_words
 
 __all__ = ["CLOSE_SECONDS", "Child", "Parent"]
 
-# Shutting down takes well under a second, unless a request under way takes longer; `docker stop` kills after ten.
+# Shutting down takes well under a second, unless a request under way takes longer; `docker stop` kills
+# after ten.
 CLOSE_SECONDS = 6.0
 
 # What a child says while it starts becomes part of an error; the end of it tells why.

@@ -70,8 +70,8 @@ class MatchDocument(_SparseDocument):
 class ShardScoresDocument(BaseDoc):
     """What a shard answers to a query with ``wanted``: the score of everything that it holds.
 
-    ``id`` is the shard's number. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34 ms
-    to pack and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
+    ``id`` is the shard's number. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34
+    ms to pack and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
     """
 
     ids: Optional[str] = None
@@ -79,7 +79,7 @@ class ShardScoresDocument(BaseDoc):
 
 
 class MediaDocument(_SparseDocument):
-    """A ``Document`` (which says what the fields mean) on its way to another process, with its record's fields.
+    """A ``Document`` (which says what the fields mean) on its way to another process, with its record.
 
     ``blob`` is its content. jina decides by ``modality`` and ``seeks`` which branch it takes. ``outcomes``
     are what each store said; ``shard_states`` JSON objects. ``visited`` names the steps, and of a sharded one

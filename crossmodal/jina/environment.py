@@ -19,14 +19,16 @@ __all__ = ["import_jina", "quiet_jina", "require_jina"]
 
 def require_jina(what: str, otherwise: str) -> None:
     """Raises ServiceError where jina is missing: ``what`` needs it, and ``otherwise`` says what doesn't."""
-    if sys.version_info >= (3, 12):
+    version = sys.version_info
+    if version >= (3, 12):
         raise ServiceError(
-            f"{what} needs jina, which has no packages for Python {sys.version_info[0]}.{sys.version_info[1]}: "
+            f"{what} needs jina, which has no packages for Python {version[0]}.{version[1]}: "
             f'use Python 3.11 with `pip install "crossmodal-search[jina]"`. {otherwise}'
         )
     if find_spec("jina") is None or find_spec("docarray") is None:
         raise ServiceError(
-            f'{what} needs the extra jina: `pip install "crossmodal-search[jina]"` on Python 3.11. {otherwise}'
+            f'{what} needs the extra jina: `pip install "crossmodal-search[jina]"` on Python 3.11. '
+            f"{otherwise}"
         )
 
 
@@ -48,7 +50,7 @@ def quiet_jina(environment: MutableMapping[str, str] | None = None) -> None:
 
 
 def import_jina() -> Any:
-    """The module ``jina``, kept quiet, and without the signal handler that it installs when it is imported."""
+    """The module ``jina``, kept quiet, without the signal handler that it installs when it is imported."""
     quiet_jina()
     before = signal.getsignal(signal.SIGINT)
     with warnings.catch_warnings():

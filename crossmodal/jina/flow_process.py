@@ -65,7 +65,7 @@ class _FlowProcess:
     def _build(self) -> Any:
         from jina import Flow
 
-        # Before the fork, so that each executor has all this at its birth: the adapter and the steps' classes.
+        # The adapter and the steps' classes, before the fork, so that each executor has them at its birth.
         import_module("crossmodal.jina.executor")
         for step in read_topology(Path(self._path), os.environ).steps:
             configured_class(step.config)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def require_grpc(settings: Settings) -> None:
             probe.bind(address)
     except OSError as error:
         raise ServiceError(
-            f"Port {settings.grpc_port} on {settings.host} cannot be listened on ({error.strerror or error}); "
-            "end what uses it, or choose another with --grpc-port."
+            f"Port {settings.grpc_port} on {settings.host} cannot be listened on "
+            f"({error.strerror or error}); end what uses it, or choose another with --grpc-port."
         ) from None
 
 
@@ -58,14 +57,11 @@ def start_grpc_server(settings: Settings) -> Child:
 
 def settings_from_json(text: str) -> Settings:
     """The settings that ``start_grpc_server`` handed over."""
-    given: Mapping[str, Any] = json.loads(text)
-    fields = Settings.__dataclass_fields__
-    return Settings(
-        **{
-            name: Path(value) if value is not None and "Path" in str(fields[name].type) else value
-            for name, value in given.items()
-        }
-    )
+    given: dict[str, Any] = json.loads(text)
+    for field in fields(Settings):
+        if given[field.name] is not None and "Path" in str(field.type):
+            given[field.name] = Path(given[field.name])
+    return Settings(**given)
 
 
 def _to_json(settings: Settings) -> str:

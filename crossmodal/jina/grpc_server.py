@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-import grpc
+import grpc  # type: ignore[import-untyped]
 from docarray import DocList
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
@@ -145,8 +145,8 @@ def _query(message: MediaDocument, id: str) -> Document:
         query.seeks = other_modality(query.modality)
     except DataError:
         query.error = (
-            f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with neither "
-            "text nor blob must say it."
+            f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with "
+            "neither text nor blob must say it."
         )
     return query
 

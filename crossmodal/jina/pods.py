@@ -108,7 +108,8 @@ class PodsFlow:
                 for name in _ANSWERED:
                     if (value := getattr(answer, name)) is not None:
                         setattr(doc, name, value)
-        return [doc for doc in docs if doc.id in answered]
+        passed = [doc for doc in docs if doc.id in answered]
+        return passed if len(passed) == len(docs) else passed + self._topology.refuse(docs)
 
     def take_ticket(self) -> None:
         """None: every process takes requests as they come."""
@@ -136,9 +137,7 @@ class PodsFlow:
     def _send(
         self, operation: Operation, docs: Sequence[Document], parameters: Mapping[str, Any]
     ) -> dict[str, Answer]:
-        asking = asyncio.run_coroutine_threadsafe(
-            self._client.post(operation, docs, parameters), self._loop
-        )
+        asking = asyncio.run_coroutine_threadsafe(self._client.post(operation, docs, parameters), self._loop)
         try:
             while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
                 self.check()
@@ -205,7 +204,7 @@ def _require_literal(variables: Mapping[str, str]) -> None:
 
 
 def _require_writable(settings: Settings) -> None:
-    """Opens and closes every store as a writer: an error is one sentence here, and not one of many processes."""
+    """Opens and closes every store as a writer: what is wrong is one sentence here."""
     identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
     shards = settings.shards or 1
     with Workspace(settings.workspace) as workspace:
