@@ -1,8 +1,23 @@
 # The two commands of the README are `make demo` and `make test`; each sets up what it needs.
+#
+# PYTHON chooses the Python: a version ("3.13"), a name or a path. By default it is 3.11 where the machine has it,
+# because jina has packages for no later one, and otherwise the newest.
 
-VENV := .venv
-PYTHON := $(VENV)/bin/python
-PYTHON311 := $(shell command -v python3.11 || command -v python3)
+PYTHON := 3.11 3.13 3.12 python3
+INTERPRETER := $(shell .ci/find-python $(PYTHON))
+DEFAULT := $(shell .ci/find-python 3.11 3.13 3.12 python3)
+
+# The default Python has .venv, each other one a folder of its own.
+VERSION := $(if $(INTERPRETER),$(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+VENV := $(if $(filter $(DEFAULT),$(INTERPRETER)),.venv,.venv-$(VERSION))
+RUN := $(VENV)/bin/python
+
+# What is installed: the base runs everything but published models, training, plots and pods.
+BASE := $(VENV)/.installed-base-$(VERSION)
+FULL := $(VENV)/.installed-$(VERSION)
+TEST := $(VENV)/.installed-test-$(VERSION)
+SHORT := $(VENV)/.installed-short-$(VERSION)
+
 DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
 BENCH_RESULTS := workspace/bench/results.json
@@ -13,44 +28,61 @@ TEST_PROCESSES := 2
 BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 
-.PHONY: demo test slow screenshots bench lint types clean install
+.PHONY: demo test test-short slow screenshots bench lint types package clean install
 
-demo: $(VENV)/.installed
-	$(PYTHON) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
-	$(PYTHON) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
+demo: $(BASE)
+	$(RUN) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
+	$(RUN) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
 	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
-test: $(VENV)/.installed-test $(NPM_PACKAGES) lint types
-	$(PYTHON) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
+test: $(TEST) $(NPM_PACKAGES) lint types
+	$(RUN) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-slow: $(VENV)/.installed-test
-	$(PYTHON) -m pytest -m slow
+# The demo, and the tests that need neither torch nor jina, in an installation without both.
+test-short: $(SHORT) demo
+	$(RUN) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $$(sed 's/#.*//' tests/short.txt)
 
-# Writes docs/screenshots anew.
-screenshots: $(VENV)/.installed-test $(NPM_PACKAGES)
-	CI=true $(PYTHON) -m pytest -m screenshots $(BROWSER_TESTS)
+slow: $(TEST)
+	$(RUN) -m pytest -m slow
+
+# Writes docs/screenshots again.
+screenshots: $(TEST) $(NPM_PACKAGES)
+	CI=true $(RUN) -m pytest -m screenshots $(BROWSER_TESTS)
 
 # Every benchmark, which takes about an hour; `python -m bench` lists them, and docs/performance.md explains them.
-bench: $(VENV)/.installed-test
-	$(PYTHON) -m bench all --json $(BENCH_RESULTS)
+bench: $(TEST)
+	$(RUN) -m bench all --json $(BENCH_RESULTS)
 
-lint: $(VENV)/.installed-test
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+lint: $(TEST)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
-types: $(VENV)/.installed-test
-	$(VENV)/bin/mypy
+types: $(TEST)
+	$(RUN) -m mypy
 
-install: $(VENV)/.installed
+# A wheel and an sdist in dist/.
+package: $(TEST)
+	$(RUN) -m hatchling build
 
-$(VENV)/.installed: requirements.txt constraints.txt
-	@$(PYTHON311) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "error: this needs Python 3.11, not " + sys.version.split()[0] + ": jina has no packages for others")'
-	$(PYTHON311) -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet -r requirements.txt
+install: $(FULL)
+
+$(BASE): requirements-base.txt constraints.txt
+	@test -n "$(INTERPRETER)" || { echo "error: this machine has none of these Pythons: $(PYTHON)" >&2; exit 1; }
+	@$(INTERPRETER) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: this needs Python 3.11 or newer, not " + sys.version.split()[0])'
+	$(INTERPRETER) -m venv $(VENV)
+	$(RUN) -m pip install --quiet -r requirements-base.txt
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed requirements-test.txt
-	$(PYTHON) -m pip install --quiet -r requirements-test.txt
+$(FULL): $(BASE) requirements.txt
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(TEST): $(FULL) requirements-test.txt
+	$(RUN) -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(SHORT): $(BASE) requirements-test.txt
+	$(RUN) -m pip install --quiet -r requirements-test.txt
 	touch $@
 
 # npm writes this file itself, so a failed installation is tried again.
@@ -62,4 +94,4 @@ $(NPM_PACKAGES): $(BROWSER_TESTS)/package.json $(BROWSER_TESTS)/package-lock.jso
 	fi
 
 clean:
-	rm -rf $(VENV) workspace $(BROWSER_TESTS)/node_modules
+	rm -rf .venv .venv-* dist workspace $(BROWSER_TESTS)/node_modules
