@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import PurePath
 from typing import Any, Literal
 
 from crossmodal.errors import DataError
@@ -59,7 +58,7 @@ def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
     named = (tags or {}).get("file")
     if isinstance(named, str):
         return named
-    return PurePath(uri).name or None if uri else None
+    return uri.rstrip("/").rpartition("/")[2] or None if uri else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,11 +202,13 @@ class Workspace:
         """For each of ``photo_ids`` the captions that describe it, in natural order: 42-2 before 42-10."""
         found: dict[str, list[Record]] = {photo_id: [] for photo_id in photo_ids}
         wanted = list(found)
-        for store in self._stores(TEXTS):
+        stores = self.text_stores()
+        for store in stores:
             for photo_id, captions in zip(wanted, store.captions_of(wanted), strict=True):
                 found[photo_id] += captions
-        for captions in found.values():
-            captions.sort(key=lambda caption: natural_order(caption.id))
+        if len(stores) > 1:
+            for captions in found.values():
+                captions.sort(key=lambda caption: natural_order(caption.id))
         return found
 
     def list_records(self, modality: Modality, limit: int, after: str | None = None) -> list[Record]:

@@ -2,65 +2,74 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from crossmodal.documents import MediaDocument
+from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
+from crossmodal.flow.topology import flow_file, read_topology
+from crossmodal.jina.delivery import Answer, deliver, steps_to_visit
 from crossmodal.settings import Settings
-from flows.delivery import deliver, undone
-from crossmodal.flow.topology import FLOW_FILES, read_topology
 
-QUERY = read_topology(FLOW_FILES["query"], Settings(model="vse", shards=2).flow_environment())
-TEXT = ["text_encoder", "image_vector_indexer/0", "image_vector_indexer/1"]
-TEXT += ["image_kv_indexer/0", "image_kv_indexer/1", "joiner"]
+QUERY = read_topology(flow_file("query"), Settings(model="vse", shards=2).flow_environment())
+STEPS = ["text_encoder", "image_vector_indexer/0", "image_vector_indexer/1"]
+STEPS += ["image_kv_indexer/0", "image_kv_indexer/1", "join_all"]
 
 
-def query(**fields: object) -> MediaDocument:
-    return MediaDocument(id="q", modality="text", **fields)
+def query(id: str = "q", **fields: str) -> Document:
+    return Document(id, "text", "image", **fields)  # type: ignore[arg-type]
 
 
-def test_what_a_document_should_have_been_through() -> None:
-    assert QUERY.trail(query()) == set(TEXT)
-    photo = MediaDocument(modality="image")
-    assert QUERY.trail(photo) == {
-        *("image_loader", "image_normalizer", "image_encoder", "text_indexer/0", "text_indexer/1", "joiner"),
+def test_which_steps_a_document_visits() -> None:
+    assert steps_to_visit(QUERY, query()) == set(STEPS)
+    assert steps_to_visit(QUERY, Document("q", "image", "text")) == {
+        *("image_loader", "image_normalizer", "image_encoder", "text_indexer/0", "text_indexer/1"),
+        "join_all",
     }
+    assert steps_to_visit(QUERY, Document("q")) == set()
 
 
-@pytest.mark.parametrize("missing", TEXT)
+@pytest.mark.parametrize("missing", STEPS)
 def test_a_missing_step_or_shard_is_noticed(missing: str) -> None:
-    answer = query(trail=[name for name in TEXT if name != missing])
-    assert undone(query(), answer, QUERY) == {missing}
-    assert undone(query(), query(trail=TEXT), QUERY) == set()
-    assert undone(query(), query(trail=[], error="not a photo"), QUERY) == set()
-    assert undone(query(), None, QUERY) == set(TEXT)
+    visited = [[name for name in STEPS if name != missing], STEPS]
+    sent: list[int] = []
+
+    def send(docs: Sequence[Document]) -> dict[str, Answer]:
+        sent.append(len(docs))
+        return {"q": Answer(query(text="answered"), visited[len(sent) - 1])}
+
+    assert deliver([query()], QUERY, send)["q"].text == "answered"
+    assert sent == [1, 1]
+
+
+def test_a_document_with_an_error_is_done() -> None:
+    failed = query(error="not a photo")
+    assert deliver([query()], QUERY, lambda docs: {"q": Answer(failed, ())}) == {"q": failed}
+
+
+def test_a_document_that_takes_no_branch_has_no_answer() -> None:
+    assert deliver([Document("q")], QUERY, lambda docs: {}) == {}
 
 
 def test_only_what_is_missing_is_sent_again() -> None:
     sent: list[list[str]] = []
 
-    async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
-        sent.append([str(doc.id) for doc in docs])
+    def send(docs: Sequence[Document]) -> dict[str, Answer]:
+        sent.append([doc.id for doc in docs])
         whole = len(sent) > 1
-        return [
-            MediaDocument(id=doc.id, trail=TEXT if whole or doc.id == "a" else TEXT[:2])
+        return {
+            doc.id: Answer(query(doc.id), STEPS if whole or doc.id == "a" else STEPS[:2])
             for doc in docs
             if whole or doc.id != "c"
-        ]
+        }
 
-    docs = [MediaDocument(id=id, modality="text") for id in "abc"]
-    answered = asyncio.run(deliver(docs, QUERY, send))
+    assert set(deliver([query(id) for id in "abc"], QUERY, send)) == set("abc")
     assert sent == [["a", "b", "c"], ["b", "c"]]
-    assert {id: doc.trail for id, doc in answered.items()} == dict.fromkeys("abc", TEXT)
 
 
 def test_what_never_arrives_is_an_error_that_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.delivery._PAUSE_SECONDS", 0)
-
-    async def send(docs: list[MediaDocument]) -> list[MediaDocument]:
-        return [query(trail=[name for name in TEXT if name != "image_kv_indexer/1"])]
-
+    monkeypatch.setattr("crossmodal.jina.delivery._PAUSE_SECONDS", 0)
+    visited = [name for name in STEPS if name != "image_kv_indexer/1"]
     with pytest.raises(ServiceError, match="1 of 1 documents never came through image_kv_indexer/1, tried 4"):
-        asyncio.run(deliver([query()], QUERY, send))
+        deliver([query()], QUERY, lambda docs: {"q": Answer(query(), visited)})

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.settings import Settings, argument_parser
+from crossmodal.cli.arguments import argument_parser
+from crossmodal.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

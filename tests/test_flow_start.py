@@ -1,52 +1,163 @@
-"""A Flow that cannot start is told at once, in a sentence."""
+"""A Flow of jina's processes that cannot start, or loses a process, says so at once in a sentence."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import run_app, run_python
+import pytest
+from conftest import children_of, is_running, run_python
+from needs_jina import needs_jina
 
-# The first one is dead, and forgotten by multiprocessing, before anybody has looked at it.
-SCRIPT = """
-import os, signal, sys
-from jina.orchestrate import pods
-from crossmodal.cli.opening import open_for_writing
-from crossmodal.errors import ServiceError
-from crossmodal.settings import read_settings
-from crossmodal.workspace import Workspace
-from flows.service import FlowService
+from crossmodal.documents import Document
+from crossmodal.engine.opening import local_flow
+from crossmodal.errors import ServiceError, StoreLocked
+from crossmodal.jina.pods import PodsFlow, open_pods
+from crossmodal.settings import Settings
 
-pods.run = lambda **given: os.kill(os.getpid(), signal.SIGKILL)
-settings = read_settings(["-t", "index", "--workspace", sys.argv[1]], {})
-try:
-    with FlowService("index", open_for_writing(settings, Workspace(settings.workspace))):
-        print("started", file=sys.stderr)
-except ServiceError as error:
-    print(error, file=sys.stderr)
+
+def settings(workspace: Path, **options: object) -> Settings:
+    return Settings(workspace=workspace, model="vse", shards=1, layout="pods", **options)  # type: ignore[arg-type]
+
+
+@contextmanager
+def no_process_left() -> Iterator[None]:
+    """Fails where a process that was started meanwhile is still there some seconds later."""
+    before = set(children_of(os.getpid()))
+    started: set[int] = set()
+    try:
+        yield
+        started = set(children_of(os.getpid())) - before
+    finally:
+        deadline = time.monotonic() + 20
+        while any(map(is_running, started)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(map(is_running, started))
+
+
+def test_where_jina_is_missing_one_sentence_says_what_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1, "final", 0))
+    with pytest.raises(ServiceError) as raised:
+        open_pods("index", settings(tmp_path / "index"))
+    assert str(raised.value) == (
+        "--layout pods needs jina, which has no packages for Python 3.13: use Python 3.11 with "
+        '`pip install "crossmodal-search[jina]"`. The default layout works without it.'
+    )
+    monkeypatch.setattr(sys, "version_info", (3, 11, 9, "final", 0))
+    monkeypatch.setattr("crossmodal.jina.environment.find_spec", lambda name: None)
+    with pytest.raises(ServiceError, match=r'pip install "crossmodal-search\[jina\]"` on Python 3.11'):
+        open_pods("index", settings(tmp_path / "index"))
+
+
+@needs_jina
+def test_a_folder_that_jina_would_take_for_another_is_refused(tmp_path: Path) -> None:
+    workspace = tmp_path / "cost$HOME"
+    with pytest.raises(ServiceError, match="because jina takes a part of it for the name of a variable"):
+        open_pods("query", settings(workspace))
+
+
+@needs_jina
+def test_a_second_writer_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    workspace = tmp_path / "index"
+    with (
+        no_process_left(),
+        local_flow("index", settings(workspace).flow_environment()),
+        pytest.raises(StoreLocked),
+    ):
+        open_pods("index", settings(workspace))
+
+
+@needs_jina
+def test_what_keeps_a_step_from_being_made_is_said(tmp_path: Path) -> None:
+    flows, executors = tmp_path / "flows", tmp_path / "executors"
+    (executors / "mine").mkdir(parents=True)
+    flows.mkdir()
+    repository = Path(__file__).resolve().parents[1]
+    (executors / "executor.py").write_text((repository / "executors" / "executor.py").read_text())
+    (executors / "mine" / "config.yml").write_text(
+        "jtype: StepExecutor\npy_modules: [../executor.py]\nwith: {step: step.py:Mine}\nmetas: {name: mine}\n"
+    )
+    (executors / "mine" / "step.py").write_text(
+        "from crossmodal.errors import ModelError\n"
+        "from crossmodal.steps.step import Step\n"
+        "class Mine(Step):\n"
+        "    def prepare(self): raise ModelError('The weights are gone.')\n"
+    )
+    path = flows / "flow.yml"
+    path.write_text(
+        "jtype: Flow\nexecutors:\n- {name: own, uses: ../executors/mine/config.yml, needs: gateway}\n"
+    )
+    with no_process_left(), pytest.raises(ServiceError) as raised:
+        PodsFlow("query", path, {})
+    assert "could not" in str(raised.value)
+    assert "own: The weights are gone." in str(raised.value)
+    (executors / "mine" / "config.yml").write_text(
+        "jtype: StepExecutor\npy_modules: [../executor.py]\nwith: {step: step.py:Other}\nmetas: {name: mine}\n"
+    )
+    with pytest.raises(ServiceError, match="names the step step.py:Other, which cannot be loaded"):
+        PodsFlow("query", path, {})
+
+
+@needs_jina
+def test_a_process_that_is_killed_ends_the_flow_within_seconds(tmp_path: Path) -> None:
+    with no_process_left():
+        flow = open_pods("index", settings(tmp_path / "index"))
+        try:
+            flow.check()
+            (leader,) = (pid for pid in children_of(os.getpid()) if _is_flow_process(pid))
+            os.kill(children_of(leader)[0], signal.SIGKILL)
+            started = time.monotonic()
+            with pytest.raises(ServiceError, match=r"of the index Flow ended unexpectedly \(killed by SIGKILL\)"):
+                while time.monotonic() < started + 60:
+                    flow.run("index", [Document("a", "text", text="words")])
+            with pytest.raises(ServiceError, match="Everything acknowledged is safe; start again"):
+                flow.check()
+        finally:
+            flow.close()
+
+
+def _is_flow_process(pid: int) -> bool:
+    return b"flow_process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from crossmodal.jina.pods import open_pods
+from crossmodal.settings import Settings
+flow = open_pods("index", Settings(workspace=Path(sys.argv[1]), model="vse", shards=1))
+sys.path.insert(0, "tests")
+from conftest import children_of
+print(*children_of(os.getpid()), flush=True)
+os.kill(os.getpid(), 9)
 """
 
 
-def test_a_process_that_dies_at_its_birth_is_not_waited_for(tmp_path: Path) -> None:
-    # jina would wait for a minute.
-    ran = run_python("-c", SCRIPT, tmp_path / "index", timeout=50)
-    said = "The process flow_index/rep-0 of the index Flow ended while starting (killed by SIGKILL)."
-    assert (ran.returncode, ran.stderr) == (0, said + "\n")
+@needs_jina
+def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
+    ran = run_python("-c", KILLED, tmp_path / "index")
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    left = list(map(int, ran.stdout.split()))
+    assert len(left) > 8
+    deadline = time.monotonic() + 30
+    while any(map(is_running, left)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in left if is_running(pid)] == []
 
 
-def test_a_folder_that_jina_would_take_for_another_is_refused(tmp_path: Path) -> None:
-    workspace = tmp_path / "cost$HOME"
-    ran = run_app("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", workspace)
-    said = "cannot be used, because jina takes a part of it for the name of a variable"
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.startswith(f"error: {workspace} {said}")
-    assert [path.name for path in tmp_path.iterdir()] == [workspace.name]
-
-
-def test_a_flow_needs_no_unicode_and_leaves_no_temporary_files(tmp_path: Path) -> None:
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TMPDIR": str(temporary)}
-    arguments = ("-t", "index", "-d", "toy-data", "-n", "1", "--workspace", tmp_path / "index")
-    ran = run_app(*arguments, environment=environment)
-    assert ran.returncode == 0, ran.stderr
-    assert list(temporary.iterdir()) == []
+@needs_jina
+def test_no_temporary_files_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with open_pods("index", settings(tmp_path / "index")) as flow:
+        (doc,) = flow.run("index", [Document("a", "text", text="words", record=None)])
+    assert doc.error is None
+    assert list((tmp_path / "temporary").iterdir()) == []

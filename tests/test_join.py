@@ -1,78 +1,55 @@
-"""Branches are joined by jina's own rule, and what jina leaves twice is made one."""
+"""Branches and shards become one again: by document id, field by field."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
-from docarray import DocList
-from docarray.utils.reduce import reduce_all
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from crossmodal.documents import MatchDocument, MediaDocument
-from executors.merge import join
-
-FIELDS = st.fixed_dictionaries(
-    {},
-    optional={
-        "text": st.text(max_size=3),
-        "uri": st.just("a"),
-        "outcome": st.sampled_from(["added", "replaced", "deleted"]),
-        "error": st.text(max_size=3),
-    },
-)
-BRANCH = st.dictionaries(st.sampled_from("abc"), FIELDS, max_size=3)
+from crossmodal.documents import Document, ShardScores
+from crossmodal.flow.joining import join, merge_shards
+from crossmodal.match import Match
 
 
-def documents(branch: dict[str, dict[str, Any]]) -> DocList:
-    return DocList[MediaDocument]([MediaDocument(id=id, modality="image", **v) for id, v in branch.items()])
+def query(*found: tuple[str, float], error: str | None = None) -> Document:
+    return Document("q", error=error, matches=[Match(id, "image", cosine) for id, cosine in found])
 
 
-def described(docs: DocList) -> dict[str, dict[str, Any]]:
-    return {doc.id: {n: v for n, v in doc.__dict__.items() if n != "id" and v is not None} for doc in docs}
-
-
-@given(BRANCH, BRANCH)
-@settings(max_examples=60, deadline=None)
-def test_joining_two_branches_equals_jinas_reduction(
-    first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]
-) -> None:
-    reduced = reduce_all([documents(first), documents(second)])
-    assert described(join([documents(first), documents(second)])) == described(reduced)
-
-
-@given(st.lists(BRANCH, min_size=2, max_size=4))
-@settings(max_examples=60, deadline=None)
-def test_the_joiner_repairs_what_jina_leaves_twice(branches: list[dict[str, dict[str, Any]]]) -> None:
-    reduced = reduce_all([documents(branch) for branch in branches])
-    joined = join([reduced])
-    assert len({doc.id for doc in joined}) == len(joined) == len({id for branch in branches for id in branch})
-    assert described(joined) == described(join([documents(branch) for branch in branches]))
-
-
-def test_matches_of_shards_are_united_in_any_order() -> None:
-    def shard(*found: tuple[str, float]) -> DocList:
-        matches = DocList[MatchDocument]([MatchDocument(id=id, score=score) for id, score in found])
-        return DocList[MediaDocument]([MediaDocument(id="q", matches=matches)])
-
-    shards = [(("a", 0.9), ("b", 0.5)), (("c", 0.7),), ()]
+def test_matches_of_shards_are_united_in_any_order_and_cut() -> None:
+    shards = [(("a", 0.9), ("b", 0.5)), (("d", 0.7), ("c", 0.7)), ()]
     for order in itertools.permutations(shards):
-        joined = join([shard(*found) for found in order])
-        assert {(m.id, m.score) for m in joined[0].matches} == {("a", 0.9), ("b", 0.5), ("c", 0.7)}
+        joined = join([[query(*found)] for found in order])
+        merge_shards(joined, {"top_k": 3.0})
+        assert [(match.id, match.cosine) for match in joined[0].matches or ()] == [
+            *(("a", 0.9), ("c", 0.7), ("d", 0.7)),
+        ]
+
+
+def test_a_query_that_failed_in_one_shard_has_no_matches() -> None:
+    joined = join([[query(("a", 0.9))], [query(error="damaged")]])
+    merge_shards(joined, {"top_k": 3})
+    assert (joined[0].matches, joined[0].error) == (None, "damaged")
 
 
 def test_none_never_overwrites_and_an_empty_text_does() -> None:
-    first = DocList[MediaDocument]([MediaDocument(id="x", text="kept", error="bad")])
-    second = DocList[MediaDocument]([MediaDocument(id="x", text="", error=None)])
-    assert join([first, second])[0].text == ""
-    assert join([first, second])[0].error == "bad"
+    (joined,) = join([[Document("x", text="kept", error="bad")], [Document("x", text="", error=None)]])
+    assert (joined.text, joined.error) == ("", "bad")
 
 
-@given(FIELDS)
-@settings(max_examples=60, deadline=None)
-def test_a_document_without_its_empty_fields_arrives_whole(fields: dict[str, Any]) -> None:
-    sent = MediaDocument(id="a", tags={"place": "x", "year": 3}, blob=b"\xff", trail=["one"], **fields)
-    message = sent.to_protobuf()
-    assert set(message.data) == {name for name, value in sent.__dict__.items() if value is not None}
-    assert MediaDocument.from_protobuf(message).__dict__ == sent.__dict__
+def test_what_one_store_had_already_says_nothing_of_the_others() -> None:
+    for outcomes in itertools.permutations(["added", "unchanged", None]):
+        (joined,) = join([[Document("x", outcome=outcome)] for outcome in outcomes])
+        assert joined.outcome == "added"
+
+
+def test_documents_come_in_the_order_in_which_they_appear_first() -> None:
+    shared = Document("b")
+    joined = join([[Document("a"), shared], [Document("c"), shared, Document("a")]])
+    assert [doc.id for doc in joined] == ["a", "b", "c"]
+    assert joined[1] is shared
+
+
+def test_what_each_shard_said_stays_side_by_side() -> None:
+    parts = [ShardScores(shard, ["a"], [0.5]) for shard in range(2)]  # type: ignore[arg-type]
+    branches = [[Document("q", shard_scores=[part], shard_states=[{"shard": part.shard}])] for part in parts]
+    (joined,) = join(branches)
+    assert joined.shard_scores == parts
+    assert joined.shard_states == [{"shard": 0}, {"shard": 1}]

@@ -14,7 +14,7 @@ from conftest import REPOSITORY, Server, clean_environment
 
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.settings import argument_parser
+from crossmodal.cli.arguments import argument_parser
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Each shipped model with the most that its files may take, in bytes.

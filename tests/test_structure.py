@@ -1,95 +1,129 @@
-"""Dependencies point one way, and the library knows nothing of jina."""
+"""Dependencies point one way, and only the extra knows jina."""
 
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 
-# A layer may import those below it.
-LAYERS = ["app", "commands", "flows", "executors", "crossmodal"]
+PACKAGE = REPOSITORY / "crossmodal"
 
-# The same inside the library, from top to bottom; modules of one line may not import each other.
-LIBRARY_LAYERS = [
-    {"engine.photo_index", "client"},
+# The parts of the package from top to bottom, as docs/architecture.md lists them; parts of one line may not
+# import each other.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"server"},
+    {"jina", "client"},
     {"training"},
+    {"evaluation"},
+    {"engine"},
+    {"flow"},
+    {"steps"},
     {"api_shapes"},
-    {"http_shapes", "documents", "evaluation"},
+    {"http_shapes"},
     {"query"},
     {"workspace"},
     {"search"},
     {"stores"},
+    {"documents"},
+    {"match"},
     {"models"},
     {"data_sets"},
     {"images"},
     {"filters"},
-    {"records", "settings", "hosts"},
+    {"records", "settings", "hosts", "processes", "extras"},
     {"home_folder"},
     {"errors"},
 ]
 
+# What only the extra `jina` may import.
+OF_JINA = {"jina", "docarray", "pydantic", "grpc"}
 
-def imported(path: Path) -> set[str]:
-    """The absolute names of all modules that a file imports, wherever it does."""
+
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """The absolute names of all modules that a file imports, wherever it does, annotations apart."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} has a relative import"
             names.add(node.module or "")
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
-def files(layer: str) -> list[Path]:
-    return [REPOSITORY / "app.py"] if layer == "app" else sorted((REPOSITORY / layer).rglob("*.py"))
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_layers_import_only_downwards(layer: str) -> None:
-    above = set(LAYERS[: LAYERS.index(layer)])
-    for path in files(layer):
-        assert {name.split(".")[0] for name in imported(path)} & above == set(), path
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def test_the_library_imports_no_jina() -> None:
-    for path in files("crossmodal"):
-        assert not any(name.split(".")[0] == "jina" for name in imported(path)), path
-
-
-def test_only_documents_needs_docarray() -> None:
-    users = {
-        path.name for path in files("crossmodal") if any(n.startswith("docarray") for n in imported(path))
-    }
-    assert users == {"documents.py"}
-
-
-def test_the_library_imports_only_downwards() -> None:
-    rank = {name: number for number, names in enumerate(LIBRARY_LAYERS) for name in names}
-    for path in files("crossmodal"):
-        own = path.relative_to(REPOSITORY / "crossmodal").parts[0].removesuffix(".py")
+def test_parts_import_only_downwards() -> None:
+    rank = {name: number for number, names in enumerate(LAYERS) for name in names}
+    for path in files():
+        own = part_of(path)
         if own == "__init__":
             continue
+        assert own in rank, f"{own} is in no layer; docs/architecture.md lists them"
         for name in imported(path):
             parts = name.split(".")
             if parts[0] == "crossmodal" and len(parts) > 1 and parts[1] in rank and parts[1] != own:
                 assert rank[parts[1]] > rank[own], f"{path} imports {name}"
 
 
-def test_every_folder_of_executors_is_loadable_by_jina() -> None:
-    folders = sorted(p.parent.name for p in (REPOSITORY / "executors").glob("*/config.yml"))
-    assert folders == [
-        "image_encoder",
-        "image_kv_indexer",
-        "image_loader",
-        "image_normalizer",
-        "image_vector_indexer",
-        "joiner",
-        "text_encoder",
-        "text_indexer",
-    ]
-    for folder in folders:
-        assert (REPOSITORY / "executors" / folder / "executor.py").is_file()
+def test_only_the_extra_imports_jina() -> None:
+    for path in [*files(), REPOSITORY / "app.py"]:
+        if path.is_relative_to(PACKAGE) and part_of(path) == "jina":
+            continue
+        used = {name.split(".")[0] for name in imported(path)} & OF_JINA
+        assert not used, f"{path} imports {used}"
+
+
+def test_the_package_imports_nothing_of_the_checkout_around_it() -> None:
+    for path in files():
+        assert not {name.split(".")[0] for name in imported(path)} & {
+            "flows",
+            "executors",
+            "bench",
+            "tests",
+        }, path
+
+
+def test_the_parts_stand_in_the_documentation() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for names in LAYERS:
+        for name in names - {"__main__"}:
+            assert f"`{name}/`" in text or f"`{name}.py`" in text, name
+
+
+@pytest.mark.parametrize(
+    "config", sorted((REPOSITORY / "executors").glob("*/config.yml")), ids=lambda p: p.parent.name
+)
+def test_every_step_names_a_class_and_one_adapter_serves_all(config: Path) -> None:
+    from crossmodal.flow.step_loading import configured_class
+    from crossmodal.steps.step import Step
+
+    assert issubclass(configured_class(config), Step)
+    described = yaml.safe_load(config.read_text(encoding="utf-8"))
+    assert (described["jtype"], described["py_modules"]) == ("StepExecutor", ["../executor.py"])
+
+
+def test_the_flows_use_every_step_there_is() -> None:
+    used = set()
+    for flow in ("flow-index.yml", "flow-query.yml"):
+        described = yaml.safe_load((REPOSITORY / "flows" / flow).read_text(encoding="utf-8"))
+        used |= {Path(step["uses"]).parent.name for step in described["executors"]}
+    assert used == {path.parent.name for path in (REPOSITORY / "executors").glob("*/config.yml")}

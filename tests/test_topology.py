@@ -1,47 +1,56 @@
-"""The YAML files say what the steps are, and the fused layout reads exactly that."""
+"""The YAML files say what the steps are, and the default layout reads exactly that."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
+from crossmodal.flow.topology import FLOW_KINDS, FlowKind, flow_file, read_topology
+from crossmodal.records import Modality
 from crossmodal.settings import Settings
-from crossmodal.flow.topology import FLOW_FILES, read_topology
 
 VARIABLES = Settings(model="vse", shards=2, parallel=3).flow_environment()
 
 
-def chain(kind: str, modality: str) -> list[str]:
-    """The steps that a document of one modality walks through, branch by branch."""
-    document = SimpleNamespace(modality=modality)
+def steps_of(kind: FlowKind, document: Document) -> list[str]:
+    """The steps that a document goes through, branch by branch."""
     reached = {"gateway"}
-    walked = []
-    for step in read_topology(FLOW_FILES[kind], VARIABLES).steps:
+    passed = []
+    for step in read_topology(flow_file(kind), VARIABLES).steps:
         if reached & set(step.needs) and step.takes(document):
             reached.add(step.name)
-            walked.append(step.name)
-    return walked
+            passed.append(step.name)
+    return passed
 
 
-def test_indexing_walks_photos_and_captions_through_their_own_branches() -> None:
+def test_photos_and_captions_are_indexed_in_branches_of_their_own() -> None:
     photo = ["image_loader", "image_normalizer", "image_encoder", "image_vector_indexer", "image_kv_indexer"]
-    assert chain("index", "image") == [*photo, "join_all"]
-    assert chain("index", "text") == ["text_encoder", "text_indexer", "join_all"]
+    assert steps_of("index", Document("a", "image")) == [*photo, "join_all"]
+    assert steps_of("index", Document("a", "text")) == ["text_encoder", "text_indexer", "join_all"]
 
 
-def test_a_query_goes_to_the_index_of_the_other_modality() -> None:
-    photo = ["image_loader", "image_normalizer", "image_encoder", "text_indexer", "join_all"]
-    assert chain("query", "image") == photo
-    assert chain("query", "text") == ["text_encoder", "image_vector_indexer", "image_kv_indexer", "join_all"]
+@pytest.mark.parametrize("modality", ["image", "text", None])
+def test_a_query_goes_to_the_index_of_what_it_seeks(modality: Modality | None) -> None:
+    captions = ["image_loader", "image_normalizer", "image_encoder", "text_indexer", "join_all"]
+    photos = ["text_encoder", "image_vector_indexer", "image_kv_indexer", "join_all"]
+    assert steps_of("query", Document("a", modality, "text")) == captions
+    assert steps_of("query", Document("a", modality, "image")) == photos
+
+
+def test_a_document_that_no_branch_takes_is_refused_with_words() -> None:
+    docs = [Document("a", "text", "image"), Document("b", "text")]
+    assert read_topology(flow_file("query"), VARIABLES).refuse(docs) == [docs[1]]
+    assert docs[1].error == "No branch of flow-query takes a document of the modality 'text' that seeks None."
+    assert docs[0].error is None
 
 
 def test_shards_and_replicas_come_from_the_variables() -> None:
-    for kind in FLOW_FILES:
-        steps = {step.name: step for step in read_topology(FLOW_FILES[kind], VARIABLES).steps}
+    for kind in FLOW_KINDS:
+        steps = {step.name: step for step in read_topology(flow_file(kind), VARIABLES).steps}
         assert {name for name, step in steps.items() if step.shards == 2} == {
             "image_vector_indexer",
             "image_kv_indexer",
@@ -55,8 +64,8 @@ def test_shards_and_replicas_come_from_the_variables() -> None:
 @pytest.mark.parametrize(
     ("kind", "endpoints"), [("index", {"/index", "/delete"}), ("query", {"/search", "/encode", "/status"})]
 )
-def test_every_shard_sees_every_request(kind: str, endpoints: set[str]) -> None:
-    steps = yaml.safe_load(FLOW_FILES[kind].read_text(encoding="utf-8"))["executors"]
+def test_every_shard_sees_every_request(kind: FlowKind, endpoints: set[str]) -> None:
+    steps = yaml.safe_load(flow_file(kind).read_text(encoding="utf-8"))["executors"]
     polling = [step["polling"] for step in steps if "shards" in step]
     # By name: jina has defaults of its own for some endpoints, which one word for all does not change.
     assert polling == [dict.fromkeys(endpoints, "ALL")] * 3
@@ -90,8 +99,8 @@ def test_a_flow_that_cannot_run_is_refused_with_words(tmp_path: Path, text: str,
 def test_values_reach_the_steps_as_they_are_whatever_they_mean_in_yaml() -> None:
     model, workspace = "vse?dim=128&centering=/a%2C/b.safetensors", Path("/data/a, b: {c} #1 $HOME")
     variables = Settings(model=model, workspace=workspace, max_pixels=5).flow_environment()
-    for kind in FLOW_FILES:
-        steps = {step.name: step for step in read_topology(FLOW_FILES[kind], variables).steps}
+    for kind in FLOW_KINDS:
+        steps = {step.name: step for step in read_topology(flow_file(kind), variables).steps}
         assert steps["text_encoder"].uses_with["model"] == model
         assert steps["text_indexer"].uses_with["index_path"] == str(workspace)
         assert int(steps["image_loader"].uses_with["max_pixels"]) == 5

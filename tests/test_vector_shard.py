@@ -1,22 +1,21 @@
-"""A shard of the query Flow goes over to an index that was made anew while it was served."""
+"""A shard of the query Flow goes over to an index that was rebuilt while it was served."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from docarray import DocList
 from store_samples import photo
 
 from crossmodal import search
-from crossmodal.documents import MediaDocument
-from crossmodal.errors import StoreFormat
+from crossmodal.documents import Document
+from crossmodal.errors import StoreFormat, StoreMissing
 from crossmodal.models import DEFAULT_MODEL, identify_model
+from crossmodal.steps.step import StepContext
+from crossmodal.steps.vector_shard import VectorShard
 from crossmodal.stores import Store
-from executors.vector_shard import VectorShard
 
 
 def make_index(path: Path, id: str, vector: np.ndarray) -> None:
@@ -24,7 +23,7 @@ def make_index(path: Path, id: str, vector: np.ndarray) -> None:
         store.put([photo(id)], vector[None])
 
 
-def test_an_index_made_anew_is_opened_again_until_that_succeeds(
+def test_a_rebuilt_index_is_opened_again_until_that_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dimension = identify_model(DEFAULT_MODEL).dimension
@@ -32,24 +31,27 @@ def test_an_index_made_anew_is_opened_again_until_that_succeeds(
     path = tmp_path / "vectors" / "0-of-1"
     make_index(path, "old", vector)
     shard = VectorShard(
+        StepContext("vectors"),
         str(tmp_path),
         "vectors",
+        "image",
         model=DEFAULT_MODEL,
         model_cache=str(tmp_path),
         writable=False,
         index="auto",
         index_options=None,
-        runtime_args=SimpleNamespace(shard_id=0, shards=1),
     )
 
-    def found() -> tuple[list[str], str | None]:
-        doc = MediaDocument(id="query", modality="text", embedding=vector)
-        shard.search(DocList[MediaDocument]([doc]), {"top_k": 3})
-        return [str(match.id) for match in doc.matches or ()], doc.error
+    def found() -> list[str]:
+        doc = Document.of_query("query", vector=vector, seeks="image")
+        shard.search([doc], {"top_k": 3})
+        assert doc.error is None
+        return [match.id for match in doc.matches or ()]
 
-    assert found() == (["old"], None)
+    assert found() == ["old"]
     shutil.rmtree(path)
-    assert "There is no index" in str(found()[1])
+    with pytest.raises(StoreMissing, match="There is no index"):
+        found()
     make_index(path, "new", vector)
 
     def damaged(*given: object, **named: object) -> None:
@@ -57,6 +59,7 @@ def test_an_index_made_anew_is_opened_again_until_that_succeeds(
 
     with monkeypatch.context() as patch:
         patch.setattr(search, "VectorIndex", damaged)
-        assert found() == ([], "a block is damaged")
-    assert found() == (["new"], None)
+        with pytest.raises(StoreFormat, match="a block is damaged"):
+            found()
+    assert found() == ["new"]
     shard.close()

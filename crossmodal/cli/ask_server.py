@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from crossmodal import client
+from crossmodal.cli.answers import Answer
 from crossmodal.cli.questions import Question
-from crossmodal.client import Client, Match, Retries
+from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
-from crossmodal.records import IMAGE
+from crossmodal.match import Match
+from crossmodal.records import checked_modality
 
 __all__ = ["open_server"]
 
@@ -42,11 +45,10 @@ class _ServerAnswers:
                 return None
             raise
 
-    def ask(self, questions: Sequence[Question]) -> list[dict[str, Any]]:
+    def ask(self, questions: Sequence[Question]) -> list[Answer]:
         return [self._ask(question) for question in questions]
 
-    def _ask(self, question: Question) -> dict[str, Any]:
-        entry: dict[str, Any] = {"query": question.asked, "error": None, "matches": []}
+    def _ask(self, question: Question) -> Answer:
         try:
             result = self._client.search(
                 question.text,
@@ -58,23 +60,23 @@ class _ServerAnswers:
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
                 raise
-            return {"modality": question.modality(None), **entry, "error": error.detail or error.title}
+            return Answer(question, error=error.detail or error.title)
         self.model = result.model
-        entry["matches"] = [self._match(match) for match in result.matches]
-        return {"modality": question.modality(result.modality), **entry}
+        target = None if result.modality is None else checked_modality(result.modality, "The answer")
+        return Answer(question, target, [self._match(match) for match in result.matches])
 
-    def _match(self, match: Match) -> dict[str, Any]:
-        photo = match.photo
-        described: dict[str, Any] = {
-            "id": match.id,
-            "modality": match.modality,
-            "score": match.cosine,
-            "uri": None if photo is None else self._client.url + photo.content,
-            "file": None if photo is None else photo.file,
-            "text": match.text,
-            "photo_id": None if photo is None or match.modality == IMAGE else photo.id,
-            "tags": dict(match.tags),
-        }
-        if match.modality == IMAGE:
-            described["captions"] = [caption.text for caption in match.captions]
-        return described
+    def _match(self, found: client.Match) -> Match:
+        photo = found.photo
+        return Match(
+            found.id,
+            checked_modality(found.modality, f"The match {found.id}"),
+            found.cosine,
+            found.score,
+            found.rank,
+            text=found.text,
+            uri=None if photo is None else self._client.url + photo.content,
+            file=None if photo is None else photo.file,
+            photo_id=None if photo is None else photo.id,
+            tags=found.tags,
+            captions=tuple((caption.id, caption.text) for caption in found.captions),
+        )

@@ -85,8 +85,10 @@ class Searcher:
                 SearchState(request, SearchOutcome(request), first_depth(request), calibration)
                 for request in requests
             ]
-            with _timed(timing, "encode_ms"):
-                self._encode([state for state in states if not self._encoder.is_plain(state.request)])
+            composed = [state for state in states if not self._encoder.is_plain(state.request)]
+            if composed:
+                with _timed(timing, "encode_ms"):
+                    self._encode(composed)
             with _timed(timing, "search_ms"):
                 encoded_ms = self._find(states)
             timing.encode_ms += encoded_ms
@@ -103,11 +105,10 @@ class Searcher:
         return [state.outcome for state in states], timing
 
     def _encode(self, states: Sequence[SearchState]) -> None:
-        if states:
-            self._encoder.encode(states)
-            for state in states:
-                if not state.failed:
-                    _attempt(state, _compose)
+        self._encoder.encode(states)
+        for state in states:
+            if not state.failed:
+                _attempt(state, _compose)
 
     def _find(self, states: Sequence[SearchState]) -> float:
         """Takes each vector or sentence to its index; returns the milliseconds that went into encoding.
@@ -190,7 +191,9 @@ class Searcher:
         if photos:
             captions_of = self._workspace.captions_of([match.id for match in photos])
             for match in photos:
-                match.captions = tuple((caption.id, caption.text or "") for caption in captions_of[match.id])
+                match.captions = tuple(
+                    [(caption.id, caption.text or "") for caption in captions_of[match.id]]
+                )
         if captions:
             known = self._workspace.records({match.photo_id or "" for match in captions}, IMAGE)
             for match in captions:

@@ -34,7 +34,9 @@ def make_step(config: Path, context: StepContext, options: Mapping[str, Any]) ->
     try:
         return kind(context, **named)
     except TypeError as error:
-        raise ServiceError(f"{config}: {kind.__name__} cannot be made of {sorted(named)}: {error}.") from error
+        raise ServiceError(
+            f"{config}: {kind.__name__} cannot be made of {sorted(named)}: {error}."
+        ) from error
 
 
 def configured_class(config: Path) -> type[Step]:

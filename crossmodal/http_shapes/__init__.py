@@ -31,11 +31,11 @@ from crossmodal.http_shapes.shapes import (
     Envelope,
     IndexResult,
     Limits,
-    ShownMatch,
     ParsedDocument,
     ParsedRequest,
     QueryItem,
     QueryResult,
+    ShownMatch,
 )
 from crossmodal.http_shapes.values import read_json
 
@@ -45,11 +45,11 @@ __all__ = [
     "Envelope",
     "IndexResult",
     "Limits",
-    "ShownMatch",
     "ParsedDocument",
     "ParsedRequest",
     "QueryItem",
     "QueryResult",
+    "ShownMatch",
     "envelope_of",
     "image_url",
     "indexed_image_id",

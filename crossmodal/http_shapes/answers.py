@@ -18,10 +18,10 @@ from crossmodal.http_shapes.shapes import (
     DeleteResult,
     Envelope,
     IndexResult,
-    ShownMatch,
     ParsedRequest,
     QueryItem,
     QueryResult,
+    ShownMatch,
 )
 from crossmodal.records import IMAGE, Modality
 

@@ -17,11 +17,11 @@ __all__ = [
     "Envelope",
     "IndexResult",
     "Limits",
-    "ShownMatch",
     "ParsedDocument",
     "ParsedRequest",
     "QueryItem",
     "QueryResult",
+    "ShownMatch",
 ]
 
 Endpoint = Literal["search", "index", "update", "delete"]

@@ -12,8 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
+from crossmodal import errors
 from crossmodal.documents import Document
-from crossmodal.errors import FlowFailure, ServiceError
+from crossmodal.errors import CrossmodalError, FlowFailure, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.jina.child import Child
@@ -181,12 +182,20 @@ class _Client:
             ):
                 status = response.header.status
                 if status.code == status.ERROR:
-                    raise FlowFailure(f"The Flow failed on a request: {status.description}")
+                    raise _failure(status)
                 messages += response.docs
         except self._refused as error:
             raise FlowFailure(f"The Flow failed on a request: {error}") from error
         answers, visited = read_messages(messages, parameters, indexing=False)
         return {doc.id: Answer(doc, visited[doc.id]) for doc in answers}
+
+
+def _failure(status: Any) -> CrossmodalError:
+    """The error that a step raised, as it would be in this process."""
+    kind = getattr(errors, status.exception.name, None)
+    if isinstance(kind, type) and issubclass(kind, (StoreError, ModelError)):
+        return kind(*status.exception.args)
+    return FlowFailure(f"The Flow failed on a request: {status.description}")
 
 
 def _for_wire(value: Any) -> Any:

@@ -78,6 +78,8 @@ def compose(
     """
     if not any(term.weight > 0 for term in terms):
         raise QueryError("A query needs at least one term with a positive weight: what to look for.")
+    if len(terms) == 1:
+        return _single(terms[0], target, calibration)
     pairs = [None if calibration is None else calibration.pair(term.modality, target) for term in terms]
     factors = [
         term.weight / (1.0 if pair is None else pair.std) for term, pair in zip(terms, pairs, strict=True)
@@ -87,14 +89,20 @@ def compose(
     length = float(np.linalg.norm(total))
     if length <= _CANCELLED * math.fsum(map(abs, factors)):
         raise QueryError(f"{_named(terms)} cancel out, so that nothing is left to look for; change a weight.")
-    if len(terms) == 1:
-        vector, length = terms[0].vector, factors[0]
-    else:
-        vector = np.asarray(total / length, np.float32)
+    vector = np.asarray(total / length, np.float32)
     if calibration is None:
         return ComposedQuery(vector)
     offset = math.fsum(f * pair.mean for f, pair in zip(factors, pairs, strict=True) if pair is not None)
     return ComposedQuery(vector, calibration, length, offset, _spread(terms, vectors, calibration))
+
+
+def _single(term: EncodedTerm, target: Modality, calibration: Calibration | None) -> ComposedQuery:
+    if calibration is None:
+        return ComposedQuery(term.vector)
+    pair = calibration.pair(term.modality, target)
+    factor = term.weight / pair.std
+    # Of one term, z has the standard deviation of its weight.
+    return ComposedQuery(term.vector, calibration, factor, factor * pair.mean, term.weight)
 
 
 def _spread(terms: Sequence[EncodedTerm], vectors: Doubles, calibration: Calibration) -> float:

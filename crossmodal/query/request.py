@@ -66,7 +66,7 @@ class SearchRequest:
             raise DataError(f"top_k is {self.top_k!r}; it must be a whole number from 1 to {MAX_RESULTS}.")
         if not 0 <= self.offset <= MAX_RESULTS - self.top_k:
             raise DataError(
-                f"offset is {self.offset!r}; it must be at least 0, and at most {MAX_RESULTS:,} with top_k added."
+                f"offset is {self.offset!r}; it must be at least 0, and with top_k at most {MAX_RESULTS:,}."
             )
         if self.min_score is not None and not 0 <= self.min_score <= 1:
             raise DataError(f"min_score is {self.min_score!r}; it must be from 0 to 1.")

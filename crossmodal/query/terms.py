@@ -41,5 +41,6 @@ class Term:
     kind: Modality | None = None
 
     def __post_init__(self) -> None:
-        if sum(part is not None for part in (self.text, self.image, self.id, self.vector)) != 1:
+        missing = (self.text, self.image, self.id).count(None) + (self.vector is None)
+        if missing != 3:
             raise ValueError("a term has exactly one of text, image, id and vector")

@@ -76,21 +76,28 @@ class ExactIndex:
             return self._refresh(None)
 
     def search(
-        self, queries: NDArray[np.floating[Any]], top_k: int, filter: Filter | None = None
+        self,
+        queries: NDArray[np.floating[Any]],
+        top_k: int,
+        filter: Filter | None = None,
+        *,
+        view: RowView | None = None,
     ) -> list[list[tuple[str, float]]]:
         """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
 
         With ``filter`` the best among the documents that match it, with the same scores and in the same order
         as without. The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the
-        beginning of a larger one; all (matching) vectors are returned where there are fewer. The first filter
+        beginning of a larger one; all (matching) vectors are returned where there are fewer. ``view`` is that
+        of the caller, None for the newest; with ``filter`` it is always the newest. The first filter
         reads the tags of all documents. Raises ``DataError`` for queries of another shape or with values that
         are not finite, ``ModelMismatch`` for another dimension.
         """
         wanted = checked_queries(queries, top_k)
-        if filter is None:
-            view, selected = self.view(), None
-        else:
+        selected = None
+        if filter is not None:
             view, selected = self._select(filter)
+        elif view is None:
+            view = self.view()
         if not len(view):
             return [[] for _ in wanted]
         self.check_dimension(wanted, view)

@@ -71,7 +71,7 @@ class VectorIndex:
             tier = self._tier_for(view)
             if tier is not None:
                 return tier.search.search(view, wanted, top_k)
-        return self._exact.search(wanted, top_k)
+        return self._exact.search(wanted, top_k, view=view)
 
     def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
         """The ids of all vectors and each one's score; see ``ExactIndex.scores``."""

@@ -65,9 +65,10 @@ def supervise(
 ) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit code.
 
-    ``open_engine`` is called in each worker. ``start_beside`` starts another process once the workers answer. Returns 0 where a signal ended it, 1
-    where a worker refused to start (it has said why). Raises ServiceError where the port cannot be listened
-    on, and where workers, or the process beside them, end too often or, in the layout pods, at all.
+    ``open_engine`` is called in each worker. ``start_beside`` starts another process once the workers
+    answer. Returns 0 where a signal ended it, 1 where a worker refused to serve (it has said why). Raises
+    ServiceError where the port cannot be listened on, and where workers, or the process beside them, end too
+    often or, in the layout pods, at all.
     """
     with ExitStack() as held:
         listening = held.enter_context(_listen(settings.host, settings.port))
@@ -202,7 +203,7 @@ class _Workers:
     def check(self) -> bool:
         """Starts again what has ended; True where a worker refuses to serve.
 
-        Raises ServiceError where one ends too often, or where jina's processes would have to be started again.
+        Raises ServiceError where one ends too often, or where jina's processes would have to be restarted.
         """
         for worker in self._workers:
             ended, status = os.waitpid(worker.pid, os.WNOHANG)
@@ -271,7 +272,7 @@ class _Workers:
             code = run_worker(self._order(worker, say))
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-        except BaseException:
+        except BaseException:  # noqa: BLE001  the process ends here
             import traceback
 
             traceback.print_exc()

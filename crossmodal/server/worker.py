@@ -35,9 +35,10 @@ _CHECK_SECONDS = 0.5
 class WorkerOrder:
     """What a worker is told by its parent.
 
-    ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with the parent; the worker says on
-    ``started`` that it answers. ``index_only`` serves the index Flow, ``writing_reason`` says why nothing can
-    be written (None: it can). ``writer`` is the address of the worker that writes, None for that one itself.
+    ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
+    the parent; the worker says on ``started`` that it answers. ``index_only`` serves the index Flow,
+    ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
+    that writes, None for that one itself.
     """
 
     settings: Settings

@@ -13,7 +13,7 @@ from crossmodal.records import TEXT, Record
 from crossmodal.stores.environment import Environment
 from crossmodal.stores.keys import id_key, id_of, usable_key
 
-__all__ = ["PhotoCaptions", "described_photo", "natural_order"]
+__all__ = ["PhotoCaptions", "described_photo", "natural_order", "natural_sorted"]
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -33,6 +33,19 @@ def natural_order(id: str) -> tuple[list[str | tuple[int, str]], str]:
         digits = str(parts[position]).lstrip("0")
         parts[position] = len(digits), digits
     return parts, id
+
+
+def natural_sorted(ids: list[str]) -> list[str]:
+    """``ids`` in their natural order."""
+    if len(ids) < 2:
+        return ids
+    start = ids[0].rpartition("-")[0] + "-"
+    numbers = [id[len(start) :] for id in ids if id.startswith(start)]
+    together = "".join(numbers)
+    if len(numbers) == len(ids) and together.isascii() and together.isdigit() and all(numbers):
+        # As data sets number them, ten times as quick.
+        return [id for _, id in sorted(zip(map(int, numbers), ids, strict=True))]
+    return sorted(ids, key=natural_order)
 
 
 class PhotoCaptions:
@@ -59,7 +72,7 @@ class PhotoCaptions:
         with self._transaction.cursor(self._tree) as cursor:
             found = cursor.set_key(id_key(photo_id))
             ids = [id_of(id) for id in cursor.iternext_dup()] if found else []
-        return sorted(ids, key=natural_order)
+        return natural_sorted(ids)
 
     def pairs(self) -> set[tuple[str, str]]:
         """Every photo id with each of its captions' ids."""

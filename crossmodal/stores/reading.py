@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from crossmodal.errors import StoreFormat
@@ -11,7 +11,14 @@ from crossmodal.stores.keys import LONGEST_ID_BYTES, id_key, unpack_number
 from crossmodal.stores.state import State
 from crossmodal.stores.stored_document import StoredDocument
 
-__all__ = ["read_dimension", "read_document", "read_number", "read_state", "walk_documents"]
+__all__ = [
+    "read_dimension",
+    "read_document",
+    "read_documents",
+    "read_number",
+    "read_state",
+    "walk_documents",
+]
 
 
 def read_state(environment: Environment, transaction: Any) -> State:
@@ -39,20 +46,35 @@ def read_number(environment: Environment, transaction: Any, id: str) -> memoryvi
 
 def read_document(environment: Environment, transaction: Any, id: str) -> StoredDocument | None:
     """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged or lost."""
-    key = read_number(environment, transaction, id)
-    if key is None:
-        return None
-    number = unpack_number(key)
-    value = transaction.get(key, db=environment.database("documents"))
-    if value is None:
-        raise StoreFormat(f"the document {id!r}, number {number}, is missing")
-    try:
-        document = StoredDocument.from_bytes(number, value)
-    except StoreFormat as error:
-        raise StoreFormat(f"the document {id!r} cannot be read: {error}") from error
-    if document.record.id != id:
-        raise StoreFormat(f"number {number} is noted for {id!r} but is the document {document.record.id!r}")
-    return document
+    return read_documents(environment, transaction, (id,))[0]
+
+
+def read_documents(
+    environment: Environment, transaction: Any, ids: Iterable[str]
+) -> list[StoredDocument | None]:
+    """Each of ``ids`` as ``read_document`` reads it."""
+    numbers, documents = environment.database("ids"), environment.database("documents")
+    found: list[StoredDocument | None] = []
+    for id in ids:
+        key = id_key(id)
+        place = transaction.get(key, db=numbers) if 0 < len(key) <= LONGEST_ID_BYTES else None
+        if place is None:
+            found.append(None)
+            continue
+        number = unpack_number(place)
+        value = transaction.get(place, db=documents)
+        if value is None:
+            raise StoreFormat(f"the document {id!r}, number {number}, is missing")
+        try:
+            document = StoredDocument.from_bytes(number, value)
+        except StoreFormat as error:
+            raise StoreFormat(f"the document {id!r} cannot be read: {error}") from error
+        if document.record.id != id:
+            raise StoreFormat(
+                f"number {number} is noted for {id!r} but is the document {document.record.id!r}"
+            )
+        found.append(document)
+    return found
 
 
 def walk_documents(environment: Environment, transaction: Any) -> Iterator[StoredDocument]:

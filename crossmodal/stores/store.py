@@ -42,7 +42,7 @@ from crossmodal.stores.environment import Environment
 from crossmodal.stores.file_check import DATA_FILE, damage_advice
 from crossmodal.stores.keys import LONGEST_ID_BYTES, id_key, id_of, usable_key
 from crossmodal.stores.mismatch import mismatch_message
-from crossmodal.stores.reading import read_dimension, read_document, read_number, read_state
+from crossmodal.stores.reading import read_dimension, read_document, read_documents, read_number, read_state
 from crossmodal.stores.row_blocks import RowBlocks
 from crossmodal.stores.snapshot import VectorSnapshot
 from crossmodal.stores.state import State
@@ -70,6 +70,8 @@ class Store:
         self._lock = lock
         self._writing = threading.Lock()
         self._closed = False
+        # Never changes once it is there.
+        self._dimension: int | None = None
         try:
             self._check_format()
         except BaseException:
@@ -174,7 +176,7 @@ class Store:
     def get(self, ids: Sequence[str]) -> list[Record | None]:
         """The records of ``ids`` without content and thumbnail, None for each that is not stored."""
         with self._reading() as transaction:
-            found = [read_document(self._environment, transaction, id) for id in ids]
+            found = read_documents(self._environment, transaction, ids)
         return [None if document is None else document.record for document in found]
 
     def vectors(self, ids: Iterable[str]) -> dict[str, NDArray[np.float32]]:
@@ -196,14 +198,11 @@ class Store:
         """
         with self._reading() as transaction:
             captions = PhotoCaptions(self._environment, transaction)
-            return [
-                [
-                    document.record
-                    for id in captions.of(photo_id)
-                    if (document := read_document(self._environment, transaction, id)) is not None
-                ]
-                for photo_id in photo_ids
-            ]
+            found = []
+            for photo_id in photo_ids:
+                documents = read_documents(self._environment, transaction, captions.of(photo_id))
+                found.append([document.record for document in documents if document is not None])
+            return found
 
     def hashes(self, ids: Sequence[str]) -> list[str | None]:
         """The content hashes of ``ids``, None for each that is not stored."""
@@ -289,8 +288,10 @@ class Store:
     @property
     def dimension(self) -> int | None:
         """The length of each vector; None until the store has an identity or a vector."""
-        with self._reading() as transaction:
-            return read_dimension(self._environment, transaction)
+        if self._dimension is None:
+            with self._reading() as transaction:
+                self._dimension = read_dimension(self._environment, transaction)
+        return self._dimension
 
     @property
     def id(self) -> str:

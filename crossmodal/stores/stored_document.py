@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from crossmodal.errors import DataError, StoreFormat
-from crossmodal.records import Modality, Record, checked_modality
+import orjson
+
+from crossmodal.errors import StoreFormat
+from crossmodal.records import MODALITIES, Record
 from crossmodal.stores.checksum import checksum
 from crossmodal.stores.keys import id_key, id_of
 
@@ -78,14 +80,14 @@ class StoredDocument:
             raise StoreFormat(f"document number {number} does not match its checksum")
         (id_length,) = _ID_LENGTH.unpack_from(value, _CHECKSUM.size)
         fields_start = _ID_START + id_length
-        modality, content_hash, row, text, uri, mime_type, photo_id, content, thumbnail, tags = json.loads(
-            str(value[fields_start:], "ascii")
+        modality, content_hash, row, text, uri, mime_type, photo_id, content, thumbnail, tags = _parsed(
+            value[fields_start:]
         )
         return cls(
             number,
             Record(
                 id=id_of(value[_ID_START:fields_start]),
-                modality=_known_modality(modality, number),
+                modality=modality if modality in MODALITIES else _unknown_modality(modality, number),
                 text=text,
                 uri=uri,
                 mime_type=mime_type,
@@ -99,8 +101,15 @@ class StoredDocument:
         )
 
 
-def _known_modality(value: object, number: int) -> Modality:
+def _parsed(fields: memoryview) -> Any:
     try:
-        return checked_modality(value, f"document number {number}")
-    except DataError as error:
-        raise StoreFormat(str(error)) from None
+        return orjson.loads(fields)
+    except orjson.JSONDecodeError:
+        # Halves of characters, as file names have them that are no UTF-8.
+        return json.loads(str(fields, "ascii"))
+
+
+def _unknown_modality(value: object, number: int) -> NoReturn:
+    raise StoreFormat(
+        f"document number {number} has the modality {value!r}; it must be {' or '.join(MODALITIES)}"
+    )

@@ -1,4 +1,4 @@
-"""The table of routes in ``docs/api.md``, made from openapi.yaml: ``python -m crossmodal.server.v1.document``."""
+"""The table of routes in ``docs/api.md``: ``python -m crossmodal.server.v1.document`` makes it."""
 
 from __future__ import annotations
 
