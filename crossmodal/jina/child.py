@@ -126,6 +126,11 @@ class Child:
             self._process.wait()
         for thread in self._threads:
             thread.join(1)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            # What it started may still hold the other end, for a moment, and a thread here read from it.
+            if pipe is not None and not any(thread.is_alive() for thread in self._threads):
+                with suppress(OSError):
+                    pipe.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -84,12 +84,19 @@ class _FlowProcess:
             self._note_processes()
             for process in list(self._processes.values()):
                 if process.exitcode is not None and not self._ending.is_set():
-                    when = "ended unexpectedly" if self._started else "ended while starting"
-                    safe = " Everything acknowledged is safe; start again." if self._started else ""
-                    self._fail(
-                        f"The process {process.name} of the {self._kind} Flow {when} "
-                        f"({exit_words(process.exitcode)}).{safe}"
-                    )
+                    self._fail(self._how_it_ended(process))
+
+    def _how_it_ended(self, process: BaseProcess) -> str:
+        name = f"The process {process.name} of the {self._kind} Flow"
+        if self._started:
+            return (
+                f"{name} ended unexpectedly ({exit_words(process.exitcode)}). "
+                "Everything acknowledged is safe; start again."
+            )
+        if process.exitcode == 0:
+            # jina's executors end so after an error that they have logged.
+            return f"{name} could not start."
+        return f"{name} ended while starting ({exit_words(process.exitcode)})."
 
     def _note_processes(self) -> None:
         # Python forgets a process that has ended; it is found out here by its exit code.
