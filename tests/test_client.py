@@ -419,7 +419,10 @@ def test_a_sentence_finds_what_the_command_finds(client: Client, toy_workspace: 
     expected = json.loads(done.stdout)["results"][0]["matches"]
     result = client.search(SENTENCE, top_k=15)
     assert [match.id for match in result.matches] == [match["id"] for match in expected]
-    assert [match.cosine for match in result.matches] == [match["score"] for match in expected]
+    assert [match.cosine for match in result.matches] == [match["cosine"] for match in expected]
+    assert [match.score for match in result.matches] == pytest.approx(
+        [match["score"] for match in expected], abs=1e-6
+    )
     best = result.matches[0]
     assert best.photo is not None
     assert best.photo.file == "stair-tower.jpg"

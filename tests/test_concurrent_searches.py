@@ -1,4 +1,4 @@
-"""Searches that come at the same time share walks through the Flow, and each gets its own answer."""
+"""Searches that come at the same time are answered together, and each gets its own answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_answers_are_those_of_sentences_asked_alone(
         found = list(clients.map(lambda sentence: ask(toy_server, sentence), SENTENCES))
     for sentence, matches in zip(SENTENCES, found, strict=True):
         alone = index.search_text(f"{name} {sentence}", 7)
-        assert matches == [(match.id, match.score) for match in alone]
+        assert matches == [(match.id, match.cosine) for match in alone]
 
 
 def test_what_fails_fails_for_its_own_client(toy_server: Server, index: PhotoIndex) -> None:

@@ -18,7 +18,7 @@ from crossmodal.http_shapes import (
     Envelope,
     IndexResult,
     Limits,
-    Match,
+    ShownMatch,
     ParsedRequest,
     QueryResult,
     envelope_of,
@@ -37,7 +37,7 @@ CAT_URI = "data:image/jpeg;base64," + base64.b64encode(CAT.read_bytes()).decode(
 STARTED = datetime(2026, 11, 21, 8, 30, 0, 250_000, UTC)
 ENDED = datetime(2026, 11, 21, 8, 30, 0, 300_000, UTC)
 TIMES = {"startTime": "2026-11-21T08:30:00.250000Z", "endTime": "2026-11-21T08:30:00.300000Z"}
-PHOTO = Match(
+PHOTO = ShownMatch(
     "p1",
     "image",
     0.55,
@@ -45,14 +45,14 @@ PHOTO = Match(
     mime_type="image/png",
     tags={"caption": "Tom & <b>Jerry</b>"},
 )
-CAPTION = Match("c1", "text", 0.25, text="a cat's <i>nose</i>", uri=f"http://{HOST}/images/p1")
+CAPTION = ShownMatch("c1", "text", 0.25, text="a cat's <i>nose</i>", uri=f"http://{HOST}/images/p1")
 
 
 def parse(body: object, path: str = "/search", **options: Any) -> ParsedRequest:
     return parse_request(body, path=path, host=HOST, **options)
 
 
-def answer(parsed: ParsedRequest, *matches: Match, error: str | None = None) -> dict[str, Any]:
+def answer(parsed: ParsedRequest, *matches: ShownMatch, error: str | None = None) -> dict[str, Any]:
     results = [QueryResult(query, matches, query.refused or error) for query in parsed.queries]
     return render_results(parsed, results, started=STARTED, ended=ENDED)
 
@@ -236,7 +236,7 @@ class TestWholeAnswers:
         assert again.queries[0].text == CAPTION.text
 
     def test_jina_box_cannot_be_made_to_leave_an_attribute(self) -> None:
-        match = Match("p", "image", 0.1, uri='http://h/images/"onerror=alert(1)>')
+        match = ShownMatch("p", "image", 0.1, uri='http://h/images/"onerror=alert(1)>')
         parsed = parse({"data": ["red"], "parameters": {}, "mode": "search"})
         found = answer(parsed, match)["data"]["docs"][0]["matches"][0]
         assert found["uri"] == "http://h/images/%22onerror=alert(1)%3E"
@@ -639,10 +639,10 @@ BODY = JSON | st.fixed_dictionaries(
 )
 MATCHES = st.lists(
     st.builds(
-        Match,
+        ShownMatch,
         id=st.text(min_size=1),
         modality=st.sampled_from(["image", "text"]),
-        score=st.floats(-1, 1),
+        cosine=st.floats(-1, 1),
         text=st.none() | st.text(),
         uri=st.none() | st.text(),
     ),
@@ -657,7 +657,7 @@ MATCHES = st.lists(
     matches=MATCHES,
 )
 def test_any_json_gets_an_answer_that_its_client_can_read(
-    body: object, path: str, override: str | None, matches: list[Match]
+    body: object, path: str, override: str | None, matches: list[ShownMatch]
 ) -> None:
     envelope = envelope_of(body, path, override)
     try:

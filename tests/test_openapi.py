@@ -110,32 +110,11 @@ def test_requests_made_up_from_the_description_find_no_undescribed_answer(
 
 
 def all_routes(workspace: Path) -> list[Any]:
-    """What a query gateway serves; nothing is asked, so its Flow need not be there."""
-    from starlette.applications import Starlette
+    """What a server serves; nothing is asked, so there need be no index."""
+    from crossmodal.engine.engine import Engine
+    from crossmodal.server.app import create_app
+    from crossmodal.server.serving import Serving
+    from crossmodal.settings import Settings
 
-    from crossmodal.workspace import Workspace
-    from crossmodal.server.metrics import Metrics
-    from crossmodal.server.server import add_all_routes
-    from crossmodal.server.serving import Answered, Options, Serving
-    from crossmodal.engine import SearchService
-
-    async def stream(docs: list[Any], endpoint: str, parameters: dict[str, Any]) -> Answered:
-        raise AssertionError("no Flow is asked here")
-
-    held = Workspace(workspace)
-    app = Starlette()
-    serving = Serving(
-        kind="query",
-        model="clip-mini",
-        keep="original",
-        options=Options(),
-        topologies={},
-        workspace=held,
-        stream=stream,
-        writer=None,
-        search=SearchService(stream, held, model="clip-mini", model_cache=None),
-        metrics=Metrics(),
-        page=REPOSITORY / "page",
-    )
-    add_all_routes(app, serving)
-    return list(app.routes)
+    settings = Settings(workspace=workspace, model="clip-mini")
+    return list(create_app(Serving("query", Engine(settings), settings)).routes)

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from conftest import REPOSITORY, Server
 
-PAGE = REPOSITORY / "page"
+PAGE = REPOSITORY / "crossmodal" / "server" / "page"
 FILES = sorted(path.name for path in PAGE.iterdir())
 LIMIT_BYTES = 60_000
 

@@ -50,9 +50,13 @@ class TermEncoder:
         """Gives every term of every request its vector; what cannot be encoded is its request's error."""
         named = list(dict.fromkeys(term.id for state in states for term in state.request.terms if term.id))
         stored = self._stored(named) if named else {}
-        terms = {
-            key: term for state in states for term in state.request.terms if (key := _key(term)) is not None
-        }
+        terms: dict[str, Term] = {}
+        for state in states:
+            for term in state.request.terms:
+                if (key := _key(term)) is not None:
+                    if key in terms and term.text is not None:
+                        self._count(hits=1)
+                    terms[key] = term
         encoded = self._encode(terms)
         for state in states:
             try:
@@ -105,18 +109,21 @@ class TermEncoder:
         with self._lock:
             vector = self._remembered.get(sentence)
             if vector is not None:
-                hits, misses = self._counts
-                self._counts = (hits + 1, misses)
                 self._remembered.move_to_end(sentence)
-            return vector
+        if vector is not None:
+            self._count(hits=1)
+        return vector
 
     def _remember(self, sentence: str, vector: NDArray[np.float32]) -> None:
+        self._count(misses=1)
         with self._lock:
-            hits, misses = self._counts
-            self._counts = (hits, misses + 1)
             self._remembered[sentence] = vector
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
+
+    def _count(self, hits: int = 0, misses: int = 0) -> None:
+        with self._lock:
+            self._counts = (self._counts[0] + hits, self._counts[1] + misses)
 
     def _stored(self, ids: Sequence[str]) -> dict[str, tuple[Modality, NDArray[np.float32]]]:
         found: dict[str, tuple[Modality, NDArray[np.float32]]] = {}

@@ -81,13 +81,13 @@ def index_batches(
 ) -> Iterator[list[Indexed]]:
     """Sends each batch of hashed records through the index Flow; yields what became of each batch.
 
-    Raises StoreUnwritable where the disk is full, and what the Flow raises.
+    Raises StoreUnwritable after a batch for which the disk was full, and what the Flow raises.
     """
     for docs in run_batches(flow, "index", map(_documents, batches), at_once=at_once):
+        yield [_indexed(doc) for doc in docs]
         for doc in docs:
             if doc.aborted:
                 raise StoreUnwritable(doc.error)
-        yield [_indexed(doc) for doc in docs]
 
 
 def _documents(records: list[Record]) -> list[Document]:

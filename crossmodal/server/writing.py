@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import StoreUnwritable
 from crossmodal.http_shapes import ParsedDocument
 from crossmodal.records import Record
 from crossmodal.server.serving import Serving
@@ -29,9 +30,18 @@ async def index_records(serving: Serving, records: Sequence[Record]) -> dict[str
     """Brings hashed records into the index; what became of each, by id. Raises what the engine raises."""
 
     def work() -> dict[str, Indexed]:
-        # One batch at a time: other requests that write are under way as well.
-        written = serving.engine.index(records, at_once=1)
-        return {one.record.id: one for one in written if isinstance(one, Indexed)}
+        became: dict[str, Indexed] = {}
+        try:
+            # One batch at a time: other requests that write are under way as well.
+            for one in serving.engine.index(records, at_once=1):
+                if isinstance(one, Indexed):
+                    became[one.record.id] = one
+        except StoreUnwritable as error:
+            if all(one.error for one in became.values()):
+                raise
+            # Some of it is written, and stays so.
+            return {record.id: became.get(record.id, Indexed(record, error=str(error))) for record in records}
+        return became
 
     became = await serving.write(work)
     for record in records:
