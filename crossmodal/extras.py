@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from crossmodal.errors import MissingExtra
 
-__all__ = ["EXTRAS", "extra_for"]
+__all__ = ["EXTRAS", "extra_for", "require_package"]
 
 # The extra that brings each package, and what people call the package.
 EXTRAS: Mapping[str, tuple[str, str]] = {
@@ -23,6 +24,15 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def require_package(package: str, what: str, extra: str | None = None) -> None:
+    """Raises MissingExtra, which says that ``what`` needs it, where ``package`` is not installed.
+
+    For work that takes long before it comes to that package. ``extra`` as in ``extra_for``.
+    """
+    if find_spec(package) is None:
+        raise _missing(package, what, extra)
+
+
 @contextmanager
 def extra_for(what: str, extra: str | None = None) -> Iterator[None]:
     """Turns the absence of an optional package into MissingExtra, which says that ``what`` needs it.
@@ -35,7 +45,9 @@ def extra_for(what: str, extra: str | None = None) -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        own, called = EXTRAS[package]
-        raise MissingExtra(
-            f'{what} needs {called}: pip install "crossmodal-search[{extra or own}]".'
-        ) from error
+        raise _missing(package, what, extra) from error
+
+
+def _missing(package: str, what: str, extra: str | None) -> MissingExtra:
+    own, called = EXTRAS[package]
+    return MissingExtra(f'{what} needs {called}: pip install "crossmodal-search[{extra or own}]".')

@@ -1,4 +1,4 @@
-"""``-t evaluate --calibrate``: the score in 0 to 1 beside the cosine, and how far it can be believed."""
+"""``evaluate --calibrate``: the score in 0 to 1 beside the cosine, and how far it can be believed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``-t evaluate --compare a,b,c``: several models on the same data, with their speed and size."""
+"""``evaluate --compare a,b,c``: several models on the same data, with their speed and size."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from crossmodal.cli.evaluate import chosen_protocol, open_listed, retrieve_in_me
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.model_choice import chosen_model
-from crossmodal.errors import CrossmodalError, ModelError, SettingsError
+from crossmodal.errors import CrossmodalError, MissingExtra, ModelError, SettingsError
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of
 from crossmodal.evaluation.protocols import choose
 from crossmodal.evaluation.retrieval import report
 from crossmodal.evaluation.speed import CAPTIONS, PHOTOS, measure_speeds
+from crossmodal.extras import require_package
 from crossmodal.models import identify_model, weights_size
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings, exported
@@ -36,6 +37,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 def run(settings: Settings) -> int:
     """Prints the models side by side and draws them; returns 1 where a model or some data cannot be used."""
+    require_package("matplotlib", "The picture of --compare")
     names = _names(settings)
     protocol = chosen_protocol(settings)
     data_set, listing = open_listed(settings)
@@ -57,11 +59,8 @@ def run(settings: Settings) -> int:
                 }
             )
             failures.update(dict.fromkeys(unusable))
-        except ModelError as error:
+        except (ModelError, MissingExtra) as error:
             problems.append({"model": name, "reason": str(error)})
-        except ModuleNotFoundError as error:
-            reason = f"{error}; install with `pip install -r requirements.txt`."
-            problems.append({"model": name, "reason": reason})
     result = {
         "data_set": data_set.name,
         "split": settings.split,

@@ -1,4 +1,4 @@
-"""``-t evaluate``: how well a model finds what belongs together, on a data set with captions."""
+"""``evaluate``: how well a model finds what belongs together, on a data set with captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``-t evaluate --gap``: how far photos and captions lie apart, and what centring does about it."""
+"""``evaluate --gap``: how far photos and captions lie apart, and what centring does about it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.encoding import encode_records
 from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, measure_gap
+from crossmodal.extras import require_package
 from crossmodal.models import identify_model
 from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.centering import Centering
@@ -30,6 +31,7 @@ def run(settings: Settings) -> int:
     """Prints the measurement, writes the means and the picture; returns 1 where some data cannot be used."""
     from crossmodal.cli.present.evaluation import EvaluationProgress
 
+    require_package("matplotlib", "The picture of --gap")
     for option, value in (("--protocol", settings.protocol), ("-i", settings.num_indexed)):
         if value is not None:
             raise SettingsError(f"{option} {value} has no meaning for --gap, which takes the data in halves.")

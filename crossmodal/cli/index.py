@@ -18,7 +18,7 @@ from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
-from crossmodal.errors import CrossmodalError, DataError
+from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
 
@@ -75,7 +75,8 @@ def run(settings: Settings) -> int:
             failed = error
         report.seconds = indexing.seconds
         report.finished = failed is None and not stopping.is_set()
-    if failed is not None and not report.started:
+    if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
+        # Nothing was begun, so there is nothing to report.
         raise failed
     indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0

@@ -1,4 +1,4 @@
-"""``-t models``: what ``-m`` knows by name, without loading or downloading anything."""
+"""``models``: what ``-m`` knows by name, without loading or downloading anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``-t plot``: the two Flows as SVG drawings, made from their YAML."""
+"""``plot``: the two Flows as SVG drawings, made from their YAML."""
 
 from __future__ import annotations
 

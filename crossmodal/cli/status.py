@@ -1,4 +1,4 @@
-"""``-t status``: what is indexed, without loading a model."""
+"""``status``: what is indexed, without loading a model."""
 
 from __future__ import annotations
 

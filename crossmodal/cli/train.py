@@ -1,20 +1,18 @@
-"""``-t train``: fine-tune a model on a data set's photos and captions, or train one as a file says."""
+"""``train``: fine-tune a model on a data set's photos and captions, or train one as a file says."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from crossmodal.cli.present.training_plot import draw_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
+from crossmodal.cli.signals import stop_on_signals
 from crossmodal.errors import SettingsError
+from crossmodal.extras import require_package
 from crossmodal.models.registry import DEFAULT_MODEL
 from crossmodal.settings import Settings
 from crossmodal.training import Run, TrainingConfig, TrainingResult, fine_tuning, train
@@ -32,9 +30,11 @@ def run(settings: Settings) -> int:
 
     Returns 1 where some photos could not be used and 130 where it was stopped.
     """
+    for package in ("torch", "matplotlib"):
+        require_package(package, "Training", "train")
     config, command = _configuration(settings)
     output = settings.output or settings.workspace / _OUTPUT
-    with _stop_on_signal() as should_stop:
+    with stop_on_signals() as stopping:
         carried_out = Run(
             output=output,
             cache=settings.model_cache / "training",
@@ -42,7 +42,7 @@ def run(settings: Settings) -> int:
             trust_remote_code=settings.trust_remote_code,
             command=command,
             progress=TrainingLines(quiet=settings.json),
-            should_stop=should_stop,
+            should_stop=stopping.is_set,
         )
         try:
             result = train(config, carried_out, data_root=settings.data_root)
@@ -73,25 +73,6 @@ def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
             f"The option --{given[0]} has no effect beside --config: write it into {settings.config}."
         )
     return TrainingConfig.load(settings.config), shlex.join([*command, "--config", str(settings.config)])
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a stop, which comes when the state is saved; a second one stops at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _print(result: TrainingResult, *, as_json: bool) -> None:

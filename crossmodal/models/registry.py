@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crossmodal.errors import ModelError
+from crossmodal.extras import extra_for
 from crossmodal.home_folder import expanded
 from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.identity import ModelIdentity
@@ -52,7 +53,8 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
         return adapted_identity(adaptation, identify_model(adaptation.model, cache=cache))
     if checkpoint := find_native(name):
         return checkpoint.identity
-    return identify_published(find_published(name, cache), cache)
+    with extra_for(f"The model {name}"):
+        return identify_published(find_published(name, cache), cache)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
@@ -61,7 +63,8 @@ def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreproce
         return load_preprocessing(adaptation.model, cache=cache)
     if checkpoint := find_native(name):
         return checkpoint.preprocessing
-    return find_published(name, cache).preprocessing
+    with extra_for(f"The model {name}"):
+        return find_published(name, cache).preprocessing
 
 
 def load_image_encoder(
@@ -100,12 +103,14 @@ def load_image_encoder(
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import native_image_encoder
 
-        return native_image_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
-    model = _trusted(name, cache, trust_remote_code)
-    identity = identify_published(model, cache)
-    return model.image_encoder(
-        identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
-    )
+        with extra_for(f"The model {name}"):
+            return native_image_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
+    with extra_for(f"The model {name}"):
+        model = _trusted(name, cache, trust_remote_code)
+        identity = identify_published(model, cache)
+        return model.image_encoder(
+            identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
+        )
 
 
 def load_text_encoder(
@@ -135,10 +140,14 @@ def load_text_encoder(
     if checkpoint := find_native(name):
         from crossmodal.models.native.encoders import native_text_encoder
 
-        return native_text_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
-    model = _trusted(name, cache, trust_remote_code)
-    identity = identify_published(model, cache)
-    return model.text_encoder(identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime)
+        with extra_for(f"The model {name}"):
+            return native_text_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
+    with extra_for(f"The model {name}"):
+        model = _trusted(name, cache, trust_remote_code)
+        identity = identify_published(model, cache)
+        return model.text_encoder(
+            identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
+        )
 
 
 def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = None) -> None:
@@ -150,7 +159,8 @@ def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = No
     if adaptation := parse_adaptation(name):
         require_trust(adaptation.model, trust_remote_code=trust_remote_code, cache=cache)
     elif find_native(name) is None:
-        _trusted(name, cache, trust_remote_code)
+        with extra_for(f"The model {name}"):
+            _trusted(name, cache, trust_remote_code)
 
 
 def weights_size(name: str, *, cache: Path | None = None) -> int:
@@ -161,7 +171,8 @@ def weights_size(name: str, *, cache: Path | None = None) -> int:
     if adaptation := parse_adaptation(name):
         return weights_size(adaptation.model, cache=cache)
     checkpoint = find_native(name)
-    files = find_published(name, cache).weight_files if checkpoint is None else checkpoint.weight_files
+    with extra_for(f"The model {name}"):
+        files = find_published(name, cache).weight_files if checkpoint is None else checkpoint.weight_files
     try:
         return sum(file.stat().st_size for file in files)
     except OSError as error:

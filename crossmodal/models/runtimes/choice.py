@@ -44,11 +44,13 @@ def choose(
     *,
     probes: Callable[[], Any],
     memory: Memory,
+    reference: Callable[[], npt.NDArray[np.float32] | None] = lambda: None,
 ) -> Encoder:
     """The tower in the first of ``candidates``, the fastest first, that is installed and faithful.
 
     ``plain`` is the reference, which is faithful by definition and the last choice. ``probes`` makes what to
-    compare them by; it and the plain tower are loaded only for forms of which ``memory`` knows nothing.
+    compare them by; it and the plain tower are loaded only for forms of which ``memory`` knows nothing, and
+    the plain tower not where ``reference`` gives its vectors of the probes, float32 (probes, dimension).
     ``runtime`` is ``auto``, or the one that is to be used.
 
     Raises ModelError where ``runtime`` isn't known, isn't installed, or has no form that is faithful.
@@ -76,6 +78,8 @@ def choose(
             if cosine is None:
                 # That a network cannot be computed in some type may show only here.
                 vectors = encoder.encode(probes())
+                if expected is None:
+                    expected = reference()
                 if expected is None:
                     expected = plain.load().encode(probes())
                 cosine = centred_cosine(vectors, expected)

@@ -9,6 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal
 
+from crossmodal.extras import EXTRAS
 from crossmodal.models.runtimes.machine import instruction_sets
 
 __all__ = [
@@ -72,7 +73,10 @@ class Form:
 
 
 def _missing(package: str) -> str | None:
-    return _import_failure(package) if find_spec(package) else f"{package} is not installed"
+    if find_spec(package):
+        return _import_failure(package)
+    extra = f': pip install "crossmodal-search[{EXTRAS[package][0]}]"' if package in EXTRAS else ""
+    return f"{package} is not installed{extra}"
 
 
 @cache
