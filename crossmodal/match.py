@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.records import IMAGE, Modality, Record, file_name
 
 __all__ = ["Match", "Parts"]
 
@@ -53,7 +53,7 @@ class Match:
         self.modality = record.modality
         self.text = record.text
         self.uri = record.uri
-        self.file = record.file
+        self.file = file_name(record.uri, record.tags)
         self.mime_type = record.mime_type
         self.photo_id = record.id if record.modality == IMAGE else record.photo_id
         self.tags = record.tags

@@ -1,4 +1,4 @@
-"""Tests of the extra jina run on Python 3.11, where a missing jina fails them, and are skipped on later ones."""
+"""Tests of the extra jina run on Python 3.11, where a missing jina fails them; later ones skip them."""
 
 from __future__ import annotations
 

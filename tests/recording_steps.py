@@ -95,7 +95,7 @@ class LaterFirst(Step):
 
 
 def flow_of(folder: Path, *steps: Mapping[str, Any]) -> LocalFlow:
-    """A Flow of such steps: each is an entry of the YAML, with ``step`` its class and ``with`` its options."""
+    """A Flow of such steps: each an entry of the YAML, ``step`` its class and ``with`` its options."""
     Recording.made.clear()
     entries = []
     for step in steps:

@@ -110,7 +110,7 @@ def test_verify_finds_a_wrong_entry(tmp_path: Path, change: str, words: str) -> 
     with Store.open_writer(tmp_path) as store:
         store.put([caption("42-0", "a cat")])
         with store._environment.write() as transaction:
-            tree = store._environment.database("captions")
+            tree = store._environment.databases["captions"]
             if change == "delete":
                 transaction.delete(b"42", b"42-0", db=tree)
             else:

@@ -323,9 +323,9 @@ def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
 def test_a_damaged_document_spoils_filtered_searches_only(tmp_path: Path) -> None:
     store, vectors = filled(tmp_path, 30)
     with store:
-        documents = store._environment.database("documents")
+        documents = store._environment.databases["documents"]
         with store._environment.write() as transaction:
-            key = bytes(transaction.get(b"p00003", db=store._environment.database("ids")))
+            key = bytes(transaction.get(b"p00003", db=store._environment.databases["ids"]))
             value = bytes(transaction.get(key, db=documents))
             transaction.put(key, value[:-1] + b"?", db=documents)
         index = ExactIndex(store)

@@ -96,10 +96,10 @@ def test_again_skips_changes_replace_new_ones_are_added_and_originals_stay(
     asked = ("--query-text", "a rocket stands on its launch pad", "--query-image", TOY_IMAGES / "grass.jpg")
     found, described = queries(workspace, *asked, "-k", "1000")
     assert len(found) == photos + 1
-    scores = {Path(match["uri"]).name: match["score"] for match in found}
+    cosines = {Path(match["uri"]).name: match["cosine"] for match in found}
     # Encoded in batches of other sizes, the same photo gets a vector that differs in its last bits.
-    assert scores["cat.jpg"] == pytest.approx(scores["rocket.jpg"], abs=1e-6)
-    assert scores["coins.jpg"] == pytest.approx(scores["more coins.jpg"], abs=1e-6)
+    assert cosines["cat.jpg"] == pytest.approx(cosines["rocket.jpg"], abs=1e-6)
+    assert cosines["coins.jpg"] == pytest.approx(cosines["more coins.jpg"], abs=1e-6)
     texts = {match["text"] for match in described}
     assert "A green carpet." in texts
     assert "A lawn seen from straight above." not in texts

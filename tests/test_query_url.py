@@ -142,8 +142,9 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
     assert "cannot be reached (tried 3 times)" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--url", "--query", "--filter"])
-def test_other_tasks_have_no_use_for_these_options(option: str) -> None:
-    done = run_app("-t", "status", option, "x")
-    assert done.returncode == 1
-    assert f"{option} has no meaning for -t status; it belongs to -t query." in done.stderr
+@pytest.mark.parametrize("option", ["--layout=pods", "--index=scan", "--runtime=onnx", "--shards=2"])
+def test_beside_a_server_nothing_is_said_of_an_index_here(option: str) -> None:
+    done = run_app("-t", "query", "--url", "http://localhost:1", "--query-text", "x", option)
+    assert done.returncode == 2
+    name = option.partition("=")[0]
+    assert done.stderr == f"error: {name} has no meaning beside --url; leave out one of them.\n"

@@ -11,9 +11,13 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from crossmodal.cli.present.picture import MAX_MATCHES, PictureMatch, PictureQuery, draw_results, write_picture
+from crossmodal.cli.answers import Answer
+from crossmodal.cli.present.picture import MAX_MATCHES, draw_results, write_picture
 from crossmodal.cli.present.typesetting import line_width, wrapped
+from crossmodal.cli.questions import Question
 from crossmodal.errors import DataError, StoreUnwritable
+from crossmodal.match import Match
+from crossmodal.records import IMAGE, TEXT
 
 IMAGES = Path(__file__).resolve().parents[1] / "data" / "toy-data" / "images"
 PAPER = (250, 249, 246)
@@ -25,6 +29,40 @@ def photo(color: tuple[int, int, int], size: tuple[int, int] = (400, 300)) -> by
     out = io.BytesIO()
     Image.new("RGB", size, color).save(out, "PNG")
     return out.getvalue()
+
+
+class Page:
+    """Answers to draw, with the bytes of the photos in them by id."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.photos: dict[str, bytes] = {}
+
+    def sentence(self, asked: str, *found: tuple[bytes, str], error: str | None = None) -> Page:
+        """A sentence that found photos, each with its caption."""
+        matches = [
+            Match(self._photo(content), IMAGE, 0.5, 0.25, captions=(("c", caption),) if caption else ())
+            for content, caption in found
+        ]
+        self.answers.append(Answer(Question(asked, text=asked), IMAGE, matches, error))
+        return self
+
+    def photo(self, asked: bytes, *found: tuple[bytes, str], error: str | None = None) -> Page:
+        """A photo that found captions, each with the photo that it describes."""
+        matches = [
+            Match("c", TEXT, 0.5, 0.25, text=caption, photo_id=self._photo(content))
+            for content, caption in found
+        ]
+        self.answers.append(Answer(Question("x.jpg", image=asked), TEXT, matches, error))
+        return self
+
+    def draw(self) -> bytes:
+        return draw_results(self.answers, content_of=self.photos.get)
+
+    def _photo(self, content: bytes) -> str:
+        id = str(len(self.photos))
+        self.photos[id] = content
+        return id
 
 
 def pixels(content: bytes) -> npt.NDArray[np.uint8]:
@@ -41,10 +79,8 @@ def box(page: npt.NDArray[np.uint8], color: tuple[int, int, int]) -> tuple[int, 
 
 
 def test_photos_stand_in_reading_order_at_equal_heights_between_the_margins() -> None:
-    matches = tuple(
-        PictureMatch(0.5 - n / 10, photo(color), f"colour {n}") for n, color in enumerate(COLORS[:4])
-    )
-    page = pixels(draw_results([PictureQuery("four colours", matches=matches)]))
+    found = [(photo(color), f"colour {n}") for n, color in enumerate(COLORS[:4])]
+    page = pixels(Page().sentence("four colours", *found).draw())
     boxes = [box(page, color) for color in COLORS[:4]]
     assert page.shape[1] == 1600
     assert [found[0] for found in boxes] == sorted(found[0] for found in boxes)
@@ -56,7 +92,7 @@ def test_photos_stand_in_reading_order_at_equal_heights_between_the_margins() ->
 
 def test_a_real_photo_is_shown_whole() -> None:
     content = (IMAGES / "cat.jpg").read_bytes()
-    page = pixels(draw_results([PictureQuery("a cat", matches=(PictureMatch(0.4, content),))]))
+    page = pixels(Page().sentence("a cat", (content, "")).draw())
     with Image.open(io.BytesIO(content)) as cat:
         height = 340
         width = round(height * cat.width / cat.height)
@@ -76,11 +112,8 @@ def test_a_real_photo_is_shown_whole() -> None:
 def test_any_number_of_results_fits(count: int) -> None:
     colors = [(20 * n + 5, 99, 7) for n in range(min(count, 12))]
     shapes = [(400, 300), (300, 400), (900, 300), (100, 700)]
-    matches = tuple(
-        PictureMatch(0.1, photo(colors[n] if n < 12 else (1, 2, 3), shapes[n % 4]), "word " * 30)
-        for n in range(count)
-    )
-    page = pixels(draw_results([PictureQuery("many", matches=matches)]))
+    found = [(photo(colors[n] if n < 12 else (1, 2, 3), shapes[n % 4]), "word " * 30) for n in range(count)]
+    page = pixels(Page().sentence("many", *found).draw())
     boxes = [box(page, color) for color in colors]
     assert all(left >= 80 and right <= 1519 and bottom - top > 100 for left, top, right, bottom in boxes)
     assert [(top, left) for left, top, _, _ in boxes] == sorted((top, left) for left, top, _, _ in boxes)
@@ -90,10 +123,8 @@ def test_any_number_of_results_fits(count: int) -> None:
 
 
 def test_a_photo_query_stands_left_of_the_photos_of_its_captions() -> None:
-    matches = tuple(
-        PictureMatch(0.5, photo(color), f"A caption of colour {n} .") for n, color in enumerate(COLORS)
-    )
-    page = pixels(draw_results([PictureQuery(photo=photo((9, 9, 9), (300, 600)), matches=matches)]))
+    found = [(photo(color), f"A caption of colour {n} .") for n, color in enumerate(COLORS)]
+    page = pixels(Page().photo(photo((9, 9, 9), (300, 600)), *found).draw())
     left, _, right, _ = box(page, (9, 9, 9))
     boxes = [box(page, color) for color in COLORS]
     assert left == 80
@@ -108,50 +139,50 @@ def test_a_photo_query_stands_left_of_the_photos_of_its_captions() -> None:
 
 
 def test_several_queries_stand_below_each_other() -> None:
-    one = PictureQuery("one", matches=(PictureMatch(0.5, photo(COLORS[0])),))
-    two = PictureQuery(photo=photo(COLORS[1]), matches=(PictureMatch(0.5, photo(COLORS[2]), "b"),))
-    page = pixels(draw_results([one, two]))
+    both = Page().sentence("one", (photo(COLORS[0]), "")).photo(photo(COLORS[1]), (photo(COLORS[2]), "b"))
+    page = pixels(both.draw())
     assert box(page, COLORS[0])[3] < box(page, COLORS[1])[1]
 
 
 def test_a_photo_that_cannot_be_decoded_leaves_an_empty_mount() -> None:
-    page = pixels(draw_results([PictureQuery("x", matches=(PictureMatch(0.5, b"no image"),))]))
+    page = pixels(Page().sentence("x", (b"no image", "")).draw())
     left, top, right, bottom = box(page, MAT)
     assert (right - left + 1) / (bottom - top + 1) == pytest.approx(4 / 3, abs=0.02)
 
 
 def test_an_error_and_an_empty_result_are_told() -> None:
-    failed = pixels(draw_results([PictureQuery(photo=b"", error="The file is empty.")]))
-    empty = pixels(draw_results([PictureQuery("x")]))
+    failed = pixels(Page().photo(b"", error="The file is empty.").draw())
+    empty = pixels(Page().sentence("x").draw())
     assert (failed == np.array((176, 74, 38), np.uint8)).all(axis=2).any()
     assert (empty.min(axis=2) < 120).sum() > 100
 
 
-def test_from_what_a_query_prints_as_json() -> None:
-    stored = {"p1": b"one", "p2": b"two"}
-    photo_match = {"id": "p1", "modality": "image", "score": 0.5, "tags": {"captions": ["a", "b"]}}
-    caption_match = {"id": "c", "modality": "text", "score": 0.25, "text": "c", "photo_id": "p2"}
-    text = {"modality": "text", "query": "a dog", "error": None, "matches": [photo_match] * 20}
-    image = {"modality": "image", "query": "x.jpg", "error": None, "matches": [caption_match]}
-    assert PictureQuery.from_json(text, photo=None, content_of=stored.get) == PictureQuery(
-        "a dog", matches=(PictureMatch(0.5, b"one", "a"),) * MAX_MATCHES
-    )
-    assert PictureQuery.from_json(image, photo=b"x", content_of=stored.get) == PictureQuery(
-        photo=b"x", matches=(PictureMatch(0.25, b"two", "c"),)
-    )
+def test_scores_are_shown_and_cosines_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def noted(draw: object, x: float, baseline: float, text: str, *rest: object, **named: object) -> None:
+        written.append(text)
+
+    monkeypatch.setattr("crossmodal.cli.present.picture.draw_line", noted)
+    Page().sentence("x", (photo(COLORS[0]), "a caption")).photo(b"", (b"", "another")).draw()
+    assert written.count("25%") == 2
+    assert {"a caption", "another"} < set(written)
+    written.clear()
+    draw_results([Answer(Question("x", text="x"), IMAGE, [Match("p", IMAGE, 0.5)])], content_of={}.get)
+    assert "0.500" in written
 
 
 def test_no_queries_at_all() -> None:
     with pytest.raises(DataError, match="no results to draw"):
-        draw_results([])
+        Page().draw()
 
 
 def test_writing_it(tmp_path: Path) -> None:
-    query = PictureQuery("x", matches=(PictureMatch(0.5, photo(COLORS[0])),))
-    write_picture([query], tmp_path / "x.png")
-    assert (tmp_path / "x.png").read_bytes() == draw_results([query])
+    page = Page().sentence("x", (photo(COLORS[0]), ""))
+    write_picture(page.answers, tmp_path / "x.png", content_of=page.photos.get)
+    assert (tmp_path / "x.png").read_bytes() == page.draw()
     with pytest.raises(StoreUnwritable, match=r"cannot be written: No such file.*--picture"):
-        write_picture([query], tmp_path / "nowhere" / "x.png")
+        write_picture(page.answers, tmp_path / "nowhere" / "x.png", content_of=page.photos.get)
 
 
 def test_lines_break_between_words_and_fit() -> None:

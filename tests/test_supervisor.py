@@ -178,13 +178,19 @@ def assert_upload_and_delete(server: Server, photo: bytes) -> None:
     for number in range(6):
         boundary = "b0undary"
         body = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="cat{number}.jpg"\r\n\r\n'
-        ).encode() + photo + f"\r\n--{boundary}--\r\n".encode()
+            (
+                f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="cat{number}.jpg"\r\n\r\n'
+            ).encode()
+            + photo
+            + f"\r\n--{boundary}--\r\n".encode()
+        )
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
         status, answer = server.request("/v1/documents", body, headers=headers)
         assert (status, answer["results"][0]["error"]) == (200, None)
     status, refused = server.request("/v1/documents", b"x", headers={"Content-Type": "text/plain"})
     assert (status, refused["status"]) == (415, 415)
     # Guards see the client's own headers behind the forwarding as well.
-    status, refused = server.request("/v1/documents", b"{}", headers={**NDJSON, "Origin": "http://evil.example"})
+    status, refused = server.request(
+        "/v1/documents", b"{}", headers={**NDJSON, "Origin": "http://evil.example"}
+    )
     assert status == 403

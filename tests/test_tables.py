@@ -10,14 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from crossmodal.cli.present.tables import (
-    TableMatch,
-    TableQuery,
-    print_index_report,
-    print_results,
-    print_status,
-)
+from crossmodal.cli.answers import Answer
+from crossmodal.cli.present.tables import print_index_report, print_results, print_status
 from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
+from crossmodal.cli.questions import Question
+from crossmodal.match import Match
+from crossmodal.records import IMAGE, TEXT
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +24,18 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
-def results(*queries: TableQuery | dict[str, object]) -> str:
+def results(*answers: Answer) -> str:
     out = io.StringIO()
-    print_results(queries, file=out)
+    print_results(answers, file=out)
     return out.getvalue()
+
+
+def photos_for(sentence: str, *matches: Match, error: str | None = None) -> Answer:
+    return Answer(Question(sentence, text=sentence), IMAGE, matches, error)
+
+
+def captions_for(file: str, *matches: Match, error: str | None = None) -> Answer:
+    return Answer(Question(file, image=b""), TEXT, matches, error)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -37,44 +43,53 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_a_sentence_shows_photos_with_their_captions() -> None:
-    query = {
-        "modality": "text",
-        "query": "two dogs play",
-        "error": None,
-        "matches": [
-            {"modality": "image", "score": 0.31249, "uri": "a/dogs.jpg", "tags": {"captions": list("abcde")}},
-            {"modality": "image", "score": 0.2, "uri": "a/cat.jpg", "text": None, "tags": {}},
-        ],
-    }
-    shown = rows(results(query))
+    tags = {"captions": list("abcde")}
+    dogs = Match("1", IMAGE, 0.31249, 0.567, uri="a/dogs.jpg", tags=tags)
+    shown = rows(results(photos_for("two dogs play", dogs, Match("2", IMAGE, 0.2, 0.004, uri="a/cat.jpg"))))
     assert shown[0] == ["Photos for “two dogs play”"]
-    assert shown[1] == ["#", "score", "photo", "captions"]
+    assert shown[1] == ["#", "score", "cosine", "photo", "captions"]
     assert shown[3:] == [
-        ["1", "0.312", "a/dogs.jpg", "a"],
+        ["1", "57%", "0.312", "a/dogs.jpg", "a"],
         ["b"],
         ["c"],
         ["and 2 more"],
-        ["2", "0.200", "a/cat.jpg"],
+        ["2", "0%", "0.200", "a/cat.jpg"],
     ]
 
 
 def test_a_photo_shows_captions_with_their_photo() -> None:
-    match = TableMatch(0.5, photo="a/dogs.jpg", caption="Two dogs play .")
-    shown = rows(results(TableQuery("image", "q/dogs.jpg", (match,))))
+    match = Match("c", TEXT, 0.5, 0.9, text="Two dogs play .", uri="a/dogs.jpg")
+    shown = rows(results(captions_for("q/dogs.jpg", match)))
     assert shown[0] == ["Captions for q/dogs.jpg"]
-    assert shown[1] == ["#", "score", "caption", "photo"]
-    assert shown[3] == ["1", "0.500", "Two dogs play .", "a/dogs.jpg"]
+    assert shown[1] == ["#", "score", "cosine", "caption", "photo"]
+    assert shown[3] == ["1", "90%", "0.500", "Two dogs play .", "a/dogs.jpg"]
+
+
+def test_without_a_calibration_there_is_no_column_for_scores() -> None:
+    shown = rows(results(photos_for("two dogs play", Match("1", IMAGE, 0.31249, uri="a/dogs.jpg"))))
+    assert shown[1] == ["#", "cosine", "photo"]
+    assert shown[3:] == [["1", "0.312", "a/dogs.jpg"]]
+
+
+def test_a_photo_of_a_server_is_called_by_its_file() -> None:
+    match = Match("1", IMAGE, 0.3, uri="http://localhost:1/v1/documents/1/content", file="dogs.jpg")
+    assert rows(results(photos_for("x", match)))[3] == ["1", "0.300", "dogs.jpg"]
+
+
+def test_captions_that_are_indexed_go_before_those_of_the_tags() -> None:
+    match = Match("1", IMAGE, 0.3, uri="a.jpg", captions=(("1-0", "indexed"),), tags={"caption": "a tag"})
+    assert rows(results(photos_for("x", match)))[3] == ["1", "0.300", "a.jpg", "indexed"]
 
 
 def test_an_error_and_an_empty_result_are_told() -> None:
-    text = results(TableQuery("image", "x.jpg", error="The file is empty."), TableQuery("text", "y"))
+    text = results(captions_for("x.jpg", error="The file is empty."), photos_for("y"))
     assert "The file is empty." in text
     assert "Nothing was found." in text
 
 
 def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
     hostile = "a [bold red]dog[/] \x1b[31m\x07\r\n\u202etac\u200b :smile:"
-    text = results(TableQuery("image", hostile, (TableMatch(0.1, hostile, hostile),)))
+    text = results(captions_for(hostile, Match("c", TEXT, 0.1, text=hostile, uri=hostile)))
     assert "[bold red]dog[/]" in text
     assert ":smile:" in text
     assert not {"\x1b", "\x07", "\r", "\u202e", "\u200b"} & set(text)
@@ -82,9 +97,10 @@ def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
 
 def test_no_line_is_wider_than_80_columns_and_long_paths_keep_their_end() -> None:
     path = "/home/someone/photos/flickr8k/" + "deep/" * 20 + "1000268201_693b08cb0e.jpg"
-    match = TableMatch(0.1, path, captions=("A child climbs the stairs to a wooden house . " * 3,))
-    caption = TableMatch(0.1, path, caption="漢字" * 60)
-    text = results(TableQuery("text", "stairs " * 30, (match,)), TableQuery("image", path, (caption,)))
+    described = "A child climbs the stairs to a wooden house . " * 3
+    photo = Match("p", IMAGE, 0.1, 0.5, uri=path, captions=(("p-0", described),))
+    caption = Match("c", TEXT, 0.1, 0.5, text="漢字" * 60, uri=path)
+    text = results(photos_for("stairs " * 30, photo), captions_for(path, caption))
     assert max(cell_len(line) for line in text.splitlines()) <= 80
     assert text.count("693b08cb0e.jpg") == 3
     assert "\x1b" not in text
@@ -93,9 +109,8 @@ def test_no_line_is_wider_than_80_columns_and_long_paths_keep_their_end() -> Non
 def test_a_stream_that_cannot_write_unicode_gets_question_marks() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    print_results(
-        [TableQuery("text", "café", (TableMatch(0.1, "é/" * 60 + "x.jpg", captions=("漢",)),))], out
-    )
+    photo = Match("p", IMAGE, 0.1, uri="é/" * 60 + "x.jpg", captions=(("p-0", "漢"),))
+    print_results([photos_for("café", photo)], out)
     out.flush()
     assert b"Photos for caf?" in raw.getvalue()
 

@@ -80,6 +80,8 @@ class Engine:
     def prepare(self) -> None:
         """Opens the query Flow and loads all that the first search would load."""
         self._query_flow().prepare()
+        # The first call of a network, and of faiss, takes many times as long as the others.
+        self.run_query("search", [Document.of_query("first", text="first")], {"top_k": 1})
         self._search().calibration()
 
     def check(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, Protocol, Self
 
@@ -145,7 +145,9 @@ class _RunningStep:
             self.close()
             raise
         self._turns = _Turns() if self._instances[0].writes else None
-        self._places: threading.Semaphore | None = None
+        # How many requests it works on at once is known when it is first asked: for that, a step may have to
+        # load its model.
+        self._places: AbstractContextManager[Any] | None = None
         self._making_places = threading.Lock()
 
     def prepare(self) -> None:
@@ -168,32 +170,31 @@ class _RunningStep:
     def _work(
         self, operation: Operation, docs: list[Document], parameters: Mapping[str, Any]
     ) -> Sequence[Document]:
-        handlers = [getattr(instance, operation) for instance in self._instances]
-        with self._place():
-            if len(handlers) == 1:
-                returned = handlers[0](docs, parameters)
+        with self._places or self._make_places():
+            if len(self._instances) == 1:
+                returned = getattr(self._instances[0], operation)(docs, parameters)
                 return docs if returned is None else returned
             # Each shard works on documents of its own, as it would in a process of its own.
             parts = []
-            for handler in handlers:
+            for instance in self._instances:
                 copies = [copy(doc) for doc in docs]
-                returned = handler(copies, parameters)
+                returned = getattr(instance, operation)(copies, parameters)
                 parts.append(copies if returned is None else returned)
             joined = join(parts)
             merge_shards(joined, parameters)
             return joined
 
-    def _place(self) -> Any:
-        """A place among the requests that the step works on at once."""
-        concurrency = self._instances[0].concurrency
-        if concurrency is None:
-            return nullcontext()
-        if self._places is None:
-            with self._making_places:
-                if self._places is None:
-                    # Known only now: a step may have to load its model to tell.
-                    self._places = threading.Semaphore(concurrency * self.entry.replicas)
-        return self._places
+    def _make_places(self) -> AbstractContextManager[Any]:
+        """What gives each request one of the places that the step has, or lets all of them in."""
+        with self._making_places:
+            if self._places is None:
+                concurrency = self._instances[0].concurrency
+                self._places = (
+                    nullcontext()
+                    if concurrency is None
+                    else threading.Semaphore(concurrency * self.entry.replicas)
+                )
+            return self._places
 
     def close(self) -> None:
         failed: Exception | None = None

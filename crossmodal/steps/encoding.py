@@ -98,7 +98,7 @@ class TextEncoder(_Encoder):
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""
-        self._encode(_with_text(docs))
+        _encode_with(self._model, _with_text(docs))
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes each document as if it were alone, so that its vector doesn't depend on its neighbours."""
@@ -106,20 +106,21 @@ class TextEncoder(_Encoder):
         if not sentences:
             return
         started = time.perf_counter()
-        together = parameters.get(TOGETHER) or self._model.independent
+        model = self._model
+        together = parameters.get(TOGETHER) or model.independent
         for batch in [sentences] if together else [[doc] for doc in sentences]:
-            self._encode(batch)
+            _encode_with(model, batch)
         encoded_ms = (time.perf_counter() - started) * 1000
         for doc in sentences:
             doc.encoded_ms = encoded_ms
 
     encode = search
 
-    def _encode(self, docs: Sequence[Document]) -> None:
-        if docs:
-            embeddings = self._model.encode([doc.text or "" for doc in docs])
-            for doc, embedding in zip(docs, embeddings, strict=True):
-                doc.embedding = embedding
+
+def _encode_with(model: TextModel, docs: Sequence[Document]) -> None:
+    if docs:
+        for doc, embedding in zip(docs, model.encode([doc.text or "" for doc in docs]), strict=True):
+            doc.embedding = embedding
 
 
 def _with_text(docs: Sequence[Document]) -> list[Document]:

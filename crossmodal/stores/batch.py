@@ -104,7 +104,7 @@ class Batch:
         return removed
 
     def _database(self, name: str) -> Any:
-        return self._environment.database(name)
+        return self._environment.databases[name]
 
     def _add(self, record: Record, row: int | None) -> None:
         number = self._next_number

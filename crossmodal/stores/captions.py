@@ -53,7 +53,7 @@ class PhotoCaptions:
 
     def __init__(self, environment: Environment, transaction: Any) -> None:
         self._transaction = transaction
-        self._tree = environment.database("captions")
+        self._tree = environment.databases["captions"]
 
     def replace(self, id: str, old: Record | None, new: Record | None) -> None:
         """Note that the document ``id`` was ``old`` and is now ``new``; None where there is none."""

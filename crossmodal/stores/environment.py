@@ -99,7 +99,8 @@ class Environment:
             )
             if self._registered:
                 self._lmdb.reader_check()
-            self._databases: dict[str, Any] = {}
+            # The handle of each of ``DATABASES``.
+            self.databases: dict[str, Any] = {}
             self._find_databases()
 
     def _find_databases(self) -> None:
@@ -108,7 +109,7 @@ class Environment:
         with nullcontext() if self._readonly else self._lmdb.begin(write=True) as transaction:
             for name in DATABASES:
                 try:
-                    self._databases[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=False)
+                    self.databases[name] = self._lmdb.open_db(name.encode(), txn=transaction, create=False)
                 except (lmdb.NotFoundError, lmdb.ReadonlyError):
                     # A store of another format may lack a tree; then its format is what there is to say.
                     if name == "meta":
@@ -155,9 +156,9 @@ class Environment:
     def initialised(self) -> bool:
         """Whether the trees exist; not so if its maker was killed before the first commit."""
         with _opening:
-            if not self._databases:
+            if not self.databases:
                 self._find_databases()
-            return bool(self._databases)
+            return bool(self.databases)
 
     @property
     def blank(self) -> bool:
@@ -183,10 +184,6 @@ class Environment:
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self._key[1:]
-
-    def database(self, name: str) -> Any:
-        """The handle of one of ``DATABASES``."""
-        return self._databases[name]
 
     @contextmanager
     def read(self) -> Iterator[Any]:
@@ -231,7 +228,7 @@ class Environment:
     def create_databases(self, transaction: Any) -> None:
         """Make the trees as part of ``transaction``; they are usable by others after its commit."""
         for name in DATABASES:
-            self._databases[name] = self._lmdb.open_db(
+            self.databases[name] = self._lmdb.open_db(
                 name.encode(), txn=transaction, dupsort=name in _WITH_DUPLICATES
             )
 

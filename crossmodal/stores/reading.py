@@ -23,7 +23,7 @@ __all__ = [
 
 def read_state(environment: Environment, transaction: Any) -> State:
     """The counters; raises ``StoreFormat`` if they are missing or damaged."""
-    value = transaction.get(b"state", db=environment.database("meta"))
+    value = transaction.get(b"state", db=environment.databases["meta"])
     if value is None:
         raise StoreFormat("its counters are missing")
     return State.from_bytes(value)
@@ -31,7 +31,7 @@ def read_state(environment: Environment, transaction: Any) -> State:
 
 def read_dimension(environment: Environment, transaction: Any) -> int | None:
     """The length of each vector; None until the store has an identity or a vector."""
-    value = transaction.get(b"dimension", db=environment.database("meta"))
+    value = transaction.get(b"dimension", db=environment.databases["meta"])
     return None if value is None else int(bytes(value))
 
 
@@ -40,7 +40,7 @@ def read_number(environment: Environment, transaction: Any, id: str) -> memoryvi
     key = id_key(id)
     if not 0 < len(key) <= LONGEST_ID_BYTES:
         return None
-    number: memoryview | None = transaction.get(key, db=environment.database("ids"))
+    number: memoryview | None = transaction.get(key, db=environment.databases["ids"])
     return number
 
 
@@ -53,15 +53,16 @@ def read_documents(
     environment: Environment, transaction: Any, ids: Iterable[str]
 ) -> list[StoredDocument | None]:
     """Each of ``ids`` as ``read_document`` reads it."""
-    numbers, documents = environment.database("ids"), environment.database("documents")
+    numbers, documents = environment.databases["ids"], environment.databases["documents"]
     found: list[StoredDocument | None] = []
     for id in ids:
-        key = id_key(id)
+        # As ``id_key``, without the call: this is what a search does most often.
+        key = id.encode("utf-8", "surrogatepass")
         place = transaction.get(key, db=numbers) if 0 < len(key) <= LONGEST_ID_BYTES else None
         if place is None:
             found.append(None)
             continue
-        number = unpack_number(place)
+        number = int.from_bytes(place, "big")
         value = transaction.get(place, db=documents)
         if value is None:
             raise StoreFormat(f"the document {id!r}, number {number}, is missing")
@@ -79,6 +80,6 @@ def read_documents(
 
 def walk_documents(environment: Environment, transaction: Any) -> Iterator[StoredDocument]:
     """All documents in the order of their numbers; raises ``StoreFormat`` at one that is damaged."""
-    with transaction.cursor(environment.database("documents")) as cursor:
+    with transaction.cursor(environment.databases["documents"]) as cursor:
         for key, value in cursor:
             yield StoredDocument.from_bytes(unpack_number(key), value)

@@ -34,8 +34,8 @@ class RowBlocks:
 
     def __init__(self, environment: Environment, transaction: Any) -> None:
         self._transaction = transaction
-        self._blocks = environment.database("blocks")
-        self._dead = environment.database("dead")
+        self._blocks = environment.databases["blocks"]
+        self._dead = environment.databases["dead"]
 
     def append(self, first_row: int, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Store ``vectors`` (n, dimension) as the rows from ``first_row`` on."""

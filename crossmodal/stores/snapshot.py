@@ -64,7 +64,7 @@ class VectorSnapshot:
         """The rows that died after ``sequence``; None if that is too long ago to tell: load everything."""
         if sequence < self._pruned or sequence > self.sequence:
             return None
-        with self._transaction.cursor(self._environment.database("deaths")) as cursor:
+        with self._transaction.cursor(self._environment.databases["deaths"]) as cursor:
             if not cursor.set_range(pack_number(sequence + 1)):
                 return np.empty(0, np.uint64)
             died = [np.frombuffer(bytes(value), "<u8") for value in cursor.iternext(keys=False, values=True)]

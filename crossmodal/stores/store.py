@@ -215,7 +215,7 @@ class Store:
     def has_content(self, ids: Sequence[str]) -> list[bool]:
         """Whether the untouched bytes of each photo are stored; reads none of them."""
         with self._reading() as transaction:
-            contents = self._environment.database("contents")
+            contents = self._environment.databases["contents"]
             numbers = [read_number(self._environment, transaction, id) for id in ids]
             return [
                 number is not None and transaction.get(number, db=contents) is not None for number in numbers
@@ -229,7 +229,7 @@ class Store:
         """All ids (those that come after ``after``) in the order of their bytes, as of one commit."""
         with (
             self._reading() as transaction,
-            transaction.cursor(self._environment.database("ids")) as cursor,
+            transaction.cursor(self._environment.databases["ids"]) as cursor,
         ):
             if after is not None and not _move_behind(cursor, after):
                 return
@@ -340,7 +340,7 @@ class Store:
             return read_state(self._environment, transaction)
 
     def _text(self, transaction: Any, name: str) -> str:
-        value = transaction.get(name.encode(), db=self._environment.database("meta"))
+        value = transaction.get(name.encode(), db=self._environment.databases["meta"])
         return "" if value is None else bytes(value).decode()
 
     def _part(self, database: str, id: str) -> bytes | None:
@@ -348,7 +348,7 @@ class Store:
             number = read_number(self._environment, transaction, id)
             if number is None:
                 return None
-            value = transaction.get(number, db=self._environment.database(database))
+            value = transaction.get(number, db=self._environment.databases[database])
             return None if value is None else bytes(value)
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
@@ -402,7 +402,7 @@ class Store:
                 if self._lock is not None:
                     with self._writing, self._environment.write() as transaction:
                         text = json.dumps(identity.to_json())
-                        meta = self._environment.database("meta")
+                        meta = self._environment.databases["meta"]
                         transaction.put(b"identity", text.encode(), db=meta)
                         transaction.put(b"dimension", str(identity.dimension).encode(), db=meta)
             elif known != identity:
@@ -442,7 +442,7 @@ def _sync_folder(path: Path) -> None:
 def _initialise(environment: Environment) -> None:
     with environment.write() as transaction:
         environment.create_databases(transaction)
-        meta = environment.database("meta")
+        meta = environment.databases["meta"]
         transaction.put(b"format", str(FORMAT).encode(), db=meta)
         transaction.put(b"store", uuid.uuid4().hex.encode(), db=meta)
         transaction.put(b"state", State().to_bytes(), db=meta)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import orjson
+from xxhash import xxh3_64_intdigest
 
 from crossmodal.errors import StoreFormat
 from crossmodal.records import MODALITIES, Record
 from crossmodal.stores.checksum import checksum
-from crossmodal.stores.keys import id_key, id_of
+from crossmodal.stores.keys import id_key
 
 __all__ = ["StoredDocument", "StoredPart"]
 
@@ -76,7 +77,7 @@ class StoredDocument:
         """The reverse of ``to_bytes``; raises ``StoreFormat`` if ``value`` is damaged."""
         if len(value) < _ID_START:
             raise StoreFormat(f"document number {number} has only {len(value)} bytes")
-        if _CHECKSUM.unpack_from(value) != (checksum(value[_CHECKSUM.size :]),):
+        if _CHECKSUM.unpack_from(value) != (xxh3_64_intdigest(value[_CHECKSUM.size :]),):
             raise StoreFormat(f"document number {number} does not match its checksum")
         (id_length,) = _ID_LENGTH.unpack_from(value, _CHECKSUM.size)
         fields_start = _ID_START + id_length
@@ -86,7 +87,7 @@ class StoredDocument:
         return cls(
             number,
             Record(
-                id=id_of(value[_ID_START:fields_start]),
+                id=str(value[_ID_START:fields_start], "utf-8", "surrogatepass"),
                 modality=modality if modality in MODALITIES else _unknown_modality(modality, number),
                 text=text,
                 uri=uri,

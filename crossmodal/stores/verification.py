@@ -38,7 +38,7 @@ class _Check:
     def __init__(self, environment: Environment, transaction: Any) -> None:
         self._environment = environment
         self._transaction = transaction
-        self._state = State.from_bytes(transaction.get(b"state", db=environment.database("meta")))
+        self._state = State.from_bytes(transaction.get(b"state", db=environment.databases["meta"]))
         self._row_of: dict[str, int] = {}
         self._described: set[tuple[str, str]] = set()
         self._parts: dict[str, dict[int, StoredPart]] = {"contents": {}, "thumbnails": {}}
@@ -93,7 +93,7 @@ class _Check:
 
     def vectors(self) -> Iterator[str]:
         rows = RowBlocks(self._environment, self._transaction)
-        dimension = self._transaction.get(b"dimension", db=self._environment.database("meta"))
+        dimension = self._transaction.get(b"dimension", db=self._environment.databases["meta"])
         expected = dict(self._row_of)
         stored: set[int] = set()
         try:
@@ -118,10 +118,10 @@ class _Check:
                 yield f"row {row} is marked as dead but not stored"
         if len(self._row_of) != self._state.vectors:
             yield f"{len(self._row_of)} documents have a vector but {self._state.vectors} are counted"
-        with self._transaction.cursor(self._environment.database("deaths")) as cursor:
+        with self._transaction.cursor(self._environment.databases["deaths"]) as cursor:
             if cursor.last() and unpack_number(cursor.key()) > self._state.sequence:
                 yield "rows died after the last change"
 
     def _items(self, name: str) -> Iterator[tuple[memoryview, memoryview]]:
-        with self._transaction.cursor(self._environment.database(name)) as cursor:
+        with self._transaction.cursor(self._environment.databases[name]) as cursor:
             yield from cursor
