@@ -143,10 +143,12 @@ class PodsFlow:
             while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
                 self.check()
             return asking.result()
-        except ConnectionError as error:
+        except (ConnectionError, FlowFailure) as error:
             # One dead process ends the others in a moment, and then it is known which one it was.
             self._child.wait_ended(2 * _CHECK_SECONDS)
             self.check()
+            if isinstance(error, FlowFailure):
+                raise
             raise ServiceError(f"The {self._kind} Flow does not answer: {error}") from error
         finally:
             asking.cancel()
