@@ -32,9 +32,15 @@ importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
 """
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder without what earlier runs have measured with the extras."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes the test's processes lack the extras; returns the file that lists who asked for those of NEVER."""
+def asked(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes the test's processes lack the extras; the file lists who asked for one of NEVER."""
     log = tmp_path / "asked.txt"
     log.touch()
     site = tmp_path / "site"
@@ -42,8 +48,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     code = _SITE.format(never=NEVER, blocked=(*NEVER, *ABSENT), log=str(log))
     (site / "sitecustomize.py").write_text(code, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(site))
-    # What an earlier run measured with the extras is of no use here.
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(home))
     return log
 
 
