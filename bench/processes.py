@@ -27,9 +27,10 @@ __all__ = [
     "free_port",
     "index",
     "python",
+    "resident_bytes",
     "run_peak",
     "serving",
-    "start_empty_flow",
+    "start_bare_model",
 ]
 
 _START_SECONDS = 120.0
@@ -42,6 +43,7 @@ class Server:
 
     port: int
     seconds: float
+    pid: int
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection that is kept open from request to request."""
@@ -85,7 +87,7 @@ def serving(workspace: Path, *arguments: str | Path) -> Iterator[Server]:
             subprocess.Popen(
                 _app(
                     "query_restful",
-                    *("--workspace", workspace, "--port", str(port), "--grpc-port", "0", "--writing", "off"),
+                    *("--workspace", workspace, "--port", str(port), "--writing", "off"),
                     *arguments,
                 ),
                 cwd=REPOSITORY,
@@ -100,29 +102,30 @@ def serving(workspace: Path, *arguments: str | Path) -> Iterator[Server]:
                 log.seek(0)
                 raise ServiceError(f"The server doesn't answer: {log.read().decode(errors='replace')}")
             time.sleep(0.01)
-        yield Server(port, time.perf_counter() - started)
+        yield Server(port, time.perf_counter() - started, process.pid)
 
 
-def start_empty_flow() -> float:
-    """The seconds until a Flow of jina without any executor is ready, from the start of its process."""
+def start_bare_model() -> float:
+    """The seconds until a process that only imports the runtime and reads the model has encoded a word."""
     with _ended(
         subprocess.Popen(
-            [sys.executable, "-m", "bench.empty_flow", str(free_port())],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", "bench.bare_model"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
         )
     ) as process:
         started = time.perf_counter()
         assert process.stdout is not None
-        if not any(line.strip() == "ready" for line in process.stdout):
-            raise ServiceError("The empty Flow doesn't start.")
-        seconds = time.perf_counter() - started
-        # The end of what it reads is the end of the process, with all that jina started.
-        process.communicate(timeout=_END_SECONDS)
-        return seconds
+        if process.stdout.readline().strip() != "ready":
+            raise ServiceError("The model cannot be read.")
+        return time.perf_counter() - started
+
+
+def resident_bytes(pid: int) -> int:
+    """The resident memory of a process and all of its descendants; what they share counts for each."""
+    total = 0
+    for one in _family(pid):
+        lines = Path(f"/proc/{one}/status").read_text(encoding="utf-8").splitlines()
+        total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+    return total
 
 
 def run_peak(arguments: Sequence[str | Path]) -> int:

@@ -17,8 +17,8 @@ from bench.harness import Contender, in_turns, timed
 from bench.models import PlainClip, model_cache, open_clip_transform, squares, vit_name
 from bench.options import Options
 from bench.results import Result, at_least, compared
-from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
 from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
 
 __all__ = ["run"]
 

@@ -1,15 +1,16 @@
-"""``memory``: what a vector occupies in the memory of a process that searches."""
+"""``memory``: what a server occupies, and what a vector does in a process that searches."""
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
-from bench import processes
+from bench import inputs, processes
 from bench.harness import Rounds, in_turns
 from bench.options import Options
-from bench.results import Result, at_most, compared
+from bench.results import Result, at_most, compared, measured
 from bench.vectors import DIMENSION, synthetic, vector_store
 
 __all__ = ["run"]
@@ -22,15 +23,17 @@ _TOP_K = 10
 
 
 def run(options: Options) -> list[Result]:
-    """Resident bytes a vector, in a new process each round, after a hundred searches.
+    """The resident memory of a server, and the bytes a vector after a hundred searches.
 
-    Anonymous memory only: pages of mapped files are the system's cache, and go when somebody needs the room.
+    Each round is a new process. Of vectors, anonymous memory only: pages of mapped files are the system's
+    cache, and go when another program needs the room.
     """
     count = 20_000 if options.quick else 1_000_000
     path = vector_store(synthetic(count, _SEARCHES), options)
     # The warming up builds what is derived, which every later process finds.
     ours = in_turns({"ours": lambda: _occupied(path, count)}, until=options.until())["ours"]
     return [
+        _server(options),
         compared(
             f"memory, {count:,} vectors",
             "bytes",
@@ -38,8 +41,23 @@ def run(options: Options) -> list[Result]:
             "float32",
             Rounds((float(_FLOAT32_BYTES),) * len(ours.values)),
             goal=at_most(_LIMIT / _FLOAT32_BYTES, judged=not options.quick),
-        )
+        ),
     ]
+
+
+def _server(options: Options) -> Result:
+    """All processes of a server with the default model, after a sentence and a photo."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        workspace = Path(name) / "workspace"
+        photos = inputs.photo_files(options)
+        processes.index(inputs.photo_set(Path(name) / "photos", photos, 16), workspace)
+
+        def resident() -> float:
+            with processes.serving(workspace) as server:
+                return float(processes.resident_bytes(server.pid))
+
+        rounds = in_turns({"server": resident}, warm_up=0, until=options.until(0.4))["server"]
+    return measured("memory, a server", "MB", rounds.times(1e-6), note="the goal is 450 MB")
 
 
 def _occupied(path: Path, count: int) -> float:

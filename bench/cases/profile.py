@@ -20,13 +20,13 @@ from bench.models import squares
 from bench.options import Options
 from bench.results import Result, compared
 from bench.tiers import opened, settled
-from crossmodal.images import decode_reduced, make_thumbnail
+from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
+from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
 from crossmodal.models.runtimes.machine import available_cores
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
-from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 
 __all__ = ["run"]
 
@@ -73,7 +73,7 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
     decoded = [decode_reduced(blob, short_side=preprocessing.decoded_side) for blob in blobs]
     pixels = squares(DEFAULT_MODEL, options, _BATCH)
     vectors = encoder.encode(pixels)[: len(blobs)]
-    thumbnails = [make_thumbnail(blob) for blob in blobs]
+    thumbnails = [thumbnail_of(photo) for photo in decoded]
     bare = _putting(stores["vectors"], [Record("", IMAGE)] * len(blobs))
     whole = _putting(
         stores["contents"],
@@ -97,7 +97,7 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
             lambda: [preprocessing.crop(photo.pixels, photo.frame) for photo in decoded], len(decoded)
         ),
         "encode": repeated(lambda: encoder.encode(pixels), _BATCH),
-        "thumbnail": repeated(lambda: [make_thumbnail(blob) for blob in blobs], len(blobs)),
+        "thumbnail": repeated(lambda: [thumbnail_of(photo) for photo in decoded], len(blobs)),
         "store vector": repeated(lambda: bare(vectors), len(blobs)),
         "store file": repeated(lambda: whole(None), len(blobs)),
     }

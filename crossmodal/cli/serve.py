@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import SettingsError
@@ -23,17 +24,14 @@ def run(settings: Settings) -> int:
     """Serves until SIGINT or SIGTERM (exit code 0); 1 where it cannot start, or ends too often."""
     index_only = settings.task == "index_restful"
     if settings.grpc_port and settings.grpc_port == settings.port:
-        raise SettingsError(
-            f"--port and --grpc-port are both {settings.port}; HTTP and gRPC need one each."
-        )
+        raise SettingsError(f"--port and --grpc-port are both {settings.port}; HTTP and gRPC need one each.")
     start_grpc = None
     if settings.grpc_port:
         from crossmodal.jina.grpc_process import require_grpc, start_grpc_server
 
         require_grpc(settings)
 
-        def start_grpc() -> object:
-            return start_grpc_server(settings)
+        start_grpc = partial(start_grpc_server, settings)
 
     def open_engine() -> Engine:
         # Only in the worker: the parent stays small.

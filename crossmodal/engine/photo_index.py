@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
+import numpy as np
+
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.query_input import photo_bytes, term_of
 from crossmodal.engine.results import Results
@@ -20,7 +22,6 @@ from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Modality, Recor
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from crossmodal.engine.query_input import PhotoInput
@@ -247,14 +248,16 @@ class PhotoIndex:
     def encode_text(self, text: str | Sequence[str]) -> NDArray[np.float32]:
         """The vector of a sentence, float32 (dimension,) of unit length; of several, (n, dimension)."""
         if isinstance(text, str):
-            return self._engine.encode(texts=[text])[0]
+            (vector,) = self._engine.encode(texts=[text])
+            return np.asarray(vector)
         return self._engine.encode(texts=list(text))
 
     def encode_image(self, photo: PhotoInput | list[PhotoInput]) -> NDArray[np.float32]:
         """The vector of a photo, float32 (dimension,) of unit length; of a list of them, (n, dimension)."""
         if isinstance(photo, list):
             return self._engine.encode(photos=[photo_bytes(one) for one in photo])
-        return self._engine.encode(photos=[photo_bytes(photo)])[0]
+        (vector,) = self._engine.encode(photos=[photo_bytes(photo)])
+        return np.asarray(vector)
 
     def _find(self, terms: tuple[Term, ...], top_k: int, **options: Any) -> Results:
         return self._find_all([_request(terms, top_k, **options)])[0]

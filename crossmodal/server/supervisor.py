@@ -77,10 +77,7 @@ def supervise(
         workers.start()
         announced = False
         beside: _Beside | None = None
-        while not signals.stopping:
-            workers.wait(_CHECK_SECONDS, signals)
-            if signals.stopping:
-                break
+        while not workers.wait(_CHECK_SECONDS, signals):
             if workers.check():
                 return _REFUSED
             if not announced and workers.answering:
@@ -192,13 +189,17 @@ class _Workers:
         for worker in self._workers:
             self._fork(worker)
 
-    def wait(self, seconds: float, signals: _Signals) -> None:
-        """Waits until a worker says that it answers or ends, a signal comes, or the time is over."""
+    def wait(self, seconds: float, signals: _Signals) -> bool:
+        """Waits until a worker says that it answers or ends, a signal comes, or the time is over.
+
+        Returns whether a signal has come.
+        """
         saying = {worker.started: worker for worker in self._workers if worker.started >= 0}
         ready, _, _ = select.select([signals.wake, *saying], [], [], seconds)
         for descriptor in ready:
             if (worker := saying.get(descriptor)) is not None:
                 self._hear(worker)
+        return signals.stopping
 
     def check(self) -> bool:
         """Starts again what has ended; True where a worker refuses to serve.

@@ -114,7 +114,7 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving) -> None:
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 
-    class Server(uvicorn.Server):
+    class Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not looked into
         """uvicorn with the parent in charge of signals."""
 
         def install_signal_handlers(self) -> None:

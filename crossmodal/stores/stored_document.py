@@ -102,7 +102,7 @@ class StoredDocument:
         )
 
 
-def _parsed(fields: memoryview) -> Any:
+def _parsed(fields: bytes | memoryview) -> Any:
     try:
         return orjson.loads(fields)
     except orjson.JSONDecodeError:
