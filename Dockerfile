@@ -1,8 +1,39 @@
 # Serves the toy data set at once: docker build -t crossmodal . && docker run --rm -p 45678:45678 crossmodal
 # To serve your own index: docker run --rm -p 45678:45678 -v "$PWD/workspace:/app/workspace" crossmodal
-FROM python:3.11.14-slim-bookworm
+# With published models: docker build --build-arg REQUIREMENTS=requirements.txt -t crossmodal .
+# With jina's gRPC on port 45679: docker build --target jina -t crossmodal:jina .
 
-# The CPU build of torch takes a fifth of the room of the CUDA build, which is what the default index has.
+
+# The same with jina, which has packages for Python 3.11 at the latest.
+FROM python:3.11.14-slim-bookworm AS jina
+
+ENV PYTHONUNBUFFERED=1
+
+RUN useradd --create-home --uid 10001 search \
+    && install --directory --owner=search --group=search /app/workspace
+WORKDIR /app
+
+COPY requirements-base.txt requirements-jina.txt constraints.txt ./
+RUN pip install --no-cache-dir -r requirements-base.txt -r requirements-jina.txt
+
+COPY . .
+
+USER 10001
+RUN ["python", "app.py", "-t", "index"]
+
+# HTTP, and gRPC as the clients of jina speak it.
+EXPOSE 45678 45679
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
+
+CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--grpc-port", "45679"]
+
+
+# The default.
+FROM python:3.13.9-slim-bookworm AS serve
+
+# requirements.txt brings torch as well; its CPU build takes a fifth of the room of the CUDA build.
+ARG REQUIREMENTS=requirements-base.txt
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 ENV PYTHONUNBUFFERED=1
@@ -13,16 +44,15 @@ RUN useradd --create-home --uid 10001 search \
 WORKDIR /app
 
 # First the packages, which seldom change: a change of the code reuses this layer.
-COPY requirements.txt constraints.txt ./
-RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r requirements.txt
+COPY requirements*.txt constraints.txt ./
+RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}"
 
 COPY . .
 
 USER 10001
 RUN ["python", "app.py", "-t", "index"]
 
-# HTTP, and gRPC as the clients of jina speak it.
-EXPOSE 45678 45679
+EXPOSE 45678
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
 

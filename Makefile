@@ -73,7 +73,7 @@ $(BASE): requirements-base.txt constraints.txt
 	$(RUN) -m pip install --quiet -r requirements-base.txt
 	touch $@
 
-$(FULL): $(BASE) requirements.txt
+$(FULL): $(BASE) requirements.txt requirements-jina.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 

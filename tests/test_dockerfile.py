@@ -23,23 +23,32 @@ from crossmodal.cli.arguments import argument_parser
 from crossmodal.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("serve", "jina")
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Each instruction of the Dockerfile with its argument, continued lines joined."""
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions of each stage with their arguments, continued lines joined."""
     text = (ROOT / "Dockerfile").read_text()
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ")
-    return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in joined.splitlines():
+        name, _, rest = line.partition(" ")
+        if name == "FROM":
+            stage = rest.rpartition(" ")[2]
+            found[stage] = []
+        found[stage].append((name, rest.strip()))
+    return found
 
 
-def arguments(name: str) -> list[str]:
-    return [argument for found, argument in instructions() if found == name]
+def arguments(stage: str, name: str) -> list[str]:
+    return [argument for found, argument in stages()[stage] if found == name]
 
 
-def python_steps() -> list[list[str]]:
+def python_steps(stage: str) -> list[list[str]]:
     """The arguments of every `python app.py` that the Dockerfile runs, all in exec form."""
-    commands = [json.loads(step) for step in arguments("RUN") + arguments("CMD") if step.startswith("[")]
+    steps = arguments(stage, "RUN") + arguments(stage, "CMD")
+    commands = [json.loads(step) for step in steps if step.startswith("[")]
     return [command[2:] for command in commands if command[:2] == ["python", "app.py"]]
 
 
@@ -69,11 +78,12 @@ def test_the_linter_has_nothing_to_say() -> None:
     assert (verdict.returncode, verdict.stdout) == (0, "")
 
 
-def test_every_file_that_is_copied_is_let_in(image_files: Path) -> None:
-    for step in arguments("COPY"):
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_that_is_copied_is_let_in(stage: str, image_files: Path) -> None:
+    for step in arguments(stage, "COPY"):
         *sources, _ = shlex.split(step)
         for source in sources:
-            assert (image_files / source).exists(), source
+            assert source == "." or list(image_files.glob(source)), source
 
 
 def test_the_copied_files_are_enough_to_start(image_files: Path) -> None:
@@ -81,10 +91,10 @@ def test_the_copied_files_are_enough_to_start(image_files: Path) -> None:
         [sys.executable, "app.py", "--help"], cwd=image_files, capture_output=True, text=True, check=False
     )
     assert (helped.returncode, helped.stderr) == (0, "")
-    assert "query_restful" in helped.stdout
+    assert "serve" in helped.stdout
     modules = sorted(
         ".".join(path.relative_to(image_files).with_suffix("").parts)
-        for folder in ("commands", "crossmodal/http_shapes", "crossmodal/stores")
+        for folder in ("crossmodal/cli", "crossmodal/http_shapes", "crossmodal/server", "crossmodal/stores")
         for path in (image_files / folder).rglob("*.py")
         if path.name != "__init__.py"
     )
@@ -96,7 +106,7 @@ def test_the_copied_files_are_enough_to_start(image_files: Path) -> None:
 
 
 def test_the_page_is_in_the_image(image_files: Path) -> None:
-    from crossmodal.server.server import PAGE
+    from crossmodal.server.page_files import PAGE
 
     assert (image_files / PAGE.relative_to(ROOT) / "index.html").is_file()
 
@@ -107,39 +117,53 @@ def test_no_data_of_users_is_let_in(image_files: Path) -> None:
     assert not (image_files / ".git").exists()
 
 
-def test_it_indexes_the_toy_data_and_then_serves_it() -> None:
-    index, serve = (argument_parser().parse_args(step) for step in python_steps())
+@pytest.mark.parametrize("stage", STAGES)
+def test_it_indexes_the_toy_data_and_then_serves_it(stage: str) -> None:
+    index, serve = (argument_parser().parse_args(step) for step in python_steps(stage))
     assert index.task == "index"
     assert (index.data_set, Settings().data_set) == (None, "toy-data")
     assert (serve.task, serve.host) == ("query_restful", "0.0.0.0")
     assert index.workspace is serve.workspace is None
+    assert serve.grpc_port == (45679 if stage == "jina" else None)
 
 
-def test_the_command_gets_signals_itself_and_is_not_root() -> None:
-    assert json.loads(arguments("CMD")[-1])[0] == "python"
-    names = [name for name, _ in instructions()]
-    user = arguments("USER")[-1]
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_gets_signals_itself_and_is_not_root(stage: str) -> None:
+    assert json.loads(arguments(stage, "CMD")[-1])[0] == "python"
+    names = [name for name, _ in stages()[stage]]
+    user = arguments(stage, "USER")[-1]
     assert user.isdigit()
     assert user != "0"
     assert names.index("USER") < names.index("CMD")
 
 
-def test_the_base_is_the_python_that_the_program_needs() -> None:
-    (base,) = arguments("FROM")
-    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", base)
+def test_what_is_built_by_default_needs_no_jina() -> None:
+    assert list(stages()) == ["jina", "serve"], "the last one is the default"
+    assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+ AS serve", arguments("serve", "FROM")[0])
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+ AS jina", arguments("jina", "FROM")[0])
 
 
-def test_packages_come_before_the_code_and_from_the_cpu_index() -> None:
-    steps = [f"{name} {argument}" for name, argument in instructions()]
-    requirements = next(i for i, step in enumerate(steps) if step.startswith("COPY requirements.txt"))
-    install = next(i for i, step in enumerate(steps) if "-r requirements.txt" in step)
-    code = steps.index("COPY . .")
-    assert requirements < install < code
-    assert '--extra-index-url "${TORCH_INDEX_URL}"' in steps[install]
-    assert arguments("ARG")[0].startswith("TORCH_INDEX_URL=https://")
-    # Whatever else pip is told to read must have been copied by then.
-    for included in re.findall(r"^-[cr]\s+(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE):
-        assert included in steps[requirements]
+@pytest.mark.parametrize("stage", STAGES)
+def test_packages_come_before_the_code(stage: str) -> None:
+    steps = [f"{name} {argument}" for name, argument in stages()[stage]]
+    requirements = next(i for i, step in enumerate(steps) if step.startswith("COPY requirements"))
+    install = next(i for i, step in enumerate(steps) if step.startswith("RUN pip install"))
+    assert requirements < install < steps.index("COPY . .")
+    # Whatever pip is told to read must have been copied by then.
+    copied = {path.name for source in shlex.split(steps[requirements])[1:-1] for path in ROOT.glob(source)}
+    asked = set(re.findall(r"-r (requirements\S*txt)", steps[install]))
+    asked |= {argument.partition("=")[2] for argument in arguments(stage, "ARG") if argument.endswith(".txt")}
+    assert asked
+    while asked:
+        assert asked <= copied
+        texts = [(ROOT / name).read_text() for name in asked]
+        asked = {name for text in texts for name in re.findall(r"^-[cr]\s+(\S+)", text, re.MULTILINE)}
+
+
+def test_torch_comes_from_the_cpu_index_where_it_is_asked_for() -> None:
+    (install,) = (step for step in arguments("serve", "RUN") if step.startswith("pip install"))
+    assert '--extra-index-url "${TORCH_INDEX_URL}"' in install
+    assert any(argument.startswith("TORCH_INDEX_URL=https://") for argument in arguments("serve", "ARG"))
 
 
 class Health(http.server.BaseHTTPRequestHandler):
@@ -164,13 +188,14 @@ def health_server() -> Iterator[http.server.HTTPServer]:
     server.server_close()
 
 
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_health_check_tells_a_healthy_server_from_a_sick_one(
-    health_server: http.server.HTTPServer,
+    stage: str, health_server: http.server.HTTPServer
 ) -> None:
-    command = json.loads(arguments("HEALTHCHECK")[0].partition("CMD ")[2])
+    command = json.loads(arguments(stage, "HEALTHCHECK")[0].partition("CMD ")[2])
     assert command[0] == "python"
     port = str(Settings().port)
-    assert arguments("EXPOSE") == [f"{port} {Settings().served_grpc_port}"]
+    assert arguments(stage, "EXPOSE") == [port if stage == "serve" else f"{port} 45679"]
     code = command[2].replace(f"127.0.0.1:{port}/", f"127.0.0.1:{health_server.server_port}/")
     assert code != command[2]
 

@@ -170,7 +170,10 @@ def test_the_pinned_versions_are_those_that_the_project_asks_for(python: str) ->
         assert pin.operator == "=="
         pins[name] = pin.version
 
-    base, full = requirements("requirements-base.txt"), requirements("requirements.txt")
+    base, full = (
+        requirements("requirements-base.txt"),
+        requirements("requirements.txt", "requirements-jina.txt"),
+    )
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() for line in lines]
     for texts, files in ((PROJECT["dependencies"], base), (extras, {**base, **full})):
         for requirement in map(Requirement, texts):
