@@ -4,16 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from crossmodal.records import IMAGE, Modality, Record, file_name
 
-__all__ = ["Match", "Parts"]
+__all__ = ["Caption", "Match", "Parts", "Photo"]
+
+
+class Caption(NamedTuple):
+    """A caption of a photo."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """Where a photo can be had from a server: ``content`` and ``thumbnail`` are paths on it.
+
+    ``file`` is what its file was called, None where that isn't known.
+    """
+
+    id: str
+    content: str
+    thumbnail: str
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Where a match of a hybrid search stood in each ranking (1 is the best), and what that came to."""
+    """Where a match of a hybrid search stood in each ranking (1 is the best, None where it wasn't in it).
+
+    ``bm25`` is the score of its words, ``fused`` what the ranks came to.
+    """
 
     vector_rank: int | None
     word_rank: int | None
@@ -29,8 +52,8 @@ class Match:
     that it fits, None where the model has no calibration. ``rank`` counts from 1. ``uri`` is where the photo
     was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
-    ``captions`` are (id, text) pairs of a photo. ``parts`` come with a hybrid search, ``duplicates`` (ids)
-    with grouping.
+    ``captions`` are those of a photo. ``parts`` come with a hybrid search, ``duplicates`` (ids) with
+    grouping. ``photo`` says where the photo can be had, where the match came from a server.
     """
 
     id: str
@@ -44,9 +67,10 @@ class Match:
     mime_type: str | None = None
     photo_id: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
-    captions: tuple[tuple[str, str], ...] = ()
+    captions: tuple[Caption, ...] = ()
     parts: Parts | None = None
     duplicates: tuple[str, ...] | None = None
+    photo: Photo | None = None
 
     def describe(self, record: Record) -> None:
         """Takes over what ``record`` says of the document."""

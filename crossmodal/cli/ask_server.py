@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from crossmodal import client
 from crossmodal.cli.answers import Answer
 from crossmodal.cli.questions import Question
 from crossmodal.client import Client, Retries
@@ -65,18 +65,6 @@ class _ServerAnswers:
         target = None if result.modality is None else checked_modality(result.modality, "The answer")
         return Answer(question, target, [self._match(match) for match in result.matches])
 
-    def _match(self, found: client.Match) -> Match:
-        photo = found.photo
-        return Match(
-            found.id,
-            checked_modality(found.modality, f"The match {found.id}"),
-            found.cosine,
-            found.score,
-            found.rank,
-            text=found.text,
-            uri=None if photo is None else self._client.url + photo.content,
-            file=None if photo is None else photo.file,
-            photo_id=None if photo is None else photo.id,
-            tags=found.tags,
-            captions=tuple((caption.id, caption.text) for caption in found.captions),
-        )
+    def _match(self, match: Match) -> Match:
+        """The match with the address of its photo."""
+        return replace(match, uri=None if match.photo is None else self._client.url + match.photo.content)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from crossmodal.match import Caption, Match, Parts, Photo
+
 __all__ = [
     "Building",
     "Caption",
@@ -33,63 +35,6 @@ __all__ = [
     "UploadSummary",
     "Writing",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """An indexed photo; ``content`` and ``thumbnail`` are paths on the server.
-
-    ``file`` is what its file was called, None where that isn't known.
-    """
-
-    id: str
-    content: str
-    thumbnail: str
-    file: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """An indexed caption of a photo."""
-
-    id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Where a match of a hybrid search stood in each ranking (1 is the best, None where it wasn't in it).
-
-    ``bm25`` is the score of its words, ``fused`` what the ranks came to.
-    """
-
-    vector_rank: int | None
-    word_rank: int | None
-    bm25: float | None
-    fused: float
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """One result.
-
-    ``rank`` counts from 1, and from ``offset`` + 1 where there was one; ``cosine`` is in [-1, 1]; ``score``
-    is in [0, 1] and comparable between directions, None where the model has no calibration. ``text`` is a
-    caption's. ``photo`` is the photo itself or the one that a caption describes, None where that isn't in the
-    index. ``parts`` come with ``hybrid`` only, ``duplicates`` (ids) with ``group_duplicates`` only.
-    """
-
-    id: str
-    modality: str
-    rank: int
-    score: float | None
-    cosine: float
-    text: str | None = None
-    photo: Photo | None = None
-    captions: tuple[Caption, ...] = ()
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    parts: Parts | None = None
-    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from crossmodal.client.retries import UNAVAILABLE, Retries, retry_after
-from crossmodal.errors import ApiError, ClientError, ServerUnavailable
+from crossmodal.errors import ApiError, ClientError, DataError, ServerUnavailable
 
 __all__ = [
     "Call",
@@ -104,7 +104,7 @@ def read_json(parse: Callable[[Mapping[str, Any]], Answer]) -> Callable[[Reply],
             if not isinstance(value, dict):
                 raise TypeError("not an object")
             return parse(value)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             shown = reply.body[:_SHOWN_CHARACTERS].decode(errors="replace")
             missing = f" ({error.args[0]!r} is missing)" if isinstance(error, KeyError) else ""
             raise ClientError(

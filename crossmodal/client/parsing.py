@@ -1,7 +1,7 @@
 """Answers of the server from JSON; what this client doesn't know is passed over.
 
-Everything here raises KeyError, TypeError or ValueError for JSON that isn't such an answer; ``exchange``
-makes a sentence of that.
+Everything here raises KeyError, TypeError, ValueError or DataError for JSON that isn't such an answer;
+``exchange`` makes a sentence of that.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from crossmodal.client.answers import (
     Traffic,
     Writing,
 )
+from crossmodal.records import checked_modality
 
 __all__ = [
     "parse_deleted",
@@ -189,15 +190,17 @@ def _result(result: Json, model: str, timing: Timing) -> QueryResult:
 
 
 def _match(match: Json) -> Match:
-    parts = match.get("parts")
+    parts, photo = match.get("parts"), _photo(match.get("photo"))
     return Match(
         id=str(match["id"]),
-        modality=str(match["modality"]),
+        modality=checked_modality(match["modality"], "The match"),
         rank=int(match["rank"]),
         score=match["score"],
         cosine=float(match["cosine"]),
         text=match.get("text"),
-        photo=_photo(match.get("photo")),
+        photo=photo,
+        photo_id=None if photo is None else photo.id,
+        file=None if photo is None else photo.file,
         captions=_captions(match.get("captions") or ()),
         tags=dict(match.get("tags") or {}),
         parts=None if parts is None else Parts(**{name: parts[name] for name in Parts.__dataclass_fields__}),

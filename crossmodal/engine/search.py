@@ -23,7 +23,7 @@ from crossmodal.engine.state import SearchState, deepest, first_depth
 from crossmodal.engine.words import WordSearch
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
-from crossmodal.match import Match
+from crossmodal.match import Caption, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
 from crossmodal.query.request import (
@@ -192,7 +192,7 @@ class Searcher:
             captions_of = self._workspace.captions_of([match.id for match in photos])
             for match in photos:
                 match.captions = tuple(
-                    [(caption.id, caption.text or "") for caption in captions_of[match.id]]
+                    [Caption(caption.id, caption.text or "") for caption in captions_of[match.id]]
                 )
         if captions:
             known = self._workspace.records({match.photo_id or "" for match in captions}, IMAGE)
