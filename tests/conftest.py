@@ -125,7 +125,7 @@ def start_server(task: str, *arguments: str | Path, port: int | None = None, tim
     with log.open("wb") as held:
         process = subprocess.Popen(
             [
-                *(sys.executable, "app.py", "-t", task, "--port", str(port), "--grpc-port", "0"),
+                *(sys.executable, "app.py", "-t", task, "--port", str(port)),
                 *map(str, arguments),
             ],
             cwd=REPOSITORY,

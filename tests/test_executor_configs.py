@@ -11,10 +11,24 @@ import time
 from pathlib import Path
 
 from conftest import REPOSITORY, clean_environment, free_port
+from needs_jina import needs_jina
+
+pytestmark = needs_jina
 
 CONFIGS = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "executors").glob("*/config.yml"))
-# Whichever of these an executor does not know, it leaves alone.
-USES_WITH = {"model": "vse", "max_pixels": 1000, "writable": True}
+MODEL = {"model": "vse", "model_cache": "CACHE"}
+STORE = {**MODEL, "index_path": "INDEX", "writable": True}
+# What the Flows' YAML says of each.
+USES_WITH = {
+    "image_encoder": MODEL,
+    "image_kv_indexer": STORE,
+    "image_loader": {**MODEL, "max_pixels": 1000},
+    "image_normalizer": MODEL,
+    "image_vector_indexer": STORE,
+    "joiner": {},
+    "text_encoder": MODEL,
+    "text_indexer": STORE,
+}
 
 
 def environment() -> dict[str, str]:
@@ -22,19 +36,22 @@ def environment() -> dict[str, str]:
 
 
 def test_jina_loads_every_config(tmp_path: Path) -> None:
-    uses_with = {**USES_WITH, "index_path": str(tmp_path / "index"), "model_cache": str(tmp_path / "cache")}
+    uses_with = json.dumps(USES_WITH).replace("INDEX", str(tmp_path / "index"))
+    uses_with = uses_with.replace("CACHE", str(tmp_path))
     script = (
         "import json, sys\n"
         "from jina import Executor\n"
         "loaded = {}\n"
+        "options = json.loads(sys.argv[1])\n"
         "for config in sys.argv[2:]:\n"
-        "    executor = Executor.load_config(config, uses_with=json.loads(sys.argv[1]))\n"
+        "    name = config.split('/')[-2]\n"
+        "    executor = Executor.load_config(config, uses_with=options[name])\n"
         "    loaded[executor.metas.name] = sorted(name for name in executor.requests if name[0] == '/')\n"
         "    executor.close()\n"
         "print(json.dumps(loaded))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, json.dumps(uses_with), *map(str, CONFIGS)],
+        [sys.executable, "-c", script, uses_with, *map(str, CONFIGS)],
         cwd=REPOSITORY,
         env=environment(),
         capture_output=True,
@@ -66,7 +83,7 @@ def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
     try:
         script = (
             "import sys; from docarray import DocList; from jina import Client\n"
-            "from crossmodal.documents import MediaDocument\n"
+            "from crossmodal.jina.documents import MediaDocument\n"
             "client = Client(port=int(sys.argv[1]))\n"
             "docs = DocList[MediaDocument]([MediaDocument(modality='image', blob=b'letter')])\n"
             "print(client.post('/search', docs, return_type=DocList[MediaDocument])[0].error)"

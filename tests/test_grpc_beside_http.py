@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY, TOY_IMAGES, Server, clean_environment, free_port, run_app, start_server
+from conftest import (
+    REPOSITORY,
+    TOY_IMAGES,
+    Server,
+    children_of,
+    clean_environment,
+    free_port,
+    is_running,
+    run_app,
+    start_server,
+)
+from needs_jina import needs_jina
+
+from crossmodal.errors import ServiceError
+from crossmodal.jina.grpc_process import require_grpc, start_grpc_server
+from crossmodal.settings import Settings
+
+pytestmark = needs_jina
 
 SENTENCE = "people climb the stairs"
 
@@ -20,7 +39,7 @@ CLIENT = """
 import json, sys
 from docarray import DocList
 from jina import Client
-from crossmodal.documents import MediaDocument
+from crossmodal.jina.documents import MediaDocument
 
 client = Client(host="127.0.0.1", port=int(sys.argv[1]), protocol="grpc")
 
@@ -44,7 +63,7 @@ def post(endpoint, parameters, docs, options):
         return {"error": str(error), "ready": client.is_flow_ready()}
     return [
         {
-            "id": doc.id, "error": doc.error, "trail": doc.trail,
+            "id": doc.id, "error": doc.error, "visited": doc.visited,
             "embedding": None if doc.embedding is None else len(doc.embedding),
             "matches": [[m.id, m.score, m.text, m.uri, m.tags] for m in doc.matches or []],
         }
@@ -127,7 +146,7 @@ def test_it_finds_what_http_finds(served: tuple[Server, GrpcClient]) -> None:
     # Where photos lie on this machine is nobody's business, what their files are called is a tag.
     assert {match[3] for match in text["matches"]} == {None}
     assert all(match[4]["file"].endswith(".jpg") for match in text["matches"])
-    assert {doc["trail"] for doc in (text, image)} == {None}
+    assert {doc["visited"] for doc in (text, image)} == {None}
 
 
 def test_several_requests_are_answered_in_either_way(client: GrpcClient) -> None:
@@ -158,11 +177,43 @@ def test_a_request_of_too_many_documents_is_refused_with_the_limit(client: GrpcC
     assert "1024" in answer["error"]
 
 
-def test_an_answer_is_no_trail_and_no_matches_for_the_next_request(client: GrpcClient) -> None:
-    sent = {"id": "a", "text": SENTENCE, "error": "old", "trail": ["joiner"], "outcome": "added"}
+def test_an_answer_may_be_sent_as_the_next_request(client: GrpcClient) -> None:
+    sent = {"id": "a", "text": SENTENCE, "error": "old", "visited": ["join_all"], "outcomes": ["added"]}
     (answer,) = client.post("/search", [sent], {"top_k": 2})
     assert answer["error"] is None
     assert len(answer["matches"]) == 2
+
+
+def test_a_modality_that_there_is_not_fails_alone(client: GrpcClient) -> None:
+    docs = [{"id": "a", "modality": "video", "text": "x"}, {"id": "b", "text": "dogs"}]
+    refused, found = client.post("/search", docs)
+    assert "modality is 'video'; it must be 'text' or 'image'" in refused["error"]
+    assert found["error"] is None
+
+
+def test_the_server_never_imports_jina_and_its_process_ends_with_it(toy_workspace: Path) -> None:
+    port = free_port()
+    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+    children = list(children_of(server.process.pid))
+    for pid in [server.process.pid, *children]:
+        has_grpc = "grpc/_cython" in Path(f"/proc/{pid}/maps").read_text()
+        assert has_grpc == (b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    answering = [pid for pid in children if b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(answering) == 1
+    server.stop(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(map(is_running, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in children if is_running(pid)] == []
+
+
+def test_a_process_that_cannot_serve_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(workspace=tmp_path / "nothing", grpc_port=free_port())
+    with pytest.raises(ServiceError, match="There is no index in"):
+        start_grpc_server(settings)
+    monkeypatch.setattr(sys, "version_info", (3, 12, 0, "final", 0))
+    with pytest.raises(ServiceError, match=r"--grpc-port needs jina, which has no packages for Python 3\.12"):
+        require_grpc(settings)
 
 
 def test_a_taken_port_is_a_sentence(toy_workspace: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 from conftest import Server
+from needs_jina import needs_jina
+
+pytestmark = needs_jina
 
 
 def test_it_finds_photos_and_captions(toy_server: Server) -> None:

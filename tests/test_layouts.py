@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import TOY_IMAGES, run_app
+from needs_jina import needs_jina
 
 SENTENCE = "a cup of coffee on a wooden table"
 PHOTO = TOY_IMAGES / "raccoon.jpg"
@@ -52,17 +53,17 @@ def test_the_plain_run_finds_something(plain: list[list[Any]]) -> None:
 
 
 PODS = ("--layout", "pods")
-BOTH = (*PODS, "--shards", "2", "--parallel", "2")
+BOTH = (*PODS, "--shards", "3", "--parallel", "2")
 
 
 @pytest.mark.parametrize(
     ("indexing", "asking"),
     [
         # The number of shards is remembered.
-        (("--shards", "4", "--parallel", "2"), ("--parallel", "2")),
+        (("--shards", "3", "--parallel", "2"), ("--parallel", "2")),
         # The layouts read each other's workspace.
-        (PODS, ()),
-        (BOTH, BOTH),
+        pytest.param(PODS, (), marks=needs_jina),
+        pytest.param(BOTH, BOTH, marks=needs_jina),
     ],
     ids=lambda value: " ".join(value) or "plain",
 )
@@ -73,6 +74,7 @@ def test_every_layout_and_sharding_finds_the_same(
     assert query(tmp_path, *asking) == plain
 
 
+@needs_jina
 def test_pods_find_the_same_in_what_one_process_indexed(plain: list[list[Any]], toy_workspace: Path) -> None:
     assert query(toy_workspace, *PODS) == plain
 
