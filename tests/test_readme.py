@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, Server, clean_environment
+from conftest import REPOSITORY, Server, run_python
+from documents import command_lines, dead_links, python_examples, refused_commands, unknown_extras
+from test_packaging import LARGEST_BASE, PROJECT
 
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.cli.arguments import argument_parser
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Each shipped model with the most that its files may take, in bytes.
 SHIPPED_SIZES = {"clip-mini": 32 * 10**6, "vse": 15 * 10**6}
+# The page that shows how to use the client.
+PYTHON = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 METRICS = {"hit@1": "hit@1", "hit@5": "hit@5", "hit@10": "hit@10", "recall@10": "recall@10", "mrr": "MRR"}
 
 
@@ -56,52 +56,54 @@ def test_the_default_is_the_better_one_of_the_two() -> None:
 
 def run_example(code: str) -> list[str]:
     """The lines that the code prints when it is run from the repository."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def python_example(start: str) -> str:
-    """The one Python example that begins with ``start``."""
-    (code,) = [
-        code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if code.startswith(start)
-    ]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 5
-    return str(code)
-
-
-def test_the_python_example_runs(tmp_path: Path) -> None:
-    code = python_example("from crossmodal import PhotoIndex")
+@pytest.mark.parametrize("page", [README, PYTHON], ids=["README", "python"])
+def test_the_python_example_runs(page: str, tmp_path: Path) -> None:
+    (code,) = python_examples(page, "from crossmodal import PhotoIndex")
     first, *others = run_example(code.replace('"workspace"', repr(str(tmp_path / "workspace"))))
     assert len(others) == 2
-    assert first.endswith("stair-tower.jpg")
+    assert re.fullmatch(r"\d+%  .*stair-tower\.jpg", first)
 
 
 def test_the_example_of_the_client_runs(toy_server: Server) -> None:
-    code = python_example("from crossmodal.client import Client")
+    (code,) = python_examples(PYTHON, "from crossmodal.client import Client")
     first, *others = run_example(code.replace("http://localhost:45678", toy_server.url))
     assert len(others) == 2
     assert re.fullmatch(r"\d+%  stair-tower\.jpg", first)
 
 
 def test_every_command_line_is_accepted() -> None:
-    commands = re.findall(r"^python app\.py (.*)$", README, re.MULTILINE)
-    assert len(commands) >= 6
-    for command in commands:
-        argument_parser().parse_args(shlex.split(command, comments=True))
+    assert len(command_lines(README)) >= 8
+    assert refused_commands(README) == []
 
 
 def test_every_make_target_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
-    assert set(targets) >= {"demo", "test"}
-    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^make ([\w-]+)", README + contributing, re.MULTILINE)
+    targets += re.findall(r"`make ([\w-]+)", README + contributing)
+    assert set(targets) >= {"demo", "test", "slow", "test-short"}
+    assert [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+def test_what_it_says_of_the_installation_is_what_is_tested() -> None:
+    assert f"at most {LARGEST_BASE} MB" in README
+    assert unknown_extras(README) == set()
+    (said,) = re.findall(r"with Python ([\d., or]+) and `make`", README)
+    assert re.findall(r"3\.\d+", said) == [
+        classifier.rpartition(" ")[2]
+        for classifier in PROJECT["classifiers"]
+        if re.search(r":: 3\.\d+$", classifier)
+    ]
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 120
 
 
 def test_nothing_is_left_to_be_filled_in() -> None:
@@ -109,6 +111,4 @@ def test_nothing_is_left_to_be_filled_in() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert len(targets) >= 5
-    assert [target for target in targets if not (REPOSITORY / target).exists()] == []
+    assert dead_links(REPOSITORY / "README.md") == []
