@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -185,8 +186,6 @@ def test_a_switch_that_is_given_twice_is_on() -> None:
 def test_every_command_line_of_the_page_is_accepted() -> None:
     lines = re.findall(r"^crossmodal (.*?)(?: +#.*)?$", PAGE, re.MULTILINE)
     assert len(lines) >= 5
-    import shlex
-
     for line in lines:
         assert read_settings(shlex.split(line), {}).task
 

@@ -6,20 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from docarray import DocList
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossmodal.documents import MediaDocument
+from crossmodal.documents import Document
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.evaluation.metrics import ranks_of_relevant
+from crossmodal.flow.joining import join
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Record
 from crossmodal.search import ExactIndex, merge_matches
 from crossmodal.search.scores import inner_products, ranks_among, score_error
+from crossmodal.steps.ranking import add_scores, rank_wanted
 from crossmodal.stores import Store
-from executors.merge import join
-from executors.ranking import add_scores, rank_wanted
 
 
 def unit_vectors(seed: int, count: int, dimension: int) -> np.ndarray:
@@ -85,20 +84,20 @@ def test_any_number_of_shards_gives_the_ranks_of_one_sorted_list(seed: int, shar
     parts = []
     for shard in range(shards):
         mine = np.flatnonzero(shard_of == shard)
-        doc = MediaDocument(id="q", modality="text", wanted=wanted)
+        doc = Document("q", "text", wanted=wanted)
         add_scores([doc], [ids[place] for place in mine], scores[mine][None], shard=shard)
-        parts.append(DocList[MediaDocument]([doc]))
+        parts.append([doc])
     (answer,) = joined = join(parts)
     rank_wanted(joined)
     everything = merge_matches([zip(ids, scores.tolist(), strict=True)], 40)
     expected = [(id, score, rank) for rank, (id, score) in enumerate(everything, 1) if id in wanted]
-    assert [(match.id, match.score, match.rank) for match in answer.matches] == expected
+    assert [(match.id, match.cosine, match.rank) for match in answer.matches or ()] == expected
     assert answer.shard_scores is None
 
 
 def test_a_search_without_wanted_is_left_alone() -> None:
-    doc = MediaDocument(id="q", modality="text")
-    rank_wanted(DocList[MediaDocument]([doc]))
+    doc = Document("q", "text")
+    rank_wanted([doc])
     assert doc.matches is None
 
 

@@ -66,7 +66,8 @@ def _match(match: Match) -> dict[str, Any]:
     described: dict[str, Any] = {
         "id": match.id,
         "modality": match.modality,
-        "score": match.score,
+        # To as many digits as a server sends.
+        "score": None if match.score is None else round(match.score, 6),
         "cosine": match.cosine,
         "uri": match.uri,
         "file": match.file,

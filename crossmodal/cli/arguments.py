@@ -91,7 +91,7 @@ def _given(arguments: Sequence[str]) -> dict[str, Any]:
     parser = argument_parser()
     if not first.startswith("-"):
         wrong = f"{first!r} is no command" if first else "there is no command"
-        parser.error(f"{wrong}; the commands are {', '.join(COMMANDS)}")
+        parser.error(f"{wrong}; the commands are {', '.join(COMMANDS)}, or -t and a task")
     given = vars(parser.parse_args(arguments))
     _refuse_unused(parser, given, given["task"], "-t {}")
     return given
