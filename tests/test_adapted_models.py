@@ -236,7 +236,7 @@ def test_an_index_keeps_its_dimension_from_the_command_line(tmp_path: Path) -> N
         expected, key=lambda name: -expected[name]
     )
     for match in matches:
-        assert match["score"] == pytest.approx(expected[Path(match["uri"]).name], abs=1e-5)
+        assert match["cosine"] == pytest.approx(expected[Path(match["uri"]).name], abs=1e-5)
 
     refused = run_app(*query, "--dim", "64")
     assert refused.returncode == 1
