@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from photos import toy_photo
 
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import ModelError, ModelMismatch, SettingsError
 from crossmodal.models import (
     ModelIdentity,
@@ -26,7 +27,6 @@ from crossmodal.models.adaptation import Adaptation, adapted_name, parse_adaptat
 from crossmodal.models.adapted import adapt_vectors
 from crossmodal.models.centering import Centering
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.settings import Settings
 
 PHOTOS = ("cat.jpg", "rocket.jpg", "astronaut.jpg")
@@ -268,7 +268,7 @@ def test_an_index_with_centred_vectors_is_not_mixed_with_a_plain_one(
     photo = load_image_encoder(name, threads=1).encode(squares[1:2])[0]
     score = float(photo @ load_text_encoder(name).encode(SENTENCES[1:2])[0])
     (rocket,) = [match for match in found if Path(str(match.uri)).name == "rocket.jpg"]
-    assert rocket.score == pytest.approx(score, abs=1e-5)
+    assert rocket.cosine == pytest.approx(score, abs=1e-5)
     with pytest.raises(ModelMismatch):
         PhotoIndex(workspace, f"vse?dim={DIM}")
     centering.unlink()
@@ -276,8 +276,8 @@ def test_an_index_with_centred_vectors_is_not_mixed_with_a_plain_one(
         PhotoIndex(workspace)
 
 
-def test_contradictions_and_tasks_without_vectors_are_refused(tmp_path: Path) -> None:
-    from crossmodal.cli import run_task
+def test_contradictions_and_tasks_without_vectors_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    from crossmodal.cli.arguments import read_settings
     from crossmodal.engine.model_choice import chosen_model
 
     with pytest.raises(SettingsError, match="contradict"):
@@ -285,5 +285,6 @@ def test_contradictions_and_tasks_without_vectors_are_refused(tmp_path: Path) ->
     assert chosen_model(Settings(model="vse?dim=32", dim=32)) == "vse?dim=32"
     assert chosen_model(Settings(dim=64), default="vse?dim=32") == "vse?dim=64"
     for task in ("status", "train"):
-        with pytest.raises(SettingsError, match=f"--dim has no meaning for -t {task}"):
-            run_task(Settings(task=task, dim=64, workspace=tmp_path))
+        with pytest.raises(SystemExit):
+            read_settings(["-t", task, "--dim", "64"], {})
+        assert f"--dim has no meaning for -t {task}; it belongs to" in capsys.readouterr().err

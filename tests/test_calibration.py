@@ -16,12 +16,12 @@ from store_samples import VSE, caption, photo
 
 from crossmodal.cli.present.calibration import print_calibration
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataError, DataSetError, ModelError, SettingsError
 from crossmodal.evaluation import EncodedSet, EncodedSide
 from crossmodal.evaluation.calibration import BIN_EDGES, measure_calibration, reliability
 from crossmodal.models import identify_model
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.query.calibration import (
     FALLBACK_LINE,
     MIN_PAIRS,

@@ -18,18 +18,18 @@ from photos import toy_photo
 from PIL import Image
 
 import app
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.cli.arguments import read_settings
 from crossmodal.cli.present.gap import print_gap
 from crossmodal.cli.present.gap_plot import write_gap
+from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.evaluation import EncodedSet, EncodedSide
 from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, geometry, measure_gap, principal_plane
 from crossmodal.evaluation.neighbours import mixed_results, same_modality
 from crossmodal.models import load_image_encoder, load_text_encoder
 from crossmodal.models.centering import Centering
-from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.records import IMAGE, TEXT, Failure, Record
-from crossmodal.cli.arguments import read_settings
 from crossmodal.settings import Settings
 
 CLIP_VECTORS = SHARED_DATA / "clip-vit-b32-embeddings" / "flickr8k-94-images-470-captions.npz"
@@ -277,7 +277,7 @@ def test_the_means_that_gap_writes_are_taken_by_an_index(
     with PhotoIndex(tmp_path / "workspace") as index:
         (best,) = index.search_text("a rocket", top_k=1)
     query = unit(load_text_encoder("vse?dim=64").encode(["a rocket"]) - means.text)[0]
-    assert best.score == pytest.approx(float(query @ centred_photo(str(best.uri), means)), abs=1e-5)
+    assert best.cosine == pytest.approx(float(query @ centred_photo(str(best.uri), means)), abs=1e-5)
 
 
 def centred_photo(path: str, means: Centering) -> np.ndarray:

@@ -22,7 +22,7 @@ from crossmodal.evaluation.retrieval import report
 from crossmodal.evaluation.speed import CAPTIONS, PHOTOS, measure_speeds
 from crossmodal.extras import require_package
 from crossmodal.models import identify_model, weights_size
-from crossmodal.records import IMAGE, Failure, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _sample(settings: Settings) -> tuple[list[bytes], list[str]]:
         return (record for record in data_set if isinstance(record, Record))
 
     photos = (record.content for record in records(True) if record.modality == IMAGE and record.content)
-    captions = (record.text for record in records(False) if record.modality != IMAGE and record.text)
+    captions = (record.text for record in records(False) if record.modality == TEXT and record.text)
     return list(islice(photos, PHOTOS)), list(islice(captions, CAPTIONS))
 
 

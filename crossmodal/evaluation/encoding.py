@@ -14,7 +14,7 @@ import numpy.typing as npt
 from crossmodal.errors import DataError
 from crossmodal.images import MAX_PIXELS
 from crossmodal.models import ImageEncoder, load_image_encoder, load_text_encoder
-from crossmodal.records import IMAGE, Failure, Record
+from crossmodal.records import IMAGE, Failure, Record, checked_modality
 
 __all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records"]
 
@@ -177,8 +177,9 @@ def _by_modality(records: Iterable[Record | Failure], failures: list[Failure]) -
         if isinstance(record, Failure):
             failures.append(record)
             continue
-        batch = waiting.setdefault(record.modality, [])
+        modality = checked_modality(record.modality, f"The record {record.id}")
+        batch = waiting.setdefault(modality, [])
         batch.append(record)
         if len(batch) == _BATCH:
-            yield waiting.pop(record.modality)
+            yield waiting.pop(modality)
     yield from waiting.values()

@@ -13,7 +13,7 @@ from crossmodal.evaluation.retrieval import Retrieval, Subset
 from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
-from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
 from crossmodal.steps.step import TOGETHER
 
 __all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
@@ -55,7 +55,8 @@ def evaluation_batches(
             continue
         if (number := fold_of.get(record.id)) is None:
             continue
-        role = number, record.modality, record.id in folds[number].gallery
+        modality = checked_modality(record.modality, f"The record {record.id}")
+        role = number, modality, record.id in folds[number].gallery
         held = waiting.setdefault(role, [])
         held.append(record)
         if len(held) == size or sum(one.size for one in held) > MAX_REQUEST_BYTES:
