@@ -151,8 +151,10 @@ os.kill(os.getpid(), 9)
 
 
 @needs_jina
-def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
-    ran = run_python("-c", KILLED, tmp_path / "index")
+def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    ran = run_python("-c", KILLED, tmp_path / "index", environment={"TMPDIR": str(temporary)})
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     left = list(map(int, ran.stdout.split()))
     assert len(left) > 8
@@ -160,6 +162,7 @@ def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
     while any(map(is_running, left)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [pid for pid in left if is_running(pid)] == []
+    assert list(temporary.glob("crossmodal-flow-*")) == []
 
 
 @needs_jina

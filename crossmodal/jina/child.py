@@ -110,7 +110,8 @@ class Child:
         """Ends it after what is under way, and kills it where that takes too long."""
         try:
             assert self._process.stdin is not None
-            with suppress(OSError):
+            # Or it has ended, or been asked to, before.
+            with suppress(OSError, ValueError):
                 # Closing alone would not do: a process forked from this one may hold the pipe as well.
                 self._process.stdin.write("stop\n")
                 self._process.stdin.close()

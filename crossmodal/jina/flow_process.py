@@ -1,16 +1,19 @@
-"""The process that holds a Flow's executors: ``python -m crossmodal.jina.flow_process KIND YAML``.
+"""The process that holds a Flow's executors: ``python -m crossmodal.jina.flow_process KIND YAML TEMPORARY``.
 
 It starts the Flow that the YAML describes (its variables come in the environment), says the gateway's port,
 and ends with its parent. Where one of the Flow's processes dies, it says which, ends the others, and
-ends itself: jina restarts nothing. Being no more than that, it can be killed at any time.
+ends itself: jina restarts nothing. ``TEMPORARY`` is a folder for this Flow alone, removed at the end: each
+worker of jina makes one in it at its start, and never removes it.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from importlib import import_module
@@ -32,9 +35,10 @@ _EXCLUSIVE_PORT = {"grpc.so_reuseport": 0}
 
 
 class _FlowProcess:
-    def __init__(self, kind: str, path: str) -> None:
+    def __init__(self, kind: str, path: str, temporary: str) -> None:
         self._kind = kind
         self._path = path
+        self._temporary = tempfile.tempdir = temporary
         self._started = False
         self._ending = threading.Event()
         # One of the threads ends this process, and no other one says anything else meanwhile.
@@ -110,6 +114,7 @@ class _FlowProcess:
         self._note_processes()
         for process in self._processes.values():
             process.kill()
+        shutil.rmtree(self._temporary, ignore_errors=True)
         if sentence is not None:
             self._parent.say_failed(sentence)
         # jina, on its way out, would wait for processes that are gone.

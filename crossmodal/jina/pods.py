@@ -61,9 +61,9 @@ class PodsFlow:
         self._kind = kind
         self._topology = read_topology(path, variables)
         _require_literal(variables)
-        # Each worker of jina makes a folder at its start and never removes it.
+        # The process removes it, and where it is killed this one does.
         self._temporary = tempfile.TemporaryDirectory(prefix="crossmodal-flow-", ignore_cleanup_errors=True)
-        environment = {**os.environ, **variables, "TMPDIR": self._temporary.name}
+        environment = {**os.environ, **variables}
         quiet_jina(environment)
         child: Child | None = None
         try:
@@ -71,6 +71,7 @@ class PodsFlow:
                 "crossmodal.jina.flow_process",
                 kind,
                 str(path),
+                self._temporary.name,
                 name=f"The {kind} Flow",
                 environment=environment,
                 hold_stderr=True,
@@ -121,6 +122,8 @@ class PodsFlow:
 
     def close(self) -> None:
         """Ends the Flow, after what is under way."""
+        if self._loop.is_closed():
+            return
         try:
             self._child.stop()
         finally:
