@@ -59,8 +59,9 @@ class Serving:
 
     def __post_init__(self) -> None:
         cores = available_cores()
-        # One more than computes at once, so that a large photo doesn't keep sentences waiting.
-        self._searching = ThreadPoolExecutor(cores + 1, thread_name_prefix="search")
+        self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")
+        # Photos have threads of their own, so that sentences don't wait for those that are decoded.
+        self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
         self._writing = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write")
         self._batches: MicroBatcher[SearchRequest, tuple[SearchOutcome, Timing]] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
@@ -77,7 +78,7 @@ class Serving:
         Their answers don't depend on that. A request with photos is answered by itself, as they take long.
         """
         if any(term.image is not None for request in requests for term in request.terms):
-            return await self._in(self._searching, self.engine.search, requests)
+            return await self._in(self._photos, self.engine.search, requests)
         outcomes: list[SearchOutcome] = []
         timing = Timing()
         # One batch after the other: who asks for much doesn't stand in the queue with all of it at once.
@@ -116,6 +117,7 @@ class Serving:
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
         self._searching.shutdown(cancel_futures=True)
+        self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()
 
     async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:

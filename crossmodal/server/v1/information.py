@@ -54,12 +54,12 @@ class _Information:
     async def status(self, request: Request) -> Response:
         serving = self._serving
         held = await asyncio.to_thread(serving.engine.workspace.status)
-        calibrated = serving.kind == "query" and serving.engine.calibration() is not None
+        calibration = None if serving.kind == "index" else await asyncio.to_thread(serving.engine.calibration)
         return JsonResponse(
             {
                 "version": __version__,
                 "model": held["model"],
-                "calibrated": calibrated,
+                "calibrated": calibration is not None,
                 "modalities": {
                     name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
                     for name, part in held["modalities"].items()
