@@ -11,7 +11,7 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from crossmodal.cli.evaluate import chosen_protocol, open_listed, retrieve_in_memory
+from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.model_choice import chosen_model
