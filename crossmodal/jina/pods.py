@@ -113,6 +113,9 @@ class PodsFlow:
         passed = [doc for doc in docs if doc.id in answered]
         return passed if len(passed) == len(docs) else passed + self._topology.refuse(docs)
 
+    def prepare(self) -> None:
+        """Nothing to do: the processes have loaded what they need when they say that they are ready."""
+
     def take_ticket(self) -> None:
         """None: every process takes requests as they come."""
 
