@@ -120,7 +120,7 @@ def test_a_photo_without_an_id_cannot_be_written() -> None:
 
 @pytest.mark.parametrize("given_parts", [{}, {"text": "dog", "id": "42"}])
 def test_a_term_is_one_thing(given_parts: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="exactly one of text, image and id"):
+    with pytest.raises(ValueError, match="exactly one of text, image, id and vector"):
         Term(**given_parts)
 
 
