@@ -334,3 +334,23 @@ def test_the_lowest_python_is_said_once() -> None:
     lowest = Version(PROJECT["requires-python"].removeprefix(">="))
     said = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
     assert min(map(Version, said)) == lowest
+
+
+def test_the_hooks_run_the_ruff_that_the_tests_run() -> None:
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    (ruff,) = requirements("requirements-test.txt")["ruff"]
+    assert f"ruff-pre-commit\n    rev: v{str(ruff.specifier).removeprefix('==')}\n" in hooks
+
+
+def test_the_workflows_call_targets_of_the_makefile_on_every_python() -> None:
+    workflow = (REPOSITORY / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"run: make ([\w-]+)", workflow)
+    assert set(targets) == {"test", "test-short"}
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    assert 'python: ["3.11", "3.12", "3.13"]' in workflow
+
+
+def test_every_short_test_exists() -> None:
+    listed = (REPOSITORY / "tests" / "short.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in listed if not line.startswith("#") and not (REPOSITORY / line).is_file()] == []
