@@ -16,11 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crossmodal.engine.photo_index import AddSummary, PhotoIndex
+    from crossmodal.engine.results import Results
     from crossmodal.errors import CrossmodalError
     from crossmodal.match import Match
     from crossmodal.query.terms import Term
-    from crossmodal.engine.photo_index import AddSummary, PhotoIndex
-    from crossmodal.engine.results import Results
     from crossmodal.records import Failure, Record
     from crossmodal.workspace import Workspace
 

@@ -24,7 +24,7 @@ __all__ = [
     "SizedPhoto",
     "decode_image",
     "decode_reduced",
-        "pixel_count",
+    "pixel_count",
     "sniff_mime_type",
     "thumbnail_of",
 ]
@@ -132,7 +132,7 @@ def pixel_count(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> int:
 
 
 def thumbnail_of(photo: SizedPhoto, *, side: int = 256) -> bytes:
-    """A JPEG of the decoded photo whose longer side has at most ``side`` pixels; a small one isn't enlarged."""
+    """A JPEG of the decoded photo, at most ``side`` pixels long; a small one isn't enlarged."""
     from PIL import Image
 
     image = Image.fromarray(photo.pixels)

@@ -179,7 +179,8 @@ def assert_upload_and_delete(server: Server, photo: bytes) -> None:
         boundary = "b0undary"
         body = (
             (
-                f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="cat{number}.jpg"\r\n\r\n'
+                f"--{boundary}\r\n"
+                f'Content-Disposition: form-data; name="file"; filename="cat{number}.jpg"\r\n\r\n'
             ).encode()
             + photo
             + f"\r\n--{boundary}--\r\n".encode()

@@ -154,7 +154,7 @@ def test_it_ends_when_nothing_is_written_and_leaves_the_lock_to_others(workspace
         assert (engine.writer_state, free()) == ("idle", True)
         assert index(engine, 3, "few") == ["added"] * 3
         assert (engine.writer_state, free()) == ("running", False)
-        # Longer than the Flow stays open when it has nothing to do; asking for the lock takes a second of that.
+        # Longer than the Flow stays open when it has nothing to do.
         started = time.monotonic()
         rounds = 0
         while time.monotonic() < started + 3.0:

@@ -216,9 +216,11 @@ def _attempt(state: SearchState, work: Callable[[SearchState], None]) -> None:
 
 
 def _query_of(id: str, state: SearchState, target: Modality) -> Document:
-    if not state.composed:
-        return Document.of_query(id, text=state.request.terms[0].text, seeks=IMAGE)
-    return Document.of_query(id, vector=state.composed[target].vector, seeks=target)
+    terms = state.request.terms
+    # Its words go along with a vector that is known already: a step may want to read them.
+    text = terms[0].text if len(terms) == 1 else None
+    vector = state.composed[target].vector if state.composed else None
+    return Document.of_query(id, text=text, vector=vector, seeks=target)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def test_captions_tags_and_file_names_are_only_text(searching: SearchPage, hosti
     tile.get_by_test_id("open-result").click()
     lightbox = searching.page.locator("#lightbox")
     expect(lightbox.get_by_test_id("lightbox-captions")).to_have_text(MARKUP)
-    expect(lightbox.get_by_test_id("lightbox-tags").locator("dt")).to_have_text(["file", TAG_NAME])
+    expect(lightbox.get_by_test_id("lightbox-tags").locator("dt")).to_have_text([TAG_NAME, "file"])
     expect(lightbox.get_by_test_id("lightbox-tags")).to_contain_text(TAG_VALUE)
     expect(lightbox.get_by_test_id("lightbox-download")).to_have_attribute("download", FILE_NAME)
     lightbox.get_by_test_id("lightbox-more").click()
