@@ -137,9 +137,9 @@ def test_the_sdist_makes_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path
     (source,) = (tmp_path / "source").iterdir()
     again = build("wheel", source, tmp_path / "wheel")
     assert names(again) == names(wheel)
-    # What a packager needs to check it: the tests, and the data that they run on.
-    assert (source / "tests" / "conftest.py").is_file()
-    assert (source / "data" / "toy-data" / "captions.txt").is_file()
+    # What a packager needs to check it: the tests, what they run on, and what `make` needs.
+    for file in ("tests/conftest.py", "data/toy-data/captions.txt", "Makefile", ".ci/find-python"):
+        assert (source / file).is_file(), file
 
 
 def requirements(*files: str) -> dict[str, list[Requirement]]:
