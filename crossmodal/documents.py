@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.match import Match
-from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.records import IMAGE, TEXT, Modality, Record, checked_modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,4 +105,4 @@ class Document:
 
 def other_modality(modality: Modality) -> Modality:
     """What a query of ``modality`` looks for unless it says otherwise: a sentence finds photos, and so on."""
-    return TEXT if modality == IMAGE else IMAGE
+    return TEXT if checked_modality(modality, "The query") == IMAGE else IMAGE

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from crossmodal.errors import ModelMismatch, StoreError, StoreMissing, StoreUnwritable
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.records import IMAGE, Modality, Record, checked_modality
 from crossmodal.search import TagField, merge_fields, shard_of
 from crossmodal.search.kept_codes import kept_tier
 from crossmodal.search.tag_index import TagIndex
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_CONTENTS", "IMAGE_VECTORS", "TEXTS", "Workspace", "shard_of"]
 
-# The executors that write them give the folders their names.
+# The steps that write them give the folders their names.
 IMAGE_VECTORS = "image_vector_indexer"
 IMAGE_CONTENTS = "image_kv_indexer"
 TEXTS = "text_indexer"
@@ -116,7 +116,7 @@ class Workspace:
         """Raise ``StoreMissing`` if there is no index."""
         if not self.exists():
             raise StoreMissing(
-                f"There is no index in {self.path}. Make one with: python app.py -t index --workspace "
+                f"There is no index in {self.path}. Make one with: crossmodal index --workspace "
                 f"{shlex.quote(str(self.path))}"
             )
 
@@ -376,8 +376,8 @@ class Workspace:
 
 
 def _documents_of(modality: Modality) -> str:
-    return IMAGE_CONTENTS if modality == IMAGE else TEXTS
+    return IMAGE_CONTENTS if checked_modality(modality, "What is asked for") == IMAGE else TEXTS
 
 
 def _vectors_of(modality: Modality) -> str:
-    return IMAGE_VECTORS if modality == IMAGE else TEXTS
+    return IMAGE_VECTORS if checked_modality(modality, "What is asked for") == IMAGE else TEXTS

@@ -386,7 +386,7 @@ def test_a_model_of_the_hub_is_refused_before_anything_is_downloaded(tmp_path: P
 
 
 def test_a_switch_is_read_in_every_form_that_a_flow_makes_of_it() -> None:
-    from executors.steps import switched_on
+    from crossmodal.steps.step import switched_on
 
     assert [switched_on(value) for value in (True, "true", "True")] == [True] * 3
     assert [switched_on(value) for value in (False, "false", "False", "", "no")] == [False] * 5

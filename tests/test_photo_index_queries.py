@@ -12,7 +12,7 @@ from PIL import Image
 
 from crossmodal import Match, PhotoIndex, Record, Results, Term
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import DataError, QueryError, RequestError
+from crossmodal.errors import DataError, QueryError, RequestError, SettingsError
 from crossmodal.images import decode_image
 from crossmodal.query.calibration import stored_calibration
 from crossmodal.records import IMAGE, TEXT
@@ -210,6 +210,7 @@ def test_a_notebook_shows_pictures_and_escapes_words(index: PhotoIndex, tmp_path
         ("cat", {"min_score": 2}, DataError, "min_score is 2"),
         ("cat", {"top_k": 1001}, DataError, "top_k is 1001"),
         ("id:nothing", {}, RequestError, "'nothing'"),
+        ("cat", {"top": 3}, TypeError, "no option 'top'; there are modality, filter"),
     ],
 )
 def test_what_cannot_be_asked_is_said(
@@ -225,3 +226,34 @@ def test_a_third_modality_is_an_error_and_no_text(tmp_path: Path) -> None:
         assert (summary.added, len(summary.failures)) == (0, 1)
         assert "the modality 'video'; it must be 'image' or 'text'" in summary.failures[0].reason
         assert len(index) == 0
+        with pytest.raises(DataError, match="modality 'video'"):
+            index.page("video")  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="modality 'video'"):
+            Term(vector=np.ones(512, np.float32), kind="video")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"keep": "banana"}, "keep: 'banana' is not one of original, uri"),
+        ({"shards": -1}, "shards: -1 is below the minimum, 1"),
+        ({"index": "magic"}, "index: 'magic' is not one of auto, exact"),
+        ({"runtime": "gpu"}, "runtime: 'gpu' is not one of auto, torch"),
+    ],
+)
+def test_an_option_that_there_is_not_is_said_at_once(tmp_path: Path, option: dict, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        PhotoIndex(tmp_path, **option)
+
+
+def test_each_of_two_records_of_one_id_is_answered_and_the_last_stays(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        summary = index.add([Record("x", TEXT, text="a cat"), Record("x", TEXT, text="a dog")])
+        assert (summary.added, summary.replaced, summary.failures) == (1, 1, [])
+        found = index.get("x")
+        assert found is not None
+        assert found.text == "a dog"
+
+
+def test_one_term_is_a_query(index: PhotoIndex) -> None:
+    assert ids(index.search(Term(text=QUERY), 5)) == ids(index.search(QUERY, 5))

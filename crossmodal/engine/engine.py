@@ -96,13 +96,6 @@ class Engine:
         """
         return self._search().search(requests)
 
-    def find(self, request: SearchRequest) -> SearchOutcome:
-        """The outcome of one request; raises its error."""
-        (outcome,), _ = self.search([request])
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome
-
     def calibration(self) -> Calibration | None:
         """How cosines become scores in this index; None where nothing is known of it."""
         return self._search().calibration()

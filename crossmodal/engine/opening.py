@@ -6,14 +6,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from crossmodal.engine.model_choice import chosen_model
+from crossmodal.errors import SettingsError
 from crossmodal.flow.runner import LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.loaded import LoadedEncoders
-from crossmodal.settings import Settings
+from crossmodal.settings import OPTIONS, Settings
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
 
-__all__ = ["local_flow", "resolved_for_reading", "resolved_for_writing"]
+__all__ = ["check_values", "local_flow", "resolved_for_reading", "resolved_for_writing"]
+
+
+def check_values(settings: Settings) -> None:
+    """Raises SettingsError where a value is not among an option's choices, or out of its limits."""
+    for option in OPTIONS:
+        value = getattr(settings, option.field)
+        if value is None or option.kind == "bool" or option.field == "task":
+            continue
+        try:
+            option.convert(str(value))
+        except ValueError as error:
+            raise SettingsError(f"{option.field}: {error}.") from None
 
 
 def resolved_for_reading(settings: Settings, workspace: Workspace) -> Settings:

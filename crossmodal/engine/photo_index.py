@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_input import photo_bytes, term_of
 from crossmodal.engine.results import Results
 from crossmodal.errors import DataError
@@ -26,10 +27,22 @@ if TYPE_CHECKING:
 
     from crossmodal.engine.query_input import PhotoInput
 
-__all__ = ["AddSummary", "PhotoIndex"]
+__all__ = ["AddSummary", "PhotoIndex", "QueryOptions"]
 
 # Records that are read at once where all of them are listed.
 _PAGE = 256
+
+
+class QueryOptions(TypedDict, total=False):
+    """What a search can be told beside its query; see ``PhotoIndex.search``."""
+
+    modality: Target | None
+    filter: Mapping[str, Any] | None
+    min_score: float | None
+    offset: int
+    hybrid: bool
+    group_duplicates: bool
+    exclude: Iterable[str]
 
 
 @dataclass(slots=True)
@@ -58,8 +71,8 @@ class PhotoIndex:
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
-    Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` at the first search for an
-    ``index`` that there is not.
+    Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` for a value that an option
+    doesn't have.
     """
 
     def __init__(
@@ -86,17 +99,16 @@ class PhotoIndex:
             trust_remote_code=trust_remote_code,
         )
         if model_cache is not None:
-            from dataclasses import replace
-
             settings = replace(settings, model_cache=Path(model_cache))
+        check_values(settings)
         self._settings = settings
         self._engine = Engine(settings)
         self._workspace = self._engine.workspace
         built_by = self._workspace.identity()
         self.model = model or (DEFAULT_MODEL if built_by is None else built_by.name)
         if built_by is not None:
-            # Raises where another model built it, before anything is asked.
-            assert self._engine.settings
+            # Before anything is asked: another model may have built it.
+            resolved_for_reading(settings, self._workspace)
 
     def close(self) -> None:
         """Let go of all files; a later call opens them again."""
@@ -187,17 +199,19 @@ class PhotoIndex:
         return self._engine.delete(list(dict.fromkeys(ids)), captions=captions)
 
     @overload
-    def search(self, query: str | Path | bytes | Any, top_k: int = 10, **options: Any) -> Results: ...
+    def search(
+        self, query: str | Path | bytes | Any, top_k: int = 10, **options: Unpack[QueryOptions]
+    ) -> Results: ...
 
     @overload
-    def search(self, query: list[Any], top_k: int = 10, **options: Any) -> list[Results]: ...
+    def search(self, query: list[Any], top_k: int = 10, **options: Unpack[QueryOptions]) -> list[Results]: ...
 
-    def search(self, query: Any, top_k: int = 10, **options: Any) -> Results | list[Results]:
+    def search(self, query: Any, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results | list[Results]:
         """The best ``top_k`` matches of a query, the best first; of a list of queries one result each.
 
         A query is an expression of sentences and ids (``"dog + 0.5*id:42 - snow"``), a photo (a ``Path``,
-        bytes, a PIL image, or pixels uint8 (height, width, 3)), a vector float (dimension,), or several
-        ``Term``s as a tuple. ``options``:
+        bytes, a PIL image, or pixels uint8 (height, width, 3)), a vector float (dimension,), a ``Term``, or
+        several ``Term``s as a tuple. ``options``:
 
         ``modality``
             what to look for: "image", "text" or "both"; by default the other one of what is given
@@ -209,35 +223,39 @@ class PhotoIndex:
             look for the words of the captions as well
         ``group_duplicates``
             show one of several near-duplicates
+        ``exclude``
+            ids that are no results
 
         Raises ``DataError`` for a query that cannot be read, ``QueryError`` for one that cannot be answered,
         ``FilterError``, and ``StoreMissing`` if nothing is indexed.
         """
         if isinstance(query, list):
-            return self._find_all([_request(_terms(one), top_k, **options) for one in query])
-        return self._find(_terms(query), top_k, **options)
+            return self._find_all([_request(_terms(one), top_k, options) for one in query])
+        return self._find(_terms(query), top_k, options)
 
-    def search_text(self, query: str, top_k: int = 10, **options: Any) -> Results:
+    def search_text(self, query: str, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
         """The ``top_k`` photos that fit the sentence ``query`` best; ``options`` as in ``search``.
 
         Signs and quotation marks are words here, unlike in an expression.
         """
-        return self._find((term_of(str(query)),), top_k, **options)
+        return self._find((term_of(str(query)),), top_k, options)
 
-    def search_image(self, photo: PhotoInput, top_k: int = 10, **options: Any) -> Results:
+    def search_image(self, photo: PhotoInput, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
         """The ``top_k`` captions that fit ``photo`` (a path, bytes, a PIL image, pixels) best.
 
         ``options`` as in ``search``: with ``modality="image"`` it finds photos that look like it.
         """
-        return self._find((Term(image=photo_bytes(photo)),), top_k, **options)
+        return self._find((Term(image=photo_bytes(photo)),), top_k, options)
 
-    def similar(self, id: str, top_k: int = 10, **options: Any) -> Results:
+    def similar(self, id: str, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
         """The ``top_k`` photos most like the photo ``id``, or captions most like the caption; without itself.
 
         Raises ``RequestError`` where nothing has that id.
         """
-        options = {"exclude": frozenset({id}), **options}
-        return self._find((Term(id=id),), top_k, similar=True, **options)
+        excluded = frozenset({id, *options.pop("exclude", ())})
+        return self._find_all(
+            [_request((Term(id=id),), top_k, {**options, "exclude": excluded}, similar=True)]
+        )[0]
 
     @overload
     def encode_text(self, text: str) -> NDArray[np.float32]: ...
@@ -259,8 +277,8 @@ class PhotoIndex:
         (vector,) = self._engine.encode(photos=[photo_bytes(photo)])
         return np.asarray(vector)
 
-    def _find(self, terms: tuple[Term, ...], top_k: int, **options: Any) -> Results:
-        return self._find_all([_request(terms, top_k, **options)])[0]
+    def _find(self, terms: tuple[Term, ...], top_k: int, options: QueryOptions) -> Results:
+        return self._find_all([_request(terms, top_k, options)])[0]
 
     def _find_all(self, requests: Sequence[SearchRequest]) -> list[Results]:
         outcomes, _ = self._engine.search(requests)
@@ -283,33 +301,28 @@ def _terms(query: Any) -> tuple[Term, ...]:
         return parse_expression(query)
     if isinstance(query, tuple):
         return query
-    return (term_of(query),)
+    return (query,) if isinstance(query, Term) else (term_of(query),)
 
 
 def _request(
-    terms: tuple[Term, ...],
-    top_k: int,
-    *,
-    modality: Target | None = None,
-    filter: Mapping[str, Any] | None = None,
-    min_score: float | None = None,
-    offset: int = 0,
-    hybrid: bool = False,
-    group_duplicates: bool = False,
-    similar: bool = False,
-    exclude: Iterable[str] = (),
+    terms: tuple[Term, ...], top_k: int, options: QueryOptions, *, similar: bool = False
 ) -> SearchRequest:
+    if unknown := set(options) - set(QueryOptions.__annotations__):
+        raise TypeError(
+            f"A search has no option {min(unknown)!r}; there are {', '.join(QueryOptions.__annotations__)}."
+        )
     if not terms or not all(isinstance(term, Term) for term in terms):
         raise DataError("A query of several parts is a tuple of at least one Term.")
+    filter = options.get("filter")
     return SearchRequest(
         terms,
-        modality=modality,
+        modality=options.get("modality"),
         similar=similar,
         top_k=top_k,
-        offset=offset,
-        min_score=min_score,
+        offset=options.get("offset", 0),
+        min_score=options.get("min_score"),
         filter=None if filter is None else parse_filter(filter),
-        hybrid=hybrid,
-        group_duplicates=group_duplicates,
-        exclude=frozenset(exclude),
+        hybrid=options.get("hybrid", False),
+        group_duplicates=options.get("group_duplicates", False),
+        exclude=frozenset(options.get("exclude", ())),
     )

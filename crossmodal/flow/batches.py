@@ -42,15 +42,17 @@ class _Batch:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._records: list[Record] = []
+        # By id: branches and shards become one again by it, so that an id stands once in a request.
+        self._records: dict[str, Record] = {}
         self._held = self._decoded = 0
 
     def add(self, record: Record) -> Iterator[list[Record]]:
         """Takes ``record`` in, and yields what has become full before or with it."""
         pixels = _BYTES_PER_PIXEL * pixel_count(record.content) if record.content else 0
-        if self._held + record.size > MAX_REQUEST_BYTES or self._decoded + pixels > MAX_DECODED_BYTES:
+        too_large = self._held + record.size > MAX_REQUEST_BYTES or self._decoded + pixels > MAX_DECODED_BYTES
+        if too_large or record.id in self._records:
             yield from self.rest()
-        self._records.append(record)
+        self._records[record.id] = record
         self._held += record.size
         self._decoded += pixels
         if len(self._records) == self._size:
@@ -59,5 +61,5 @@ class _Batch:
     def rest(self) -> Iterator[list[Record]]:
         """Yields what is there, if anything is, and begins anew."""
         if self._records:
-            full, self._records, self._held, self._decoded = self._records, [], 0, 0
+            full, self._records, self._held, self._decoded = list(self._records.values()), {}, 0, 0
             yield full

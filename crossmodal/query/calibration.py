@@ -205,7 +205,7 @@ class Calibration:
         except (OSError, ValueError, ModelError) as error:
             raise ModelError(
                 f"The calibration {path} cannot be used: {error} Make one with "
-                "`python app.py -t evaluate --calibrate -d DATA`."
+                "`crossmodal evaluate --calibrate -d DATA`."
             ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from crossmodal.records import Modality
+from crossmodal.records import Modality, checked_modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ class Term:
 
     A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
     ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
-    is known. Raises ValueError otherwise.
+    is known. Raises ValueError otherwise, and DataError for a ``kind`` that is no modality.
     """
 
     weight: float = 1.0
@@ -44,3 +44,5 @@ class Term:
         missing = (self.text, self.image, self.id).count(None) + (self.vector is None)
         if missing != 3:
             raise ValueError("a term has exactly one of text, image, id and vector")
+        if self.kind is not None:
+            checked_modality(self.kind, "The term's vector")

@@ -54,7 +54,7 @@ class ImageEncoder(_Encoder):
 
     def prepare(self) -> None:
         """Loads the model."""
-        assert self._model
+        _ = self._model
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes the documents of one request as one batch."""
@@ -94,7 +94,7 @@ class TextEncoder(_Encoder):
 
     def prepare(self) -> None:
         """Loads the model."""
-        assert self._model
+        _ = self._model
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""

@@ -13,7 +13,6 @@ from crossmodal.models.loaded import LoadedEncoders
 from crossmodal.settings import MAX_TOP_K
 
 __all__ = [
-    "OPERATIONS",
     "TOGETHER",
     "Operation",
     "Step",
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 Operation = Literal["index", "delete", "search", "encode", "status"]
-OPERATIONS: tuple[Operation, ...] = ("index", "delete", "search", "encode", "status")
 
 # A parameter of searches: the documents of a request are encoded as one batch, which is quicker and changes
 # the last bits of their vectors. Without it each one's vector is the same whatever comes with it.
