@@ -14,7 +14,8 @@ from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, run_pyt
 
 from crossmodal import __version__
 from crossmodal.cli.arguments import commands_table, options_table, read_settings
-from crossmodal.settings import COMMANDS, OPTIONS, TASKS, Settings
+from crossmodal.options import COMMANDS, OPTIONS, TASKS
+from crossmodal.settings import Settings
 
 PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
 
@@ -57,17 +58,18 @@ def test_what_needs_no_name_is_the_same_as_with_it() -> None:
     assert read_settings(["serve", "--index-only"], {}) == Settings(task="index_restful")
 
 
+@pytest.mark.parametrize("columns", [80, 100])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_fits_on_a_screen(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", str(columns))
     code, shown, _ = ended(capsys, name, "--help")
     assert code == 0
     lines = shown.splitlines()
     assert lines[0].startswith(f"usage: crossmodal {name}")
-    assert len(lines) <= 45
-    assert max(map(len, lines)) <= 100
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= columns
     words = " ".join(shown.split())
     for option in OPTIONS:
         used = option.field != "task" and name in option.commands
@@ -84,7 +86,7 @@ def test_the_help_of_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         assert re.search(rf"^  {name} +{re.escape(command.help)}$", shown, re.MULTILINE)
     for name, meaning in TASKS.items():
         assert re.search(rf"^  {name} +{re.escape(meaning)}$", shown, re.MULTILINE)
-    assert ended(capsys, "-t", "train", "--help")[1].startswith("usage: python app.py -t train [options]\n")
+    assert ended(capsys, "-t", "train", "--help")[1].startswith("usage: crossmodal -t train [options]\n")
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,18 +138,42 @@ def test_all_that_are_refused_are_named(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def beside(option: str, other: str) -> str:
+    return f"{option} has no meaning beside {other}; leave out one of them"
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("evaluate --gap --direct", "--direct has no meaning beside --gap; leave out one of them"),
-        ("evaluate --direct --shards 2", "--shards has no meaning beside --direct; leave out one of them"),
-        (
-            "evaluate --calibrate --direction both",
-            "--direction has no meaning beside --calibrate; leave out one of them",
-        ),
+        ("evaluate --gap --direct", beside("--direct", "--gap")),
+        ("evaluate --direct --shards 2", beside("--shards", "--direct")),
+        ("evaluate --calibrate --direction both", beside("--direction", "--calibrate")),
         (
             "evaluate --output x",
             "--output has no meaning for evaluate without --compare, --gap or --calibrate",
+        ),
+        ("evaluate --compare vse --gap", beside("--gap", "--compare")),
+        ("evaluate --compare vse --calibrate", beside("--calibrate", "--compare")),
+        ("evaluate --gap --calibrate", beside("--calibrate", "--gap")),
+        ("evaluate --compare vse -m clip-mini", beside("--model", "--compare")),
+        ("evaluate --gap --protocol whole", beside("--protocol", "--gap")),
+        ("evaluate --gap -i 20", beside("--num-indexed", "--gap")),
+        ("evaluate --gap --centering x", beside("--centering", "--gap")),
+        ("evaluate --calibrate --protocol coco-1k", beside("--protocol", "--calibrate")),
+        ("evaluate --calibrate -i 20", beside("--num-indexed", "--calibrate")),
+        ("evaluate --calibrate --dim 8", beside("--dim", "--calibrate")),
+        ("evaluate --calibrate --centering x", beside("--centering", "--calibrate")),
+        ("evaluate --gap --output x --workspace workspace", beside("--workspace", "--output")),
+        ("train --output x --workspace workspace", beside("--workspace", "--output")),
+        ("plot --output x --workspace workspace", beside("--workspace", "--output")),
+        ("train --config x -d toy-data", beside("--data_set", "--config")),
+        ("train --config x -m vse", beside("--model", "--config")),
+        ("train --config x --loss mnr", beside("--loss", "--config")),
+        ("train --config x --split dev", beside("--split", "--config")),
+        ("train --config x -n 5", beside("--num_docs", "--config")),
+        (
+            "serve --workers 2 --layout pods",
+            "--workers 2 with --layout pods would start jina's processes 2 times; leave out one of them",
         ),
     ],
 )
@@ -155,6 +181,15 @@ def test_what_says_nothing_beside_another_option_is_refused(
     line: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ended(capsys, *line.split()) == (2, "", f"error: {sentence}.\n")
+
+
+def test_one_worker_and_pods_go_together() -> None:
+    assert read_settings(["serve", "--workers", "1", "--layout", "pods"], {}).layout == "pods"
+
+
+def test_a_variable_that_says_nothing_beside_an_option_is_no_mistake() -> None:
+    variables = {"JINA_WORKSPACE": "elsewhere", "JINA_MAX_DOCS": "4"}
+    assert read_settings(["train", "--config", "x", "--output", "y"], variables).output == Path("y")
 
 
 def test_a_variable_that_a_task_does_not_use_is_no_mistake() -> None:

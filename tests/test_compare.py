@@ -164,7 +164,6 @@ def test_the_command_compares_what_can_be_loaded_and_tells_what_cannot(
         (Settings(compare="vse,,clip"), "has an empty name"),
         (Settings(compare="vse,vse"), "names vse twice"),
         (Settings(compare="vse,vse?dim=8", dim=8), r"names vse\?dim=8 twice"),
-        (Settings(compare="vse", model="clip"), "leave out -m clip"),
     ],
 )
 def test_an_unusable_list_of_models_is_told_before_anything_is_done(settings: Settings, words: str) -> None:

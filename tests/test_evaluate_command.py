@@ -240,12 +240,6 @@ def test_the_published_numbers_are_reproduced() -> None:
     assert result["image2text"]["hit@10"] >= 0.70
 
 
-def test_two_kinds_of_measurement_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.main(["-t", "evaluate", "-d", "toy-data", "--compare", "vse", "--gap"]) == 1
-    told = capsys.readouterr().err
-    assert told == "error: --compare and --gap measure different things; give one of them at a time.\n"
-
-
 @pytest.mark.parametrize("kind", ["--gap", "--calibrate"])
 def test_photos_with_too_many_pixels_are_refused_in_every_measurement(
     kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

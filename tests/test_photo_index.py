@@ -161,7 +161,7 @@ def test_bad_inputs_fail_alone(tmp_path: Path) -> None:
 
 
 def test_no_index_and_another_model(tmp_path: Path) -> None:
-    with pytest.raises(StoreMissing, match=r"python app\.py -t index"):
+    with pytest.raises(StoreMissing, match=r"crossmodal index"):
         PhotoIndex(tmp_path / "none").search_text("a cat")
     other = ModelIdentity("other", "0" * 16, "crop 224", 512)
     Store.open_writer(tmp_path / IMAGE_VECTORS / "0-of-1", identity=other).close()

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from conftest import TOY_IMAGES, Server, free_port, run_app
 
+from crossmodal.cli.arguments import read_settings
+from crossmodal.options import OPTIONS, Option
+
 SENTENCE = "people climb the stairs"
 PHOTO = TOY_IMAGES / "raccoon.jpg"
 
@@ -53,8 +56,9 @@ def test_a_server_answers_what_the_index_answers(toy_server: Server, toy_workspa
 def test_a_server_needs_no_index_here(toy_server: Server, tmp_path: Path) -> None:
     picture = tmp_path / "found.png"
     done = run_app(
-        *("-t", "query", "--url", toy_server.url, "--workspace", tmp_path / "none"),
+        *("-t", "query", "--url", toy_server.url),
         *("--query-text", SENTENCE, "-k", "3", "--picture", picture),
+        environment={"JINA_WORKSPACE": str(tmp_path / "none")},
     )
     assert done.returncode == 0, done.stderr
     assert f"Photos for “{SENTENCE}”" in done.stdout
@@ -114,7 +118,6 @@ def test_any_white_space_is_text(toy_server: Server, plain: dict[str, Any], spac
         (["--query-text", "x", "--filter", "{'place': 1}"], "is not JSON"),
         (["--query-text", "x", "--filter", "[]"], "is no JSON object"),
         (["--query-text", "x", "--url", "localhost:45678"], "write it like http://localhost:45678"),
-        (["--query-text", "x", "--url", "http://localhost:1", "-m", "vse"], "leave out --model"),
         (["--url", "http://localhost:1"], "Nothing to search for"),
         (["--filter", "{}", "--url", "http://localhost:1"], "--query EXPRESSION"),
     ],
@@ -142,9 +145,23 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
     assert "cannot be reached (tried 3 times)" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--layout=pods", "--index=scan", "--runtime=onnx", "--shards=2"])
-def test_beside_a_server_nothing_is_said_of_an_index_here(option: str) -> None:
-    done = run_app("-t", "query", "--url", "http://localhost:1", "--query-text", "x", option)
-    assert done.returncode == 2
-    name = option.partition("=")[0]
-    assert done.stderr == f"error: {name} has no meaning beside --url; leave out one of them.\n"
+# What a question to a server uses.
+ASKED = {"task", "query_text", "query_image", "query", "top_k", "filter", "picture", "url", "json"}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [option for option in OPTIONS if "query" in option.tasks and option.field not in ASKED],
+    ids=lambda option: option.field,
+)
+def test_beside_a_server_nothing_is_said_of_an_index_here(
+    option: Option, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Also where it says what is so without it.
+    value = option.choices[0] if option.choices else {"int": "1"}.get(option.kind, "x")
+    given = [option.flag] if option.kind == "bool" else [option.flag, value]
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["search", "x", "--url", "http://localhost:1", *given], {})
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"error: {option.flag} has no meaning beside --url; leave out one of them.\n"

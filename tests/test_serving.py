@@ -113,7 +113,7 @@ def test_a_workspace_without_an_index_is_a_sentence(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert str(tmp_path / "nothing") in done.stderr
-        assert "python app.py -t index" in done.stderr
+        assert "crossmodal index" in done.stderr
 
 
 def listening_addresses(pid: int) -> list[tuple[str, int]]:

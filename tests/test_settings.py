@@ -13,7 +13,8 @@ from conftest import REPOSITORY, clean_environment, run_app
 from crossmodal.cli.arguments import read_settings
 from crossmodal.errors import SettingsError
 from crossmodal.images import MAX_PIXELS
-from crossmodal.settings import OPTIONS, TASKS, Settings
+from crossmodal.options import OPTIONS, TASKS
+from crossmodal.settings import Settings
 
 # The field, a task that uses it, the option, and a value as it is written and as it is read.
 VARIABLES = {
@@ -163,7 +164,7 @@ def test_what_is_wrong_on_the_command_line_is_one_sentence(
         read_settings(arguments, {})
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert said == f"error: {what}; `python app.py --help` lists the tasks and options.\n"
+    assert said == f"error: {what}; `crossmodal --help` lists the tasks and options.\n"
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

@@ -224,7 +224,7 @@ def open_folders_to_everyone(folder: Path) -> None:
 
 
 def test_missing_store(tmp_path: Path) -> None:
-    with pytest.raises(StoreMissing, match=r"python app\.py -t index"):
+    with pytest.raises(StoreMissing, match=r"crossmodal index"):
         Store.open_reader(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
     file = tmp_path / "file"

@@ -36,6 +36,7 @@ LAYERS = [
     {"data_sets"},
     {"images"},
     {"filters"},
+    {"options"},
     {"records", "settings", "hosts", "processes", "extras"},
     {"home_folder"},
     {"errors"},

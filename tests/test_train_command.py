@@ -45,7 +45,7 @@ def test_a_trained_model_can_be_used_at_once(tmp_path: Path) -> None:
     result = json.loads(trained.stdout)
     assert result["folder"] == str(output)
     assert result["epochs"] == 2
-    assert "python app.py -t train --config" in (output / "MODEL_CARD.md").read_text()
+    assert "crossmodal train --config" in (output / "MODEL_CARD.md").read_text()
     with Image.open(output / "training.png") as picture:
         assert picture.size == (1200, 900)
 
@@ -132,14 +132,6 @@ def test_an_unusable_configuration_is_a_sentence(tmp_path: Path, text: str, word
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_options_that_a_configuration_says_itself_are_refused(tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(json.dumps(TINY))
-    done = run_app("-t", "train", "--config", config, "--loss", "infonce", "--output", tmp_path / "model")
-    assert done.returncode == 1
-    assert f"--loss has no effect beside --config: write it into {config}" in done.stderr
 
 
 def metrics(hit: float) -> dict[str, dict[str, float]]:

@@ -50,7 +50,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def test_nothing_there(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "not there")
     assert not workspace.exists()
-    with pytest.raises(StoreMissing, match=r"python app\.py -t index --workspace '.*not there'$"):
+    with pytest.raises(StoreMissing, match=r"crossmodal index --workspace '.*not there'$"):
         workspace.require()
     with pytest.raises(StoreMissing):
         workspace.status()

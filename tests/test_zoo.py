@@ -153,7 +153,7 @@ def test_a_name_that_is_nearly_right_is_told_the_right_one(name: str, near: str)
 
 
 def test_a_name_like_no_other_is_told_where_the_names_are() -> None:
-    with pytest.raises(ModelError, match=r"no model 'xyzzy'\. Known are: .*`python app\.py -t models`"):
+    with pytest.raises(ModelError, match=r"no model 'xyzzy'\. Known are: .*`crossmodal models`"):
         identify_model("xyzzy")
 
 

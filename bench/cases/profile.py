@@ -35,7 +35,7 @@ _TOP_K = 10
 
 
 def run(options: Options) -> list[Result]:
-    """The parts of each measured alone, and the rest: the Flow, its messages, and cores that wait."""
+    """The parts of each measured alone, and the rest: the Flow, and cores that wait."""
     items = (64, 256) if options.quick else (512, 2048)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -163,7 +163,7 @@ def _documents(
     what: str, parts: Mapping[str, Contender], flow: Contender, until: float | None
 ) -> list[Result]:
     rounds = in_turns({"whole": flow, **parts}, until=until)
-    return _parts(what, rounds, rounds.pop("whole"), "Flow, messages, waiting")
+    return _parts(what, rounds, rounds.pop("whole"), "Flow, waiting")
 
 
 def _parts(what: str, parts: Mapping[str, Rounds], whole: Rounds, rest: str) -> list[Result]:

@@ -15,9 +15,10 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench import inputs, processes
+from bench.calls import count_calls
 from bench.harness import Contender, Rounds, in_turns, timed
 from bench.options import Options
-from bench.results import Result, at_least, at_most, compared
+from bench.results import Result, at_least, at_most, compared, measured
 from crossmodal import PhotoIndex
 from crossmodal.models import DEFAULT_MODEL, load_text_encoder
 
@@ -50,8 +51,13 @@ def run(options: Options) -> list[Result]:
             inputs.photo_set(Path(name) / "photos", inputs.small_photos(options), photos), workspace
         )
         with processes.serving(workspace) as server, PhotoIndex(workspace) as index:
+            calls = measured(
+                "query, calls of our own code",
+                "calls",
+                count_calls(lambda: index.search_text(next(sentences), 3)),
+            )
             results = _latencies(server, index, sentences, asked, options)
-            return [*results, *_throughput(server, sentences, seconds, options)]
+            return [calls, *results, *_throughput(server, sentences, seconds, options)]
 
 
 def _latencies(

@@ -1,4 +1,4 @@
-"""The command line: ``crossmodal COMMAND``, or ``python app.py -t TASK``; one module a task."""
+"""The command line: ``crossmodal COMMAND``, or ``crossmodal -t TASK``; one module a task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 
 from crossmodal.cli.arguments import read_settings
 from crossmodal.errors import CrossmodalError
+from crossmodal.extras import EXTRAS
 from crossmodal.settings import Settings
 
 __all__ = ["main", "run_task"]
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(f"error: {error}; install with `pip install -r requirements.txt`", file=sys.stderr)
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        wanted = "crossmodal-search" if extra is None else f"crossmodal-search[{extra[0]}]"
+        print(f'error: {error}: pip install "{wanted}".', file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone; the interpreter would complain at exit otherwise.

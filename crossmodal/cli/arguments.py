@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from crossmodal.errors import SettingsError
-from crossmodal.settings import COMMANDS, OPTIONS, TASKS, Option, Settings
+from crossmodal.options import COMMANDS, OPTIONS, TASKS, Option
+from crossmodal.settings import Settings
 
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]
 
@@ -44,8 +45,8 @@ def read_settings(
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser of ``python app.py -t TASK``, made from ``OPTIONS``."""
-    return _add_options(_Parser("python app.py", "lists the tasks and options"), OPTIONS)
+    """The parser of ``crossmodal -t TASK``, made from ``OPTIONS``."""
+    return _add_options(_Parser("crossmodal", "lists the tasks and options"), OPTIONS)
 
 
 def commands_table() -> str:
@@ -121,6 +122,12 @@ def _refuse_unused(
 ) -> None:
     """Ends the program with 2 and a sentence for each option that says nothing to ``task``."""
     refused = []
+    workers = given.get("workers") or 1
+    if task == "query_restful" and given.get("layout") == "pods" and workers > 1:
+        refused.append(
+            f"--workers {workers} with --layout pods would start jina's processes {workers} times; leave out "
+            "one of them"
+        )
     for option in OPTIONS:
         if given.get(option.field) is None:
             continue
@@ -251,7 +258,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
 def _overview() -> str:
     """The help of the whole command line: one line a subcommand."""
     lines = [
-        "usage: crossmodal COMMAND [options]      (or: python app.py -t TASK [options])",
+        "usage: crossmodal COMMAND [options]      (or: crossmodal -t TASK [options])",
         "",
         "A sentence finds photos; a photo finds captions.",
         "",

@@ -28,16 +28,11 @@ def run(settings: Settings) -> int:
     """Prints the calibration with its reliability and writes it; 1 where some of the data cannot be used."""
     from crossmodal.cli.present.evaluation import EvaluationProgress
 
-    for option, value in (("--protocol", settings.protocol), ("-i", settings.num_indexed)):
-        if value is not None:
-            raise SettingsError(
-                f"{option} {value} has no meaning for --calibrate, which takes the data in halves."
-            )
     model = chosen_model(settings)
     if parse_adaptation(model) is not None:
         raise SettingsError(
-            f"--calibrate is for a model's own vectors, and {model} changes them; leave out --dim and "
-            "--centering. An index of such vectors estimates its calibration from itself."
+            f"--calibrate is for a model's own vectors, and {model} changes them; leave out its "
+            "options. An index of such vectors estimates its calibration from itself."
         )
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
     halves = PhotoHalves()

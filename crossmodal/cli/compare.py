@@ -79,8 +79,6 @@ def run(settings: Settings) -> int:
 
 def _names(settings: Settings) -> list[str]:
     """The models of ``--compare`` with ``--dim`` and ``--centering``; raises SettingsError for a bad list."""
-    if settings.model is not None:
-        raise SettingsError(f"--compare names the models itself; leave out -m {settings.model}.")
     given = [name.strip() for name in (settings.compare or "").split(",")]
     if not all(given):
         raise SettingsError(

@@ -12,8 +12,7 @@ from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrie
 from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.model_choice import chosen_model
-from crossmodal.errors import SettingsError
-from crossmodal.evaluation import Direction, Subset
+from crossmodal.evaluation import Subset
 from crossmodal.evaluation.protocols import (
     Listing,
     choose,
@@ -25,14 +24,6 @@ from crossmodal.settings import Settings
 
 def run(settings: Settings) -> int:
     """Prints the metrics as a table or as JSON; returns 1 where some of the data could not be used."""
-    given = {
-        "--compare": settings.compare is not None,
-        "--gap": settings.gap,
-        "--calibrate": settings.calibrate,
-    }
-    if sum(given.values()) > 1:
-        both = " and ".join(option for option, asked in given.items() if asked)
-        raise SettingsError(f"{both} measure different things; give one of them at a time.")
     if settings.compare is not None:
         from crossmodal.cli.compare import run as compare
 
@@ -83,7 +74,7 @@ def _through_flows(
     from crossmodal.cli.present.evaluation import EvaluationProgress
 
     photos = frozenset(listing.photos)
-    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    direction = settings.direction
     total = sum(len(fold.searched(direction, photos)) + len(fold.asking(direction, photos)) for fold in folds)
     with EvaluationProgress(total, enabled=not settings.json) as progress:
         chosen = replace(settings, model=model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossmodal.data_sets import DataSet, open_data_set
-from crossmodal.evaluation import Direction, Subset, encode_batches
+from crossmodal.evaluation import Subset, encode_batches
 from crossmodal.evaluation.flow_ranks import evaluation_batches
 from crossmodal.evaluation.protocols import ORIGINAL, PROTOCOLS, WHOLE, Listing, Protocol, list_records
 from crossmodal.evaluation.retrieval import Retrieval, retrieve
@@ -41,7 +41,7 @@ def retrieve_in_memory(
     from crossmodal.cli.present.evaluation import EvaluationProgress
 
     photos = frozenset(listing.photos)
-    direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
+    direction = settings.direction
     used = [fold.searched(direction, photos) | fold.asking(direction, photos) for fold in folds]
     unread: list[Failure] = []
     batches = (

@@ -32,9 +32,6 @@ def run(settings: Settings) -> int:
     from crossmodal.cli.present.evaluation import EvaluationProgress
 
     require_package("matplotlib", "The picture of --gap")
-    for option, value in (("--protocol", settings.protocol), ("-i", settings.num_indexed)):
-        if value is not None:
-            raise SettingsError(f"{option} {value} has no meaning for --gap, which takes the data in halves.")
     model = chosen_model(settings)
     adaptation = parse_adaptation(model)
     if adaptation is not None and adaptation.centering is not None:
@@ -97,7 +94,7 @@ def _write(result: dict[str, Any], measured: GapMeasurement, folder: Path, setti
         f"{made_of['photos']} photos and {made_of['captions']} captions of {result['data_set']}{split}",
     ).save(folder / _CENTERING)
     write_gap(result, measured, folder / _PICTURE)
-    command = ["python", "app.py", "-t", "index", "-d", settings.data_set]
+    command = ["crossmodal", "index", settings.data_set]
     command += ["-m", result["model"], "--centering", str(folder / _CENTERING)]
     print(f"picture: {folder / _PICTURE}", file=sys.stderr)
     print(f"means: {folder / _CENTERING}; to search with centred vectors, index with", file=sys.stderr)

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 
 from crossmodal.cli.answers import Answer, Answers
 from crossmodal.cli.questions import read_filter, read_questions
-from crossmodal.errors import SettingsError
 from crossmodal.settings import Settings
 
 __all__ = ["run"]
@@ -38,9 +37,6 @@ def _open(settings: Settings) -> AbstractContextManager[Answers]:
         from crossmodal.cli.ask_index import open_index
 
         return open_index(settings, filter)
-    for option in ("model", "dim", "centering"):
-        if getattr(settings, option) is not None:
-            raise SettingsError(f"--url asks a server, which has a model already; leave out --{option}.")
     from crossmodal.cli.ask_server import open_server
 
     return open_server(settings.url, settings.top_k, filter)

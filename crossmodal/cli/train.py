@@ -11,7 +11,6 @@ from pathlib import Path
 from crossmodal.cli.present.training_plot import draw_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.cli.signals import stop_on_signals
-from crossmodal.errors import SettingsError
 from crossmodal.extras import require_package
 from crossmodal.models.registry import DEFAULT_MODEL
 from crossmodal.settings import Settings
@@ -20,9 +19,6 @@ from crossmodal.training.train import HISTORY
 
 _OUTPUT = "trained-model"
 _PLOT = "training.png"
-
-# Options that say what a configuration file says too.
-_IN_CONFIG = ("data_set", "model", "loss", "split", "num_docs")
 
 
 def run(settings: Settings) -> int:
@@ -56,7 +52,7 @@ def run(settings: Settings) -> int:
 
 def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
     """What to do, and the command line that does the same again."""
-    command = ["python", "app.py", "-t", "train"]
+    command = ["crossmodal", "train"]
     if settings.config is None:
         model = settings.model or DEFAULT_MODEL
         config = fine_tuning(
@@ -67,11 +63,6 @@ def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
             if (value := getattr(settings, name)) is not None:
                 command += [f"--{name}", str(value)]
         return config, shlex.join(command)
-    given = [name for name in _IN_CONFIG if getattr(settings, name) != getattr(Settings(), name)]
-    if given:
-        raise SettingsError(
-            f"The option --{given[0]} has no effect beside --config: write it into {settings.config}."
-        )
     return TrainingConfig.load(settings.config), shlex.join([*command, "--config", str(settings.config)])
 
 

@@ -11,7 +11,8 @@ from crossmodal.flow.runner import LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.loaded import LoadedEncoders
-from crossmodal.settings import OPTIONS, Settings
+from crossmodal.options import OPTIONS
+from crossmodal.settings import Settings
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
 
 __all__ = ["check_values", "local_flow", "resolved_for_reading", "resolved_for_writing"]

@@ -1,6 +1,6 @@
 """What one direction of a search found, and the numbers that follow from it.
 
-The ranks come from vectors in memory here (``retrieve``) or from the Flow (``flows/evaluation.py``); the
+The ranks come from vectors in memory here (``retrieve``) or from an index (``flow_ranks``); the
 metrics are made of them in one place, so that both ways give the same numbers.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +16,9 @@ from crossmodal.errors import DataSetError
 from crossmodal.evaluation.bootstrap import LEVEL, ROUNDS, SEED, bootstrap, intervals
 from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
 from crossmodal.evaluation.metrics import TIE_RULE, Ranks, ranks_of_relevant, summarize
+from crossmodal.settings import DIRECTIONS, Direction
 
 __all__ = ["DIRECTIONS", "Direction", "Retrieval", "Subset", "directions", "report", "retrieve"]
-
-Direction = Literal["text2image", "image2text", "both"]
-DIRECTIONS: tuple[Direction, ...] = ("text2image", "image2text", "both")
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ _COLOURED_BRANCHES = 2
 def draw_flow(topology: Topology) -> str:
     """The Flow as an SVG document, a text that ends with a line break; the same Flow gives the same text.
 
-    Each step is a ``g`` element with ``data-step``, its name, and a tooltip from its executor; each
+    Each step is a ``g`` element with ``data-step``, its name, and a tooltip from its class; each
     ``needs`` of the YAML is a ``g`` element with ``data-from`` and ``data-to``.
     """
     layout = _Layout(topology)

@@ -34,7 +34,7 @@ class StepEntry:
 
     ``sharded`` says whether the YAML gives a number of shards, even if it is 1. ``when`` maps a field of
     the document to the value it must have; an empty one takes every document. ``config`` is
-    the executor's own YAML file.
+    the step's own YAML file.
     """
 
     name: str

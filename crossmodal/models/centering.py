@@ -70,7 +70,7 @@ class Centering:
         except (OSError, SafetensorError, ValueError, TypeError, ModelError) as error:
             raise ModelError(
                 f"The centering file {path} cannot be used: {' '.join(str(error).split())}. Make one with "
-                "`python app.py -t evaluate --gap -d DATA`."
+                "`crossmodal evaluate --gap -d DATA`."
             ) from error
         return cls(model, means["image"], means["text"], metadata.get("data", ""))
 
@@ -85,7 +85,7 @@ class Centering:
         if self.model != model:
             raise ModelError(
                 f"The centering file {path} was made for {self.model}, but the model is {model}. Make one "
-                f"with `python app.py -t evaluate --gap -d DATA -m {shlex.quote(model.name)}`."
+                f"with `crossmodal evaluate --gap -d DATA -m {shlex.quote(model.name)}`."
             )
 
 

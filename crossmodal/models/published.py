@@ -15,9 +15,9 @@ from crossmodal.models.protocols import ImageEncoder, TextEncoder
 __all__ = ["PublishedModel", "find_published", "identify_published", "require_trusted_code"]
 
 _KNOWN = (
-    "the names that `python app.py -t models` lists, each with `:PATH` behind it for local files; clip; "
+    "the names that `crossmodal models` lists, each with `:PATH` behind it for local files; clip; "
     "clip:ARCH/PRETRAINED or clip:ARCH/PATH for anything else that open_clip builds; the path of a "
-    "checkpoint that `-t train` made, of a VSE++ checkpoint, or of a folder as the model hub has them"
+    "checkpoint that `crossmodal train` made, of a VSE++ checkpoint, or of a folder as the model hub has them"
 )
 
 

@@ -111,7 +111,7 @@ class LegacyRoutes:
     async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
         if self._serving.kind != "query":
             raise RequestError(
-                "This server answers /index only; /search is served by `python app.py -t query_restful`.",
+                "This server answers /index only; /search is served by `crossmodal serve`.",
                 status=404,
             )
         started = time.perf_counter()

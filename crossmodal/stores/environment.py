@@ -131,7 +131,7 @@ class Environment:
                 found = data_file.stat()
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise StoreMissing(
-                    f"There is no index in {folder}. Make one with: python app.py -t index"
+                    f"There is no index in {folder}. Make one with: crossmodal index"
                 ) from error
             except OSError as error:
                 kind = StoreUnwritable if create else StoreError
@@ -141,7 +141,7 @@ class Environment:
                 ) from error
             if blank and not create:
                 raise StoreMissing(
-                    f"The index in {folder} was never finished and holds nothing. Run: python app.py -t index"
+                    f"The index in {folder} was never finished and holds nothing. Run: crossmodal index"
                 )
             key = (os.getpid(), found.st_dev, found.st_ino)
             environment = _open_environments.get(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -81,9 +81,12 @@ class StoredDocument:
             raise StoreFormat(f"document number {number} does not match its checksum")
         (id_length,) = _ID_LENGTH.unpack_from(value, _CHECKSUM.size)
         fields_start = _ID_START + id_length
-        modality, content_hash, row, text, uri, mime_type, photo_id, content, thumbnail, tags = _parsed(
-            value[fields_start:]
-        )
+        try:
+            fields = orjson.loads(value[fields_start:])
+        except orjson.JSONDecodeError:
+            # Halves of characters, as file names have them that are no UTF-8.
+            fields = json.loads(str(value[fields_start:], "ascii"))
+        modality, content_hash, row, text, uri, mime_type, photo_id, content, thumbnail, tags = fields
         return cls(
             number,
             Record(
@@ -100,14 +103,6 @@ class StoredDocument:
             None if content is None else StoredPart(*content),
             None if thumbnail is None else StoredPart(*thumbnail),
         )
-
-
-def _parsed(fields: bytes | memoryview) -> Any:
-    try:
-        return orjson.loads(fields)
-    except orjson.JSONDecodeError:
-        # Halves of characters, as file names have them that are no UTF-8.
-        return json.loads(str(fields, "ascii"))
 
 
 def _unknown_modality(value: object, number: int) -> NoReturn:

@@ -61,7 +61,7 @@ class NativeCheckpoint:
         if found != _FORMAT:
             raise ModelError(
                 f"The model's configuration {path} has the format {found!r}; this version reads {_FORMAT!r}. "
-                "Train the model again with `-t train`."
+                "Train the model again with `crossmodal train`."
             )
         try:
             dimension = int(config["dimension"])

@@ -249,7 +249,7 @@ async function start(files) {
 function writingOff(reason) {
   return messageCard({
     title: "Adding photos is switched off on this server",
-    detail: `${reason ?? "It gave no reason."} You can index a folder where the server runs: python app.py -t index -d ~/Pictures`,
+    detail: `${reason ?? "It gave no reason."} You can index a folder where the server runs: crossmodal index ~/Pictures`,
     symbol: "warning",
     testid: "writing-off",
   });

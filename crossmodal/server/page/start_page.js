@@ -157,7 +157,7 @@ export async function showSuggestions(visible) {
 const nothingIndexed = () =>
   messageCard({
     title: "Nothing is indexed yet",
-    detail: "Add photos on this page, or index a folder where the server runs: python app.py -t index -d ~/Pictures",
+    detail: "Add photos on this page, or index a folder where the server runs: crossmodal index ~/Pictures",
     symbol: "image",
     testid: "nothing-indexed",
     actions: [make("a", { class: "button primary", href: "/?view=add", data: { view: "add" }, text: "Add photos" })],

@@ -42,7 +42,7 @@ def find_open_clip(name: str, cache: Path | None) -> ClipSource:
     if not isinstance(model, ClipSource):
         raise ModelError(
             f"The model {name} cannot be trained here. Those that can are vse, clip-mini, checkpoints that "
-            "`-t train` made, and the models that open_clip builds."
+            "`crossmodal train` made, and the models that open_clip builds."
         )
     return model
 

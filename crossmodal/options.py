@@ -1,0 +1,416 @@
+"""The one table of options: who uses each, its environment variable, its help, and what it doesn't go with.
+
+An option on the command line beats the environment, which beats the default. The command line
+(``cli/arguments``), its help and the table in ``docs/cli.md`` come from ``OPTIONS``; the values stand in
+``Settings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossmodal.settings import (
+    DIRECTIONS,
+    INDEXES,
+    KEEP,
+    LAYOUTS,
+    LOSSES,
+    MAX_PORT,
+    MAX_TOP_K,
+    MAX_WORKERS,
+    PROTOCOLS,
+    RUNTIMES,
+    WRITING,
+    Settings,
+)
+
+__all__ = ["COMMANDS", "OPTIONS", "TASKS", "Command", "Option"]
+
+TASKS: Mapping[str, str] = {
+    "index": "index a data set into the workspace, then end",
+    "index_restful": "accept documents to index over HTTP at /index",
+    "query": "answer --query-text, --query-image or --query, then end",
+    "query_restful": "answer searches over HTTP at /search",
+    "evaluate": "measure the retrieval quality of a model on a data set",
+    "train": "fine-tune a model on a data set, or train one as --config says",
+    "status": "tell what is indexed, without loading a model",
+    "models": "list the models that -m knows by name, without loading one",
+    "plot": "draw the two Flows as SVG",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: the task that it is, what it does, and what it takes without an option's name."""
+
+    task: str
+    help: str
+    positional: tuple[str, str] | None = None
+
+
+COMMANDS: Mapping[str, Command] = {
+    "index": Command(
+        "index", "index photos and captions: a folder, a table, or a data set", ("data_set", "DATA")
+    ),
+    "search": Command(
+        "query", "find photos for a sentence, or captions for a photo", ("query", "EXPRESSION")
+    ),
+    "serve": Command("query_restful", "serve the search page and the HTTP API"),
+    "status": Command("status", "show what is indexed, without loading a model"),
+    "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
+    "train": Command("train", "fine-tune a model on your own photos and captions"),
+    "models": Command("models", "list the models that are known by name"),
+    "plot": Command("plot", "draw the two Flows as SVG"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: the settings field it fills, its help, the tasks that use it, and how it is written.
+
+    ``not_with`` names options beside which it says nothing, or the other thing: beside a server's address no
+    index is opened here. ``evaluate_with`` names those of which ``evaluate`` needs one to use it.
+    """
+
+    field: str
+    help: str
+    tasks: tuple[str, ...]
+    short: str | None = None
+    variable: str | None = None
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    not_with: tuple[str, ...] = ()
+    evaluate_with: tuple[str, ...] = ()
+
+    @property
+    def flag(self) -> str:
+        """The long flag as it is written in the documentation."""
+        return "--" + (self.field if self.field in _UNDERSCORED else self.field.replace("_", "-"))
+
+    @property
+    def flags(self) -> list[str]:
+        """Every spelling that the command line accepts."""
+        spellings = [self.short] if self.short else []
+        return list(dict.fromkeys([*spellings, self.flag, "--" + self.field.replace("_", "-")]))
+
+    @property
+    def default(self) -> Any:
+        """The value where neither the command line nor the environment says anything."""
+        return Settings.__dataclass_fields__[self.field].default
+
+    @property
+    def kind(self) -> str:
+        """The annotated type of the settings field, without ``| None``."""
+        return str(Settings.__dataclass_fields__[self.field].type).split(" | ")[0]
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The subcommands that use it."""
+        return tuple(name for name, command in COMMANDS.items() if command.task in self.tasks)
+
+    def convert(self, text: str) -> Any:
+        """The value that ``text`` says; raises ValueError with the value and the limit."""
+        if self.choices and text not in self.choices:
+            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}")
+        if self.kind == "Path":
+            if not text:
+                raise ValueError("an empty path was given")
+            return Path(text)
+        if self.kind == "int":
+            try:
+                number = int(text)
+            except ValueError:
+                raise ValueError(f"{text!r} is not a whole number") from None
+            if self.minimum is not None and number < self.minimum:
+                raise ValueError(f"{number} is below the minimum, {self.minimum}")
+            if self.maximum is not None and number > self.maximum:
+                raise ValueError(f"{number} is above the maximum, {self.maximum}")
+            return number
+        return text
+
+
+# These keep the spelling with an underscore that the predecessor of this system had.
+_UNDERSCORED = frozenset({"num_docs", "request_size", "data_set", "top_k"})
+
+_SERVING = ("index_restful", "query_restful")
+_WITH_INDEX = ("index", "query", *_SERVING)
+_ENCODING = (*_WITH_INDEX, "evaluate")
+_DATA = ("index", "evaluate", "train")
+# These measure a model's vectors in memory, whole or in halves.
+_HALVES = ("gap", "calibrate")
+_IN_MEMORY = ("direct", "compare", *_HALVES)
+_WRITES_FILES = ("compare", *_HALVES)
+
+# In the order in which --help lists them, the more important ones first.
+OPTIONS: tuple[Option, ...] = (
+    Option("task", "what to do: " + ", ".join(TASKS), tuple(TASKS), "-t", choices=tuple(TASKS)),
+    Option("query_text", "a sentence to find photos for", ("query",), metavar="TEXT"),
+    Option("query_image", "a photo to find captions for", ("query",), metavar="FILE"),
+    Option(
+        "query",
+        'an expression of sentences, photos and ids with weights, such as "dog + 0.5*id:42 - snow"',
+        ("query",),
+        metavar="EXPRESSION",
+    ),
+    Option("top_k", "results for each query", ("query",), "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
+    Option(
+        "filter",
+        """find only what has these tags: '{"place": "harbour", "year": {"$gte": 2019}}'""",
+        ("query",),
+        metavar="JSON",
+    ),
+    Option("picture", "also write the results as one picture", ("query",), metavar="FILE.png"),
+    Option(
+        "url",
+        "ask the server at this address, such as http://localhost:45678, instead of an index here",
+        ("query",),
+        metavar="URL",
+    ),
+    Option(
+        "data_set",
+        "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, or "
+        "a CSV or JSONL file",
+        _DATA,
+        "-d",
+        metavar="DATA",
+        not_with=("config",),
+    ),
+    Option(
+        "split",
+        "use only this split of the data, such as dev",
+        _DATA,
+        metavar="NAME",
+        not_with=("config",),
+    ),
+    Option(
+        "num_docs",
+        "use at most so many photos and captions together; evaluate asks so many queries in each direction",
+        _DATA,
+        "-n",
+        "JINA_MAX_DOCS",
+        "N",
+        minimum=1,
+        not_with=("config",),
+    ),
+    Option("host", "the address that the server listens on", _SERVING, metavar="ADDRESS"),
+    Option(
+        "port",
+        "the port that the server listens on",
+        _SERVING,
+        None,
+        "JINA_PORT",
+        "PORT",
+        minimum=1,
+        maximum=MAX_PORT,
+    ),
+    Option(
+        "workers",
+        "serving processes on that port, over the same index",
+        ("query_restful",),
+        metavar="N",
+        minimum=1,
+        maximum=MAX_WORKERS,
+    ),
+    Option(
+        "writing",
+        "whether documents can be added and deleted; auto: if the server listens on this machine only",
+        ("query_restful",),
+        choices=WRITING,
+    ),
+    Option(
+        "grpc_port",
+        "answer gRPC, as jina's clients speak it, on this port too; needs the extra jina; 0 is off",
+        ("query_restful",),
+        metavar="PORT",
+        minimum=0,
+        maximum=MAX_PORT,
+    ),
+    Option(
+        "compare",
+        "measure models side by side, with speed and size",
+        ("evaluate",),
+        metavar="A,B,...",
+    ),
+    Option(
+        "gap",
+        "measure the gap between photos' and captions' vectors",
+        ("evaluate",),
+        not_with=("compare",),
+    ),
+    Option(
+        "calibrate",
+        "fit the score in 0 to 1 that searches give beside the cosine, and measure its worth",
+        ("evaluate",),
+        not_with=("compare", "gap"),
+    ),
+    Option(
+        "direction",
+        "which direction to evaluate",
+        ("evaluate",),
+        choices=DIRECTIONS,
+        metavar="NAME",
+        not_with=_HALVES,
+    ),
+    Option(
+        "protocol",
+        "the published evaluation to follow; by default whole, or with -i original",
+        ("evaluate",),
+        choices=PROTOCOLS,
+        metavar="NAME",
+        not_with=_HALVES,
+    ),
+    Option(
+        "num_indexed",
+        "search the first so many documents, as original does",
+        ("evaluate",),
+        "-i",
+        metavar="N",
+        minimum=2,
+        not_with=_HALVES,
+    ),
+    Option(
+        "direct",
+        "in memory, without the Flows; the numbers are the same",
+        ("evaluate",),
+        not_with=("compare", *_HALVES),
+    ),
+    Option("config", "the training configuration, a JSON file", ("train",), metavar="FILE"),
+    Option(
+        "loss",
+        "what fine-tuning minimises, instead of what suits the model",
+        ("train",),
+        choices=LOSSES,
+        metavar="NAME",
+        not_with=("config",),
+    ),
+    Option(
+        "model",
+        "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
+        "trained model's folder; by default that of the index, else clip-mini",
+        (*_ENCODING, "train"),
+        "-m",
+        metavar="MODEL",
+        not_with=("url", "compare", "config"),
+    ),
+    Option(
+        "workspace",
+        "the folder that holds the index",
+        (*_ENCODING, "train", "status", "plot"),
+        None,
+        "JINA_WORKSPACE",
+        "FOLDER",
+        not_with=("url", "output"),
+        evaluate_with=_WRITES_FILES,
+    ),
+    Option(
+        "output",
+        "where to write the model or the files; by default a folder in the workspace",
+        ("evaluate", "train", "plot"),
+        metavar="FOLDER",
+        evaluate_with=_WRITES_FILES,
+    ),
+    Option(
+        "json",
+        "print the result as JSON on stdout",
+        ("index", "query", "evaluate", "train", "status", "models", "plot"),
+    ),
+    Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option(
+        "keep",
+        "what to keep of each photo: its file, or its path and a thumbnail",
+        ("index", *_SERVING),
+        choices=KEEP,
+    ),
+    Option(
+        "dim",
+        "keep only the first N components of each vector",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        not_with=("url", "calibrate"),
+    ),
+    Option(
+        "centering",
+        "subtract the means in a file that `evaluate --gap` wrote",
+        _ENCODING,
+        metavar="FILE",
+        not_with=("url", *_HALVES),
+    ),
+    Option(
+        "index",
+        "how vectors are searched; auto compares all while they are few, else finds candidates by codes",
+        ("query", "query_restful"),
+        choices=INDEXES,
+        metavar="TIER",
+        not_with=("url",),
+    ),
+    Option(
+        "runtime",
+        "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
+        _ENCODING,
+        choices=RUNTIMES,
+        metavar="NAME",
+        not_with=("url",),
+    ),
+    Option(
+        "layout",
+        "run the Flow in one process, or in one for each step, which needs the extra jina",
+        _ENCODING,
+        choices=LAYOUTS,
+        not_with=("url", *_IN_MEMORY),
+    ),
+    Option(
+        "parallel",
+        "replicas of each loader, normalizer and encoder",
+        (*_ENCODING, "plot"),
+        None,
+        "JINA_PARALLEL",
+        "N",
+        minimum=1,
+        maximum=64,
+        not_with=("url", *_IN_MEMORY),
+    ),
+    Option(
+        "shards",
+        "shards of each index; by default as many as it has, and 1 for a new one",
+        (*_ENCODING, "plot"),
+        None,
+        "JINA_SHARDS",
+        "N",
+        minimum=1,
+        maximum=64,
+        not_with=("url", *_IN_MEMORY),
+    ),
+    Option(
+        "request_size",
+        "photos in one request while indexing, and up to four times as many captions",
+        ("index", "evaluate"),
+        "-s",
+        metavar="N",
+        minimum=1,
+        maximum=1024,
+        not_with=_HALVES,
+    ),
+    Option(
+        "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
+    ),
+    Option("data_root", "where toy-data, f8k, f30k and coco lie", _DATA, metavar="FOLDER"),
+    Option(
+        "model_cache",
+        "the folder for downloaded weights",
+        (*_ENCODING, "train", "models"),
+        metavar="FOLDER",
+        not_with=("url",),
+    ),
+    Option(
+        "trust_remote_code",
+        "run the Python code that some models bring along, such as jina-clip-v2's",
+        (*_ENCODING, "train"),
+        not_with=("url",),
+    ),
+)
