@@ -1,10 +1,9 @@
-"""The ranks of an evaluation through both Flows, over an index that is made for it and then removed."""
+"""The ranks of an evaluation through an engine, over an index that is made for it and then removed."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -13,11 +12,10 @@ from typing import TYPE_CHECKING
 from crossmodal.cli.engine_of import flows_for
 from crossmodal.cli.signals import stop_on_signals
 from crossmodal.data_sets import DataSet
-from crossmodal.engine.engine import OpenFlow
-from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
+from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataSetError, ServiceError
 from crossmodal.evaluation.flow_ranks import Gallery, evaluation_batches, index_gallery, rank_queries
-from crossmodal.evaluation.retrieval import Direction, Retrieval, Subset, directions
+from crossmodal.evaluation.retrieval import Retrieval, Subset, directions
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
@@ -41,6 +39,7 @@ def retrieve_through_flows(
     workspace is a temporary folder and is removed however this ends. Raises KeyboardInterrupt after
     SIGINT or SIGTERM, and what the Flows raise.
     """
+    # One for all folds, so that the model is loaded once.
     open_flow = flows_for(settings)
     found: list[dict[str, Retrieval]] = []
     failures: dict[tuple[str, str], Failure] = {}
@@ -49,8 +48,9 @@ def retrieve_through_flows(
             with tempfile.TemporaryDirectory(prefix="crossmodal-evaluate-") as folder:
                 # No photo of this index is ever shown.
                 scratch = replace(settings, workspace=Path(folder), keep="uri")
-                fold = _Fold(scratch, open_flow, data_set, photos, folds, number, stopping, progress)
-                ranked, failed = fold.run()
+                with Engine(scratch, open_flow=open_flow) as engine:
+                    fold = _Fold(engine, scratch, data_set, photos, folds, number, stopping, progress)
+                    ranked, failed = fold.run()
             found.append(ranked)
             # A photo that cannot be used fails in the index, and again as a query.
             failures |= {(failure.source, failure.reason): failure for failure in failed}
@@ -58,12 +58,12 @@ def retrieve_through_flows(
 
 
 class _Fold:
-    """One fold: an index Flow over its gallery, then a query Flow over its queries."""
+    """One fold: its gallery is indexed, then its queries ask."""
 
     def __init__(
         self,
+        engine: Engine,
         settings: Settings,
-        open_flow: OpenFlow,
         data_set: DataSet,
         photos: Collection[str],
         folds: Sequence[Subset],
@@ -71,43 +71,35 @@ class _Fold:
         stopping: Event,
         progress: EvaluationProgress,
     ) -> None:
+        self._engine = engine
         self._settings = settings
-        self._open_flow = open_flow
         self._data_set = data_set
         self._folds = folds
         self._number = number
         self._stopping = stopping
         self._progress = progress
-        direction: Direction = settings.direction  # type: ignore[assignment]  # as the parser checks
-        self._directions = directions(direction)
-        self._searched = folds[number].searched(direction, photos)
-        self._asking = folds[number].asking(direction, photos)
+        self._directions = directions(settings.direction)
+        self._searched = folds[number].searched(settings.direction, photos)
+        self._asking = folds[number].asking(settings.direction, photos)
         self._unread: list[Failure] = []
 
     def run(self) -> tuple[dict[str, Retrieval], list[Failure]]:
         """What the queries found, and the failures on the way."""
-
-        with Workspace(self._settings.workspace) as workspace:
-            self._progress.stage = "indexing"
-            settings = resolved_for_writing(self._settings, workspace)
-            with closing(self._open_flow("index", settings)) as flow:
-                searched = self._batches(self._searched)
-                gallery, failures = index_gallery(flow, searched, progress=self._advance)
-            self._raise_if_stopped()
-            if not gallery.photos and not gallery.captions:
-                raise DataSetError(_nothing_indexed([*self._unread, *failures]))
-            _require_whole(workspace, gallery)
-            self._progress.stage = "asking"
-            settings = resolved_for_reading(settings, workspace)
-            with closing(self._open_flow("query", settings)) as flow:
-                found, more = rank_queries(
-                    flow,
-                    self._batches(self._asking),
-                    gallery,
-                    self._asking,
-                    directions=self._directions,
-                    progress=self._advance,
-                )
+        self._progress.stage = "indexing"
+        gallery, failures = index_gallery(self._engine, self._batches(self._searched), progress=self._advance)
+        self._raise_if_stopped()
+        if not gallery.photos and not gallery.captions:
+            raise DataSetError(_nothing_indexed([*self._unread, *failures]))
+        _require_whole(self._engine.workspace, gallery)
+        self._progress.stage = "asking"
+        found, more = rank_queries(
+            self._engine,
+            self._batches(self._asking),
+            gallery,
+            self._asking,
+            directions=self._directions,
+            progress=self._advance,
+        )
         self._raise_if_stopped()
         return found, [*self._unread, *failures, *more]
 

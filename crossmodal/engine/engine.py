@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.documents import Document
-from crossmodal.engine.indexing import Indexed, index_records
+from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
 from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
@@ -136,6 +136,14 @@ class Engine:
             yield from index_records(
                 flow, self.workspace, items, size=size, originals=originals, at_once=at_once
             )
+
+    def index_batches(self, batches: Iterator[list[Record]]) -> Generator[list[Indexed], None, None]:
+        """Brings hashed records into the index, each batch as one request; yields what became of each batch.
+
+        Raises as ``index``.
+        """
+        with self._writer.flow() as flow:
+            yield from index_batches(flow, batches)
 
     def delete(self, ids: Sequence[str], *, captions: bool = True) -> list[str]:
         """Deletes photos and captions by id, with ``captions`` also those that describe the photos.

@@ -1,20 +1,21 @@
-"""Ranks through the two Flows: a gallery is indexed, then every query asks where its counterparts stand."""
+"""Ranks through an engine: a gallery is indexed, then every query asks where its counterparts stand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from crossmodal.documents import Document, other_modality
-from crossmodal.errors import StoreUnwritable
+from crossmodal.engine.engine import Engine
 from crossmodal.evaluation.retrieval import Retrieval, Subset
 from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
 from crossmodal.flow.pipeline import run_batches
-from crossmodal.flow.runner import Flow
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
-from crossmodal.steps.step import TOGETHER
+from crossmodal.steps.step import TOGETHER, Operation
 
 __all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
 
@@ -69,36 +70,36 @@ def evaluation_batches(
 
 
 def index_gallery(
-    flow: Flow,
+    engine: Engine,
     batches: Iterator[list[Record]],
     *,
     progress: Callable[[int, int], None],
 ) -> tuple[Gallery, list[Failure]]:
-    """Indexes ``batches`` through the index Flow; returns what it acknowledged and what it could not use.
+    """Indexes ``batches`` as they are; returns what the index acknowledged and what it could not use.
 
     ``progress`` is called with the numbers of documents that were indexed and that failed, after each
-    request. Raises StoreUnwritable where the disk is full.
+    request. Raises as ``Engine.index``.
     """
     gallery, failures = Gallery(), list[Failure]()
-    requests = ([Document.of_record(record.hashed()) for record in batch] for batch in batches)
-    for docs in run_batches(flow, "index", requests):
-        failed = 0
-        for doc in docs:
-            record = _record(doc)
-            if doc.aborted:
-                raise StoreUnwritable(doc.error)
-            if doc.error is not None:
-                failures.append(_failure(record, doc.error))
-                failed += 1
-                continue
-            side = gallery.photos if record.modality == IMAGE else gallery.captions
-            side.setdefault(record.photo_id or record.id, []).append(record.id)
-        progress(len(docs) - failed, failed)
+    hashed = ([record.hashed() for record in batch] for batch in batches)
+    # However this ends, what is under way is finished, and the writer's lock let go.
+    with closing(engine.index_batches(hashed)) as answered:
+        for batch in answered:
+            failed = 0
+            for indexed in batch:
+                record = indexed.record
+                if indexed.error is not None:
+                    failures.append(_failure(record, indexed.error))
+                    failed += 1
+                    continue
+                side = gallery.photos if record.modality == IMAGE else gallery.captions
+                side.setdefault(record.photo_id or record.id, []).append(record.id)
+            progress(len(batch) - failed, failed)
     return gallery, failures
 
 
 def rank_queries(
-    flow: Flow,
+    engine: Engine,
     batches: Iterator[list[Record]],
     gallery: Gallery,
     queries: Collection[str],
@@ -124,7 +125,7 @@ def rank_queries(
             if any(wanted.values()):
                 yield [_query(record, wanted.get(record.id)) for record in batch]
 
-    for docs in run_batches(flow, "search", documents(), {"top_k": 1, TOGETHER: True}):
+    for docs in run_batches(_QueryFlow(engine), "search", documents(), {"top_k": 1, TOGETHER: True}):
         failed = 0
         for doc in docs:
             record = _record(doc)
@@ -140,6 +141,35 @@ def rank_queries(
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
+
+
+class _QueryFlow:
+    """The engine's query Flow, as ``run_batches`` takes one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(
+        self,
+        operation: Operation,
+        docs: Sequence[Document],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        ticket: int | None = None,
+    ) -> list[Document]:
+        return self._engine.run_query(operation, docs, parameters)
+
+    def take_ticket(self) -> int | None:
+        return None
+
+    def prepare(self) -> None:
+        self._engine.prepare()
+
+    def check(self) -> None:
+        self._engine.check()
+
+    def close(self) -> None:
+        self._engine.close()
 
 
 def _retrieval(rows: list[tuple[str, str, list[int]]], gallery: int) -> Retrieval:
