@@ -118,18 +118,28 @@ class Server:
         return self.process.wait(timeout)
 
 
-def start_server(task: str, *arguments: str | Path, port: int | None = None, timeout: float = 90) -> Server:
-    """Starts a server and waits until it answers; fails with what it said where it ends before that."""
+def start_server(
+    task: str,
+    *arguments: str | Path,
+    port: int | None = None,
+    timeout: float = 90,
+    program: Sequence[str] = ("app.py",),
+    environment: dict[str, str] | None = None,
+) -> Server:
+    """Starts a server and waits until it answers; fails with what it said where it ends before that.
+
+    ``program`` is what Python runs, ``environment`` what is added to the variables.
+    """
     port = port or free_port()
     log = Path(_logs.name) / f"{port}.log"
     with log.open("wb") as held:
         process = subprocess.Popen(
             [
-                *(sys.executable, "app.py", "-t", task, "--port", str(port)),
+                *(sys.executable, *program, "-t", task, "--port", str(port)),
                 *map(str, arguments),
             ],
             cwd=REPOSITORY,
-            env=clean_environment(),
+            env={**clean_environment(), **(environment or {})},
             stdout=held,
             stderr=subprocess.STDOUT,
         )

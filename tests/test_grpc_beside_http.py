@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +86,12 @@ class GrpcClient:
         self._process = subprocess.Popen(
             [sys.executable, "-c", CLIENT, str(port)],
             cwd=REPOSITORY,
-            env={**clean_environment(), "PYTHONPATH": str(REPOSITORY), "JINA_OPTOUT_TELEMETRY": "1"},
+            env={
+                **clean_environment(),
+                "PYTHONPATH": str(REPOSITORY),
+                "JINA_OPTOUT_TELEMETRY": "1",
+                "JINA_LOG_LEVEL": "CRITICAL",
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -207,10 +215,67 @@ def test_the_server_never_imports_jina_and_its_process_ends_with_it(toy_workspac
     assert [pid for pid in children if is_running(pid)] == []
 
 
+def grpc_process_of(server: Server, before: int = 0) -> int:
+    """The process that answers gRPC, another one than ``before``."""
+    deadline = time.monotonic() + 60
+    while server.process.poll() is None and time.monotonic() < deadline:
+        for pid in children_of(server.process.pid):
+            with suppress(OSError):
+                if pid != before and b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        time.sleep(0.02)
+    pytest.fail(f"no process answers gRPC: {server.output()}")
+
+
+def test_a_killed_process_is_started_again_and_http_goes_on(toy_workspace: Path) -> None:
+    port = free_port()
+    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+    try:
+        killed = grpc_process_of(server)
+        workers = [pid for pid in children_of(server.process.pid) if pid != killed]
+        # The parent forks workers, which a process with threads had better not.
+        assert len(list(Path(f"/proc/{server.process.pid}/task").iterdir())) == 1
+        os.kill(killed, signal.SIGKILL)
+        assert server.request("/v1/search", {"text": "a cat"})[0] == 200
+        again = grpc_process_of(server, killed)
+        said = f"The process that answers gRPC on port {port} ended unexpectedly (killed by SIGKILL)"
+        assert said in server.output()
+        assert "it is started again (1 of 5)" in server.output()
+        client = GrpcClient(port)
+        deadline = time.monotonic() + 60
+        while "error" in (answer := client.post("/search", [{"text": SENTENCE}], {"top_k": 2})):
+            assert time.monotonic() < deadline, answer
+            time.sleep(0.1)
+        client.close()
+        assert len(answer[0]["matches"]) == 2
+        assert set(children_of(server.process.pid)) == {*workers, again}
+        assert server.stop() == 0
+        assert not is_running(again)
+        assert "Traceback" not in server.output()
+    finally:
+        server.stop(signal.SIGKILL)
+
+
+def test_one_that_ends_again_and_again_ends_the_server(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(free_port()))
+    try:
+        killed = 0
+        for _ in range(6):
+            killed = grpc_process_of(server, killed)
+            os.kill(killed, signal.SIGKILL)
+        assert server.process.wait(60) == 1
+        said = server.output()
+        assert re.findall(r"started again \((\d) of 5\)", said) == list("12345")
+        assert "that was the end number 6 within a minute" in said
+        assert "Traceback" not in said
+    finally:
+        server.stop(signal.SIGKILL)
+
+
 def test_a_process_that_cannot_serve_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(workspace=tmp_path / "nothing", grpc_port=free_port())
     with pytest.raises(ServiceError, match="There is no index in"):
-        start_grpc_server(settings)
+        start_grpc_server(settings).wait_ready()
     monkeypatch.setattr(sys, "version_info", (3, 12, 0, "final", 0))
     with pytest.raises(ServiceError, match=r"--grpc-port needs jina, which has no packages for Python 3\.12"):
         require_grpc(settings)

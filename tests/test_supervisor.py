@@ -22,6 +22,14 @@ from crossmodal.workspace import Workspace
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
+TEN_MINUTES_BETWEEN = """
+import sys
+from crossmodal.cli import main
+from crossmodal.server import supervisor
+supervisor._BACKOFF_SECONDS = (600.0,) * 5
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 @contextmanager
 def serving(workspace: Path, *options: str) -> Iterator[Server]:
@@ -103,7 +111,12 @@ def test_nothing_acknowledged_is_lost_when_workers_are_killed(toy_workspace: Pat
                     time.sleep(0.02)
                 os.kill(worker_of(server), signal.SIGKILL)
                 wait_for_another(server, 0)
-            time.sleep(1)
+            # The last of them writes as well.
+            before = len(acknowledged)
+            deadline = time.monotonic() + 60
+            while len(acknowledged) < before + 5 and time.monotonic() < deadline:
+                assert server.process.poll() is None
+                time.sleep(0.02)
             stop.set()
             for one in writing:
                 one.result(timeout=90)
@@ -130,6 +143,22 @@ def test_too_many_ends_in_a_minute_end_the_server(toy_workspace: Path) -> None:
         assert re.findall(r"started again \((\d) of 5\)", said) == list("12345")
         assert "that was the end number 6 within a minute" in said
         assert "Traceback" not in said
+
+
+def test_ctrl_c_ends_a_server_that_waits_before_it_starts_a_worker_again(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace, program=("-c", TEN_MINUTES_BETWEEN))
+    try:
+        os.kill(worker_of(server), signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while "started again (1 of 5)" not in server.output() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert children_of(server.process.pid) == []
+        assert server.stop(signal.SIGINT, timeout=30) == 0
+        said = server.output()
+        assert said.endswith("stopped\n")
+        assert "Traceback" not in said
+    finally:
+        server.stop(signal.SIGKILL)
 
 
 def test_the_parent_stays_small_and_nothing_outlives_it(toy_workspace: Path) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +30,15 @@ CLOSE_SECONDS = 6.0
 # What a child says while it starts becomes part of an error; the end of it tells why.
 _MOST_SAID = 2000
 
+_CHECK_SECONDS = 0.5
+
 
 class Child:
     """``python -m MODULE ARGUMENTS`` in a session of its own, so that the terminal's Ctrl-C doesn't reach it.
 
-    ``name`` is what messages call it. With ``hold_stderr``, what it writes to stderr while it starts is kept
-    for the error that ``wait_ready`` raises, and passed on only when it is ready.
+    ``name`` is what messages call it; it has ``start_seconds`` to get ready. With ``hold_stderr``, what it
+    writes to stderr while it starts is kept for the error that ``wait_ready`` raises, and passed on only when
+    it is ready. That takes a thread; without it there is none, and this process may fork.
     """
 
     def __init__(
@@ -41,14 +46,20 @@ class Child:
         module: str,
         *arguments: str,
         name: str,
+        start_seconds: float,
         environment: Mapping[str, str] | None = None,
         hold_stderr: bool = False,
     ) -> None:
         self._name = name
-        self._changed = threading.Event()
+        self._start_seconds = start_seconds
+        self._deadline = time.monotonic() + start_seconds
         self._ready: str | None = None
         self._failure: str | None = None
         self._said: list[str] = []
+        # One thread at a time reads the stdout of the process, until that has ended.
+        self._reading = threading.Lock()
+        self._unread = b""
+        self._speaking = True
         self._process = subprocess.Popen(
             # -P: a file of the folder that one happens to be in is no module.
             [sys.executable, "-P", "-m", module, *arguments],
@@ -56,35 +67,54 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if hold_stderr else None,
-            text=True,
-            errors="replace",
             start_new_session=True,
         )
-        self._threads = [threading.Thread(target=self._listen, name=f"listen-{module}", daemon=True)]
+        self._hearing: threading.Thread | None = None
         if hold_stderr:
-            self._threads.append(threading.Thread(target=self._hear, name=f"hear-{module}", daemon=True))
-        for thread in self._threads:
-            thread.start()
+            self._hearing = threading.Thread(target=self._hear, name=f"hear-{module}", daemon=True)
+            self._hearing.start()
 
     @property
     def pid(self) -> int:
         """Its process id, which is that of its process group as well."""
         return self._process.pid
 
-    def wait_ready(self, seconds: float) -> str:
-        """What it says when it is ready; raises ServiceError where it fails, ends or takes longer.
+    def fileno(self) -> int:
+        """What can be read from when ``is_ready`` may have changed."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def is_ready(self) -> bool:
+        """Whether it has said that it is; doesn't wait.
+
+        Raises ServiceError where it has said why it fails, or has taken longer than it has.
+        """
+        self._read(0)
+        if self._failure is not None:
+            raise ServiceError(self._with_what_it_said(self._failure))
+        if self._ready is None and time.monotonic() > self._deadline:
+            raise ServiceError(f"{self._name} did not start within {self._start_seconds:.0f} seconds.")
+        return self._ready is not None
+
+    def wait_ready(self) -> str:
+        """What it says when it is ready; raises ServiceError where it fails, ends or takes too long.
 
         Whatever keeps it from getting ready, an interrupt too, ends it at once.
         """
         try:
-            if not self._changed.wait(seconds):
-                raise ServiceError(f"{self._name} did not start within {seconds:.0f} seconds.")
-            if self._ready is None:
-                raise ServiceError(self._why_not_ready())
+            while True:
+                # Asked first: all that it has said before its end can be read then.
+                code = self.poll()
+                if self.is_ready():
+                    assert self._ready is not None
+                    return self._ready
+                if code is not None:
+                    failure = f"{self._name} ended while starting ({exit_words(code)})."
+                    raise ServiceError(self._with_what_it_said(failure))
+                self._read(_CHECK_SECONDS)
         except BaseException:
             self.kill()
             raise
-        return self._ready
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
@@ -92,9 +122,10 @@ class Child:
 
     def check(self) -> None:
         """Raises ServiceError where it has failed or ended."""
+        code = self.poll()
+        self._read(0)
         if self._failure is not None:
             raise ServiceError(self._failure)
-        code = self.poll()
         if code is not None:
             raise ServiceError(
                 f"{self._name} ended unexpectedly ({exit_words(code)}). "
@@ -113,7 +144,7 @@ class Child:
             # Or it has ended, or been asked to, before.
             with suppress(OSError, ValueError):
                 # Closing alone would not do: a process forked from this one may hold the pipe as well.
-                self._process.stdin.write("stop\n")
+                self._process.stdin.write(b"stop\n")
                 self._process.stdin.close()
             self.wait_ended(CLOSE_SECONDS + 1)
         finally:
@@ -125,29 +156,41 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
-        for thread in self._threads:
-            thread.join(1)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            # What it started may still hold the other end, for a moment, and a thread here read from it.
-            if pipe is not None and not any(thread.is_alive() for thread in self._threads):
-                with suppress(OSError):
-                    pipe.close()
+        self._read(0)
+        with self._reading:
+            self._speaking = False
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
+        if self._hearing is not None and self._process.stderr is not None:
+            self._hearing.join(1)
+            # What it started may still hold the other end, for a moment, and the thread read from it.
+            if not self._hearing.is_alive():
+                self._process.stderr.close()
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            said = json.loads(line)
-            if "ready" in said:
-                self._ready = said["ready"]
-            else:
-                self._failure = said["failed"]
-            self._changed.set()
-        self._changed.set()
+    def _read(self, seconds: float) -> None:
+        """Takes in what it has said on its stdout; waits for that at most so long."""
+        with self._reading:
+            if not self._speaking:
+                return
+            poll = select.poll()
+            poll.register(self, select.POLLIN)
+            while poll.poll(seconds * 1000):
+                said = os.read(self.fileno(), 1 << 16)
+                if not said:
+                    self._speaking = False
+                    break
+                *lines, self._unread = (self._unread + said).split(b"\n")
+                for line in map(json.loads, lines):
+                    self._ready = line.get("ready", self._ready)
+                    self._failure = line.get("failed", self._failure)
+                seconds = 0
 
     def _hear(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._said.append(line)
+            self._said.append(line.decode(errors="replace"))
             if self._ready is not None:
                 self._pass_on()
 
@@ -157,11 +200,10 @@ class Child:
             sys.stderr.write("".join(held))
             sys.stderr.flush()
 
-    def _why_not_ready(self) -> str:
+    def _with_what_it_said(self, failure: str) -> str:
         # It ends by itself after it has failed; by then all that it had to say has come.
         self.wait_ended(CLOSE_SECONDS)
         self.kill()
-        failure = self._failure or f"{self._name} ended while starting ({exit_words(self.poll())})."
         said = "".join(self._said).strip()[-_MOST_SAID:]
         return f"{failure} It said: {said}" if said else failure
 

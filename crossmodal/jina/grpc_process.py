@@ -38,21 +38,21 @@ def require_grpc(settings: Settings) -> None:
 
 
 def start_grpc_server(settings: Settings) -> Child:
-    """A process that answers gRPC on ``settings.grpc_port`` over the same index, when it listens.
+    """Starts the process that answers gRPC on ``settings.grpc_port`` over the same index.
 
-    It ends with this process, or by its ``stop``. Raises ServiceError where it doesn't start.
+    It loads a model of its own; its ``is_ready`` and ``wait_ready`` say when it listens. It ends with this
+    process, or by its ``stop``. Raises ServiceError where jina is missing or the port is taken.
     """
     require_grpc(settings)
     environment: dict[str, str] = {}
     quiet_jina(environment)
-    child = Child(
+    return Child(
         "crossmodal.jina.grpc_server",
         _to_json(settings),
         name="The process that answers gRPC",
+        start_seconds=_START_SECONDS,
         environment=environment,
     )
-    child.wait_ready(_START_SECONDS)
-    return child
 
 
 def settings_from_json(text: str) -> Settings:

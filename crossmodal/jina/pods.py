@@ -1,4 +1,8 @@
-"""The layout pods: a Flow whose steps run as jina's executors, one process each, shard and replica."""
+"""The layout pods: a Flow whose steps run as jina's executors, one process each, shard and replica.
+
+The process that asks, such as the one that serves HTTP, imports jina and docarray as well: it speaks to the
+Flow as jina's own client does. In the default layout no process imports them.
+"""
 
 from __future__ import annotations
 
@@ -73,12 +77,13 @@ class PodsFlow:
                 str(path),
                 self._temporary.name,
                 name=f"The {kind} Flow",
+                start_seconds=_START_SECONDS,
                 environment=environment,
                 hold_stderr=True,
             )
             # While it starts: that takes more than a second.
             import_jina()
-            self._client = _Client(int(self._child.wait_ready(_START_SECONDS)))
+            self._client = _Client(int(self._child.wait_ready()))
         except BaseException:
             if child is not None:
                 child.kill()

@@ -7,6 +7,7 @@ short, is forked again: connections under way are closed, new ones wait in the s
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,9 +50,11 @@ _REFUSED = 1
 _CHECK_SECONDS = 0.5
 
 
-class _Beside(Protocol):
+class BesideProcess(Protocol):
     """A process beside the workers that ends with this one, such as the one that speaks gRPC."""
 
+    def fileno(self) -> int: ...
+    def is_ready(self) -> bool: ...
     def poll(self) -> int | None: ...
     def stop(self) -> None: ...
 
@@ -61,37 +64,126 @@ def supervise(
     open_engine: Callable[[], Engine],
     *,
     index_only: bool = False,
-    start_beside: Callable[[], _Beside] | None = None,
+    start_beside: Callable[[], BesideProcess] | None = None,
 ) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit code.
 
-    ``open_engine`` is called in each worker. ``start_beside`` starts another process once the workers
-    answer. Returns 0 where a signal ended it, 1 where a worker refused to serve (it has said why). Raises
-    ServiceError where the port cannot be listened on, and where workers, or the process beside them, end too
-    often or, in the layout pods, at all.
+    ``open_engine`` is called in each worker. ``start_beside`` starts another process once the workers answer,
+    and again where it ends unasked; it returns without waiting until that is ready. Returns 0 where a signal
+    ended it, 1 where a worker refused to serve (it has said why). Raises ServiceError where the port cannot
+    be listened on, where workers or the process beside them end too often, where that one says why it
+    cannot serve, and where a worker of the layout pods ends at all.
     """
     with ExitStack() as held:
         listening = held.enter_context(_listen(settings.host, settings.port))
         signals = held.enter_context(_Signals())
-        workers = held.enter_context(_Workers(settings, open_engine, listening, index_only))
-        workers.start()
+        workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals))
+        beside = held.enter_context(_Beside(settings, start_beside))
         announced = False
-        beside: _Beside | None = None
-        while not workers.wait(_CHECK_SECONDS, signals):
+        while not signals.stopping:
             if workers.check():
                 return _REFUSED
-            if not announced and workers.answering:
-                if start_beside is not None:
-                    beside = start_beside()
-                    held.callback(beside.stop)
+            if announced or workers.answering:
+                beside.check()
+            if not announced and workers.answering and beside.answering:
                 _announce(settings, workers.model, index_only)
                 announced = True
-            if beside is not None and (code := beside.poll()) is not None:
-                raise ServiceError(
-                    f"The process that answers gRPC on port {settings.grpc_port} ended unexpectedly "
-                    f"({exit_words(code)}). Everything acknowledged is safe; start again."
-                )
+            if not signals.stopping:
+                _wait(workers, beside, signals)
     return 0
+
+
+def _wait(workers: _Workers, beside: _Beside, signals: _Signals) -> None:
+    """Waits until a process says that it answers, is to be started, or a signal comes; at most a moment."""
+    due = min(workers.due, beside.due) - time.monotonic()
+    ready, _, _ = select.select(
+        [signals.wake, *workers.starting, *beside.starting], [], [], min(max(due, 0.0), _CHECK_SECONDS)
+    )
+    workers.hear(ready)
+
+
+class _Restarts:
+    """When a process is started, and again where it ends unasked: ``due`` is the time of the next start."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ends: deque[float] = deque()
+        # At once; infinite while it runs.
+        self.due = 0.0
+
+    def take(self) -> bool:
+        """Whether it is to be started now."""
+        if self.due > time.monotonic():
+            return False
+        self.due = math.inf
+        return True
+
+    def note_end(self, code: int) -> None:
+        """Says that it has ended, and when it is due; raises ServiceError where it has ended too often."""
+        now = time.monotonic()
+        self._ends.append(now)
+        while self._ends[0] < now - _RESTART_WINDOW_SECONDS:
+            self._ends.popleft()
+        number = len(self._ends)
+        how = f"{self._name} ended unexpectedly ({exit_words(code)}). Everything acknowledged is safe"
+        if number > _MOST_RESTARTS:
+            raise ServiceError(
+                f"{how}, but that was the end number {number} within a minute; it is not started again."
+            )
+        print(
+            f"error: {how}; it is started again ({number} of {_MOST_RESTARTS}).", file=sys.stderr, flush=True
+        )
+        self.due = now + _BACKOFF_SECONDS[number - 1]
+
+
+class _Beside:
+    """The process beside the workers, where there is one; ended with the context."""
+
+    def __init__(self, settings: Settings, start: Callable[[], BesideProcess] | None) -> None:
+        self._name = f"The process that answers gRPC on port {settings.grpc_port}"
+        self._start = start
+        self._process: BesideProcess | None = None
+        self._restarts = _Restarts(self._name)
+        self._answered = False
+        self.answering = start is None
+
+    def __enter__(self) -> _Beside:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._process is not None:
+            self._process.stop()
+
+    @property
+    def due(self) -> float:
+        """When it is to be started again; infinite where it runs, or has never been started."""
+        return self._restarts.due if self._answered else math.inf
+
+    @property
+    def starting(self) -> list[int]:
+        """Where it is heard while it starts."""
+        return [] if self._process is None or self.answering else [self._process.fileno()]
+
+    def check(self) -> None:
+        """Starts it where it has ended, or never was; raises ServiceError where it cannot serve."""
+        if self._start is None:
+            return
+        if self._process is None:
+            if self._restarts.take():
+                self._process = self._start()
+            return
+        # Asked first: all that it has said before its end can be read then.
+        code = self._process.poll()
+        if not self.answering:
+            self.answering = self._process.is_ready()
+            self._answered |= self.answering
+        if code is not None:
+            self.answering = False
+            self._process.stop()
+            self._process = None
+            if not self._answered:
+                raise ServiceError(f"{self._name} ended while starting ({exit_words(code)}).")
+            self._restarts.note_end(code)
 
 
 class _Signals:
@@ -131,7 +223,7 @@ class _Worker:
     # Where the process says that it answers; -1 where it has.
     started: int = -1
     answering: bool = False
-    ends: deque[float] = field(default_factory=deque)
+    restarts: _Restarts = field(default_factory=lambda: _Restarts("The server process"))
 
 
 class _Workers:
@@ -143,11 +235,13 @@ class _Workers:
         open_engine: Callable[[], Engine],
         listening: socket.socket,
         index_only: bool,
+        signals: _Signals,
     ) -> None:
         self._settings = settings
         self._open_engine = open_engine
         self._listening = listening
         self._index_only = index_only
+        self._signals = signals
         self._workers = [_Worker(number) for number in range(1 if index_only else settings.workers)]
         # Closes with this process, however it ends; nothing is ever written into it.
         self._alive, self._kept_open = os.pipe()
@@ -184,69 +278,57 @@ class _Workers:
         assert self._folder is not None
         return Path(self._folder.name) / "writer.sock"
 
-    def start(self) -> None:
-        """Forks all of them."""
+    @property
+    def due(self) -> float:
+        """When the next of them is to be started; infinite where all run."""
+        return min(worker.restarts.due for worker in self._workers)
+
+    @property
+    def starting(self) -> list[int]:
+        """Where those that start are heard."""
+        return [worker.started for worker in self._workers if worker.started >= 0]
+
+    def hear(self, ready: Collection[int]) -> None:
+        """Takes in what those say that start; ``ready`` can be read from."""
         for worker in self._workers:
-            self._fork(worker)
-
-    def wait(self, seconds: float, signals: _Signals) -> bool:
-        """Waits until a worker says that it answers or ends, a signal comes, or the time is over.
-
-        Returns whether a signal has come.
-        """
-        saying = {worker.started: worker for worker in self._workers if worker.started >= 0}
-        ready, _, _ = select.select([signals.wake, *saying], [], [], seconds)
-        for descriptor in ready:
-            if (worker := saying.get(descriptor)) is not None:
-                self._hear(worker)
-        return signals.stopping
+            if worker.started in ready:
+                said = os.read(worker.started, 4096)
+                self._close_started(worker)
+                if said:
+                    self.model = json.loads(said)["model"]
+                    worker.answering = True
 
     def check(self) -> bool:
-        """Starts again what has ended; True where a worker refuses to serve.
+        """Starts what is due, at first and after an end; True where a worker refuses to serve.
 
         Raises ServiceError where one ends too often, or where jina's processes would have to be restarted.
         """
         for worker in self._workers:
-            ended, status = os.waitpid(worker.pid, os.WNOHANG)
-            if not ended:
-                continue
-            worker.pid = 0
-            was_answering, worker.answering = worker.answering, False
-            self._close_started(worker)
-            code = os.waitstatus_to_exitcode(status)
-            never_answered = not self.model and code > 0
-            if never_answered or (
-                code == _REFUSED and (not was_answering or self._settings.layout == "pods")
-            ):
-                return True
-            self._restart(worker, code)
+            if worker.pid and (code := self._end_of(worker)) is not None:
+                was_answering, worker.answering = worker.answering, False
+                never_answered = not self.model and code > 0
+                if never_answered or (
+                    code == _REFUSED and (not was_answering or self._settings.layout == "pods")
+                ):
+                    return True
+                if self._settings.layout == "pods":
+                    raise ServiceError(
+                        f"The server process ended unexpectedly ({exit_words(code)}). "
+                        "Everything acknowledged is safe; start again."
+                    )
+                worker.restarts.note_end(code)
+            if not worker.pid and not self._signals.stopping and worker.restarts.take():
+                self._fork(worker)
         return False
 
-    def _restart(self, worker: _Worker, code: int) -> None:
-        how = f"The server process ended unexpectedly ({exit_words(code)}). Everything acknowledged is safe"
-        if self._settings.layout == "pods":
-            raise ServiceError(f"{how}; start again.")
-        now = time.monotonic()
-        worker.ends.append(now)
-        while worker.ends[0] < now - _RESTART_WINDOW_SECONDS:
-            worker.ends.popleft()
-        number = len(worker.ends)
-        if number > _MOST_RESTARTS:
-            raise ServiceError(
-                f"{how}, but that was the end number {number} within a minute; it is not started again."
-            )
-        print(
-            f"error: {how}; it is started again ({number} of {_MOST_RESTARTS}).", file=sys.stderr, flush=True
-        )
-        time.sleep(_BACKOFF_SECONDS[number - 1])
-        self._fork(worker)
-
-    def _hear(self, worker: _Worker) -> None:
-        said = os.read(worker.started, 4096)
+    def _end_of(self, worker: _Worker) -> int | None:
+        """The exit code of one that has ended."""
+        ended, status = os.waitpid(worker.pid, os.WNOHANG)
+        if not ended:
+            return None
+        worker.pid = 0
         self._close_started(worker)
-        if said:
-            self.model = json.loads(said)["model"]
-            worker.answering = True
+        return os.waitstatus_to_exitcode(status)
 
     def _close_started(self, worker: _Worker) -> None:
         if worker.started >= 0:
