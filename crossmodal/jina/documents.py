@@ -52,9 +52,11 @@ class _SparseDocument(BaseDoc):
 
 
 class MatchDocument(_SparseDocument):
-    """One result: a photo or a caption of the index with its cosine ``score`` in [-1, 1].
+    """One result: a photo or a caption of the index.
 
-    ``rank`` (1 is the best) is only given where the query asked for this document (``wanted``).
+    ``score`` is the cosine of its vector and the query's, from -1 to 1, as clients of jina know it; it isn't
+    the calibrated ``score`` from 0 to 1 of the native API, which has the cosine under its own name. ``rank``
+    (1 is the best) is only given where the query asked for this document (``wanted``).
     """
 
     modality: Optional[str] = None
