@@ -509,19 +509,19 @@ def test_memory_does_not_grow_with_the_number_of_files(http: httpx2.Client, serv
     dice = random.Random(8)
     files = [(f"{number}.jpg", small + dice.randbytes(600_000)) for number in range(240)]
     assert upload(http, *files[:40])["added"] == 40
-    gateway = listening_process(server)
-    before = most_memory(gateway)
+    serving = listening_process(server)
+    before = most_memory(serving)
     answered = upload(http, *files[40:])
     assert (answered["added"], answered["failed"]) == (200, 0)
     assert [result["source"] for result in answered["results"]] == [name for name, _ in files[40:]]
-    grown = most_memory(gateway) - before
+    grown = most_memory(serving) - before
     sent = sum(len(content) for _, content in files[40:])
     assert sent > 120_000_000
     assert grown < sent // 2
 
 
 def listening_process(server: Server) -> int:
-    """The process that answers HTTP: the gateway."""
+    """The process that answers HTTP."""
     port = f":{int(server.url.rpartition(':')[2]):04X}"
     table = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     # Local address, state (0A listens) and inode (proc(5)).

@@ -62,7 +62,7 @@ def add_legacy_routes(app: Starlette, serving: Serving) -> None:
 
 
 class LegacyRoutes:
-    """The handlers, over what the gateway shares."""
+    """The handlers, over what the server's routes share."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving

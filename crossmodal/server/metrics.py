@@ -1,4 +1,4 @@
-"""What a gateway counts: for Prometheus at /metrics, and for the status view."""
+"""What a server counts: for Prometheus at /metrics, and for the status view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LATEST = 2048
 
 
 class Metrics:
-    """The counters of one gateway. Not safe across threads: the event loop alone counts."""
+    """The counters of one serving process. Not safe across threads: the event loop alone counts."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

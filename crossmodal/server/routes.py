@@ -1,4 +1,4 @@
-"""Routes of the gateway: what answers which path, told to the middleware, and answers in JSON."""
+"""Routes of the server: what answers which path, named for the middleware, and answers in JSON."""
 
 from __future__ import annotations
 

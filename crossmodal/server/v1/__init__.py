@@ -14,7 +14,7 @@ __all__ = ["add_native_routes"]
 
 
 def add_native_routes(app: Starlette, serving: Serving) -> None:
-    """Adds the routes that this gateway's Flow can answer."""
+    """Adds the routes that this server's Flow can answer."""
     if serving.kind == "query":
         add_search_route(app, serving)
     add_document_routes(app, serving)
