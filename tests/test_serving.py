@@ -116,6 +116,25 @@ def test_a_workspace_without_an_index_is_a_sentence(tmp_path: Path) -> None:
         assert "crossmodal index" in done.stderr
 
 
+def test_it_needs_no_locale_with_unicode(tmp_path: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    workspace = tmp_path / "index"
+    done = run_app("-t", "index", "-d", "toy-data", "--workspace", workspace, environment=locale)
+    assert done.returncode == 0, done.stderr
+    server = start_server("query_restful", "--workspace", workspace, environment=locale)
+    try:
+        record, query = b'{"id": "a", "text": "gr\xc3\xbcn"}', {"text": "grün", "modality": "text"}
+        assert server.request("/v1/documents", record, headers=NDJSON)[0] == 200
+        status, answer = server.request("/v1/search", query)
+        assert status == 200
+        assert answer["results"][0]["matches"][0]["text"] == "grün"
+        assert len(search(server)) == 3
+        assert server.stop() == 0
+        assert "Traceback" not in server.output()
+    finally:
+        server.stop(signal.SIGKILL)
+
+
 def listening_addresses(pid: int) -> list[tuple[str, int]]:
     """Address and port of every TCP socket that a process listens on, from /proc."""
     inodes = set()
