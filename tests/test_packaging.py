@@ -346,7 +346,7 @@ def test_the_workflows_call_targets_of_the_makefile_on_every_python() -> None:
     workflow = (REPOSITORY / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"run: make ([\w-]+)", workflow)
-    assert set(targets) == {"test", "test-short"}
+    assert set(targets) == {"test", "test-short", "package"}
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
     assert 'python: ["3.11", "3.12", "3.13"]' in workflow
 
