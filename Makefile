@@ -61,7 +61,7 @@ types: $(TEST)
 	$(RUN) -m mypy
 
 # A wheel and an sdist in dist/.
-package: $(TEST)
+package: $(SHORT)
 	$(RUN) -m hatchling build
 
 install: $(FULL)
