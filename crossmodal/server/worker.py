@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -91,10 +90,6 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             held.enter_context(engine.writing())
         else:
             engine.prepare()
-            # The garbage collector leaves alone what is there from now on: walking all of it again and again
-            # makes single searches take milliseconds longer.
-            gc.collect()
-            gc.freeze()
         serving = Serving(
             "index" if order.index_only else "query",
             engine,
