@@ -19,6 +19,7 @@ from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
 from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
+from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
 from crossmodal.models.loaded import LoadedEncoders
@@ -173,6 +174,15 @@ class Engine:
     ) -> list[Document]:
         """Documents through the query Flow as they are, for callers who bring vectors or want ranks."""
         return self._query_flow().run(operation, docs, parameters)
+
+    def query_batches(
+        self,
+        operation: Operation,
+        batches: Iterator[Sequence[Document]],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Iterator[list[Document]]:
+        """Many requests through the query Flow, several at once, as ``run_batches`` does it."""
+        return run_batches(self._query_flow(), operation, batches, parameters)
 
     def shard_states(self) -> list[dict[str, Any]]:
         """How each shard answers searches: ``modality``, ``shard`` and the keys of ``VectorIndex.status``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -13,9 +12,8 @@ from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.evaluation.retrieval import Retrieval, Subset
 from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
-from crossmodal.flow.pipeline import run_batches
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
-from crossmodal.steps.step import TOGETHER, Operation
+from crossmodal.steps.step import TOGETHER
 
 __all__ = ["Gallery", "evaluation_batches", "index_gallery", "rank_queries"]
 
@@ -125,7 +123,7 @@ def rank_queries(
             if any(wanted.values()):
                 yield [_query(record, wanted.get(record.id)) for record in batch]
 
-    for docs in run_batches(_QueryFlow(engine), "search", documents(), {"top_k": 1, TOGETHER: True}):
+    for docs in engine.query_batches("search", documents(), {"top_k": 1, TOGETHER: True}):
         failed = 0
         for doc in docs:
             record = _record(doc)
@@ -141,35 +139,6 @@ def rank_queries(
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
-
-
-class _QueryFlow:
-    """The engine's query Flow, as ``run_batches`` takes one."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def run(
-        self,
-        operation: Operation,
-        docs: Sequence[Document],
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        ticket: int | None = None,
-    ) -> list[Document]:
-        return self._engine.run_query(operation, docs, parameters)
-
-    def take_ticket(self) -> int | None:
-        return None
-
-    def prepare(self) -> None:
-        self._engine.prepare()
-
-    def check(self) -> None:
-        self._engine.check()
-
-    def close(self) -> None:
-        self._engine.close()
 
 
 def _retrieval(rows: list[tuple[str, str, list[int]]], gallery: int) -> Retrieval:
