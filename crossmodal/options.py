@@ -153,7 +153,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("query_image", "a photo to find captions for", ("query",), metavar="FILE"),
     Option(
         "query",
-        'an expression of sentences, photos and ids with weights, such as "dog + 0.5*id:42 - snow"',
+        'an expression of sentences and ids with weights, such as "dog + 0.5*id:42 - snow"',
         ("query",),
         metavar="EXPRESSION",
     ),

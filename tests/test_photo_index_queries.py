@@ -104,6 +104,16 @@ def test_photo_to_photos_and_caption_to_captions(index: PhotoIndex) -> None:
     assert index.search_text(sentence, 1, modality=TEXT)[0].id == caption
 
 
+def test_a_photo_finds_photos_where_there_are_no_captions(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        index.add(list(PHOTOS.values()))
+        results = index.search(CAT, 3)
+        assert results.modality == IMAGE
+        assert results[0].id == id_of("cat.jpg")
+        assert index.search_image(CAT, 3) == results
+        assert index.search_image(CAT, 3, modality=TEXT) == []
+
+
 def test_both_modalities_in_one_list_are_ordered_by_score(index: PhotoIndex) -> None:
     results = index.search(QUERY, 56, modality="both")
     assert {match.modality for match in results} == {IMAGE, TEXT}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from crossmodal.data_sets import read_photo_file
@@ -47,10 +48,16 @@ def read_questions(settings: Settings) -> list[Question]:
     if settings.query_image is not None:
         questions.append(Question(str(settings.query_image), image=read_photo_file(settings.query_image)))
     if settings.query is not None:
+        if _is_file(settings.query):
+            raise SettingsError(
+                f"{settings.query!r} is a file, and an expression holds sentences and ids; search by a photo "
+                "with --query-image FILE."
+            )
         questions.append(Question(_checked(settings.query), expression=settings.query))
     if not questions:
         raise SettingsError(
-            "Nothing to search for: give --query-text TEXT, --query-image FILE or --query EXPRESSION."
+            'Nothing to search for: write a sentence, as in search "a dog on a beach", or give --query-text '
+            "TEXT, --query-image FILE or --query EXPRESSION."
         )
     return questions
 
@@ -66,6 +73,14 @@ def read_filter(settings: Settings) -> Mapping[str, Any] | None:
     if not isinstance(value, dict):
         raise SettingsError(f"--filter {settings.filter!r} is no JSON object; {_EXAMPLE}.")
     return value
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        # Too long for a path, or with a NUL: words.
+        return False
 
 
 _EXAMPLE = """write it like --filter '{"place": "harbour"}'"""

@@ -145,7 +145,7 @@ class TermEncoder:
                 EncodedTerm(vector=vector, weight=term.weight, modality=modality, name=_name(term))
             )
         state.outcome.kinds = tuple(term.modality for term in state.terms)
-        state.outcome.modality = state.request.modality or _default_target(state)
+        state.outcome.modality = state.request.modality or self._default_target(state)
 
     def _vector_of(
         self,
@@ -167,16 +167,16 @@ class TermEncoder:
             raise QueryError(made)
         return TEXT if term.text is not None else IMAGE, made
 
+    def _default_target(self, state: SearchState) -> Modality:
+        kinds = {term.modality for term in state.terms if term.weight > 0}
+        if state.request.similar:
+            return IMAGE if IMAGE in kinds else TEXT
+        # A photo finds captions; where there are none, photos like it.
+        return TEXT if kinds == {IMAGE} and self._workspace.vector_count(TEXT) else IMAGE
+
     def _dimension(self) -> int | None:
         identity = self._workspace.identity()
         return None if identity is None else identity.dimension
-
-
-def _default_target(state: SearchState) -> Modality:
-    kinds = {term.modality for term in state.terms if term.weight > 0}
-    if state.request.similar:
-        return IMAGE if IMAGE in kinds else TEXT
-    return TEXT if kinds == {IMAGE} else IMAGE
 
 
 def _name(term: Term) -> str:

@@ -42,9 +42,10 @@ HYBRID_DEPTH = 200
 class SearchRequest:
     """One query of weighted terms, and what is wanted of the index.
 
-    ``modality`` is None where the kinds of terms decide it: captions for photos alone, photos otherwise, and
-    with ``similar`` the kind of the documents that are named. ``exclude`` are ids that are no results.
-    ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises DataError for a number out of its range.
+    ``modality`` is None where the kinds of terms decide it: captions for photos alone (photos where no
+    captions are indexed), photos otherwise, and with ``similar`` the kind of the documents that are named.
+    ``exclude`` are ids that are no results. ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises
+    DataError for a number out of its range.
     """
 
     terms: tuple[Term, ...]
