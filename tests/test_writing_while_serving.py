@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -168,3 +169,35 @@ def test_it_ends_when_nothing_is_written_and_leaves_the_lock_to_others(workspace
         assert (engine.writer_state, free()) == ("idle", True)
         assert index(engine, 1, "again") == ["added"]
     assert free()
+
+
+def test_what_is_written_after_the_index_was_replaced_is_in_the_new_one(
+    toy_workspace: Path, tmp_path: Path
+) -> None:
+    workspace = copy_index(toy_workspace, tmp_path / "index")
+
+    def add(engine: Engine, id: str) -> str | None:
+        (indexed,) = engine.index([Record(id, TEXT, text=f"sentence {id}")])
+        return getattr(indexed, "outcome", None)
+
+    with Engine(Settings(workspace=workspace), writer_idle_seconds=60) as engine:
+        assert add(engine, "old") == "added"
+        shutil.rmtree(workspace)
+        copy_index(toy_workspace, workspace)
+        assert add(engine, "new") == "added"
+        assert engine.workspace.find("old") is None
+        assert engine.workspace.find("new") is not None
+    with Workspace(workspace) as opened:
+        assert opened.find("new") is not None
+
+
+def test_an_engine_closes_after_what_is_being_written(toy_workspace: Path, tmp_path: Path) -> None:
+    workspace = copy_index(toy_workspace, tmp_path / "index")
+    engine = Engine(Settings(workspace=workspace))
+    written = engine.index([Record(f"n{number}", TEXT, text=f"sentence {number}") for number in range(300)])
+    first = next(written)
+    engine.close()
+    outcomes = [getattr(one, "outcome", None) for one in [first, *written]]
+    assert outcomes == ["added"] * 300
+    # Nothing holds the writer's lock any more.
+    Store.open_writer(workspace / TEXTS / "0-of-1").close()

@@ -265,6 +265,7 @@ class _Writer:
         self._opening = threading.Lock()
         self._flow: Flow | None = None
         self._users = 0
+        self._ending = False
         self._closing: threading.Timer | None = None
         self._starting = False
 
@@ -291,12 +292,14 @@ class _Writer:
                     self._close_later()
 
     def close(self) -> None:
-        """Closes the Flow now."""
+        """Closes the Flow, now or after what is being written."""
         with self._lock:
             if self._closing is not None:
                 self._closing.cancel()
                 self._closing = None
-        self._close()
+            self._ending = self._users > 0
+            if not self._ending:
+                self._close()
 
     def _opened(self) -> Flow:
         with self._opening:
@@ -304,7 +307,7 @@ class _Writer:
                 try:
                     self._flow.check()
                 except ServiceError:
-                    # It lost a process: the next write starts it again.
+                    # It lost a process, or the index was replaced: this write opens it again.
                     lost, self._flow = self._flow, None
                     lost.close()
             if self._flow is None:
@@ -316,7 +319,8 @@ class _Writer:
             return self._flow
 
     def _close_later(self) -> None:
-        if self._idle_seconds <= 0:
+        if self._idle_seconds <= 0 or self._ending:
+            self._ending = False
             self._close()
             return
         self._closing = threading.Timer(self._idle_seconds, self._close_if_idle)

@@ -313,6 +313,9 @@ def _request(
         )
     if not terms or not all(isinstance(term, Term) for term in terms):
         raise DataError("A query of several parts is a tuple of at least one Term.")
+    exclude = options.get("exclude", ())
+    if isinstance(exclude, str):
+        raise DataError(f"exclude is the text {exclude!r}; it must be a list of ids.")
     filter = options.get("filter")
     return SearchRequest(
         terms,
@@ -324,5 +327,5 @@ def _request(
         filter=None if filter is None else parse_filter(filter),
         hybrid=options.get("hybrid", False),
         group_duplicates=options.get("group_duplicates", False),
-        exclude=frozenset(options.get("exclude", ())),
+        exclude=frozenset(exclude),
     )

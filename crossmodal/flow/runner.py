@@ -10,7 +10,7 @@ from copy import copy
 from typing import Any, Protocol, Self
 
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError
+from crossmodal.errors import CrossmodalError, ServiceError
 from crossmodal.flow.joining import join, merge_shards
 from crossmodal.flow.step_loading import load_step
 from crossmodal.flow.topology import GATEWAY, StepEntry, Topology
@@ -48,7 +48,7 @@ class Flow(Protocol):
         ...
 
     def check(self) -> None:
-        """Raises ServiceError where a process that the Flow needs has ended."""
+        """Raises ServiceError where a process that the Flow needs has ended, or what it writes to is gone."""
         ...
 
     def close(self) -> None:
@@ -81,7 +81,9 @@ class LocalFlow:
             step.prepare()
 
     def check(self) -> None:
-        """Nothing to check: there is no other process."""
+        """Raises ServiceError where a store that a step writes to was deleted or replaced on disk."""
+        if any(step.superseded for step in self._steps):
+            raise ServiceError("The index was deleted or replaced on disk; open it again.")
 
     def take_ticket(self) -> int | None:
         """A place in the order of writes."""
@@ -149,6 +151,10 @@ class _RunningStep:
         # load its model.
         self._places: AbstractContextManager[Any] | None = None
         self._making_places = threading.Lock()
+
+    @property
+    def superseded(self) -> bool:
+        return any(instance.superseded for instance in self._instances)
 
     def prepare(self) -> None:
         for instance in self._instances:

@@ -186,6 +186,9 @@ class _Beside:
             self._restarts.note_end(code)
 
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
 class _Signals:
     """SIGINT and SIGTERM, noted; a second one ends everything at once."""
 
@@ -197,7 +200,7 @@ class _Signals:
         os.set_blocking(self._written, False)
 
     def __enter__(self) -> _Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
             self._previous[number] = signal.signal(number, self._note)
         return self
 
@@ -339,10 +342,13 @@ class _Workers:
         hear, say = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
+        # Held back until each process has its own way with them: the worker would take one for the parent's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         pid = os.fork()
         if pid:
             os.close(say)
             worker.pid, worker.started = pid, hear
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
             return
         # In the worker. Whatever happens, it must not come back into the parent's code.
         code = 70
@@ -350,6 +356,9 @@ class _Workers:
             # The terminal's Ctrl-C is for the parent, which then ends this one in good order.
             os.setpgid(0, 0)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # There is nothing to finish before it serves.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
             os.close(hear)
             os.close(self._kept_open)
             code = run_worker(self._order(worker, say))

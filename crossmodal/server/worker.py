@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import CrossmodalError, ServiceError
@@ -56,8 +58,7 @@ def run_worker(order: WorkerOrder) -> int:
 
     1 stands for an error that starting again would not mend; its sentence is on stderr.
     """
-    # Until there is a server to tell: what has begun ends by itself.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    parent = _Parent(order)
     try:
         with ExitStack() as held:
             serving = held.enter_context(_serving(order))
@@ -68,7 +69,7 @@ def run_worker(order: WorkerOrder) -> int:
                 from crossmodal.server.forwarding import ForwardedWrites
 
                 app = ForwardedWrites(app, order.writer)
-            _serve(app, order, serving)
+            _serve(app, order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -102,7 +103,7 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             serving.close()
 
 
-def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving) -> None:
+def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) -> None:
     import uvicorn
 
     config = uvicorn.Config(
@@ -128,7 +129,9 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving) -> None:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Listens, then tells the parent."""
             await super().startup(sockets)
-            os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
+            # Whoever has asked may be no more.
+            with suppress(BrokenPipeError):
+                os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
 
     server = Server(config)
 
@@ -136,9 +139,7 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving) -> None:
         server.should_exit = True
 
     signal.signal(signal.SIGTERM, lambda number, frame: stop())
-    threading.Thread(
-        target=_watch_parent, args=(order.parent, stop), name="watch-parent", daemon=True
-    ).start()
+    parent.on_end = stop
     failed: list[ServiceError] = []
 
     def lose(error: ServiceError) -> None:
@@ -162,7 +163,17 @@ def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:
         time.sleep(_CHECK_SECONDS)
 
 
-def _watch_parent(parent: int, stop: Callable[[], None]) -> None:
-    """Ends the server with its parent, however that ends."""
-    os.read(parent, 1)
-    stop()
+class _Parent:
+    """Ends this process with its parent, however that ends: at once, or from when it serves by ``on_end``."""
+
+    def __init__(self, order: WorkerOrder) -> None:
+        self.on_end: Callable[[], None] = lambda: os._exit(0)
+        self._order = order
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        os.read(self._order.parent, 1)
+        for unix in self._order.sockets[1:]:
+            # The parent would have removed it.
+            shutil.rmtree(Path(unix.getsockname()).parent, ignore_errors=True)
+        self.on_end()

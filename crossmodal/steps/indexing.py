@@ -47,6 +47,11 @@ class _VectorIndexer(Step):
             index_options=index_options,
         )
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the store that it writes to was deleted or replaced on disk."""
+        return self._shard.writable and self._shard.store.superseded
+
     def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Deletes those of the documents that belong to this shard."""
         self._shard.delete(docs)
@@ -117,6 +122,11 @@ class ImageKeyValueIndexer(Step):
         """Stores each photo of this shard, with the thumbnail that the loader made."""
         mine = self._shard.mine(docs)
         self._shard.put(mine, [self._record(doc) for doc in mine])
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the store that it writes to was deleted or replaced on disk."""
+        return self._shard.writable and self._shard.store.superseded
 
     def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Deletes the photos that belong to this shard, with their thumbnails."""

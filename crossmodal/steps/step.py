@@ -73,6 +73,11 @@ class Step:
         """How many requests it works on at once; None: any number."""
         return None
 
+    @property
+    def superseded(self) -> bool:
+        """Whether what it writes to was deleted or replaced on disk."""
+        return False
+
     def prepare(self) -> None:
         """Loads now what the first request would load."""
 

@@ -123,10 +123,10 @@ class VectorShard(StoreShard):
     def close(self) -> None:
         """Writes the derived search file (writer only) and lets go of the store."""
         try:
-            if self.writable:
-                save_vectors(self.store, self.path)
-            else:
+            if not self.writable:
                 self._index.close()
+            elif not self.store.superseded:
+                save_vectors(self.store, self.path)
         finally:
             super().close()
 
