@@ -163,10 +163,8 @@ class _RunningStep:
     def run(
         self, operation: Operation, docs: list[Document], parameters: Mapping[str, Any], ticket: int | None
     ) -> Sequence[Document]:
-        if self._turns is not None and ticket is not None:
-            with self._turns.turn(ticket):
-                return self._work(operation, docs, parameters) if docs else docs
-        return self._work(operation, docs, parameters) if docs else docs
+        with nullcontext() if self._turns is None or ticket is None else self._turns.turn(ticket):
+            return self._work(operation, docs, parameters) if docs else docs
 
     def skip(self, ticket: int) -> None:
         """Lets those behind ``ticket`` go on, who would wait for it here."""

@@ -37,6 +37,19 @@ class _Encoder(Step):
             "runtime": runtime,
         }
 
+    @property
+    def _model(self) -> ImageModel | TextModel:
+        raise NotImplementedError
+
+    @property
+    def concurrency(self) -> int:
+        """As many requests as the model can usefully encode at once."""
+        return self._model.concurrency
+
+    def prepare(self) -> None:
+        """Loads the model."""
+        _ = self._model
+
 
 class ImageEncoder(_Encoder):
     """Encodes ``pixels`` (uint8, the model's input) into ``embedding``, and drops ``pixels``."""
@@ -44,17 +57,8 @@ class ImageEncoder(_Encoder):
     spent = ("pixels",)
 
     @property
-    def concurrency(self) -> int:
-        """As many requests as the model can usefully encode at once."""
-        return self._model.concurrency
-
-    @property
     def _model(self) -> ImageModel:
         return self.context.loaded.image_encoder(self._model_name, **self._asked)
-
-    def prepare(self) -> None:
-        """Loads the model."""
-        _ = self._model
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes the documents of one request as one batch."""
@@ -84,17 +88,8 @@ class TextEncoder(_Encoder):
     """Encodes ``text`` into ``embedding``."""
 
     @property
-    def concurrency(self) -> int:
-        """As many requests as the model can usefully encode at once."""
-        return self._model.concurrency
-
-    @property
     def _model(self) -> TextModel:
         return self.context.loaded.text_encoder(self._model_name, **self._asked)
-
-    def prepare(self) -> None:
-        """Loads the model."""
-        _ = self._model
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Encodes the documents of one request as one batch; an empty text is an error of its document."""

@@ -16,12 +16,32 @@ from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS
 __all__ = ["ImageKeyValueIndexer", "ImageVectorIndexer", "TextIndexer"]
 
 
-class _VectorIndexer(Step):
-    """One shard of the vectors of one modality."""
+class _Indexer(Step):
+    """One shard of a store: what steps of vectors and of photos do alike."""
 
     writes = True
+    _shard: StoreShard
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the store that it writes to was deleted or replaced on disk."""
+        return self._shard.writable and self._shard.store.superseded
+
+    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Deletes those of the documents that belong to this shard."""
+        self._shard.delete(docs)
+
+    def close(self) -> None:
+        """Lets go of the store."""
+        self._shard.close()
+
+
+class _VectorIndexer(_Indexer):
+    """One shard of the vectors of one modality."""
+
     store: ClassVar[str]
     modality: ClassVar[Modality]
+    _shard: VectorShard
 
     def __init__(
         self,
@@ -47,22 +67,9 @@ class _VectorIndexer(Step):
             index_options=index_options,
         )
 
-    @property
-    def superseded(self) -> bool:
-        """Whether the store that it writes to was deleted or replaced on disk."""
-        return self._shard.writable and self._shard.store.superseded
-
-    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Deletes those of the documents that belong to this shard."""
-        self._shard.delete(docs)
-
     def status(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Tells how this shard answers searches."""
         self._shard.status(docs)
-
-    def close(self) -> None:
-        """Lets go of the store."""
-        self._shard.close()
 
 
 class ImageVectorIndexer(_VectorIndexer):
@@ -96,10 +103,9 @@ class TextIndexer(_VectorIndexer):
             fill_matches(doc, self._shard.store)
 
 
-class ImageKeyValueIndexer(Step):
+class ImageKeyValueIndexer(_Indexer):
     """One shard of the photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
 
-    writes = True
     spent = ("content", "thumbnail", "pixels", "frame")
 
     def __init__(
@@ -123,25 +129,12 @@ class ImageKeyValueIndexer(Step):
         mine = self._shard.mine(docs)
         self._shard.put(mine, [self._record(doc) for doc in mine])
 
-    @property
-    def superseded(self) -> bool:
-        """Whether the store that it writes to was deleted or replaced on disk."""
-        return self._shard.writable and self._shard.store.superseded
-
-    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Deletes the photos that belong to this shard, with their thumbnails."""
-        self._shard.delete(docs)
-
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Adds to the matches what this shard knows of its photos."""
         self._shard.reopen_if_superseded()
         for doc in pending(docs):
             if doc.matches is not None:
                 fill_matches(doc, self._shard.store)
-
-    def close(self) -> None:
-        """Lets go of the store."""
-        self._shard.close()
 
     def _record(self, doc: Document) -> Record:
         assert doc.record is not None, "documents to index come with their record"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,27 @@ from crossmodal.steps.step import Step, StepContext, to_encode
 __all__ = ["ImageLoader", "ImageNormalizer"]
 
 
-class ImageLoader(Step):
+class _PhotoStep(Step):
+    """Works on several photos of a request at once, in threads of its own."""
+
+    def __init__(self, context: StepContext) -> None:
+        super().__init__(context)
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix=context.name)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown()
+
+    def _each(self, work: Callable[[Document], None], docs: Sequence[Document]) -> None:
+        """Does ``work`` on all that have no embedding yet."""
+        photos = to_encode(docs)
+        if len(photos) == 1:
+            work(photos[0])
+        else:
+            list(self._threads.map(work, photos))
+
+
+class ImageLoader(_PhotoStep):
     """Decodes ``content`` into ``pixels``, upright RGB, with no more of them than the model needs.
 
     A photo is decoded once: what is to be indexed gets its thumbnail here as well.
@@ -27,19 +47,14 @@ class ImageLoader(Step):
         super().__init__(context)
         self._short_side = load_preprocessing(model, cache=Path(model_cache)).decoded_side
         self._max_pixels = int(max_pixels)
-        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="decode")
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Decodes each document on its own, so that one bad file fails alone."""
-        list(self._threads.map(self._load_with_thumbnail, to_encode(docs)))
+        self._each(self._load_with_thumbnail, docs)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """The same without a thumbnail, for those that bring no vector of their own."""
-        photos = to_encode(docs)
-        if len(photos) == 1:
-            self._load(photos[0])
-        else:
-            list(self._threads.map(self._load, photos))
+        self._each(self._load, docs)
 
     encode = search
 
@@ -58,12 +73,8 @@ class ImageLoader(Step):
         else:
             doc.pixels, doc.frame = photo.pixels, photo.frame
 
-    def close(self) -> None:
-        """Ends the decoding threads."""
-        self._threads.shutdown()
 
-
-class ImageNormalizer(Step):
+class ImageNormalizer(_PhotoStep):
     """Resizes and crops ``pixels`` to the model's input, uint8; the encoder scales them to floats."""
 
     spent = ("content", "thumbnail", "frame")
@@ -71,15 +82,10 @@ class ImageNormalizer(Step):
     def __init__(self, context: StepContext, *, model: str, model_cache: str) -> None:
         super().__init__(context)
         self._preprocessing = load_preprocessing(model, cache=Path(model_cache))
-        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="normalize")
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Brings every photo to the size that the encoder sees."""
-        photos = to_encode(docs)
-        if len(photos) == 1:
-            self._normalize(photos[0])
-        else:
-            list(self._threads.map(self._normalize, photos))
+        self._each(self._normalize, docs)
 
     search = encode = index
 
@@ -87,7 +93,3 @@ class ImageNormalizer(Step):
         if doc.pixels is not None:
             doc.pixels = self._preprocessing.crop(doc.pixels, doc.frame)
             doc.frame = None
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._threads.shutdown()
