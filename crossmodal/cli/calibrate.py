@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crossmodal.cli.evaluation_input import encode_in_halves
 from crossmodal.cli.output_folder import make_output_folder
 from crossmodal.cli.present.failures import print_failures
-from crossmodal.data_sets import open_data_set
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.calibration import measure_calibration
-from crossmodal.evaluation.encoding import encode_records
-from crossmodal.evaluation.gap import PhotoHalves
 from crossmodal.models import identify_model
 from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.query.calibration import CALIBRATION_FILE
@@ -26,32 +24,17 @@ _FOLDER = "calibration"
 
 def run(settings: Settings) -> int:
     """Prints the calibration with its reliability and writes it; 1 where some of the data cannot be used."""
-    from crossmodal.cli.present.evaluation import EvaluationProgress
-
     model = chosen_model(settings)
     if parse_adaptation(model) is not None:
         raise SettingsError(
             f"--calibrate is for a model's own vectors, and {model} changes them; leave out its "
             "options. An index of such vectors estimates its calibration from itself."
         )
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    halves = PhotoHalves()
-    hint, limit = data_set.len_hint(), settings.num_docs
-    total = min(hint, limit) if hint is not None and limit is not None else hint or limit
-    with EvaluationProgress(total, enabled=not settings.json) as progress:
-        encoded = encode_records(
-            model,
-            halves.watch(islice(data_set, settings.num_docs)),
-            cache=settings.model_cache,
-            trust_remote_code=settings.trust_remote_code,
-            runtime=settings.runtime,
-            max_pixels=settings.max_pixels,
-            progress=lambda done: progress.advance(added=done - progress.done),
-        )
+    data_set, encoded, fitted = encode_in_halves(settings, model)
     split = f", split {settings.split}" if settings.split else ""
     measured = measure_calibration(
         encoded,
-        halves.fitted,
+        fitted,
         model=identify_model(model, cache=settings.model_cache),
         # The file may be given away together with the model; where the data lay is of no use there.
         data=f"{Path(data_set.name).name}{split}",
@@ -66,7 +49,7 @@ def run(settings: Settings) -> int:
         "calibration": measured.calibration.to_json(),
         "reliability": measured.reliability,
         "file": str(path),
-        "failures": [{"source": failure.source, "reason": failure.reason} for failure in encoded.failures],
+        "failures": [asdict(failure) for failure in encoded.failures],
     }
     _tell(result, settings)
     make_output_folder(path.parent)

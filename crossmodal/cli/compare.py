@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def run(settings: Settings) -> int:
         "folds": len(folds),
         "models": models,
         "problems": problems,
-        "failures": [{"source": failure.source, "reason": failure.reason} for failure in failures],
+        "failures": [asdict(failure) for failure in failures],
     }
     if models:
         _add_speeds(result, settings)

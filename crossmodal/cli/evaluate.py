@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
@@ -13,10 +13,7 @@ from crossmodal.cli.present.failures import print_failures
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.evaluation import Subset
-from crossmodal.evaluation.protocols import (
-    Listing,
-    choose,
-)
+from crossmodal.evaluation.protocols import Listing, choose
 from crossmodal.evaluation.retrieval import Retrieval, report
 from crossmodal.records import Failure
 from crossmodal.settings import Settings
@@ -58,7 +55,7 @@ def _evaluate(settings: Settings) -> int:
         "protocol_source": protocol.source,
         "through": "memory" if settings.direct else f"{settings.layout} Flows",
         "seconds": round(time.monotonic() - started, 1),
-        "failures": [{"source": failure.source, "reason": failure.reason} for failure in failures],
+        "failures": [asdict(failure) for failure in failures],
     }
     if settings.json:
         print(json.dumps(result))

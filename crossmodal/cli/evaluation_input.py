@@ -1,18 +1,21 @@
-"""What an evaluation and a comparison both start with: the protocol, the data, and ranks in memory."""
+"""What evaluations start with: the protocol, the data, and vectors or ranks in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.evaluation import Subset, encode_batches
+from crossmodal.evaluation.encoding import EncodedSet, encode_records
 from crossmodal.evaluation.flow_ranks import evaluation_batches
+from crossmodal.evaluation.gap import PhotoHalves
 from crossmodal.evaluation.protocols import ORIGINAL, PROTOCOLS, WHOLE, Listing, Protocol, list_records
 from crossmodal.evaluation.retrieval import Retrieval, retrieve
 from crossmodal.records import Failure
 from crossmodal.settings import Settings
 
-__all__ = ["chosen_protocol", "open_listed", "retrieve_in_memory"]
+__all__ = ["chosen_protocol", "encode_in_halves", "open_listed", "retrieve_in_memory"]
 
 
 def chosen_protocol(settings: Settings) -> Protocol:
@@ -29,6 +32,26 @@ def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
         for content in (True, False)
     ]
     return opened[0], list_records(opened[1])
+
+
+def encode_in_halves(settings: Settings, model: str) -> tuple[DataSet, EncodedSet, set[str]]:
+    """The data set, its vectors, and the ids of the half of its photos that a measurement is fitted to."""
+    from crossmodal.cli.present.evaluation import EvaluationProgress
+
+    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    halves = PhotoHalves()
+    total = data_set.expected(settings.num_docs)
+    with EvaluationProgress(total, enabled=not settings.json) as progress:
+        encoded = encode_records(
+            model,
+            halves.watch(islice(data_set, settings.num_docs)),
+            cache=settings.model_cache,
+            trust_remote_code=settings.trust_remote_code,
+            runtime=settings.runtime,
+            max_pixels=settings.max_pixels,
+            progress=lambda done: progress.advance(added=done - progress.done),
+        )
+    return data_set, encoded, halves.fitted
 
 
 def retrieve_in_memory(

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from itertools import islice
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crossmodal.cli.evaluation_input import encode_in_halves
 from crossmodal.cli.output_folder import make_output_folder
 from crossmodal.cli.present.failures import print_failures
-from crossmodal.data_sets import open_data_set
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
-from crossmodal.evaluation.encoding import encode_records
-from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, measure_gap
+from crossmodal.evaluation.gap import GapMeasurement, measure_gap
 from crossmodal.extras import require_package
 from crossmodal.models import identify_model
 from crossmodal.models.adaptation import parse_adaptation
@@ -29,28 +28,13 @@ _CENTERING = "centering.safetensors"
 
 def run(settings: Settings) -> int:
     """Prints the measurement, writes the means and the picture; returns 1 where some data cannot be used."""
-    from crossmodal.cli.present.evaluation import EvaluationProgress
-
     require_package("matplotlib", "The picture of --gap")
     model = chosen_model(settings)
     adaptation = parse_adaptation(model)
     if adaptation is not None and adaptation.centering is not None:
         raise SettingsError("--gap measures vectors before and after centring; leave out the centring file.")
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
-    halves = PhotoHalves()
-    hint, limit = data_set.len_hint(), settings.num_docs
-    total = min(hint, limit) if hint is not None and limit is not None else hint or limit
-    with EvaluationProgress(total, enabled=not settings.json) as progress:
-        encoded = encode_records(
-            model,
-            halves.watch(islice(data_set, settings.num_docs)),
-            cache=settings.model_cache,
-            trust_remote_code=settings.trust_remote_code,
-            runtime=settings.runtime,
-            max_pixels=settings.max_pixels,
-            progress=lambda done: progress.advance(added=done - progress.done),
-        )
-    measured = measure_gap(encoded, halves.fitted)
+    data_set, encoded, fitted = encode_in_halves(settings, model)
+    measured = measure_gap(encoded, fitted)
     folder = settings.output or settings.workspace / _FOLDER
     result = {
         "model": model,
@@ -63,7 +47,7 @@ def run(settings: Settings) -> int:
         "after": measured.after,
         "centering": str(folder / _CENTERING),
         "picture": str(folder / _PICTURE),
-        "failures": [{"source": failure.source, "reason": failure.reason} for failure in encoded.failures],
+        "failures": [asdict(failure) for failure in encoded.failures],
     }
     _tell(result, settings)
     _write(result, measured, folder, settings)

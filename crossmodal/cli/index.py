@@ -108,9 +108,10 @@ class _Indexing:
 
     def through(self, engine: Engine) -> None:
         """Indexes everything; raises DataError at the first failure where the settings are strict."""
+        expected = self._data_set.expected(self._settings.num_docs)
         indexed = engine.index(self._items(), size=self._settings.request_size)
         with (
-            IndexProgress(self._expected(), enabled=not self._settings.json) as progress,
+            IndexProgress(expected, enabled=not self._settings.json) as progress,
             # However this ends, what is under way is finished before the engine closes.
             closing(indexed),
         ):
@@ -119,10 +120,6 @@ class _Indexing:
                 progress.advance(**{outcome: 1})
                 if failure is not None:
                     self._fail(failure)
-
-    def _expected(self) -> int | None:
-        hint, limit = self._data_set.len_hint(), self._settings.num_docs
-        return min(hint, limit) if hint is not None and limit is not None else hint or limit
 
     def _items(self) -> Iterator[Record | Failure]:
         """The data set, until there are as many documents as asked for or a signal comes."""
@@ -142,7 +139,7 @@ class _Indexing:
         outcome = "failed" if item.error is not None else str(item.outcome)
         counted = self._report.photos if item.modality == IMAGE else self._report.captions
         setattr(counted, outcome, getattr(counted, outcome) + 1)
-        return outcome, None if item.error is None else Failure(item.source, item.error)
+        return outcome, item.failure
 
     def _fail(self, failure: Failure) -> None:
         self._report.failures.append(asdict(failure))

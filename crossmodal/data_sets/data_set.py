@@ -58,3 +58,8 @@ class DataSet(ABC):
     @abstractmethod
     def len_hint(self) -> int | None:
         """About how many photos and captions will come, for a progress bar; None where that is unknown."""
+
+    def expected(self, limit: int | None) -> int | None:
+        """``len_hint`` where at most ``limit`` of them are taken (None: all)."""
+        hint = self.len_hint()
+        return min(hint, limit) if hint is not None and limit is not None else hint or limit

@@ -41,6 +41,11 @@ class Indexed:
             return record.uri or record.id
         return f"{record.uri or record.photo_id or record.id}: the caption {(record.text or '')[:60]!r}"
 
+    @property
+    def failure(self) -> Failure | None:
+        """That it could not be used, and why; None where it is in the index."""
+        return None if self.error is None else Failure(self.source, self.error)
+
 
 def index_records(
     flow: Flow,

@@ -182,8 +182,8 @@ class PhotoIndex:
         for item in self._engine.index(source):
             if isinstance(item, Failure):
                 summary.failures.append(item)
-            elif item.error is not None:
-                summary.failures.append(Failure(item.source, item.error))
+            elif item.failure is not None:
+                summary.failures.append(item.failure)
             else:
                 outcome = str(item.outcome)
                 setattr(summary, outcome, getattr(summary, outcome) + 1)

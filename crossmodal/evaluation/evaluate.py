@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,5 +50,5 @@ def evaluate_encoded(
     return {
         "model": encoded.model,
         **report([retrieve(encoded, direction, subset) for subset in subsets]),
-        "failures": [{"source": failure.source, "reason": failure.reason} for failure in encoded.failures],
+        "failures": [asdict(failure) for failure in encoded.failures],
     }
