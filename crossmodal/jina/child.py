@@ -30,6 +30,9 @@ CLOSE_SECONDS = 6.0
 # What a child says while it starts becomes part of an error; the end of it tells why.
 _MOST_SAID = 2000
 
+# A large model on a slow disk takes a minute at most.
+_START_SECONDS = 300.0
+
 _CHECK_SECONDS = 0.5
 
 
@@ -46,7 +49,7 @@ class Child:
         module: str,
         *arguments: str,
         name: str,
-        start_seconds: float,
+        start_seconds: float = _START_SECONDS,
         environment: Mapping[str, str] | None = None,
         hold_stderr: bool = False,
     ) -> None:

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from crossmodal.errors import ServiceError
+from crossmodal.hosts import listen
 from crossmodal.jina.child import Child
 from crossmodal.jina.environment import quiet_jina, require_jina
 from crossmodal.settings import Settings
 
 __all__ = ["require_grpc", "settings_from_json", "start_grpc_server"]
 
-# A large model on a slow disk takes a minute at most.
-_START_SECONDS = 300.0
-
 
 def require_grpc(settings: Settings) -> None:
     """Raises ServiceError where ``settings.grpc_port`` could not be served: no jina, or the port is taken."""
     require_jina("--grpc-port", "HTTP works without it.")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.grpc_port, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # A port whose last connections are still winding down can be listened on again.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ServiceError(
-            f"Port {settings.grpc_port} on {settings.host} cannot be listened on "
-            f"({error.strerror or error}); end what uses it, or choose another with --grpc-port."
-        ) from None
+    listen(settings.host, settings.grpc_port, option="--grpc-port").close()
 
 
 def start_grpc_server(settings: Settings) -> Child:
@@ -50,7 +34,6 @@ def start_grpc_server(settings: Settings) -> Child:
         "crossmodal.jina.grpc_server",
         _to_json(settings),
         name="The process that answers gRPC",
-        start_seconds=_START_SECONDS,
         environment=environment,
     )
 

@@ -22,6 +22,7 @@ from jina.types.request.data import DataRequest
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestError, ServiceError
+from crossmodal.hosts import in_url
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.grpc_process import settings_from_json
@@ -214,12 +215,13 @@ def _main() -> None:
         os._exit(1)
 
     parent = Parent(end)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     with Engine(settings) as engine:
         try:
             engine.prepare()
             started.set()
-            loop.run_until_complete(_serve(engine, f"{host}:{settings.grpc_port}", ending, parent))
+            loop.run_until_complete(
+                _serve(engine, f"{in_url(settings.host)}:{settings.grpc_port}", ending, parent)
+            )
         except CrossmodalError as error:
             parent.say_failed(str(error))
             sys.exit(1)

@@ -32,9 +32,6 @@ from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
 
 __all__ = ["PodsFlow", "open_pods"]
 
-# A large model on a slow disk takes a minute at most.
-_START_SECONDS = 300.0
-
 _CHECK_SECONDS = 0.5
 
 # What the sender has kept, and the last step has not sent back.
@@ -77,7 +74,6 @@ class PodsFlow:
                 str(path),
                 self._temporary.name,
                 name=f"The {kind} Flow",
-                start_seconds=_START_SECONDS,
                 environment=environment,
                 hold_stderr=True,
             )

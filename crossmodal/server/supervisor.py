@@ -16,15 +16,15 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crossmodal.errors import ServiceError
-from crossmodal.hosts import is_loopback
+from crossmodal.hosts import in_url, is_loopback, listen
 from crossmodal.processes import exit_words
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings
@@ -75,7 +75,7 @@ def supervise(
     cannot serve, and where a worker of the layout pods ends at all.
     """
     with ExitStack() as held:
-        listening = held.enter_context(_listen(settings.host, settings.port))
+        listening = held.enter_context(listen(settings.host, settings.port, option="--port"))
         signals = held.enter_context(_Signals())
         workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals))
         beside = held.enter_context(_Beside(settings, start_beside))
@@ -416,34 +416,8 @@ class _Workers:
                 worker.pid = 0
 
 
-@contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens at ``host`` and ``port``; raises ServiceError where that is impossible."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        try:
-            # A port whose last connections are still winding down can be listened on again.
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind(address)
-            listening.listen(2048)
-        except BaseException:
-            listening.close()
-            raise
-    except OSError as error:
-        raise ServiceError(
-            f"Port {port} on {host} cannot be listened on ({error.strerror or error}); "
-            "end what uses it, or choose another with --port."
-        ) from None
-    with listening:
-        yield listening
-
-
 def _announce(settings: Settings, model: str, index_only: bool) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    address = f"http://{host}:{settings.port}"
+    address = f"http://{in_url(settings.host)}:{settings.port}"
     where = f"POST to {address}/v1/documents" if index_only else f"open {address} or POST to /v1/search"
     grpc = f", gRPC on {settings.grpc_port}" if settings.grpc_port and not index_only else ""
     print(
