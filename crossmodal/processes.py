@@ -1,11 +1,16 @@
-"""How processes end, in words."""
+"""How processes end: what an exit code means, and Ctrl-C and SIGTERM as a wish to stop."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+from types import FrameType
+from typing import Any, Self
 
-__all__ = ["exit_words"]
+__all__ = ["STOP_SIGNALS", "StopSignals", "exit_words"]
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def exit_words(code: int | None) -> str:
@@ -14,3 +19,34 @@ def exit_words(code: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"
+
+
+class StopSignals:
+    """Notes SIGINT and SIGTERM as long as the context lasts; a second one raises KeyboardInterrupt.
+
+    For the main thread; ``stopping`` can be asked in any. ``wake`` can be read from once a signal has come:
+    one that comes just before a wait would be slept over.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._previous: dict[int, Any] = {}
+        self.wake, self._written = os.pipe()
+        os.set_blocking(self._written, False)
+
+    def __enter__(self) -> Self:
+        for number in STOP_SIGNALS:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        os.close(self.wake)
+        os.close(self._written)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        os.write(self._written, b"s")

@@ -6,16 +6,15 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from crossmodal.cli.engine_of import flows_for
-from crossmodal.cli.signals import stop_on_signals
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataSetError, ServiceError
 from crossmodal.evaluation.flow_ranks import Gallery, evaluation_batches, index_gallery, rank_queries
 from crossmodal.evaluation.retrieval import Retrieval, Subset, directions
+from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
@@ -43,13 +42,13 @@ def retrieve_through_flows(
     open_flow = flows_for(settings)
     found: list[dict[str, Retrieval]] = []
     failures: dict[tuple[str, str], Failure] = {}
-    with stop_on_signals() as stopping:
+    with StopSignals() as signals:
         for number in range(len(folds)):
             with tempfile.TemporaryDirectory(prefix="crossmodal-evaluate-") as folder:
                 # No photo of this index is ever shown.
                 scratch = replace(settings, workspace=Path(folder), keep="uri")
                 with Engine(scratch, open_flow=open_flow) as engine:
-                    fold = _Fold(engine, scratch, data_set, photos, folds, number, stopping, progress)
+                    fold = _Fold(engine, scratch, data_set, photos, folds, number, signals, progress)
                     ranked, failed = fold.run()
             found.append(ranked)
             # A photo that cannot be used fails in the index, and again as a query.
@@ -68,7 +67,7 @@ class _Fold:
         photos: Collection[str],
         folds: Sequence[Subset],
         number: int,
-        stopping: Event,
+        signals: StopSignals,
         progress: EvaluationProgress,
     ) -> None:
         self._engine = engine
@@ -76,7 +75,7 @@ class _Fold:
         self._data_set = data_set
         self._folds = folds
         self._number = number
-        self._stopping = stopping
+        self._signals = signals
         self._progress = progress
         self._directions = directions(settings.direction)
         self._searched = folds[number].searched(settings.direction, photos)
@@ -108,7 +107,7 @@ class _Fold:
         self._unread.clear()
         size = self._settings.request_size
         for number, batch in evaluation_batches(self._data_set, self._folds, size, self._unread):
-            if self._stopping.is_set():
+            if self._signals.stopping:
                 return
             if number == self._number and any(record.id in ids for record in batch):
                 yield batch
@@ -117,7 +116,7 @@ class _Fold:
         self._progress.advance(added=done, failed=failed)
 
     def _raise_if_stopped(self) -> None:
-        if self._stopping.is_set():
+        if self._signals.stopping:
             raise KeyboardInterrupt
 
 

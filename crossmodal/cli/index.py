@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event
 
 from crossmodal.cli.engine_of import engine_for
 from crossmodal.cli.present.progress import IndexProgress
-from crossmodal.cli.signals import stop_on_signals
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError
+from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
 
@@ -65,16 +64,16 @@ def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
     failed: CrossmodalError | None = None
-    with stop_on_signals() as stopping, engine_for(settings) as engine:
+    with StopSignals() as signals, engine_for(settings) as engine:
         model = resolved_for_writing(settings, engine.workspace).model
         report = IndexReport(data_set.name, str(settings.workspace), str(model))
-        indexing = _Indexing(data_set, settings, report, stopping)
+        indexing = _Indexing(data_set, settings, report, signals)
         try:
             indexing.through(engine)
         except CrossmodalError as error:
             failed = error
         report.seconds = indexing.seconds
-        report.finished = failed is None and not stopping.is_set()
+        report.finished = failed is None and not signals.stopping
     if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
         # Nothing was begun, so there is nothing to report.
         raise failed
@@ -94,11 +93,13 @@ def run(settings: Settings) -> int:
 class _Indexing:
     """One run: hands the data set's records to the engine, and counts what became of each."""
 
-    def __init__(self, data_set: DataSet, settings: Settings, report: IndexReport, stopping: Event) -> None:
+    def __init__(
+        self, data_set: DataSet, settings: Settings, report: IndexReport, signals: StopSignals
+    ) -> None:
         self._data_set = data_set
         self._settings = settings
         self._report = report
-        self._stopping = stopping
+        self._signals = signals
         self._started = 0.0
 
     @property
@@ -127,7 +128,7 @@ class _Indexing:
         self._report.started, self._started = True, time.monotonic()
         taken = 0
         for item in self._data_set:
-            if self._stopping.is_set() or taken == self._settings.num_docs:
+            if self._signals.stopping or taken == self._settings.num_docs:
                 return
             taken += isinstance(item, Record)
             yield item

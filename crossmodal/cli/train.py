@@ -10,9 +10,9 @@ from pathlib import Path
 
 from crossmodal.cli.present.training_plot import draw_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
-from crossmodal.cli.signals import stop_on_signals
 from crossmodal.extras import require_package
 from crossmodal.models.registry import DEFAULT_MODEL
+from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
 from crossmodal.training import Run, TrainingConfig, TrainingResult, fine_tuning, train
 from crossmodal.training.train import HISTORY
@@ -30,7 +30,7 @@ def run(settings: Settings) -> int:
         require_package(package, "Training", "train")
     config, command = _configuration(settings)
     output = settings.output or settings.workspace / _OUTPUT
-    with stop_on_signals() as stopping:
+    with StopSignals() as signals:
         carried_out = Run(
             output=output,
             cache=settings.model_cache / "training",
@@ -38,7 +38,7 @@ def run(settings: Settings) -> int:
             trust_remote_code=settings.trust_remote_code,
             command=command,
             progress=TrainingLines(quiet=settings.json),
-            should_stop=stopping.is_set,
+            should_stop=lambda: signals.stopping,
         )
         try:
             result = train(config, carried_out, data_root=settings.data_root)

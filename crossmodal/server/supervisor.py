@@ -20,12 +20,11 @@ from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import in_url, is_loopback, listen
-from crossmodal.processes import exit_words
+from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings
 
@@ -76,7 +75,7 @@ def supervise(
     """
     with ExitStack() as held:
         listening = held.enter_context(listen(settings.host, settings.port, option="--port"))
-        signals = held.enter_context(_Signals())
+        signals = held.enter_context(StopSignals())
         workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals))
         beside = held.enter_context(_Beside(settings, start_beside))
         announced = False
@@ -93,7 +92,7 @@ def supervise(
     return 0
 
 
-def _wait(workers: _Workers, beside: _Beside, signals: _Signals) -> None:
+def _wait(workers: _Workers, beside: _Beside, signals: StopSignals) -> None:
     """Waits until a process says that it answers, is to be started, or a signal comes; at most a moment."""
     due = min(workers.due, beside.due) - time.monotonic()
     ready, _, _ = select.select(
@@ -186,37 +185,6 @@ class _Beside:
             self._restarts.note_end(code)
 
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
-
-class _Signals:
-    """SIGINT and SIGTERM, noted; a second one ends everything at once."""
-
-    def __init__(self) -> None:
-        self.stopping = False
-        self._previous: dict[int, Any] = {}
-        # Wakes whoever waits on it: a signal that comes just before a wait would be slept over.
-        self.wake, self._written = os.pipe()
-        os.set_blocking(self._written, False)
-
-    def __enter__(self) -> _Signals:
-        for number in _STOPPING:
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        os.close(self.wake)
-        os.close(self._written)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.stopping:
-            raise KeyboardInterrupt
-        self.stopping = True
-        os.write(self._written, b"s")
-
-
 @dataclass(slots=True)
 class _Worker:
     """One place for a serving process, and the process in it."""
@@ -238,7 +206,7 @@ class _Workers:
         open_engine: Callable[[], Engine],
         listening: socket.socket,
         index_only: bool,
-        signals: _Signals,
+        signals: StopSignals,
     ) -> None:
         self._settings = settings
         self._open_engine = open_engine
@@ -343,12 +311,12 @@ class _Workers:
         sys.stdout.flush()
         sys.stderr.flush()
         # Held back until each process has its own way with them: the worker would take one for the parent's.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pid = os.fork()
         if pid:
             os.close(say)
             worker.pid, worker.started = pid, hear
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             return
         # In the worker. Whatever happens, it must not come back into the parent's code.
         code = 70
@@ -358,7 +326,7 @@ class _Workers:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             # There is nothing to finish before it serves.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             os.close(hear)
             os.close(self._kept_open)
             code = run_worker(self._order(worker, say))
