@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossmodal.engine.engine import Engine, OpenFlow
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.settings import Settings
 
 __all__ = ["engine_for", "flows_for"]
@@ -15,7 +16,7 @@ def engine_for(settings: Settings, **options: Any) -> Engine:
 
     Raises ServiceError where ``--layout pods`` is asked for without jina.
     """
-    return Engine(settings, open_flow=None if settings.layout == "fused" else flows_for(settings), **options)
+    return Engine(settings, open_flow=flows_for(settings), **options)
 
 
 def flows_for(settings: Settings) -> OpenFlow:
@@ -25,8 +26,4 @@ def flows_for(settings: Settings) -> OpenFlow:
         from crossmodal.jina.pods import open_pods
 
         return open_pods
-    from crossmodal.engine.opening import local_flow
-    from crossmodal.models.loaded import LoadedEncoders
-
-    loaded = LoadedEncoders()
-    return lambda kind, opened: local_flow(kind, opened.flow_environment(), loaded)
+    return local_flows()

@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from crossmodal.documents import Document
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
-from crossmodal.engine.opening import local_flow, resolved_for_reading, resolved_for_writing
+from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
 from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
-from crossmodal.flow.topology import FlowKind
-from crossmodal.models.loaded import LoadedEncoders
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
@@ -30,10 +28,7 @@ from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.workspace import Workspace
 
-__all__ = ["Engine", "OpenFlow"]
-
-# Opens one of the two Flows over the index that the settings say.
-OpenFlow = Callable[[FlowKind, Settings], Flow]
+__all__ = ["Engine"]
 
 WriterState = Literal["idle", "starting", "running"]
 
@@ -56,8 +51,7 @@ class Engine:
     ) -> None:
         self.workspace = Workspace(settings.workspace)
         self._given = settings
-        self._loaded = LoadedEncoders()
-        self._open_flow = open_flow or self._open_here
+        self._open_flow = open_flow or local_flows()
         self._opening = threading.RLock()
         self._query: Flow | None = None
         self._searcher: Searcher | None = None
@@ -238,9 +232,6 @@ class Engine:
 
     def _open_writer(self) -> Flow:
         return self._open_flow("index", resolved_for_writing(self._given, self.workspace))
-
-    def _open_here(self, kind: FlowKind, settings: Settings) -> Flow:
-        return local_flow(kind, settings.flow_environment(), self._loaded)
 
     def _deletable(self, ids: Sequence[str], captions: bool) -> list[tuple[str, Modality]]:
         distinct = list(dict.fromkeys(ids))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
-from crossmodal.flow.runner import LocalFlow
+from crossmodal.flow.runner import Flow, LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.loaded import LoadedEncoders
@@ -15,7 +15,17 @@ from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
 
-__all__ = ["check_values", "local_flow", "resolved_for_reading", "resolved_for_writing"]
+__all__ = [
+    "OpenFlow",
+    "check_values",
+    "local_flow",
+    "local_flows",
+    "resolved_for_reading",
+    "resolved_for_writing",
+]
+
+# Opens one of the two Flows over the index that the settings say.
+OpenFlow = Callable[[FlowKind, Settings], Flow]
 
 
 def check_values(settings: Settings) -> None:
@@ -52,6 +62,12 @@ def local_flow(
 ) -> LocalFlow:
     """One of the two Flows in this process, as its YAML says; raises as ``LocalFlow``."""
     return LocalFlow(read_topology(flow_file(kind), variables), loaded=loaded)
+
+
+def local_flows() -> OpenFlow:
+    """What opens Flows in this process, all with the same encoders in memory."""
+    loaded = LoadedEncoders()
+    return lambda kind, settings: local_flow(kind, settings.flow_environment(), loaded)
 
 
 def _resolved(settings: Settings, workspace: Workspace) -> Settings:
