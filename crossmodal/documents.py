@@ -7,7 +7,7 @@ processes, turns them into messages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.match import Match
@@ -37,7 +37,8 @@ class Document:
 
     ``modality`` says what it is: "image", "text", or None for a query that is a vector alone. ``seeks`` says
     which modality a query looks for, and so which branch of the query Flow it takes. ``record`` is what is
-    to be stored; ``text`` and ``content`` (the untouched bytes of a photo's file) are what is encoded.
+    to be stored, with a photo's bytes once a step has put them there; ``text`` and ``content`` (the untouched
+    bytes of a photo's file) are what is encoded.
 
     Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input;
     ``frame``, the rectangle of the decoded pixels that the photo fills; ``thumbnail``, a small JPEG; and
@@ -74,7 +75,8 @@ class Document:
     @classmethod
     def of_record(cls, record: Record) -> Document:
         """The document that carries ``record`` into the index Flow."""
-        return cls(record.id, record.modality, text=record.text, content=record.content, record=record)
+        stored = record if record.content is None else replace(record, content=None)
+        return cls(record.id, record.modality, text=record.text, content=record.content, record=stored)
 
     @classmethod
     def of_query(
@@ -96,11 +98,6 @@ class Document:
             content=content,
             embedding=vector,
         )
-
-    def settle(self, outcome: str) -> None:
-        """Notes what became of it in one store; a store that had it already says nothing of the others."""
-        if outcome != "unchanged" or self.outcome is None:
-            self.outcome = outcome
 
 
 def other_modality(modality: Modality) -> Modality:

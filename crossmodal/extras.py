@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "transformers": ("clip", "transformers"),
     "matplotlib": ("plot", "matplotlib"),
     "onnxruntime": ("onnx", "onnxruntime"),
+    "lmdb": ("convert", "lmdb"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

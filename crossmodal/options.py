@@ -37,6 +37,7 @@ TASKS: Mapping[str, str] = {
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "fine-tune a model on a data set, or train one as --config says",
     "status": "tell what is indexed, without loading a model",
+    "convert": "convert an index of an earlier version to today's format",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "draw the two Flows as SVG",
 }
@@ -60,6 +61,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
     "status": Command("status", "show what is indexed, without loading a model"),
+    "convert": Command("convert", "convert an index of an earlier version to today's format"),
     "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
@@ -300,7 +302,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "plot"),
+        (*_ENCODING, "train", "status", "convert", "plot"),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -377,7 +379,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "shards",
-        "shards of each index; by default as many as it has, and 1 for a new one",
+        "parts into which each search is divided, in --layout pods one process each; by default 1",
         (*_ENCODING, "plot"),
         None,
         "JINA_SHARDS",

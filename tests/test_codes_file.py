@@ -12,23 +12,26 @@ import pytest
 from numpy.typing import NDArray
 from store_samples import caption, run_python
 
-from crossmodal.search import SearchOptions, VectorIndex, save_vectors
-from crossmodal.search import maintenance as maintenance_module
-from crossmodal.search.kept_codes import CODES_FILE, codes_file, kept_tier
-from crossmodal.search.recall import Recall
-from crossmodal.search.search_file import SEARCH_FILE, SearchFile
-from crossmodal.stores import Store
+from crossmodal.index.embedded import maintenance as maintenance_module
+from crossmodal.index.embedded.kept_codes import codes_file, kept_tier
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.recall import Recall
+from crossmodal.index.embedded.search_file import SearchFile, save_vectors
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.vector_index import VectorIndex
 
 COUNT = 2500
 SCAN = SearchOptions.of("scan")
+CODES = "derived/text.0-of-1.codes"
+VECTORS = "derived/text.0-of-1.vectors"
 
 
 def vectors(count: int, seed: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(count, 8)).astype(np.float32)
 
 
-def filled(folder: Path, seed: int = 1) -> Store:
-    store = Store.open_writer(folder)
+def filled(folder: Path, seed: int = 1) -> EmbeddedStore:
+    store = EmbeddedStore.open_writer(folder)
     store.put([caption(f"c{n:04d}", "text") for n in range(COUNT)], vectors(COUNT, seed))
     return store
 
@@ -44,8 +47,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store and its derived files."""
     folder = tmp_path_factory.mktemp("built") / "store"
     with filled(folder) as store:
-        save_vectors(store, folder)
-        index = VectorIndex(store, folder=folder, options=SCAN)
+        save_vectors(store.vector_source("text"))
+        index = VectorIndex(store.vector_source("text"), options=SCAN)
         index.build()
         index.close()
     return folder
@@ -70,15 +73,15 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tiers
 
 
-def opened(store: Store, options: SearchOptions = SCAN) -> VectorIndex:
-    index = VectorIndex(store, folder=store.path, options=options)
+def opened(store: EmbeddedStore, options: SearchOptions = SCAN) -> VectorIndex:
+    index = VectorIndex(store.vector_source("text"), options=options)
     index._maintenance.close()
     return index
 
 
 def test_the_next_one_reads_the_codes_and_what_was_measured(folder: Path, trainings: list[str]) -> None:
-    assert sorted(path.name for path in folder.glob("search.*")) == ["search.codes", "search.faiss"]
-    with Store.open_reader(folder) as store:
+    assert sorted((folder / "derived").iterdir()) == [folder / CODES, folder / VECTORS]
+    with EmbeddedStore.open_reader(folder) as store:
         index = opened(store)
         status = index.status()
         assert (status["tier"], status["coded"], status["tail"]) == ("scan", COUNT, 0)
@@ -90,9 +93,9 @@ def test_the_next_one_reads_the_codes_and_what_was_measured(folder: Path, traini
 
 
 def test_codes_that_fall_behind_are_extended_and_kept(folder: Path, trainings: list[str]) -> None:
-    with Store.open_writer(folder) as store:
+    with EmbeddedStore.open_writer(folder) as store:
         store.put([caption(f"d{n}", "text") for n in range(1100)], vectors(1100, 3))
-        index = VectorIndex(store, folder=folder, options=SCAN)
+        index = VectorIndex(store.vector_source("text"), options=SCAN)
         assert index.status()["tail"] == 1100
         index.build()
         index.close()
@@ -102,36 +105,35 @@ def test_codes_that_fall_behind_are_extended_and_kept(folder: Path, trainings: l
 
 @pytest.mark.parametrize("where", [0, 9, 13, 18, 30, 0.3, 0.6, 0.99])
 def test_flipped_bit(folder: Path, where: float, caplog: pytest.LogCaptureFixture) -> None:
-    file = folder / "search.codes"
+    file = folder / CODES
     raw = bytearray(file.read_bytes())
     raw[where if isinstance(where, int) else int(where * len(raw))] ^= 1
     file.write_bytes(raw)
-    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+    with caplog.at_level(logging.WARNING), EmbeddedStore.open_reader(folder) as store:
         assert opened(store).status()["tier"] == "exact"
-    assert "search.codes is not used" in caplog.text
+    assert "text.0-of-1.codes is not used" in caplog.text
 
 
 @pytest.mark.parametrize("length", [0, 20, 5000])
 def test_truncated_file(folder: Path, length: int, caplog: pytest.LogCaptureFixture) -> None:
-    (folder / "search.codes").write_bytes((folder / "search.codes").read_bytes()[:length])
-    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+    (folder / CODES).write_bytes((folder / CODES).read_bytes()[:length])
+    with caplog.at_level(logging.WARNING), EmbeddedStore.open_reader(folder) as store:
         assert opened(store).status()["tier"] == "exact"
-    assert "search.codes is not used" in caplog.text
+    assert "text.0-of-1.codes is not used" in caplog.text
 
 
 def test_codes_of_another_store(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with filled(tmp_path / "other", seed=5) as other:
-        for file in folder.glob("search.*"):
-            shutil.copy(file, tmp_path / "other")
+        shutil.copytree(folder / "derived", tmp_path / "other" / "derived")
         assert opened(other).status()["tier"] == "exact"
     assert "not of this store" in caplog.text
 
 
 def test_codes_that_faiss_cannot_read(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = codes_file(folder / CODES_FILE)
+    file = codes_file(folder / CODES)
     header, arrays = file.read()
     file.write([("rows", [arrays["rows"]]), ("index", [arrays["index"][4:]])], header)
-    with caplog.at_level(logging.WARNING), Store.open_reader(folder) as store:
+    with caplog.at_level(logging.WARNING), EmbeddedStore.open_reader(folder) as store:
         assert opened(store).status()["tier"] == "exact"
     assert "this version of faiss cannot read" in caplog.text
 
@@ -141,19 +143,19 @@ def test_codes_of_a_tier_that_finds_too_little_are_not_kept(
 ) -> None:
     monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: "scan")
     monkeypatch.setattr(maintenance_module, "measure_recall", lambda *given: Recall(0.5, "as told"))
-    with Store.open_writer(folder) as store:
-        index = VectorIndex(store, folder=folder)
+    with EmbeddedStore.open_writer(folder) as store:
+        index = VectorIndex(store.vector_source("text"))
         assert index.status()["tier"] == "scan"
         store.put([caption(f"d{n}", "text") for n in range(1100)], vectors(1100, 3))
         index.build()
         assert index.status()["tier"] == "exact"
-        assert kept_tier(folder, store.id)["tier"] == "exact"
+        assert kept_tier(folder, "text", store.id)["tier"] == "exact"
         index.close()
 
 
 def test_codes_of_other_parameters_are_made_anew(folder: Path, trainings: list[str]) -> None:
-    with Store.open_reader(folder) as store:
-        index = VectorIndex(store, folder=folder, options=SearchOptions.of("ivf", {"cells": 8}))
+    with EmbeddedStore.open_reader(folder) as store:
+        index = VectorIndex(store.vector_source("text"), options=SearchOptions.of("ivf", {"cells": 8}))
         assert index.status()["tier"] == "exact"
         index.build()
         assert index.status()["tier"] == "ivf"
@@ -162,44 +164,48 @@ def test_codes_of_other_parameters_are_made_anew(folder: Path, trainings: list[s
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Store.open_reader(folder) as store:
-        index = VectorIndex(store, folder=tmp_path / "missing", options=SCAN)
+    shutil.rmtree(folder / "derived")
+    (folder / "derived").touch()
+    with EmbeddedStore.open_reader(folder) as store:
+        index = VectorIndex(store.vector_source("text"), options=SCAN)
         index.build()
         assert index.status()["tier"] == "scan"
         index.build()
         index.close()
-    assert caplog.text.count("search.codes is not saved") == 1
+    assert caplog.text.count("text.0-of-1.codes is not saved") == 1
 
 
 def test_killed_while_writing_codes_leaves_the_old_ones(folder: Path) -> None:
-    before = (folder / "search.codes").read_bytes()
+    before = (folder / CODES).read_bytes()
     code = """
 import os, signal, sys
 from pathlib import Path
-from crossmodal.search import SearchOptions, VectorIndex, derived_file
-from crossmodal.stores import Store
+from crossmodal.index.embedded import derived_file
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.vector_index import VectorIndex
 derived_file.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
-path = Path(sys.argv[1])
-VectorIndex(Store.open_reader(path), folder=path, options=SearchOptions.of("lsh")).build()
+source = EmbeddedStore.open_reader(Path(sys.argv[1])).vector_source("text")
+VectorIndex(source, options=SearchOptions.of("lsh")).build()
 """
     assert run_python(code, folder).returncode == -9
-    assert (folder / "search.codes").read_bytes() == before
-    with Store.open_reader(folder) as store:
+    assert (folder / CODES).read_bytes() == before
+    with EmbeddedStore.open_reader(folder) as store:
         assert opened(store).status()["tier"] == "scan"
 
 
 def test_vectors_are_saved_again_when_enough_has_changed(folder: Path) -> None:
-    file = SearchFile(folder / "search.faiss")
-    with Store.open_writer(folder) as store:
+    file = SearchFile(folder / VECTORS)
+    with EmbeddedStore.open_writer(folder) as store:
         store.put([caption(f"e{n}", "text") for n in range(10)], vectors(10, 4))
-        assert save_vectors(store, folder)
+        assert save_vectors(store.vector_source("text"))
         source = file.source()
         assert source is not None
         assert (source.count, source.sequence) == (COUNT, 1)
         store.put([caption(f"f{n}", "text") for n in range(100)], vectors(100, 4))
-        assert save_vectors(store, folder)
+        assert save_vectors(store.vector_source("text"))
         source = file.source()
         assert source is not None
         assert (source.count, source.sequence) == (COUNT + 110, 3)
@@ -210,7 +216,7 @@ def test_an_index_without_a_file_writes_it_and_lets_go_of_its_memory(
 ) -> None:
     monkeypatch.setattr(maintenance_module, "_FEW_UNSAVED", 1000)
     with filled(tmp_path) as store:
-        index = VectorIndex(store, folder=tmp_path)
+        index = VectorIndex(store.vector_source("text"))
         query = vectors(3, seed=6)
         expected = index.search(query, 10)
         assert len(index._exact.view().tail) == COUNT
@@ -230,9 +236,10 @@ def test_what_another_process_is_writing_is_written_later(
 ) -> None:
     monkeypatch.setattr(maintenance_module, "_FEW_UNSAVED", 1000)
     monkeypatch.setattr(maintenance_module, "_UNWRITABLE_SECONDS", 0)
-    file = tmp_path / "search.faiss"
-    with filled(tmp_path) as store, file.with_name("search.faiss.tmp").open("wb") as being_written:
-        index = VectorIndex(store, folder=tmp_path)
+    file = tmp_path / VECTORS
+    file.parent.mkdir()
+    with filled(tmp_path) as store, file.with_name(f"{file.name}.tmp").open("wb") as being_written:
+        index = VectorIndex(store.vector_source("text"))
         fcntl.flock(being_written, fcntl.LOCK_EX)
         index.build()
         assert not file.exists()
@@ -243,26 +250,45 @@ def test_what_another_process_is_writing_is_written_later(
 
 
 def test_what_was_measured_is_read_without_faiss_and_without_the_codes(folder: Path) -> None:
-    with Store.open_reader(folder) as store:
-        index = VectorIndex(store, folder=folder, options=SCAN)
+    with EmbeddedStore.open_reader(folder) as store:
+        index = VectorIndex(store.vector_source("text"), options=SCAN)
         told = index.status()
         index.close()
         id = store.id
-    assert kept_tier(folder, id) == {name: told[name] for name in ("tier", "recall", "recall_measured")}
+    assert kept_tier(folder, "text", id) == {
+        name: told[name] for name in ("tier", "recall", "recall_measured")
+    }
     assert told["tier"] == "scan"
-    # Codes of another store, or damaged ones, are not used by a search either.
-    assert kept_tier(folder, "another")["tier"] == "exact"
-    (folder / CODES_FILE).write_bytes(b"XMVCODES")
-    assert kept_tier(folder, id)["tier"] == "exact"
+    # Codes of another modality or index, or damaged ones, are not used by a search either.
+    assert kept_tier(folder, "image", id)["tier"] == "exact"
+    assert kept_tier(folder, "text", "another")["tier"] == "exact"
+    (folder / CODES).write_bytes(b"XMVCODES")
+    assert kept_tier(folder, "text", id)["tier"] == "exact"
 
 
 @pytest.mark.parametrize("name", ["store", "tier", "recall", "arrays", "next_row", "rows"])
 def test_a_header_with_a_damaged_name_is_as_good_as_none(folder: Path, name: str) -> None:
-    for file in (folder / CODES_FILE, folder / SEARCH_FILE):
+    for file in (folder / CODES, folder / VECTORS):
         content = file.read_bytes()
         before, found, after = content.rpartition(f'"{name}"'.encode())
         file.write_bytes(before + found.upper() + after)
-    with Store.open_writer(folder) as store:
-        assert kept_tier(folder, store.id)["tier"] in ("exact", "scan")
-        assert save_vectors(store, folder)
-        assert SearchFile(folder / SEARCH_FILE).read().source.store_id == store.id
+    with EmbeddedStore.open_writer(folder) as store:
+        assert kept_tier(folder, "text", store.id)["tier"] in ("exact", "scan")
+        assert save_vectors(store.vector_source("text"))
+        assert SearchFile(folder / VECTORS).read().source.store_id == store.id
+
+
+def test_of_several_shards_the_worst_is_told(folder: Path) -> None:
+    file = codes_file(folder / CODES)
+    header, arrays = file.read()
+    for shard, recall in enumerate((0.97, 0.94, 0.99)):
+        codes_file(folder / f"derived/text.{shard}-of-3.codes").write(
+            [(name, [array]) for name, array in arrays.items()],
+            {**header, "recall": recall, "recall_measured": f"in shard {shard}"},
+        )
+    file.path.unlink()
+    assert kept_tier(folder, "text", header["store"]) == {
+        "tier": "scan",
+        "recall": 0.94,
+        "recall_measured": "in shard 1",
+    }

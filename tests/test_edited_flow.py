@@ -77,4 +77,5 @@ def test_an_index_without_the_photos_themselves(tmp_path: Path, edited: EditedFl
     assert {(doc.id, doc.outcome, doc.error) for doc in docs} == {("a", "added", None), ("b", "added", None)}
     with Workspace(tmp_path / "index") as workspace:
         assert set(workspace.vectors(["a"], "image")) == {"a"}
-        assert workspace.records(["a"], "image") == {}
+        assert set(workspace.records(["a"], "image")) == {"a"}
+        assert workspace.content("a") is workspace.thumbnail("a") is None

@@ -13,12 +13,13 @@ from crossmodal.documents import Document
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.evaluation.metrics import ranks_of_relevant
 from crossmodal.flow.joining import join
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.matches import merge_matches
+from crossmodal.index.embedded.scores import inner_products, ranks_among, score_error
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Record
-from crossmodal.search import ExactIndex, merge_matches
-from crossmodal.search.scores import inner_products, ranks_among, score_error
 from crossmodal.steps.ranking import add_scores, rank_wanted
-from crossmodal.stores import Store
 
 
 def unit_vectors(seed: int, count: int, dimension: int) -> np.ndarray:
@@ -32,10 +33,10 @@ def unit_vectors(seed: int, count: int, dimension: int) -> np.ndarray:
 @pytest.fixture
 def index(tmp_path: Path) -> ExactIndex:
     vectors = unit_vectors(0, 700, 48)
-    store = Store.open_writer(tmp_path / "store", identity=ModelIdentity("m", "w", "p", 48))
+    store = EmbeddedStore.open_writer(tmp_path / "store", identity=ModelIdentity("m", "w", "p", 48))
     records = [Record(f"{number * 37 % 1000:03d}", "text", text="x").hashed() for number in range(700)]
     store.put(records, vectors)
-    return ExactIndex(store)
+    return ExactIndex(store.vector_source("text"))
 
 
 def test_all_scores_of_an_index_are_those_of_its_search_to_the_last_bit(index: ExactIndex) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from store_samples import caption, photo, vector_of, vectors_of
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
-from crossmodal.search import ExactIndex, merge_matches, shard_of
-from crossmodal.stores import Store, VectorBlock, VectorSnapshot
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.matches import merge_matches, shard_of
+from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.records import MODALITIES, Modality, Record
 
 Matches = list[list[tuple[str, float]]]
 
@@ -26,28 +30,19 @@ def reference(ids: Sequence[str], vectors: NDArray[np.float32], query: NDArray[n
     return [id for _, id in sorted(zip(scores, ids, strict=True), key=lambda pair: (-pair[0], pair[1]))]
 
 
-def fill(path: Path, ids: Sequence[str], vectors: NDArray[np.float32]) -> Store:
-    store = Store.open_writer(path)
+def fill(path: Path, ids: Sequence[str], vectors: NDArray[np.float32]) -> EmbeddedStore:
+    store = EmbeddedStore.open_writer(path)
     if ids:
         store.put([caption(id, f"text of {id}") for id in ids], vectors)
     return store
 
 
-def search_sharded(
-    folder: Path,
-    shards: int,
-    ids: Sequence[str],
-    vectors: NDArray[np.float32],
-    queries: NDArray[np.float32],
-    k: int,
-) -> Matches:
-    found: list[Matches] = []
-    for shard in range(shards):
-        mine = [position for position, id in enumerate(ids) if shard_of(id, shards) == shard]
-        with fill(
-            folder / f"{shard}-of-{shards}", [ids[position] for position in mine], vectors[mine]
-        ) as store:
-            found.append(ExactIndex(store).search(queries, k))
+def exact(store: EmbeddedStore, modality: Modality = "text", shard: int = 0, shards: int = 1) -> ExactIndex:
+    return ExactIndex(store.vector_source(modality, shard, shards))
+
+
+def search_together(indexes: Sequence[ExactIndex], queries: NDArray[np.float32], k: int) -> Matches:
+    found = [index.search(queries, k) for index in indexes]
     return [merge_matches(per_query, k) for per_query in zip(*found, strict=True)]
 
 
@@ -57,7 +52,7 @@ def test_order_equals_a_plain_float64_search(tmp_path: Path) -> None:
     queries = chance.normal(size=(30, 64)).astype(np.float32)
     ids = [f"c{number:05d}" for number in chance.permutation(3000)]
     with fill(tmp_path / "store", ids, vectors) as store:
-        index = ExactIndex(store)
+        index = exact(store)
         for query, matches in zip(queries, index.search(queries, 20), strict=True):
             assert [id for id, _ in matches] == reference(ids, vectors, query)[:20]
             for id, score in matches:
@@ -90,14 +85,14 @@ def test_ties_shards_and_cuts_never_change_the_order(
     ).reshape(-1, 16)
     ids = [f"{number}" for number in chance.permutation(len(rows))]
     queries = np.concatenate([directions, chance.normal(size=(1, 16)).astype(np.float32)])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with fill(folder / "0-of-1", ids, vectors) as store:
-            index = ExactIndex(store)
-            whole = index.search(queries, max(len(ids), 1))
-            cut = index.search(queries, k)
-            alone = [index.search(query[None], k)[0] for query in queries]
-        sharded = search_sharded(folder, shards, ids, vectors, queries, k)
+    with tempfile.TemporaryDirectory() as name, fill(Path(name), ids, vectors) as store:
+        index = exact(store)
+        whole = index.search(queries, max(len(ids), 1))
+        cut = index.search(queries, k)
+        alone = [index.search(query[None], k)[0] for query in queries]
+        parts = [exact(store, "text", shard, shards) for shard in range(shards)]
+        sharded = search_together(parts, queries, k)
+        assert sum(map(len, parts)) == len(ids)
     for query, everything in zip(queries, whole, strict=True):
         assert sorted(id for id, _ in everything) == sorted(ids)
         assert everything == sorted(everything, key=lambda match: (-match[1], match[0]))
@@ -115,7 +110,7 @@ def test_many_equal_captions_at_the_cut(tmp_path: Path) -> None:
     ids = [f"c{number:04d}" for number in chance.permutation(5500)]
     copies = sorted(ids[:5000])
     with fill(tmp_path / "store", ids, vectors.astype(np.float32)) as store:
-        index = ExactIndex(store)
+        index = exact(store)
         matches = index.search(vector[None], 15)[0]
         assert [id for id, _ in matches] == copies[:15]
         assert len({score for _, score in matches}) == 1
@@ -125,10 +120,11 @@ def test_many_equal_captions_at_the_cut(tmp_path: Path) -> None:
 
 def test_empty_small_and_wrong(tmp_path: Path) -> None:
     with fill(tmp_path / "store", [], np.empty((0, 8), np.float32)) as store:
-        index = ExactIndex(store)
+        index = exact(store)
         assert index.search(np.ones((2, 8), np.float32), 5) == [[], []]
-        records = [photo(name) for name in "abc"]
-        store.put(records, vectors_of(records))
+        store.put([photo("p"), caption("bare", "without a vector")])
+        assert index.search(np.ones((2, 8), np.float32), 5) == [[], []]
+        store.put([caption(name, "text") for name in "abc"], np.stack([vector_of(name) for name in "abc"]))
         assert sorted(id for id, _ in index.search(vector_of("a")[None], 100)[0]) == ["a", "b", "c"]
         assert index.search(np.empty((0, 8), np.float32), 5) == []
         with pytest.raises(ModelMismatch, match=r"query has 9 dimensions.*has 8"):
@@ -144,77 +140,100 @@ def test_empty_small_and_wrong(tmp_path: Path) -> None:
 @settings(max_examples=25, deadline=None)
 @given(
     batches=st.lists(
-        st.tuples(st.booleans(), st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True)),
+        st.tuples(
+            st.sampled_from([None, "image", "text"]),
+            st.lists(st.integers(0, 40), min_size=1, max_size=30, unique=True),
+        ),
         min_size=1,
         max_size=12,
     )
 )
-def test_following_a_store_equals_loading_it(batches: list[tuple[bool, list[int]]]) -> None:
-    """An index that is refreshed after each change, and one that is not, find what a new one finds."""
-    with tempfile.TemporaryDirectory() as name, Store.open_writer(Path(name)) as store:
-        following, late = ExactIndex(store), ExactIndex(store)
-        expected: dict[str, int] = {}
-        for version, (removes, numbers) in enumerate(batches, start=1):
+def test_following_a_store_equals_loading_it(batches: list[tuple[Modality | None, list[int]]]) -> None:
+    """Whole indexes and shards find what a new one finds, whether they are refreshed after each change or
+    once, while photos and captions of equal ids are put, replaced and (None) deleted."""
+    with (
+        tempfile.TemporaryDirectory() as name,
+        EmbeddedStore.open_writer(Path(name)) as store,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # Begins again at a few dead rows instead of a thousand.
+        patch.setattr("crossmodal.index.embedded.row_follower._FEW_DEAD", 10)
+        following, late = ({modality: exact(store, modality) for modality in MODALITIES} for _ in range(2))
+        shards = {
+            modality: [exact(store, modality, shard, 3) for shard in range(3)] for modality in MODALITIES
+        }
+        expected: dict[Modality, dict[str, int]] = {modality: {} for modality in MODALITIES}
+        for version, (modality, numbers) in enumerate(batches, start=1):
             names = [f"p{number}" for number in numbers]
-            if removes:
-                assert store.delete(names) == [name for name in names if name in expected]
-                expected = {name: old for name, old in expected.items() if name not in names}
+            if modality is None:
+                gone = [(kind, name) for name in names for kind in MODALITIES if name in expected[kind]]
+                assert store.delete(names) == gone
+                for kind, name in gone:
+                    del expected[kind][name]
             else:
-                records = [photo(name, version=version, size=10) for name in names]
+                records = [Record(name, modality, tags={"version": version}).hashed() for name in names]
                 store.put(records, vectors_of(records))
-                expected |= dict.fromkeys(names, version)
-            following.refresh()
-            assert len(following) == len(expected)
+                expected[modality] |= dict.fromkeys(names, version)
+            for kind in MODALITIES:
+                following[kind].refresh()
+                assert len(following[kind]) == len(expected[kind])
         assert store.verify() == []
-        queries = np.stack(
-            [vector_of("any"), *(vector_of(name, version) for name, version in expected.items())]
-        )
-        new = ExactIndex(store).search(queries, 50)
-        assert following.search(queries, 50) == new
-        assert late.search(queries, 50) == new
-        assert [matches[0][0] for matches in new[1:]] == list(expected)
+        for kind in MODALITIES:
+            queries = np.stack([vector_of("any"), *(vector_of(*pair) for pair in expected[kind].items())])
+            new = exact(store, kind).search(queries, 50)
+            assert following[kind].search(queries, 50) == new
+            assert late[kind].search(queries, 50) == new
+            assert search_together(shards[kind], queries, 50) == new
+            assert [matches[0][0] for matches in new[1:]] == list(expected[kind])
 
 
 def test_index_that_missed_too_many_changes_loads_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossmodal.stores.batch._DEATHS_KEPT", 8)
-    with Store.open_writer(tmp_path) as store:
-        index = ExactIndex(store)
+    monkeypatch.setattr("crossmodal.index.embedded.changes._COMMITS_REMEMBERED", 8)
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        index = exact(store, "image")
         for version in range(1, 40):
             records = [photo(name, version=version, size=10) for name in ("a", "b")]
             store.put(records, vectors_of(records))
             if version == 3:
                 index.refresh()
-        with store.vector_snapshot() as snapshot:
-            assert snapshot.deaths_after(3) is None
-            assert snapshot.deaths_after(38) is not None
+        with store.vector_source("image").snapshot() as snapshot:
+            assert snapshot.rows_removed(3) is None
+            removed = snapshot.rows_removed(38)
+            assert removed is not None
+            assert len(removed) == 2
+            assert snapshot.rows_removed(40) is None, "of a commit to come nothing is known"
         assert [id for id, _ in index.search(vector_of("a", 39)[None], 9)[0]] == ["a", "b"]
         assert index.search(vector_of("b", 39)[None], 1)[0][0] == ("b", pytest.approx(1, abs=1e-6))
         assert len(index) == 2
 
 
-def test_following_that_ended_at_a_damaged_block_begins_again(
+def test_following_that_ended_at_a_damaged_vector_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("crossmodal.index.embedded.vector_source._BLOCK_ROWS", 70)
     vectors = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32)
     ids = [f"c{number:03d}" for number in range(300)]
     with fill(tmp_path / "store", ids[:100], vectors[:100]) as store:
-        index = ExactIndex(store)
+        index = exact(store)
         for start in (100, 200):
             store.put([caption(id, "late") for id in ids[start : start + 100]], vectors[start : start + 100])
-        blocks = VectorSnapshot.blocks
+        store.delete(["c000"])
 
-        def cut_off(snapshot: VectorSnapshot, first_row: int = 0) -> Iterator[VectorBlock]:
-            yield next(blocks(snapshot, first_row))
-            raise StoreFormat("as told")
+        def change_a_checksum(by: int) -> None:
+            file = sqlite3.connect(store.path / INDEX_FILE)
+            with file:
+                file.execute("UPDATE text_vectors SET checksum = checksum + ? WHERE id = 'c250'", (by,))
+            file.close()
 
-        with monkeypatch.context() as patch:
-            patch.setattr(VectorSnapshot, "blocks", cut_off)
-            with pytest.raises(StoreFormat, match="as told"):
+        change_a_checksum(1)
+        for _ in range(2):
+            with pytest.raises(StoreFormat, match="the vector of 'c250' in row 250 does not match"):
                 index.refresh()
-        assert index.search(vectors[:5], 50) == ExactIndex(store).search(vectors[:5], 50)
-        assert len(index) == 300
+        change_a_checksum(-1)
+        assert index.search(vectors[:5], 50) == exact(store).search(vectors[:5], 50)
+        assert len(index) == 299
 
 
 def test_merge_matches_orders_and_cuts() -> None:

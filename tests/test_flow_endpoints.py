@@ -22,9 +22,9 @@ from crossmodal.flow.topology import FlowKind
 from crossmodal.images import decode_image
 from crossmodal.jina.pods import open_pods
 from crossmodal.models import load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.records import Modality, Record
+from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.settings import Settings
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
+from crossmodal.workspace import Workspace
 
 CACHE = Path("~/.cache/crossmodal").expanduser()
 PHOTOS = sorted(TOY_IMAGES.glob("*.jpg"))
@@ -150,10 +150,9 @@ def test_deleting_says_what_there_was_and_leaves_nothing_of_it(written: Written)
     assert {doc.outcome for doc in written.again.values()} == {None}
     assert {doc.error for doc in [*written.deleted.values(), *written.again.values()]} == {None}
     with Workspace(written.settings.workspace) as workspace:
-        for name in (IMAGE_VECTORS, IMAGE_CONTENTS):
-            assert workspace.get(name, "cat") is None
-            assert workspace.get(name, "coffee") is not None
-        assert workspace.get(TEXTS, "cat-0") is None
+        assert workspace.get("cat", IMAGE) is None
+        assert workspace.get("coffee", IMAGE) is not None
+        assert workspace.get("cat-0", TEXT) is None
         assert workspace.content("cat") is None
         assert workspace.status()["modalities"]["text"]["documents"] == len(PHOTOS) - 1
 

@@ -146,9 +146,9 @@ def test_strict_stops_at_the_first_failure_and_keep_going_does_not(data: Path, t
 
 
 def test_while_another_process_writes_a_writer_is_told_and_searching_goes_on(indexed: Path) -> None:
-    from crossmodal.stores import Store
+    from crossmodal.index.embedded.store import EmbeddedStore
 
-    with Store.open_writer(Workspace(indexed).store_path("text_indexer")):
+    with EmbeddedStore.open_writer(indexed):
         done = run_app("-t", "index", "-d", "toy-data", "--workspace", indexed)
         (found,) = queries(indexed, "--query-image", TOY_IMAGES / "cat.jpg", "-k", "4")
     assert len(found) == 4

@@ -24,10 +24,9 @@ from crossmodal.errors import (
     StoreMissing,
 )
 from crossmodal.images import decode_image
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model, registry
 from crossmodal.records import IMAGE, Failure, Record, record_id
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, shard_of
 
 RECORDS = [
     item for item in open_data_set(str(TOY_DATA), data_root=TOY_DATA.parent) if isinstance(item, Record)
@@ -109,7 +108,7 @@ def test_adding_again_changes_nothing(index: PhotoIndex) -> None:
     assert index.search_text(QUERY) == before
 
 
-def test_changed_photo_is_replaced_and_a_crash_between_stores_repaired(tmp_path: Path) -> None:
+def test_a_changed_photo_is_replaced_and_a_lost_one_comes_back(tmp_path: Path) -> None:
     index = PhotoIndex(tmp_path)
     index.add(RECORDS)
     cat, rocket = ((TOY_IMAGES / name).read_bytes() for name in ("cat.jpg", "rocket.jpg"))
@@ -122,10 +121,9 @@ def test_changed_photo_is_replaced_and_a_crash_between_stores_repaired(tmp_path:
     changed = {match.id: match.cosine for match in index.search_text(QUERY, top_k=100)}
     assert changed[old.id] == pytest.approx(scores[other.id], abs=1e-6)
     assert {**changed, old.id: 0} == {**scores, old.id: 0}
-    with Store.open_writer(tmp_path / IMAGE_CONTENTS / "0-of-1") as contents:
-        assert contents.content(old.id) == rocket
-        contents.delete([old.id, other.id])
-    # Vectors whose documents are missing are passed over, and the next run completes them.
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        assert store.content(old.id) == rocket
+        store.delete([old.id, other.id])
     assert {match.id for match in index.search_text(QUERY, top_k=100)} == set(scores) - {old.id, other.id}
     summary = index.add([new, *RECORDS[1:]] if RECORDS[0].id == old.id else [new, other])
     assert summary.added == 2
@@ -164,74 +162,68 @@ def test_no_index_and_another_model(tmp_path: Path) -> None:
     with pytest.raises(StoreMissing, match=r"crossmodal index"):
         PhotoIndex(tmp_path / "none").search_text("a cat")
     other = ModelIdentity("other", "0" * 16, "crop 224", 512)
-    Store.open_writer(tmp_path / IMAGE_VECTORS / "0-of-1", identity=other).close()
+    EmbeddedStore.open_writer(tmp_path, identity=other).close()
     with pytest.raises(ModelMismatch) as told:
         PhotoIndex(tmp_path, DEFAULT_MODEL)
     assert str(other) in str(told.value)
     assert str(identify_model(DEFAULT_MODEL)) in str(told.value)
 
 
-def test_locks_that_were_lost_are_told_of(tmp_path: Path) -> None:
+def test_an_index_that_is_being_read_can_be_copied(tmp_path: Path) -> None:
     with PhotoIndex(tmp_path / "index") as index:
-        index.add(RECORDS[:1])
-    with PhotoIndex(tmp_path / "index") as index:
-        index.search_text(QUERY)
+        index.add(RECORDS[:5])
+        before = index.search_text(QUERY)
         # Closing a file gives up all locks of this process on it.
         shutil.copytree(tmp_path / "index", tmp_path / "copy")
-        # Whoever opens the index next clears away what is not locked.
         assert run_app("-t", "status", "--workspace", tmp_path / "index").returncode == 0
-        with pytest.raises(StoreError, match=r"were lost: .* Open the index anew"):
-            index.search_text(QUERY)
+        assert index.search_text(QUERY) == before
+        assert index.add(RECORDS).unchanged == 5
+    with PhotoIndex(tmp_path / "copy") as copy:
+        assert copy.search_text(QUERY) == before
 
 
 def test_only_one_adds_at_a_time(tmp_path: Path) -> None:
     index = PhotoIndex(tmp_path)
     with (
-        Store.open_writer(tmp_path / TEXTS / "0-of-1"),
+        EmbeddedStore.open_writer(tmp_path),
         pytest.raises(StoreLocked, match="is being written by"),
     ):
         index.add(RECORDS[:1])
-    # The stores that were opened before the refusal are free again.
     assert index.add(RECORDS[:1]).added == 1
 
 
-def test_index_spread_over_shards_by_a_flow_gives_the_same(index: PhotoIndex, tmp_path: Path) -> None:
-    identity = identify_model(DEFAULT_MODEL)
-    workspace = Workspace(tmp_path)
-    for name in (IMAGE_VECTORS, TEXTS):
-        for shard in range(4):
-            Store.open_writer(workspace.store_path(name, shard, 4), identity=identity).close()
-    with PhotoIndex(tmp_path) as sharded:
+def test_searches_divided_into_shards_give_the_same(index: PhotoIndex, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path, shards=4) as sharded:
         sharded.add(RECORDS)
-        for shard in range(4):
-            with Store.open_reader(workspace.store_path(TEXTS, shard, 4)) as store:
-                assert all(shard_of(id, 4) == shard for id in store.ids())
-                assert store.document_count > 0
         for k in (1, 5, 100):
             assert_same(sharded.search_text(QUERY, k), index.search_text(QUERY, k))
             assert_same(
                 sharded.search_image(TOY_IMAGES / "coffee.jpg", k),
                 index.search_image(TOY_IMAGES / "coffee.jpg", k),
             )
+    derived = {path.name for path in (tmp_path / "derived").iterdir()}
+    assert derived == {f"{name}.{n}-of-4.vectors" for name in ("image", "text") for n in range(4)}
+    # How many shards there are is a matter of each search, and not of the index.
+    with PhotoIndex(tmp_path, shards=3) as other:
+        assert_same(other.search_text(QUERY, 100), index.search_text(QUERY, 100))
 
 
 def test_a_shard_that_cannot_be_opened_is_not_left_out_of_later_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = [Workspace(tmp_path).store_path(IMAGE_VECTORS, shard, 2) for shard in range(2)]
-    for path in paths:
-        Store.open_writer(path, identity=identify_model(DEFAULT_MODEL)).close()
-    with PhotoIndex(tmp_path) as sharded:
+    with PhotoIndex(tmp_path, shards=2) as sharded:
         sharded.add(PHOTOS)
-        opened = Store.open_reader
+        opened, calls = EmbeddedStore.open_reader, 0
 
-        def refused(path: Path, **given: Any) -> Store:
-            if path == paths[1]:
+        def refused(path: Path, **given: Any) -> EmbeddedStore:
+            nonlocal calls
+            calls += "identity" in given
+            if calls == 2:
                 raise StoreError("as on a disk that fails")
             return opened(path, **given)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "open_reader", refused)
+            patch.setattr(EmbeddedStore, "open_reader", refused)
             with pytest.raises(StoreError, match="as on a disk that fails"):
                 sharded.search_text(QUERY)
         assert len(sharded.search_text(QUERY, len(PHOTOS))) == len(PHOTOS)
@@ -303,6 +295,5 @@ def test_deleted_photos_take_their_captions_along(tmp_path: Path) -> None:
         assert index.delete([kept]) == [kept]
         summary = index.add(RECORDS)
         assert (summary.added, summary.unchanged) == (len(described) + 3, len(RECORDS) - len(described) - 3)
-    for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
-        with Store.open_writer(Workspace(tmp_path).store_path(name)) as store:
-            assert store.verify() == []
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        assert store.verify() == []

@@ -10,8 +10,7 @@ import yaml
 from conftest import REPOSITORY
 
 from crossmodal.errors import SettingsError
-from crossmodal.search import SearchOptions
-from crossmodal.search.options import suitable_tier
+from crossmodal.index.embedded.options import SearchOptions, suitable_tier
 from crossmodal.settings import INDEXES
 
 

@@ -17,11 +17,13 @@ from store_samples import caption
 
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.filters import parse_filter
+from crossmodal.index.embedded import maintenance as maintenance_module
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.recall import Recall
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.vector_index import VectorIndex
 from crossmodal.records import Record
-from crossmodal.search import ExactIndex, SearchOptions, VectorIndex
-from crossmodal.search import maintenance as maintenance_module
-from crossmodal.search.recall import Recall
-from crossmodal.stores import Store
 
 TIERS = ["scan", "coarse", "ivf", "hnsw", "ivfpq", "lsh"]
 COUNT, DIMENSION = 6000, 16
@@ -37,18 +39,27 @@ def vectors_like_captions(count: int, seed: int) -> NDArray[np.float32]:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def put(store: Store, first: int, vectors: NDArray[np.float32], version: int = 0) -> None:
+def put(store: EmbeddedStore, first: int, vectors: NDArray[np.float32], version: int = 0) -> None:
     store.put([caption(f"c{first + n:05d}", f"text {version}") for n in range(len(vectors))], vectors)
 
 
-def filled(folder: Path, count: int = COUNT) -> Store:
-    store = Store.open_writer(folder)
+def filled(folder: Path, count: int = COUNT) -> EmbeddedStore:
+    store = EmbeddedStore.open_writer(folder)
     put(store, 0, vectors_like_captions(count, seed=1))
     return store
 
 
-def built(store: Store, tier: str, folder: Path | None = None) -> VectorIndex:
-    index = VectorIndex(store, folder=folder, options=SearchOptions.of(tier))
+def opened(store: EmbeddedStore, tier: str = "auto", *, keep_files: bool = False) -> VectorIndex:
+    options = SearchOptions.of(tier)
+    return VectorIndex(store.vector_source("text"), keep_files=keep_files, options=options)
+
+
+def exact(store: EmbeddedStore) -> ExactIndex:
+    return ExactIndex(store.vector_source("text"))
+
+
+def built(store: EmbeddedStore, tier: str) -> VectorIndex:
+    index = opened(store, tier)
     index.build()
     assert index.status()["tier"] == tier
     return index
@@ -72,7 +83,7 @@ def changed(
         store.delete([f"c{n:05d}" for n in range(0, 1200, 3)])
         put(store, 2000, vectors_like_captions(300, seed=2), version=1)
         put(store, COUNT, vectors_like_captions(500, seed=3))
-        yield index, ExactIndex(store)
+        yield index, exact(store)
         index.close()
 
 
@@ -129,7 +140,7 @@ def test_what_cannot_be_searched_is_refused_as_exact_search_refuses_it(
 def test_new_replaced_and_deleted_documents_at_once(tmp_path: Path) -> None:
     with filled(tmp_path) as store:
         index = built(store, "scan")
-        old = store.vectors(["c00007"])["c00007"]
+        old = store.vectors(["c00007"], "text")["c00007"]
         new = -old
         assert index.search(old[None], 1)[0][0] == ("c00007", pytest.approx(1))
         store.put([caption("c00007", "another text")], new[None])
@@ -143,14 +154,14 @@ def test_new_replaced_and_deleted_documents_at_once(tmp_path: Path) -> None:
         assert len(after) == 20
         assert not {id for id, _ in after} & set(near)
         # That far away, codes of 32 bits tell little.
-        assert len(set(after) & set(ExactIndex(store).search(old[None], 20)[0])) >= 14
+        assert len(set(after) & set(exact(store).search(old[None], 20)[0])) >= 14
         index.close()
 
 
 def test_more_copies_than_candidates_come_in_order_of_id(tmp_path: Path) -> None:
     vectors = vectors_like_captions(COUNT, seed=1)
     vectors[500:2500] = vectors[500]
-    with Store.open_writer(tmp_path) as store:
+    with EmbeddedStore.open_writer(tmp_path) as store:
         put(store, 0, vectors)
         index = built(store, "scan")
         (found,) = index.search(vectors[500:501], 30)
@@ -159,15 +170,15 @@ def test_more_copies_than_candidates_come_in_order_of_id(tmp_path: Path) -> None
 
 
 def test_filters_are_exact(tmp_path: Path) -> None:
-    with Store.open_writer(tmp_path) as store:
+    with EmbeddedStore.open_writer(tmp_path) as store:
         records = [
-            Record(id=f"p{n}", modality="image", tags={"odd": n % 2 == 1}).hashed() for n in range(3000)
+            Record(id=f"c{n}", modality="text", tags={"odd": n % 2 == 1}).hashed() for n in range(3000)
         ]
         vectors = vectors_like_captions(3000, seed=4)
         store.put(records, vectors)
         index, wanted = built(store, "scan"), parse_filter({"odd": True})
         found = index.search(vectors[:5], 50, wanted)
-        assert found == ExactIndex(store).search(vectors[:5], 50, wanted)
+        assert found == exact(store).search(vectors[:5], 50, wanted)
         assert all(int(id[1:]) % 2 for matches in found for id, _ in matches)
         index.close()
 
@@ -176,7 +187,7 @@ def test_searches_go_on_while_codes_are_made_and_documents_written(tmp_path: Pat
     """Four threads search while the index is trained and extended and its documents change."""
     queries = vectors_like_captions(4, seed=5)
     with filled(tmp_path) as store, ThreadPoolExecutor(4) as pool:
-        index = VectorIndex(store, options=SearchOptions.of("scan"))
+        index = opened(store, "scan")
         done = threading.Event()
 
         def search(query: NDArray[np.float32]) -> int:
@@ -197,7 +208,7 @@ def test_searches_go_on_while_codes_are_made_and_documents_written(tmp_path: Pat
         assert all(future.result() > 0 for future in searching)
         assert index.status()["tail"] == 0
         (found,) = index.search(queries[:1], 10)
-        assert found == ExactIndex(store).search(queries[:1], 10)[0]
+        assert found == exact(store).search(queries[:1], 10)[0]
         index.close()
 
 
@@ -205,13 +216,14 @@ def test_the_thread_builds_by_itself_and_ends(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(maintenance_module, "_GRACE_SECONDS", 0)
     monkeypatch.setattr(maintenance_module, "_LOOK_SECONDS", 0.02)
     query = vectors_like_captions(1, seed=5)
-    with filled(tmp_path / "store", 3000) as store:
-        index = VectorIndex(store, folder=tmp_path, options=SearchOptions.of("scan"))
-        expected = ExactIndex(store).search(query, 10)
+    codes = tmp_path / "derived/text.0-of-1.codes"
+    with filled(tmp_path, 3000) as store:
+        index = opened(store, "scan", keep_files=True)
+        expected = exact(store).search(query, 10)
         waiting = threading.Event()
         for _ in range(1500):
             assert index.search(query, 10) == expected
-            if index.status()["tier"] == "scan" and (tmp_path / "search.codes").exists():
+            if index.status()["tier"] == "scan" and codes.exists():
                 break
             waiting.wait(0.02)
         assert index.status()["recall"] is not None
@@ -257,7 +269,7 @@ def test_auto_widens_what_finds_too_little_and_then_steps_back(
                 maintenance_module, "measure_recall", lambda *given, enough=enough: measure(*given, enough)
             )
             monkeypatch.setattr(maintenance_module, "suitable_tier", lambda *given: "scan")
-            index = VectorIndex(store, options=options)
+            index = VectorIndex(store.vector_source("text"), keep_files=False, options=options)
             index.build()
             assert tried == ([16, 32] if tier == "scan" else [16, 32, 64])
             assert index.status()["tier"] == tier
@@ -280,7 +292,7 @@ def test_codes_in_use_answer_until_those_of_another_tier_are_found_good(
         lambda search, *given: Recall(0.99 if search.codes.tier in good else 0.5, "as told"),
     )
     with filled(tmp_path, 3000) as store:
-        index = VectorIndex(store, folder=tmp_path)
+        index = opened(store, keep_files=True)
         index.build()
         first = index._maintenance.tier
         wanted = "coarse"
@@ -288,20 +300,20 @@ def test_codes_in_use_answer_until_those_of_another_tier_are_found_good(
             index.build()
             assert index._maintenance.tier is first, "coarse was ruled out, and scan is not made again"
         index.close()
-        again = VectorIndex(store, folder=tmp_path)
+        again = opened(store, keep_files=True)
         assert again.status()["tier"] == "scan"
         good.add("coarse")
         again.build()
         assert again.status()["tier"] == "coarse"
         again.close()
         wanted = "scan"
-        named = VectorIndex(store, folder=tmp_path, options=SearchOptions.of("scan"))
+        named = opened(store, "scan", keep_files=True)
         assert named.status()["tier"] == "exact", "a tier that is named is that one, or exact search"
         good.clear()
         named.build()
         named.close()
         wanted = "coarse"
-        back = VectorIndex(store, folder=tmp_path)
+        back = opened(store, keep_files=True)
         assert back.status()["tier"] == "exact", "what was named may find too little"
         back.close()
 
@@ -310,17 +322,18 @@ def test_codes_that_could_not_be_written_are_written_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(maintenance_module, "_UNWRITABLE_SECONDS", 0)
-    folder = tmp_path / "later"
-    with filled(tmp_path / "store", 3000) as store:
-        index = VectorIndex(store, folder=folder, options=SearchOptions.of("scan"))
+    codes = tmp_path / "derived/text.0-of-1.codes"
+    with filled(tmp_path, 3000) as store:
+        codes.parent.touch()
+        index = opened(store, "scan", keep_files=True)
         index.build()
-        assert "search.codes is not saved" in caplog.text
-        folder.mkdir()
+        assert "text.0-of-1.codes is not saved" in caplog.text
+        codes.parent.unlink()
         index.build()
-        assert (folder / "search.codes").exists()
-        written = (folder / "search.codes").stat().st_ino
+        assert codes.exists()
+        written = codes.stat().st_ino
         index.build()
-        assert (folder / "search.codes").stat().st_ino == written, "once is enough"
+        assert codes.stat().st_ino == written, "once is enough"
         index.close()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from store_samples import REPOSITORY, photo, vector_of
 
-from crossmodal.search import ExactIndex
-from crossmodal.stores import Store
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.store import EmbeddedStore
 
 KILLS = 24
 # So many batches are written before a kill, which then comes within the time that the next two or so take.
@@ -27,12 +27,12 @@ WRITER = """
 import random, sys
 from pathlib import Path
 from store_samples import photo, vectors_of
-from crossmodal.stores import Store
+from crossmodal.index.embedded.store import EmbeddedStore
 
 path, seed, photos = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
 version = seed * 1_000_000
-store = Store.open_writer(path)
+store = EmbeddedStore.open_writer(path)
 print("ready", flush=True)
 while True:
     version += 1
@@ -87,9 +87,11 @@ def apply(expected: Expected, line: str) -> Expected:
     return {**expected, **dict.fromkeys(words[3:], int(words[2]))}
 
 
-def stored(store: Store) -> Expected:
-    ids = list(store.ids())
-    return {id: record.tags["version"] for id, record in zip(ids, store.get(ids), strict=True) if record}
+def stored(store: EmbeddedStore) -> Expected:
+    ids = list(store.ids("image"))
+    return {
+        id: record.tags["version"] for id, record in zip(ids, store.get(ids, "image"), strict=True) if record
+    }
 
 
 def living(expected: Expected) -> Expected:
@@ -111,19 +113,20 @@ def test_killed_writers_lose_nothing_acknowledged(tmp_path: Path) -> None:
             else:
                 pending = line
         # A free lock: the kernel released it with the process.
-        with Store.open_writer(path) as store:
+        with EmbeddedStore.open_writer(path) as store:
             assert store.verify() == []
             found = stored(store)
             # The batch that was on its way may be there, as a whole, or not at all.
             if pending is not None and found != living(expected):
                 expected = apply(expected, pending)
             assert found == living(expected)
-            assert store.document_count == store.vector_count == len(found)
+            counts = store.counts("image")
+            assert counts.documents == counts.vectors == len(found)
             assert_contents_and_vectors(store, found)
 
 
-def assert_contents_and_vectors(store: Store, found: Expected) -> None:
-    index = ExactIndex(store)
+def assert_contents_and_vectors(store: EmbeddedStore, found: Expected) -> None:
+    index = ExactIndex(store.vector_source("image"))
     assert len(index) == len(found)
     for id, version in found.items():
         content = store.content(id)

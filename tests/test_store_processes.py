@@ -14,29 +14,29 @@ import pytest
 from store_samples import REPOSITORY, photo, run_python, vector_of, vectors_of
 
 from crossmodal.errors import StoreLocked
-from crossmodal.search import ExactIndex
-from crossmodal.stores import Store
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.store import EmbeddedStore
 
 READER = """
 import sys
 from pathlib import Path
 from store_samples import vector_of
-from crossmodal.search import ExactIndex
-from crossmodal.stores import Store
-store = Store.open_reader(Path(sys.argv[1]))
-index = ExactIndex(store)
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.store import EmbeddedStore
+store = EmbeddedStore.open_reader(Path(sys.argv[1]))
+index = ExactIndex(store.vector_source("image"))
 for line in sys.stdin:
     name = line.strip()
     found = index.search(vector_of(name)[None], 1)[0]
     best = found[0][0] if found else "nothing"
-    print(store.document_count, best, len(store.content(name) or b""), flush=True)
+    print(store.counts("image").documents, best, len(store.content(name) or b""), flush=True)
 """
 
 WRITER = """
 import sys
 from pathlib import Path
-from crossmodal.stores import Store
-store = Store.open_writer(Path(sys.argv[1]))
+from crossmodal.index.embedded.store import EmbeddedStore
+store = EmbeddedStore.open_writer(Path(sys.argv[1]))
 print("writing", flush=True)
 sys.stdin.read()
 """
@@ -62,7 +62,7 @@ def ask(reader: subprocess.Popen[str], name: str) -> str:
 
 
 def test_readers_in_other_processes_see_each_commit_without_opening_again(tmp_path: Path) -> None:
-    with Store.open_writer(tmp_path) as store:
+    with EmbeddedStore.open_writer(tmp_path) as store:
         readers = [start(READER, tmp_path) for _ in range(3)]
         try:
             for count, name in enumerate(["first", "second", "third"], start=1):
@@ -83,39 +83,40 @@ def test_second_writer_is_told_who_writes(tmp_path: Path) -> None:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"
         with pytest.raises(StoreLocked) as told:
-            Store.open_writer(tmp_path)
+            EmbeddedStore.open_writer(tmp_path)
         assert f"process {writer.pid} (" in str(told.value)
         assert "-c" in str(told.value)
         assert "--workspace" in str(told.value)
-        with Store.open_reader(tmp_path) as reader:
-            assert reader.document_count == 0
+        with EmbeddedStore.open_reader(tmp_path) as reader:
+            assert reader.counts("image").documents == 0
     finally:
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
-    with Store.open_writer(tmp_path) as store:
+    with EmbeddedStore.open_writer(tmp_path) as store:
         assert store.put([photo("a")], vectors_of([photo("a")])) == ["added"]
 
 
 def test_writer_and_readers_in_one_process(tmp_path: Path) -> None:
-    """As in the fused layout: LMDB itself would refuse to be opened twice."""
-    with Store.open_writer(tmp_path) as store:
-        early = Store.open_reader(tmp_path)
+    """As a server has them that writes as well."""
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        early = EmbeddedStore.open_reader(tmp_path)
         with pytest.raises(StoreLocked, match=f"this very process .pid {os.getpid()}"):
-            Store.open_writer(tmp_path)
+            EmbeddedStore.open_writer(tmp_path)
         store.put([photo("a")], vectors_of([photo("a")]))
-        with Store.open_reader(tmp_path) as late:
-            assert early.document_count == late.document_count == 1
+        with EmbeddedStore.open_reader(tmp_path) as late:
+            assert early.counts("image") == late.counts("image")
+            assert late.counts("image").documents == 1
     assert early.content("a") == photo("a").content
     # The reader that is still open doesn't keep the next writer out, nor miss what it does.
-    with Store.open_writer(tmp_path) as store:
+    with EmbeddedStore.open_writer(tmp_path) as store:
         store.put([photo("b")], vectors_of([photo("b")]))
-        assert list(early.ids()) == ["a", "b"]
+        assert list(early.ids("image")) == ["a", "b"]
     early.close()
     assert run_python(READER, tmp_path).returncode == 0
 
 
 def test_forked_child_neither_closes_nor_keeps_the_writer(tmp_path: Path) -> None:
-    store = Store.open_writer(tmp_path)
+    store = EmbeddedStore.open_writer(tmp_path)
     ready, go = os.pipe()
     child = os.fork()
     if child == 0:
@@ -128,11 +129,11 @@ def test_forked_child_neither_closes_nor_keeps_the_writer(tmp_path: Path) -> Non
     try:
         os.read(ready, 1)
         with pytest.raises(StoreLocked):
-            Store.open_writer(tmp_path)
+            EmbeddedStore.open_writer(tmp_path)
         store.put([photo("a")])
         store.close()
-        with Store.open_writer(tmp_path) as again:
-            assert list(again.ids()) == ["a"]
+        with EmbeddedStore.open_writer(tmp_path) as again:
+            assert list(again.ids("image")) == ["a"]
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -142,8 +143,8 @@ def test_forked_child_neither_closes_nor_keeps_the_writer(tmp_path: Path) -> Non
 
 def test_threads_share_a_store(tmp_path: Path) -> None:
     failures: list[BaseException] = []
-    with Store.open_writer(tmp_path) as store:
-        index = ExactIndex(store)
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        index = ExactIndex(store.vector_source("image"))
 
         def work(thread: int) -> None:
             try:
@@ -162,22 +163,23 @@ def test_threads_share_a_store(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert failures == []
-        assert store.document_count == 90
+        assert store.counts("image").documents == 90
         assert store.verify() == []
 
 
-def test_store_that_was_deleted_and_made_anew_is_noticed(tmp_path: Path) -> None:
+def test_store_that_was_deleted_and_replaced_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    with Store.open_writer(path) as store:
+    with EmbeddedStore.open_writer(path) as store:
         store.put([photo("old")], vectors_of([photo("old")]))
-    reader = Store.open_reader(path)
+    reader = EmbeddedStore.open_reader(path)
     assert not reader.superseded
     for file in path.iterdir():
-        file.unlink()
+        if file.is_file():
+            file.unlink()
     assert reader.superseded
-    with Store.open_writer(path) as store:
-        assert store.document_count == 0
+    with EmbeddedStore.open_writer(path) as store:
+        assert store.counts("image").documents == 0
         store.put([photo("new")], np.ones((1, 8), np.float32))
         assert reader.superseded
-        assert list(reader.ids()) == ["old"], "the reader keeps what it opened until it is closed"
+        assert list(reader.ids("image")) == ["old"], "the reader keeps what it opened until it is closed"
     reader.close()

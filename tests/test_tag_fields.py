@@ -1,53 +1,63 @@
-"""Which tags an index has, with their values and how often: over shards, and as documents change."""
+"""Which tags an index has, with their values and how often: of photos and captions, whatever changed."""
 
 from __future__ import annotations
 
 import json
 import math
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from conftest import TOY_DATA
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from store_samples import vector_of
-from test_filtered_search import tags
+from test_filtered_search import Change, Expected, apply, changes_of, finite_tags
 
 from crossmodal.data_sets import open_data_set
-from crossmodal.filters import parse_filter
-from crossmodal.records import Record
-from crossmodal.search import ExactIndex, TagField, merge_fields, shard_of
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_VECTORS, TEXTS, Workspace
+from crossmodal.filters import collect_values, field_name, parse_filter
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.tag_fields import TagField
+from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.workspace import Workspace
 
 
-def store_with(path: Path, documents: Mapping[str, Mapping[str, Any]], modality: str = "image") -> Store:
-    store = Store.open_writer(path)
-    records = [
-        Record(id=id, modality="image" if modality == "image" else "text", tags=tags).hashed()
-        for id, tags in documents.items()
-    ]
-    if records:
-        store.put(records, np.stack([vector_of(record.id) for record in records]))
+def store_with(path: Path, documents: Mapping[str, Mapping[str, Any]]) -> EmbeddedStore:
+    store = EmbeddedStore.open_writer(path)
+    put(store, documents)
     return store
+
+
+def put(
+    store: EmbeddedStore, documents: Mapping[str, Mapping[str, Any]], modality: Modality = "image"
+) -> None:
+    records = [Record(id=id, modality=modality, tags=tags).hashed() for id, tags in documents.items()]
+    store.put(records, np.stack([vector_of(record.id) for record in records]))
 
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "a": {"place": "harbour", "year": 2019, "indoor": True, "camera": {"make": "Leica"}},
     "b": {"place": "beach", "year": 2021.5, "indoor": False, "people": ["Ada", "Ada", "Grace"]},
     "c": {"place": "harbour", "year": 2019, "indoor": True, "people": ["Grace"], "modality": "print"},
-    "d": {"place": ["beach", "harbour", 7], "empty": [], "nothing": None, "broken": math.nan},
+    "d": {"place": ["beach", "harbour", 7], "empty": [], "nothing": None},
 }
 
 
 def test_names_types_values_and_ranges(tmp_path: Path) -> None:
     with store_with(tmp_path, DOCUMENTS) as store:
-        fields = ExactIndex(store).tag_fields()
+        fields = store.tag_fields("image")
+        assert store.tag_fields("text") == []
+        # Each name is one that a filter understands.
+        index = ExactIndex(store.vector_source("image"))
+        for field in fields:
+            for value, count in field.values:
+                wanted = parse_filter({field.name: value})
+                assert len(index.search(vector_of("a")[None], 10, wanted)[0]) == count
     assert fields == [
-        TagField("broken", "mixed", 1, (), None, None),
         TagField("camera.make", "string", 1, (("Leica", 1),), None, None),
         TagField("indoor", "boolean", 3, ((True, 2), (False, 1)), None, None),
         TagField("people", "string", 2, (("Grace", 2), ("Ada", 1)), None, None),
@@ -64,13 +74,25 @@ def test_names_types_values_and_ranges(tmp_path: Path) -> None:
         "min": 2019,
         "max": 2021.5,
     }
-    # Each name is one that a filter understands.
-    with store_with(tmp_path / "again", DOCUMENTS) as store:
-        index = ExactIndex(store)
-        for field in fields:
-            for value, count in field.values:
-                wanted = parse_filter({field.name: value})
-                assert len(index.search(vector_of("a")[None], 10, wanted)[0]) == count
+
+
+def test_numbers_that_json_cannot_write_are_no_values(tmp_path: Path) -> None:
+    """They come from files with NaN, or with 1e999, and can still be filtered."""
+    documents = {
+        "a": {"height": math.inf, "width": 3},
+        "b": {"height": 2.5, "width": [math.nan, 4]},
+        "c": {"height": [-math.inf, 1e308], "width": 10**400},
+        "d": {"height": math.nan},
+    }
+    with store_with(tmp_path, documents) as store:
+        index = ExactIndex(store.vector_source("image"))
+        for condition, ids in (({"$gt": 1e308}, "a"), ({"$lt": 0}, "c"), ({"$exists": True}, "abcd")):
+            (found,) = index.search(vector_of("a")[None], 10, parse_filter({"height": condition}))
+            assert sorted(id for id, _ in found) == list(ids)
+        height, width = store.tag_fields("image")
+    assert (height.values, height.minimum, height.maximum) == (((2.5, 1), (1e308, 1)), 2.5, 1e308)
+    assert (width.values, width.minimum, width.maximum) == (((3.0, 1), (4.0, 1)), 3.0, 4.0)
+    json.dumps([height.to_json(), width.to_json()], allow_nan=False)
 
 
 def test_only_the_most_frequent_values(tmp_path: Path) -> None:
@@ -78,24 +100,22 @@ def test_only_the_most_frequent_values(tmp_path: Path) -> None:
         f"p{number:03d}": {"number": number % 70, "name": f"n{number % 70:02d}"} for number in range(200)
     }
     with store_with(tmp_path, documents) as store:
-        index = ExactIndex(store)
-        name, number = index.tag_fields()
+        name, number = store.tag_fields("image")
         assert [value for value, _ in name.values] == [f"n{number:02d}" for number in range(50)]
         assert {count for _, count in name.values} == {3}
         assert number.values == tuple((float(value), 3) for value in range(50))
         assert (number.minimum, number.maximum, number.count) == (0.0, 69.0, 200)
-        assert index.tag_fields(2)[0].values == (("n00", 3), ("n01", 3))
-        assert len(index.tag_fields(None)[0].values) == 70
+        assert store.tag_fields("image", 2)[0].values == (("n00", 3), ("n01", 3))
+        assert len(store.tag_fields("image", None)[0].values) == 70
 
 
 def test_fields_follow_the_store(tmp_path: Path) -> None:
-    with store_with(tmp_path, DOCUMENTS) as store, Store.open_reader(tmp_path) as reader:
-        index = ExactIndex(reader)
-        assert len(index.tag_fields()) == 7
+    with store_with(tmp_path, DOCUMENTS) as store, EmbeddedStore.open_reader(tmp_path) as reader:
+        assert len(reader.tag_fields("image")) == 6
         store.delete(["a", "d"])
         changed = Record(id="b", modality="image", tags={"place": "station"}).hashed()
         store.put([changed], vector_of("b")[None])
-        assert [(field.name, field.values) for field in index.tag_fields()] == [
+        assert [(field.name, field.values) for field in reader.tag_fields("image")] == [
             ("indoor", ((True, 1),)),
             ("people", (("Grace", 1),)),
             ("place", (("harbour", 1), ("station", 1))),
@@ -103,33 +123,63 @@ def test_fields_follow_the_store(tmp_path: Path) -> None:
             ("year", ((2019.0, 1),)),
         ]
         store.delete(["b", "c"])
-        assert index.tag_fields() == []
+        assert reader.tag_fields("image") == []
+
+
+def fields_by_hand(records: Sequence[Record]) -> list[TagField]:
+    """What ``tag_fields`` should give without a limit, counted in the plainest way."""
+    fields = []
+    collected = [collect_values(record.tags) for record in records]
+    for name in {name for values in collected for name in values}:
+        pairs: Counter[tuple[int, Any]] = Counter()
+        documents = 0
+        for values in collected:
+            if name in values:
+                mine = [
+                    *((0, value) for value in values[name].booleans),
+                    *((1, value) for value in values[name].numbers if not math.isnan(value)),
+                    *((2, value) for value in values[name].strings),
+                ]
+                pairs.update(mine)
+                documents += bool(mine)
+        if documents:
+            kinds = {kind for kind, _ in pairs}
+            numbers = [value for kind, value in pairs if kind == 1]
+            ordered = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+            fields.append(
+                TagField(
+                    field_name(name),
+                    ("boolean", "number", "string")[min(kinds)] if len(kinds) == 1 else "mixed",
+                    documents,
+                    tuple((value, count) for (_, value), count in ordered),
+                    min(numbers, default=None),
+                    max(numbers, default=None),
+                )
+            )
+    return sorted(fields, key=lambda field: field.name)
+
+
+@settings(max_examples=60, deadline=None)
+@given(commits=changes_of(finite_tags))
+def test_fields_equal_counts_by_hand_whatever_changed(commits: list[Change]) -> None:
+    """Documents without a vector, which no search finds, count as well."""
+    expected = Expected()
+    with tempfile.TemporaryDirectory() as name, EmbeddedStore.open_writer(Path(name)) as store:
+        for change in commits:
+            apply(store, change, expected)
+            for modality in MODALITIES:
+                records = [record for record in expected.records.values() if record.modality == modality]
+                whole = fields_by_hand(records)
+                assert store.tag_fields(modality, None) == whole
+                assert store.tag_fields(modality, 2) == [
+                    replace(field, values=field.values[:2]) for field in whole
+                ]
 
 
 def expected_counts(documents: Sequence[Mapping[str, Any]], field: TagField) -> None:
     for value, count in field.values:
         wanted = parse_filter({field.name: value})
         assert count == sum(wanted.matches("image", tags) for tags in documents)
-
-
-@settings(max_examples=40, deadline=None)
-@given(documents=st.lists(tags, min_size=1, max_size=25), shards=st.integers(2, 4))
-def test_shards_merged_equal_one_index(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[dict[str, Any]], shards: int
-) -> None:
-    folder = tmp_path_factory.mktemp("fields")
-    named = {f"d{number}": tags for number, tags in enumerate(documents)}
-    with store_with(folder / "one", named) as store:
-        whole = ExactIndex(store).tag_fields(None)
-    parts = []
-    for shard in range(shards):
-        mine = {id: tags for id, tags in named.items() if shard_of(id, shards) == shard}
-        with store_with(folder / f"{shard}", mine) as store:
-            parts.append(ExactIndex(store).tag_fields(None))
-    assert merge_fields(parts, None) == whole
-    assert merge_fields(parts, 2) == merge_fields([whole], 2)
-    for field in whole:
-        expected_counts(documents, field)
 
 
 def test_a_workspace_counts_photos_before_captions(tmp_path: Path) -> None:
@@ -139,19 +189,18 @@ def test_a_workspace_counts_photos_before_captions(tmp_path: Path) -> None:
         "p1-1": {"place": "harbour", "language": "de"},
         "p2-0": {"place": "beach", "language": "en"},
     }
-    with Workspace(tmp_path) as workspace:
-        for name, documents, modality in ((IMAGE_VECTORS, photos, "image"), (TEXTS, captions, "text")):
-            for shard in range(2):
-                mine = {id: tags for id, tags in documents.items() if shard_of(id, 2) == shard}
-                store_with(workspace.store_path(name, shard, 2), mine, modality).close()
+    with EmbeddedStore.open_writer(tmp_path) as store, Workspace(tmp_path) as workspace:
+        put(store, photos, "image")
+        put(store, captions, "text")
         for _ in range(2):
             assert workspace.tag_fields() == [
                 TagField("language", "string", 3, (("en", 2), ("de", 1)), None, None),
                 TagField("place", "string", 2, (("beach", 1), ("harbour", 1)), None, None),
             ]
-        with Store.open_writer(workspace.store_path(TEXTS, shard_of("p2-0", 2), 2)) as store:
-            store.delete(["p2-0"])
+        store.delete(["p2-0"])
         assert workspace.tag_fields(1)[0] == TagField("language", "string", 2, (("de", 1),), None, None)
+        store.delete(["p1", "p2"])
+        assert workspace.tag_fields()[1] == TagField("place", "string", 2, (("harbour", 2),), None, None)
 
 
 def test_tags_of_the_toy_data(toy_workspace: Path) -> None:

@@ -1,4 +1,4 @@
-"""The index as a whole: where stores lie, which model built them, what is unchanged, what status says."""
+"""The index as a whole: which model built it, what is unchanged, what status says."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from store_samples import CLIP, VSE, caption, photo, run_python, vector_of, vectors_of
 
-from crossmodal.errors import ModelMismatch, StoreError, StoreMissing, StoreUnwritable
-from crossmodal.records import Record
-from crossmodal.stores import FORMAT, Store
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace, shard_of
+from crossmodal.errors import ModelMismatch, StoreMissing, StoreUnwritable
+from crossmodal.index.embedded.schema import FORMAT
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.workspace import Workspace
 
 PHOTOS = [photo(f"p{number}") for number in range(12)]
 CAPTIONS = [
@@ -23,27 +24,17 @@ CAPTIONS = [
 ]
 
 
-def put(
-    workspace: Workspace, name: str, records: list[Record], shards: int = 1, vectors: bool = True
-) -> None:
-    """What the executors do: each shard its part, in one transaction."""
-    for shard in range(shards):
-        mine = [record for record in records if shard_of(record.id, shards) == shard]
-        with Store.open_writer(workspace.store_path(name, shard, shards), identity=VSE) as store:
-            if mine:
-                store.put(mine, np.stack([vector_of(record.id) for record in mine]) if vectors else None)
-
-
-def bare(records: list[Record]) -> list[Record]:
-    return [Record(id=r.id, modality=r.modality, content_hash=r.content_hash) for r in records]
+def put(workspace: Workspace, records: list[Record]) -> None:
+    """As the last step of the index Flow does it, in one transaction."""
+    with EmbeddedStore.open_writer(workspace.path, identity=VSE) as store:
+        store.put(records, np.stack([vector_of(record.id) for record in records]))
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path / "workspace")
-    put(workspace, IMAGE_VECTORS, bare(PHOTOS), shards=2)
-    put(workspace, IMAGE_CONTENTS, PHOTOS, shards=2, vectors=False)
-    put(workspace, TEXTS, CAPTIONS, shards=2)
+    put(workspace, PHOTOS)
+    put(workspace, CAPTIONS)
     return workspace
 
 
@@ -56,8 +47,11 @@ def test_nothing_there(tmp_path: Path) -> None:
         workspace.status()
     assert workspace.identity() is None
     workspace.check_model(CLIP)
-    workspace.check_shards(4)
-    assert workspace.shards(TEXTS) is None
+    assert (workspace.find("p0"), workspace.tag_fields(), workspace.search_words("photo", 3)) == (
+        None,
+        [],
+        [],
+    )
     assert workspace.unchanged([*PHOTOS, *CAPTIONS]) == set()
     assert workspace.content("p0") is None
     assert not (tmp_path / "none").exists(), "looking made the folder"
@@ -65,19 +59,8 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_commit_is_no_index(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    workspace.store_path(TEXTS).mkdir(parents=True)
-    (workspace.store_path(TEXTS) / "data.mdb").touch()
+    (tmp_path / "index.sqlite").touch()
     assert not workspace.exists()
-
-
-def test_layout(workspace: Workspace) -> None:
-    assert workspace.store_path("text_indexer", 1, 2) == workspace.path / "text_indexer" / "1-of-2"
-    assert [workspace.shards(name) for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS)] == [2, 2, 2]
-    workspace.check_shards(2)
-    with pytest.raises(StoreError, match=r"has 2 shards, but 4 are asked for. Leave out --shards"):
-        workspace.check_shards(4)
-    with Store.open_writer(workspace.store_path(TEXTS, 0, 3)), pytest.raises(StoreError, match="2 and for 3"):
-        workspace.shards(TEXTS)
 
 
 def test_model(workspace: Workspace) -> None:
@@ -87,42 +70,36 @@ def test_model(workspace: Workspace) -> None:
         workspace.check_model(CLIP)
     assert str(VSE) in str(told.value)
     assert str(CLIP) in str(told.value)
-    workspace.close()
-    for file in workspace.store_path(TEXTS, 0, 2).iterdir():
-        file.unlink()
-    Store.open_writer(workspace.store_path(TEXTS, 0, 2), identity=CLIP).close()
-    with pytest.raises(ModelMismatch, match="two models"):
-        workspace.identity()
 
 
-def test_unchanged_needs_every_store_concerned(workspace: Workspace) -> None:
+def test_unchanged_needs_the_same_content_and_a_vector(workspace: Workspace) -> None:
     everything = [*PHOTOS, *CAPTIONS]
-    assert workspace.unchanged(everything) == {record.id for record in everything}
+    assert workspace.unchanged(everything) == {(record.modality, record.id) for record in everything}
     # Only hashes count: the records of a run with --keep uri hold no bytes in the index.
-    assert workspace.unchanged([replace(PHOTOS[0], content_hash="")]) == {"p0"}
+    assert workspace.unchanged([replace(PHOTOS[0], content_hash="")]) == {(IMAGE, "p0")}
     changed = [photo("p1", version=1), caption("p2-0", "another text"), photo("new"), PHOTOS[3]]
-    assert workspace.unchanged(changed) == {"p3"}
-    # A crash between two commits: the vector of p4 is newer than its bytes.
-    newer = photo("p4", version=1)
-    put(workspace, IMAGE_VECTORS, bare([newer]), shards=2)
-    assert workspace.unchanged([newer]) == workspace.unchanged([PHOTOS[4]]) == set()
-    put(workspace, IMAGE_CONTENTS, [newer], shards=2, vectors=False)
-    assert workspace.unchanged([newer]) == {"p4"}
-    assert workspace.unchanged([PHOTOS[4]]) == set()
+    assert workspace.unchanged(changed) == {(IMAGE, "p3")}
+    bare = photo("bare")
+    with EmbeddedStore.open_writer(workspace.path) as store:
+        store.put([replace(bare, content=None)])
+        assert workspace.unchanged([bare]) == set(), "it has no vector"
+        store.put([replace(bare, content=None)], vectors_of([bare]))
+    assert workspace.unchanged([bare]) == {(IMAGE, "bare")}
+    assert workspace.unchanged([bare], originals=True) == set()
     assert workspace.unchanged([]) == set()
 
 
-def test_content_for_the_gateway(workspace: Workspace) -> None:
+def test_originals_and_thumbnails(workspace: Workspace) -> None:
     assert workspace.content("p5") == (PHOTOS[5].content, "image/jpeg")
     assert workspace.thumbnail("p5") == (PHOTOS[5].thumbnail, "image/jpeg")
     for id in ("missing", "", "../../etc/passwd", "x" * 2000, "p0-0"):
         assert workspace.content(id) is None
         assert workspace.thumbnail(id) is None
     without = replace(photo("uri"), content=None, mime_type=None)
-    put(workspace, IMAGE_CONTENTS, [without], shards=2, vectors=False)
+    put(workspace, [without])
     assert workspace.content("uri") is None
     assert workspace.thumbnail("uri") is not None
-    record = workspace.get(TEXTS, "p7-1")
+    record = workspace.get("p7-1", TEXT)
     assert record is not None
     assert (record.text, record.photo_id) == ("photo 7", "p7")
 
@@ -131,24 +108,26 @@ def test_status(workspace: Workspace) -> None:
     status = workspace.status()
     assert json.loads(json.dumps(status)) == status
     assert status["path"] == str(workspace.path.absolute())
-    assert (status["format"], status["shards"]) == (FORMAT, 2)
+    assert status["format"] == FORMAT
     assert status["model"] == VSE.to_json()
     image, text = status["modalities"]["image"], status["modalities"]["text"]
     assert (image["documents"], image["vectors"], image["model"]) == (12, 12, "vse")
     assert (text["documents"], text["vectors"], text["model"]) == (24, 24, "vse")
     assert (image["search"]["tier"], image["search"]["recall"]) == ("exact", 1.0)
     on_disk = sum(file.stat().st_size for file in workspace.path.rglob("*") if file.is_file())
-    assert image["bytes_on_disk"] + text["bytes_on_disk"] == status["bytes_on_disk"] == on_disk
+    assert status["bytes_on_disk"] == on_disk
+    assert image["bytes_on_disk"] == 12 * (1000 + 50 + 4 * 8)
+    assert text["bytes_on_disk"] == 24 * 4 * 8
     assert status["last_change"] == text["last_change"] > image["last_change"]
 
 
-def test_status_follows_changes_and_a_workspace_made_anew(workspace: Workspace) -> None:
+def test_status_follows_changes_and_a_workspace_that_was_replaced(workspace: Workspace) -> None:
     assert workspace.status()["modalities"]["image"]["documents"] == 12
-    put(workspace, IMAGE_CONTENTS, [photo("more")], shards=2, vectors=False)
+    put(workspace, [photo("more")])
     assert workspace.status()["modalities"]["image"]["documents"] == 13
     Workspace(workspace.path).delete()
     assert not workspace.exists()
-    put(workspace, IMAGE_CONTENTS, [photo("other")], vectors=False)
+    put(workspace, [photo("other")])
     status = workspace.status()
     assert status["modalities"]["image"]["documents"] == 1
     assert status["modalities"]["text"]["documents"] == 0
@@ -172,7 +151,7 @@ def test_package_is_cheap_to_import() -> None:
     code = """
 import sys
 import crossmodal
-assert "numpy" not in sys.modules and "lmdb" not in sys.modules
+assert "numpy" not in sys.modules and "sqlite3" not in sys.modules
 assert crossmodal.__all__ == sorted(crossmodal.__all__)
 for name in crossmodal.__all__:
     assert getattr(crossmodal, name).__name__ == name and name in dir(crossmodal)
@@ -203,20 +182,19 @@ def test_require_writable(workspace: Workspace, tmp_path: Path) -> None:
 
 
 def test_unchanged_is_cheap(tmp_path: Path) -> None:
-    """A batch needs one read of each store, without opening anything again."""
+    """A batch needs one read, without opening anything again."""
     workspace = Workspace(tmp_path)
-    put(workspace, IMAGE_VECTORS, bare(PHOTOS))
-    put(workspace, IMAGE_CONTENTS, PHOTOS, vectors=False)
+    put(workspace, PHOTOS)
     workspace.unchanged(PHOTOS)
     opened: list[Path] = []
-    original = Store.open_reader
+    original = EmbeddedStore.open_reader
 
-    def open_reader(path: Path, **options: object) -> Store:
+    def open_reader(path: Path, **options: object) -> EmbeddedStore:
         opened.append(path)
         return original(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Store, "open_reader", open_reader)
+        patch.setattr(EmbeddedStore, "open_reader", open_reader)
         for _ in range(20):
             assert len(workspace.unchanged(PHOTOS)) == 12
     assert opened == []

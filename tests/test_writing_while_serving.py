@@ -18,10 +18,10 @@ from conftest import Server, children_of, copy_index, run_app, start_server
 
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import StoreLocked
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import TEXT, Record
 from crossmodal.settings import Settings
-from crossmodal.stores import Store
-from crossmodal.workspace import TEXTS, Workspace
+from crossmodal.workspace import Workspace
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 
@@ -70,7 +70,7 @@ def test_all_that_is_written_shares_one_flow_and_is_found_at_once(server: Server
     # No process was started for it.
     assert children_of(server.process.pid) == processes
     with Workspace(workspace) as opened:
-        written = [opened.get(TEXTS, f"n{n}") for n in range(6)]
+        written = [opened.get(f"n{n}", TEXT) for n in range(6)]
     assert [record and record.text for record in written] == [f"sentence {n}" for n in range(6)]
     sentence = "A purple submarine sings to the moon ."
     assert outcome(write(server, "new", sentence)) == "added"
@@ -81,8 +81,7 @@ def test_all_that_is_written_shares_one_flow_and_is_found_at_once(server: Server
 
 
 def test_another_writer_is_named_and_asking_again_helps(server: Server, workspace: Path) -> None:
-    path = workspace / "text_indexer" / "0-of-1"
-    with Store.open_writer(path):
+    with EmbeddedStore.open_writer(workspace):
         status, body = write(server, "late", "another process writes")
         assert status == 409
         assert str(os.getpid()) in body["detail"]
@@ -118,9 +117,9 @@ def test_a_signal_ends_everything_cleanly(workspace: Path, pause: float | None, 
     assert "Traceback" not in server.output()
     assert "error:" not in server.output()
     # What was acknowledged is there, and nothing holds the lock.
-    with Store.open_writer(workspace / TEXTS / "0-of-1") as store:
+    with EmbeddedStore.open_writer(workspace) as store:
         if isinstance(answers[0], tuple) and answers[0][0] == 200:
-            assert store.get(["x"])[0] is not None
+            assert store.get(["x"], TEXT)[0] is not None
 
 
 def test_writing_that_is_switched_off_is_refused_with_the_reason(workspace: Path) -> None:
@@ -138,11 +137,9 @@ def test_writing_that_is_switched_off_is_refused_with_the_reason(workspace: Path
 
 
 def test_it_ends_when_nothing_is_written_and_leaves_the_lock_to_others(workspace: Path) -> None:
-    path = workspace / TEXTS / "0-of-1"
-
     def free() -> bool:
         try:
-            Store.open_writer(path).close()
+            EmbeddedStore.open_writer(workspace).close()
         except StoreLocked:
             return False
         return True
@@ -200,4 +197,4 @@ def test_an_engine_closes_after_what_is_being_written(toy_workspace: Path, tmp_p
     outcomes = [getattr(one, "outcome", None) for one in [first, *written]]
     assert outcomes == ["added"] * 300
     # Nothing holds the writer's lock any more.
-    Store.open_writer(workspace / TEXTS / "0-of-1").close()
+    EmbeddedStore.open_writer(workspace).close()

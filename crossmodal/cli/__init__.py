@@ -22,6 +22,7 @@ _MODULES = {
     "evaluate": "evaluate",
     "train": "train",
     "status": "status",
+    "convert": "convert",
     "models": "models",
     "plot": "plot",
 }

@@ -189,7 +189,7 @@ def _name(term: Term) -> str:
 
 
 def _key(term: Term) -> str | None:
-    """What tells the vector of one term from that of another; None where it needs no encoding."""
+    """What a term's cached vector is found by; None where it needs no encoding."""
     if term.text is not None:
         return _text_key(term.text)
     if term.image is not None:

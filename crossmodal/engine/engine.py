@@ -1,4 +1,4 @@
-"""The engine: everything that an index can be asked and told, whoever asks.
+"""The engine: everything that an index can do, for every caller.
 
 ``PhotoIndex``, the command line, the server and the evaluation all use it. It runs the two Flows, in this
 process unless it is given another way, and adds what comes before and after them.
@@ -23,7 +23,7 @@ from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.workspace import Workspace
@@ -147,15 +147,17 @@ class Engine:
         in their order, then the others. Raises as ``index``, and StoreMissing where there is no index.
         """
         self.workspace.require()
-        wanted = self._deletable(ids, captions)
-        deleted: list[str] = []
-        if wanted:
-            with self._writer.flow() as flow:
-                # Captions first: should the photo's deletion fail, it can be asked for again.
-                for modality in (TEXT, IMAGE):
-                    deleted += _deleted(flow, [id for id, kind in wanted if kind == modality], modality)
-        order = {id: place for place, id in enumerate(ids)}
-        return sorted(dict.fromkeys(deleted), key=lambda id: (order.get(id, len(order)), id))
+        named = list(dict.fromkeys(ids))
+        described = self._captions_of(named) if captions else []
+        with self._writer.flow() as flow:
+            docs = flow.run("delete", [Document(id, IMAGE) for id in named], {"captions": captions})
+        failed = next((doc.error for doc in docs if doc.error is not None), None)
+        if failed is not None:
+            raise StoreUnwritable(failed)
+        gone = {doc.id for doc in docs if doc.outcome == "deleted"}
+        left = self.workspace.records(described, TEXT)
+        others = {id for id in described if id not in left} - gone
+        return [id for id in named if id in gone] + sorted(others)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -233,21 +235,14 @@ class Engine:
     def _open_writer(self) -> Flow:
         return self._open_flow("index", resolved_for_writing(self._given, self.workspace))
 
-    def _deletable(self, ids: Sequence[str], captions: bool) -> list[tuple[str, Modality]]:
-        distinct = list(dict.fromkeys(ids))
-        photos = self.workspace.records(distinct, IMAGE)
-        found: list[tuple[str, Modality]] = [(id, IMAGE) for id in photos]
-        found += [(id, TEXT) for id in self.workspace.records(distinct, TEXT)]
-        # A crash between two commits may have left the vector alone.
-        found += [(id, IMAGE) for id in self.workspace.vectors(distinct, IMAGE) if id not in photos]
-        if captions and photos:
-            for described in self.workspace.captions_of(list(photos)).values():
-                found += [(caption.id, TEXT) for caption in described]
-        return list(dict.fromkeys(found))
+    def _captions_of(self, photo_ids: Sequence[str]) -> list[str]:
+        photos = list(self.workspace.records(photo_ids, IMAGE))
+        captions = self.workspace.captions_of(photos)
+        return [caption.id for photo_id in photos for caption in captions[photo_id]]
 
 
 class _Writer:
-    """The index Flow: opened when somebody writes, closed some time after the last write."""
+    """The index Flow: opened by the first write, closed some time after the last one."""
 
     def __init__(self, open_flow: Callable[[], Flow], idle_seconds: float) -> None:
         self._open_flow = open_flow
@@ -328,13 +323,3 @@ class _Writer:
             flow, self._flow = self._flow, None
             if flow is not None:
                 flow.close()
-
-
-def _deleted(flow: Flow, ids: Sequence[str], modality: Modality) -> list[str]:
-    if not ids:
-        return []
-    docs = flow.run("delete", [Document(id, modality) for id in ids])
-    failed = next((doc.error for doc in docs if doc.error is not None), None)
-    if failed is not None:
-        raise StoreUnwritable(failed)
-    return [doc.id for doc in docs if doc.outcome == "deleted"]

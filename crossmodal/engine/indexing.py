@@ -63,14 +63,14 @@ def index_records(
     ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
     StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
     """
-    # What needs no Flow is told by the threads that read, between the answers.
+    # What needs no Flow is put here by the threads that read, and yielded between the answers.
     aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
 
     def new_or_changed() -> Iterator[Record]:
         for batch in batched(_hashed(items, aside), size):
             known = workspace.unchanged(batch, originals=originals)
             for record in batch:
-                if record.id in known:
+                if (record.modality, record.id) in known:
                     aside.put(Indexed(_light(record), "unchanged"))
                 else:
                     yield record
@@ -105,7 +105,7 @@ def _indexed(doc: Document) -> Indexed:
 
 
 def _light(record: Record) -> Record:
-    """Without the bytes of a photo, which nobody needs any more."""
+    """Without the bytes of a photo, which are not needed any more."""
     return record if record.content is None else replace(record, content=None)
 
 

@@ -14,7 +14,7 @@ def chosen_model(settings: Settings, default: str = DEFAULT_MODEL) -> str:
     """The name of the model with its options: ``vse`` and ``--dim 128`` give ``vse?dim=128``.
 
     Without ``-m`` it is ``default``, which may have options already, as the model has that built an index:
-    ``--dim`` and ``--centering`` replace those, and whoever opens the index says if that is another model.
+    ``--dim`` and ``--centering`` replace those, and opening the index fails if that is another model.
 
     Raises SettingsError where ``-m`` itself says something else than ``--dim`` or ``--centering``.
     """

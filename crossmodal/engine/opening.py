@@ -13,7 +13,7 @@ from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.loaded import LoadedEncoders
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
-from crossmodal.workspace import IMAGE_VECTORS, Workspace
+from crossmodal.workspace import Workspace
 
 __all__ = [
     "OpenFlow",
@@ -41,10 +41,9 @@ def check_values(settings: Settings) -> None:
 
 
 def resolved_for_reading(settings: Settings, workspace: Workspace) -> Settings:
-    """The settings with the model and the number of shards that the index has.
+    """The settings with the model that built the index.
 
-    Raises StoreMissing where there is no index, ModelMismatch or StoreError where another model or number
-    of shards is asked for.
+    Raises StoreMissing where there is no index, ModelMismatch where another model is asked for.
     """
     workspace.require()
     return _resolved(settings, workspace)
@@ -75,6 +74,4 @@ def _resolved(settings: Settings, workspace: Workspace) -> Settings:
     model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
     require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
     workspace.check_model(identify_model(model, cache=settings.model_cache))
-    shards = settings.shards or workspace.shards(IMAGE_VECTORS) or 1
-    workspace.check_shards(shards)
-    return replace(settings, model=model, dim=None, centering=None, shards=shards)
+    return replace(settings, model=model, dim=None, centering=None)

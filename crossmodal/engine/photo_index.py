@@ -34,7 +34,7 @@ _PAGE = 256
 
 
 class QueryOptions(TypedDict, total=False):
-    """What a search can be told beside its query; see ``PhotoIndex.search``."""
+    """The options of a search beside its query; see ``PhotoIndex.search``."""
 
     modality: Target | None
     filter: Mapping[str, Any] | None

@@ -43,7 +43,8 @@ class SearchState:
 
 
 def first_depth(request: SearchRequest) -> int:
-    """How many matches the indexes are asked for: enough that some are left, and one more to tell so."""
+    """How many matches the indexes are asked for: enough that some are left, and one that shows if there are
+    more."""
     if request.hybrid:
         return HYBRID_DEPTH
     wanted = request.offset + request.top_k + 1

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossmodal.engine.state import SearchState
+from crossmodal.index.embedded.scores import inner_products
+from crossmodal.index.protocols import WordHit
 from crossmodal.match import Match
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS
-from crossmodal.query.words import WordHit, WordIndex
 from crossmodal.records import TEXT, Modality
-from crossmodal.search.scores import inner_products
 from crossmodal.workspace import Workspace
 
 __all__ = ["WordSearch"]
@@ -20,14 +20,13 @@ class WordSearch:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._words = WordIndex(workspace.text_stores)
 
     def search(self, hybrid: Sequence[SearchState]) -> None:
         """Adds to each request what its words find, with cosines like other matches."""
         for state in hybrid:
             sentence = " ".join(term.text for term in state.request.terms if term.text and term.weight > 0)
             # A photo has several captions, and a filter may refuse most of what the words find.
-            hits = self._words.search(sentence, MAX_RESULTS)
+            hits = self._workspace.search_words(sentence, MAX_RESULTS)
             for target in state.composed:
                 self._take_hits(state, target, _by_document(hits, target))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.search.scores import inner_products, score_error
+from crossmodal.index.embedded.scores import inner_products, score_error
 
 __all__ = ["CUTOFFS", "TIE_RULE", "Ranks", "Values", "per_query", "ranks_of_relevant", "summarize"]
 

@@ -59,7 +59,7 @@ class _Batch:
             yield from self.rest()
 
     def rest(self) -> Iterator[list[Record]]:
-        """Yields what is there, if anything is, and begins anew."""
+        """Yields what is there, if anything is, and starts over."""
         if self._records:
             full, self._records, self._held, self._decoded = list(self._records.values()), {}, 0, 0
             yield full

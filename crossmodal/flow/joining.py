@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from crossmodal.documents import Document
@@ -11,7 +11,7 @@ from crossmodal.match import Match
 
 __all__ = ["join", "match_order", "merge_shards"]
 
-_FIELDS = tuple(field.name for field in fields(Document) if field.name not in ("id", "outcome"))
+_FIELDS = tuple(field.name for field in fields(Document) if field.name != "id")
 
 # What shards add to each other instead of overwriting it.
 _UNITED = ("shard_scores", "shard_states")
@@ -52,8 +52,6 @@ def match_order(match: Match) -> tuple[float, str]:
 
 
 def _update(known: Document, doc: Document) -> None:
-    if doc.outcome is not None:
-        known.settle(doc.outcome)
     for name in _FIELDS:
         value, held = getattr(doc, name), getattr(known, name)
         if value is None or value is held:
@@ -61,6 +59,10 @@ def _update(known: Document, doc: Document) -> None:
         if name == "matches" and held is not None:
             seen = {match.id for match in held}
             value = [*held, *(match for match in value if match.id not in seen)]
+        elif name == "record" and held is not None:
+            value = replace(
+                value, content=value.content or held.content, thumbnail=value.thumbnail or held.thumbnail
+            )
         elif name in _UNITED and held is not None:
             value = [*held, *(part for part in value if part not in held)]
         setattr(known, name, value)

@@ -51,7 +51,7 @@ class _Pipeline:
         self._parameters = parameters
         self._reading = threading.Lock()
         self._stopped = threading.Event()
-        # Released when an answer has been taken, so that whoever takes slowly isn't overrun.
+        # Released when an answer has been taken, so that a slow consumer isn't overrun.
         self._room = threading.Semaphore(2 * at_once)
         self._answers: SimpleQueue[list[Document] | BaseException | None] = SimpleQueue()
         self._threads = [

@@ -40,7 +40,7 @@ class Flow(Protocol):
         ...
 
     def take_ticket(self) -> int | None:
-        """A place in the order of writes; whoever has one runs with it, or the others wait for ever."""
+        """A place in the order of writes; its owner must run with it, or those behind wait for ever."""
         ...
 
     def prepare(self) -> None:

@@ -83,8 +83,8 @@ class ShardScoresDocument(BaseDoc):
 class MediaDocument(_SparseDocument):
     """A ``Document`` (which says what the fields mean) on its way to another process, with its record.
 
-    ``blob`` is its content. jina decides by ``modality`` and ``seeks`` which branch it takes. ``outcomes``
-    are what each store said; ``shard_states`` JSON objects. ``visited`` names the steps, and of a sharded one
+    ``blob`` is its content. jina decides by ``modality`` and ``seeks`` which branch it takes.
+    ``shard_states`` are JSON objects. ``visited`` names the steps, and of a sharded one
     the shards, that it has been through. ``unmerged`` says that what several shards said is not merged yet.
     """
 
@@ -102,13 +102,16 @@ class MediaDocument(_SparseDocument):
     frame: Optional[NdArray] = None
     # bytes | None, as ``blob`` is.
     thumbnail: Any = None
+    # What the record has of a photo, bytes | None both.
+    original: Any = None
+    stored_thumbnail: Any = None
     embedding: Optional[NdArray] = None
     error: Optional[str] = None
     aborted: Optional[bool] = None
     encoded_ms: Optional[float] = None
+    outcome: Optional[str] = None
     unmerged: Optional[bool] = None
     # Not Optional either: as plain lists, jina joins those of the branches and shards into one.
-    outcomes: List[str] = None  # type: ignore[assignment]
     visited: List[str] = None  # type: ignore[assignment]
     wanted: List[str] = None  # type: ignore[assignment]
     shard_states: List[str] = None  # type: ignore[assignment]
@@ -132,7 +135,7 @@ def write_message(doc: Document, *, visited: Sequence[str] = (), unmerged: bool 
         "aborted": doc.aborted,
         "encoded_ms": doc.encoded_ms,
         "unmerged": unmerged or None,
-        "outcomes": None if doc.outcome is None else [doc.outcome],
+        "outcome": doc.outcome,
         "visited": list(visited) or None,
         "wanted": None if doc.wanted is None else list(doc.wanted),
     }
@@ -143,6 +146,8 @@ def write_message(doc: Document, *, visited: Sequence[str] = (), unmerged: bool 
             "photo_id": record.photo_id,
             "tags": tags_for_wire(record.tags),
             "content_hash": record.content_hash,
+            "original": record.content,
+            "stored_thumbnail": record.thumbnail,
         }
     if doc.shard_states is not None:
         fields["shard_states"] = [orjson.dumps(state).decode() for state in doc.shard_states]
@@ -195,10 +200,9 @@ def _read_message(message: MediaDocument, indexing: bool) -> Document:
         error=message.error,
         aborted=message.aborted,
         encoded_ms=message.encoded_ms,
+        outcome=message.outcome,
         wanted=None if message.wanted is None else list(dict.fromkeys(message.wanted)),
     )
-    for outcome in message.outcomes or ():
-        doc.settle(outcome)
     if message.shard_states is not None:
         doc.shard_states = [orjson.loads(state) for state in dict.fromkeys(message.shard_states)]
     if message.shard_scores is not None:
@@ -220,7 +224,8 @@ def _read_message(message: MediaDocument, indexing: bool) -> Document:
                 mime_type=message.mime_type,
                 photo_id=message.photo_id,
                 tags=tags_from_wire(message.tags),
-                content=message.blob,
+                content=message.original,
+                thumbnail=message.stored_thumbnail,
                 content_hash=message.content_hash or "",
             )
     except DataError as error:

@@ -21,14 +21,13 @@ from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, FlowFailure, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
 from crossmodal.jina.delivery import Answer, deliver
 from crossmodal.jina.environment import import_jina, quiet_jina, require_jina
 from crossmodal.models import DEFAULT_MODEL, identify_model
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
-from crossmodal.stores import Store
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS, Workspace
 
 __all__ = ["PodsFlow", "open_pods"]
 
@@ -222,10 +221,6 @@ def _require_literal(variables: Mapping[str, str]) -> None:
 
 
 def _require_writable(settings: Settings) -> None:
-    """Opens and closes every store as a writer: what is wrong is one sentence here."""
+    """Opens and closes the index as a writer: what is wrong is one sentence here."""
     identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
-    shards = settings.shards or 1
-    with Workspace(settings.workspace) as workspace:
-        for name in (IMAGE_VECTORS, IMAGE_CONTENTS, TEXTS):
-            for shard in range(shards):
-                Store.open_writer(workspace.store_path(name, shard, shards), identity=identity).close()
+    EmbeddedStore.open_writer(settings.workspace, identity=identity).close()

@@ -223,7 +223,7 @@ def stored_calibration(model_name: str, *, cache: Path | None = None) -> Calibra
     """The calibration beside the weights of the model; None where there is none for exactly these vectors.
 
     Options in the name (``?dim=``, ``?centering=``) make other vectors, which have other cosines. A file that
-    cannot be read, or was made before the model was trained again, is passed over with a warning.
+    cannot be read, or was made before the model was trained again, is skipped with a warning.
     """
     checkpoint = None if parse_adaptation(model_name) else find_native(model_name)
     if checkpoint is None or not (path := checkpoint.folder / CALIBRATION_FILE).is_file():
@@ -248,7 +248,7 @@ def stored_calibration(model_name: str, *, cache: Path | None = None) -> Calibra
 def estimate_calibration(workspace: Workspace) -> Calibration | None:
     """A calibration of a sample of the index's own vectors; it doesn't depend on shards.
 
-    None where there are fewer than two photos or captions, or where they can't be told apart.
+    None where there are fewer than two photos or captions, or where they can't be distinguished.
     """
     # Asked at every search of an index without captions, which may hold a million photos.
     if min(workspace.vector_count(modality) for modality in (IMAGE, TEXT)) < 2:

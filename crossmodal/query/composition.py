@@ -110,7 +110,7 @@ def _spread(terms: Sequence[EncodedTerm], vectors: Doubles, calibration: Calibra
 
     Each z has the standard deviation 1, and two of them are correlated as much as their terms are alike:
     by the cosine of the terms after the mean of each modality is taken off, which the means of unrelated
-    pairs tell without knowing that mean (of two unrelated vectors of one modality the expected cosine is its
+    pairs say without knowing that mean (of two unrelated vectors of one modality the expected cosine is its
     squared length).
     """
     weights = np.array([term.weight for term in terms])

@@ -31,7 +31,7 @@ def logit(probability: float) -> float:
 
 
 def fit_line(positives: Doubles, everything: Iterable[Doubles], prior: float) -> tuple[float, float] | None:
-    """Slope and intercept that tell ``positives`` from the rest of ``everything``, of which they are part.
+    """Slope and intercept that separate ``positives`` from all of ``everything``, of which they are part.
 
     Both are standardised; what lies beyond 30 counts as 30. Otherwise as ``fit_logistic``.
     """

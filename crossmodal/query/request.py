@@ -77,7 +77,7 @@ class SearchRequest:
 class SearchOutcome:
     """What became of one query: matches, best first, or the error that kept it from being answered.
 
-    ``request`` is None where the query itself could not be read. ``kinds`` tells for each term whether it was
+    ``request`` is None where the query itself could not be read. ``kinds`` says for each term whether it was
     a text or a photo; ``modality`` what was searched.
     """
 

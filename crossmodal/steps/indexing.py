@@ -1,142 +1,271 @@
-"""The steps that store and search: photos' vectors, captions, and the photos themselves."""
+"""The steps that index and search.
+
+In the index Flow the indexers say what each document brings to the index, each in its branch, and the last
+step commits all of it in one transaction. In the query Flow they search and describe what was found.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crossmodal.documents import Document
-from crossmodal.records import IMAGE, TEXT, Modality, Record
-from crossmodal.steps.step import Step, StepContext, pending
-from crossmodal.steps.store_shard import StoreShard
-from crossmodal.steps.vector_shard import VectorShard, fill_matches
-from crossmodal.workspace import IMAGE_CONTENTS, IMAGE_VECTORS, TEXTS
+from crossmodal.errors import CrossmodalError, DataError, StoreError
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.search_file import save_vectors
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.match import Match
+from crossmodal.models import identify_model
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
+from crossmodal.steps.embeddings import unit_vector
+from crossmodal.steps.ranking import add_scores
+from crossmodal.steps.step import Step, StepContext, fail_all, filter_of, pending, top_k_of
 
-__all__ = ["ImageKeyValueIndexer", "ImageVectorIndexer", "TextIndexer"]
+if TYPE_CHECKING:
+    from crossmodal.index.protocols import VectorIndex
+
+__all__ = ["Committer", "ImageKeyValueIndexer", "ImageVectorIndexer", "TextIndexer"]
 
 
-class _Indexer(Step):
-    """One shard of a store: what steps of vectors and of photos do alike."""
+class _IndexStep(Step):
+    """What works with the index in ``index_path``, which the model ``model`` built or is to build.
 
-    writes = True
-    _shard: StoreShard
+    ``writable``, as in the index Flow: nothing is opened here, as the last step writes. Raises ModelMismatch
+    where another model built the index, StoreMissing where there is none.
+    """
 
-    @property
-    def superseded(self) -> bool:
-        """Whether the store that it writes to was deleted or replaced on disk."""
-        return self._shard.writable and self._shard.store.superseded
+    _store: EmbeddedStore
 
-    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Deletes those of the documents that belong to this shard."""
-        self._shard.delete(docs)
+    def __init__(
+        self, context: StepContext, *, index_path: str, model: str, model_cache: str, writable: bool = False
+    ) -> None:
+        super().__init__(context)
+        self._path = Path(index_path)
+        self._identity = identify_model(model, cache=Path(model_cache))
+        self._writable = writable
+        if not writable:
+            self._open()
+
+    def _open(self) -> None:
+        self._store = EmbeddedStore.open_reader(self._path, identity=self._identity)
+
+    def _reopen_if_superseded(self) -> None:
+        """Goes over to the index that took the place of this one while it was being searched."""
+        if self._store.superseded:
+            self.close()
+            self._open()
+
+    def _describe(self, docs: Sequence[Document], modality: Modality) -> None:
+        """Adds to each match what the index knows of it; one that was deleted in this moment is left out."""
+        for doc in docs:
+            if doc.matches is None:
+                continue
+            records = self._store.get([match.id for match in doc.matches], modality)
+            described = []
+            for match, record in zip(doc.matches, records, strict=True):
+                if record is not None:
+                    match.describe(record)
+                    described.append(match)
+            doc.matches = described
 
     def close(self) -> None:
-        """Lets go of the store."""
-        self._shard.close()
+        """Closes the index."""
+        if not self._writable:
+            self._store.close()
 
 
-class _VectorIndexer(_Indexer):
-    """One shard of the vectors of one modality."""
+class _VectorIndexer(_IndexStep):
+    """The vectors of one modality, or a shard of them; ``index``, ``index_options`` as in SearchOptions."""
 
-    store: ClassVar[str]
     modality: ClassVar[Modality]
-    _shard: VectorShard
+    _index: VectorIndex
 
     def __init__(
         self,
         context: StepContext,
         *,
-        index_path: str,
-        model: str,
-        model_cache: str,
-        writable: bool = False,
         index: str = "auto",
         index_options: dict[str, Any] | None = None,
+        **named: Any,
     ) -> None:
-        super().__init__(context)
-        self._shard = VectorShard(
-            context,
-            index_path,
-            self.store,
-            self.modality,
-            model=model,
-            model_cache=model_cache,
-            writable=writable,
-            index=index,
-            index_options=index_options,
-        )
+        self._options = SearchOptions.of(index, index_options)
+        super().__init__(context, **named)
+
+    def _open(self) -> None:
+        # faiss is loaded only to search.
+        from crossmodal.index.embedded.vector_index import VectorIndex
+
+        super()._open()
+        try:
+            source = self._store.vector_source(self.modality, self.context.shard, self.context.shards)
+            self._index = VectorIndex(source, options=self._options)
+        except BaseException:
+            # The next search tries again.
+            self._store.close()
+            raise
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Brings embeddings to unit length; one that doesn't fit the model is an error of its document."""
+        for doc, vector in zip(*self._usable(pending(docs)), strict=True):
+            doc.embedding = vector
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Gives each document its best ``top_k``, ids and cosines only.
+
+        ``parameters`` hold ``top_k`` and ``filter``. A document with ``wanted`` gets the scores of everything
+        instead, from which the last step ranks. Raises StoreError where the index cannot be read.
+        """
+        todo = pending(docs)
+        self._reopen_if_superseded()
+        try:
+            top_k, wanted = top_k_of(parameters), filter_of(parameters)
+            ranking, queries = self._usable([doc for doc in todo if doc.wanted is not None])
+            if ranking:
+                add_scores(ranking, *self._index.scores(queries), shard=self.context.shard)
+            searching, queries = self._usable([doc for doc in todo if doc.wanted is None])
+            found = self._index.search(queries, top_k, wanted) if searching else []
+        except DataError as error:
+            fail_all(todo, error)
+            return
+        for doc, best in zip(searching, found, strict=True):
+            doc.matches = [Match(id, self.modality, score) for id, score in best]
 
     def status(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Tells how this shard answers searches."""
-        self._shard.status(docs)
+        """Adds to each document how searches are answered."""
+        self._reopen_if_superseded()
+        status = self._index.status()
+        for doc in pending(docs):
+            doc.shard_states = [{"modality": self.modality, "shard": self.context.shard, **status}]
+
+    def close(self) -> None:
+        """Ends the search index, and closes the index."""
+        if not self._writable:
+            self._index.close()
+        super().close()
+
+    def _usable(self, docs: Sequence[Document]) -> tuple[list[Document], NDArray[np.float32]]:
+        """The documents with an embedding that fits this index, and those: float32 (n, dimension).
+
+        The others get an error of their own, so that their request goes on without them.
+        """
+        dimension = self._identity.dimension
+        usable, vectors = list[Document](), list[NDArray[np.float32]]()
+        for doc in docs:
+            try:
+                vectors.append(unit_vector(doc.embedding, dimension=dimension))
+            except DataError as error:
+                doc.error = str(error)
+            else:
+                usable.append(doc)
+        return usable, np.stack(vectors) if vectors else np.empty((0, dimension), np.float32)
 
 
 class ImageVectorIndexer(_VectorIndexer):
-    """One shard of the photos' vectors."""
+    """The photos' vectors."""
 
-    store = IMAGE_VECTORS
     modality = IMAGE
-
-    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Stores the vectors of the documents that belong to this shard."""
-        self._shard.put_vectors(docs, documents=False)
-
-    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Finds the best photos of this shard; the next step knows what they are."""
-        self._shard.search(docs, parameters)
 
 
 class TextIndexer(_VectorIndexer):
-    """One shard of the captions: their vectors and their texts in one."""
+    """The captions: their vectors and their texts in one."""
 
-    store = TEXTS
     modality = TEXT
 
-    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Stores captions and vectors of the documents that belong to this shard."""
-        self._shard.put_vectors(docs, documents=True)
-
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Finds the best captions of this shard, with their texts."""
-        for doc in self._shard.search(docs, parameters):
-            fill_matches(doc, self._shard.store)
+        """Finds the best captions, with their texts."""
+        super().search(docs, parameters)
+        self._describe(pending(docs), TEXT)
 
 
-class ImageKeyValueIndexer(_Indexer):
-    """One shard of the photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
+class ImageKeyValueIndexer(_IndexStep):
+    """The photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
 
     spent = ("content", "thumbnail", "pixels", "frame")
 
-    def __init__(
-        self,
-        context: StepContext,
-        *,
-        index_path: str,
-        model: str,
-        model_cache: str,
-        keep: str = "original",
-        writable: bool = False,
-    ) -> None:
-        super().__init__(context)
+    def __init__(self, context: StepContext, *, keep: str = "original", **named: Any) -> None:
+        super().__init__(context, **named)
         self._keep_original = keep == "original"
-        self._shard = StoreShard(
-            context, index_path, IMAGE_CONTENTS, model=model, model_cache=model_cache, writable=writable
-        )
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Stores each photo of this shard, with the thumbnail that the loader made."""
-        mine = self._shard.mine(docs)
-        self._shard.put(mine, [self._record(doc) for doc in mine])
+        """Puts what is to be stored of each photo into its record: the thumbnail that the loader made, and
+        the original."""
+        for doc in pending(docs):
+            if doc.record is not None:
+                original = doc.content if self._keep_original else None
+                doc.record = replace(doc.record, content=original, thumbnail=doc.thumbnail)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Adds to the matches what this shard knows of its photos."""
-        self._shard.reopen_if_superseded()
-        for doc in pending(docs):
-            if doc.matches is not None:
-                fill_matches(doc, self._shard.store)
+        """Adds to the matches what the index knows of its photos."""
+        self._reopen_if_superseded()
+        self._describe(pending(docs), IMAGE)
 
-    def _record(self, doc: Document) -> Record:
-        assert doc.record is not None, "documents to index come with their record"
-        content = doc.record.content if self._keep_original else None
-        return replace(doc.record, content=content, thumbnail=doc.thumbnail)
+
+class Committer(Step):
+    """The only writer of the index: commits what the branches brought of each document, all of it together.
+
+    ``shards`` is how many shards searches use, for each of which the vectors are written to a derived file at
+    the end. Raises ModelMismatch where another model built the index, StoreLocked where another process
+    writes, StoreUnwritable.
+    """
+
+    writes = True
+    spent = ("content", "thumbnail", "pixels", "frame", "record", "text", "embedding")
+
+    def __init__(
+        self, context: StepContext, *, index_path: str, model: str, model_cache: str, shards: str | int = 1
+    ) -> None:
+        super().__init__(context)
+        identity = identify_model(model, cache=Path(model_cache))
+        self._store = EmbeddedStore.open_writer(Path(index_path), identity=identity)
+        self._shards = int(shards)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the index was deleted or replaced on disk."""
+        return self._store.superseded
+
+    def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Stores the documents in one transaction, and says of each what became of it once it is on disk."""
+        todo = pending(docs)
+        if not todo:
+            return
+        records = [doc.record for doc in todo if doc.record is not None]
+        vectors = np.stack([doc.embedding for doc in todo if doc.embedding is not None])
+        try:
+            outcomes = self._store.put(records, vectors)
+        except CrossmodalError as error:
+            fail_all(todo, error, abort=isinstance(error, StoreError))
+        else:
+            for doc, outcome in zip(todo, outcomes, strict=True):
+                doc.outcome = outcome
+
+    def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Deletes photos and captions of these ids in one transaction, and says which of them there were.
+
+        The parameter ``captions`` says whether captions that describe the photos go with them.
+        """
+        todo = pending(docs)
+        try:
+            deleted = self._store.delete((doc.id for doc in todo), captions=bool(parameters.get("captions")))
+        except CrossmodalError as error:
+            fail_all(todo, error, abort=isinstance(error, StoreError))
+            return
+        gone = {id for _, id in deleted}
+        for doc in todo:
+            if doc.id in gone:
+                doc.outcome = "deleted"
+
+    def close(self) -> None:
+        """Writes the derived files of the vectors, and closes the index."""
+        try:
+            if not self._store.superseded:
+                for modality in MODALITIES:
+                    for shard in range(self._shards):
+                        save_vectors(self._store.vector_source(modality, shard, self._shards))
+        finally:
+            self._store.close()

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.documents import Document, ShardScores, other_modality
+from crossmodal.index.embedded.scores import ranks_among
 from crossmodal.match import Match
 from crossmodal.records import IMAGE
-from crossmodal.search.scores import ranks_among
 
 __all__ = ["add_scores", "rank_wanted"]
 

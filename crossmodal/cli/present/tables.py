@@ -131,8 +131,7 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         if kept is not None and kept["tier"] != "exact":
             recall = "" if kept["recall"] is None else f" {kept['recall']:.1%},"
             console.print(f"{name} are searched by {kept['tier']}:{recall} {kept['recall_measured']}")
-    shards = counted(int(status["shards"]), "shard")
-    console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
+    console.print(file_size(status["bytes_on_disk"]), style="dim")
 
 
 def _photo_table(matches: Sequence[Match], console: Console) -> Table:

@@ -65,7 +65,7 @@ class _Information:
                     for name, part in held["modalities"].items()
                 },
                 "index": await serving.index_state(),
-                "shards": held["shards"],
+                "shards": serving.settings.shards or 1,
                 "layout": serving.settings.layout,
                 "last_change": held["last_change"],
                 "writing": {

@@ -1,0 +1,250 @@
+"""The changes that one transaction makes to an index: everything that belongs to a document, together."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded import tags
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.embedded.stored_document import (
+    StoredDocument,
+    checksum,
+    read_all,
+    read_document,
+    tags_of,
+)
+from crossmodal.index.embedded.words import searchable
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
+
+__all__ = ["Changes", "State", "captions_of", "read_dimension", "read_state"]
+
+# A search index in memory that missed more commits than this loads all vectors again.
+_COMMITS_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What every commit changes: see the table ``state``."""
+
+    sequence: int
+    next_row: int
+    tombstones_from: int
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    """The counters; raises ``StoreFormat`` if they are missing."""
+    found = connection.execute("SELECT sequence, next_row, tombstones_from FROM state").fetchone()
+    if found is None:
+        raise StoreFormat("its counters are missing")
+    return State(*found)
+
+
+def read_dimension(connection: sqlite3.Connection) -> int | None:
+    """The length of each vector; None until the index has a model or a vector."""
+    found = connection.execute("SELECT value FROM meta WHERE name = 'dimension'").fetchone()
+    return None if found is None else int(found[0])
+
+
+class Changes:
+    """The changes of the write transaction that ``connection`` is in."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._before = read_state(connection)
+        self._next_row = self._before.next_row
+        self._removed: list[int] = []
+        self._counts: dict[Modality, Counter[str]] = {modality: Counter() for modality in MODALITIES}
+
+    def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
+        """Stores hashed ``records``, with ``vectors`` (n, dimension) if given; see ``EmbeddedStore.put``."""
+        known: dict[tuple[Modality, str], StoredDocument | None] = {}
+        last: dict[tuple[Modality, str], int] = {}
+        outcomes: list[Outcome] = []
+        for position, record in enumerate(records):
+            key = record.modality, record.id
+            if key not in known:
+                known[key] = read_document(self._connection, *key)
+            earlier, old = last.get(key), known[key]
+            if earlier is not None:
+                same = records[earlier].content_hash == record.content_hash
+            elif old is not None:
+                same = _has_all(old, record, vectors is not None)
+            last[key] = position
+            if earlier is None and old is None:
+                outcomes.append("added")
+            else:
+                outcomes.append("unchanged" if same else "replaced")
+        changed = [
+            (known[key], position)
+            for key, position in last.items()
+            if (old := known[key]) is None or not _has_all(old, records[position], vectors is not None)
+        ]
+        if not changed:
+            return outcomes
+        given = [
+            _Given(records[position], None if vectors is None else vectors[position].tobytes())
+            for _, position in changed
+        ]
+        for each, (old, _) in zip(given, changed, strict=True):
+            if old is not None and old.record.content_hash == each.record.content_hash:
+                self._take_over(each, old)
+        self._remove([old for old, _ in changed if old is not None])
+        self._add(given)
+        if vectors is not None:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta (name, value) VALUES ('dimension', ?)", (str(vectors.shape[1]),)
+            )
+        self._finish()
+        return outcomes
+
+    def delete(self, ids: Iterable[str], *, captions: bool) -> list[tuple[Modality, str]]:
+        """Removes the documents of these ids with all that belongs to them; see ``EmbeddedStore.delete``."""
+        removed: dict[tuple[Modality, str], StoredDocument] = {}
+        for id in dict.fromkeys(ids):
+            for modality in MODALITIES:
+                if (document := read_document(self._connection, modality, id)) is not None:
+                    removed[modality, id] = document
+                    if captions and modality == IMAGE:
+                        for caption in captions_of(self._connection, id):
+                            removed.setdefault((TEXT, caption.record.id), caption)
+        if removed:
+            self._remove(list(removed.values()))
+            self._finish()
+        return list(removed)
+
+    def _take_over(self, given: _Given, old: StoredDocument) -> None:
+        """The same version of a document keeps what it had and isn't given again; a new one keeps nothing."""
+        if given.vector is None and old.has_vector:
+            given.vector = self._value(vector_table(old.record.modality), "vector", old.row)
+        record = given.record
+        if record.content is None and old.content_bytes is not None:
+            record = replace(record, content=self._value("contents", "content", old.row))
+        if record.thumbnail is None and old.thumbnail_bytes is not None:
+            record = replace(record, thumbnail=self._value("thumbnails", "content", old.row))
+        given.record = record
+
+    def _value(self, table: str, column: str, row: int) -> bytes:
+        found = self._connection.execute(f"SELECT {column} FROM {table} WHERE row = ?", (row,)).fetchone()
+        if found is None:
+            raise StoreFormat(f"row {row} is missing in {table}")
+        value: bytes = found[0]
+        return value
+
+    def _add(self, given: Sequence[_Given]) -> None:
+        documents, contents, thumbnails, words = [], [], [], []
+        entries: list[tuple[Any, ...]] = []
+        vectors: dict[Modality, list[tuple[Any, ...]]] = {modality: [] for modality in MODALITIES}
+        for row, each in enumerate(given, self._next_row):
+            record, vector = each.record, each.vector
+            document = StoredDocument.of(row, record, has_vector=vector is not None)
+            documents.append(document.values())
+            if vector is not None:
+                # The id is documents' own value, so that both are written alike.
+                vectors[record.modality].append((row, documents[-1][2], vector, checksum(vector, row)))
+            if record.content is not None:
+                contents.append((row, record.content, checksum(record.content, row)))
+            if record.thumbnail is not None:
+                thumbnails.append((row, record.thumbnail, checksum(record.thumbnail, row)))
+            # JSON has written what it doesn't know as text.
+            entries += tags.tag_entries(record.modality, tags_of(documents[-1][8]), row)
+            if (text := searchable(record)) is not None:
+                words.append((row, text))
+            self._count(document, 0 if vector is None else len(vector), 1)
+        self._next_row += len(given)
+        run = self._connection.executemany
+        run(StoredDocument.INSERT, documents)
+        for modality, rows in vectors.items():
+            run(
+                f"INSERT INTO {vector_table(modality)} (row, id, vector, checksum)"
+                " VALUES (?, CAST(? AS TEXT), ?, ?)",
+                rows,
+            )
+        run("INSERT INTO contents (row, content, checksum) VALUES (?, ?, ?)", contents)
+        run("INSERT INTO thumbnails (row, content, checksum) VALUES (?, ?, ?)", thumbnails)
+        run(tags.INSERT, entries)
+        run("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+
+    def _remove(self, documents: Sequence[StoredDocument]) -> None:
+        run = self._connection.executemany
+        dimension = read_dimension(self._connection) or 0
+        for document in documents:
+            self._count(document, 4 * dimension, -1)
+        for modality in MODALITIES:
+            rows = [(old.row,) for old in documents if old.has_vector and old.record.modality == modality]
+            run(f"DELETE FROM {vector_table(modality)} WHERE row = ?", rows)
+        run(
+            tags.DELETE,
+            [
+                entry
+                for old in documents
+                for entry in tags.tag_entries(old.record.modality, old.record.tags, old.row)
+            ],
+        )
+        run(
+            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
+            [(old.row, text) for old in documents if (text := searchable(old.record)) is not None],
+        )
+        rows = [(old.row,) for old in documents]
+        for table in ("contents", "thumbnails", "documents"):
+            run(f"DELETE FROM {table} WHERE row = ?", rows)
+        self._removed += [old.row for old in documents]
+
+    def _count(self, document: StoredDocument, vector_bytes: int, sign: int) -> None:
+        size = (document.content_bytes or 0) + (document.thumbnail_bytes or 0)
+        size += vector_bytes if document.has_vector else 0
+        self._counts[document.record.modality].update(
+            changed=1, documents=sign, vectors=sign * document.has_vector, bytes=sign * size
+        )
+
+    def _finish(self) -> None:
+        sequence = self._before.sequence + 1
+        run = self._connection.execute
+        self._connection.executemany(
+            "INSERT INTO tombstones (sequence, row) VALUES (?, ?)", [(sequence, row) for row in self._removed]
+        )
+        forgotten = self._before.tombstones_from
+        if sequence - forgotten > _COMMITS_REMEMBERED:
+            forgotten = sequence - _COMMITS_REMEMBERED // 2
+            run("DELETE FROM tombstones WHERE sequence <= ?", (forgotten,))
+        for modality, counts in self._counts.items():
+            if counts["changed"]:
+                run(
+                    "UPDATE counts SET documents = documents + ?, vectors = vectors + ?, bytes = bytes + ?,"
+                    " last_change = ? WHERE modality = ?",
+                    (counts["documents"], counts["vectors"], counts["bytes"], time.time(), modality),
+                )
+        run(
+            "UPDATE state SET sequence = ?, next_row = ?, tombstones_from = ?",
+            (sequence, self._next_row, forgotten),
+        )
+
+
+def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDocument]:
+    """The captions that name ``photo_id`` as their photo, in no particular order."""
+    return read_all(connection, "modality = 'text' AND photo_id = CAST(? AS TEXT)", storable(photo_id))
+
+
+@dataclass(slots=True)
+class _Given:
+    record: Record
+    vector: bytes | None
+
+
+def _has_all(old: StoredDocument, record: Record, with_vector: bool) -> bool:
+    """Whether ``old`` is ``record`` already, with everything that is now given of it."""
+    return (
+        old.record.content_hash == record.content_hash
+        and (old.has_vector or not with_vector)
+        and (old.content_bytes is not None or record.content is None)
+        and (old.thumbnail_bytes is not None or record.thumbnail is None)
+    )

@@ -1,0 +1,215 @@
+"""Short codes of many vectors, trained and searched by faiss: what finds candidates quickly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.index.embedded.options import COARSE_SPAN, SearchOptions, subquantizers
+
+__all__ = ["Codes", "probes_of", "search_parameters", "train_codes", "training_size"]
+
+# faiss's annotations don't know what its Python layer adds and replaces.
+_faiss: Any = faiss
+
+# faiss's k-means takes 256 points a centroid, and a 4-bit code has 16 centroids: more changes nothing.
+_TRAINED_ON = 16_384
+
+# The points for each cell of an IVF; faiss warns below 39.
+_POINTS_PER_CELL = 50
+
+_ROUNDS = 10
+
+# Vectors that are coded between two looks at whether to go on.
+_CODED_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codes:
+    """The codes of all rows below ``next_row`` that were alive when they were made; never changed.
+
+    ``tier`` is a kind of ``options.SearchOptions`` and ``recipe`` faiss's name for it. ``rows`` uint64 (n,),
+    ascending, says whose codes they are. ``distortion`` is the squared error of the codes in relation to the
+    squared lengths, over the vectors they were trained on; None for codes that can't be decoded. The first
+    ``trained_for`` rows were there at the training.
+    """
+
+    tier: str
+    recipe: str
+    index: Any
+    rows: NDArray[np.uint64]
+    next_row: int
+    trained_for: int
+    distortion: float | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def candidates(
+        self, queries: NDArray[np.float32], count: int, parameters: Any = None
+    ) -> list[NDArray[np.uint64]]:
+        """For each row of ``queries`` (m, dimension) the rows whose codes are nearer than the ``count``-th.
+
+        Rows with equal codes are all in or all out, so that the answer depends on query and codes alone.
+        """
+        scores, labels = self.index.search(queries, count, params=parameters)
+        found = []
+        for near, places in zip(scores, labels, strict=True):
+            if places[-1] >= 0:
+                falls = self.index.metric_type == _faiss.METRIC_INNER_PRODUCT
+                places = places[near > near[-1] if falls else near < near[-1]]
+            found.append(self.rows[places[places >= 0]])
+        return found
+
+    def distortion_of(self, vectors: NDArray[np.float32]) -> float | None:
+        """The same measure as ``distortion`` for other vectors (n, dimension)."""
+        return _distortion(self.index, vectors)
+
+    def extended(
+        self,
+        rows: NDArray[np.uint64],
+        next_row: int,
+        parts: Iterable[NDArray[np.float32]],
+        *,
+        progress: Callable[[float], None] | None = None,
+    ) -> Codes:
+        """Codes of the same training for the rows here and for ``rows`` (m,), whose vectors come in parts.
+
+        ``progress`` is called with the share done, and ends the work by raising.
+        """
+        index = _faiss.deserialize_index(_faiss.serialize_index(self.index))
+        _add(index, parts, len(rows), progress)
+        return replace(self, index=index, rows=np.concatenate([self.rows, rows]), next_row=next_row)
+
+    def fits(self, tier: str, options: SearchOptions, dimension: int) -> bool:
+        """Whether these are what ``tier`` and ``options`` ask for."""
+        recipe = _recipe(tier, options, self.trained_for, dimension)
+        return self.recipe == recipe and self.index.d == dimension and self.tier == tier
+
+
+def train_codes(
+    tier: str,
+    options: SearchOptions,
+    sample: NDArray[np.float32],
+    rows: NDArray[np.uint64],
+    next_row: int,
+    parts: Iterable[NDArray[np.float32]],
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> Codes:
+    """Codes trained on ``sample`` (m, dimension), for ``rows`` (n,) whose vectors come in ``parts``.
+
+    ``progress`` is called with the share done, and ends the work by raising.
+    """
+    dimension = sample.shape[1]
+    recipe = _recipe(tier, options, len(rows), dimension)
+    metric = _faiss.METRIC_L2 if tier == "lsh" else _faiss.METRIC_INNER_PRODUCT
+    index: Any = _faiss.index_factory(dimension, recipe, metric)
+    if tier in ("ivf", "ivfpq"):
+        # faiss's 25 rounds find hardly better cells, and take minutes for a thousand of 512 dimensions.
+        index.cp.niter = _ROUNDS
+    if tier == "ivfpq":
+        # Else faiss warns where there are few vectors; rough codes cost only time.
+        index.pq.cp.min_points_per_centroid = 1
+    index.train(sample)
+    # Over all of it, of which the older vectors come first.
+    distortion = _distortion(index, sample[:: -(-len(sample) // _CODED_AT_ONCE)])
+    _add(index, parts, len(rows), progress)
+    return Codes(tier, recipe, index, rows, next_row, len(rows), distortion)
+
+
+def training_size(tier: str, options: SearchOptions, count: int) -> int:
+    """How many of ``count`` vectors are enough to train on."""
+    cells = _cells(options, count) if tier in ("ivf", "ivfpq") else 0
+    return min(count, max(_TRAINED_ON, _POINTS_PER_CELL * cells))
+
+
+def search_parameters(codes: Codes, options: SearchOptions, widening: int) -> Any:
+    """The parameters of a search of ``codes``, with 2**``widening`` times the effort of the first look.
+
+    Each search has an object of its own, as faiss's own settings belong to all searches.
+    """
+    if codes.tier in ("ivf", "ivfpq"):
+        probes = probes_of(codes, options) << widening
+        return _faiss.SearchParametersIVF(nprobe=min(probes, codes.index.nlist))
+    if codes.tier == "hnsw":
+        return _faiss.SearchParametersHNSW(efSearch=options.ef << widening)
+    return None
+
+
+def probes_of(codes: Codes, options: SearchOptions) -> int:
+    """How many cells of an IVF the first look goes into: an eighth of them where nothing is given."""
+    return options.probes or max(1, int(codes.index.nlist) // 8)
+
+
+def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> str:
+    """The codes of ``tier`` in the language of faiss's index factory."""
+    match tier:
+        case "scan":
+            return f"PQ{subquantizers(dimension)}x4fs"
+        case "coarse":
+            return f"PQ{subquantizers(dimension, COARSE_SPAN)}x4fs"
+        case "ivf":
+            return f"IVF{_cells(options, count)},PQ{subquantizers(dimension)}x4fs"
+        case "ivfpq":
+            # One byte for four dimensions, as far as they can be divided so; "np" spares the training of an
+            # order of the codes that only polysemous search uses, which takes minutes.
+            bytes_a_vector = max(number for number in range(1, dimension // 4 + 2) if dimension % number == 0)
+            return f"IVF{_cells(options, count)},PQ{bytes_a_vector}x8np"
+        case "hnsw":
+            return f"HNSW{options.links},SQ8"
+        case "lsh":
+            return f"LSH{options.bits or 4 * dimension}r"
+    raise ValueError(f"{tier!r} has no codes")
+
+
+def _cells(options: SearchOptions, count: int) -> int:
+    """The number given, or the power of two nearest to 2 sqrt(n), with enough vectors for each."""
+    wanted = options.cells or 2 ** round(math.log2(2 * math.sqrt(max(count, 1))))
+    return int(max(1, min(wanted, count // _POINTS_PER_CELL)))
+
+
+def _add(
+    index: Any,
+    parts: Iterable[NDArray[np.float32]],
+    count: int,
+    progress: Callable[[float], None] | None,
+) -> None:
+    done = 0
+    for part in _pieces(parts):
+        if progress is not None:
+            progress(done / max(count, 1))
+        index.add(part)
+        done += len(part)
+
+
+def _pieces(parts: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    for part in parts:
+        for start in range(0, len(part), _CODED_AT_ONCE):
+            yield np.ascontiguousarray(part[start : start + _CODED_AT_ONCE])
+
+
+def _distortion(index: Any, vectors: NDArray[np.float32]) -> float | None:
+    decoded = _decoded(index, vectors)
+    lengths = float(np.einsum("ij,ij->", vectors, vectors, dtype=np.float64))
+    if decoded is None or not lengths:
+        return None
+    errors = decoded - vectors
+    return float(np.einsum("ij,ij->", errors, errors, dtype=np.float64)) / lengths
+
+
+def _decoded(index: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    if isinstance(index, _faiss.IndexPQFastScan | _faiss.IndexIVFPQFastScan):
+        found: NDArray[np.float32] = index.pq.decode(index.pq.compute_codes(vectors))
+        return found
+    codec = _faiss.downcast_index(index.storage) if isinstance(index, _faiss.IndexHNSW) else index
+    if isinstance(codec, _faiss.IndexLSH):
+        return None
+    decoded: NDArray[np.float32] = codec.sa_decode(codec.sa_encode(vectors))
+    return decoded

@@ -1,0 +1,317 @@
+"""Connections to one SQLite file: a pool for reading, one for writing, and a sentence for each error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from crossmodal.errors import StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
+from crossmodal.index.embedded.writer_lock import is_being_written, no_writer
+
+__all__ = ["Connections", "damage_advice", "storable"]
+
+_BUSY_SECONDS = 30.0
+_CACHE_KIB = 8_192
+_LOG_WAIT_MS = 500
+
+# The write-ahead log is cut to this length when it starts over, after a reader has held it back.
+_LOG_BYTES = 64 << 20
+
+_NEARLY_FULL_BYTES = 1 << 20
+
+# By the beginning of SQLite's names for errors (https://www.sqlite.org/rescode.html).
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_TOOBIG")
+_REFUSED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
+
+# A forked child must neither use nor close the connections of its parent, so they are held here for ever.
+_inherited: list[sqlite3.Connection] = []
+
+
+def damage_advice(folder: Path) -> str:
+    """The second sentence of every message about a damaged index in ``folder``."""
+    return f"Delete {folder} and index again, or restore it from a copy."
+
+
+def storable(text: str | None) -> str | bytes | None:
+    """``text`` as a statement can take it, in a place that says ``CAST(? AS TEXT)``.
+
+    Halves of characters, as names of files have them that are no UTF-8, travel as bytes.
+    """
+    if text is None or text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+class Connections:
+    """The file ``index.sqlite`` in ``folder``, opened when it is first used.
+
+    Safe to use from several threads; ``write`` is for one at a time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / INDEX_FILE
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._writer: sqlite3.Connection | None = None
+        self._closed = False
+        self._pid = os.getpid()
+        found = self.path.stat()
+        self._file = found.st_dev, found.st_ino
+
+    @classmethod
+    def open(cls, folder: Path) -> Connections:
+        """For reading; raises ``StoreMissing`` where there is no file, or one without any commit."""
+        try:
+            connections = cls(folder)
+            blank = connections.path.stat().st_size == 0
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreMissing(f"There is no index in {folder}. Make one with: crossmodal index") from error
+        except OSError as error:
+            raise StoreError(
+                f"{folder / INDEX_FILE} cannot be read ({error.strerror}). Give permission for it, or choose "
+                "another folder with --workspace."
+            ) from error
+        if blank or not connections.initialised:
+            connections.close()
+            raise StoreMissing(
+                f"The index in {folder} was never finished and holds nothing. Run: crossmodal index"
+            )
+        return connections
+
+    @classmethod
+    def open_writer(cls, folder: Path) -> Connections:
+        """For writing as well, by the one process that has the writer's lock; made if it is not there."""
+        path = folder / INDEX_FILE
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            raise StoreUnwritable(
+                f"{path} cannot be written ({error.strerror}). Make it writable, or choose another folder "
+                "with --workspace."
+            ) from error
+        connections = cls(folder)
+        try:
+            with connections._named_errors():
+                connections._writer = connections._open_writer()
+        except BaseException:
+            connections.close()
+            raise
+        return connections
+
+    @property
+    def initialised(self) -> bool:
+        """Whether anything was ever committed; not so where its maker was killed before. Raises StoreFormat
+        for another program's file."""
+        with self.read() as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if application != APPLICATION_ID and tables:
+            raise StoreFormat(
+                f"{self.path} is an SQLite file, but not an index of this project. "
+                f"{damage_advice(self.folder)}"
+            )
+        return bool(application == APPLICATION_ID)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether the file was deleted or replaced since, or this was closed."""
+        if self._closed:
+            return True
+        try:
+            found = self.path.stat()
+        except OSError:
+            return True
+        return (found.st_dev, found.st_ino) != self._file
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view of the last commit, usable to its end even where ``close`` comes before."""
+        with self._named_errors(), self._borrowed() as connection:
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                # An error may have ended the transaction already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, on disk at the end of the block, or wholly dropped by an exception."""
+        connection = self._writer
+        if self._closed or connection is None:
+            raise StoreError(f"The index in {self.folder} is closed.")
+        with self._named_errors():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Release the file, after what is being read; harmless when repeated, and in a forked child."""
+        with self._lock:
+            self._closed = True
+            connections, self._idle = self._idle, []
+            if self._writer is not None:
+                connections.append(self._writer)
+        if self._pid != os.getpid():
+            _inherited.extend(connections)
+            return
+        if self._writer is not None:
+            # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
+            with suppress(sqlite3.Error):
+                self._writer.execute(f"PRAGMA busy_timeout = {_LOG_WAIT_MS}")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._writer = None
+        for connection in connections:
+            connection.close()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"The index in {self.folder} is closed.")
+            if self._pid != os.getpid():
+                _inherited.extend(self._idle)
+                self._idle, self._pid = [], os.getpid()
+            connection = self._idle.pop() if self._idle else None
+        try:
+            if connection is None:
+                connection = self._connect("mode=ro")
+                # What opening leaves undone, this does.
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            if connection is not None:
+                connection.close()
+            with self._unshared() as connection:
+                yield connection
+            return
+        try:
+            yield connection
+        finally:
+            self._give_back(connection)
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    @contextmanager
+    def _unshared(self) -> Iterator[sqlite3.Connection]:
+        """A connection without shared memory, for a full or read-only disk; keeps writers out meanwhile."""
+        log = self.path.with_name(f"{INDEX_FILE}-wal")
+        if not os.access(self.path, os.R_OK):
+            raise StoreError(
+                f"{self.path} cannot be read (Permission denied). Give permission for it, or choose another "
+                "folder with --workspace."
+            )
+        if not is_being_written(self.folder) and log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"The index in {self.folder} was not closed after its last change, and {log.name} cannot be "
+                "taken over without permission to write. Open it once with that permission and some free "
+                "space, with: crossmodal status"
+            )
+        with no_writer(self.folder):
+            connection = self._connect("mode=ro&immutable=1")
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def _open_writer(self) -> sqlite3.Connection:
+        connection = self._connect("mode=rw")
+        try:
+            # Before the first table; without effect later.
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            # Every commit is synced before it is acknowledged.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = OFF")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self, parameters: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path.absolute()))}?{parameters}",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.text_factory = _decoded
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        # The file may come from others: it must not run anything, and damage is looked for.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        return connection
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreFormat as error:
+            if str(self.folder) in str(error):
+                raise
+            raise StoreFormat(f"{self.path} is damaged: {error}. {damage_advice(self.folder)}") from error
+        except sqlite3.Error as error:
+            raise self._named(error) from error
+
+    def _named(self, error: sqlite3.Error) -> StoreError:
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith(_DAMAGED):
+            return StoreFormat(f"{self.path} is damaged ({error}). {damage_advice(self.folder)}")
+        free = shutil.disk_usage(self.folder).free
+        if name.startswith(_FULL) or (name.startswith(_REFUSED) and free < _NEARLY_FULL_BYTES):
+            reason = (
+                "the disk is full"
+                if free < _NEARLY_FULL_BYTES
+                else f"{error}: the disk is full, a limit on the file size or a quota is reached, or it fails"
+            )
+            return StoreUnwritable(
+                f"{self.path} cannot be written: {reason} ({free:,} bytes free now). Free some space, or "
+                "choose another folder with --workspace; what was indexed before is intact."
+            )
+        if name.startswith(_REFUSED):
+            return StoreUnwritable(
+                f"{self.path} cannot be written ({_refusal(self.folder) or error}). Give permission for "
+                f"{self.folder} and what is in it, or choose another folder with --workspace."
+            )
+        return StoreError(f"{self.path} cannot be used ({error}).")
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogatepass")
+
+
+def _refusal(folder: Path) -> str | None:
+    """What the system says of writing into ``folder``, which SQLite doesn't pass on."""
+    probe = folder / f".{os.getpid()}-{threading.get_ident()}.tmp"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return error.strerror
+    return None

@@ -1,0 +1,219 @@
+"""A file of arrays that is derived from a store: replaced as a whole, and used only if it is whole.
+
+It starts with a magic number, a version, the checksum (XXH3, 64 bits) of all that follows the prefix, and
+the place and length of a JSON header at its end, which names the arrays and says whatever else belongs to
+them. Losing such a file costs time only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.vector_source import VectorSource
+from crossmodal.records import Modality
+
+__all__ = ["CODES", "VECTORS", "DerivedFile", "derived_path", "derived_paths", "remove_other_shards"]
+
+# magic, version, nothing, checksum of all that follows, place and bytes of the header
+_PREFIX = struct.Struct("<8sIIQQQ")
+
+# Arrays start at multiples of a cache line.
+_ALIGNMENT = 64
+
+_CHUNK_BYTES = 1 << 24
+
+
+# The kinds of derived files, as the ends of their names.
+VECTORS, CODES = "vectors", "codes"
+
+_FOLDER = "derived"
+
+
+def derived_path(source: VectorSource, kind: str) -> Path:
+    """Where the derived file of one kind lies for a source: ``derived/image.0-of-1.vectors``.
+
+    Deleting the folder costs time only.
+    """
+    return source.folder / _FOLDER / f"{source.modality}.{source.shard}-of-{source.shards}.{kind}"
+
+
+def derived_paths(folder: Path, modality: Modality, kind: str) -> list[Path]:
+    """The derived files of one kind that there are in the index ``folder``, one a shard."""
+    return sorted((folder / _FOLDER).glob(f"{modality}.*.{kind}"))
+
+
+def remove_other_shards(source: VectorSource) -> None:
+    """Remove the derived files that searches with another number of shards have left."""
+    for kind in (VECTORS, CODES):
+        for path in derived_paths(source.folder, source.modality, kind):
+            if not path.name.endswith(f"-of-{source.shards}.{kind}"):
+                with suppress(OSError):
+                    path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedFile:
+    """The file at ``path`` with the 8 bytes ``magic`` and a ``version`` of what its arrays mean."""
+
+    path: Path
+    magic: bytes
+    version: int
+
+    def write(
+        self,
+        arrays: Iterable[tuple[str, Iterable[NDArray[Any]]]],
+        header: Mapping[str, Any],
+    ) -> bool:
+        """Replace the file by ``arrays``, each a name and its parts, to be joined along the first axis.
+
+        ``header`` is read after the last part, so that a part that is made meanwhile can add to it. False if
+        another process writes the file at this moment. Raises OSError and leaves the old file.
+        """
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        self.path.parent.mkdir(exist_ok=True)
+        with _exclusive(temporary) as descriptor:
+            if descriptor is None:
+                return False
+            try:
+                os.ftruncate(descriptor, 0)
+                self._write(descriptor, arrays, header)
+                os.fsync(descriptor)
+                temporary.replace(self.path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return True
+
+    def _write(
+        self,
+        descriptor: int,
+        arrays: Iterable[tuple[str, Iterable[NDArray[Any]]]],
+        header: Mapping[str, Any],
+    ) -> None:
+        checksum = xxhash.xxh3_64()
+        offset = _PREFIX.size
+
+        def append(data: memoryview | bytes) -> None:
+            nonlocal offset
+            checksum.update(data)
+            offset += _write_all(descriptor, data, offset)
+
+        described = []
+        for name, parts in arrays:
+            append(bytes(-offset % _ALIGNMENT))
+            start, length, like = offset, 0, None
+            for part in parts:
+                like = np.ascontiguousarray(part, part.dtype.newbyteorder("<"))
+                append(like.reshape(-1).view(np.uint8).data)
+                length += len(like)
+            if like is None:
+                raise ValueError(f"the array {name} has no parts, so its type is not known")
+            described.append(
+                {"name": name, "type": like.dtype.str, "shape": [length, *like.shape[1:]], "start": start}
+            )
+        header_start = offset
+        append(json.dumps({**header, "arrays": described}).encode())
+        prefix = _PREFIX.pack(
+            self.magic, self.version, 0, checksum.intdigest(), header_start, offset - header_start
+        )
+        _write_all(descriptor, prefix, 0)
+
+    def header(self) -> dict[str, Any]:
+        """What ``read`` gives first, without looking at the arrays or the checksum. Raises as ``read``."""
+        with self.path.open("rb") as file:
+            _, start, length = self._prefix(file)
+            file.seek(start)
+            return self._decoded(file.read(length))
+
+    def read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The header, and the arrays by name, mapped into memory and not writable.
+
+        Everything is read once, for the checksum. Raises ``StoreFormat`` (damaged, or another version),
+        FileNotFoundError or OSError.
+        """
+        with self.path.open("rb") as file:
+            checksum, start, length = self._prefix(file)
+            # The mapping stays when the file is replaced: it belongs to what was opened here.
+            everything = np.memmap(file, np.uint8, "r").view(np.ndarray)
+        found = xxhash.xxh3_64()
+        for first in range(_PREFIX.size, len(everything), _CHUNK_BYTES):
+            found.update(everything[first : first + _CHUNK_BYTES].data)
+        if found.intdigest() != checksum:
+            raise StoreFormat(f"{self.path} does not match its checksum")
+        header = self._decoded(everything[start : start + length].tobytes())
+        arrays = {}
+        for array in header["arrays"]:
+            count = int(np.prod(array["shape"], dtype=np.int64))
+            flat = np.frombuffer(everything.data, array["type"], count, array["start"])
+            arrays[array["name"]] = flat.reshape(array["shape"])
+        return header, arrays
+
+    def _prefix(self, file: BinaryIO) -> tuple[int, int, int]:
+        """The checksum, and the place and length of the header, which ends the file."""
+        prefix = file.read(_PREFIX.size)
+        if len(prefix) < _PREFIX.size or not prefix.startswith(self.magic):
+            raise StoreFormat(f"{self.path} is not a file of the kind {self.magic.decode()}")
+        _, version, nothing, checksum, start, length = _PREFIX.unpack(prefix)
+        if version != self.version or nothing:
+            raise StoreFormat(f"{self.path} has version {version}, this program knows version {self.version}")
+        if start + length != os.fstat(file.fileno()).st_size:
+            raise StoreFormat(f"{self.path} is not as long as it says")
+        return checksum, start, length
+
+    def _decoded(self, text: bytes) -> dict[str, Any]:
+        try:
+            header: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise StoreFormat(f"{self.path} has no header that can be read") from error
+        return header
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> int:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+    return written
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[int | None]:
+    """A descriptor of ``path`` that this process alone writes; None if another has it.
+
+    A file left by a killed process is taken over: its lock ended with it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            # The file may have been renamed into place by its former holder between open and lock.
+            try:
+                current = path.stat().st_ino == os.fstat(descriptor).st_ino
+            except FileNotFoundError:
+                current = False
+            if current:
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)

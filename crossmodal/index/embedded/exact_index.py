@@ -1,0 +1,214 @@
+"""Exact search over the vectors of one store, filtered or not, following the store as it changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.errors import DataError, ModelMismatch, StoreFormat
+from crossmodal.filters import Filter
+from crossmodal.index.embedded.exact_search import search_exactly
+from crossmodal.index.embedded.filtered_rows import matching_rows
+from crossmodal.index.embedded.row_follower import RowFollower
+from crossmodal.index.embedded.row_view import RowView
+from crossmodal.index.embedded.scores import inner_products
+from crossmodal.index.embedded.search_file import SearchFile, SearchFileSource
+from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
+
+__all__ = ["ExactIndex", "checked_queries"]
+
+_logger = logging.getLogger(__name__)
+
+# Filters whose rows are remembered: those of a page that is looked at. Each takes a bit a row.
+_FILTERS_KEPT = 16
+
+
+class ExactIndex:
+    """All vectors of ``source``, following it as it changes.
+
+    ``search_file`` names the derived file that ``save`` writes, and that is mapped into memory here as far as
+    it is whole and not newer than the store; all else is held in memory. ``threads`` bounds faiss's threads
+    in a search of several queries (None: as many as there are cores). Safe to use from several threads,
+    which search at the same time.
+    """
+
+    def __init__(
+        self, source: VectorSource, *, search_file: Path | None = None, threads: int | None = None
+    ) -> None:
+        self._source = source
+        self._search_file = None if search_file is None else SearchFile(search_file)
+        self._threads = threads
+        # Held while the store is followed and while a filter is looked up, not while vectors are compared.
+        self._lock = threading.RLock()
+        self._follower = RowFollower()
+        self._saved: SearchFileSource | None = None
+        self._selections: OrderedDict[Filter, NDArray[np.uint8]] = OrderedDict()
+        self._load()
+        self.refresh()
+
+    def __len__(self) -> int:
+        return len(self._follower.view)
+
+    @property
+    def sequence(self) -> int:
+        """The sequence number of the store's commit that the index shows."""
+        return self._follower.view.sequence
+
+    @property
+    def has_file(self) -> bool:
+        """Whether a derived file was named."""
+        return self._search_file is not None
+
+    def refresh(self) -> None:
+        """Take over what the store has committed since; only new rows and tombstones are read."""
+        self.view()
+
+    def view(self) -> RowView:
+        """All rows as of the store's newest commit."""
+        with self._lock:
+            return self._refresh()
+
+    def search(
+        self,
+        queries: NDArray[np.floating[Any]],
+        top_k: int,
+        filter: Filter | None = None,
+        *,
+        view: RowView | None = None,
+    ) -> list[list[tuple[str, float]]]:
+        """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
+
+        With ``filter`` the best among the documents that match it, with the same scores and in the same order
+        as without. The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the
+        beginning of a larger one; all (matching) vectors are returned where there are fewer. ``view`` is that
+        of the caller, None for the newest; with ``filter`` it is always the newest. Raises ``DataError`` for
+        queries of another shape or with values that are not finite, ``ModelMismatch`` for another dimension.
+        """
+        wanted = checked_queries(queries, top_k)
+        selected = None
+        if filter is not None:
+            view, selected = self._select(filter)
+        elif view is None:
+            view = self.view()
+        if not len(view):
+            return [[] for _ in wanted]
+        self.check_dimension(wanted, view)
+        return search_exactly(view, wanted, top_k, selected, threads=self._threads)
+
+    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
+        """The ids of all vectors and each one's score for every row of ``queries``: float64 (n, ids).
+
+        The scores are those that ``search`` gives, to the last bit; the ids are in no particular order.
+        Raises as ``search`` does.
+        """
+        wanted = checked_queries(queries)
+        view = self.view()
+        if len(view):
+            self.check_dimension(wanted, view)
+        found = np.empty((len(wanted), view.positions), np.float64)
+        for row, query in enumerate(wanted):
+            for first, segment in view.segments:
+                found[row, first : first + len(segment)] = inner_products(query, segment.vectors)
+        return view.ids(view.living), found if view.alive is None else found[:, view.alive]
+
+    def save(self) -> bool:
+        """Write the derived file as of the newest commit, and use it from now on.
+
+        False, with a warning, where that is impossible. A full or read-only disk is no error: the file only
+        saves time when the index is opened again, and memory.
+        """
+        if self._search_file is None:
+            return False
+        saved = self._saved
+        if saved is not None and saved.sequence == self._source.sequence == self.view().sequence:
+            return True
+        with self._source.snapshot() as snapshot:
+            try:
+                written = self._search_file.write(snapshot)
+            except OSError as error:
+                _logger.warning(
+                    "%s is not saved (%s); the index works without it.", self._search_file.path, error
+                )
+                return False
+        if written:
+            self._load()
+        return written
+
+    def check_dimension(self, queries: NDArray[np.float32], view: RowView) -> None:
+        """Raise ``ModelMismatch`` if ``queries`` (n, dimension) don't fit the vectors."""
+        if queries.shape[1] != view.dimension:
+            raise ModelMismatch(
+                f"The query has {queries.shape[1]} dimensions, but the index in {self._source.folder} has "
+                f"{view.dimension}. Use the model that built the index (-m)."
+            )
+
+    def _refresh(self) -> RowView:
+        """Take over the newest commit."""
+        if self._follower.view.sequence != self._source.sequence:
+            with self._source.snapshot() as snapshot:
+                self._follow(snapshot)
+        return self._follower.view
+
+    def _follow(self, snapshot: VectorSnapshot) -> RowView:
+        view = self._follower.view
+        if (snapshot.store_id, snapshot.sequence) != (view.store_id, view.sequence):
+            self._selections.clear()
+            self._follower.follow(snapshot)
+        return self._follower.view
+
+    def _select(self, filter: Filter) -> tuple[RowView, NDArray[np.bool_]]:
+        """The newest rows, and which of them are alive and match: bool (positions,)."""
+        with self._lock:
+            view = self._refresh()
+            bits = self._selections.pop(filter, None)
+            if bits is None:
+                with self._source.snapshot() as snapshot:
+                    view = self._follow(snapshot)
+                    selected = matching_rows(filter, view, snapshot)
+                bits = np.packbits(selected, bitorder="little")
+            self._selections[filter] = bits
+            if len(self._selections) > _FILTERS_KEPT:
+                self._selections.popitem(last=False)
+        return view, np.unpackbits(bits, count=view.positions, bitorder="little").view(np.bool_)
+
+    def _load(self) -> None:
+        """Use the derived file if it is whole and of this store."""
+        if self._search_file is None:
+            return
+        try:
+            content = self._search_file.read()
+        except FileNotFoundError:
+            return
+        except (StoreFormat, OSError) as error:
+            _logger.warning("%s is not used (%s); reading the store instead.", self._search_file.path, error)
+            if isinstance(error, StoreFormat):
+                self._search_file.remove()
+            return
+        source = content.source
+        with self._lock:
+            with self._source.snapshot() as snapshot:
+                if source.store_id != snapshot.store_id or snapshot.rows_removed(source.sequence) is None:
+                    return
+                if self._follower.view.store_id == source.store_id:
+                    self._follower.follow(snapshot)
+            self._selections.clear()
+            self._follower.adopt(content)
+            self._saved = source
+
+
+def checked_queries(queries: NDArray[np.floating[Any]], top_k: int = 1) -> NDArray[np.float32]:
+    """``queries`` as float32 (n, dimension); raises ``DataError`` for those, or a ``top_k``, of no use."""
+    wanted = np.ascontiguousarray(queries, dtype=np.float32)
+    if wanted.ndim != 2:
+        raise DataError(f"Queries need the shape (n, dimension), not {wanted.shape}.")
+    if not np.isfinite(wanted).all():
+        raise DataError("A query vector has a value that is not a finite number.")
+    if top_k < 1:
+        raise DataError(f"top_k is {top_k}; it must be at least 1.")
+    return wanted

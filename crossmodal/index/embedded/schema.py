@@ -1,0 +1,93 @@
+"""The tables of an index: one SQLite file, ``index.sqlite``, that any tool can open.
+
+A document's ``row`` is its number: given once, ascending, and another one when the document changes, so that
+a search index in memory follows the file by reading the rows above the last one it knows and the
+``tombstones`` of those that went. ``vectors`` lie in a table for each modality, so that one is read without
+the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a caption, and finds rows.
+Text columns may hold what is no UTF-8, such as names of files; see ``connections.storable``.
+"""
+
+from __future__ import annotations
+
+from crossmodal.records import MODALITIES, Modality
+
+__all__ = ["APPLICATION_ID", "FORMAT", "INDEX_FILE", "PAGE_BYTES", "SCHEMA", "vector_table"]
+
+# Grows whenever what lies on disk changes its meaning; each change ships its conversion.
+FORMAT = 4
+
+INDEX_FILE = "index.sqlite"
+
+# What `file` shows of the file: "crsm".
+APPLICATION_ID = 0x6372736D
+
+# The quickest of SQLite's sizes for photos of 50 KB and for reading all vectors (docs/performance.md).
+PAGE_BYTES = 16_384
+
+
+def vector_table(modality: Modality) -> str:
+    """The table with the vectors of one modality."""
+    return f"{modality}_vectors"
+
+
+_VECTORS = "\n".join(
+    f"CREATE TABLE {vector_table(modality)}"
+    " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL);"
+    for modality in MODALITIES
+)
+
+SCHEMA = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE state (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    sequence INTEGER NOT NULL,       -- the number of commits that changed something
+    next_row INTEGER NOT NULL,
+    tombstones_from INTEGER NOT NULL -- tombstones of this sequence and of those before are forgotten
+);
+
+CREATE TABLE counts (
+    modality TEXT PRIMARY KEY,
+    documents INTEGER NOT NULL,
+    vectors INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,          -- of originals, thumbnails and vectors
+    last_change REAL                 -- seconds since 1970
+) WITHOUT ROWID;
+
+CREATE TABLE documents (
+    row INTEGER PRIMARY KEY,
+    modality TEXT NOT NULL,
+    id TEXT NOT NULL,
+    content_hash TEXT NOT NULL,
+    text TEXT,
+    uri TEXT,
+    mime_type TEXT,
+    photo_id TEXT,
+    tags TEXT NOT NULL,              -- JSON
+    has_vector INTEGER NOT NULL,
+    content_bytes INTEGER,           -- NULL: the original is not stored
+    thumbnail_bytes INTEGER,
+    checksum INTEGER NOT NULL,
+    UNIQUE (modality, id)
+);
+CREATE INDEX captions_of_photos ON documents (photo_id) WHERE modality = 'text' AND photo_id IS NOT NULL;
+
+{_VECTORS}
+CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
+CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
+
+CREATE TABLE tags (
+    modality TEXT NOT NULL,
+    name TEXT NOT NULL,              -- the keys on the way to the value, joined by dots
+    kind INTEGER NOT NULL,           -- see tags.Kind
+    value NOT NULL,
+    row INTEGER NOT NULL,
+    PRIMARY KEY (modality, name, kind, value, row)
+) WITHOUT ROWID;
+
+CREATE TABLE tombstones (
+    sequence INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sequence, row)
+) WITHOUT ROWID;
+
+CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = 'porter unicode61 remove_diacritics 2');
+"""

@@ -1,0 +1,427 @@
+"""The documents of an index in one SQLite file: records, vectors, originals, thumbnails, tags and words.
+
+What belongs to a document changes in one transaction, which is on disk before it is acknowledged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import threading
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from sqlite3 import Connection
+from stat import S_ISREG
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
+from crossmodal.index.embedded.changes import Changes, captions_of, read_dimension, read_state
+from crossmodal.index.embedded.connections import Connections, damage_advice, storable
+from crossmodal.index.embedded.natural_order import natural_sorted
+from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, SCHEMA, vector_table
+from crossmodal.index.embedded.stored_document import (
+    LONGEST_ID_BYTES,
+    checksum,
+    read_document,
+    usable_id,
+)
+from crossmodal.index.embedded.tags import tag_fields
+from crossmodal.index.embedded.vector_source import VectorSource
+from crossmodal.index.embedded.words import search_words
+from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.index.protocols import Counts, WordHit
+from crossmodal.index.tag_fields import TagField
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
+
+__all__ = ["EmbeddedStore", "mismatch_message", "sync_folder"]
+
+_DIMENSION_LIMIT = 65_536
+
+# Ids that are read at once where all are listed.
+_PAGE = 1024
+
+
+class EmbeddedStore:
+    """The index in a folder: at most one writer, any number of readers, in any processes.
+
+    Make one with ``open_writer`` or ``open_reader``, and close it or use it in a ``with`` statement. Safe to
+    use from several threads; each call sees the newest commit, also of other processes.
+    """
+
+    def __init__(self, path: Path, connections: Connections, lock: WriterLock | None) -> None:
+        self.path = path
+        self._connections = connections
+        self._lock = lock
+        self._writing = threading.Lock()
+        # Neither changes once it is there.
+        self._dimension: int | None = None
+        self._id: str | None = None
+
+    @classmethod
+    def open_writer(cls, path: Path, *, identity: ModelIdentity | None = None) -> Self:
+        """Open the index in the folder ``path`` for writing, made if it is not there.
+
+        A new index is bound to ``identity``. Raises ``StoreLocked`` (another writer), ``ModelMismatch``,
+        ``StoreFormat``, or ``StoreUnwritable`` (full or read-only disk, no permission).
+        """
+        path = Path(path)
+        try:
+            _make_folder(path)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"The folder {path} cannot be made ({error.strerror}). Give write permission or free some "
+                "space, or choose another folder with --workspace."
+            ) from error
+        lock = WriterLock(path)
+        try:
+            connections = Connections.open_writer(path)
+        except BaseException:
+            lock.release()
+            raise
+        store = cls(path, connections, lock)
+        try:
+            if not connections.initialised:
+                store._initialise()
+            store._check_format()
+            store._bind(identity)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open_reader(cls, path: Path, *, identity: ModelIdentity | None = None) -> Self:
+        """Open the index in the folder ``path`` for reading, also while it is written or on a read-only disk.
+
+        Raises ``StoreMissing``, ``StoreFormat``, ``ModelMismatch``.
+        """
+        path = Path(path)
+        store = cls(path, Connections.open(path), None)
+        try:
+            store._check_format()
+            store._bind(identity)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Release the files and the writer's lock; harmless when repeated."""
+        self._connections.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def put(
+        self, records: Sequence[Record], vectors: NDArray[np.floating[Any]] | None = None
+    ) -> list[Outcome]:
+        """Store a batch in one transaction and return, after it is on disk, what became of each record.
+
+        ``vectors`` is (n, dimension), one row for each record. A record whose content hash is already stored,
+        along with everything that is given here, is unchanged and not written; what is given for the first
+        time is added to what is there. Of an id that occurs twice in a modality the last wins. Raises
+        ``DataError`` (an id or a vector that can't be stored; nothing is written then), ``ModelMismatch``
+        (another dimension) or ``StoreUnwritable``.
+        """
+        self._require_writer()
+        hashed = [record if record.content_hash else record.hashed() for record in records]
+        for record in hashed:
+            if not usable_id(record.id):
+                length = len(record.id.encode("utf-8", "surrogatepass"))
+                raise DataError(
+                    f"The id {record.id[:60]!r} has {length} bytes; an id must have 1 to {LONGEST_ID_BYTES}."
+                )
+        matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
+        with self._writing, self._connections.write() as connection:
+            return Changes(connection).put(hashed, matrix)
+
+    def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]:
+        """Delete what has one of ``ids``, photo or caption, in one transaction.
+
+        With ``captions`` also those that describe the photos. Returns modality and id of all that went.
+        """
+        self._require_writer()
+        with self._writing, self._connections.write() as connection:
+            return Changes(connection).delete(ids, captions=captions)
+
+    def get(self, ids: Sequence[str], modality: Modality) -> list[Record | None]:
+        """The records of ``ids`` without content and thumbnail, None for each that is not stored."""
+        with self.reading() as connection:
+            found = [read_document(connection, modality, id) for id in ids]
+        return [None if document is None else document.record for document in found]
+
+    def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[tuple[Modality, str]]:
+        """Modality and id of those hashed ``records`` that are stored with the same hash and a vector.
+
+        With ``originals`` a photo of which only a thumbnail is stored does not count.
+        """
+        same = set()
+        with self.reading() as connection:
+            for record in records:
+                known = read_document(connection, record.modality, record.id)
+                if (
+                    known is not None
+                    and known.has_vector
+                    and known.record.content_hash == record.content_hash
+                    and (not originals or record.modality != IMAGE or known.content_bytes is not None)
+                ):
+                    same.add((record.modality, record.id))
+        return same
+
+    def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]:
+        """The vector, float32 (dimension,), of each of ``ids`` that has one; the others are left out."""
+        select = f"SELECT vector, checksum FROM {vector_table(modality)} WHERE row = ?"
+        vectors = {}
+        with self.reading() as connection:
+            for id in ids:
+                document = read_document(connection, modality, id)
+                if document is None or not document.has_vector:
+                    continue
+                found = connection.execute(select, (document.row,)).fetchone()
+                if found is None or checksum(found[0], document.row) != found[1]:
+                    raise StoreFormat(f"the vector of {id!r} is missing or does not match its checksum")
+                vectors[id] = np.frombuffer(found[0], "<f4")
+        return vectors
+
+    def captions_of(self, photo_ids: Sequence[str]) -> list[list[Record]]:
+        """For each of ``photo_ids`` the captions that name it as their photo.
+
+        They are in natural order of their ids, ``42-2`` before ``42-10``.
+        """
+        captions = []
+        with self.reading() as connection:
+            for photo_id in photo_ids:
+                found = {caption.record.id: caption.record for caption in captions_of(connection, photo_id)}
+                captions.append([found[id] for id in natural_sorted(list(found))])
+        return captions
+
+    def content(self, id: str) -> bytes | None:
+        """The untouched bytes of a photo's file; None if they or the photo are not stored."""
+        return self._part("contents", id)
+
+    def thumbnail(self, id: str) -> bytes | None:
+        """The small JPEG of a photo; None if it or the photo is not stored."""
+        return self._part("thumbnails", id)
+
+    def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]:
+        """The ids of one modality behind ``after``, in the order of their bytes, as of one commit."""
+        with self.reading() as connection:
+            found = connection.execute(
+                "SELECT id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) ORDER BY id",
+                (modality, storable(after)),
+            )
+            while page := found.fetchmany(_PAGE):
+                for (id,) in page:
+                    yield id
+
+    def search_words(self, text: str, limit: int) -> list[WordHit]:
+        """The ``limit`` captions that fit the words of ``text`` best; see ``words.search_words``."""
+        with self.reading() as connection:
+            return search_words(connection, text, limit)
+
+    def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]:
+        """The tags that the documents of one modality have; see ``tags.tag_fields``."""
+        with self.reading() as connection:
+            return tag_fields(connection, modality, limit_values)
+
+    def vector_source(self, modality: Modality, shard: int = 0, shards: int = 1) -> VectorSource:
+        """The vectors that a search index over ``modality`` follows, or one shard of them."""
+        return VectorSource(self, modality, shard, shards)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that sees one commit, for as long as the context lasts."""
+        return self._connections.read()
+
+    def verify(self) -> list[str]:
+        """Every inconsistency found in a full check of the index, a sentence each; empty if it is sound.
+
+        Reads everything once.
+        """
+        from crossmodal.index.embedded.verification import find_damage
+
+        try:
+            with self.reading() as connection:
+                return find_damage(connection)
+        except StoreFormat as error:
+            return [str(error)]
+
+    def counts(self, modality: Modality) -> Counts:
+        """What there is of one modality."""
+        with self.reading() as connection:
+            documents, vectors, size, changed = connection.execute(
+                "SELECT documents, vectors, bytes, last_change FROM counts WHERE modality = ?", (modality,)
+            ).fetchone()
+        return Counts(documents, vectors, size, datetime.fromtimestamp(changed, UTC) if changed else None)
+
+    @property
+    def sequence(self) -> int:
+        """The number of commits that changed something."""
+        with self.reading() as connection:
+            return read_state(connection).sequence
+
+    @property
+    def dimension(self) -> int | None:
+        """The length of each vector; None until the index has a model or a vector."""
+        if self._dimension is None:
+            with self.reading() as connection:
+                self._dimension = read_dimension(connection)
+        return self._dimension
+
+    @property
+    def id(self) -> str:
+        """The identity of this index; one made later in the same folder has another."""
+        if self._id is None:
+            self._id = self._meta("id")
+        return str(self._id)
+
+    @property
+    def identity(self) -> ModelIdentity | None:
+        """The model that made the vectors; None where there is none yet."""
+        text = self._meta("model")
+        return None if text is None else ModelIdentity.from_json(json.loads(text))
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """The size of all files of the index, derived ones included."""
+        size = 0
+        for file in self.path.rglob("*"):
+            # Derived files are written and renamed at any moment.
+            with suppress(FileNotFoundError):
+                status = file.stat()
+                size += status.st_size if S_ISREG(status.st_mode) else 0
+        return size
+
+    @property
+    def superseded(self) -> bool:
+        """Whether to open the index again: its file was deleted or replaced since, or this was closed."""
+        return self._connections.superseded
+
+    def _require_writer(self) -> None:
+        if self._lock is None:
+            raise StoreError(
+                f"The index in {self.path} is open for reading; open it with open_writer to change it."
+            )
+
+    def _meta(self, name: str) -> str | None:
+        with self.reading() as connection:
+            found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def _part(self, table: str, id: str) -> bytes | None:
+        with self.reading() as connection:
+            document = read_document(connection, IMAGE, id)
+            if document is None:
+                return None
+            found = connection.execute(
+                f"SELECT content, checksum FROM {table} WHERE row = ?", (document.row,)
+            ).fetchone()
+            if found is not None and checksum(found[0], document.row) != found[1]:
+                raise StoreFormat(f"the {table} of {id!r} do not match their checksum")
+        return None if found is None else bytes(found[0])
+
+    def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
+        matrix = np.ascontiguousarray(vectors, dtype="<f4")
+        if matrix.ndim != 2 or len(matrix) != count or not 0 < matrix.shape[1] <= _DIMENSION_LIMIT:
+            raise DataError(
+                f"{count} records need vectors of shape ({count}, dimension), not one of shape "
+                f"{matrix.shape}."
+            )
+        dimension = self.dimension
+        if dimension is not None and matrix.shape[1] != dimension:
+            raise ModelMismatch(
+                f"The vectors have {matrix.shape[1]} dimensions, but those in {self.path} have {dimension}. "
+                "Use the model that built the index (-m), or another --workspace."
+            )
+        if not np.isfinite(matrix).all():
+            raise DataError(
+                "A vector has a value that is not a finite number; nothing of its batch was stored."
+            )
+        return matrix
+
+    def _initialise(self) -> None:
+        with self._connections.write() as connection:
+            for statement in SCHEMA.split(";\n"):
+                connection.execute(statement)
+            connection.execute("INSERT INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
+            connection.execute("INSERT INTO state VALUES (1, 0, 0, 0)")
+            for modality in MODALITIES:
+                connection.execute("INSERT INTO counts VALUES (?, 0, 0, 0, NULL)", (modality,))
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        sync_folder(self.path)
+
+    def _check_format(self) -> None:
+        with self.reading() as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        if found == FORMAT:
+            return
+        if found > FORMAT:
+            raise StoreFormat(
+                f"The index in {self.path} has format {found}, but this program knows format {FORMAT} only. "
+                "Update this program, or choose another --workspace."
+            )
+        raise StoreFormat(
+            f"The index in {self.path} has no format version that can be read ({found}). "
+            f"{damage_advice(self.path)}"
+        )
+
+    def _bind(self, identity: ModelIdentity | None) -> None:
+        """Compare ``identity`` to the index's own, or make it that if the index is new."""
+        if identity is None:
+            return
+        known = self.identity
+        if known == identity:
+            return
+        if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
+            raise ModelMismatch(mismatch_message(self.path, known, identity))
+        if self._lock is not None:
+            with self._writing, self._connections.write() as connection:
+                for name, value in (
+                    ("model", json.dumps(identity.to_json())),
+                    ("dimension", str(identity.dimension)),
+                ):
+                    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIdentity) -> str:
+    """The sentences that name both models and say what to do."""
+    if built_by is None:
+        return (
+            f"The index in {path} doesn't say which model built it, so {asked} cannot be used with it. "
+            "Delete it and index again, or choose another --workspace."
+        )
+    return (
+        f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m "
+        f"{shlex.quote(built_by.name)} with those weights, or choose another --workspace, or delete the "
+        "index and index again."
+    )
+
+
+def _make_folder(path: Path) -> None:
+    """Make ``path`` and its parents so that they survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes what was made or renamed in the folder ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,159 @@
+"""One row of ``documents``: a record without its bytes, and what is stored of it in other tables."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import orjson
+from xxhash import xxh3_64_intdigest
+
+from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.connections import storable
+from crossmodal.records import MODALITIES, Modality, Record
+
+__all__ = [
+    "LONGEST_ID_BYTES",
+    "StoredDocument",
+    "checksum",
+    "documents_in_order",
+    "read_all",
+    "read_document",
+    "tags_of",
+    "usable_id",
+]
+
+LONGEST_ID_BYTES = 511
+
+_JSON = json.JSONEncoder(separators=(",", ":"), default=str)
+
+_FIELDS = (
+    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, has_vector, content_bytes,"
+    " thumbnail_bytes, checksum"
+)
+_SELECT = f"SELECT {_FIELDS} FROM documents"
+_SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
+_TEXT = "CAST(? AS TEXT)"
+
+
+def checksum(data: bytes, row: int) -> int:
+    """The XXH3 of ``data`` with the number of its row as the seed, 63 bits of it: SQLite's are signed."""
+    return xxh3_64_intdigest(data, seed=row) >> 1
+
+
+def usable_id(id: str) -> bool:
+    """Whether a document can have this id: 1 to 511 bytes of UTF-8."""
+    return 0 < len(id.encode("utf-8", "surrogatepass")) <= LONGEST_ID_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A record without its bytes, its ``row``, and the sizes of what is stored of it (None: it isn't)."""
+
+    INSERT = (
+        f"INSERT INTO documents ({_FIELDS}) VALUES"
+        f" (?, ?, {_TEXT}, ?, {_TEXT}, {_TEXT}, {_TEXT}, {_TEXT}, ?, ?, ?, ?, ?)"
+    )
+
+    row: int
+    record: Record
+    has_vector: bool
+    content_bytes: int | None
+    thumbnail_bytes: int | None
+
+    @classmethod
+    def of(cls, row: int, record: Record, *, has_vector: bool) -> Self:
+        """The document that stores ``record``, bytes included."""
+        return cls(
+            row,
+            replace(record, content=None, thumbnail=None),
+            has_vector,
+            None if record.content is None else len(record.content),
+            None if record.thumbnail is None else len(record.thumbnail),
+        )
+
+    def values(self) -> tuple[Any, ...]:
+        """The values of ``INSERT``; tags that JSON doesn't know are written as text."""
+        record = self.record
+        described = (
+            record.modality,
+            storable(record.id),
+            record.content_hash,
+            storable(record.text),
+            storable(record.uri),
+            storable(record.mime_type),
+            storable(record.photo_id),
+            _JSON.encode(dict(record.tags)),
+        )
+        sizes = (int(self.has_vector), self.content_bytes, self.thumbnail_bytes)
+        return self.row, *described, *sizes, _checksum_of(self.row, (*described, *sizes))
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> Self:
+        """The reverse of ``values``; raises ``StoreFormat`` where they don't match their checksum."""
+        row, modality, id, content_hash, text, uri, mime_type, photo_id, tags = values[:9]
+        has_vector, content_bytes, thumbnail_bytes, known = values[9:]
+        if _checksum_of(row, values[1:12]) != known:
+            raise StoreFormat(f"the document {id!r} in row {row} does not match its checksum")
+        if modality not in MODALITIES:
+            raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
+        record = Record(
+            id=id,
+            modality=modality,
+            text=text,
+            uri=uri,
+            mime_type=mime_type,
+            photo_id=photo_id,
+            tags={} if tags == "{}" else tags_of(tags),
+            content_hash=content_hash,
+        )
+        return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes)
+
+
+def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -> StoredDocument | None:
+    """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged."""
+    values = connection.execute(_SELECT_BY_ID, (modality, storable(id))).fetchone()
+    return None if values is None else StoredDocument.from_values(values)
+
+
+def read_all(connection: sqlite3.Connection, condition: str, *given: Any) -> list[StoredDocument]:
+    """All documents for which the SQL ``condition`` holds; raises as ``read_document``."""
+    return [
+        StoredDocument.from_values(values)
+        for values in connection.execute(f"{_SELECT} WHERE {condition}", given)
+    ]
+
+
+def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:
+    """All documents by row, and in the place of a damaged one what is wrong with it."""
+    for values in connection.execute(f"{_SELECT} ORDER BY row"):
+        try:
+            yield StoredDocument.from_values(values)
+        except StoreFormat as error:
+            yield error
+
+
+def _checksum_of(row: int, values: Sequence[Any]) -> int:
+    parts = [
+        b"\xff"
+        if value is None
+        else value
+        if isinstance(value, bytes)
+        else value.encode("utf-8", "surrogatepass")
+        if isinstance(value, str)
+        else b"%d" % value
+        for value in values
+    ]
+    return checksum(b"\xfe".join(parts), row)
+
+
+def tags_of(text: str) -> Any:
+    """The tags that the JSON ``text`` in the column ``tags`` holds."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # NaN, and halves of characters.
+        return json.loads(text)

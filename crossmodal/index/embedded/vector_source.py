@@ -1,0 +1,157 @@
+"""The vectors that a search index follows: those of one modality, or one shard of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmodal.errors import StoreFormat
+from crossmodal.filters import Exists, OneOf, Range
+from crossmodal.index.embedded.changes import State, read_dimension, read_state
+from crossmodal.index.embedded.matches import shard_of
+from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.embedded.stored_document import checksum
+from crossmodal.index.embedded.tags import rows_that_match
+from crossmodal.records import Modality
+
+if TYPE_CHECKING:
+    from crossmodal.index.embedded.store import EmbeddedStore
+
+__all__ = ["VectorBlock", "VectorSnapshot", "VectorSource", "read_blocks"]
+
+# Rows that are read at once: 2 MiB at 512 dimensions.
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBlock:
+    """Rows of vectors: ``rows`` uint64 (n,) ascending, n ``ids``, ``vectors`` float32 (n, dimension)."""
+
+    rows: NDArray[np.uint64]
+    ids: Sequence[str]
+    vectors: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSource:
+    """The vectors of ``modality`` in ``store``, or of them shard number ``shard`` of ``shards``."""
+
+    store: EmbeddedStore
+    modality: Modality
+    shard: int = 0
+    shards: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the index."""
+        return self.store.path
+
+    @property
+    def sequence(self) -> int:
+        """The number of commits that the index has seen."""
+        return self.store.sequence
+
+    @contextmanager
+    def snapshot(self) -> Iterator[VectorSnapshot]:
+        """Everything as of one commit."""
+        with self.store.reading() as connection:
+            (vectors,) = connection.execute(
+                "SELECT vectors FROM counts WHERE modality = ?", (self.modality,)
+            ).fetchone()
+            yield VectorSnapshot(
+                self,
+                self.store.id,
+                connection,
+                read_state(connection),
+                vectors // self.shards,
+                read_dimension(connection),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSnapshot:
+    """A source as of one commit; usable inside ``VectorSource.snapshot`` only.
+
+    ``store_id`` differs for an index that was made later in the same folder. ``count`` is the number of
+    vectors, estimated where there are several shards.
+    """
+
+    source: VectorSource
+    store_id: str
+    _connection: sqlite3.Connection
+    _state: State
+    count: int
+    dimension: int | None
+
+    @property
+    def sequence(self) -> int:
+        """The number of the commit."""
+        return self._state.sequence
+
+    @property
+    def next_row(self) -> int:
+        """Rows are numbered below this."""
+        return self._state.next_row
+
+    def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
+        """The rows from ``first_row`` on, ascending; raises ``StoreFormat`` at a damaged one."""
+        source = self.source
+        for block in read_blocks(self._connection, source.modality, first_row, self.dimension):
+            if source.shards == 1:
+                yield block
+                continue
+            mine = [shard_of(id, source.shards) == source.shard for id in block.ids]
+            if any(mine):
+                ids = [id for id, kept in zip(block.ids, mine, strict=True) if kept]
+                yield VectorBlock(block.rows[mine], ids, block.vectors[mine])
+
+    def rows_added(self, first_row: int) -> int:
+        """How many rows there are from ``first_row`` on, of all shards."""
+        table = vector_table(self.source.modality)
+        (count,) = self._connection.execute(
+            f"SELECT count(*) FROM {table} WHERE row >= ?", (first_row,)
+        ).fetchone()
+        return int(count)
+
+    def rows_removed(self, sequence: int) -> NDArray[np.uint64] | None:
+        """The rows, of any modality, that went after the commit ``sequence``; None if that is too
+        long ago to know, so that everything has to be loaded."""
+        if not self._state.tombstones_from <= sequence <= self.sequence:
+            return None
+        found = self._connection.execute("SELECT row FROM tombstones WHERE sequence > ?", (sequence,))
+        return np.fromiter((row for (row,) in found), np.uint64)
+
+    def matching(self, condition: OneOf | Range | Exists) -> NDArray[np.uint64]:
+        """The rows, of any shard, whose tags fulfil ``condition``; in no order, some more than once."""
+        found = rows_that_match(self._connection, self.source.modality, condition)
+        return np.fromiter(found, np.uint64)
+
+
+def read_blocks(
+    connection: sqlite3.Connection, modality: Modality, first_row: int, dimension: int | None
+) -> Iterator[VectorBlock]:
+    """The vectors of ``modality`` from ``first_row`` on; raises ``StoreFormat`` at a damaged one."""
+    found = connection.execute(
+        f"SELECT row, id, vector, checksum FROM {vector_table(modality)} WHERE row >= ? ORDER BY row",
+        (first_row,),
+    )
+    length = 4 * (dimension or 0)
+    while part := found.fetchmany(_BLOCK_ROWS):
+        for row, id, vector, known in part:
+            if len(vector) != length or checksum(vector, row) != known:
+                raise StoreFormat(f"the vector of {id!r} in row {row} does not match its checksum")
+        yield VectorBlock(
+            np.array([row for row, *_ in part], np.uint64),
+            [id for _, id, *_ in part],
+            np.frombuffer(b"".join([vector for _, _, vector, _ in part]), "<f4").reshape(len(part), -1),
+        )

@@ -1,0 +1,207 @@
+"""An index of the format before becomes one of today's, wherever it is killed, and answers as before."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+from conftest import REPOSITORY, run_app
+
+from crossmodal import PhotoIndex
+from crossmodal.errors import StoreFormat, StoreLocked
+from crossmodal.index.embedded.conversion import Conversion, convert
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.workspace import Workspace
+
+FIXTURES = Path(__file__).parent / "fixtures"
+EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-3.json").read_text(encoding="utf-8"))
+
+OLD = ("image_vector_indexer", "image_kv_indexer", "text_indexer")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """An index of format 3 over two shards, with replaced and deleted documents, and odd names."""
+    with tarfile.open(FIXTURES / "format-3.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "workspace"
+
+
+def nothing(_: Conversion) -> None:
+    pass
+
+
+def assert_as_before(workspace: Path) -> None:
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+        assert store.identity is not None
+        assert store.identity.to_json() == EXPECTED["identity"]
+    with PhotoIndex(workspace) as index:
+        found = {(record.modality, record.id): record for record in index}
+        assert set(found) == {(record["modality"], record["id"]) for record in EXPECTED["records"]}
+        for expected in EXPECTED["records"]:
+            record = found[expected["modality"], expected["id"]]
+            for name in ("text", "uri", "mime_type", "photo_id", "content_hash", "tags"):
+                assert getattr(record, name) == expected[name], (record.id, name)
+            if record.modality == IMAGE:
+                content, thumbnail = index.photo(record.id), index.thumbnail(record.id)
+                assert (len(content or b""), len(thumbnail or b"")) == (
+                    expected["content"],
+                    expected["thumbnail"],
+                )
+        for query, matches in EXPECTED["searches"].items():
+            assert [(match.id, match.cosine) for match in index.search(query, 8)] == [
+                tuple(match) for match in matches
+            ]
+        for id, matches in EXPECTED["similar"].items():
+            assert [(match.id, match.cosine) for match in index.similar(id, 5)] == [
+                tuple(match) for match in matches
+            ]
+        for query, ids in EXPECTED["hybrid"].items():
+            assert [match.id for match in index.search(query, 8, hybrid=True)] == ids
+        for id, captions in EXPECTED["captions"].items():
+            assert [caption.id for caption in index.captions_of(id)] == captions
+        # Links, `id:` and deletion go by the same ids as before.
+        some = EXPECTED["records"][0]["id"]
+        assert index.search(f"id:{some}", 1, modality="image")
+        assert some in index.delete([some])
+
+
+def test_it_holds_and_answers_what_it_did_before(workspace: Path) -> None:
+    refused = run_app("search", "a cat", "--workspace", workspace)
+    assert refused.returncode == 1
+    assert f"crossmodal convert --workspace {workspace}" in refused.stderr
+    done = run_app("convert", "--workspace", workspace)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"Converted the index in {workspace}: 16 photos, 42 captions.\n"
+    assert not any((workspace / name).exists() for name in (*OLD, "converting"))
+    again = run_app("convert", "--workspace", workspace)
+    assert (again.returncode, "nothing to convert" in again.stdout) == (0, True)
+    assert_as_before(workspace)
+
+
+CONVERTER = """
+import sys, time
+from pathlib import Path
+from crossmodal.index.embedded import conversion
+conversion._BATCH_DOCUMENTS = 3
+def slowly(done):
+    print(done.done, flush=True)
+    time.sleep(0.01)
+conversion.convert(Path(sys.argv[1]), slowly)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(workspace: Path) -> None:
+    chance = random.Random(12)
+    counts = []
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", CONVERTER, str(workspace)], cwd=REPOSITORY, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0.0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if not (workspace / "converting").exists():
+            break
+        # Until it is complete the old index is the index, and nobody takes the new one for it.
+        with pytest.raises(StoreFormat, match="crossmodal convert"):
+            Workspace(workspace).exists()
+        with EmbeddedStore.open_reader(workspace / "converting") as half:
+            counts.append(half.counts(IMAGE).documents + half.counts(TEXT).documents)
+    assert counts == sorted(counts)
+    assert counts
+    conversion = convert(workspace, nothing)
+    assert conversion is None or conversion.left_out == []
+    assert_as_before(workspace)
+
+
+def test_killed_before_the_old_stores_are_removed(workspace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workspace, tmp_path / "before")
+    convert(workspace, nothing)
+    for name in OLD:
+        shutil.copytree(tmp_path / "before" / name, workspace / name)
+    assert Workspace(workspace).vector_count(IMAGE) == 16
+    assert convert(workspace, nothing) is not None
+    assert not any((workspace / name).exists() for name in OLD)
+    assert_as_before(workspace)
+
+
+def test_what_is_damaged_or_half_there_is_left_out_and_named(workspace: Path) -> None:
+    with changing(workspace / "image_kv_indexer" / "0-of-2") as (transaction, trees):
+        (id, number), *_ = transaction.cursor(trees["ids"])
+        transaction.delete(number, db=trees["documents"])
+    with changing(workspace / "text_indexer" / "0-of-2") as (transaction, trees):
+        (number, value), *_ = transaction.cursor(trees["documents"])
+        transaction.put(number, bytes([value[0] ^ 1]) + value[1:], db=trees["documents"])
+    conversion = convert(workspace, nothing)
+    assert conversion is not None
+    assert sorted(sentence.partition(": ")[2] for sentence in conversion.left_out) == [
+        "a write was interrupted between its two stores",
+        "it does not match its checksum",
+    ]
+    with Workspace(workspace) as opened:
+        assert (opened.vector_count(IMAGE), opened.vector_count(TEXT)) == (15, 41)
+        assert opened.find(id.decode()) is None or opened.find(id.decode()).modality == TEXT  # type: ignore[union-attr]
+
+
+class changing:
+    """A transaction behind the back of an old store, and the handles of its trees."""
+
+    def __init__(self, folder: Path) -> None:
+        self._environment = lmdb.open(str(folder), map_size=1 << 30, max_dbs=12)
+
+    def __enter__(self) -> tuple[Any, dict[str, Any]]:
+        self._transaction = self._environment.begin(write=True)
+        names = ("meta", "ids", "documents")
+        return self._transaction, {
+            name: self._environment.open_db(name.encode(), txn=self._transaction) for name in names
+        }
+
+    def __exit__(self, *raised: object) -> None:
+        self._transaction.commit()
+        self._environment.close()
+
+
+def test_an_older_format_is_refused(workspace: Path) -> None:
+    for store in workspace.glob("*/*-of-2"):
+        with changing(store) as (transaction, trees):
+            transaction.put(b"format", b"2", db=trees["meta"])
+    with pytest.raises(
+        StoreFormat, match=r"has format 2; only format 3 can be converted. Delete .*index again"
+    ):
+        convert(workspace, nothing)
+    assert (workspace / "text_indexer").is_dir()
+
+
+def test_it_waits_for_no_writer_and_takes_no_index_from_one(workspace: Path) -> None:
+    lock = WriterLock(workspace / "text_indexer" / "1-of-2")
+    try:
+        with pytest.raises(StoreLocked, match="is being written by"):
+            convert(workspace, nothing)
+    finally:
+        lock.release()
+    assert convert(workspace, nothing) is not None
+
+
+def test_indexing_again_after_it_changes_nothing(workspace: Path) -> None:
+    convert(workspace, nothing)
+    with PhotoIndex(workspace) as index:
+        records = [index._workspace.get(record["id"], record["modality"]) for record in EXPECTED["records"]]
+        assert index._workspace.unchanged([record for record in records if record]) == {
+            (record["modality"], record["id"]) for record in EXPECTED["records"]
+        }
