@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crossmodal.server.problems import problem, problem_response
+from crossmodal.server.routes import problem, problem_response
 
 __all__ = ["ForwardedWrites"]
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import RequestError
 from crossmodal.hosts import is_loopback
-from crossmodal.http_shapes import render_error
+from crossmodal.http_shapes.legacy.answers import render_error
 from crossmodal.server.serving import Serving
 
 __all__ = ["MAX_BODY_BYTES", "HostCheck", "body_chunks", "read_body", "require_writing"]

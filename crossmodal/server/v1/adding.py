@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.records import IMAGE, Record
 from crossmodal.server.serving import Serving
-from crossmodal.server.writing import index_records
 
 __all__ = ["MAX_DOCUMENTS", "Adding"]
 
@@ -35,16 +34,6 @@ class _Result:
     outcome: str | None = None
     error: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON values."""
-        return {
-            "source": self.source,
-            "id": self.id,
-            "modality": self.modality,
-            "outcome": self.outcome,
-            "error": self.error,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -56,7 +45,7 @@ class _Pending:
 
 
 class Adding:
-    """Takes the documents of one request one after the other and keeps what became of each.
+    """Takes the documents of one request one after the other and records what became of each.
 
     Use it in an ``async with`` statement: at its end nothing of the request is being written any more.
     """
@@ -116,7 +105,7 @@ class Adding:
             await self._send()
 
     def refuse(self, source: str, reason: str, record: Record | None = None) -> None:
-        """Keeps that what came from ``source`` cannot be indexed. Raises RequestError as ``add`` does."""
+        """Records that what came from ``source`` cannot be indexed. Raises RequestError as ``add`` does."""
         self._check_room(source, 1)
         self._result(source, record).error = reason
 
@@ -136,7 +125,7 @@ class Adding:
 
     def results(self) -> list[dict[str, Any]]:
         """What became of each document, in the order in which they came, as JSON values."""
-        return [result.to_json() for result in self._results]
+        return [asdict(result) for result in self._results]
 
     def counts(self) -> dict[str, int]:
         """How many were added, replaced, unchanged and failed."""
@@ -185,7 +174,7 @@ class Adding:
     async def _write_all(self, batch: list[_Pending]) -> None:
         if batch and self._broken is None:
             try:
-                written = await index_records(self._serving, [pending.record for pending in batch])
+                written = await self._serving.index([pending.record for pending in batch])
             except CrossmodalError as error:
                 self._broken = error
             else:
