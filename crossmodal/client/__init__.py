@@ -31,7 +31,6 @@ from crossmodal.client.answers import (
     SearchState,
     Status,
     TagField,
-    Timing,
     Traffic,
     UploadProgress,
     UploadSummary,
@@ -43,6 +42,7 @@ from crossmodal.client.queries import Query, Term
 from crossmodal.client.uploads import NewDocument
 from crossmodal.errors import ApiError, ClientError, ServerUnavailable
 from crossmodal.match import Caption, Match, Parts, Photo
+from crossmodal.query.request import Timing
 
 __all__ = [
     "ApiError",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossmodal.match import Caption, Match, Photo
+from crossmodal.query.request import Timing
 from crossmodal.records import Outcome
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "SearchState",
     "Status",
     "TagField",
-    "Timing",
     "Traffic",
     "UploadProgress",
     "UploadSummary",
@@ -44,17 +44,6 @@ class QueryTerm:
     id: str | None = None
     modality: str | None = None
     image: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Milliseconds that a request took on the server, and what of them went where."""
-
-    total_ms: float
-    encode_ms: float
-    search_ms: float
-    words_ms: float
-    fetch_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +256,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the server holds and how it fares; ``model`` is None for an index without any document.
+    """What the server holds and its traffic; ``model`` is None for an index without any document.
 
     ``modalities`` has the keys "image" and "text"; ``last_change`` is an ISO 8601 moment.
     """

@@ -183,7 +183,7 @@ class _Calls:
         return await self._answer(Call("GET", "/v1/tags", read_json(tuple[TagField, ...], "fields")))
 
     async def status(self) -> Status:
-        """What is indexed, how it is searched, and how the server fares."""
+        """What is indexed, how it is searched, and the queries that the server answers."""
         return await self._answer(Call("GET", "/v1/status", read_json(Status)))
 
     async def models(self) -> tuple[ModelInfo, ...]:

@@ -13,6 +13,7 @@ from crossmodal.client.decoding import read_search
 from crossmodal.client.exchange import Call, encode_json
 from crossmodal.errors import ClientError
 from crossmodal.match import Match
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS
 
 __all__ = ["Image", "Pages", "Query", "QueryOptions", "SearchOptions", "Term", "only_result", "search_call"]
 
@@ -21,10 +22,6 @@ __all__ = ["Image", "Pages", "Query", "QueryOptions", "SearchOptions", "Term", "
 Image = str | os.PathLike[str] | bytes
 
 _FOR_THE_SERVER = ("id:", "data:", "/v1/documents/", "/images/")
-
-# The server's limits on offset + top_k.
-_MOST_RESULTS = 1000
-_MOST_HYBRID_RESULTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ class Pages:
             raise ClientError(f"page_size is {page_size}; a page has at least 1 result.")
         self._query = query
         self._size = page_size
-        self._left = _MOST_HYBRID_RESULTS if query.hybrid else _MOST_RESULTS
+        self._left = HYBRID_DEPTH if query.hybrid else MAX_RESULTS
         self._offset = 0
 
     def next_call(self) -> Call[SearchAnswer] | None:

@@ -86,7 +86,7 @@ class Batch:
         return Call("POST", "/v1/documents", read, options)
 
     def refused(self, error: ApiError) -> tuple[tuple[DocumentOutcome, ...], tuple[Batch, ...]]:
-        """What a refusal comes to: failures, or smaller batches to send, so that one failure stays one.
+        """What follows from a refusal: failures, or smaller batches to send, so that one failure stays one.
 
         Raises ``error`` again where it isn't about what was sent.
         """

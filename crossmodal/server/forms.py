@@ -231,7 +231,7 @@ def _parser(boundary: bytes, collector: _Collector) -> MultipartParser:
         )
     except FormParserError as error:
         raise RequestError(f"The form cannot be read: {error}.") from None
-    # The client is told; a server's own log has no use for other people's malformed forms.
+    # The client gets the error; the server's log needs no malformed forms of clients.
     parser.logger.setLevel(logging.ERROR)
     return parser
 

@@ -30,7 +30,7 @@ class ForwardedWrites:
 
     def __init__(self, app: ASGIApp, writer: str) -> None:
         self._app = app
-        # Uploads take as long as their client does; only that nobody listens is noticed at once.
+        # Uploads take as long as their client does; only connecting has a limit.
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=writer), timeout=httpx2.Timeout(None, connect=30.0)
         )

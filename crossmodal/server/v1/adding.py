@@ -57,7 +57,8 @@ class Adding:
         self._batch: list[_Pending] = []
         self._batch_bytes = 0
         self._writing: asyncio.Task[None] | None = None
-        self._wrote = False
+        # Whether anything has come through the index Flow, or was found to be in the index.
+        self.wrote = False
         self._broken: CrossmodalError | None = None
 
     async def __aenter__(self) -> Adding:
@@ -66,11 +67,6 @@ class Adding:
     async def __aexit__(self, *raised: object) -> None:
         if self._writing is not None:
             await asyncio.wait({self._writing})
-
-    @property
-    def wrote(self) -> bool:
-        """Whether anything has come through the index Flow, or was found to be in the index."""
-        return self._wrote
 
     async def add(self, source: str, records: Sequence[Record]) -> None:
         """Takes a photo followed by its captions, or one or more captions, that came from ``source``.
@@ -159,7 +155,7 @@ class Adding:
         if self._writing is not None:
             await self._writing
             self._writing = None
-        if self._broken is not None and not self._wrote:
+        if self._broken is not None and not self.wrote:
             raise self._broken
 
     async def _write(self, batch: list[_Pending]) -> None:
@@ -178,7 +174,7 @@ class Adding:
             except CrossmodalError as error:
                 self._broken = error
             else:
-                self._wrote = True
+                self.wrote = True
                 for pending in batch:
                     became = written[pending.record.id]
                     pending.result.outcome, pending.result.error = became.outcome, became.error
