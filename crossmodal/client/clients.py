@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import wraps
 from itertools import count
 from types import TracebackType
@@ -56,27 +65,27 @@ __all__ = ["AsyncClient", "Client"]
 
 Answer = TypeVar("Answer")
 P = ParamSpec("P")
+_Io = Callable[..., Awaitable[Any]]
 
 _READY_PAUSE_SECONDS = 0.2
 
 
 class _Calls:
-    """The calls of the API. A subclass says how a request is sent and how the caller waits."""
+    """The calls of the API over three functions to await, which may or may not suspend the caller.
 
-    def __init__(self, url: str, timeout: float, retries: Retries | None) -> None:
-        self.url = base_address(url)
+    ``request`` sends a request of the HTTP library, ``sleep`` waits for seconds, and ``run`` calls a function
+    that may read files.
+    """
+
+    def __init__(
+        self, url: str, timeout: float, retries: Retries | None, request: _Io, sleep: _Io, run: _Io
+    ) -> None:
+        self.url = url
         self._timeout = timeout
         self._retries = retries or Retries()
-
-    async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        raise NotImplementedError
-
-    async def _sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-    async def _run(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
-        """What ``work``, which may read files, returns."""
-        raise NotImplementedError
+        self._request = request
+        self._sleep = sleep
+        self._run = run
 
     async def search(
         self,
@@ -122,7 +131,8 @@ class _Calls:
             group_duplicates=group_duplicates or None,
             fields=fields,
         )
-        return only_result(await self._answer(await self._run(search_call, query)))
+        call: Call[SearchAnswer] = await self._run(search_call, query)
+        return only_result(await self._answer(call))
 
     async def search_many(
         self, queries: Iterable[Query | str], **options: Unpack[SearchOptions]
@@ -133,7 +143,8 @@ class _Calls:
         answered has an ``error``; where none can, ApiError is raised.
         """
         asked = [Query(text=query) if isinstance(query, str) else query for query in queries]
-        return await self._answer(await self._run(search_call, asked, Query(**options)))
+        call: Call[SearchAnswer] = await self._run(search_call, asked, Query(**options))
+        return await self._answer(call)
 
     async def more_like(self, id: str, **options: Unpack[SearchOptions]) -> QueryResult:
         """What is like the indexed photo or caption ``id``, without itself; ``options`` as in ``search``."""
@@ -204,7 +215,7 @@ class _Calls:
 
     async def _next_matches(self, pages: Pages) -> tuple[Match, ...] | None:
         """The matches of the next page; None where there is none."""
-        call = await self._run(pages.next_call)
+        call: Call[SearchAnswer] | None = await self._run(pages.next_call)
         return None if call is None else pages.matches(only_result(await self._answer(call)))
 
     async def _documents_page(self, modality: str, limit: int, after: str | None) -> DocumentsPage:
@@ -236,7 +247,7 @@ class _Calls:
         for attempt in count(1):
             tried = "" if attempt == 1 else f" (tried {attempt} times)"
             try:
-                response = await self._request(call.method, call.path, **call.options)
+                response: httpx2.Response = await self._request(call.method, call.path, **call.options)
                 if response.is_success:
                     return call.read(response.content)
                 failure = refusal(response, self.url, tried)
@@ -267,8 +278,9 @@ class AsyncClient(_Calls):
     ) -> None:
         import httpx2
 
-        super().__init__(url, timeout, retries)
-        self._http = httpx2.AsyncClient(**client_options(self.url, timeout, headers), transport=transport)
+        base = base_address(url)
+        self._http = httpx2.AsyncClient(**client_options(base, timeout, headers), transport=transport)
+        super().__init__(base, timeout, retries, self._http.request, asyncio.sleep, asyncio.to_thread)
 
     async def aclose(self) -> None:
         """Closes its connections."""
@@ -301,35 +313,18 @@ class AsyncClient(_Calls):
             if (after := page.next) is None:
                 return
 
-    async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        return await self._http.request(method, path, **options)
 
-    async def _sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+def _blocking_io(function: Callable[..., Any]) -> _Io:
+    """``function`` to be awaited, which blocks and never suspends."""
 
-    async def _run(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
-        return await asyncio.to_thread(work, *args, **kwargs)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
 
-
-class _BlockingCalls(_Calls):
-    """The calls over I/O that blocks, so that their coroutines never suspend."""
-
-    def __init__(self, http: httpx2.Client, url: str, timeout: float, retries: Retries | None) -> None:
-        super().__init__(url, timeout, retries)
-        self._http = http
-
-    async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        return self._http.request(method, path, **options)
-
-    async def _sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    async def _run(self, work: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
-        return work(*args, **kwargs)
+    return call
 
 
 def _result(calls: Coroutine[Any, Any, Answer]) -> Answer:
-    """What a coroutine of ``_BlockingCalls`` returns: its first step is its last."""
+    """What a coroutine over ``_blocking_io`` returns: its first step is its last."""
     try:
         calls.send(None)
     except StopIteration as end:
@@ -374,7 +369,14 @@ class Client:
 
         self.url = base_address(url)
         self._http = httpx2.Client(**client_options(self.url, timeout, headers), transport=transport)
-        self._calls = _BlockingCalls(self._http, url, timeout, retries)
+        self._calls = _Calls(
+            self.url,
+            timeout,
+            retries,
+            _blocking_io(self._http.request),
+            _blocking_io(time.sleep),
+            _blocking_io(lambda work, *args: work(*args)),
+        )
 
     def close(self) -> None:
         """Closes its connections."""

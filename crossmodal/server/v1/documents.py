@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
@@ -33,8 +33,6 @@ _PATH = "/v1/documents"
 
 _LINES_TYPE = "application/x-ndjson"
 _LINES_TYPES = (_LINES_TYPE, "application/jsonl")
-
-Value = TypeVar("Value")
 
 _LISTED = 24
 _MAX_LISTED = 200
@@ -64,12 +62,11 @@ class _Documents:
     async def list(self, request: Request) -> Response:
         parameters = _parameters(request, ("modality", "limit", "after"))
         modality = _modality(parameters.get("modality", IMAGE))
-        limit = _checked(
-            lambda: whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
-        )
-        after = (
-            _checked(lambda: checked_id(parameters["after"], "'after'")) if "after" in parameters else None
-        )
+        try:
+            limit = whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
+            after = checked_id(parameters["after"], "'after'") if "after" in parameters else None
+        except RequestError as error:
+            raise RequestError(str(error), status=422) from None
         documents, following = await asyncio.to_thread(
             _listed, self._serving.engine.workspace, modality, limit, after
         )
@@ -292,13 +289,6 @@ def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[s
 def _wants_lines(request: Request) -> bool:
     accepted = request.headers.get("accept", "").lower().split(",")
     return any(kind.partition(";")[0].strip() in _LINES_TYPES for kind in accepted)
-
-
-def _checked(check: Callable[[], Value]) -> Value:
-    try:
-        return check()
-    except RequestError as error:
-        raise RequestError(str(error), status=422) from None
 
 
 def _missing(id: str) -> RequestError:
