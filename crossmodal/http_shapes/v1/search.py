@@ -164,8 +164,8 @@ class _Query:
                 *(Term(weight=_UNLIKED_WEIGHT / len(unliked), id=id) for id in unliked),
             )
         if not isinstance(value, list) or not value or len(value) > MAX_TERMS:
-            said = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
-            raise self._refuse(f"'terms' is {said}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
+            found = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
+            raise self._refuse(f"'terms' is {found}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
         terms = tuple(self._term(term, f"/terms/{number}") for number, term in enumerate(value))
         if all(term.weight < 0 for term in terms):
             raise self._refuse("All terms are negative; at least one has to say what to look for.", "terms")
@@ -235,9 +235,9 @@ class _Query:
     def _ids(self, name: str, least: int) -> list[str]:
         value = self._query[name]
         if not isinstance(value, list) or not least <= len(value) <= _MAX_NAMED:
-            said = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
+            found = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
             raise self._refuse(
-                f"{name!r} is {said}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
+                f"{name!r} is {found}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
             )
         return [self._id(id, f"{self._place}/{name}/{number}") for number, id in enumerate(value)]
 
