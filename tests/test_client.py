@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from crossmodal.client import (
     AsyncClient,
     Client,
     ClientError,
+    Match,
     NewDocument,
     Query,
     Retries,
@@ -179,6 +181,34 @@ def test_the_answer_of_another_server_is_a_sentence(body: bytes) -> None:
         client.search("dog")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("cosine", "0.25"), ("modality", "sound"), ("captions", "a dog"), ("id", None)]
+)
+def test_a_match_of_another_shape_is_a_sentence(name: str, value: Any) -> None:
+    body = json.loads(json.dumps(FOUND))
+    body["results"][0]["matches"][0][name] = value
+    client, _ = mocked(httpx2.Response(200, json=body))
+    with pytest.raises(ClientError, match="no answer of the search API"):
+        client.search("dog")
+
+
+def test_what_this_client_does_not_know_is_passed_over_and_what_was_not_asked_for_is_empty() -> None:
+    body = json.loads(json.dumps(FOUND))
+    body["results"][0]["matches"][0]["later"] = {"a": 1}
+    client, _ = mocked(httpx2.Response(200, json=body))
+    (match,) = client.search("dog").matches
+    assert match == Match("7", "image", 0.25, rank=1, duplicates=())
+    assert (match.captions, match.tags) == ((), {})
+
+
+def test_both_clients_take_the_same_arguments() -> None:
+    for name in ("search", "search_many", "more_like", "iterate", "upload", "delete", "documents", "status"):
+        blocking, awaited = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
+        assert blocking.parameters == awaited.parameters
+    assert inspect.signature(Client("http://server:1").search).return_annotation == "QueryResult"
+    assert str(inspect.getdoc(Client.search)).startswith("Answers one query")
+
+
 def test_a_refusal_that_is_no_problem_document_is_shown() -> None:
     client, _ = mocked(httpx2.Response(404, content=b"<h1>nginx</h1>\n"))
     with pytest.raises(ApiError, match=r"404.*<h1>nginx</h1>"):
@@ -239,8 +269,9 @@ def test_photos_go_along_as_files_in_their_order(images: list[Any]) -> None:
     queries = [Query(text="dog") if image is None else Query(terms=[Term(image=image)]) for image in images]
     call = search_call(queries, Query(top_k=5))
     files = [image for image in images if isinstance(image, bytes)]
-    assert [part.content for part in call.parts[1:]] == files
-    body = json.loads(call.parts[0].content if files else call.body or b"")
+    parts = [content for _, (_, content, _) in call.options.get("files", ())]
+    assert parts[1:] == files
+    body = json.loads(parts[0] if files else call.options["content"])
     assert body["top_k"] == 5
     named = [query["terms"][0]["image"] for query in body["queries"] if "terms" in query]
     numbers = iter(range(len(files)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,22 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes import (
-    Envelope,
-    IndexResult,
-    Limits,
-    ParsedRequest,
-    QueryResult,
-    ShownMatch,
-    envelope_of,
-    image_url,
-    indexed_image_id,
-    parse_request,
-    read_json,
-    render_error,
-    render_index,
-    render_results,
-)
+from crossmodal.http_shapes.legacy.answers import render_deleted, render_error, render_index, render_results
+from crossmodal.http_shapes.legacy.requests import Envelope, LegacyRequest, envelope_of, parse_request
+from crossmodal.http_shapes.photos import image_url, indexed_image_id
+from crossmodal.http_shapes.values import read_json
+from crossmodal.match import Match
 
 HOST = "127.0.0.1:45678"
 CAT = Path(__file__).resolve().parents[1] / "data" / "toy-data" / "images" / "cat.jpg"
@@ -37,7 +27,7 @@ CAT_URI = "data:image/jpeg;base64," + base64.b64encode(CAT.read_bytes()).decode(
 STARTED = datetime(2026, 11, 21, 8, 30, 0, 250_000, UTC)
 ENDED = datetime(2026, 11, 21, 8, 30, 0, 300_000, UTC)
 TIMES = {"startTime": "2026-11-21T08:30:00.250000Z", "endTime": "2026-11-21T08:30:00.300000Z"}
-PHOTO = ShownMatch(
+PHOTO = Match(
     "p1",
     "image",
     0.55,
@@ -45,16 +35,16 @@ PHOTO = ShownMatch(
     mime_type="image/png",
     tags={"caption": "Tom & <b>Jerry</b>"},
 )
-CAPTION = ShownMatch("c1", "text", 0.25, text="a cat's <i>nose</i>", uri=f"http://{HOST}/images/p1")
+CAPTION = Match("c1", "text", 0.25, text="a cat's <i>nose</i>", uri=f"http://{HOST}/images/p1")
 
 
-def parse(body: object, path: str = "/search", **options: Any) -> ParsedRequest:
+def parse(body: object, path: str = "/search", **options: Any) -> LegacyRequest:
     return parse_request(body, path=path, host=HOST, **options)
 
 
-def answer(parsed: ParsedRequest, *matches: ShownMatch, error: str | None = None) -> dict[str, Any]:
-    results = [QueryResult(query, matches, query.refused or error) for query in parsed.queries]
-    return render_results(parsed, results, started=STARTED, ended=ENDED)
+def answer(parsed: LegacyRequest, *matches: Match, error: str | None = None) -> dict[str, Any]:
+    queries = [replace(query, matches=matches, error=query.error or error) for query in parsed.queries]
+    return render_results(parsed, queries, started=STARTED, ended=ENDED)
 
 
 def refusal(body: object, path: str = "/search", **options: Any) -> str:
@@ -236,7 +226,7 @@ class TestWholeAnswers:
         assert again.queries[0].text == CAPTION.text
 
     def test_jina_box_cannot_be_made_to_leave_an_attribute(self) -> None:
-        match = ShownMatch("p", "image", 0.1, uri='http://h/images/"onerror=alert(1)>')
+        match = Match("p", "image", 0.1, uri='http://h/images/"onerror=alert(1)>')
         parsed = parse({"data": ["red"], "parameters": {}, "mode": "search"})
         found = answer(parsed, match)["data"]["docs"][0]["matches"][0]
         assert found["uri"] == "http://h/images/%22onerror=alert(1)%3E"
@@ -276,7 +266,7 @@ class TestFailedQueries:
         header = answer(parsed, error="The encoder is gone.")["header"]
         assert header["status"] == {"code": 1, "description": "The encoder is gone. (1 more failed as well.)"}
         first, second = parsed.queries
-        mixed = [QueryResult(first, (PHOTO,)), QueryResult(second, error="No.")]
+        mixed = [replace(first, matches=(PHOTO,)), replace(second, error="No.")]
         whole = render_results(parsed, mixed, started=STARTED, ended=ENDED)
         assert whole["header"]["status"] is None
         assert whole["data"][1]["tags"] == {"error": "No."}
@@ -475,13 +465,13 @@ class TestQueries:
         assert refusal({"data": [item], "top_k": 5, "mode": "search"}).startswith(sentence)
 
     def test_a_photo_above_the_limit_is_refused_before_it_is_decoded(self) -> None:
-        with pytest.raises(RequestError, match=r"about 0\.0 MiB; the limit is 0 MiB") as caught:
-            parse({"data": [CAT_URI]}, limits=Limits(max_image_bytes=1000))
+        with pytest.raises(RequestError, match=r"about 33\.0 MiB; the limit is 32 MiB") as caught:
+            parse({"data": ["data:image/jpeg;base64," + "A" * (44 << 20)]})
         assert caught.value.status == 413
 
     def test_two_queries_with_one_id(self) -> None:
         parsed = parse({"data": [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}]})
-        assert parsed.queries[1].refused == "data[1] has the id 'a' of an earlier query."
+        assert parsed.queries[1].error == "data[1] has the id 'a' of an earlier query."
         assert parsed.queries[1].id != "a"
 
 
@@ -563,7 +553,7 @@ class TestIndexing:
             "captions": ["its nose", "its eyes"],
             "tags": {"n": 1},
         }
-        photo, *captions = parse({"data": [item]}, "/index").documents
+        photo, *captions = [item.record for item in parse({"data": [item]}, "/index").documents]
         assert (photo.id, photo.modality, photo.content, photo.tags) == (
             "p",
             "image",
@@ -579,39 +569,44 @@ class TestIndexing:
     def test_ids_that_are_not_given_are_the_same_each_time(self) -> None:
         body = {"data": [CAT_URI, "a caption", {"text": "a caption", "photo_id": "x"}]}
         first, second = (parse(body, "/index").documents for _ in range(2))
-        assert [doc.id for doc in first] == [doc.id for doc in second]
-        assert len({doc.id for doc in first}) == 3
+        assert [item.record.id for item in first] == [item.record.id for item in second]
+        assert len({item.record.id for item in first}) == 3
 
     def test_a_path_is_kept_as_a_tag_only(self) -> None:
         packed = base64.b64encode(CAT.read_bytes()).decode()
         (photo,) = parse({"data": [{"blob": packed, "uri": "/home/me/cat.jpg"}]}, "/index").documents
-        assert photo.tags == {"uri": "/home/me/cat.jpg"}
+        assert photo.record.tags == {"uri": "/home/me/cat.jpg"}
 
     def test_one_bad_document_leaves_the_others(self) -> None:
         parsed = parse({"data": ["a cat", {"uri": "/etc/passwd"}, {"tags": []}, "a cat"]}, "/index")
         good, path, tags, twice = parsed.documents
-        assert good.refused is None
-        assert path.refused is not None
-        assert "never fetches a URL or opens a path" in path.refused
-        assert tags.refused == "The tags of data[2] are a list; they have to be an object."
-        assert twice.refused is not None
-        assert "of an earlier document" in twice.refused
+        assert good.error is None
+        assert path.error is not None
+        assert "never fetches a URL or opens a path" in path.error
+        assert tags.error == "The tags of data[2] are a list; they have to be an object."
+        assert twice.error is not None
+        assert "of an earlier document" in twice.error
 
-    def test_the_answer_tells_each_documents_fate(self) -> None:
+    def test_the_answer_has_the_outcome_of_each_document(self) -> None:
         parsed = parse({"data": ["a cat", "http://x/y.jpg"], "mode": "index", "requestId": "r"}, "/index")
-        results = [
-            IndexResult(doc, error=doc.refused) if doc.refused else IndexResult(doc, "added")
-            for doc in parsed.documents
-        ]
-        whole = render_index(parsed, results, started=STARTED, ended=ENDED)
+        documents = [item if item.error else replace(item, outcome="added") for item in parsed.documents]
+        whole = render_index(parsed, documents, started=STARTED, ended=ENDED)
         docs = whole["index"]["docs"]
         assert docs[0] == {
-            "id": parsed.documents[0].id,
+            "id": parsed.documents[0].record.id,
             "mimeType": "text/plain",
             "text": "a cat",
             "tags": {"outcome": "added"},
         }
-        assert docs[1]["tags"]["error"] == parsed.documents[1].refused
+        assert docs[1]["tags"]["error"] == parsed.documents[1].error
+
+    def test_an_id_that_was_not_indexed_is_missing(self) -> None:
+        parsed = parse({"ids": ["a", "b"], "mode": "delete", "requestId": "r"}, "/delete")
+        whole = render_deleted(parsed, {"b"}, started=STARTED, ended=ENDED)
+        assert whole["delete"]["docs"] == [
+            {"id": "a", "tags": {"outcome": "missing"}},
+            {"id": "b", "tags": {"outcome": "deleted"}},
+        ]
 
 
 JSON = st.recursive(
@@ -639,7 +634,7 @@ BODY = JSON | st.fixed_dictionaries(
 )
 MATCHES = st.lists(
     st.builds(
-        ShownMatch,
+        Match,
         id=st.text(min_size=1),
         modality=st.sampled_from(["image", "text"]),
         cosine=st.floats(-1, 1),
@@ -657,7 +652,7 @@ MATCHES = st.lists(
     matches=MATCHES,
 )
 def test_any_json_gets_an_answer_that_its_client_can_read(
-    body: object, path: str, override: str | None, matches: list[ShownMatch]
+    body: object, path: str, override: str | None, matches: list[Match]
 ) -> None:
     envelope = envelope_of(body, path, override)
     try:
@@ -670,8 +665,7 @@ def test_any_json_gets_an_answer_that_its_client_can_read(
         assert parsed.envelope is envelope
         assert 1 <= parsed.top_k <= 1000
         if parsed.endpoint == "index":
-            results = [IndexResult(doc, error=doc.refused) for doc in parsed.documents]
-            whole = render_index(parsed, results, started=STARTED, ended=ENDED)
+            whole = render_index(parsed, parsed.documents, started=STARTED, ended=ENDED)
         else:
             whole = answer(parsed, *matches)
             assert len({query.id for query in parsed.queries}) == len(parsed.queries)

@@ -7,8 +7,8 @@ from typing import Any
 import httpx2
 from conftest import Server
 
-from crossmodal.api_shapes import index_state
 from crossmodal.client import Client
+from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.records import IMAGE, TEXT
 
 

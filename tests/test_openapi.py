@@ -14,8 +14,7 @@ import pytest
 from conftest import REPOSITORY, Server, server_over_copy
 
 from crossmodal import __version__
-from crossmodal.server.v1.document import document, replaced
-from crossmodal.server.v1.openapi import read_openapi
+from crossmodal.server.v1.openapi import document, read_openapi, replaced
 
 # What stands beside the native API, described in docs/api.md.
 UNDESCRIBED = re.compile(

@@ -11,8 +11,8 @@ from conftest import TOY_IMAGES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmodal.api_shapes import parse_search
 from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.query.request import SearchRequest
 from crossmodal.query.terms import Term
 
@@ -21,13 +21,13 @@ DATA_URI = "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()
 
 
 def only(body: Any, **arguments: Any) -> SearchRequest:
-    (query,) = parse_search(body, **arguments).queries
+    (query,) = parse_search(body, **arguments)
     assert isinstance(query, SearchRequest), query
     return query
 
 
 def refusal(body: Any) -> tuple[str, str | None]:
-    (query,) = parse_search(body).queries
+    (query,) = parse_search(body)
     assert isinstance(query, CrossmodalError), query
     return str(query), getattr(query, "pointer", None)
 
@@ -75,7 +75,7 @@ def test_a_document_is_no_result_of_the_search_for_more_like_it() -> None:
 def test_options_at_the_top_count_for_all_queries_and_a_query_may_have_its_own() -> None:
     first, second = parse_search(
         {"queries": [{"text": "a"}, {"text": "b", "top_k": 3, "modality": "both"}], "top_k": 7, "offset": 2.0}
-    ).queries
+    )
     assert isinstance(first, SearchRequest)
     assert isinstance(second, SearchRequest)
     assert (first.top_k, first.offset, first.modality) == (7, 2, None)
@@ -150,7 +150,7 @@ def test_a_body_that_is_none_as_a_whole(body: Any) -> None:
 @pytest.mark.parametrize("number", ["1", "0000000001", "00", "-1", "\u0660", "9" * 5_000, ""])
 def test_only_an_upload_that_came_is_a_photo(number: str) -> None:
     parsed = parse_search({"image": f"upload:{number}"}, uploads=[b"photo"])
-    assert "1 files came with the request" in str(parsed.queries[0])
+    assert "1 files came with the request" in str(parsed[0])
 
 
 _json = st.recursive(
@@ -172,5 +172,5 @@ def test_any_json_is_a_request_or_an_error_told_on_purpose(body: dict[str, Any])
         parsed = parse_search(json.loads(json.dumps(body)))
     except CrossmodalError:
         return
-    for query in parsed.queries:
+    for query in parsed:
         assert isinstance(query, SearchRequest) or str(query)

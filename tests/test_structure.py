@@ -24,7 +24,6 @@ LAYERS = [
     {"engine"},
     {"flow"},
     {"steps"},
-    {"api_shapes"},
     {"http_shapes"},
     {"query"},
     {"workspace"},

@@ -16,18 +16,14 @@ from __future__ import annotations
 
 from crossmodal.client.answers import (
     Building,
-    Caption,
     CountedValue,
     Document,
     DocumentOutcome,
     IndexState,
     LatencyBucket,
-    Match,
     ModalityState,
     ModelInfo,
     ModelState,
-    Parts,
-    Photo,
     Problem,
     QueryResult,
     QueryTerm,
@@ -35,18 +31,18 @@ from crossmodal.client.answers import (
     SearchState,
     Status,
     TagField,
-    Timing,
     Traffic,
     UploadProgress,
     UploadSummary,
     Writing,
 )
-from crossmodal.client.async_client import AsyncClient
+from crossmodal.client.clients import AsyncClient, Client
+from crossmodal.client.exchange import Retries
 from crossmodal.client.queries import Query, Term
-from crossmodal.client.retries import Retries
-from crossmodal.client.sync_client import Client
 from crossmodal.client.uploads import NewDocument
 from crossmodal.errors import ApiError, ClientError, ServerUnavailable
+from crossmodal.match import Caption, Match, Parts, Photo
+from crossmodal.query.request import Timing
 
 __all__ = [
     "ApiError",

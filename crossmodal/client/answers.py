@@ -1,4 +1,4 @@
-"""What the server answers, as plain data."""
+"""What the server answers, as plain data. ``decoding`` makes it from JSON by the type hints."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossmodal.match import Caption, Match, Parts, Photo
+from crossmodal.match import Caption, Match, Photo
+from crossmodal.query.request import Timing
+from crossmodal.records import Outcome
 
 __all__ = [
     "Building",
-    "Caption",
     "CountedValue",
     "Document",
     "DocumentOutcome",
+    "DocumentsPage",
     "IndexState",
     "LatencyBucket",
-    "Match",
     "ModalityState",
     "ModelInfo",
     "ModelState",
-    "Parts",
-    "Photo",
     "Problem",
     "QueryResult",
     "QueryTerm",
@@ -29,7 +28,6 @@ __all__ = [
     "SearchState",
     "Status",
     "TagField",
-    "Timing",
     "Traffic",
     "UploadProgress",
     "UploadSummary",
@@ -49,19 +47,8 @@ class QueryTerm:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """Milliseconds that a request took on the server, and what of them went where."""
-
-    total_ms: float
-    encode_ms: float
-    search_ms: float
-    words_ms: float
-    fetch_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
-    """Why one of several queries could not be answered; ``status`` is what it alone would have got."""
+    """Why one of several queries has no answer; ``status`` is the HTTP status of that query alone."""
 
     title: str
     status: int
@@ -108,6 +95,14 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class DocumentsPage:
+    """A page of documents in the order of their ids; the next one begins after ``next``, if it isn't None."""
+
+    documents: tuple[Document, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentOutcome:
     """What became of one uploaded photo or caption.
 
@@ -119,7 +114,7 @@ class DocumentOutcome:
     source: str
     id: str | None
     modality: str | None
-    outcome: str | None
+    outcome: Outcome | None
     error: str | None
 
 
@@ -261,7 +256,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the server holds and how it fares; ``model`` is None for an index without any document.
+    """What the server holds and its traffic; ``model`` is None for an index without any document.
 
     ``modalities`` has the keys "image" and "text"; ``last_change`` is an ISO 8601 moment.
     """

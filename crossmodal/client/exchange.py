@@ -1,76 +1,94 @@
-"""One call and its reply, as both clients share it: what is sent, and what an answer means."""
+"""One request and its reply, as both clients share them: what is sent, what failures mean, when to retry."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from crossmodal.client.retries import UNAVAILABLE, Retries, retry_after
-from crossmodal.errors import ApiError, ClientError, DataError, ServerUnavailable
+from crossmodal.client.decoding import SHOWN_CHARACTERS
+from crossmodal.errors import ApiError, ClientError, ServerUnavailable
+
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = [
+    "TIMEOUT_SECONDS",
     "Call",
-    "FilePart",
-    "Lost",
-    "Reply",
-    "after_failure",
+    "Failure",
+    "Retries",
     "base_address",
+    "client_options",
     "encode_json",
-    "read_json",
-    "understood",
+    "lost_connection",
+    "refusal",
 ]
 
 Answer = TypeVar("Answer")
 
-# What a sentence repeats of an answer that isn't one of this API.
-_SHOWN_CHARACTERS = 200
+TIMEOUT_SECONDS = 30.0
 
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """One part of a form: the field, the file's name (None where it is no file), the bytes and their type."""
-
-    field: str
-    name: str | None
-    content: bytes
-    mime_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back: the HTTP status, the headers with names in lower case, and the whole body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Why there is no reply, in words, and whether another attempt may get one."""
-
-    reason: str
-    again: bool
+# A server that is starting, busy or behind a proxy that doesn't reach it. RFC 9110, RFC 6585.
+_UNAVAILABLE = frozenset({502, 503, 504})
+_TEMPORARY = _UNAVAILABLE | {429}
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Answer]):
-    """One request, which can be made again without harm, and how its reply is read.
+    """One request, which can be repeated without harm, and how the body of its reply is read.
 
-    ``body`` goes with ``mime_type``; ``parts`` make a form instead. ``query`` is what follows the question
-    mark.
+    ``options`` are those of the HTTP library: ``params``, ``content`` with ``headers``, or ``files``.
     """
 
     method: str
     path: str
-    read: Callable[[Reply], Answer]
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    mime_type: str | None = None
-    parts: Sequence[FilePart] = ()
+    read: Callable[[bytes], Answer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, whether another may succeed, and the seconds that the server asks to wait."""
+
+    error: ClientError
+    temporary: bool
+    server_delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call is attempted, at most ``attempts`` times (at least 1), and the delays in between.
+
+    The delay before attempt n + 1 is ``first_delay`` * 2**(n - 1) seconds, at most ``longest_delay``, half of
+    it random, so that clients that failed together don't return together. A delay that the server asks for
+    is the least delay; where it is longer than ``longest_delay``, the call fails at once.
+    """
+
+    attempts: int = 5
+    first_delay: float = 0.25
+    longest_delay: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.first_delay < 0 or self.longest_delay < self.first_delay:
+            raise ValueError(
+                f"{self} cannot be followed: at least one attempt, and 0 <= first_delay <= longest_delay."
+            )
+
+    def wait(self, failed: int, server_delay: float | None = None) -> float | None:
+        """Seconds to wait after ``failed`` failed attempts; None where there is no other attempt.
+
+        ``server_delay`` is how long the server asks to wait.
+        """
+        if failed >= self.attempts or (server_delay or 0) > self.longest_delay:
+            return None
+        # 2.0**failed overflows for numbers of attempts that would take centuries.
+        longest = min(self.longest_delay, self.first_delay * 2.0 ** min(failed - 1, 64))
+        return max(server_delay or 0, longest * random.uniform(0.5, 1))
 
 
 def base_address(url: str) -> str:
@@ -87,67 +105,71 @@ def base_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def client_options(base: str, timeout: float, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """The arguments of the HTTP library's client."""
+    return {
+        "base_url": base,
+        "timeout": timeout,
+        "headers": {
+            "Accept": "application/json, application/problem+json;q=0.9, */*;q=0.1",
+            "User-Agent": "crossmodal-client",
+            **(headers or {}),
+        },
+    }
+
+
 def encode_json(value: Any) -> bytes:
-    """``value`` as JSON; raises ClientError for what JSON or UTF-8 has no form for."""
+    """``value`` as JSON; raises ClientError for what JSON or UTF-8 cannot represent."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise ClientError(f"The request cannot be written as JSON: {error}.") from None
 
 
-def read_json(parse: Callable[[Mapping[str, Any]], Answer]) -> Callable[[Reply], Answer]:
-    """A reader of replies that hold a JSON object, which ``parse`` makes an answer of."""
-
-    def read(reply: Reply) -> Answer:
-        try:
-            value = json.loads(reply.body)
-            if not isinstance(value, dict):
-                raise TypeError("not an object")
-            return parse(value)
-        except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-            shown = reply.body[:_SHOWN_CHARACTERS].decode(errors="replace")
-            missing = f" ({error.args[0]!r} is missing)" if isinstance(error, KeyError) else ""
-            raise ClientError(
-                f"This is no answer of the search API{missing}: {shown!r}. Does the address lead to another "
-                "server, or to another version?"
-            ) from None
-
-    return read
-
-
-def understood(call: Call[Answer], reply: Reply) -> Answer:
-    """What the reply says; raises ApiError where it is a problem, ClientError where it is no answer."""
-    if 200 <= reply.status < 300:
-        return call.read(reply)
-    raise _problem(reply)
-
-
-def after_failure(failure: Reply | Lost, made: int, retries: Retries, base: str) -> float:
-    """Seconds to wait before the call is made again, after ``made`` attempts of which the last failed so.
-
-    Raises ServerUnavailable or ApiError where it is not made again.
-    """
-    tried = "" if made == 1 else f" (tried {made} times)"
-    if isinstance(failure, Lost):
-        wait = retries.wait(made) if failure.again else None
-        if wait is None:
-            raise ServerUnavailable(f"The server at {base} cannot be reached{tried}: {failure.reason}.")
-        return wait
-    wait = retries.wait(made, retry_after(failure.headers))
-    if wait is None:
-        problem = _problem(failure)
-        if failure.status in UNAVAILABLE:
-            raise ServerUnavailable(f"The server at {base} is not ready{tried}: {problem}")
-        raise problem
-    return wait
-
-
-def _problem(reply: Reply) -> ApiError:
+def refusal(response: httpx2.Response, base: str, tried: str) -> Failure:
+    """What a reply means whose status is not 2xx; ``tried`` says how many attempts there were."""
     try:
-        problem = json.loads(reply.body)
+        problem = json.loads(response.content)
     except ValueError:
         problem = None
-    if not isinstance(problem, dict) or "title" not in problem:
-        shown = " ".join(reply.body[:_SHOWN_CHARACTERS].decode(errors="replace").split())
-        return ApiError(reply.status, "The server refused the request", shown)
-    return ApiError(reply.status, str(problem["title"]), str(problem.get("detail") or ""), problem)
+    if isinstance(problem, dict) and "title" in problem:
+        error = ApiError(
+            response.status_code, str(problem["title"]), str(problem.get("detail") or ""), problem
+        )
+    else:
+        shown = " ".join(response.content[:SHOWN_CHARACTERS].decode(errors="replace").split())
+        error = ApiError(response.status_code, "The server refused the request", shown)
+    temporary, delay = response.status_code in _TEMPORARY, _retry_after(response.headers)
+    if response.status_code in _UNAVAILABLE:
+        return Failure(
+            ServerUnavailable(f"The server at {base} is not ready{tried}: {error}"), temporary, delay
+        )
+    return Failure(error, temporary, delay)
+
+
+def lost_connection(error: httpx2.RequestError, timeout: float, base: str, tried: str) -> Failure:
+    """What it means that there is no reply; ``tried`` says how many attempts there were."""
+    import httpx2
+
+    reason = str(error) or type(error).__name__
+    temporary = isinstance(
+        error, httpx2.ConnectTimeout | httpx2.NetworkError | httpx2.RemoteProtocolError | httpx2.ProxyError
+    )
+    if isinstance(error, httpx2.TimeoutException) and not temporary:
+        # Another attempt would wait as long again, and the server has enough to do already.
+        reason = f"there was no answer within {timeout:g} seconds (a client's timeout= is the limit)"
+    return Failure(ServerUnavailable(f"The server at {base} cannot be reached{tried}: {reason}."), temporary)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a Retry-After header (RFC 9110, 10.2.3: a number or a date) asks to wait, else None."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

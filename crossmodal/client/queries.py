@@ -1,29 +1,21 @@
-"""Queries as a program writes them, and the requests that they become."""
+"""Queries as a program writes them, the requests that they become, and their results page by page."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 from crossmodal.client.answers import QueryResult, SearchAnswer
-from crossmodal.client.exchange import Call, FilePart, encode_json, read_json
-from crossmodal.client.parsing import parse_search
+from crossmodal.client.decoding import read_search
+from crossmodal.client.exchange import Call, encode_json
 from crossmodal.errors import ClientError
+from crossmodal.match import Match
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS
 
-__all__ = [
-    "Image",
-    "Options",
-    "Query",
-    "QueryOptions",
-    "SearchOptions",
-    "Term",
-    "as_query",
-    "only_result",
-    "search_call",
-]
+__all__ = ["Image", "Pages", "Query", "QueryOptions", "SearchOptions", "Term", "only_result", "search_call"]
 
 # A photo's bytes; the path of a file; or what the server understands: "id:ID", a data URI, or the path of an
 # indexed photo there.
@@ -50,7 +42,7 @@ class Query:
     """One of several queries.
 
     It has exactly one of ``text``, ``image``, ``id``, ``expression``, ``terms`` and ``like``. ``unlike`` may
-    stand beside ``like``. Of the others, what is None is as for all queries of the request.
+    stand beside ``like``. An option that is None is that of all queries of the request.
     """
 
     text: str | None = None
@@ -70,9 +62,7 @@ class Query:
     fields: Sequence[str] | None = None
 
 
-class Options(TypedDict, total=False):
-    """What every search can be told beside its query, as in ``Client.search``."""
-
+class _Options(TypedDict, total=False):
     modality: str | None
     min_score: float | None
     filter: Mapping[str, Any] | None
@@ -81,15 +71,15 @@ class Options(TypedDict, total=False):
     fields: Sequence[str] | None
 
 
-class SearchOptions(Options, total=False):
-    """The same with the part of the results that is wanted."""
+class SearchOptions(_Options, total=False):
+    """The options of a search beside its query, as in ``Client.search``."""
 
     top_k: int
     offset: int
 
 
-class QueryOptions(Options, total=False):
-    """The same with a query that is no sentence."""
+class QueryOptions(_Options, total=False):
+    """A query that is no sentence, with the options that don't choose a part of the results."""
 
     image: Image | None
     id: str | None
@@ -99,9 +89,29 @@ class QueryOptions(Options, total=False):
     unlike: Sequence[str] | None
 
 
-def as_query(query: Query | str) -> Query:
-    """A sentence as a query; a query as it is."""
-    return Query(text=query) if isinstance(query, str) else query
+class Pages:
+    """Asks for ``page_size`` (1 or more) results of ``query`` at a time, until there are no more."""
+
+    def __init__(self, query: Query, page_size: int) -> None:
+        if page_size < 1:
+            raise ClientError(f"page_size is {page_size}; a page has at least 1 result.")
+        self._query = query
+        self._size = page_size
+        self._left = HYBRID_DEPTH if query.hybrid else MAX_RESULTS
+        self._offset = 0
+
+    def next_call(self) -> Call[SearchAnswer] | None:
+        """The search for the next page; None where there is none."""
+        if self._left <= 0:
+            return None
+        size = min(self._size, self._left)
+        return search_call(replace(self._query, offset=self._offset, top_k=size))
+
+    def matches(self, page: QueryResult) -> tuple[Match, ...]:
+        """The matches of the page that was asked for last."""
+        self._offset += len(page.matches)
+        self._left = self._left - len(page.matches) if page.has_more and page.matches else 0
+        return page.matches
 
 
 def search_call(queries: Query | Sequence[Query], options: Query | None = None) -> Call[SearchAnswer]:
@@ -117,14 +127,15 @@ def search_call(queries: Query | Sequence[Query], options: Query | None = None) 
         body["queries"] = [_as_json(query, uploads) for query in queries]
     encoded = encode_json(body)
     if not uploads:
-        return Call("POST", "/v1/search", read_json(parse_search), body=encoded, mime_type="application/json")
-    # Every part has a file's name but the first, which is a plain field.
-    parts = [FilePart("request", None, encoded, "application/json")]
-    parts += [
-        FilePart("image", f"upload-{number}", content, "application/octet-stream")
-        for number, content in enumerate(uploads)
-    ]
-    return Call("POST", "/v1/search", read_json(parse_search), parts=parts)
+        sent: dict[str, Any] = {"content": encoded, "headers": {"Content-Type": "application/json"}}
+    else:
+        # Every part has a file's name but the first, which is a plain field.
+        files = [
+            ("image", (f"upload-{number}", content, "application/octet-stream"))
+            for number, content in enumerate(uploads)
+        ]
+        sent = {"files": [("request", (None, encoded, "application/json")), *files]}
+    return Call("POST", "/v1/search", read_search, sent)
 
 
 def only_result(answer: SearchAnswer) -> QueryResult:
@@ -135,31 +146,30 @@ def only_result(answer: SearchAnswer) -> QueryResult:
 
 
 def _as_json(query: Query, uploads: list[bytes]) -> dict[str, Any]:
-    body: dict[str, Any] = {}
-    for name in (field.name for field in fields(Query)):
-        value = getattr(query, name)
-        if value is None:
-            continue
-        if name == "image":
-            value = _image(value, uploads)
-        elif name == "terms":
-            value = [_term(term, uploads) for term in value]
-        elif name in ("like", "unlike", "fields"):
-            value = [value] if isinstance(value, str) else list(value)
-        body["return" if name == "fields" else name] = value
+    body = _given(query)
+    if "image" in body:
+        body["image"] = _image(body["image"], uploads)
+    if "terms" in body:
+        body["terms"] = [_term(term, uploads) for term in body["terms"]]
+    for name in ("like", "unlike", "fields"):
+        if name in body:
+            body[name] = [body[name]] if isinstance(body[name], str) else list(body[name])
+    if "fields" in body:
+        body["return"] = body.pop("fields")
     return body
 
 
 def _term(term: Term | Mapping[str, Any], uploads: list[bytes]) -> dict[str, Any]:
-    given: dict[str, Any] = (
-        {"text": term.text, "image": term.image, "id": term.id, "weight": term.weight}
-        if isinstance(term, Term)
-        else dict(term)
-    )
-    said = {name: value for name, value in given.items() if value is not None}
-    if "image" in said:
-        said["image"] = _image(said["image"], uploads)
-    return said
+    given = _given(term) if isinstance(term, Term) else {k: v for k, v in term.items() if v is not None}
+    if "image" in given:
+        given["image"] = _image(given["image"], uploads)
+    return given
+
+
+def _given(item: Query | Term) -> dict[str, Any]:
+    """The fields of ``item`` that are set."""
+    values = ((field.name, getattr(item, field.name)) for field in fields(item))
+    return {name: value for name, value in values if value is not None}
 
 
 def _image(image: Image, uploads: list[bytes]) -> str:

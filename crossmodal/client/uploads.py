@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from crossmodal.client.answers import DocumentOutcome, UploadProgress, UploadSummary
-from crossmodal.client.exchange import Call, FilePart, encode_json, read_json
-from crossmodal.client.parsing import parse_outcomes
+from crossmodal.client.decoding import read_json
+from crossmodal.client.exchange import Call, encode_json
 from crossmodal.errors import ApiError, ClientError
 
 __all__ = ["Batch", "NewDocument", "Tally", "Uploadable", "batches", "known_total"]
 
-# What says that something in the request is wrong, and not that the server can take no documents at all.
+# Something in the request is wrong; with any other status the server takes no documents at all.
 _REFUSED = frozenset({400, 413, 415, 422})
 
 
@@ -43,7 +43,7 @@ Uploadable = str | os.PathLike[str] | NewDocument
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """One file or document that was read: ``sent_name`` is the file's name as the server gets to know it."""
+    """One file or document that was read: ``sent_name`` is the name of a file in the request."""
 
     source: str
     content: bytes
@@ -52,36 +52,41 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes in one request, all files or all documents; and before that, what could not be read."""
+    """The content of one request, all files or all documents; ``unread`` is what could not be read before."""
 
     items: tuple[_Item, ...] = ()
     unread: tuple[DocumentOutcome, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def are_files(self) -> bool:
-        """Whether the items are files and not documents."""
-        return bool(self.items) and self.items[0].sent_name is not None
-
     def call(self) -> Call[tuple[DocumentOutcome, ...]]:
         """POST /v1/documents; the outcomes have the sources of this side."""
+        # The server calls a file by its name, and a document by its line.
+        sources = {
+            item.sent_name or f"line {number}": item.source for number, item in enumerate(self.items, 1)
+        }
 
-        def read(answer: Mapping[str, Any]) -> tuple[DocumentOutcome, ...]:
-            return tuple(self._with_source(outcome) for outcome in parse_outcomes(answer))
+        def read(body: bytes) -> tuple[DocumentOutcome, ...]:
+            outcomes = read_json(tuple[DocumentOutcome, ...], "results")(body)
+            return tuple(
+                replace(outcome, source=sources.get(outcome.source, outcome.source)) for outcome in outcomes
+            )
 
-        if not self.are_files:
-            body = b"".join(item.content + b"\n" for item in self.items)
-            return Call("POST", "/v1/documents", read_json(read), body=body, mime_type="application/x-ndjson")
-        names = {item.sent_name for item in self.items} | {"*"}
-        described = {name: said for name, said in self.metadata.items() if name in names}
-        parts = [FilePart("metadata", None, encode_json(described), "application/json")] if described else []
-        parts += [
-            FilePart("file", item.sent_name, item.content, "application/octet-stream") for item in self.items
-        ]
-        return Call("POST", "/v1/documents", read_json(read), parts=parts)
+        options: dict[str, Any]
+        if self.items[0].sent_name is None:
+            lines = b"".join(item.content + b"\n" for item in self.items)
+            options = {"content": lines, "headers": {"Content-Type": "application/x-ndjson"}}
+        else:
+            files: list[Any] = [
+                ("file", (item.sent_name, item.content, "application/octet-stream")) for item in self.items
+            ]
+            described = {name: value for name, value in self.metadata.items() if name in {*sources, "*"}}
+            if described:
+                files.insert(0, ("metadata", (None, encode_json(described), "application/json")))
+            options = {"files": files}
+        return Call("POST", "/v1/documents", read, options)
 
     def refused(self, error: ApiError) -> tuple[tuple[DocumentOutcome, ...], tuple[Batch, ...]]:
-        """What a refusal comes to: failures, or smaller batches to send, so that one failure stays one.
+        """What follows from a refusal: failures, or smaller batches to send, so that one failure stays one.
 
         Raises ``error`` again where it isn't about what was sent.
         """
@@ -94,17 +99,9 @@ class Batch:
             Batch(items, metadata=self.metadata) for items in (self.items[:middle], self.items[middle:])
         )
 
-    def _with_source(self, outcome: DocumentOutcome) -> DocumentOutcome:
-        source = self._sources().get(outcome.source, outcome.source)
-        return DocumentOutcome(source, outcome.id, outcome.modality, outcome.outcome, outcome.error)
-
-    def _sources(self) -> dict[str, str]:
-        """By what the server calls an item: a file by its name, a document by its line."""
-        return {item.sent_name or f"line {number}": item.source for number, item in enumerate(self.items, 1)}
-
 
 class Tally:
-    """Counts outcomes and tells ``on_progress`` of them."""
+    """Counts outcomes and reports them to ``on_progress``."""
 
     def __init__(self, total: int | None, on_progress: Callable[[UploadProgress], None] | None) -> None:
         self._total = total
@@ -114,11 +111,11 @@ class Tally:
         self._done = 0
 
     def add(self, outcomes: Sequence[DocumentOutcome], done: int) -> None:
-        """Counts ``outcomes``, with which ``done`` more files or documents are through."""
+        """Counts ``outcomes``, which settle ``done`` more files or documents."""
         self._outcomes += outcomes
         self._done += done
         for outcome in outcomes:
-            self._counts["failed" if outcome.error is not None else str(outcome.outcome)] += 1
+            self._counts[outcome.outcome or "failed"] += 1
         if self._on_progress is not None:
             self._on_progress(UploadProgress(self._done, self._total, latest=tuple(outcomes), **self._counts))
 
@@ -151,13 +148,12 @@ def batches(
     unread: list[DocumentOutcome] = []
 
     def batch() -> Batch:
-        made = Batch(tuple(items), tuple(unread), metadata or {})
+        full = Batch(tuple(items), tuple(unread), metadata or {})
         items.clear()
         unread.clear()
-        return made
+        return full
 
-    for source in _each(sources):
-        item = _read(source) if not isinstance(source, DocumentOutcome) else source
+    for item in _items(sources):
         if isinstance(item, DocumentOutcome):
             unread.append(item)
         else:
@@ -184,13 +180,11 @@ def _belong_together(items: Sequence[_Item], item: _Item) -> bool:
     )
 
 
-def _each(
-    sources: Iterable[Uploadable] | Uploadable,
-) -> Iterator[NewDocument | tuple[Path, str] | DocumentOutcome]:
-    """Documents, and files with the name that the server gets to know them by."""
+def _items(sources: Iterable[Uploadable] | Uploadable) -> Iterator[_Item | DocumentOutcome]:
+    """Every file and document, read, or the outcome that says why it cannot be."""
     for source in [sources] if isinstance(sources, str | os.PathLike | NewDocument) else sources:
         if isinstance(source, NewDocument):
-            yield source
+            yield _document(source)
         elif not isinstance(source, str | os.PathLike):
             raise ClientError(
                 f"{type(source).__name__} cannot be uploaded; give paths or NewDocument(image=..., text=...)."
@@ -198,60 +192,54 @@ def _each(
         elif Path(source).is_dir():
             yield from _photos_below(Path(source))
         else:
-            yield Path(source), Path(source).name
+            yield _file(Path(source))
 
 
-def _photos_below(folder: Path) -> Iterator[tuple[Path, str] | DocumentOutcome]:
+def _photos_below(folder: Path) -> Iterator[_Item | DocumentOutcome]:
     from crossmodal.data_sets.folder import PassedOver, walk_images
 
     for found in walk_images(folder, PassedOver()):
-        if isinstance(found, str):
-            yield Path(found), Path(found).name
-        else:
-            yield _failure(found.source, found.reason)
+        yield _file(Path(found)) if isinstance(found, str) else _failure(found.source, found.reason)
 
 
-def _read(source: NewDocument | tuple[Path, str]) -> _Item | DocumentOutcome:
-    if isinstance(source, NewDocument):
-        name = source.source or _name_of(source)
-        try:
-            return _Item(name, _line(source))
-        except OSError as error:
-            return _failure(name, f"The file cannot be read: {error.strerror or error}.")
-        except (ClientError, ValueError) as error:
-            return _failure(name, str(error))
-    path, sent_name = source
+def _file(path: Path) -> _Item | DocumentOutcome:
     try:
         # A name of bytes that aren't UTF-8 can be opened but not sent.
-        return _Item(str(path), path.read_bytes(), sent_name.encode(errors="replace").decode())
+        return _Item(str(path), path.read_bytes(), path.name.encode(errors="replace").decode())
+    except (OSError, ValueError) as error:
+        return _failure(str(path), f"The file cannot be read: {_reason(error)}.")
+
+
+def _document(document: NewDocument) -> _Item | DocumentOutcome:
+    path = document.image if isinstance(document.image, str | os.PathLike) else None
+    source = document.source or str(path or document.id or document.text or "a photo without a name")
+    try:
+        return _Item(source, _line(document))
     except OSError as error:
-        return _failure(str(path), f"The file cannot be read: {error.strerror or error}.")
-    except ValueError as error:
-        return _failure(str(path), f"The file cannot be read: {error}.")
+        return _failure(source, f"The file cannot be read: {_reason(error)}.")
+    except (ClientError, ValueError) as error:
+        return _failure(source, str(error))
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _line(document: NewDocument) -> bytes:
     """A document as one line of JSON, with its photo as a data URI."""
     image = document.image
     content = Path(image).read_bytes() if isinstance(image, str | os.PathLike) else image
-    said = {
+    # The server looks at the bytes, whatever the type says.
+    uri = None if content is None else "data:image/*;base64," + base64.b64encode(content).decode("ascii")
+    values = {
         "id": document.id,
         "text": document.text,
-        # The server looks at the bytes, whatever the type says.
-        "image": None
-        if content is None
-        else "data:image/*;base64," + base64.b64encode(content).decode("ascii"),
+        "image": uri,
         "captions": list(document.captions) or None,
         "tags": None if document.tags is None else dict(document.tags),
         "photo_id": document.photo_id,
     }
-    return encode_json({name: value for name, value in said.items() if value is not None})
-
-
-def _name_of(document: NewDocument) -> str:
-    if isinstance(document.image, str | os.PathLike):
-        return str(document.image)
-    return document.id or document.text or "a photo without a name"
+    return encode_json({name: value for name, value in values.items() if value is not None})
 
 
 def _failure(source: str, reason: str) -> DocumentOutcome:

@@ -8,11 +8,15 @@ import re
 from typing import Any, NoReturn
 
 from crossmodal.errors import RequestError
+from crossmodal.query.terms import MAX_TEXT
 
-__all__ = ["MAX_ID_BYTES", "checked_id", "checked_text", "plain_json", "read_json", "shown", "whole_number"]
+__all__ = ["MAX_QUERIES", "checked_id", "checked_text", "plain_json", "read_json", "shown", "whole_number"]
+
+# In one request.
+MAX_QUERIES = 64
 
 # LMDB keys hold at most 511 bytes; a caption's id adds a dash and a number to its photo's.
-MAX_ID_BYTES = 256
+_MAX_ID_BYTES = 256
 _MAX_DEPTH = 16
 _LARGEST_EXACT = 2**53
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -102,30 +106,30 @@ def whole_number(value: object, name: str, *, minimum: int, maximum: int) -> int
     return number
 
 
-def checked_text(value: object, name: str, *, limit: int) -> str:
-    """A sentence without space around it, at most ``limit`` characters; raises RequestError otherwise."""
+def checked_text(value: object, name: str) -> str:
+    """A sentence without space around it, at most MAX_TEXT characters; raises RequestError otherwise."""
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}; it has to be a string.")
     text = value.strip()
     if not text:
         raise RequestError(f"{name} is empty; it needs at least one word.")
-    if len(text) > limit:
-        raise RequestError(f"{name} has {len(text):,} characters; the limit is {limit:,}. Shorten it.")
+    if len(text) > MAX_TEXT:
+        raise RequestError(f"{name} has {len(text):,} characters; the limit is {MAX_TEXT:,}. Shorten it.")
     if _SURROGATE.search(text):
         raise RequestError(f"{name} holds half of a surrogate pair, which is not Unicode text.")
     return text
 
 
 def checked_id(value: object, name: str) -> str:
-    """An id of 1 to MAX_ID_BYTES bytes of UTF-8 without control characters; raises RequestError otherwise."""
+    """An id of 1 to 256 bytes of UTF-8 without control characters; raises RequestError otherwise."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise RequestError(f"{name} is {shown(value)}; it has to be a string that is not empty.")
     if _CONTROL.search(value) or _SURROGATE.search(value):
         raise RequestError(f"{name} is {shown(value)}; it may not hold control characters or surrogates.")
-    if len(value.encode()) > MAX_ID_BYTES:
-        raise RequestError(f"{name} has {len(value.encode()):,} bytes; the limit is {MAX_ID_BYTES}.")
+    if len(value.encode()) > _MAX_ID_BYTES:
+        raise RequestError(f"{name} has {len(value.encode()):,} bytes; the limit is {_MAX_ID_BYTES}.")
     return value
 
 

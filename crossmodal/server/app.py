@@ -15,9 +15,12 @@ from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.page_files import add_page
-from crossmodal.server.problems import problem, problem_response
+from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
-from crossmodal.server.v1 import add_native_routes
+from crossmodal.server.v1.documents import add_document_routes
+from crossmodal.server.v1.information import add_information_routes
+from crossmodal.server.v1.openapi import add_openapi_route
+from crossmodal.server.v1.search import add_search_route
 
 __all__ = ["create_app"]
 
@@ -25,7 +28,11 @@ __all__ = ["create_app"]
 def create_app(serving: Serving) -> Starlette:
     """Every route that ``serving`` can answer, behind the middleware that all of them need."""
     app = Starlette()
-    add_native_routes(app, serving)
+    if serving.kind == "query":
+        add_search_route(app, serving)
+    add_document_routes(app, serving)
+    add_information_routes(app, serving)
+    add_openapi_route(app)
     add_legacy_routes(app, serving)
     add_page(app)
     app.add_exception_handler(404, _no_such_route)
@@ -74,7 +81,7 @@ class _RequestCount:
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     if request.url.path.startswith(("/v1/", "/page/")):
-        message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json tells what is."
+        message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json lists what is."
         response = problem_response(problem(status, message))
     else:
         message = f"{request.method} {request.url.path} is not served here; POST to /search or /index."

@@ -1,4 +1,4 @@
-"""Photos and their thumbnails as HTTP answers that browsers may keep."""
+"""Photos and their thumbnails as HTTP answers that browsers may cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Content", "content_response", "is_held", "photo_of", "thumbnail_of"]
 _SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
-_KEPT_SECONDS = 300
+_CACHED_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def content_response(request: Request, content: Content) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
-        "Cache-Control": f"private, max-age={_KEPT_SECONDS}",
+        "Cache-Control": f"private, max-age={_CACHED_SECONDS}",
         # An <img> of another origin asks without Origin; a script there must not be handed that answer.
         "Vary": "Origin",
         "X-Content-Type-Options": "nosniff",

@@ -14,15 +14,13 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.shapes import Limits
+from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
 from crossmodal.http_shapes.values import shown
 from crossmodal.server.guards import MAX_BODY_BYTES, body_chunks
 
 __all__ = ["FORM_TYPE", "Form", "FormFile", "FormText", "form_parts", "media_type_of", "read_form"]
 
 FORM_TYPE = "multipart/form-data"
-
-MAX_FILE_BYTES = Limits().max_image_bytes
 
 # Captions and tags of ten thousand photos; a part that describes more belongs in several requests.
 MAX_TEXT_BYTES = 8 << 20
@@ -100,7 +98,7 @@ async def form_parts(
     ``texts`` and ``files`` name the fields that there may be, ``limit`` bounds the bytes of the body. Raises
     RequestError: 400 for what is no such form, or ends before its end, 422 for another field, 413 above
     ``limit`` or for a text of more than MAX_TEXT_BYTES, and 408 where the client falls silent. A file of more
-    than MAX_FILE_BYTES comes as one that is refused, without its bytes.
+    than MAX_IMAGE_BYTES comes as one that is refused, without its bytes.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary")
@@ -188,7 +186,7 @@ class _Collector:
                     f"The part {self._field!r} has more than {MAX_TEXT_BYTES >> 20} MiB; send less at once.",
                     status=413,
                 )
-        elif self._size > MAX_FILE_BYTES:
+        elif self._size > MAX_IMAGE_BYTES:
             # Read on without keeping it: the files after it may be good ones.
             self._content = bytearray()
             return
@@ -205,9 +203,9 @@ class _Collector:
             self.ready.append(FormText(self._field, text))
             return
         refused = None
-        if self._size > MAX_FILE_BYTES:
+        if self._size > MAX_IMAGE_BYTES:
             refused = (
-                f"The file has {self._size / 2**20:,.1f} MiB; the limit is {MAX_FILE_BYTES >> 20} MiB. "
+                f"The file has {self._size / 2**20:,.1f} MiB; the limit is {MAX_IMAGE_BYTES >> 20} MiB. "
                 "Send a smaller copy."
             )
         self.ready.append(FormFile(self._field, self._name, content, refused))
@@ -233,7 +231,7 @@ def _parser(boundary: bytes, collector: _Collector) -> MultipartParser:
         )
     except FormParserError as error:
         raise RequestError(f"The form cannot be read: {error}.") from None
-    # The client is told; a server's own log has no use for other people's malformed forms.
+    # The client gets the error; the server's log needs no malformed forms of clients.
     parser.logger.setLevel(logging.ERROR)
     return parser
 

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crossmodal.server.problems import problem, problem_response
+from crossmodal.server.routes import problem, problem_response
 
 __all__ = ["ForwardedWrites"]
 
@@ -30,7 +30,7 @@ class ForwardedWrites:
 
     def __init__(self, app: ASGIApp, writer: str) -> None:
         self._app = app
-        # Uploads take as long as their client does; only that nobody listens is noticed at once.
+        # Uploads take as long as their client does; only connecting has a limit.
         self._client = httpx2.AsyncClient(
             transport=httpx2.AsyncHTTPTransport(uds=writer), timeout=httpx2.Timeout(None, connect=30.0)
         )

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import RequestError
 from crossmodal.hosts import is_loopback
-from crossmodal.http_shapes import render_error
+from crossmodal.http_shapes.legacy.answers import render_error
 from crossmodal.server.serving import Serving
 
 __all__ = ["MAX_BODY_BYTES", "HostCheck", "body_chunks", "read_body", "require_writing"]
@@ -47,9 +47,9 @@ class HostCheck:
 def require_writing(request: Request, serving: Serving) -> None:
     """Raises RequestError (403) where this server, or this page in a browser, may not change the index.
 
-    A page of another origin may search; that it could also delete would let any page that somebody visits
-    empty their index. A name that someone else's DNS points at this machine makes such a page look like
-    our own, so while only this machine is listened to, the host has to be one of its own names.
+    A page of another origin may search; if it could also delete, any page that a user visits could empty the
+    index. A foreign name whose DNS entry points at this machine makes such a page look like this server's
+    own, so while the server listens on this machine only, the host has to be one of its own names.
     """
     if not serving.writing.allowed:
         raise RequestError(serving.writing.reason, status=403)

@@ -5,65 +5,55 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes import (
-    DeleteResult,
-    IndexResult,
-    ParsedDocument,
-    ParsedRequest,
-    QueryItem,
-    QueryResult,
-    ShownMatch,
-    envelope_of,
-    image_url,
-    parse_request,
-    read_json,
+from crossmodal.http_shapes.legacy.answers import (
     render_deleted,
     render_error,
     render_index,
     render_results,
+    shown_match,
 )
-from crossmodal.match import Match
+from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
+from crossmodal.http_shapes.legacy.requests import LegacyRequest, envelope_of, parse_request
+from crossmodal.http_shapes.values import read_json
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.query.terms import Term
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
-from crossmodal.server.problems import Handler, told
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
-from crossmodal.server.writing import delete_records, index_records, record_of
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
-OVERRIDE_HEADER = "x-envelope"
+_OVERRIDE_HEADER = "x-envelope"
 
 
 def add_legacy_routes(app: Starlette, serving: Serving) -> None:
     """Adds /search, /index, /update, /delete, /post and their kin, /status and /images/ID."""
-    routes = LegacyRoutes(serving)
-    for path in ("/search", "/api/search", "/index", "/api/index", "/post"):
-        add_route(app, path, _told(routes.answer), ["POST"])
-    # jina 1 changes with PUT and DELETE, later versions with POST.
-    for path in ("/update", "/api/update"):
-        add_route(app, path, _told(routes.answer), ["POST", "PUT"])
-    for path in ("/delete", "/api/delete"):
-        add_route(app, path, _told(routes.answer), ["POST", "DELETE"])
-    add_route(app, "/status", _told(routes.status), ["GET", "HEAD"])
-    add_route(app, "/dry_run", _told(routes.dry_run), ["GET", "HEAD"])
-    add_route(app, "/images/{id:path}", _told(routes.image), ["GET", "HEAD"])
+    routes = _LegacyRoutes(serving)
+    for paths, handler, methods in (
+        (("/search", "/api/search", "/index", "/api/index", "/post"), routes.answer, ["POST"]),
+        # jina 1 changes with PUT and DELETE, later versions with POST.
+        (("/update", "/api/update"), routes.answer, ["POST", "PUT"]),
+        (("/delete", "/api/delete"), routes.answer, ["POST", "DELETE"]),
+        (("/status",), routes.status, ["GET", "HEAD"]),
+        (("/dry_run",), routes.dry_run, ["GET", "HEAD"]),
+        (("/images/{id:path}",), routes.image, ["GET", "HEAD"]),
+    ):
+        for path in paths:
+            add_route(app, path, handler, methods, _envelope_of_problem)
 
 
-class LegacyRoutes:
-    """The handlers, over what the server's routes share."""
-
+class _LegacyRoutes:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
 
@@ -78,24 +68,24 @@ class LegacyRoutes:
             host=request.headers.get("host", ""),
         )
         if parsed.endpoint == "search":
-            found = await self._search(parsed, str(request.base_url))
-            _raise_if_all_failed([result.error for result in found])
-            content = render_results(parsed, found, started=started, ended=datetime.now(UTC))
+            queries = await self._search(parsed, str(request.base_url))
+            _raise_if_all_failed([query.error for query in queries])
+            content = render_results(parsed, queries, started=started, ended=datetime.now(UTC))
         elif parsed.endpoint == "delete":
             require_writing(request, self._serving)
-            deleted = await self._delete(parsed)
+            deleted = set(await self._serving.delete(parsed.ids, captions=True))
             content = render_deleted(parsed, deleted, started=started, ended=datetime.now(UTC))
         else:
             require_writing(request, self._serving)
-            indexed = await self._index(parsed)
-            _raise_if_all_failed([result.error for result in indexed])
-            content = render_index(parsed, indexed, started=started, ended=datetime.now(UTC))
+            documents = await self._index(parsed)
+            _raise_if_all_failed([document.error for document in documents])
+            content = render_index(parsed, documents, started=started, ended=datetime.now(UTC))
         return JsonResponse(content)
 
     async def status(self, request: Request) -> Response:
         """What is indexed."""
         status = await asyncio.to_thread(self._serving.engine.workspace.status)
-        # Where it lies on this machine is nobody's business.
+        # Its path stays on this machine.
         return JsonResponse({name: value for name, value in status.items() if name != "path"})
 
     async def dry_run(self, request: Request) -> Response:
@@ -108,70 +98,75 @@ class LegacyRoutes:
         content = await photo_of(self._serving.engine.workspace, request.path_params["id"])
         return content_response(request, content)
 
-    async def _search(self, parsed: ParsedRequest, base_url: str) -> list[QueryResult]:
+    async def _search(self, parsed: LegacyRequest, base_url: str) -> list[QueryItem]:
         if self._serving.kind != "query":
             raise RequestError(
                 "This server answers /index only; /search is served by `crossmodal serve`.",
                 status=404,
             )
         started = time.perf_counter()
-        usable = [query for query in parsed.queries if query.refused is None]
+        usable = [query for query in parsed.queries if query.error is None]
         outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])
-        found = {query.id: outcome for query, outcome in zip(usable, outcomes, strict=True)}
+        answered = {
+            query.id: _answered(query, outcome, base_url)
+            for query, outcome in zip(usable, outcomes, strict=True)
+        }
         self._serving.metrics.count_cached_texts(*self._serving.engine.take_cache_counts())
         self._serving.metrics.count_search(len(parsed.queries), time.perf_counter() - started)
-        return [_result(query, found.get(query.id), base_url) for query in parsed.queries]
+        return [answered.get(query.id, query) for query in parsed.queries]
 
-    async def _index(self, parsed: ParsedRequest) -> list[IndexResult]:
-        errors: dict[str, str] = {}
+    async def _index(self, parsed: LegacyRequest) -> list[DocumentItem]:
+        documents: Sequence[DocumentItem] = parsed.documents
         if parsed.endpoint == "update":
-            errors = await asyncio.to_thread(self._not_there, parsed.documents)
-        usable = [doc for doc in parsed.documents if doc.refused is None and doc.id not in errors]
-        # In a thread: hashing large photos would keep all other requests waiting.
-        records = await asyncio.to_thread(lambda: [record_of(document) for document in usable])
-        written = await index_records(self._serving, records)
-        results = []
-        for document in parsed.documents:
-            refused = document.refused or errors.get(document.id)
-            if refused is not None:
-                results.append(IndexResult(document, error=refused))
-            else:
-                outcome = written[document.id]
-                results.append(IndexResult(document, outcome=outcome.outcome, error=outcome.error))
-        return results
+            documents = await asyncio.to_thread(self._refuse_missing, documents)
+        usable = [document.record for document in documents if document.error is None]
+        # In a thread: hashing large photos would block all other requests.
+        records = await asyncio.to_thread(lambda: [record.hashed() for record in usable])
+        indexed = await self._serving.index(records)
+        return [
+            document
+            if document.error is not None
+            else DocumentItem(
+                document.record, indexed[document.record.id].outcome, indexed[document.record.id].error
+            )
+            for document in documents
+        ]
 
-    def _not_there(self, documents: Sequence[ParsedDocument]) -> dict[str, str]:
-        """Why a document cannot be updated, by id: an update changes what is there and adds nothing."""
-        usable = [document for document in documents if document.refused is None]
-        there = {
+    def _refuse_missing(self, documents: Sequence[DocumentItem]) -> list[DocumentItem]:
+        """``documents`` with an error for those that are not indexed, as an update adds nothing."""
+        indexed = {
             (modality, id)
-            for modality in (IMAGE, TEXT)
+            for modality in MODALITIES
             for id in self._serving.engine.workspace.records(
-                [document.id for document in usable if document.modality == modality], modality
+                [
+                    document.record.id
+                    for document in documents
+                    if document.error is None and document.record.modality == modality
+                ],
+                modality,
             )
         }
-        return {
-            document.id: f"There is no {'photo' if document.modality == IMAGE else 'caption'} with the id "
-            f"{document.id[:80]!r} to update; add it with /index."
-            for document in usable
-            if (document.modality, document.id) not in there
-        }
-
-    async def _delete(self, parsed: ParsedRequest) -> list[DeleteResult]:
-        deleted = await delete_records(self._serving, parsed.ids, captions=True)
-        return [DeleteResult(id, id in deleted) for id in parsed.ids]
+        return [
+            document
+            if document.error is not None or (document.record.modality, document.record.id) in indexed
+            else replace(
+                document,
+                error=f"There is no {'photo' if document.record.modality == IMAGE else 'caption'} with the "
+                f"id {document.record.id[:80]!r} to update; add it with /index.",
+            )
+            for document in documents
+        ]
 
 
 def legacy_error(request: Request, message: str, status: int) -> Response:
-    """The envelope that tells an error to the client whose shape the request had."""
+    """The error in the envelope of the client whose shape the request had."""
     body = getattr(request.state, "body", None)
     envelope = envelope_of(body, request.url.path, _override(request))
     return JsonResponse(render_error(message, envelope=envelope, status=status), status_code=status)
 
 
-def _told(answer: Handler) -> Handler:
-    """Turns every error into an envelope that the client can read."""
-    return told(answer, lambda request, problem: legacy_error(request, problem["detail"], problem["status"]))
+def _envelope_of_problem(request: Request, problem: dict[str, Any]) -> Response:
+    return legacy_error(request, problem["detail"], problem["status"])
 
 
 def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
@@ -181,7 +176,7 @@ def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
 
 
 def _override(request: Request) -> str | None:
-    return request.headers.get(OVERRIDE_HEADER) or request.query_params.get("envelope")
+    return request.headers.get(_OVERRIDE_HEADER) or request.query_params.get("envelope")
 
 
 def _request(query: QueryItem, top_k: int) -> SearchRequest:
@@ -195,29 +190,7 @@ def _request(query: QueryItem, top_k: int) -> SearchRequest:
     return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset())
 
 
-def _result(query: QueryItem, outcome: SearchOutcome | None, base_url: str) -> QueryResult:
-    if outcome is None:
-        return QueryResult(query, error=query.refused)
+def _answered(query: QueryItem, outcome: SearchOutcome, base_url: str) -> QueryItem:
     if outcome.error is not None:
-        return QueryResult(query, error=str(outcome.error))
-    return QueryResult(query, tuple(_shown(match, base_url) for match in outcome.matches))
-
-
-def _shown(match: Match, base_url: str) -> ShownMatch:
-    # A path of this machine is nobody's business; the photo itself has an address here.
-    is_photo = match.modality == IMAGE
-    url = image_url(match.photo_id, base_url) if match.photo_id else None
-    tags = dict(match.tags)
-    if match.uri:
-        tags.setdefault("file", Path(match.uri).name)
-    if url and not is_photo:
-        tags.setdefault("photo", url)
-    return ShownMatch(
-        id=match.id,
-        modality=match.modality,
-        cosine=match.cosine,
-        text=match.text,
-        uri=url if is_photo else None,
-        mime_type=match.mime_type,
-        tags=tags,
-    )
+        return replace(query, error=str(outcome.error))
+    return replace(query, matches=tuple(shown_match(match, base_url) for match in outcome.matches))

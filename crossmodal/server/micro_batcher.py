@@ -1,8 +1,8 @@
 """Concurrent requests of the same kind, done together.
 
-Nothing waits where nothing is under way. While as much is under way as should be, what comes gathers and is
-done together afterwards: the wait is then what the work before takes, and the busier it is, the larger are
-the batches, without any time that somebody would have to set.
+A request starts at once while fewer than ``at_once`` calls are under way. Otherwise it waits for one of them
+to end, and what has gathered meanwhile is done together: the busier the server, the larger the batches,
+without a delay to configure.
 """
 
 from __future__ import annotations

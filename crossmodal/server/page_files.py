@@ -13,7 +13,6 @@ from starlette.responses import Response
 
 from crossmodal.errors import RequestError
 from crossmodal.server.contents import is_held
-from crossmodal.server.problems import told_as_problem
 from crossmodal.server.routes import add_route
 
 __all__ = ["PAGE", "add_page"]
@@ -45,8 +44,8 @@ def add_page(app: Starlette) -> None:
             raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
         return files[name].response(request)
 
-    add_route(app, "/", told_as_problem(index), ["GET", "HEAD"])
-    add_route(app, "/page/{name}", told_as_problem(file), ["GET", "HEAD"])
+    add_route(app, "/", index, ["GET", "HEAD"])
+    add_route(app, "/page/{name}", file, ["GET", "HEAD"])
 
 
 class _PageFile:

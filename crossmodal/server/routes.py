@@ -1,20 +1,57 @@
-"""Routes of the server: what answers which path, named for the middleware, and answers in JSON."""
+"""Routes of the server, which requests are counted by, their answers in JSON, and their errors.
+
+Errors of the native API are problem documents (RFC 9457).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from crossmodal.server.problems import Handler
+from crossmodal.errors import (
+    CrossmodalError,
+    DataError,
+    FlowFailure,
+    ModelError,
+    RequestError,
+    ServiceError,
+    StoreLocked,
+    StoreUnwritable,
+)
 
-__all__ = ["JsonResponse", "add_route"]
+__all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response"]
+
+_RETRY_SECONDS = 2
+
+# What a status means here; the detail says what happened.
+_TITLES = {
+    400: "The request cannot be read",
+    403: "This is not allowed",
+    404: "There is no such thing here",
+    405: "This method is not served here",
+    406: "The answer cannot be given in the types asked for",
+    408: "The request took too long to arrive",
+    409: "Another process is writing the index",
+    413: "The request is too large",
+    415: "This type of content cannot be read",
+    416: "This part of the content does not exist",
+    422: "A value cannot be used",
+    500: "The server failed",
+    503: "The server is not ready",
+    507: "The index cannot be written",
+}
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class JsonResponse(JSONResponse):
@@ -29,9 +66,56 @@ class JsonResponse(JSONResponse):
             return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def add_route(app: Starlette, path: str, answer: Handler, methods: Sequence[str]) -> None:
-    """Adds a route; GET brings HEAD along."""
-    app.router.routes.append(_NamedRoute(path, answer, methods=list(methods)))
+def add_route(
+    app: Starlette,
+    path: str,
+    answer: Handler,
+    methods: Sequence[str],
+    render_problem: Callable[[Request, dict[str, Any]], Response] | None = None,
+) -> None:
+    """Adds a route; GET brings HEAD along. ``render_problem`` makes another answer of a problem document."""
+
+    async def answer_or_problem(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except ClientDisconnect:
+            # No client is left to read this.
+            return Response(status_code=499)
+        except Exception as error:  # noqa: BLE001  the last line before the client, who must get an answer
+            if not isinstance(error, CrossmodalError):
+                print(f"error: {request.url.path} failed on a request:", file=sys.stderr)
+                traceback.print_exception(error, file=sys.stderr)
+                sys.stderr.flush()
+            members = problem_of(error)
+            return render_problem(request, members) if render_problem else problem_response(members)
+
+    app.router.routes.append(_NamedRoute(path, answer_or_problem, methods=list(methods)))
+
+
+def problem(status: int, detail: str, *, pointer: str | None = None) -> dict[str, Any]:
+    """The members of a problem document; ``pointer`` (RFC 6901) names the value of the body at fault."""
+    members: dict[str, Any] = {
+        "type": f"/problems/{status}",
+        "title": _TITLES.get(status, "The request failed"),
+        "status": status,
+        "detail": detail,
+    }
+    if pointer is not None:
+        members["errors"] = [{"pointer": pointer, "detail": detail}]
+    return members
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """The problem document of a CrossmodalError; of any other error it says only the type."""
+    if not isinstance(error, CrossmodalError):
+        return problem(500, f"The server failed on this request ({type(error).__name__}).")
+    return problem(_status_of(error), str(error), pointer=getattr(error, "pointer", None))
+
+
+def problem_response(members: dict[str, Any]) -> Response:
+    """The answer that carries a problem document."""
+    headers = {"Retry-After": str(_RETRY_SECONDS)} if members["status"] in (409, 503) else None
+    return JSONResponse(members, members["status"], headers, media_type="application/problem+json")
 
 
 class _NamedRoute(Route):
@@ -42,3 +126,17 @@ class _NamedRoute(Route):
         if match is not Match.NONE:
             found["route"] = self
         return match, found
+
+
+def _status_of(error: CrossmodalError) -> int:
+    if isinstance(error, RequestError):
+        return error.status
+    if isinstance(error, StoreLocked):
+        return 409
+    if isinstance(error, StoreUnwritable):
+        return 507
+    if isinstance(error, FlowFailure):
+        return 500
+    if isinstance(error, ServiceError | ModelError):
+        return 503
+    return 422 if isinstance(error, DataError) else 503

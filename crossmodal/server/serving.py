@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from crossmodal.api_shapes import index_state
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import ServiceError
+from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
+from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.models.runtimes.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import MODALITIES, Modality
+from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.settings import Settings
@@ -81,19 +82,44 @@ class Serving:
             return await self._in(self._photos, self.engine.search, requests)
         outcomes: list[SearchOutcome] = []
         timing = Timing()
-        # One batch after the other: who asks for much doesn't stand in the queue with all of it at once.
+        # One batch after the other: a large request doesn't fill the queue at once.
         for start in range(0, len(requests), _SEARCHED_TOGETHER):
             answered = await self._batches(requests[start : start + _SEARCHED_TOGETHER])
             outcomes += [outcome for outcome, _ in answered]
             timing.add(answered[0][1])
         return outcomes, timing
 
-    async def write(self, work: Callable[[], _Result]) -> _Result:
-        """What ``work``, which writes, returns; done in a thread."""
-        return await self._in(self._writing, work)
+    async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
+        """Indexes hashed records; what became of each, by id. Raises what the engine raises."""
+
+        def work() -> dict[str, Indexed]:
+            became: dict[str, Indexed] = {}
+            try:
+                # One batch at a time: other requests that write are under way as well.
+                for indexed in self.engine.index(records, at_once=1):
+                    if isinstance(indexed, Indexed):
+                        became[indexed.record.id] = indexed
+            except StoreUnwritable as error:
+                if all(indexed.error for indexed in became.values()):
+                    raise
+                # Some of it is written, and stays so.
+                failed = {record.id: Indexed(record, error=str(error)) for record in records}
+                return failed | became
+            return became
+
+        became = await self._in(self._writing, work)
+        for record in records:
+            self.metrics.count_written(became[record.id].outcome or "failed")
+        return became
+
+    async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
+        """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+        deleted = await self._in(self._writing, lambda: self.engine.delete(ids, captions=captions))
+        self.metrics.count_written("deleted", len(deleted))
+        return deleted
 
     async def index_state(self) -> dict[str, Any]:
-        """``index`` of GET /v1/status; raises StoreError where a shard cannot tell."""
+        """``index`` of GET /v1/status; raises StoreError where a shard cannot be read."""
         shards: dict[Modality, list[dict[str, Any]]] = {modality: [] for modality in MODALITIES}
         if self.kind == "query":
             for state in await self._in(self._searching, self.engine.shard_states):

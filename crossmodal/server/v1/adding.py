@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.records import IMAGE, Record
 from crossmodal.server.serving import Serving
-from crossmodal.server.writing import index_records
 
 __all__ = ["MAX_DOCUMENTS", "Adding"]
 
@@ -35,16 +34,6 @@ class _Result:
     outcome: str | None = None
     error: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The result as JSON values."""
-        return {
-            "source": self.source,
-            "id": self.id,
-            "modality": self.modality,
-            "outcome": self.outcome,
-            "error": self.error,
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
@@ -56,7 +45,7 @@ class _Pending:
 
 
 class Adding:
-    """Takes the documents of one request one after the other and keeps what became of each.
+    """Takes the documents of one request one after the other and records what became of each.
 
     Use it in an ``async with`` statement: at its end nothing of the request is being written any more.
     """
@@ -68,7 +57,8 @@ class Adding:
         self._batch: list[_Pending] = []
         self._batch_bytes = 0
         self._writing: asyncio.Task[None] | None = None
-        self._wrote = False
+        # Whether anything has come through the index Flow, or was found to be in the index.
+        self.wrote = False
         self._broken: CrossmodalError | None = None
 
     async def __aenter__(self) -> Adding:
@@ -77,11 +67,6 @@ class Adding:
     async def __aexit__(self, *raised: object) -> None:
         if self._writing is not None:
             await asyncio.wait({self._writing})
-
-    @property
-    def wrote(self) -> bool:
-        """Whether anything has come through the index Flow, or was found to be in the index."""
-        return self._wrote
 
     async def add(self, source: str, records: Sequence[Record]) -> None:
         """Takes a photo followed by its captions, or one or more captions, that came from ``source``.
@@ -116,7 +101,7 @@ class Adding:
             await self._send()
 
     def refuse(self, source: str, reason: str, record: Record | None = None) -> None:
-        """Keeps that what came from ``source`` cannot be indexed. Raises RequestError as ``add`` does."""
+        """Records that what came from ``source`` cannot be indexed. Raises RequestError as ``add`` does."""
         self._check_room(source, 1)
         self._result(source, record).error = reason
 
@@ -136,7 +121,7 @@ class Adding:
 
     def results(self) -> list[dict[str, Any]]:
         """What became of each document, in the order in which they came, as JSON values."""
-        return [result.to_json() for result in self._results]
+        return [asdict(result) for result in self._results]
 
     def counts(self) -> dict[str, int]:
         """How many were added, replaced, unchanged and failed."""
@@ -170,7 +155,7 @@ class Adding:
         if self._writing is not None:
             await self._writing
             self._writing = None
-        if self._broken is not None and not self._wrote:
+        if self._broken is not None and not self.wrote:
             raise self._broken
 
     async def _write(self, batch: list[_Pending]) -> None:
@@ -185,11 +170,11 @@ class Adding:
     async def _write_all(self, batch: list[_Pending]) -> None:
         if batch and self._broken is None:
             try:
-                written = await index_records(self._serving, [pending.record for pending in batch])
+                written = await self._serving.index([pending.record for pending in batch])
             except CrossmodalError as error:
                 self._broken = error
             else:
-                self._wrote = True
+                self.wrote = True
                 for pending in batch:
                     became = written[pending.record.id]
                     pending.result.outcome, pending.result.error = became.outcome, became.error

@@ -1,4 +1,4 @@
-"""Everything under /v1/documents: looking at what is indexed, adding to it and deleting."""
+"""Everything under /v1/documents: reading what is indexed, adding to it and deleting."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.api_shapes.answers import document_json
-from crossmodal.api_shapes.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.http_shapes.shapes import Limits, ParsedDocument
+from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
+from crossmodal.http_shapes.v1.answers import document_json
+from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.server.contents import content_response, photo_of, thumbnail_of
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
-from crossmodal.server.problems import problem, problem_of, problem_response, told_as_problem
-from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.adding import Adding
-from crossmodal.server.writing import delete_records, record_of
 from crossmodal.workspace import Workspace
 
 __all__ = ["add_document_routes"]
@@ -36,13 +34,11 @@ _PATH = "/v1/documents"
 _LINES_TYPE = "application/x-ndjson"
 _LINES_TYPES = (_LINES_TYPE, "application/jsonl")
 
-Value = TypeVar("Value")
-
 _LISTED = 24
 _MAX_LISTED = 200
 
 # The largest photo as base64, and as much again as half a photo for its captions and tags.
-_MAX_LINE_BYTES = Limits().max_image_bytes * 3 // 2
+_MAX_LINE_BYTES = MAX_IMAGE_BYTES * 3 // 2
 
 # Longer than any file system's names; what is answered is held until the end.
 _MAX_SOURCE_CHARACTERS = 1024
@@ -51,12 +47,12 @@ _MAX_SOURCE_CHARACTERS = 1024
 def add_document_routes(app: Starlette, serving: Serving) -> None:
     """Adds /v1/documents and what is below it."""
     documents = _Documents(serving)
-    # One route for all below: an id may hold a slash, and only the path as it was sent tells where it ends.
+    # One route for all below: an id may hold a slash, and only the path as it was sent shows where it ends.
     below = _PATH + "/{id:path}"
-    add_route(app, _PATH, told_as_problem(documents.list), ["GET", "HEAD"])
-    add_route(app, _PATH, told_as_problem(documents.add), ["POST"])
-    add_route(app, below, told_as_problem(documents.get), ["GET", "HEAD"])
-    add_route(app, below, told_as_problem(documents.delete), ["DELETE"])
+    add_route(app, _PATH, documents.list, ["GET", "HEAD"])
+    add_route(app, _PATH, documents.add, ["POST"])
+    add_route(app, below, documents.get, ["GET", "HEAD"])
+    add_route(app, below, documents.delete, ["DELETE"])
 
 
 class _Documents:
@@ -66,12 +62,11 @@ class _Documents:
     async def list(self, request: Request) -> Response:
         parameters = _parameters(request, ("modality", "limit", "after"))
         modality = _modality(parameters.get("modality", IMAGE))
-        limit = _checked(
-            lambda: whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
-        )
-        after = (
-            _checked(lambda: checked_id(parameters["after"], "'after'")) if "after" in parameters else None
-        )
+        try:
+            limit = whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
+            after = checked_id(parameters["after"], "'after'") if "after" in parameters else None
+        except RequestError as error:
+            raise RequestError(str(error), status=422) from None
         documents, following = await asyncio.to_thread(
             _listed, self._serving.engine.workspace, modality, limit, after
         )
@@ -99,7 +94,7 @@ class _Documents:
         given = _parameters(request, ("captions",)).get("captions", "true")
         if given not in ("true", "false"):
             raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
-        deleted = await delete_records(self._serving, [id], captions=given == "true")
+        deleted = await self._serving.delete([id], captions=given == "true")
         if not deleted:
             raise _missing(id)
         return JsonResponse({"deleted": deleted})
@@ -122,11 +117,11 @@ class _Documents:
                 await adding.finish()
             except CrossmodalError as error:
                 await adding.give_up()
-                told = problem_of(error)
+                members = problem_of(error)
                 if adding.wrote:
                     # Some of it is indexed already, and stays so.
-                    told |= {"results": adding.results(), **adding.counts()}
-                return problem_response(told)
+                    members |= {"results": adding.results(), **adding.counts()}
+                return problem_response(members)
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
                 return Response("".join(lines), media_type=_LINES_TYPE)
@@ -182,13 +177,10 @@ async def _add_lines(request: Request, adding: Adding) -> None:
         )
 
 
-async def _add_parsed(adding: Adding, source: str, parse: Callable[[], list[ParsedDocument]]) -> None:
-    def records() -> list[Record]:
-        return [record_of(document) for document in parse()]
-
+async def _add_parsed(adding: Adding, source: str, parse: Callable[[], list[Record]]) -> None:
     try:
-        # In a thread: decoding and hashing a large photo would keep all other requests waiting.
-        parsed = await asyncio.to_thread(records)
+        # In a thread: decoding and hashing a large photo would block all other requests.
+        parsed = await asyncio.to_thread(lambda: [record.hashed() for record in parse()])
     except RequestError as refusal:
         adding.refuse(source, str(refusal))
     else:
@@ -202,7 +194,7 @@ async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[i
     too_long = False
     async for chunk in chunks:
         if not held and not too_long and chunk.isspace():
-            # One by one, a body of nothing but empty lines would keep everybody waiting.
+            # One by one, a body of nothing but empty lines would block all other requests.
             number += chunk.count(b"\n")
             continue
         start = 0
@@ -297,13 +289,6 @@ def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[s
 def _wants_lines(request: Request) -> bool:
     accepted = request.headers.get("accept", "").lower().split(",")
     return any(kind.partition(";")[0].strip() in _LINES_TYPES for kind in accepted)
-
-
-def _checked(check: Callable[[], Value]) -> Value:
-    try:
-        return check()
-    except RequestError as error:
-        raise RequestError(str(error), status=422) from None
 
 
 def _missing(id: str) -> RequestError:

@@ -19,7 +19,6 @@ from crossmodal.flow.diagram import draw_flow
 from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
-from crossmodal.server.problems import told_as_problem
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
 from crossmodal.workspace import Workspace
@@ -41,7 +40,7 @@ def add_information_routes(app: Starlette, serving: Serving) -> None:
         ("/readyz", information.ready),
         ("/metrics", information.metrics),
     ):
-        add_route(app, path, told_as_problem(handler), ["GET", "HEAD"])
+        add_route(app, path, handler, ["GET", "HEAD"])
 
 
 class _Information:

@@ -8,14 +8,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.api_shapes import parse_search, render_search
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.http_shapes import read_json
+from crossmodal.http_shapes.v1.answers import render_search
+from crossmodal.http_shapes.v1.search import parse_search
+from crossmodal.http_shapes.values import read_json
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.server.forms import media_type_of, read_form
 from crossmodal.server.guards import read_body
-from crossmodal.server.problems import problem_of, told_as_problem
-from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.routes import JsonResponse, add_route, problem_of
 from crossmodal.server.serving import Serving
 
 __all__ = ["add_search_route"]
@@ -27,19 +27,19 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
     async def search(request: Request) -> Response:
         started = time.perf_counter()
         body, uploads = await _body(request)
-        parsed = parse_search(body, uploads=uploads, host=request.headers.get("host"))
-        requests = [query for query in parsed.queries if isinstance(query, SearchRequest)]
-        outcomes, timing = await serving.search(requests)
+        queries = parse_search(body, uploads=uploads, host=request.headers.get("host"))
+        requests = [query for query in queries if isinstance(query, SearchRequest)]
+        found, timing = await serving.search(requests)
         serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
-        answered = iter(outcomes)
-        told = [
-            next(answered) if isinstance(query, SearchRequest) else SearchOutcome(None, error=query)
-            for query in parsed.queries
+        found_next = iter(found)
+        outcomes = [
+            next(found_next) if isinstance(query, SearchRequest) else SearchOutcome(None, error=query)
+            for query in queries
         ]
-        _raise_if_all_failed(told)
+        _raise_if_all_failed(outcomes)
         timing.total_ms = (time.perf_counter() - started) * 1000
         serving.metrics.count_search(
-            len(told),
+            len(outcomes),
             timing.total_ms / 1000,
             {
                 "encode": timing.encode_ms,
@@ -48,9 +48,11 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
                 "fetch": timing.fetch_ms,
             },
         )
-        return JsonResponse(render_search(told, model=serving.model, timing=timing, problem_of=problem_of))
+        return JsonResponse(
+            render_search(outcomes, model=serving.model, timing=timing, problem_of=problem_of)
+        )
 
-    add_route(app, "/v1/search", told_as_problem(search), ["POST"])
+    add_route(app, "/v1/search", search, ["POST"])
 
 
 async def _body(request: Request) -> tuple[object, list[bytes]]:

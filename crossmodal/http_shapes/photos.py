@@ -1,4 +1,4 @@
-"""Bytes that travel inside JSON: data URIs (RFC 2397) and base64."""
+"""Photos inside JSON: data URIs (RFC 2397), base64, and the addresses of indexed photos on this server."""
 
 from __future__ import annotations
 
@@ -6,13 +6,24 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.images import sniff_mime_type
 
-__all__ = ["DataUri", "decode_base64", "decode_data_uri", "is_data_uri"]
+__all__ = [
+    "MAX_IMAGE_BYTES",
+    "DataUri",
+    "decode_base64",
+    "decode_data_uri",
+    "image_url",
+    "indexed_image_id",
+    "is_data_uri",
+]
+
+# Of one decoded photo.
+MAX_IMAGE_BYTES = 32 << 20
 
 # Types and parameters take a few dozen characters; anything longer before the comma is no data URI.
 _MAX_HEADER_CHARACTERS = 512
@@ -30,6 +41,14 @@ _CHARSETS = {
     "latin1": "latin-1",
     "windows-1252": "cp1252",
 }
+
+
+_IMAGES_PATH = "/images/"
+_MAX_URL_CHARACTERS = 2048
+_OWN_PATH = re.compile(
+    rf"(?:{re.escape(_IMAGES_PATH)}(?P<image>[^/?#\s]+)"
+    r"|/v1/documents/(?P<document>[^/?#\s]+)/(?:content|thumbnail))(?:[?#]\S*)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +81,8 @@ def is_data_uri(value: str) -> bool:
     return bool(_TYPED.match(head)) or bool(comma and _HEADER.fullmatch(header))
 
 
-def decode_data_uri(value: str, *, max_bytes: int) -> DataUri:
-    """The type and the bytes of a data URI; raises RequestError (413 above ``max_bytes``)."""
+def decode_data_uri(value: str) -> DataUri:
+    """The type and the bytes of a data URI; raises RequestError (413 above MAX_IMAGE_BYTES)."""
     value = value.strip()
     comma = value.find(",", 0, _MAX_HEADER_CHARACTERS)
     header = _HEADER.fullmatch(value, 0, comma) if comma >= 0 else None
@@ -73,17 +92,17 @@ def decode_data_uri(value: str, *, max_bytes: int) -> DataUri:
     body = value[comma + 1 :]
     # At most four characters hold a byte (base64 takes 4 for 3 bytes, percent-encoding triples them); this is
     # checked before anything is copied.
-    if len(body) > 4 * max_bytes:
-        raise _too_large(len(body) * 3 // 4, max_bytes)
+    if len(body) > 4 * MAX_IMAGE_BYTES:
+        raise _too_large(len(body) * 3 // 4)
     content = (
         unquote_to_bytes(body.encode("utf-8", "surrogatepass"))
         if "%" in body
         else body.encode("utf-8", "surrogatepass")
     )
     if "base64" in parameters:
-        content = decode_base64(content, "The data URI", max_bytes=max_bytes)
-    elif len(content) > max_bytes:
-        raise _too_large(len(content), max_bytes)
+        content = decode_base64(content, "The data URI")
+    elif len(content) > MAX_IMAGE_BYTES:
+        raise _too_large(len(content))
     charset = next((part[8:].strip('"') for part in parameters if part.startswith("charset=")), "utf-8")
     mime_type = (header["type"] or ("text/plain" if "base64" not in parameters else "")).lower()
     if mime_type in ("", "application/octet-stream"):
@@ -94,15 +113,15 @@ def decode_data_uri(value: str, *, max_bytes: int) -> DataUri:
     return DataUri(mime_type, charset, content)
 
 
-def decode_base64(value: str | bytes, name: str, *, max_bytes: int) -> bytes:
+def decode_base64(value: str | bytes, name: str) -> bytes:
     """Bytes from base64 in the standard or the URL-safe alphabet, line breaks and lost padding allowed.
 
-    Raises RequestError where it is not base64 or empty, and with status 413 above ``max_bytes``.
+    Raises RequestError where it is not base64 or empty, and with status 413 above MAX_IMAGE_BYTES.
     """
     raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     packed = b"".join(raw.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-    if len(packed) * 3 // 4 > max_bytes:
-        raise _too_large(len(packed) * 3 // 4, max_bytes)
+    if len(packed) * 3 // 4 > MAX_IMAGE_BYTES:
+        raise _too_large(len(packed) * 3 // 4)
     try:
         content = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
     except binascii.Error:
@@ -113,9 +132,43 @@ def decode_base64(value: str | bytes, name: str, *, max_bytes: int) -> bytes:
     return content
 
 
-def _too_large(size: int, limit: int) -> RequestError:
+def image_url(photo_id: str, base_url: str = "") -> str:
+    """Where an indexed photo can be seen, such as ``http://127.0.0.1:45678/images/3f2a``.
+
+    ``base_url`` is the scheme and host that the client used, without a path.
+    """
+    return base_url.rstrip("/") + _IMAGES_PATH + quote(photo_id, safe="")
+
+
+def indexed_image_id(address: str, host: str | None) -> str | None:
+    """The photo's id in an address of this server's own images, or None for any other string.
+
+    Those are /images/ID, /v1/documents/ID/content and /v1/documents/ID/thumbnail.
+    ``host`` is the request's Host header. An address without a host counts as this server's.
+    """
+    if len(address) > _MAX_URL_CHARACTERS:
+        return None
+    path = address
+    if address[:8].lower().startswith(("http://", "https://")):
+        try:
+            parts = urlsplit(address)
+        except ValueError:
+            return None
+        if host is None or parts.netloc.lower() != host.strip().lower():
+            return None
+        path = parts.path
+    own = _OWN_PATH.fullmatch(path)
+    if own is None:
+        return None
+    try:
+        return unquote(own["image"] or own["document"], errors="strict") or None
+    except UnicodeDecodeError:
+        return None
+
+
+def _too_large(size: int) -> RequestError:
     return RequestError(
-        f"The photo has about {size / 2**20:,.1f} MiB; the limit is {limit / 2**20:,.0f} MiB. "
+        f"The photo has about {size / 2**20:,.1f} MiB; the limit is {MAX_IMAGE_BYTES >> 20} MiB. "
         "Send a smaller copy.",
         status=413,
     )

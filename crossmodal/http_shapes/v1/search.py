@@ -1,27 +1,20 @@
-"""The body of POST /v1/search to search requests.
-
-No URL is fetched and no path is opened: a photo comes with the request, or is named by its id here.
-"""
+"""The body of POST /v1/search to search requests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from crossmodal.errors import CrossmodalError, DataError, FilterError, QueryError, RequestError
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.http_shapes.data_uris import decode_data_uri, is_data_uri
-from crossmodal.http_shapes.image_urls import indexed_image_id
-from crossmodal.http_shapes.shapes import Limits
-from crossmodal.http_shapes.values import checked_id, checked_text, shown
+from crossmodal.http_shapes.photos import decode_data_uri, indexed_image_id, is_data_uri
+from crossmodal.http_shapes.values import MAX_QUERIES, checked_id, checked_text, shown
 from crossmodal.query.expression import parse_expression
 from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
 from crossmodal.query.terms import MAX_TERMS, MAX_WEIGHT, Term
 
-__all__ = ["MAX_QUERIES", "ParsedSearch", "parse_search"]
+__all__ = ["parse_search"]
 
-MAX_QUERIES = 64
 _MAX_NAMED = 64
 
 # What a document that was not liked takes away beside one that was: less, as in Rocchio's feedback.
@@ -38,7 +31,6 @@ _OPTIONS = (
     "group_duplicates",
     "return",
 )
-_LIMITS = Limits()
 
 _EXAMPLE = '{"text": "a dog on a beach", "top_k": 5}'
 _IMAGE_FORMS = (
@@ -47,25 +39,20 @@ _IMAGE_FORMS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedSearch:
-    """The queries of one body, in order: each a request, or the error that says why it is none."""
+def parse_search(
+    body: object, *, uploads: Sequence[bytes] = (), host: str | None = None
+) -> list[SearchRequest | CrossmodalError]:
+    """The queries in ``body`` (parsed JSON), in order: each a request, or the error that says why it is none.
 
-    queries: tuple[SearchRequest | CrossmodalError, ...]
-
-
-def parse_search(body: object, *, uploads: Sequence[bytes] = (), host: str | None = None) -> ParsedSearch:
-    """The queries in ``body`` (parsed JSON); ``uploads`` are the photos that came as files.
-
-    ``host`` is the request's Host header, by which addresses of this server's own photos are known. Raises
-    RequestError where the body as a whole is none; a query that cannot be used is an error in its place.
+    ``uploads`` are the photos that came as files. ``host`` is the request's Host header, by which addresses
+    of this server's own photos are known. Raises RequestError where the body as a whole is no search.
     """
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
     if "queries" not in body:
         if uploads and not any(kind in body for kind in (*_KINDS, "unlike")):
             body = {**body, "image": "upload:0"}
-        return ParsedSearch((_attempt(body, {}, "", uploads, host),))
+        return [_attempt(body, {}, "", uploads, host)]
     listed = body["queries"]
     shared = {key: value for key, value in body.items() if key != "queries"}
     for key in shared:
@@ -82,12 +69,9 @@ def parse_search(body: object, *, uploads: Sequence[bytes] = (), host: str | Non
         raise _refused(
             f"'queries' holds {len(listed):,} queries; the limit is {MAX_QUERIES} in one request.", "/queries"
         )
-    return ParsedSearch(
-        tuple(
-            _attempt(query, shared, f"/queries/{number}", uploads, host)
-            for number, query in enumerate(listed)
-        )
-    )
+    return [
+        _attempt(query, shared, f"/queries/{number}", uploads, host) for number, query in enumerate(listed)
+    ]
 
 
 def _attempt(
@@ -167,12 +151,8 @@ class _Query:
 
     def _terms(self, kind: str) -> tuple[Term, ...]:
         value = self._query[kind]
-        if kind == "text":
-            return (self._term({"text": value}, ""),)
-        if kind == "image":
-            return (self._term({"image": value}, ""),)
-        if kind == "id":
-            return (self._term({"id": value}, ""),)
+        if kind in ("text", "image", "id"):
+            return (self._term({kind: value}, ""),)
         if kind == "expression":
             return self._expression(value)
         if kind == "like":
@@ -184,8 +164,8 @@ class _Query:
                 *(Term(weight=_UNLIKED_WEIGHT / len(unliked), id=id) for id in unliked),
             )
         if not isinstance(value, list) or not value or len(value) > MAX_TERMS:
-            said = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
-            raise self._refuse(f"'terms' is {said}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
+            found = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
+            raise self._refuse(f"'terms' is {found}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
         terms = tuple(self._term(term, f"/terms/{number}") for number, term in enumerate(value))
         if all(term.weight < 0 for term in terms):
             raise self._refuse("All terms are negative; at least one has to say what to look for.", "terms")
@@ -230,7 +210,7 @@ class _Query:
         if indexed is not None:
             return Term(weight=weight, id=self._id(indexed, at))
         if is_data_uri(address):
-            decoded = decode_data_uri(address, max_bytes=_LIMITS.max_image_bytes)
+            decoded = decode_data_uri(address)
             if not decoded.mime_type.startswith("image/"):
                 raise _refused(f"The image is of the type {shown(decoded.mime_type)}; {_IMAGE_FORMS}.", at)
             return Term(weight=weight, image=decoded.content)
@@ -255,9 +235,9 @@ class _Query:
     def _ids(self, name: str, least: int) -> list[str]:
         value = self._query[name]
         if not isinstance(value, list) or not least <= len(value) <= _MAX_NAMED:
-            said = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
+            found = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
             raise self._refuse(
-                f"{name!r} is {said}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
+                f"{name!r} is {found}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
             )
         return [self._id(id, f"{self._place}/{name}/{number}") for number, id in enumerate(value)]
 
@@ -273,7 +253,7 @@ class _Query:
         return float(value)
 
     def _text(self, value: object, at: str) -> str:
-        return _checked(lambda: checked_text(value, "The text", limit=_LIMITS.max_characters), at)
+        return _checked(lambda: checked_text(value, "The text"), at)
 
     def _id(self, value: object, at: str) -> str:
         if not isinstance(value, str):

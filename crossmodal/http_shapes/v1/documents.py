@@ -1,7 +1,4 @@
-"""What comes to be indexed: files with what a form says about them, and lines of JSON.
-
-No URL is fetched and no path is opened: a photo's bytes come with the request.
-"""
+"""Documents to index: files with what a form says about them, and lines of JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +8,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.data_uris import decode_data_uri, is_data_uri
-from crossmodal.http_shapes.items import parse_documents
-from crossmodal.http_shapes.shapes import Limits, ParsedDocument
+from crossmodal.http_shapes.documents import (
+    captions_of,
+    checked_image_type,
+    id_of,
+    records_of,
+    tags_of,
+)
+from crossmodal.http_shapes.photos import decode_data_uri, is_data_uri
 from crossmodal.http_shapes.values import plain_json, read_json, shown
+from crossmodal.images import sniff_mime_type
+from crossmodal.records import Record
 
-__all__ = ["MAX_CAPTIONS", "UploadMetadata", "parse_line", "parse_metadata", "parse_upload"]
+__all__ = ["UploadMetadata", "parse_line", "parse_metadata", "parse_upload"]
 
-MAX_CAPTIONS = 1000
+_MAX_CAPTIONS = 1000
 
 # Stands for every file in a form's metadata.
 _ALL_FILES = "*"
@@ -27,7 +31,6 @@ _LINE_KEYS = ("id", "text", "image", "captions", "tags", "photo_id")
 _FILE_KEYS = ("id", "tags", "captions")
 _ALL_FILES_KEYS = ("tags",)
 
-_LIMITS = Limits()
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -63,7 +66,7 @@ def parse_metadata(raw: bytes) -> UploadMetadata:
     return UploadMetadata(body, everywhere.get("tags") or {})
 
 
-def parse_upload(name: str, content: bytes, source: str, metadata: UploadMetadata) -> list[ParsedDocument]:
+def parse_upload(name: str, content: bytes, source: str, metadata: UploadMetadata) -> list[Record]:
     """The photo in an uploaded file called ``name``, followed by its captions.
 
     Its name, without folders, becomes the tag ``file`` unless there is one. ``source`` is what errors call
@@ -78,7 +81,7 @@ def parse_upload(name: str, content: bytes, source: str, metadata: UploadMetadat
     return _documents({**described, "tags": tags}, source, photo=content)
 
 
-def parse_line(raw: bytes, number: int) -> list[ParsedDocument]:
+def parse_line(raw: bytes, number: int) -> list[Record]:
     """The photo with its captions, or the caption, in line ``number`` of JSON lines.
 
     Raises RequestError where it cannot be indexed.
@@ -94,15 +97,23 @@ def parse_line(raw: bytes, number: int) -> list[ParsedDocument]:
     return _documents(item, name, photo=None if image is None else _decoded(image, name))
 
 
-def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[ParsedDocument]:
+def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[Record]:
     captions = item.get("captions")
-    if isinstance(captions, list) and len(captions) > MAX_CAPTIONS:
+    if isinstance(captions, list) and len(captions) > _MAX_CAPTIONS:
         raise RequestError(
-            f"The captions of {name} are {len(captions):,}; the limit is {MAX_CAPTIONS:,}.", status=422
+            f"The captions of {name} are {len(captions):,}; the limit is {_MAX_CAPTIONS:,}.", status=422
         )
     if photo is None and not captions and item.get("text") in (None, ""):
         raise RequestError(f"There is no text and no image in {name}: nothing to index.", status=422)
-    return parse_documents(item, 0, limits=_LIMITS, name=name, photo=photo)
+    mime_type = None if photo is None else sniff_mime_type(photo)
+    return records_of(
+        id_of(item, name),
+        tags=tags_of(item, name),
+        photo=photo,
+        mime_type=checked_image_type(mime_type, name) if mime_type else None,
+        captions=captions_of(item, name),
+        photo_id=id_of(item, name, ("photo_id",)),
+    )
 
 
 def _decoded(image: object, name: str) -> bytes:
@@ -115,7 +126,7 @@ def _decoded(image: object, name: str) -> bytes:
             "for a client; send the photo itself as a data URI (data:image/jpeg;base64,...).",
             status=422,
         )
-    decoded = decode_data_uri(address, max_bytes=_LIMITS.max_image_bytes)
+    decoded = decode_data_uri(address)
     if not decoded.mime_type.startswith("image/"):
         raise RequestError(
             f"The image of {name} holds {shown(decoded.mime_type)}; only images can be used.", status=415
@@ -130,7 +141,7 @@ def _check_keys(item: Mapping[str, Any], known: Collection[str], place: str) -> 
 
 
 def _base_name(name: str) -> str:
-    """The name without folders and control characters, as one may keep it."""
+    """The name without folders and control characters, as it can be stored."""
     last = re.split(r"[/\\]", name)[-1]
     cleaned = _CONTROL.sub(" ", last).strip()[:255]
     return str(plain_json(cleaned, "The file's name"))

@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
 from uuid import uuid4
 
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.envelopes import data_of, envelope_of, named_envelope
-from crossmodal.http_shapes.items import parse_documents, parse_query
-from crossmodal.http_shapes.shapes import Endpoint, Envelope, Limits, ParsedDocument, ParsedRequest, QueryItem
-from crossmodal.http_shapes.values import checked_id, plain_json, shown, whole_number
-from crossmodal.records import TEXT
+from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem, parse_documents, parse_query
+from crossmodal.http_shapes.values import MAX_QUERIES, checked_id, plain_json, shown, whole_number
+from crossmodal.records import TEXT, Record
+from crossmodal.settings import MAX_TOP_K
 
-__all__ = ["parse_request"]
+__all__ = ["Envelope", "LegacyRequest", "envelope_of", "parse_request"]
+
+# In one request.
+_MAX_DOCUMENTS = 1000
+_DEFAULT_TOP_K = 10
 
 _MAX_REQUEST_ID_CHARACTERS = 128
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
+
+Endpoint = Literal["search", "index", "update", "delete"]
+
+
+class Envelope(enum.Enum):
+    """The client whose shape of answer is wanted; the value is its name in an explicit override."""
+
+    JINABOX = "jinabox"
+    JINA1 = "jina1"
+    JINA2 = "jina2"
+    JINA3 = "jina3"
+
+
+@dataclass(frozen=True, slots=True)
+class LegacyRequest:
+    """A request that can be answered: ``queries`` to search for, ``documents`` to index, ``ids`` to delete.
+
+    ``parameters`` are the client's own, for an answer that repeats them.
+    """
+
+    endpoint: Endpoint
+    envelope: Envelope
+    request_id: str
+    top_k: int
+    queries: tuple[QueryItem, ...] = ()
+    documents: tuple[DocumentItem, ...] = ()
+    ids: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def envelope_of(body: object, path: str, override: str | None = None) -> Envelope:
+    """The envelope to answer in; never raises, so that it serves for errors too.
+
+    It ignores an override that names no envelope (``parse_request`` refuses it). A body that is no JSON
+    object, None for one that could not be read included, gets Jina Box's answer: that client alone hangs for
+    ever on any other.
+    """
+    try:
+        return _named_envelope(override) or _envelope_by_shape(body, path)
+    except RequestError:
+        return _envelope_by_shape(body, path)
 
 
 def parse_request(
@@ -26,15 +71,13 @@ def parse_request(
     path: str,
     envelope_override: str | None = None,
     host: str | None = None,
-    limits: Limits | None = None,
-) -> ParsedRequest:
+) -> LegacyRequest:
     """The request in ``body`` (parsed JSON) sent to ``path``; ``host`` is the request's Host header.
 
-    A single item that cannot be used is marked ``refused`` and the others go on; where none can be
-    used, RequestError says why of the first. RequestError is the only error raised, for any JSON value.
+    A single item that cannot be used has an ``error`` and the others go on; where none can be used,
+    RequestError says why of the first. RequestError is the only error raised, for any JSON value.
     """
-    limits = limits or Limits()
-    named_envelope(envelope_override)
+    _named_envelope(envelope_override)
     envelope = envelope_of(body, path, envelope_override)
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object with a list under 'data'.")
@@ -42,25 +85,23 @@ def parse_request(
     parameters = body.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise RequestError(f"'parameters' is {shown(parameters)}; it has to be an object.")
-    request = ParsedRequest(
+    request = LegacyRequest(
         endpoint=endpoint,
         envelope=envelope,
         request_id=_request_id_of(body),
-        top_k=_top_k_of(body, parameters or {}, limits),
+        top_k=_top_k_of(body, parameters or {}),
         parameters=plain_json(parameters or {}, "'parameters'"),
     )
     if endpoint == "search":
-        items = _items_of(body, "queries", limits.max_queries)
-        return replace(request, queries=_queries(items, envelope, limits, host))
+        items = _items_of(body, "queries", MAX_QUERIES)
+        return replace(request, queries=_queries(items, envelope, host))
     if endpoint == "delete":
-        return replace(request, ids=_ids_of(body, limits))
-    items = _items_of(body, "documents", limits.max_documents)
-    return replace(request, documents=_documents(items, limits))
+        return replace(request, ids=_ids_of(body))
+    items = _items_of(body, "documents", _MAX_DOCUMENTS)
+    return replace(request, documents=_documents(items))
 
 
-def _queries(
-    items: list[object], envelope: Envelope, limits: Limits, host: str | None
-) -> tuple[QueryItem, ...]:
+def _queries(items: list[object], envelope: Envelope, host: str | None) -> tuple[QueryItem, ...]:
     queries: list[QueryItem] = []
     errors: list[RequestError] = []
     seen: set[str] = set()
@@ -68,51 +109,81 @@ def _queries(
         if envelope is Envelope.JINABOX and isinstance(item, str):
             item = _unescaped(item)
         try:
-            query = parse_query(item, position, limits=limits, host=host)
+            query = parse_query(item, f"data[{position}]", host)
             if query.id in seen:
                 raise RequestError(f"data[{position}] has the id {shown(query.id)} of an earlier query.")
             seen.add(query.id)
         except RequestError as error:
             errors.append(error)
-            query = QueryItem(uuid4().hex, TEXT, refused=str(error))
+            query = QueryItem(uuid4().hex, TEXT, error=str(error))
         queries.append(query)
     if len(errors) == len(queries):
         raise errors[0]
     return tuple(queries)
 
 
-def _documents(items: list[object], limits: Limits) -> tuple[ParsedDocument, ...]:
-    documents: list[ParsedDocument] = []
+def _documents(items: list[object]) -> tuple[DocumentItem, ...]:
+    documents: list[DocumentItem] = []
     errors: list[RequestError] = []
     seen: set[str] = set()
     for position, item in enumerate(items):
         try:
-            parsed = parse_documents(item, position, limits=limits)
-            for document in parsed:
-                if document.id in seen:
+            records = parse_documents(item, f"data[{position}]")
+            for record in records:
+                if record.id in seen:
                     raise RequestError(
-                        f"data[{position}] has the id {shown(document.id)} of an earlier document."
+                        f"data[{position}] has the id {shown(record.id)} of an earlier document."
                     )
-                seen.add(document.id)
+                seen.add(record.id)
+            documents += map(DocumentItem, records)
         except RequestError as error:
             errors.append(error)
-            parsed = [ParsedDocument(uuid4().hex, TEXT, refused=str(error))]
-        documents.extend(parsed)
+            documents.append(DocumentItem(Record(uuid4().hex, TEXT), error=str(error)))
     if len(errors) == len(items):
         raise errors[0]
     return tuple(documents)
 
 
-def _ids_of(body: dict[str, object], limits: Limits) -> tuple[str, ...]:
+def _ids_of(body: dict[str, object]) -> tuple[str, ...]:
     """The ids to delete: ``ids``, or ``data`` with ids or with Documents that have one."""
     listed = body.get("ids")
     if listed is not None and body.get("data") in (None, []):
         body = {"data": listed}
     ids = []
-    for position, item in enumerate(_items_of(body, "ids", limits.max_documents)):
+    for position, item in enumerate(_items_of(body, "ids", _MAX_DOCUMENTS)):
         given = item.get("id") if isinstance(item, dict) else item
         ids.append(checked_id(given, f"The id of data[{position}]"))
     return tuple(dict.fromkeys(ids))
+
+
+def _named_envelope(name: str | None) -> Envelope | None:
+    """The envelope that an override names, None for no override; raises RequestError for an unknown name."""
+    if name is None or not name.strip():
+        return None
+    try:
+        return Envelope(name.strip().lower())
+    except ValueError:
+        known = ", ".join(envelope.value for envelope in Envelope)
+        raise RequestError(f"The envelope {shown(name)} is not known; choose one of {known}.") from None
+
+
+def _envelope_by_shape(body: object, path: str) -> Envelope:
+    if not isinstance(body, dict) or ("mode" in body and "parameters" in body):
+        return Envelope.JINABOX
+    if "mode" in body or "top_k" in body or path.startswith("/api/"):
+        return Envelope.JINA1
+    data = _data_of(body)
+    if "targetPeapod" in body or (isinstance(data, list) and any(isinstance(item, str) for item in data)):
+        return Envelope.JINA2
+    return Envelope.JINA3
+
+
+def _data_of(body: dict[str, object]) -> object:
+    """The items of a request: a list under ``data``, or under ``data.docs`` as some jina 2 clients send."""
+    data = body.get("data")
+    if isinstance(data, dict) and "docs" in data:
+        return data["docs"]
+    return data
 
 
 def _unescaped(text: str) -> str:
@@ -151,7 +222,7 @@ def _endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
 
 
 def _items_of(body: dict[str, object], kind: str, limit: int) -> list[object]:
-    data = data_of(body)
+    data = _data_of(body)
     if data is None:
         raise RequestError("'data' is missing; it has to be a list of strings or Document objects.")
     if not isinstance(data, list):
@@ -178,18 +249,18 @@ def _request_id_of(body: Mapping[str, Any]) -> str:
     return uuid4().hex
 
 
-def _top_k_of(body: Mapping[str, Any], parameters: Mapping[str, Any], limits: Limits) -> int:
+def _top_k_of(body: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
     places = {
         "top_k": body.get("top_k"),
         "parameters.top_k": parameters.get("top_k"),
         "parameters.limit": parameters.get("limit"),
     }
     found = {
-        name: whole_number(value, name, minimum=1, maximum=limits.max_top_k)
+        name: whole_number(value, name, minimum=1, maximum=MAX_TOP_K)
         for name, value in places.items()
         if value is not None
     }
     if len(set(found.values())) > 1:
         given = " and ".join(f"{name} is {value}" for name, value in found.items())
         raise RequestError(f"The request asks for two numbers of results: {given}. Send one.")
-    return next(iter(found.values()), limits.default_top_k)
+    return next(iter(found.values()), _DEFAULT_TOP_K)

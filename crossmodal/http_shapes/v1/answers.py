@@ -1,8 +1,9 @@
-"""What a search found, and single documents, as the native API tells them."""
+"""Answers of the native API: the results of a search, single documents, and how the index is searched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,14 @@ from crossmodal.query.request import SearchOutcome, Timing
 from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["document_json", "photo_json", "render_search"]
+__all__ = ["document_json", "index_state", "render_search"]
+
+_NOT_SEARCHED: Mapping[str, Any] = {
+    "tier": "none",
+    "recall": None,
+    "recall_measured": "This server indexes and answers no searches.",
+    "building": None,
+}
 
 
 def render_search(
@@ -23,18 +31,12 @@ def render_search(
 ) -> dict[str, Any]:
     """The answer to POST /v1/search: one result a query, in the order asked.
 
-    ``problem_of`` says what an error comes to, as a problem document.
+    ``problem_of`` makes a problem document of an error.
     """
     return {
         "results": [_result(outcome, problem_of) for outcome in outcomes],
         "model": model,
-        "timing": {
-            "total_ms": round(timing.total_ms, 3),
-            "encode_ms": round(timing.encode_ms, 3),
-            "search_ms": round(timing.search_ms, 3),
-            "words_ms": round(timing.words_ms, 3),
-            "fetch_ms": round(timing.fetch_ms, 3),
-        },
+        "timing": {name: round(milliseconds, 3) for name, milliseconds in asdict(timing).items()},
     }
 
 
@@ -49,13 +51,39 @@ def document_json(
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
-        "photo": None if photo is None else photo_json(photo.id, photo.file),
+        "photo": None if photo is None else _photo(photo.id, photo.file),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "tags": dict(record.tags),
     }
 
 
-def photo_json(id: str | None, file: str | None) -> dict[str, str | None] | None:
+def index_state(shards: Mapping[Modality, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """``index`` of GET /v1/status from what the shards of each modality report.
+
+    A shard reports its ``tier``, ``recall`` (in [0, 1], None if unknown), ``recall_measured`` (a sentence)
+    and ``building`` (None, or ``what`` is being built and how much of it is ``done``, in [0, 1]). A modality
+    is as good as its worst shard and as far as its slowest, and so is the index of its modalities.
+    """
+    return {
+        **_together([state for states in shards.values() for state in states]),
+        "modalities": {modality: _together(states) for modality, states in shards.items()},
+    }
+
+
+def _together(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not states:
+        return dict(_NOT_SEARCHED)
+    worst = min(states, key=lambda state: -1.0 if state["recall"] is None else state["recall"])
+    building = [state["building"] for state in states if state["building"] is not None]
+    return {
+        "tier": ", ".join(sorted({state["tier"] for state in states})),
+        "recall": worst["recall"],
+        "recall_measured": worst["recall_measured"],
+        "building": min(building, key=lambda work: work["done"], default=None),
+    }
+
+
+def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:
     """Where a photo can be seen, as paths on this server, and what its file was called."""
     if id is None:
         return None
@@ -108,19 +136,13 @@ def _match(match: Match, fields: frozenset[str]) -> dict[str, Any]:
     if "text" in fields:
         found["text"] = match.text
     if "photo" in fields:
-        found["photo"] = photo_json(match.photo_id, match.file)
+        found["photo"] = _photo(match.photo_id, match.file)
     if "captions" in fields:
-        found["captions"] = [{"id": id, "text": text} for id, text in match.captions]
+        found["captions"] = [caption._asdict() for caption in match.captions]
     if "tags" in fields:
         found["tags"] = dict(match.tags)
     if match.parts is not None:
-        parts = match.parts
-        found["parts"] = {
-            "vector_rank": parts.vector_rank,
-            "word_rank": parts.word_rank,
-            "bm25": parts.bm25,
-            "fused": parts.fused,
-        }
+        found["parts"] = asdict(match.parts)
     if match.duplicates is not None:
         found["duplicates"] = list(match.duplicates)
     return found

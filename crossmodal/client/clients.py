@@ -1,0 +1,428 @@
+"""The two clients: one description of the calls, and how each client waits for replies.
+
+The calls are coroutines. ``AsyncClient`` is them; ``Client`` runs each to its end over I/O that blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import wraps
+from itertools import count
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
+from urllib.parse import quote
+
+from crossmodal.client.answers import (
+    Document,
+    DocumentsPage,
+    ModelInfo,
+    QueryResult,
+    SearchAnswer,
+    Status,
+    TagField,
+    UploadProgress,
+    UploadSummary,
+)
+from crossmodal.client.decoding import read_json
+from crossmodal.client.exchange import (
+    TIMEOUT_SECONDS,
+    Call,
+    Retries,
+    base_address,
+    client_options,
+    lost_connection,
+    refusal,
+)
+from crossmodal.client.queries import (
+    Image,
+    Pages,
+    Query,
+    QueryOptions,
+    SearchOptions,
+    Term,
+    only_result,
+    search_call,
+)
+from crossmodal.client.uploads import Batch, Tally, Uploadable, batches, known_total
+from crossmodal.errors import ApiError, ServerUnavailable
+from crossmodal.match import Match
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["AsyncClient", "Client"]
+
+Answer = TypeVar("Answer")
+P = ParamSpec("P")
+_Io = Callable[..., Awaitable[Any]]
+
+_READY_PAUSE_SECONDS = 0.2
+
+
+class _Calls:
+    """The calls of the API over three functions to await, which may or may not suspend the caller.
+
+    ``request`` sends a request of the HTTP library, ``sleep`` waits for seconds, and ``run`` calls a function
+    that may read files.
+    """
+
+    def __init__(
+        self, url: str, timeout: float, retries: Retries | None, request: _Io, sleep: _Io, run: _Io
+    ) -> None:
+        self.url = url
+        self._timeout = timeout
+        self._retries = retries or Retries()
+        self._request = request
+        self._sleep = sleep
+        self._run = run
+
+    async def search(
+        self,
+        text: str | None = None,
+        *,
+        image: Image | None = None,
+        id: str | None = None,
+        expression: str | None = None,
+        terms: Sequence[Term | Mapping[str, Any]] | None = None,
+        like: Sequence[str] | None = None,
+        unlike: Sequence[str] | None = None,
+        modality: str | None = None,
+        top_k: int = 10,
+        offset: int = 0,
+        min_score: float | None = None,
+        filter: Mapping[str, Any] | None = None,
+        hybrid: bool = False,
+        group_duplicates: bool = False,
+        fields: Sequence[str] | None = None,
+    ) -> QueryResult:
+        """Answers one query: exactly one of the first six arguments says what is searched for.
+
+        ``image`` is a photo's bytes, a file, or "id:ID" of an indexed one; ``id`` finds more like that
+        document; ``expression`` is like ``dog + 0.5*id:42 - snow``; ``like`` and ``unlike`` are ids.
+        ``modality`` is "image", "text" or "both"; without it, photos are found, and captions for photos
+        alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
+        ``fields`` are those of text, photo, captions and tags that are wanted, by default all.
+        """
+        query = Query(
+            text=text,
+            image=image,
+            id=id,
+            expression=expression,
+            terms=terms,
+            like=like,
+            unlike=unlike,
+            modality=modality,
+            top_k=top_k,
+            offset=offset or None,
+            min_score=min_score,
+            filter=filter,
+            hybrid=hybrid or None,
+            group_duplicates=group_duplicates or None,
+            fields=fields,
+        )
+        call: Call[SearchAnswer] = await self._run(search_call, query)
+        return only_result(await self._answer(call))
+
+    async def search_many(
+        self, queries: Iterable[Query | str], **options: Unpack[SearchOptions]
+    ) -> SearchAnswer:
+        """Answers up to 64 queries, sentences or ``Query``, in one request and in their order.
+
+        ``options`` are those of ``search``, for all queries that don't say otherwise. A query that cannot be
+        answered has an ``error``; where none can, ApiError is raised.
+        """
+        asked = [Query(text=query) if isinstance(query, str) else query for query in queries]
+        call: Call[SearchAnswer] = await self._run(search_call, asked, Query(**options))
+        return await self._answer(call)
+
+    async def more_like(self, id: str, **options: Unpack[SearchOptions]) -> QueryResult:
+        """What is like the indexed photo or caption ``id``, without itself; ``options`` as in ``search``."""
+        return await self.search(id=id, **options)
+
+    async def upload(
+        self,
+        sources: Iterable[Uploadable] | Uploadable,
+        *,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        on_progress: Callable[[UploadProgress], None] | None = None,
+        max_documents: int = 32,
+        max_bytes: int = 16 * 1024 * 1024,
+    ) -> UploadSummary:
+        """Adds files, folders of photos and ``NewDocument``s to the index.
+
+        They are read when their turn comes and sent at most ``max_documents`` and about ``max_bytes`` in a
+        request, so memory doesn't depend on how many there are. ``metadata`` gives files, by name and with
+        "*" all of them, an ``id``, ``tags`` and ``captions``. A file or document that fails is an outcome
+        with an error and stops nothing. ``on_progress`` is called after each request.
+        """
+        tally = Tally(known_total(sources), on_progress)
+        read = batches(sources, metadata, max_documents=max_documents, max_bytes=max_bytes)
+        while (batch := await self._run(next, read, None)) is not None:
+            await self._send(batch, tally)
+        return tally.summary()
+
+    async def delete(self, id: str, *, captions: bool = True) -> tuple[str, ...]:
+        """Deletes a photo with the captions that describe it, or a caption; returns the ids of all that."""
+        options = {} if captions else {"params": {"captions": "false"}}
+        return await self._answer(Call("DELETE", _path(id), read_json(tuple[str, ...], "deleted"), options))
+
+    async def document(self, id: str) -> Document:
+        """An indexed photo or caption."""
+        return await self._answer(Call("GET", _path(id), read_json(Document)))
+
+    async def content(self, id: str) -> bytes:
+        """An indexed photo's file, or its thumbnail where the index stores no originals."""
+        return await self._answer(Call("GET", f"{_path(id)}/content", bytes))
+
+    async def thumbnail(self, id: str) -> bytes:
+        """An indexed photo's small copy, as an image file."""
+        return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes))
+
+    async def tags(self) -> tuple[TagField, ...]:
+        """The tags that documents have, with their most frequent values."""
+        return await self._answer(Call("GET", "/v1/tags", read_json(tuple[TagField, ...], "fields")))
+
+    async def status(self) -> Status:
+        """What is indexed, how it is searched, and the queries that the server answers."""
+        return await self._answer(Call("GET", "/v1/status", read_json(Status)))
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """The models that the server knows by name."""
+        return await self._answer(Call("GET", "/v1/models", read_json(tuple[ModelInfo, ...], "models")))
+
+    async def wait_until_ready(self, timeout: float = 60) -> None:
+        """Returns when the server can answer searches; raises ServerUnavailable after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                await self._answer(Call("GET", "/readyz", read_json(str, "status")), Retries(attempts=1))
+                return
+            except ServerUnavailable:
+                if time.monotonic() + _READY_PAUSE_SECONDS > deadline:
+                    raise
+            await self._sleep(_READY_PAUSE_SECONDS)
+
+    async def _next_matches(self, pages: Pages) -> tuple[Match, ...] | None:
+        """The matches of the next page; None where there is none."""
+        call: Call[SearchAnswer] | None = await self._run(pages.next_call)
+        return None if call is None else pages.matches(only_result(await self._answer(call)))
+
+    async def _documents_page(self, modality: str, limit: int, after: str | None) -> DocumentsPage:
+        parameters = {"modality": modality, "limit": limit, **({} if after is None else {"after": after})}
+        return await self._answer(
+            Call("GET", "/v1/documents", read_json(DocumentsPage), {"params": parameters})
+        )
+
+    async def _send(self, batch: Batch, tally: Tally) -> None:
+        if batch.unread:
+            tally.add(batch.unread, len(batch.unread))
+        waiting = [batch] if batch.items else []
+        while waiting:
+            sent = waiting.pop()
+            try:
+                outcomes = await self._answer(sent.call())
+            except ApiError as error:
+                outcomes, smaller = sent.refused(error)
+                if smaller:
+                    waiting += reversed(smaller)
+                    continue
+            tally.add(outcomes, len(sent.items))
+
+    async def _answer(self, call: Call[Answer], retries: Retries | None = None) -> Answer:
+        """Attempts ``call`` until it is answered; raises ServerUnavailable or ApiError where it is not."""
+        import httpx2
+
+        retries = retries or self._retries
+        for attempt in count(1):
+            tried = "" if attempt == 1 else f" (tried {attempt} times)"
+            try:
+                response: httpx2.Response = await self._request(call.method, call.path, **call.options)
+                if response.is_success:
+                    return call.read(response.content)
+                failure = refusal(response, self.url, tried)
+            except httpx2.RequestError as error:
+                failure = lost_connection(error, self._timeout, self.url, tried)
+            delay = retries.wait(attempt, failure.server_delay) if failure.temporary else None
+            if delay is None:
+                raise failure.error
+            await self._sleep(delay)
+        raise AssertionError("count() never ends")
+
+
+class AsyncClient(_Calls):
+    """``Client`` for asyncio: the same methods with the same arguments, to be awaited.
+
+    ``iterate`` and ``documents`` go with ``async for``; ``async with`` or ``aclose`` ends it. Files are read
+    in threads, and the loop goes on meanwhile.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:45678",
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        import httpx2
+
+        base = base_address(url)
+        self._http = httpx2.AsyncClient(**client_options(base, timeout, headers), transport=transport)
+        super().__init__(base, timeout, retries, self._http.request, asyncio.sleep, asyncio.to_thread)
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def iterate(
+        self, text: str | None = None, *, page_size: int = 50, **query: Unpack[QueryOptions]
+    ) -> AsyncIterator[Match]:
+        """The matches of one query one after the other, as in ``Client.iterate``."""
+        pages = Pages(Query(text=text, **query), page_size)
+        while (matches := await self._next_matches(pages)) is not None:
+            for match in matches:
+                yield match
+
+    async def documents(self, modality: str = "image", *, page_size: int = 200) -> AsyncIterator[Document]:
+        """All photos, or with "text" all captions, in the order of their ids."""
+        after: str | None = None
+        while True:
+            page = await self._documents_page(modality, page_size, after)
+            for document in page.documents:
+                yield document
+            if (after := page.next) is None:
+                return
+
+
+def _blocking_io(function: Callable[..., Any]) -> _Io:
+    """``function`` to be awaited, which blocks and never suspends."""
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _result(calls: Coroutine[Any, Any, Answer]) -> Answer:
+    """What a coroutine over ``_blocking_io`` returns: its first step is its last."""
+    try:
+        calls.send(None)
+    except StopIteration as end:
+        result: Answer = end.value
+        return result
+    raise AssertionError("a blocking call has suspended")
+
+
+def _blocking(
+    method: Callable[Concatenate[_Calls, P], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[Client, P], Answer]:
+    """``method`` for ``Client``, with the same arguments and documentation."""
+
+    @wraps(method)
+    def call(client: Client, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        return _result(method(client._calls, *args, **kwargs))
+
+    return call
+
+
+class Client:
+    """A client of the server at ``url``, such as ``http://localhost:45678``; close it, or use it in ``with``.
+
+    ``timeout`` is in seconds, for connecting and for each wait for bytes. ``retries`` says how often a call
+    is attempted; every call here can be repeated without harm. ``headers`` go with every request.
+    ``transport`` replaces the network. One client can be used from several threads.
+
+    Every method raises ApiError where the server says that it cannot do what was asked, ServerUnavailable
+    where it cannot be reached or isn't ready, and ClientError for anything else. All are CrossmodalErrors.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://localhost:45678",
+        *,
+        timeout: float = TIMEOUT_SECONDS,
+        retries: Retries | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        import httpx2
+
+        self.url = base_address(url)
+        self._http = httpx2.Client(**client_options(self.url, timeout, headers), transport=transport)
+        self._calls = _Calls(
+            self.url,
+            timeout,
+            retries,
+            _blocking_io(self._http.request),
+            _blocking_io(time.sleep),
+            _blocking_io(lambda work, *args: work(*args)),
+        )
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    search = _blocking(_Calls.search)
+    search_many = _blocking(_Calls.search_many)
+    more_like = _blocking(_Calls.more_like)
+    upload = _blocking(_Calls.upload)
+    delete = _blocking(_Calls.delete)
+    document = _blocking(_Calls.document)
+    content = _blocking(_Calls.content)
+    thumbnail = _blocking(_Calls.thumbnail)
+    tags = _blocking(_Calls.tags)
+    status = _blocking(_Calls.status)
+    models = _blocking(_Calls.models)
+    wait_until_ready = _blocking(_Calls.wait_until_ready)
+
+    def iterate(
+        self, text: str | None = None, *, page_size: int = 50, **query: Unpack[QueryOptions]
+    ) -> Iterator[Match]:
+        """The matches of one query one after the other, asked for ``page_size`` at a time; as for ``search``.
+
+        It ends with the last match, or where the server's limit is reached (1000; 200 with ``hybrid``).
+        """
+        pages = Pages(Query(text=text, **query), page_size)
+        while (matches := _result(self._calls._next_matches(pages))) is not None:
+            yield from matches
+
+    def documents(self, modality: str = "image", *, page_size: int = 200) -> Iterator[Document]:
+        """All photos, or with "text" all captions, in the order of their ids."""
+        after: str | None = None
+        while True:
+            page = _result(self._calls._documents_page(modality, page_size, after))
+            yield from page.documents
+            if (after := page.next) is None:
+                return
+
+
+def _path(id: str) -> str:
+    return f"/v1/documents/{quote(id, safe='')}"

@@ -1,0 +1,1 @@
+"""The native API: searches and documents in, their results out."""
