@@ -23,7 +23,7 @@ SHOWN_CHARACTERS = 200
 def read_json(kind: type[Answer], key: str | None = None) -> Callable[[bytes], Answer]:
     """A reader of reply bodies: the JSON object, or its value at ``key``, as ``kind``.
 
-    The reader passes over what ``kind`` has no field for, and raises ClientError for a body of another shape.
+    The reader skips what ``kind`` has no field for, and raises ClientError for a body of another shape.
     """
     return _reader(lambda answer: _decoded(kind, answer if key is None else answer[key]))
 
@@ -107,16 +107,18 @@ def _decoder(kind: Any) -> tuple[tuple[type, ...], Decoder]:
 
 def _object_decoder(kind: Any) -> Decoder:
     """A decoder for a dataclass or a NamedTuple; what may be None may be missing."""
-    # Written as source, as dataclasses write __init__: a loop over the fields takes twice as long.
-    scope: dict[str, Any] = {"kind": kind}
-    arguments = []
-    for name, hint in get_type_hints(kind).items():
-        types, scope[f"decode_{name}"] = _decoder(hint)
-        scope[f"types_{name}"] = types
-        item = f"value.get({name!r})" if NoneType in types else f"value[{name!r}]"
-        arguments.append(f"item if type(item := {item}) in types_{name} else decode_{name}(item)")
-    decoder: Decoder = eval(f"lambda value: kind({', '.join(arguments)})", scope)
-    return decoder
+    fields = [
+        (name, NoneType in _decoder(hint)[0], *_decoder(hint)) for name, hint in get_type_hints(kind).items()
+    ]
+
+    def decode(value: Any) -> Any:
+        items = []
+        for name, optional, types, decode_item in fields:
+            item = value.get(name) if optional else value[name]
+            items.append(item if type(item) in types else decode_item(item))
+        return kind(*items)
+
+    return decode
 
 
 def _checked(value: Any, kind: Any) -> Any:
