@@ -119,7 +119,7 @@ def test_sigmoid_by_hand() -> None:
 
 
 def test_with_distinct_photos_infonce_and_sigmoid_are_open_clips() -> None:
-    from crossmodal.models.clip.library import import_open_clip
+    from crossmodal.models.libraries import import_open_clip
 
     import_open_clip()
     from open_clip.loss import ClipLoss, SigLipLoss

@@ -21,7 +21,7 @@ from PIL import Image
 from crossmodal.errors import ModelError
 from crossmodal.images import decode_image, decode_reduced
 from crossmodal.models import ImagePreprocessing, load_preprocessing
-from crossmodal.models.clip.library import import_open_clip
+from crossmodal.models.libraries import import_open_clip
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)

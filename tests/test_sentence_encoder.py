@@ -12,9 +12,9 @@ import torch
 from native_checkpoints import PIECES, padded, toy_captions
 
 from crossmodal.errors import ModelError
+from crossmodal.models.libraries import import_torchvision
 from crossmodal.models.native.minilm import read_sentence_encoder
-from crossmodal.models.native.wordpiece import SPECIAL_PIECES
-from crossmodal.models.torchvision_operators import import_torchvision
+from crossmodal.models.native.vocabularies import SPECIAL_PIECES
 
 # As in BERT's own vocabulary: padding first, then unused tokens, the special ones, and other scripts.
 VOCABULARY = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u72d7", "##\u00e9", *PIECES)

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from crossmodal.errors import ModelError, SettingsError
 from crossmodal.models import load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.native.vocabulary import Vocabulary
+from crossmodal.models.libraries import import_open_clip
+from crossmodal.models.native.vocabularies import Vocabulary
 from crossmodal.training import Run, Stage, TrainingConfig, train_on
 from crossmodal.training.augmentation import augmented, plain, views_of
 from crossmodal.training.config import Augmentation

@@ -18,7 +18,7 @@ from crossmodal.records import IMAGE, Failure, Record, checked_modality
 
 __all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records"]
 
-# What the encoders take at once; see crossmodal.models.protocols.
+# What the encoders take at once; see crossmodal.models.encoders.
 _BATCH = 32
 
 Vectors = npt.NDArray[np.float32]

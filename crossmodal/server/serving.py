@@ -13,7 +13,7 @@ from crossmodal.api_shapes import index_state
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import FlowKind
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality
 from crossmodal.server.metrics import Metrics

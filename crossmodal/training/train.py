@@ -17,7 +17,7 @@ from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.registry import load_preprocessing
+from crossmodal.models.registry import find_native, load_preprocessing
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
@@ -196,6 +196,11 @@ def _store(
 ) -> Metrics:
     """Write the model and its card, with the dev metrics of what was written, which are returned."""
     model.save(run.output, learned=outcome.learned, training=notes)
+    if (checkpoint := find_native(str(run.output.absolute()))) is not None:
+        from crossmodal.models.native.encoders import write_probe_vectors
+
+        # With them the model's runtimes are checked without torch wherever it is used.
+        write_probe_vectors(checkpoint)
     notes["metrics"] = _as_stored(run, squares, dev)
     model.save(run.output, learned=outcome.learned, training=notes)
     (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")

@@ -17,7 +17,7 @@ from torch import Tensor
 from crossmodal.errors import ModelError
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
 from crossmodal.models.native.towers import TransformerTextTower
-from crossmodal.models.native.wordpiece import MAX_PIECES, SPECIAL_PIECES, WordPieces
+from crossmodal.models.native.vocabularies import MAX_PIECES, SPECIAL_PIECES, WordPieces
 
 __all__ = ["read_sentence_encoder"]
 

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.errors import ModelError
+from crossmodal.models.clip.network import build_network, load_tokenizer
 from crossmodal.models.clip.source import ClipSource
-from crossmodal.models.clip.text import load_tokenizer
-from crossmodal.models.clip.weights import build_network
-from crossmodal.models.published import find_published
+from crossmodal.models.registry import find_published
 from crossmodal.training.trainable.base import Part, Trainable
 
 __all__ = ["OpenClipModel", "find_open_clip"]
