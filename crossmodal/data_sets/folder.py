@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.photos import looks_like_an_image
 from crossmodal.records import Failure
 

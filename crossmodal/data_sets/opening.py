@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 from crossmodal.data_sets.coco import Coco
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet, Limits, same_split
 from crossmodal.data_sets.folder import FolderOfImages, PassedOver, walk_images
 from crossmodal.data_sets.json_stream import array_elements, top_level_keys
 from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.photos import looks_like_an_image
-from crossmodal.data_sets.splits import same_split
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
