@@ -23,8 +23,8 @@ from crossmodal.training.augmentation import augmented, plain, views_of
 from crossmodal.training.config import Augmentation
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import cached_features
-from crossmodal.training.optimizer import build_optimizer, trained_parameters
-from crossmodal.training.photos import square_store
+from crossmodal.training.optimization import build_optimizer, trained_parameters
+from crossmodal.training.pairs import square_store
 from crossmodal.training.trainable.base import Trainable
 from crossmodal.training.trainable.building import build_model
 from crossmodal.training.trainable.native import NativeModel

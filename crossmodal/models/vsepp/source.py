@@ -13,7 +13,7 @@ from crossmodal.models.published import PublishedModel
 from crossmodal.models.vsepp.checkpoint import VseppCheckpoint, read_checkpoint
 from crossmodal.models.vsepp.vocabulary import VseppVocabulary
 from crossmodal.models.zoo import ModelRecord, split_name
-from crossmodal.models.zoo.other_models import VSEPP_MODELS
+from crossmodal.models.zoo.models import VSEPP_MODELS
 
 __all__ = ["VseppSource", "find_source"]
 

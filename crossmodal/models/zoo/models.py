@@ -1,15 +1,20 @@
-"""The models that open_clip builds. A test derives every number here from open_clip itself."""
+"""The models of the zoo. A test derives the numbers of open_clip's models from open_clip itself."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from crossmodal.errors import ModelError
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.zoo.record import ModelRecord
-from crossmodal.models.zoo.results import published_results
+from crossmodal.models.zoo.record import ModelRecord, Result, published_results
 
-__all__ = ["OPEN_CLIP_MODELS"]
+__all__ = ["OPEN_CLIP_MODELS", "TRANSFORMERS_MODELS", "VSEPP_MODELS", "native_models"]
 
 _OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,18 +30,6 @@ class _Family:
     languages: str = "English"
 
 
-_CLIP = _Family("MIT", "arxiv.org/abs/2103.00020")
-_OPENCLIP = _Family("MIT", "arxiv.org/abs/2212.07143")
-_XLM = _Family(
-    "MIT", "huggingface.co/laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k", languages="about 100"
-)
-_SIGLIP = _Family("Apache-2.0", "arxiv.org/abs/2303.15343", 64)
-_SIGLIP2 = _Family("Apache-2.0", "arxiv.org/abs/2502.14786", 64, "109")
-_MOBILECLIP = _Family("Apple AMLR", "arxiv.org/abs/2311.17049")
-_MOBILECLIP2 = _Family("Apple AMLR", "arxiv.org/abs/2508.20691")
-_DFN = _Family("Apple AMLR", "arxiv.org/abs/2309.17425")
-
-
 def _openai(size: int, mode: Literal["crop", "squash"] = "crop") -> ImagePreprocessing:
     return ImagePreprocessing(size, mode, _OPENAI_MEAN, _OPENAI_STD)
 
@@ -49,6 +42,12 @@ def _unscaled(size: int) -> ImagePreprocessing:
     return ImagePreprocessing(size, "crop", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear")
 
 
+def _published(name: str, **fields: Any) -> ModelRecord:
+    """The record of a published model, with its published results."""
+    results, source = published_results(name)
+    return ModelRecord(name=name, results=results, results_source=source, **fields)
+
+
 def _record(
     name: str,
     family: _Family,
@@ -59,9 +58,8 @@ def _record(
     preprocessing: ImagePreprocessing,
 ) -> ModelRecord:
     architecture, _, pretrained = model.partition("/")
-    results, results_source = published_results(name)
-    return ModelRecord(
-        name=name,
+    return _published(
+        name,
         library="open_clip",
         architecture=architecture,
         pretrained=pretrained,
@@ -75,10 +73,92 @@ def _record(
         licence=family.licence,
         languages=family.languages,
         source=family.source,
-        results=results,
-        results_source=results_source,
     )
 
+
+def _vsepp(name: str) -> ModelRecord:
+    return _published(
+        name,
+        library="vse++",
+        architecture="ResNet-152 + GRU",
+        dimension=1024,
+        # Resize(256) and CenterCrop(224) of data.py, with torchvision's default interpolation.
+        preprocessing=ImagePreprocessing(
+            224, "crop", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", short_side=256
+        ),
+        text_length=None,
+        # A ResNet-152 without its classifier, the projection and the GRU; the words' vectors come on top.
+        parameters=64_300_000,
+        # All published checkpoints come in one archive, whose size its page doesn't state.
+        download_size=None,
+        licence="Apache-2.0",
+        languages="English",
+        source="arxiv.org/abs/1707.05612, github.com/fartashf/vsepp",
+    )
+
+
+def native_models() -> tuple[ModelRecord, ...]:
+    """The shipped models, as their folders describe them; a model whose weights are not there is left out.
+
+    Raises ModelError where a folder is damaged.
+    """
+    return tuple(
+        _native(name, folder) for name, folder in SHIPPED.items() if (folder / "config.json").is_file()
+    )
+
+
+def _native(name: str, folder: Path) -> ModelRecord:
+    checkpoint = NativeCheckpoint.open(folder, name)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        results = _measured(config["training"]["metrics"])
+        sizes = [file.stat().st_size for file in folder.glob("*") if file.suffix != ".md"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"The shipped model {name} in {folder} is damaged: {error!r}.") from error
+    return ModelRecord(
+        name=name,
+        library="native",
+        architecture=f"MobileNetEdgeTPU + {config['text']['kind']}",
+        dimension=checkpoint.dimension,
+        preprocessing=checkpoint.preprocessing,
+        text_length=config["text"].get("positions"),
+        parameters=_parameters(folder),
+        download_size=sum(sizes),
+        licence="model card",
+        languages="English",
+        source=f"crossmodal/models/native/weights/{name}/MODEL_CARD.md",
+        results=results,
+        results_source="measured when it was trained (its config.json)",
+    )
+
+
+def _measured(metrics: Mapping[str, Any]) -> tuple[Result, ...]:
+    text_to_image, image_to_text = (100 * metrics[way]["hit@10"] for way in ("text2image", "image2text"))
+    return (Result("flickr8k dev", "hit@10", round(text_to_image, 1), round(image_to_text, 1)),)
+
+
+def _parameters(folder: Path) -> int:
+    """The numbers in the weight files, from their headers; scales of quantised matrices count too."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                total += math.prod(entry["shape"])
+    return total
+
+
+_CLIP = _Family("MIT", "arxiv.org/abs/2103.00020")
+_OPENCLIP = _Family("MIT", "arxiv.org/abs/2212.07143")
+_XLM = _Family(
+    "MIT", "huggingface.co/laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k", languages="about 100"
+)
+_SIGLIP = _Family("Apache-2.0", "arxiv.org/abs/2303.15343", 64)
+_SIGLIP2 = _Family("Apache-2.0", "arxiv.org/abs/2502.14786", 64, "109")
+_MOBILECLIP = _Family("Apple AMLR", "arxiv.org/abs/2311.17049")
+_MOBILECLIP2 = _Family("Apple AMLR", "arxiv.org/abs/2508.20691")
+_DFN = _Family("Apple AMLR", "arxiv.org/abs/2309.17425")
 
 _ROWS = (
     ("clip-vit-b-32", _CLIP, "ViT-B-32-quickgelu/openai", 512, 151_277_313, _openai(224)),
@@ -137,3 +217,38 @@ OPEN_CLIP_MODELS: tuple[ModelRecord, ...] = tuple(
     _record(name, family, model, _REPOSITORIES[name], dimension, parameters, preprocessing)
     for name, family, model, dimension, parameters, preprocessing in _ROWS
 )
+
+TRANSFORMERS_MODELS: tuple[ModelRecord, ...] = (
+    _published(
+        "jina-clip-v1",
+        library="transformers",
+        architecture="JinaCLIPModel",
+        repository="jinaai/jina-clip-v1",
+        dimension=768,
+        preprocessing=ImagePreprocessing(224, "crop", _OPENAI_MEAN, _OPENAI_STD),
+        text_length=8192,
+        parameters=223_000_000,
+        download_size=891_000_000,
+        licence="Apache-2.0",
+        languages="English",
+        source="arxiv.org/abs/2405.20204",
+        custom_code=True,
+    ),
+    _published(
+        "jina-clip-v2",
+        library="transformers",
+        architecture="JinaCLIPModel",
+        repository="jinaai/jina-clip-v2",
+        dimension=1024,
+        preprocessing=ImagePreprocessing(512, "crop", _OPENAI_MEAN, _OPENAI_STD),
+        text_length=8192,
+        parameters=865_000_000,
+        download_size=1_730_000_000,
+        licence="CC-BY-NC-4.0",
+        languages="89",
+        source="arxiv.org/abs/2412.08802",
+        custom_code=True,
+    ),
+)
+
+VSEPP_MODELS: tuple[ModelRecord, ...] = (_vsepp("vse++-f30k-resnet"), _vsepp("vse++-coco-resnet"))
