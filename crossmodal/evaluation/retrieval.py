@@ -1,24 +1,36 @@
-"""What one direction of a search found, and the numbers that follow from it.
+"""How well a model retrieves, from its embeddings in memory, and the report over any ranks.
 
-The ranks come from vectors in memory here (``retrieve``) or from an index (``flow_ranks``); the
-metrics are made of them in one place, so that both ways give the same numbers.
+The ranks come from embeddings in memory (``retrieve``) or from an index (``flow_ranks``). The metrics are
+made of them in one place, so that both ways give the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossmodal.errors import DataSetError
 from crossmodal.evaluation.bootstrap import LEVEL, ROUNDS, SEED, bootstrap, intervals
-from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
+from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, encode_records
 from crossmodal.evaluation.metrics import TIE_RULE, Ranks, ranks_of_relevant, summarize
+from crossmodal.records import Failure, Record
 from crossmodal.settings import DIRECTIONS, Direction
 
-__all__ = ["DIRECTIONS", "Direction", "Retrieval", "Subset", "directions", "report", "retrieve"]
+__all__ = [
+    "DIRECTIONS",
+    "Direction",
+    "Retrieval",
+    "Subset",
+    "directions",
+    "evaluate",
+    "evaluate_encoded",
+    "report",
+    "retrieve",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +156,42 @@ def _rows(side: EncodedSide, rows: Sequence[int]) -> EncodedSide:
         side.vectors[rows],
         side.seconds,
     )
+
+
+def evaluate(
+    model: str,
+    records: Iterable[Record | Failure],
+    *,
+    direction: Direction = "both",
+    threads: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Retrieve each caption's photo among all photos and each photo's captions among all captions.
+
+    ``records`` holds photos with ``content`` and captions with ``photo_id``; relevance goes by that id.
+    Photos and captions without a counterpart stay in the gallery and are no queries. ``progress`` is called
+    with the number of records that have been encoded. Returns and raises as ``evaluate_encoded`` does.
+    """
+    encoded = encode_records(model, records, threads=threads, cache=cache, progress=progress)
+    return evaluate_encoded(encoded, direction)
+
+
+def evaluate_encoded(
+    encoded: EncodedSet, direction: Direction = "both", subsets: Sequence[Subset | None] = (None,)
+) -> dict[str, Any]:
+    """The same of vectors that are there already, over everything or over ``subsets``, the folds.
+
+    Returns, ready for JSON, what ``retrieval.report`` says; ``model``; and ``failures``, the records that
+    could not be used. Raises DataSetError where no caption belongs to any photo.
+    """
+    if not set(encoded.photos.photos) & set(encoded.captions.photos):
+        raise DataSetError(
+            f"There is nothing to evaluate: of {len(encoded.captions.ids)} captions none belongs to one of "
+            f"the {len(encoded.photos.ids)} photos."
+        )
+    return {
+        "model": encoded.model,
+        **report([retrieve(encoded, direction, subset) for subset in subsets]),
+        "failures": [asdict(failure) for failure in encoded.failures],
+    }

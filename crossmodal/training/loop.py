@@ -16,19 +16,18 @@ from torch import Tensor, nn
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage, TrainingConfig
 from crossmodal.training.dev import measure, using_weights
-from crossmodal.training.gradients import accumulate_gradients
 from crossmodal.training.objective import Objective
-from crossmodal.training.optimizer import (
+from crossmodal.training.optimization import (
     Average,
+    accumulate_gradients,
     build_optimizer,
     rate_at,
     set_rates,
     trained_parameters,
 )
-from crossmodal.training.photos import Pairs
+from crossmodal.training.pairs import Pairs
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Step
-from crossmodal.training.resources import Resources
-from crossmodal.training.stage_data import Batch, StageData, image_input, prepare_stage
+from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
 from crossmodal.training.state import StateFile
 from crossmodal.training.trainable.base import Trainable
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +14,50 @@ import torch
 from torch import Tensor
 
 from crossmodal.errors import SettingsError
-from crossmodal.training.batches import batches_of, number_of_batches
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.registry import identify_model, load_image_encoder, load_text_encoder
 from crossmodal.training.config import Stage
+from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
-from crossmodal.training.photos import Pairs
-from crossmodal.training.resources import Resources
-from crossmodal.training.teachers import teacher_images, teacher_texts
-from crossmodal.training.texts import extra_texts
+from crossmodal.training.pairs import Pairs, extra_texts
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Batch", "StageData", "image_input", "prepare_stage"]
+__all__ = [
+    "Batch",
+    "Resources",
+    "StageData",
+    "batches_of",
+    "image_input",
+    "number_of_batches",
+    "prepare_stage",
+    "teacher_images",
+    "teacher_texts",
+]
 
 Tokens = Sequence[Sequence[int]]
+Rows = npt.NDArray[np.int64]
+# Texts or photos that go through the teacher before their vectors are written.
+_TEACHER_BATCH = 256
+Vectors = npt.NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Photos' squares by preprocessing, folders, precision, and how teachers are loaded.
+
+    ``folder`` keeps what is computed once; ``withheld`` are the dev photos' captions. ``models`` (the
+    registry's cache), ``threads`` and ``trust_remote_code`` are those of ``load_image_encoder``. ``progress``
+    gets what is being computed, how much of it is done and how much there is.
+    """
+
+    squares: dict[ImagePreprocessing, ContentStore]
+    folder: Path
+    withheld: Sequence[str]
+    models: Path | None
+    threads: int | None
+    trust_remote_code: bool
+    bfloat16: bool
+    progress: Callable[[str, int, int], None]
 
 
 class Batch(NamedTuple):
@@ -184,3 +218,94 @@ def image_input(
 
 def _floats(vectors: npt.NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(vectors.astype(np.float32))
+
+
+def number_of_batches(photos: Rows, batch_size: int, captions_per_photo: int) -> int:
+    """How many batches ``batches_of`` makes of captions whose photos are ``photos``, int64 (captions,)."""
+    _, counts = np.unique(photos, return_counts=True)
+    groups = int(np.sum(-(-counts // captions_per_photo)))
+    return max(1, groups // (batch_size // captions_per_photo))
+
+
+def batches_of(
+    photos: Rows, batch_size: int, captions_per_photo: int, rng: np.random.Generator
+) -> list[Rows]:
+    """One epoch: rows of captions in random order, each in at most one batch.
+
+    A photo's captions come in groups of ``captions_per_photo`` (its last group may be smaller), and a batch
+    holds batch_size // captions_per_photo groups. Groups that don't fill a last batch are left out of the
+    epoch, unless they are all there is.
+    """
+    shuffled = rng.permutation(len(photos))
+    by_photo = shuffled[np.argsort(photos[shuffled], kind="stable")]
+    ordered = photos[by_photo]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    place = np.arange(len(photos)) - np.repeat(starts, np.diff(np.r_[starts, len(photos)]))
+    groups = np.split(by_photo, np.flatnonzero(place % captions_per_photo == 0)[1:])
+    order = rng.permutation(len(groups))
+    size = batch_size // captions_per_photo
+    count = max(1, len(groups) // size)
+    return [
+        np.concatenate([groups[number] for number in order[start * size : (start + 1) * size]])
+        for start in range(count)
+    ]
+
+
+def teacher_texts(name: str, texts: Sequence[str], resources: Resources) -> Vectors:
+    """The vectors float16 (len(texts), dimension) of the model ``name``.
+
+    Raises ModelError where the teacher cannot be loaded.
+    """
+    identity = identify_model(name, cache=resources.models)
+    store = _teacher_store(
+        resources.folder, f"texts-{identity.weights}-{identity.dimension}", identity.dimension
+    )
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in store}
+    if missing:
+        encoder = load_text_encoder(
+            name,
+            threads=resources.threads,
+            cache=resources.models,
+            trust_remote_code=resources.trust_remote_code,
+        )
+        # Texts of about one length go through together.
+        waiting = sorted(missing, key=lambda digest: len(missing[digest]))
+        for start in range(0, len(waiting), _TEACHER_BATCH):
+            batch = waiting[start : start + _TEACHER_BATCH]
+            store.add(batch, encoder.encode([missing[digest] for digest in batch]))
+            resources.progress("the teacher's captions", start + len(batch), len(waiting))
+    vectors: Vectors = store.rows()
+    return vectors[store.numbers(digests)]
+
+
+def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) -> Vectors:
+    """Vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's squares of them.
+
+    Raises ModelError where the teacher cannot be loaded.
+    """
+    identity = identify_model(name, cache=resources.models)
+    kind = hashlib.sha256(identity.preprocessing.encode()).hexdigest()[:8]
+    store = _teacher_store(
+        resources.folder, f"photos-{identity.weights}-{kind}-{identity.dimension}", identity.dimension
+    )
+    missing = [digest for digest in dict.fromkeys(digests) if digest not in store]
+    if missing:
+        encoder = load_image_encoder(
+            name,
+            threads=resources.threads,
+            cache=resources.models,
+            trust_remote_code=resources.trust_remote_code,
+        )
+        squares = resources.squares[encoder.preprocessing]
+        rows = squares.rows()
+        for start in range(0, len(missing), _TEACHER_BATCH):
+            batch = missing[start : start + _TEACHER_BATCH]
+            store.add(batch, encoder.encode(rows[squares.numbers(batch)]))
+            resources.progress("the teacher's photos", start + len(batch), len(missing))
+    vectors: Vectors = store.rows()
+    return vectors[store.numbers(digests)]
+
+
+def _teacher_store(folder: Path, name: str, dimension: int) -> ContentStore:
+    return ContentStore(folder / "teachers" / name, (dimension,), np.float16)

@@ -21,7 +21,7 @@ from crossmodal.models.registry import find_native, load_preprocessing
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
-from crossmodal.training.photos import Pairs, collect_pairs, hold_out, square_store
+from crossmodal.training.pairs import Pairs, collect_pairs, hold_out, square_store
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Preparation, Step
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ def train_on(
     import torch
 
     from crossmodal.training.loop import fit
-    from crossmodal.training.resources import Resources
+    from crossmodal.training.pairs import extra_texts
+    from crossmodal.training.stage_data import Resources
     from crossmodal.training.state import StateFile
-    from crossmodal.training.texts import extra_texts
     from crossmodal.training.trainable.building import build_model
 
     _check_output(config, run.output)
