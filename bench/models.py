@@ -165,7 +165,7 @@ def squares(name: str, options: Options, count: int) -> NDArray[np.uint8]:
     preprocessing = load_preprocessing(name, cache=model_cache(options))
     photos = inputs.photo_files(options)
     return np.stack(
-        [preprocessing.square(photos[number % len(photos)].read_bytes()) for number in range(count)]
+        [preprocessing.model_input(photos[number % len(photos)].read_bytes()) for number in range(count)]
     )
 
 

@@ -151,7 +151,9 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _encode_photos(photos: list[Path], options: Options) -> NDArray[np.float32]:
     encoder = load_image_encoder(DEFAULT_MODEL, cache=model_cache(options))
-    return encoder.encode(np.stack([encoder.preprocessing.square(photo.read_bytes()) for photo in photos]))
+    return encoder.encode(
+        np.stack([encoder.preprocessing.model_input(photo.read_bytes()) for photo in photos])
+    )
 
 
 def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:

@@ -93,7 +93,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def assert_is_tiny(name: str, tiny: Tiny, tolerance: float = 1e-5) -> None:
     """Both encoders of the model ``name`` give what open_clip gives, from the bytes of files."""
     images = load_image_encoder(name, cache=tiny.cache)
-    squares = [images.preprocessing.square(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS]
+    squares = [images.preprocessing.model_input(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS]
     np.testing.assert_allclose(images.encode(np.stack(squares)), tiny.images, atol=tolerance)
     texts = load_text_encoder(name, cache=tiny.cache)
     np.testing.assert_allclose(texts.encode(SENTENCES), tiny.texts, atol=tolerance)
@@ -334,7 +334,7 @@ def test_genuine_image_embeddings(genuine: str) -> None:
     for name, embedding, certain in zip(data["names"], data["emb"], data["unambiguous"], strict=True):
         path = SHARED_DATA / "flickr8k" / "images" / str(name)
         if certain and path.is_file():
-            squares.append(encoder.preprocessing.square(path.read_bytes()))
+            squares.append(encoder.preprocessing.model_input(path.read_bytes()))
             wanted.append(embedding.astype(np.float32))
         if len(squares) == 64:
             break

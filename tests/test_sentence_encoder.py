@@ -102,7 +102,7 @@ def test_trimming_drops_pieces_and_keeps_what_english_needs(published: Path) -> 
     [
         ({"layers": [0, 3]}, r"layers to keep are \[0, 3\]; .* has the layers 0 to 2"),
         ({"layers": []}, r"layers to keep are \[\]"),
-        ({"positions": 71}, r"71 positions are asked for; .* has 70"),
+        ({"positions": 71}, r"71 positions are requested; .* has 70"),
     ],
 )
 def test_more_than_there_is_cannot_be_asked_for(published: Path, options: dict[str, Any], said: str) -> None:

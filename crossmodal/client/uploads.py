@@ -202,9 +202,9 @@ def _each(
 
 
 def _photos_below(folder: Path) -> Iterator[tuple[Path, str] | DocumentOutcome]:
-    from crossmodal.data_sets.folder import PassedOver, walk_images
+    from crossmodal.data_sets.folder import PassedOver, find_images
 
-    for found in walk_images(folder, PassedOver()):
+    for found in find_images(folder, PassedOver()):
         if isinstance(found, str):
             yield Path(found), Path(found).name
         else:

@@ -45,7 +45,7 @@ class Coco(DataSet):
                 for path in self.paths
                 for key in ("images", "annotations")
             )
-        except DataSetError:  # iterating tells it with the part that can be used
+        except DataSetError:  # iterating reports it, after the part that can be used
             return None
 
     def _mentions_of(self, path: Path) -> Iterator[Mention | Failure]:

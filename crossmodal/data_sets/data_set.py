@@ -32,9 +32,9 @@ class Limits:
 class DataSet(ABC):
     """Photos and captions as a stream; iterating again reads them again.
 
-    Each photo comes when it is first met, its captions after it. Memory holds one file's bytes at a
-    time and 20 characters for each photo met so far; never the captions, never the photos.
-    ``name`` is what the user asked for, ``description`` the layout that was recognised, and
+    Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
+    time and 20 characters for each photo so far; never the captions, never the photos.
+    ``name`` is what the user gave, ``description`` the layout that was recognised, and
     ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
     """
 
@@ -61,7 +61,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def mentions(self) -> Iterator[Mention | Failure]:
-        """Each place where the data set speaks of a photo, in order."""
+        """Each place where the data set names a photo, in order."""
 
     @abstractmethod
     def len_hint(self) -> int | None:
@@ -75,12 +75,12 @@ class DataSet(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """One place in a data set that speaks of a photo.
+    """One place in a data set that names a photo.
 
-    ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file or the file and line that speaks,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns. ``sweep`` marks a look
-    over what is left (the photos of a folder that no row spoke of): such a mention of a photo that was
-    met before says nothing new and nothing wrong.
+    ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
+    ``captions`` what it says (not checked yet) and ``tags`` the further columns. ``sweep`` marks the
+    search for remaining photos of a folder (those that no row named): such a mention of a known photo is
+    neither new nor wrong.
     """
 
     photo: str

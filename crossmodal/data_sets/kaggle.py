@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
-from crossmodal.data_sets.folder import PassedOver, count_images, walk_images
+from crossmodal.data_sets.folder import PassedOver, count_images, find_images
 from crossmodal.data_sets.photos import looks_like_an_image, resolve
 from crossmodal.data_sets.rows import count_lines, read_lines
 from crossmodal.data_sets.table import Table
@@ -64,7 +64,7 @@ class KaggleFlickr(DataSet):
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in walk_images(self.images, passed_over):
+        for path in find_images(self.images, passed_over):
             if isinstance(path, Failure):
                 yield path
             else:

@@ -68,7 +68,7 @@ class Karpathy(DataSet):
                 for element in array_elements(self.path, "images")
                 if isinstance(element, dict) and self._is_chosen(element)
             )
-        except DataSetError:  # iterating tells it with the part that can be used
+        except DataSetError:  # iterating reports it, after the part that can be used
             return None
 
     def _mention(self, element: Any, where: str) -> Mention | None:

@@ -28,7 +28,7 @@ __all__ = ["JSONL_EXTENSIONS", "TABLE_EXTENSIONS", "Table"]
 JSONL_EXTENSIONS = frozenset({".jsonl", ".ndjson"})
 TABLE_EXTENSIONS = JSONL_EXTENSIONS | {".csv", ".tsv", ".txt"}
 
-# Enough rows to tell how many captions a photo has, few enough to read at once.
+# Enough rows to estimate how many captions a photo has, few enough to read at once.
 _SAMPLED_ROWS = 200
 
 

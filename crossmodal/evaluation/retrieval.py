@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """The ids of the photos and captions that are searched (``gallery``), and of those that ask."""
+    """The ids of the photos and captions that are searched (``gallery``), and of the queries."""
 
     gallery: frozenset[str]
     queries: frozenset[str]
@@ -45,7 +45,7 @@ class Subset:
         return _of_direction(self.gallery, direction, photos, photos_in="text2image")
 
     def asking(self, direction: Direction, photos: Collection[str]) -> frozenset[str]:
-        """What asks in ``direction``."""
+        """The queries in ``direction``."""
         return _of_direction(self.queries, direction, photos, photos_in="image2text")
 
 
@@ -80,8 +80,8 @@ def retrieve(
 ) -> dict[str, Retrieval]:
     """Ranks each caption's photo among the photos, and each photo's captions among the captions, exactly.
 
-    Without a ``subset`` everything is searched and everything asks. What has no counterpart in the gallery
-    stays in the gallery and asks nothing.
+    Without a ``subset`` everything is gallery and query. What has no counterpart in the gallery
+    stays in the gallery and is no query.
     """
     found = {}
     for name in directions(direction):
@@ -105,8 +105,8 @@ def report(folds: Sequence[Mapping[str, Retrieval]]) -> dict[str, Any]:
 
     Each direction has 95% bootstrap intervals (``bootstrap``) under ``intervals``, and with several folds
     each one's metrics under ``folds``. ``gallery`` says how many items were searched in each direction (in
-    the largest fold), ``queries`` how many asked (in all folds); ``tie_rule`` and ``bootstrap`` how it was
-    done.
+    the largest fold), ``queries`` how many queries there were (in all folds); ``tie_rule`` and ``bootstrap``
+    how it was done.
 
     Raises DataSetError where a direction has no query with a relevant item.
     """

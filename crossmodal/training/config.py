@@ -19,6 +19,41 @@ __all__ = ["Augmentation", "Distil", "Stage", "TrainingConfig", "fine_tuning"]
 Distil = Literal["text", "similarity"]
 _PLACE = "training setting"
 
+# The least and the largest value of each number.
+_STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, 10_000),
+    "margin": (0.0, 2.0),
+    "scale": (0.1, 100.0),
+    "teacher_weight": (0.0, 1e4),
+    "temperature": (0.001, 10.0),
+    "batch_size": (2, 65_536),
+    "captions_per_photo": (1, 100),
+    "accumulate": (1, 1024),
+    "chunk_size": (1, 65_536),
+    "image_trunk_rate": (0.0, 10.0),
+    "text_trunk_rate": (0.0, 10.0),
+    "head_rate": (0.0, 10.0),
+    "frozen_blocks": (0, 1000),
+    "photo_size": (32, 4096),
+    "weight_decay": (0.0, 10.0),
+    "warm_up_steps": (0, 1_000_000),
+    "clip_norm": (1e-3, 1e6),
+    "views": (1, 64),
+    "dropout": (0.0, 0.95),
+    "feature_dropout": (0.0, 0.95),
+}
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "num_docs": (1, 10**9),
+    "dev_share": (0.01, 0.5),
+    "text_layers": (1, 1000),
+    "dimension": (1, 8192),
+    "word_dimension": (1, 8192),
+    "min_word_count": (1, 10_000),
+    "average_decay": (0.0, 0.999999),
+    "patience": (1, 10_000),
+    "seed": (0, 2**32 - 1),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
@@ -66,9 +101,9 @@ class Stage:
     colours.
 
     **Photos.** A frozen image trunk sees ``views`` of each photo once (itself, its mirror image, then
-    augmented ones); a trained one sees each photo augmented anew each time, at ``photo_size`` pixels
+    augmented ones); a trained one sees each photo with a new augmentation each time, at ``photo_size`` pixels
     (None: the model's own size; a CNN learns from smaller ones in less time). ``dropout`` is that of this
-    project's text towers (open_clip's networks keep their own), ``feature_dropout`` that of image features.
+    project's text towers (open_clip's networks have their own), ``feature_dropout`` that of image features.
     """
 
     epochs: int = 8
@@ -140,16 +175,16 @@ class TrainingConfig:
     **Model.** It starts as ``model``, which is anything that ``-m`` takes and that can be trained. In one of
     this project's own models, ``image_weights`` (such a model, or a timm state dict of mobilenet_edgetpu_100)
     replaces the photo's side, ``text_weights`` (the folder of a published MiniLM-like sentence encoder, of
-    which ``text_layers`` layers, evenly spread, are kept (None: all)) the sentence's; without ``model`` both
+    which ``text_layers`` layers, evenly spread, are used (None: all)) the sentence's; without ``model`` both
     sides have to be named so. ``text_tower`` starts the sentence's side from random weights instead: a
     ``gru`` over the words that occur at least ``min_word_count`` times, with embeddings of
     ``word_dimension``, or a ``transformer`` over the word pieces of ``text_weights``. ``dimension`` (of the
     vectors) and ``resize`` concern models that are new; None means 512 (or what ``image_weights`` has) and
     ``squash``. A GRU that goes on learning gets words that are new to it.
 
-    **Optimisation.** ``freeze_word_embeddings`` keeps a pretrained transformer's embeddings as they are.
-    ``average_decay`` is that of the moving average of the weights, which is what is measured and kept (None:
-    the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
+    **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
+    ``average_decay`` is that of the moving average of the weights, which is what is measured and stored
+    (None: the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
     ``bfloat16`` computes both towers in bfloat16 (None: where the processor or the GPU does it in hardware).
 
     **Storage.** ``quantize_text`` stores the text tower's matrices as int8 (None: a transformer's).
@@ -239,12 +274,17 @@ class _Rates:
     head: float
 
 
+_GRU = _Rates("max-of-hinges", text_trunk=2e-4, head=1e-4)
+_TRANSFORMER = _Rates("infonce", text_trunk=2e-5, head=2e-4)
+_OPEN_CLIP = _Rates("infonce", text_trunk=5e-6, head=2e-5)
+
+
 def fine_tuning(
     data: str, model: str, *, loss: str | None = None, split: str | None = None, num_docs: int | None = None
 ) -> TrainingConfig:
     """A cautious run on the photos and captions of ``data``: the image trunk frozen, small rates, two views.
 
-    A few hundred photos take about a minute, nearly all of it for the photos' features, which are kept. A
+    A few hundred photos take about a minute, nearly all of it for the photos' features, which are cached. A
     tenth of the photos (of ``split``, if given) is held out to choose the epoch by, and the model as it was
     takes part in that choice.
     """
@@ -273,45 +313,3 @@ def fine_tuning(
             ),
         ),
     )
-
-
-_STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "epochs": (1, 10_000),
-    "margin": (0.0, 2.0),
-    "scale": (0.1, 100.0),
-    "teacher_weight": (0.0, 1e4),
-    "temperature": (0.001, 10.0),
-    "batch_size": (2, 65_536),
-    "captions_per_photo": (1, 100),
-    "accumulate": (1, 1024),
-    "chunk_size": (1, 65_536),
-    "image_trunk_rate": (0.0, 10.0),
-    "text_trunk_rate": (0.0, 10.0),
-    "head_rate": (0.0, 10.0),
-    "frozen_blocks": (0, 1000),
-    "photo_size": (32, 4096),
-    "weight_decay": (0.0, 10.0),
-    "warm_up_steps": (0, 1_000_000),
-    "clip_norm": (1e-3, 1e6),
-    "views": (1, 64),
-    "dropout": (0.0, 0.95),
-    "feature_dropout": (0.0, 0.95),
-}
-
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "num_docs": (1, 10**9),
-    "dev_share": (0.01, 0.5),
-    "text_layers": (1, 1000),
-    "dimension": (1, 8192),
-    "word_dimension": (1, 8192),
-    "min_word_count": (1, 10_000),
-    "average_decay": (0.0, 0.999999),
-    "patience": (1, 10_000),
-    "seed": (0, 2**32 - 1),
-}
-
-_GRU = _Rates("max-of-hinges", text_trunk=2e-4, head=1e-4)
-
-_TRANSFORMER = _Rates("infonce", text_trunk=2e-5, head=2e-4)
-
-_OPEN_CLIP = _Rates("infonce", text_trunk=5e-6, head=2e-5)

@@ -23,9 +23,9 @@ from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.training.content_store import ContentStore
 
-__all__ = ["Pairs", "collect_pairs", "extra_texts", "hold_out", "read_captions", "spelling", "square_store"]
+__all__ = ["Pairs", "collect_pairs", "extra_texts", "hold_out", "input_store", "read_captions", "spelling"]
 
-# Squares in memory before they are written: 5 MB at 224 pixels.
+# Model inputs in memory before they are written: 5 MB at 224 pixels.
 _BATCH = 32
 _COLUMN = "caption"
 
@@ -35,7 +35,7 @@ class Pairs:
     """Captions and the photos they describe, both in the order of their ids.
 
     ``photos`` int64, for each caption the number of its photo; ``digests``, for each photo the SHA-256 of its
-    bytes, by which square stores know it; ``failures``, what could not be read.
+    bytes, by which stores of model inputs find it; ``failures``, what could not be read.
     """
 
     captions: list[str]
@@ -51,8 +51,8 @@ class Pairs:
         return digest.hexdigest()[:16]
 
 
-def square_store(folder: Path, preprocessing: ImagePreprocessing) -> ContentStore:
-    """Squares uint8 (size, size, 3) by the SHA-256 of photos' bytes: 150 KB a photo at 224 pixels."""
+def input_store(folder: Path, preprocessing: ImagePreprocessing) -> ContentStore:
+    """Model inputs uint8 (size, size, 3) by the SHA-256 of photos' bytes: 150 KB a photo at 224 pixels."""
     size = preprocessing.size
     name = f"{preprocessing.mode}-{size}-{preprocessing.interpolation}"
     return ContentStore(folder / "squares" / name, (size, size, 3), np.uint8)
@@ -76,9 +76,9 @@ def collect_pairs(
 ) -> Pairs:
     """Run through ``records`` once; every photo gets into each of ``stores``, as its preprocessing crops it.
 
-    Memory holds captions, ids and 32 squares a store. Photos without captions and captions without photos are
-    left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is left, which
-    begins with ``nothing``.
+    Memory holds captions, ids and 32 model inputs a store. Photos without captions and captions without
+    photos are left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is
+    left, which begins with ``nothing``.
     """
     seen = _Seen()
     writers = [_Writer(preprocessing, store) for preprocessing, store in stores.items()]
@@ -87,7 +87,7 @@ def collect_pairs(
             seen.failures.append(record)
         elif record.modality == IMAGE:
             try:
-                digest = _keep(record.content or b"", writers)
+                digest = _store(record.content or b"", writers)
             except ImageError as error:
                 seen.failures.append(Failure(record.uri or record.id, str(error)))
                 continue
@@ -100,7 +100,7 @@ def collect_pairs(
     return _pairs(seen, nothing)
 
 
-def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
+def _store(content: bytes, writers: Iterable[_Writer]) -> bytes:
     digest = hashlib.sha256(content).digest()
     missing = [writer for writer in writers if not writer.has(digest)]
     if missing:
@@ -111,7 +111,7 @@ def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
 
 
 class _Writer:
-    """Squares on their way into a store."""
+    """Model inputs on their way into a store."""
 
     def __init__(self, preprocessing: ImagePreprocessing, store: ContentStore) -> None:
         self._preprocessing = preprocessing
@@ -155,7 +155,7 @@ def hold_out(
 ) -> Iterator[Record | Failure]:
     """Only the records of photos that are held out, ``share`` of them, or only those that are not.
 
-    A photo's bytes alone decide: photos stay where they are when others are added or the folder is moved, and
+    A photo's bytes alone decide: photos stay in their part when others are added or the folder is moved, and
     equal photos stay together. Captions go with their photo, before or after which they may come; what
     belongs to no photo is not held out.
     """
@@ -191,10 +191,10 @@ def extra_texts(files: Iterable[str], withheld: Iterable[str]) -> list[str]:
     files = list(files)
     spellings = {spelling(text) for text in withheld}
     found = list(dict.fromkeys(text for path in files for text in read_captions(expanded(path))))
-    kept = [text for text in found if spelling(text) not in spellings]
-    if files and not kept:
+    remaining = [text for text in found if spelling(text) not in spellings]
+    if files and not remaining:
         raise DataSetError(f"All {len(found)} captions in {', '.join(files)} belong to dev photos too.")
-    return kept
+    return remaining
 
 
 def spelling(text: str) -> str:

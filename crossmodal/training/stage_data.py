@@ -43,14 +43,14 @@ Vectors = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Resources:
-    """Photos' squares by preprocessing, folders, precision, and how teachers are loaded.
+    """Model inputs of the photos by preprocessing, folders, precision, and how teachers are loaded.
 
-    ``folder`` keeps what is computed once; ``withheld`` are the dev photos' captions. ``models`` (the
+    ``folder`` caches what is computed once; ``withheld`` are the dev photos' captions. ``models`` (the
     registry's cache), ``threads`` and ``trust_remote_code`` are those of ``load_image_encoder``. ``progress``
     gets what is being computed, how much of it is done and how much there is.
     """
 
-    squares: dict[ImagePreprocessing, ContentStore]
+    inputs: dict[ImagePreprocessing, ContentStore]
     folder: Path
     withheld: Sequence[str]
     models: Path | None
@@ -195,17 +195,17 @@ def image_input(
 ) -> ImageInput:
     """Photos as ``stage`` takes them to train on, or as they are measured: cached features where the trunk is
     frozen, the dev photos' always in float32. Raises SettingsError for a size that the model doesn't take."""
-    squares = resources.squares[model.preprocessing]
+    inputs = resources.inputs[model.preprocessing]
     if stage.image_trunk_rate > 0:
         if stage.photo_size is not None and not model.any_size:
             raise SettingsError(
                 f"The training setting photo_size is {stage.photo_size}, but this model takes photos of "
                 f"{model.preprocessing.size} pixels only: leave it out."
             )
-        return PixelInput(squares, pairs.digests, model, stage.augmentation, stage.photo_size)
+        return PixelInput(inputs, pairs.digests, model, stage.augmentation, stage.photo_size)
     store = cached_features(
         model,
-        squares,
+        inputs,
         pairs.digests,
         views=stage.views if train else 1,
         augmentation=stage.augmentation,
@@ -280,7 +280,7 @@ def teacher_texts(name: str, texts: Sequence[str], resources: Resources) -> Vect
 
 
 def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) -> Vectors:
-    """Vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's squares of them.
+    """Vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's inputs.
 
     Raises ModelError where the teacher cannot be loaded.
     """
@@ -297,11 +297,11 @@ def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) ->
             cache=resources.models,
             trust_remote_code=resources.trust_remote_code,
         )
-        squares = resources.squares[encoder.preprocessing]
-        rows = squares.rows()
+        inputs = resources.inputs[encoder.preprocessing]
+        rows = inputs.rows()
         for start in range(0, len(missing), _TEACHER_BATCH):
             batch = missing[start : start + _TEACHER_BATCH]
-            store.add(batch, encoder.encode(rows[squares.numbers(batch)]))
+            store.add(batch, encoder.encode(rows[inputs.numbers(batch)]))
             resources.progress("the teacher's photos", start + len(batch), len(missing))
     vectors: Vectors = store.rows()
     return vectors[store.numbers(digests)]

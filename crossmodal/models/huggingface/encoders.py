@@ -1,4 +1,4 @@
-"""The encoders of a model of transformers, each with one tower in memory where towers can be told apart."""
+"""The encoders of a model of transformers, each with only its tower in memory where the towers are known."""
 
 from __future__ import annotations
 

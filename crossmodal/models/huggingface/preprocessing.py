@@ -27,10 +27,10 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 def read_preprocessing(path: Path) -> ImagePreprocessing:
-    """What the file at ``path`` asks for; code that it names is never executed.
+    """The preprocessing that the file at ``path`` describes; code that it names is never executed.
 
-    Understood are the processors of transformers for CLIP and SigLIP, and jina-clip's. Raises ModelError
-    where the file cannot be read or asks for something else.
+    Supported are the processors of transformers for CLIP and SigLIP, and jina-clip's. Raises ModelError
+    where the file cannot be read or describes another one.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

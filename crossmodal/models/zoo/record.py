@@ -73,7 +73,7 @@ class ModelRecord:
     ``name`` is what ``-m`` takes. ``architecture`` and ``pretrained`` are open_clip's names for open_clip's
     models. ``repository`` is the model hub's, None where there is none. ``parameters`` counts both towers;
     ``download_size`` is in bytes, None where it isn't known. ``text_length`` is in tokens, begin and end
-    included; None means any length. ``custom_code`` tells that it runs only with ``--trust-remote-code``.
+    included; None means any length. ``custom_code`` means that it runs only with ``--trust-remote-code``.
     ``results_source`` says where ``results`` were read, or why there are none.
     """
 

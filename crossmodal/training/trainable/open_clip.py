@@ -47,10 +47,10 @@ def find_open_clip(name: str, cache: Path | None) -> ClipSource:
 
 
 class OpenClipModel(Trainable):
-    """An open_clip network whose image head is taken out, so that its trunk's features can be kept.
+    """An open_clip network whose image head is taken out, so that its trunk's features can be cached.
 
     Heads are the projections at the end of the towers; a tower whose last layer does more than project has
-    none, and belongs to its trunk as a whole. Batch normalisation keeps the statistics of pretraining.
+    none, and belongs to its trunk as a whole. Batch normalisation uses the statistics of pretraining.
     """
 
     def __init__(self, source: ClipSource) -> None:
