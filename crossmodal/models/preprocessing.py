@@ -13,7 +13,11 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.images import MAX_PIXELS, Frame, decode_reduced
 
-__all__ = ["ImagePreprocessing"]
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "ImagePreprocessing"]
+
+# Of the photos that CLIP was trained on (Radford et al., 2021), which most models still use.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # How many times as long as in the scaled photo a JPEG's short side stays when it is decoded at a fraction of
 # its size. Measured on enlarged and tiled COCO photos, as the least cosine to the whole decode's embedding:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ Rows = npt.NDArray[np.int64]
 # Texts or photos that go through the teacher before their vectors are written.
 _TEACHER_BATCH = 256
 Vectors = npt.NDArray[np.float16]
+_Encode = Callable[[list[bytes]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class Resources:
     trust_remote_code: bool
     bfloat16: bool
     progress: Callable[[str, int, int], None]
+
+    def loading(self) -> dict[str, Any]:
+        """The options of ``load_image_encoder`` and ``load_text_encoder`` for a teacher."""
+        return {
+            "threads": self.threads,
+            "cache": self.models,
+            "trust_remote_code": self.trust_remote_code,
+        }
 
 
 class Batch(NamedTuple):
@@ -256,25 +265,18 @@ def teacher_texts(name: str, texts: Sequence[str], resources: Resources) -> Vect
 
     Raises ModelError where the teacher cannot be loaded.
     """
-    identity = identify_model(name, cache=resources.models)
-    store = _teacher_store(
-        resources.folder, f"texts-{identity.weights}-{identity.dimension}", identity.dimension
-    )
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-    missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in store}
-    if missing:
-        encoder = load_text_encoder(
-            name,
-            threads=resources.threads,
-            cache=resources.models,
-            trust_remote_code=resources.trust_remote_code,
-        )
-        # Texts of about one length go through together.
-        waiting = sorted(missing, key=lambda digest: len(missing[digest]))
-        for start in range(0, len(waiting), _TEACHER_BATCH):
-            batch = waiting[start : start + _TEACHER_BATCH]
-            store.add(batch, encoder.encode([missing[digest] for digest in batch]))
-            resources.progress("the teacher's captions", start + len(batch), len(waiting))
+    text_of = dict(zip(digests, texts, strict=True))
+
+    def load() -> _Encode:
+        encoder = load_text_encoder(name, **resources.loading())
+        return lambda batch: encoder.encode([text_of[digest] for digest in batch])
+
+    identity = identify_model(name, cache=resources.models)
+    store = _teacher_store(resources, f"texts-{identity.weights}", identity.dimension)
+    # Texts of about one length go through together.
+    waiting = sorted(text_of, key=lambda digest: len(text_of[digest]))
+    _add_missing(store, waiting, load, "the teacher's captions", resources)
     vectors: Vectors = store.rows()
     return vectors[store.numbers(digests)]
 
@@ -284,28 +286,33 @@ def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) ->
 
     Raises ModelError where the teacher cannot be loaded.
     """
-    identity = identify_model(name, cache=resources.models)
-    kind = hashlib.sha256(identity.preprocessing.encode()).hexdigest()[:8]
-    store = _teacher_store(
-        resources.folder, f"photos-{identity.weights}-{kind}-{identity.dimension}", identity.dimension
-    )
-    missing = [digest for digest in dict.fromkeys(digests) if digest not in store]
-    if missing:
-        encoder = load_image_encoder(
-            name,
-            threads=resources.threads,
-            cache=resources.models,
-            trust_remote_code=resources.trust_remote_code,
-        )
+
+    def load() -> _Encode:
+        encoder = load_image_encoder(name, **resources.loading())
         inputs = resources.inputs[encoder.preprocessing]
         rows = inputs.rows()
-        for start in range(0, len(missing), _TEACHER_BATCH):
-            batch = missing[start : start + _TEACHER_BATCH]
-            store.add(batch, encoder.encode(rows[inputs.numbers(batch)]))
-            resources.progress("the teacher's photos", start + len(batch), len(missing))
+        return lambda batch: encoder.encode(rows[inputs.numbers(batch)])
+
+    identity = identify_model(name, cache=resources.models)
+    kind = hashlib.sha256(identity.preprocessing.encode()).hexdigest()[:8]
+    store = _teacher_store(resources, f"photos-{identity.weights}-{kind}", identity.dimension)
+    _add_missing(store, list(dict.fromkeys(digests)), load, "the teacher's photos", resources)
     vectors: Vectors = store.rows()
     return vectors[store.numbers(digests)]
 
 
-def _teacher_store(folder: Path, name: str, dimension: int) -> ContentStore:
-    return ContentStore(folder / "teachers" / name, (dimension,), np.float16)
+def _add_missing(
+    store: ContentStore, digests: list[bytes], load: Callable[[], _Encode], doing: str, resources: Resources
+) -> None:
+    """Adds the vectors of ``digests`` that ``store`` lacks; the teacher is loaded only for those."""
+    missing = [digest for digest in digests if digest not in store]
+    encode = load() if missing else None
+    for start in range(0, len(missing), _TEACHER_BATCH):
+        batch = missing[start : start + _TEACHER_BATCH]
+        assert encode is not None
+        store.add(batch, encode(batch))
+        resources.progress(doing, start + len(batch), len(missing))
+
+
+def _teacher_store(resources: Resources, name: str, dimension: int) -> ContentStore:
+    return ContentStore(resources.folder / "teachers" / f"{name}-{dimension}", (dimension,), np.float16)

@@ -12,7 +12,7 @@ from crossmodal.errors import ModelError
 from crossmodal.home_folder import expanded
 from crossmodal.models.clip.weight_files import HUB_WEIGHTS, find_weights, is_torchscript, read_torchscript
 from crossmodal.models.libraries import import_open_clip
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.preprocessing import OPENAI_MEAN, OPENAI_STD, ImagePreprocessing
 from crossmodal.models.published import PublishedModel
 from crossmodal.models.zoo import ModelRecord, split_name
 
@@ -245,8 +245,6 @@ def _published_weights(architecture: str) -> dict[str, dict[str, Any]]:
 
 
 def _preprocessing(values: dict[str, Any], configuration: dict[str, Any], name: str) -> ImagePreprocessing:
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
     size = values.get("size") or configuration["vision_cfg"].get("image_size", 224)
     if isinstance(size, list | tuple):
         if len(set(size)) != 1:
@@ -260,8 +258,8 @@ def _preprocessing(values: dict[str, Any], configuration: dict[str, Any], name: 
             f"The model {name} wants its photos resized by {mode!r} and {interpolation!r}, "
             "which is not supported."
         )
-    red, green, blue = values.get("mean") or OPENAI_DATASET_MEAN
-    one, two, three = values.get("std") or OPENAI_DATASET_STD
+    red, green, blue = values.get("mean") or OPENAI_MEAN
+    one, two, three = values.get("std") or OPENAI_STD
     return ImagePreprocessing(
         size=int(size),
         mode=modes[mode],

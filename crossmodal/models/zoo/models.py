@@ -11,13 +11,10 @@ from typing import Any, Literal
 
 from crossmodal.errors import ModelError
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.preprocessing import OPENAI_MEAN, OPENAI_STD, ImagePreprocessing
 from crossmodal.models.zoo.record import ModelRecord, Result, published_results
 
 __all__ = ["OPEN_CLIP_MODELS", "TRANSFORMERS_MODELS", "VSEPP_MODELS", "native_models"]
-
-_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class _Family:
 
 
 def _openai(size: int, mode: Literal["crop", "squash"] = "crop") -> ImagePreprocessing:
-    return ImagePreprocessing(size, mode, _OPENAI_MEAN, _OPENAI_STD)
+    return ImagePreprocessing(size, mode, OPENAI_MEAN, OPENAI_STD)
 
 
 def _halves(size: int, mode: Literal["crop", "squash"] = "squash") -> ImagePreprocessing:
@@ -225,7 +222,7 @@ TRANSFORMERS_MODELS: tuple[ModelRecord, ...] = (
         architecture="JinaCLIPModel",
         repository="jinaai/jina-clip-v1",
         dimension=768,
-        preprocessing=ImagePreprocessing(224, "crop", _OPENAI_MEAN, _OPENAI_STD),
+        preprocessing=ImagePreprocessing(224, "crop", OPENAI_MEAN, OPENAI_STD),
         text_length=8192,
         parameters=223_000_000,
         download_size=891_000_000,
@@ -240,7 +237,7 @@ TRANSFORMERS_MODELS: tuple[ModelRecord, ...] = (
         architecture="JinaCLIPModel",
         repository="jinaai/jina-clip-v2",
         dimension=1024,
-        preprocessing=ImagePreprocessing(512, "crop", _OPENAI_MEAN, _OPENAI_STD),
+        preprocessing=ImagePreprocessing(512, "crop", OPENAI_MEAN, OPENAI_STD),
         text_length=8192,
         parameters=865_000_000,
         download_size=1_730_000_000,
