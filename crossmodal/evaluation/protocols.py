@@ -35,7 +35,7 @@ WHOLE = Protocol("whole", "every photo and every caption of the data, or of its 
 
 ORIGINAL = Protocol(
     "original",
-    "the MRR table of jina's cross-modal search example, as far as its source tells: of each photo with its "
+    "the MRR table of jina's cross-modal search example, as far as its source shows: of each photo with its "
     "first caption, the first NUM_INDEXED documents (photos and captions counted together) are searched and "
     "the first NUM_QUERIES of each modality ask; relevance goes by photo. The example shuffled without a "
     "seed, took all splits together and compared captions by their text",
