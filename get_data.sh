@@ -14,7 +14,7 @@ Each goes to data/NAME, and can then be used with `python app.py -t index -d NAM
 interrupted goes on where it stopped when the command is run again; data/NAME appears only when complete.
 
 Photos of f8k and f30k come through Kaggle's API where KAGGLE_USERNAME and KAGGLE_KEY are set or
-~/.kaggle/kaggle.json exists, else from public mirrors kept by third parties. The owners of both data sets
+~/.kaggle/kaggle.json exists, else from public mirrors run by third parties. The owners of both data sets
 ask you to fill in a form first (https://hockenmaier.cs.illinois.edu/Framing_Image_Description/KCCA.html,
 https://shannon.cs.illinois.edu/DenotationGraph/); research use only. COCO comes from its own server.
 
@@ -53,7 +53,7 @@ clean_up() {
 }
 
 interrupted() {
-    say "interrupted: run the same command again to go on where it stopped"
+    say "interrupted: run the same command again to continue where it stopped"
     exit "$1"
 }
 
@@ -209,7 +209,7 @@ if not chosen:
 PY
     if ((status == 65)); then
         rm -f "$1"
-        fail "$(basename "$1") was removed; run the same command again to fetch it anew"
+        fail "$(basename "$1") was removed; run the same command again to fetch it once more"
     fi
     if ((status != 0)); then exit "$status"; fi
 }
@@ -242,7 +242,7 @@ least = (1, 1) if partial else (int(least_photos), int(least_captions))
 if len(photos) < least[0] or matched < least[1]:
     sys.exit(
         f"error: at least {least[0]:,} photos and {least[1]:,} captions of them should be there; what was fetched is "
-        f"kept in {os.path.dirname(folder)}, remove that folder to fetch it anew"
+        f"in {os.path.dirname(folder)}, remove that folder to fetch it again"
     )
 PY
 }
@@ -364,7 +364,7 @@ for argument in "$@"; do
             ;;
         f8k | f30k | coco) ;;
         *)
-            say "error: there is no data set $argument here: use f8k, f30k or coco (--help tells more)"
+            say "error: there is no data set $argument here: use f8k, f30k or coco (see --help)"
             exit 2
             ;;
     esac

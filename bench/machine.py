@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.forms import available_cores
 
 __all__ = ["facts", "one_line"]
 

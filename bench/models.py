@@ -92,7 +92,7 @@ class PlainClip:
     @cache
     def load(cls, options: Options) -> PlainClip:
         """The model of ``vit_name`` read by open_clip itself."""
-        from crossmodal.models.clip.library import import_open_clip
+        from crossmodal.models.libraries import import_open_clip
 
         weights = vit_name(options).split("/", 1)[1]
         open_clip = import_open_clip()
@@ -118,7 +118,7 @@ def plain_default_images() -> Callable[[NDArray[np.float32]], NDArray[np.float32
     """The default model's photo tower in torch and float32: scaled photos to vectors of unit length."""
     import torch
 
-    from crossmodal.models.native.loading import load_image_tower
+    from crossmodal.models.native.towers import load_image_tower
 
     checkpoint = find_native(DEFAULT_MODEL)
     assert checkpoint is not None
@@ -137,7 +137,7 @@ def open_clip_transform(preprocessing: ImagePreprocessing) -> Callable[[bytes], 
     """open_clip's own way from a file's bytes to a scaled photo, float32 (3, size, size)."""
     from PIL import Image
 
-    from crossmodal.models.clip.library import import_open_clip
+    from crossmodal.models.libraries import import_open_clip
 
     transform = import_open_clip().image_transform(
         preprocessing.size,
@@ -156,7 +156,7 @@ def open_clip_transform(preprocessing: ImagePreprocessing) -> Callable[[bytes], 
 
 
 def plain_default_texts() -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """The default model's sentence tower in numpy and float32."""
+    """The default model's sentence tower in torch and float32."""
     return load_text_encoder(DEFAULT_MODEL, runtime="torch").encode
 
 
@@ -165,7 +165,7 @@ def squares(name: str, options: Options, count: int) -> NDArray[np.uint8]:
     preprocessing = load_preprocessing(name, cache=model_cache(options))
     photos = inputs.photo_files(options)
     return np.stack(
-        [preprocessing.square(photos[number % len(photos)].read_bytes()) for number in range(count)]
+        [preprocessing.model_input(photos[number % len(photos)].read_bytes()) for number in range(count)]
     )
 
 
@@ -185,7 +185,7 @@ def _save_random(path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from crossmodal.models.clip.library import import_open_clip
+    from crossmodal.models.libraries import import_open_clip
 
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)

@@ -57,7 +57,7 @@ def _save_for_transformers(folder: Path) -> None:
     import torch
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-    from crossmodal.models.clip.library import import_open_clip
+    from crossmodal.models.libraries import import_open_clip
 
     words = import_open_clip().get_tokenizer(ARCHITECTURE)
     torch.manual_seed(0)

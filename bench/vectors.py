@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from crossmodal.stores import FORMAT, Store
 from numpy.typing import NDArray
 
 from bench import inputs
@@ -15,7 +16,6 @@ from bench.models import model_cache
 from bench.options import Options
 from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, Record, record_id
-from crossmodal.stores import FORMAT, Store
 
 __all__ = ["DIMENSION", "Collection", "documents", "numbers_of", "real", "synthetic", "vector_store"]
 
@@ -151,7 +151,9 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _encode_photos(photos: list[Path], options: Options) -> NDArray[np.float32]:
     encoder = load_image_encoder(DEFAULT_MODEL, cache=model_cache(options))
-    return encoder.encode(np.stack([encoder.preprocessing.square(photo.read_bytes()) for photo in photos]))
+    return encoder.encode(
+        np.stack([encoder.preprocessing.model_input(photo.read_bytes()) for photo in photos])
+    )
 
 
 def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:

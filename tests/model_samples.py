@@ -15,7 +15,7 @@ from crossmodal.models import (
     load_preprocessing,
     load_text_encoder,
 )
-from crossmodal.models.torchvision_operators import import_torchvision
+from crossmodal.models.libraries import import_torchvision
 
 SENTENCES = [
     "a cat on a sofa",

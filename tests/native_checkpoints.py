@@ -13,7 +13,7 @@ from photos import REPOSITORY
 from crossmodal.models.native.checkpoint import save_checkpoint
 from crossmodal.models.native.text_config import TransformerConfig
 from crossmodal.models.native.towers import ImageTower, TransformerTextTower
-from crossmodal.models.native.wordpiece import WordPieces
+from crossmodal.models.native.vocabularies import WordPieces
 from crossmodal.models.preprocessing import ImagePreprocessing
 
 SMALL = TransformerConfig(layers=2, width=48, heads=4, hidden=96, positions=24)

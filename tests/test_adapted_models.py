@@ -23,9 +23,7 @@ from crossmodal.models import (
     load_text_encoder,
     weights_size,
 )
-from crossmodal.models.adaptation import Adaptation, adapted_name, parse_adaptation
-from crossmodal.models.adapted import adapt_vectors
-from crossmodal.models.centering import Centering
+from crossmodal.models.adaptation import Adaptation, Centering, adapt_vectors, adapted_name, parse_adaptation
 from crossmodal.models.native.checkpoint import SHIPPED
 from crossmodal.settings import Settings
 
@@ -213,7 +211,7 @@ def test_a_damaged_centering_file_is_an_error_and_not_a_traceback(centering: Pat
     with pytest.raises(ModelError, match="its format is None"):
         Centering.load(SHIPPED["vse"] / "text.safetensors")
     with pytest.raises(ModelError, match="cannot be written"):
-        Centering(identity, np.zeros(4, np.float32), np.zeros(4, np.float32)).save(tmp_path / "no" / "c")
+        Centering(identity, np.zeros(4, np.float32), np.zeros(4, np.float32)).save(tmp_path / "c" / "d")
 
 
 def test_an_index_keeps_its_dimension_from_the_command_line(tmp_path: Path) -> None:

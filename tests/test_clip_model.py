@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 
 from crossmodal.errors import ModelError
 from crossmodal.models import identify_model, load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.models.clip.download import find_weights
-from crossmodal.models.clip.library import import_open_clip
+from crossmodal.models.cache import remembered_fingerprint
 from crossmodal.models.clip.source import ClipSource
-from crossmodal.models.fingerprints import remembered_fingerprint
+from crossmodal.models.clip.weight_files import find_weights
 from crossmodal.models.identity import fingerprint
+from crossmodal.models.libraries import import_open_clip
 
 ARCHITECTURE = "test-tiny"
 CONFIGURATION = {
@@ -93,7 +93,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tiny]:
 def assert_is_tiny(name: str, tiny: Tiny, tolerance: float = 1e-5) -> None:
     """Both encoders of the model ``name`` give what open_clip gives, from the bytes of files."""
     images = load_image_encoder(name, cache=tiny.cache)
-    squares = [images.preprocessing.square(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS]
+    squares = [images.preprocessing.model_input(encoded(toy_photo(photo), "PNG")) for photo in PHOTOS]
     np.testing.assert_allclose(images.encode(np.stack(squares)), tiny.images, atol=tolerance)
     texts = load_text_encoder(name, cache=tiny.cache)
     np.testing.assert_allclose(texts.encode(SENTENCES), tiny.texts, atol=tolerance)
@@ -184,7 +184,7 @@ def test_weights_of_another_network_and_damaged_ones_are_named(tiny: Tiny, tmp_p
         with pytest.raises(ModelError, match=rf"{name}\.safetensors cannot be loaded into {ARCHITECTURE}: "):
             load_image_encoder(f"clip:{ARCHITECTURE}/{tmp_path / name}.safetensors", cache=tiny.cache)
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"notes\.txt doesn't tell its architecture: .*clip:ViT-B-32/"):
+    with pytest.raises(ModelError, match=r"notes\.txt doesn't state its architecture: .*clip:ViT-B-32/"):
         identify_model(str(tmp_path / "notes.txt"))
 
 
@@ -298,13 +298,13 @@ def test_torchvision_can_be_imported_and_its_operators_are_left_alone() -> None:
         "library.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
         "library.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
         "import torchvision\n"
-        "from crossmodal.models import torchvision_operators\n"
-        "torchvision_operators.import_torchvision()\n"
-        "assert torchvision_operators._declared == []\n"
+        "from crossmodal.models import libraries\n"
+        "libraries.import_torchvision()\n"
+        "assert libraries._declared == []\n"
     )
     for lines in (
         script,
-        "from crossmodal.models.clip.library import import_open_clip as f\nf().list_models()\n",
+        "from crossmodal.models.libraries import import_open_clip as f\nf().list_models()\n",
     ):
         subprocess.run([sys.executable, "-W", "error", "-c", lines], cwd=REPOSITORY, check=True, timeout=120)
 
@@ -334,7 +334,7 @@ def test_genuine_image_embeddings(genuine: str) -> None:
     for name, embedding, certain in zip(data["names"], data["emb"], data["unambiguous"], strict=True):
         path = SHARED_DATA / "flickr8k" / "images" / str(name)
         if certain and path.is_file():
-            squares.append(encoder.preprocessing.square(path.read_bytes()))
+            squares.append(encoder.preprocessing.model_input(path.read_bytes()))
             wanted.append(embedding.astype(np.float32))
         if len(squares) == 64:
             break

@@ -25,16 +25,16 @@ from safetensors.torch import save_file
 from crossmodal.errors import ModelError
 from crossmodal.models import ImagePreprocessing, load_image_encoder, load_text_encoder
 from crossmodal.models.clip import torch_towers
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.clip.photos import photos_by_graph, photos_by_open_clip, photos_by_torch
 from crossmodal.models.clip.recognition import image_tower, text_tower
-from crossmodal.models.clip.sentences import (
+from crossmodal.models.clip.runners import (
     cut_padding,
-    sentences_by_graph,
-    sentences_by_open_clip,
-    sentences_by_torch,
+    image_runner,
+    open_clip_image_runner,
+    open_clip_text_runner,
+    text_runner,
 )
 from crossmodal.models.clip.towers import ImageTower, TextTower, weight_bytes
+from crossmodal.models.libraries import import_open_clip
 from crossmodal.models.runtimes.choice import centred_cosine
 from crossmodal.models.runtimes.forms import (
     ONNX_F32,
@@ -134,19 +134,15 @@ def tokens() -> torch.Tensor:
 def by_form(tower: Any, form: Form) -> Floats:
     """The vectors of the photos or of the sentences, as ``tower`` has them in ``form``."""
     if isinstance(tower, ImageTower):
-        if form.library == "torch":
-            return photos_by_torch(tower, PREPROCESSING, form).run(pixels())
-        return photos_by_graph(tower, PREPROCESSING, form, threads=1).run(pixels())
-    if form.library == "torch":
-        return sentences_by_torch(tower, form).run(tower.reading.cut(tokens()))
-    return sentences_by_graph(tower, form, threads=1).run(tower.reading.cut(tokens()))
+        return image_runner(tower, PREPROCESSING, form, threads=1).run(pixels())
+    return text_runner(tower, form, threads=1).run(tower.reading.cut(tokens()))
 
 
 def by_open_clip(model: Any, tower: Any) -> Floats:
     """The same by open_clip, for sentences with all of the context."""
     if isinstance(tower, ImageTower):
-        return photos_by_open_clip(model, PREPROCESSING, TORCH_F32).run(pixels())
-    return sentences_by_open_clip(model, TORCH_F32).run(tokens().tolist())
+        return open_clip_image_runner(model, PREPROCESSING, TORCH_F32).run(pixels())
+    return open_clip_text_runner(model, TORCH_F32).run(tokens().tolist())
 
 
 TOWERS = [
@@ -188,8 +184,8 @@ def test_what_follows_the_end_has_no_influence(lengths: list[int], seed: int) ->
         assert tower is not None
         cut = tower.reading.cut(rows)
         assert [len(row) for row in cut] == [length + 1 for length in lengths]
-        expected = sentences_by_open_clip(model, TORCH_F32).run(rows.tolist())
-        found = sentences_by_torch(tower, TORCH_F32).run(cut)
+        expected = open_clip_text_runner(model, TORCH_F32).run(rows.tolist())
+        found = text_runner(tower, TORCH_F32).run(cut)
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

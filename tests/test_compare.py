@@ -25,8 +25,7 @@ from crossmodal.cli.present.comparison_plot import write_comparison
 from crossmodal.cli.present.labels import place_labels
 from crossmodal.errors import DataSetError, SettingsError, StoreUnwritable
 from crossmodal.evaluation import Retrieval, evaluate, speed
-from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of
-from crossmodal.evaluation.pareto import pareto_optimal
+from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, pareto_optimal, quality_of
 from crossmodal.evaluation.retrieval import report
 from crossmodal.models import identify_model, load_preprocessing, weights_size
 from crossmodal.settings import Settings

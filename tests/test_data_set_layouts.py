@@ -142,7 +142,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     (folder / "loop").symlink_to(folder)
     data_set = open_data_set(str(folder), data_root=tmp_path)
     assert [item.uri for item in data_set if isinstance(item, Record)] == [str(folder / "a" / "cat.jpg")]
-    assert data_set.notes == [f"{folder}: passed over 2 links to folders already walked"]
+    assert data_set.notes == [f"{folder}: passed over 2 links to folders already visited"]
 
 
 @pytest.fixture

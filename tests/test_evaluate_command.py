@@ -103,7 +103,7 @@ def test_the_original_protocol_through_both_ways(capsys: pytest.CaptureFixture[s
     arguments = ("-d", "toy-data", "-i", "21", "-n", "11")
     result = evaluated(*arguments)
     assert result["protocol"] == "original"
-    assert "as far as its source tells" in result["protocol_source"]
+    assert "as far as its source shows" in result["protocol_source"]
     assert result["gallery"] == {"text2image": 11, "image2text": 10}
     assert result["queries"] == {"text2image": 11, "image2text": 10}
     assert numbers(evaluated_directly(capsys, *arguments)) == numbers(result)

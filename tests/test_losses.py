@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,9 +12,16 @@ from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
 from crossmodal.settings import LOSSES
-from crossmodal.training.losses.contrastive import infonce, multiple_negatives_ranking, sigmoid
-from crossmodal.training.losses.hinges import MINING, max_of_hinges, sum_of_hinges, triplet
-from crossmodal.training.losses.modules import build
+from crossmodal.training.losses import (
+    MINING,
+    infonce,
+    max_of_hinges,
+    multiple_negatives_ranking,
+    sigmoid,
+    sum_of_hinges,
+    triplet,
+)
+from crossmodal.training.objective import build_loss
 
 # Rows are photos, columns captions: with the identity as photos, texts are the transposed similarities.
 SIMILARITY = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.45], [0.0, 0.6, 0.7]])
@@ -26,12 +32,6 @@ DIFFERENT = torch.arange(3)
 # caption: column 2 has .8 + .2 - .5 = .5 and .6 + .2 - .5 = .3, the others none.
 MAX = (0.1 + 0.15 + 0.1 + 0.5) / 3
 SUM = (0.1 + 0.15 + 0.1 + 0.5 + 0.3) / 3
-
-
-@dataclass(frozen=True)
-class Given:
-    margin: float = 0.2
-    scale: float | None = None
 
 
 def pairs_of(rows: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def test_sigmoid_by_hand() -> None:
 
 
 def test_with_distinct_photos_infonce_and_sigmoid_are_open_clips() -> None:
-    from crossmodal.models.clip.library import import_open_clip
+    from crossmodal.models.libraries import import_open_clip
 
     import_open_clip()
     from open_clip.loss import ClipLoss, SigLipLoss
@@ -135,7 +135,7 @@ def test_with_distinct_photos_infonce_and_sigmoid_are_open_clips() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_agree_with_finite_differences(name: str) -> None:
-    loss = build(name, Given()).double()
+    loss = build_loss(name, margin=0.2, scale=None).double()
     images, texts = pairs_of(5, seed=3)
     photos = torch.tensor([0, 1, 1, 2, 3])
     learned = tuple(loss.parameters())
@@ -154,7 +154,7 @@ def test_gradients_agree_with_finite_differences(name: str) -> None:
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), photos=st.lists(st.integers(0, 4), min_size=2, max_size=9))
 def test_the_order_of_rows_makes_no_difference(name: str, seed: int, photos: list[int]) -> None:
-    loss = build(name, Given()).double()
+    loss = build_loss(name, margin=0.2, scale=None).double()
     images, texts = pairs_of(len(photos), seed)
     numbers = torch.tensor(photos)
     order = torch.randperm(len(photos), generator=torch.Generator().manual_seed(seed))
@@ -165,7 +165,7 @@ def test_the_order_of_rows_makes_no_difference(name: str, seed: int, photos: lis
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_of_one_photo_has_no_negatives(name: str) -> None:
-    loss = build(name, Given())
+    loss = build_loss(name, margin=0.2, scale=None)
     images, texts = (half.float().requires_grad_() for half in pairs_of(4, seed=5))
     value = loss(images, texts, torch.zeros(4, dtype=torch.int64))
     value.backward()
@@ -185,7 +185,7 @@ def test_a_batch_of_one_photo_has_no_negatives(name: str) -> None:
 def test_captions_of_ones_own_photo_push_nothing_away(name: str, seed: int) -> None:
     """Moving towards a second caption of the same photo never makes a loss larger than moving away."""
     torch.manual_seed(seed)
-    loss = build(name, Given()).double()
+    loss = build_loss(name, margin=0.2, scale=None).double()
     images, texts = pairs_of(4, seed)
     images = images[torch.tensor([0, 0, 2, 3])]
     photos = torch.tensor([0, 0, 1, 2])
@@ -213,17 +213,17 @@ def test_no_mining_costs_more_than_the_hardest(seed: int) -> None:
 
 
 def test_what_a_loss_learns() -> None:
-    learned = {name: dict(build(name, Given()).named_parameters()) for name in LOSSES}
+    learned = {name: dict(build_loss(name, margin=0.2, scale=None).named_parameters()) for name in LOSSES}
     assert {name for name, parameters in learned.items() if parameters} == {"infonce", "sigmoid"}
     assert learned["infonce"]["log_scale"].exp().item() == pytest.approx(1 / 0.07)
     assert learned["sigmoid"]["log_scale"].exp().item() == pytest.approx(10)
     assert learned["sigmoid"]["bias"].item() == -10
-    given_scale = dict(build("infonce", Given(scale=20.0)).named_parameters())
+    given_scale = dict(build_loss("infonce", margin=0.2, scale=20.0).named_parameters())
     assert given_scale["log_scale"].exp().item() == pytest.approx(20)
 
 
 def test_the_scale_of_infonce_stops_at_100() -> None:
-    loss = build("infonce", Given())
+    loss = build_loss("infonce", margin=0.2, scale=None)
     images, texts = pairs_of(6, seed=2)
     with torch.no_grad():
         dict(loss.named_parameters())["log_scale"].fill_(7.0)
@@ -239,4 +239,4 @@ def test_the_scale_of_infonce_stops_at_100() -> None:
 
 def test_an_unknown_loss_is_named() -> None:
     with pytest.raises(SettingsError, match=r"no loss 'hinge'; there are max-of-hinges, .*sigmoid"):
-        build("hinge", Given())
+        build_loss("hinge", margin=0.2, scale=None)

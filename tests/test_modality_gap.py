@@ -28,7 +28,7 @@ from crossmodal.evaluation import EncodedSet, EncodedSide
 from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, geometry, measure_gap, principal_plane
 from crossmodal.evaluation.neighbours import mixed_results, same_modality
 from crossmodal.models import load_image_encoder, load_text_encoder
-from crossmodal.models.centering import Centering
+from crossmodal.models.adaptation import Centering
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.settings import Settings
 

@@ -30,7 +30,7 @@ from crossmodal.models import (
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.native.mobilenet import MobileNetEdgeTPU, fold_batch_norm
 from crossmodal.models.native.towers import GruTextTower
-from crossmodal.models.native.vocabulary import MAX_WORDS, Vocabulary, words_of
+from crossmodal.models.native.vocabularies import MAX_WORDS, Vocabulary, words_of
 
 SENTENCE = "a brown dog runs through the grass"
 
@@ -94,7 +94,7 @@ def test_the_plain_text_encoder_computes_what_the_trained_network_does() -> None
 def test_the_cnn_computes_what_timm_does() -> None:
     from safetensors.torch import load_file
 
-    from crossmodal.models.torchvision_operators import import_torchvision
+    from crossmodal.models.libraries import import_torchvision
 
     path = SHARED_DATA / "imagenet-init" / "mobilenet_edgetpu_100.safetensors"
     if not path.is_file():

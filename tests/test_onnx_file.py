@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from crossmodal.models.native import image_graph, text_graph
+from crossmodal.models.native import graphs
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.native.gru_encoder import gru_shapes
-from crossmodal.models.native.text_config import GruConfig
-from crossmodal.models.native.transformer_encoder import transformer_shapes
 from crossmodal.models.runtimes import onnx_file
 from crossmodal.models.runtimes.graph import Graph
 
@@ -26,16 +23,12 @@ TYPES = ("float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool"
 
 def image_network(name: str) -> bytes:
     checkpoint = NativeCheckpoint.open(SHIPPED[name], name)
-    return image_graph.image_graph(checkpoint.image_weights(), checkpoint.preprocessing)
+    return graphs.image_graph(checkpoint.image_weights(), checkpoint.preprocessing)
 
 
 def text_network(name: str) -> bytes:
     checkpoint = NativeCheckpoint.open(SHIPPED[name], name)
-    words, config = len(checkpoint.vocabulary()), checkpoint.text
-    if isinstance(config, GruConfig):
-        return text_graph.gru_graph(checkpoint.text_weights(gru_shapes(config, words, checkpoint.dimension)))
-    shapes = transformer_shapes(config, words, checkpoint.dimension)
-    return text_graph.transformer_graph(checkpoint.text_weights(shapes), config)
+    return graphs.text_graph(checkpoint.text_weights(), checkpoint.text)
 
 
 def read(content: bytes) -> Any:

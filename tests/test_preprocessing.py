@@ -21,7 +21,7 @@ from PIL import Image
 from crossmodal.errors import ModelError
 from crossmodal.images import decode_image, decode_reduced
 from crossmodal.models import ImagePreprocessing, load_preprocessing
-from crossmodal.models.clip.library import import_open_clip
+from crossmodal.models.libraries import import_open_clip
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -71,7 +71,7 @@ def embed() -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
 
 
 def ours(blob: bytes, preprocessing: ImagePreprocessing) -> npt.NDArray[np.float32]:
-    return preprocessing.scale(preprocessing.square(blob)[None])
+    return preprocessing.scale(preprocessing.model_input(blob)[None])
 
 
 @pytest.mark.parametrize("preprocessing", [CROP, SQUASH], ids=["crop", "squash"])
@@ -118,7 +118,7 @@ def test_reduced_decoding_changes_steps_of_grey_only(preprocessing: ImagePreproc
         large = Image.open(path).convert("RGB").resize((1801, 1350), Image.Resampling.LANCZOS)
         blob = encoded(large, "JPEG", quality=92)
         whole = preprocessing.crop(decode_image(blob)).astype(int)
-        reduced = preprocessing.square(blob).astype(int)
+        reduced = preprocessing.model_input(blob).astype(int)
         assert decode_reduced(blob, short_side=preprocessing.decoded_side).pixels.shape == (675, 901, 3)
         assert np.abs(reduced - whole).mean() < 0.35
 

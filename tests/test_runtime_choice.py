@@ -1,4 +1,4 @@
-"""The fastest faithful form is chosen, what was measured is remembered, compiled networks are kept."""
+"""The fastest faithful form is chosen, what was measured is remembered, compiled networks are cached."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ import xxhash
 
 from crossmodal.errors import ModelError
 from crossmodal.models import load_image_encoder, load_text_encoder
-from crossmodal.models.runtimes import openvino_network
-from crossmodal.models.runtimes.choice import Candidate, centred_cosine, choose
-from crossmodal.models.runtimes.forms import NUMPY_F32, ONNX_F32, OPENVINO_F32, Form
+from crossmodal.models.runtimes import networks
+from crossmodal.models.runtimes.choice import Candidate, Memory, centred_cosine, choose
+from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32, TORCH_F32, Form
 from crossmodal.models.runtimes.graph import Graph
-from crossmodal.models.runtimes.network import Keep, open_network
-from crossmodal.models.runtimes.remembered import Memory
+from crossmodal.models.runtimes.networks import CacheEntry, open_network
 
 Floats = npt.NDArray[np.float32]
 PROBES = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float32)
@@ -48,7 +47,7 @@ class Tower:
     def __init__(self, folder: Path, **errors: float | Exception) -> None:
         self.loaded: list[str] = []
         self.folder = folder
-        self.forms = {"openvino": OPENVINO_F32, "onnx": ONNX_F32, "plain": NUMPY_F32}
+        self.forms = {"openvino": OPENVINO_F32, "onnx": ONNX_F32, "plain": TORCH_F32}
         self._errors = {"plain": 0.0, **errors}
 
     def choose(self, runtime: str = "auto", *, files: tuple[Path, ...] | None = None) -> Encoder:
@@ -94,7 +93,7 @@ def test_the_plain_one_is_the_last_and_needs_no_measurement(tmp_path: Path) -> N
     assert plain.loaded == ["plain"]
 
 
-def test_numpy_is_what_torch_means_for_sentences(tmp_path: Path) -> None:
+def test_the_plain_one_can_be_named(tmp_path: Path) -> None:
     tower = Tower(tmp_path, openvino=0.0, onnx=0.0)
     assert tower.choose("torch").name == "plain"
     assert tower.loaded == ["plain"]
@@ -177,25 +176,25 @@ def doubling(factor: float, calls: list[float]) -> Callable[[], bytes]:
     return build
 
 
-def run(build: Callable[[], bytes], keep: Keep) -> Any:
-    return open_network(OPENVINO_F32, build, threads=1, keep=keep).run(np.ones((2, 4), np.float32))
+def run(build: Callable[[], bytes], cached: CacheEntry) -> Any:
+    return open_network(OPENVINO_F32, build, threads=1, cached=cached).run(np.ones((2, 4), np.float32))
 
 
 def test_a_compiled_network_is_read_again_unless_its_graph_changed(tmp_path: Path) -> None:
     calls: list[float] = []
     for _ in range(2):
-        assert run(doubling(2, calls), Keep(tmp_path, "net", "one")).tolist() == [[2.0] * 4] * 2
+        assert run(doubling(2, calls), CacheEntry(tmp_path, "net", "one")).tolist() == [[2.0] * 4] * 2
     assert calls == [2]
-    assert run(doubling(3, calls), Keep(tmp_path, "net", "two")).tolist() == [[3.0] * 4] * 2
+    assert run(doubling(3, calls), CacheEntry(tmp_path, "net", "two")).tolist() == [[3.0] * 4] * 2
     assert calls == [2, 3]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_compiled_network_is_made_again_aloud(
+def test_a_damaged_compiled_network_is_compiled_again_with_a_warning(
     damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[float] = []
-    keep = Keep(tmp_path, "net", "one")
+    keep = CacheEntry(tmp_path, "net", "one")
     run(doubling(2, calls), keep)
     (path,) = tmp_path.glob("*.openvino")
     content = path.read_bytes()
@@ -203,16 +202,16 @@ def test_a_damaged_compiled_network_is_made_again_aloud(
     path.write_bytes({"cut": content[:-9], "flipped": flipped, "empty": b""}[damage])
     with caplog.at_level(logging.WARNING):
         assert run(doubling(2, calls), keep).tolist() == [[2.0] * 4] * 2
-    assert "cannot be used and is made again: its checksum is wrong" in caplog.text
+    assert "cannot be used and is compiled again: its checksum is wrong" in caplog.text
     assert path.read_bytes()[100:] == content[100:]
     assert calls == [2, 2]
 
 
-def test_why_a_whole_network_cannot_be_used_is_told_on_one_line(
+def test_why_a_whole_network_cannot_be_used_is_logged_on_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[float] = []
-    keep = Keep(tmp_path, "net", "one")
+    keep = CacheEntry(tmp_path, "net", "one")
     run(doubling(2, calls), keep)
     (path,) = tmp_path.glob("*.openvino")
     # As of another version of OpenVINO.
@@ -221,26 +220,26 @@ def test_why_a_whole_network_cannot_be_used_is_told_on_one_line(
     with caplog.at_level(logging.WARNING):
         run(doubling(2, calls), keep)
     (message,) = caplog.messages
-    assert "cannot be used and is made again" in message
+    assert "cannot be used and is compiled again" in message
     assert "\n" not in message
     assert calls == [2, 2]
 
 
 def test_compiled_networks_take_a_bounded_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[float] = []
-    run(doubling(9, calls), Keep(tmp_path, "a", ""))
+    run(doubling(9, calls), CacheEntry(tmp_path, "a", ""))
     (first,) = tmp_path.iterdir()
-    monkeypatch.setattr(openvino_network, "_KEPT_BYTES", 7 * first.stat().st_size // 2)
+    monkeypatch.setattr(networks, "_CACHED_BYTES", 7 * first.stat().st_size // 2)
     for number, name in enumerate("bcd", start=2):
-        run(doubling(number, calls), Keep(tmp_path, name, ""))
+        run(doubling(number, calls), CacheEntry(tmp_path, name, ""))
         if name == "c":
             # Used again, so that "b" is the oldest.
             os.utime(first, (1, 1))
             os.utime(next(tmp_path.glob("b-*")), (0, 0))
-            run(doubling(9, calls), Keep(tmp_path, "a", ""))
+            run(doubling(9, calls), CacheEntry(tmp_path, "a", ""))
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["a", "c", "d"]
-    monkeypatch.setattr(openvino_network, "_KEPT_BYTES", 10)
-    run(doubling(5, calls), Keep(tmp_path, "e", ""))
+    monkeypatch.setattr(networks, "_CACHED_BYTES", 10)
+    run(doubling(5, calls), CacheEntry(tmp_path, "e", ""))
     assert sorted(path.name[0] for path in tmp_path.iterdir()) == ["a", "c", "d"]
 
 
@@ -252,7 +251,7 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_network(tmp_path: 
         path.touch()
     for path in (old, other):
         os.utime(path, (1, 1))
-    run(doubling(2, []), Keep(tmp_path, "net", ""))
+    run(doubling(2, []), CacheEntry(tmp_path, "net", ""))
     # Another process may be writing the new one, and the other one is not a network.
     assert sorted(path.name for path in tmp_path.glob("*.part")) == [new.name, other.name]
 
@@ -260,7 +259,7 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_network(tmp_path: 
 def test_without_room_on_disk_a_network_computes_all_the_same(tmp_path: Path) -> None:
     calls: list[float] = []
     (tmp_path / "file").write_text("", encoding="utf-8")
-    assert run(doubling(2, calls), Keep(tmp_path / "file", "net", "")).tolist() == [[2.0] * 4] * 2
+    assert run(doubling(2, calls), CacheEntry(tmp_path / "file", "net", "")).tolist() == [[2.0] * 4] * 2
 
 
 def test_an_installed_package_that_cannot_be_imported_is_passed_over_in_words(
@@ -268,7 +267,7 @@ def test_an_installed_package_that_cannot_be_imported_is_passed_over_in_words(
 ) -> None:
     (tmp_path / "brokenpackage.py").write_text("raise ImportError('libmissing.so: no such file')\n", "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    packages = {"openvino": "brokenpackage", "onnx": "nosuchpackage", "numpy": "numpy"}
+    packages = {"openvino": "brokenpackage", "onnx": "nosuchpackage", "torch": "torch"}
     monkeypatch.setattr(Form, "package", property(lambda form: packages[form.library]))
     tower = Tower(tmp_path, openvino=0.0, onnx=0.0)
     with caplog.at_level(logging.WARNING):
@@ -281,10 +280,10 @@ def test_an_installed_package_that_cannot_be_imported_is_passed_over_in_words(
         tower.choose("openvino")
 
 
-def test_a_build_of_another_name_tells_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_of_another_name_has_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "renamedbuild.py").write_text("__version__ = '7.8.9'\n", "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    packages = {"openvino": "renamedbuild", "numpy": "numpy"}
+    packages = {"openvino": "renamedbuild", "torch": "torch"}
     monkeypatch.setattr(Form, "package", property(lambda form: packages[form.library]))
     assert Tower(tmp_path, openvino=0.0).choose().name == "openvino"
     assert "openvino f32, 7.8.9, " in (tmp_path / "runtimes.json").read_text(encoding="utf-8")
@@ -329,10 +328,10 @@ def test_others_may_read_what_is_cached_as_far_as_the_umask_lets_them(tmp_path: 
 def test_two_processes_that_make_room_at_once_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run(doubling(2, []), Keep(tmp_path, "a", ""))
+    run(doubling(2, []), CacheEntry(tmp_path, "a", ""))
     gone = tmp_path / "gone.openvino"
     found = Path.glob
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: [gone, *found(folder, pattern)])
     with caplog.at_level(logging.WARNING):
-        run(doubling(3, []), Keep(tmp_path, "b", ""))
+        run(doubling(3, []), CacheEntry(tmp_path, "b", ""))
     assert caplog.text == ""

@@ -22,14 +22,13 @@ from torch.nn import functional as F
 from crossmodal.errors import ModelError
 from crossmodal.images import decode_image
 from crossmodal.models import ImageEncoder, TextEncoder, load_image_encoder, load_text_encoder
-from crossmodal.models.batching import encode_by_length, encode_in_batches
+from crossmodal.models.encoders import encode_by_length, encode_in_batches
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.native.wordpiece import WordPieces
-from crossmodal.models.runtimes.choice import FAITHFUL, centred_cosine
+from crossmodal.models.native.vocabularies import WordPieces
+from crossmodal.models.runtimes.choice import FAITHFUL, centred_cosine, photo_probes, sentence_probes
 from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32, Form
 from crossmodal.models.runtimes.graph import Graph
-from crossmodal.models.runtimes.network import Network, open_network
-from crossmodal.models.runtimes.probes import photo_probes, sentence_probes
+from crossmodal.models.runtimes.networks import Network, open_network
 
 Floats = npt.NDArray[np.float32]
 RUNTIMES = ("openvino", "onnx")
@@ -79,7 +78,7 @@ def test_vectors_and_rankings_are_those_of_the_plain_model(name: str, runtime: s
 def test_auto_takes_a_faithful_runtime_that_is_not_the_plain_one(name: str) -> None:
     images, texts = image_encoder(name, "auto"), text_encoder(name, "auto")
     assert {images.runtime.split()[0], texts.runtime.split()[0]} == {"openvino"}
-    assert text_encoder(name, "torch").runtime == "numpy f32"
+    assert text_encoder(name, "torch").runtime == "torch f32"
     assert images.identity == texts.identity == image_encoder(name, "torch").identity
 
 
@@ -131,7 +130,7 @@ def test_any_sentence_is_encoded_without_its_neighbours_padding(runtime: str, tm
     np.testing.assert_array_equal(backwards[: len(texts)], backwards[len(texts) :][::-1])
 
 
-def test_a_checkpoint_without_a_weight_is_told(tmp_path: Path) -> None:
+def test_a_missing_weight_is_named(tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     save_random_checkpoint(tmp_path)

@@ -12,9 +12,9 @@ import torch
 from native_checkpoints import PIECES, padded, toy_captions
 
 from crossmodal.errors import ModelError
+from crossmodal.models.libraries import import_torchvision
 from crossmodal.models.native.minilm import read_sentence_encoder
-from crossmodal.models.native.wordpiece import SPECIAL_PIECES
-from crossmodal.models.torchvision_operators import import_torchvision
+from crossmodal.models.native.vocabularies import SPECIAL_PIECES
 
 # As in BERT's own vocabulary: padding first, then unused tokens, the special ones, and other scripts.
 VOCABULARY = ("[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "\u72d7", "##\u00e9", *PIECES)
@@ -102,7 +102,7 @@ def test_trimming_drops_pieces_and_keeps_what_english_needs(published: Path) -> 
     [
         ({"layers": [0, 3]}, r"layers to keep are \[0, 3\]; .* has the layers 0 to 2"),
         ({"layers": []}, r"layers to keep are \[\]"),
-        ({"positions": 71}, r"71 positions are asked for; .* has 70"),
+        ({"positions": 71}, r"71 positions are requested; .* has 70"),
     ],
 )
 def test_more_than_there_is_cannot_be_asked_for(published: Path, options: dict[str, Any], said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,25 @@ def test_parts_import_only_downwards() -> None:
             parts = name.split(".")
             if parts[0] == "crossmodal" and len(parts) > 1 and parts[1] in rank and parts[1] != own:
                 assert rank[parts[1]] > rank[own], f"{path} imports {name}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files()
+    }
+
+    def imported_files(path: Path) -> set[str]:
+        names = imported(path)
+        # Of a package whose modules alone are imported, its __init__.py is not what the file needs.
+        used = {parent for parent, _, name in (n.rpartition(".") for n in names - set(modules)) if name}
+        return {n for n in names & set(modules) if modules[n].name != "__init__.py" or n in used}
+
+    graph = {name: imported_files(path) - {name} for name, path in modules.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"these files import each other in a circle: {' -> '.join(error.args[1])}")
 
 
 def test_only_the_extra_imports_jina() -> None:

@@ -16,15 +16,15 @@ from safetensors.torch import save_file
 
 from crossmodal.errors import ModelError, SettingsError
 from crossmodal.models import load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.native.vocabulary import Vocabulary
+from crossmodal.models.libraries import import_open_clip
+from crossmodal.models.native.vocabularies import Vocabulary
 from crossmodal.training import Run, Stage, TrainingConfig, train_on
 from crossmodal.training.augmentation import augmented, plain, views_of
 from crossmodal.training.config import Augmentation
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import cached_features
-from crossmodal.training.optimizer import build_optimizer, trained_parameters
-from crossmodal.training.photos import square_store
+from crossmodal.training.optimization import build_optimizer, trained_parameters
+from crossmodal.training.pairs import input_store
 from crossmodal.training.trainable.base import Trainable
 from crossmodal.training.trainable.building import build_model
 from crossmodal.training.trainable.native import NativeModel
@@ -40,11 +40,11 @@ def square(name: str, size: int = 224) -> np.ndarray:
     return np.array(toy_photo(name).resize((size, size)))
 
 
-def vectors(model: Trainable, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def vectors(model: Trainable, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of photos and ``SENTENCES``, as the training loop computes them."""
     model.eval()
     with torch.inference_mode():
-        photos = model.images(model.features(plain(squares, model.preprocessing)))
+        photos = model.images(model.features(plain(inputs, model.preprocessing)))
         return photos.numpy(), model.texts(model.tokenize(SENTENCES)).numpy()
 
 
@@ -126,16 +126,14 @@ def test_new_words_are_known_and_say_at_first_what_an_unknown_word_does() -> Non
 
 def test_standardising_features_leaves_vectors_as_they_are(tmp_path: Path) -> None:
     model = build_model(FINE_TUNE, [], None)
-    squares = np.stack([square("cat.jpg"), square("coffee.jpg")])
-    before, _ = vectors(model, squares)
+    inputs = np.stack([square("cat.jpg"), square("coffee.jpg")])
+    before, _ = vectors(model, inputs)
     generator = torch.Generator().manual_seed(2)
     for _ in range(2):
         model.standardise(torch.rand(1280, generator=generator), 0.1 + torch.rand(1280, generator=generator))
-        np.testing.assert_allclose(vectors(model, squares)[0], before, atol=1e-5)
+        np.testing.assert_allclose(vectors(model, inputs)[0], before, atol=1e-5)
     model.save(tmp_path, learned={}, training={})
-    np.testing.assert_allclose(
-        load_image_encoder(str(tmp_path), threads=1).encode(squares), before, atol=2e-3
-    )
+    np.testing.assert_allclose(load_image_encoder(str(tmp_path), threads=1).encode(inputs), before, atol=2e-3)
 
 
 @pytest.mark.parametrize("quantize", [False, True])
@@ -225,13 +223,13 @@ def test_only_matrices_decay_and_each_part_has_its_rate(sentence_encoder: Path) 
 
 def test_features_are_kept_and_know_their_photos_and_network(tmp_path: Path) -> None:
     model = build_model(FINE_TUNE, [], None).eval()
-    squares = square_store(tmp_path, model.preprocessing)
+    inputs = input_store(tmp_path, model.preprocessing)
     digests = [bytes([number]) * 32 for number in range(2)]
-    squares.add(digests, np.stack([square("cat.jpg"), square("coffee.jpg")]))
+    inputs.add(digests, np.stack([square("cat.jpg"), square("coffee.jpg")]))
 
     def features(views: int = 2) -> ContentStore:
         return cached_features(
-            model, squares, digests, views=views, augmentation=Augmentation(), folder=tmp_path, bfloat16=False
+            model, inputs, digests, views=views, augmentation=Augmentation(), folder=tmp_path, bfloat16=False
         )
 
     first = features()
@@ -337,10 +335,10 @@ def open_clip_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
 def test_an_open_clip_model_is_fine_tuned_and_loaded_again(open_clip_folder: Path, tmp_path: Path) -> None:
     name = str(open_clip_folder)
     model = build_model(TrainingConfig(data="shapes", model=name), [], tmp_path)
-    squares = square("cat.jpg", 32)[None]
-    photos, texts = vectors(model, squares)
+    inputs = square("cat.jpg", 32)[None]
+    photos, texts = vectors(model, inputs)
     np.testing.assert_allclose(
-        photos, load_image_encoder(name, threads=1, cache=tmp_path).encode(squares), atol=1e-5
+        photos, load_image_encoder(name, threads=1, cache=tmp_path).encode(inputs), atol=1e-5
     )
     np.testing.assert_allclose(
         texts, load_text_encoder(name, threads=1, cache=tmp_path).encode(SENTENCES), atol=1e-5
@@ -370,9 +368,9 @@ def test_an_open_clip_model_is_fine_tuned_and_loaded_again(open_clip_folder: Pat
         assert result.metrics["text2image"]["mrr"] > result.start["text2image"]["mrr"] + 0.05
     tuned = build_model(TrainingConfig(data="shapes", model=str(tmp_path / "model")), [], tmp_path)
     assert tuned.learned_by_loss() != model.learned_by_loss()
-    photos, texts = vectors(tuned, squares)
+    photos, texts = vectors(tuned, inputs)
     encoder = load_image_encoder(str(tmp_path / "model"), threads=1, cache=tmp_path)
-    np.testing.assert_allclose(encoder.encode(squares), photos, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(inputs), photos, atol=1e-5)
     assert encoder.preprocessing == load_preprocessing(name)
     training = json.loads((tmp_path / "model" / "training.json").read_text(encoding="utf-8"))
     assert training["metrics"] == result.metrics

@@ -26,7 +26,7 @@ from crossmodal.training import (
     train,
     train_on,
 )
-from crossmodal.training.photos import hold_out
+from crossmodal.training.pairs import hold_out
 
 FAST = Stage(
     batch_size=24,

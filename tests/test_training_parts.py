@@ -17,13 +17,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from crossmodal.errors import DataSetError
-from crossmodal.training.batches import batches_of, number_of_batches
 from crossmodal.training.content_store import ContentStore
-from crossmodal.training.distillation import similarity_divergence, text_distance
-from crossmodal.training.gradients import accumulate_gradients
-from crossmodal.training.losses.contrastive import infonce
-from crossmodal.training.optimizer import Average, rate_at
-from crossmodal.training.texts import extra_texts, read_captions
+from crossmodal.training.losses import infonce, similarity_divergence, text_distance
+from crossmodal.training.optimization import Average, accumulate_gradients, rate_at
+from crossmodal.training.pairs import extra_texts, read_captions
+from crossmodal.training.stage_data import batches_of, number_of_batches
 
 
 @settings(max_examples=60, deadline=None)

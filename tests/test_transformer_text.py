@@ -1,4 +1,4 @@
-"""Sentences through a transformer in numpy: what torch computes, without torch, for any text."""
+"""Sentences through a transformer: any text, as the trained network computes it, without torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,23 @@ from native_checkpoints import DIMENSION, PIECES, SMALL, SQUASH, padded, save_ra
 from photos import REPOSITORY
 
 from crossmodal.errors import ModelError
-from crossmodal.models import identify_model, load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.native.gru_encoder import GruTextEncoder
-from crossmodal.models.native.loading import load_text_tower
+from crossmodal.models import (
+    TextEncoder,
+    identify_model,
+    load_image_encoder,
+    load_preprocessing,
+    load_text_encoder,
+)
+from crossmodal.models.encoders import encode_by_length
+from crossmodal.models.native.checkpoint import NativeCheckpoint
+from crossmodal.models.native.encoders import write_probe_vectors
+from crossmodal.models.native.graphs import text_graph
 from crossmodal.models.native.text_config import TransformerConfig
-from crossmodal.models.native.transformer_encoder import TransformerTextEncoder
-from crossmodal.models.native.wordpiece import WordPieces
+from crossmodal.models.native.towers import load_text_tower
+from crossmodal.models.native.vocabularies import WordPieces
+from crossmodal.models.native.vocabularies import padded as network_inputs
+from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32
+from crossmodal.models.runtimes.networks import open_network
 
 TEXTS = ["", "dog", "a WOMAN runs", "?!", "dog " * 100, *toy_captions()]
 
@@ -33,17 +43,20 @@ TEXTS = ["", "dog", "a WOMAN runs", "?!", "dog " * 100, *toy_captions()]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small")
     save_random_checkpoint(path)
+    write_probe_vectors(NativeCheckpoint.open(path, str(path)))
     return path
 
 
 @cache
-def encoder_of(folder: Path) -> TransformerTextEncoder:
-    return TransformerTextEncoder(NativeCheckpoint.open(folder, "small"))
+def encoder_of(folder: Path) -> TextEncoder:
+    return load_text_encoder(str(folder))
 
 
 @pytest.mark.parametrize("quantize", [False, True])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_numpy_computes_what_the_trained_network_does(layers: int, quantize: bool, tmp_path: Path) -> None:
+def test_every_runtime_computes_what_the_trained_network_does(
+    layers: int, quantize: bool, tmp_path: Path
+) -> None:
     config = replace(SMALL, layers=layers)
     trained = save_random_checkpoint(tmp_path, config, quantize_text=quantize)
     checkpoint = NativeCheckpoint.open(tmp_path, "small")
@@ -55,6 +68,15 @@ def test_numpy_computes_what_the_trained_network_does(layers: int, quantize: boo
         expected, before = tower(*batch).numpy(), trained(*batch).numpy()
     vectors = load_text_encoder(str(tmp_path), runtime="torch").encode(TEXTS)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    for form in (OPENVINO_F32, ONNX_F32):
+        network = open_network(form, lambda: text_graph(checkpoint.text_weights(), config), threads=1)
+        found = encode_by_length(
+            [vocabulary.numbers_of(text) for text in TEXTS],
+            lambda rows, network=network: network.run(*network_inputs(rows)),
+            DIMENSION,
+            batch=4,
+        )
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     # Rounding moves the vectors a little; these texts are far more apart.
     assert (vectors * before).sum(axis=1).min() > 0.995
     as_read = {tuple(vocabulary.numbers_of(text)) for text in TEXTS}
@@ -107,7 +129,7 @@ def test_a_checkpoint_is_found_by_its_folder(folder: Path) -> None:
 def test_neither_torch_nor_transformers_is_imported(folder: Path) -> None:
     script = (
         "import sys\n"
-        "from crossmodal.models import identify_model, load_text_encoder\n"
+        "from crossmodal.models import TextEncoder, identify_model, load_text_encoder\n"
         "name = sys.argv[1]\n"
         "identify_model(name)\n"
         "assert 'tokenizers' not in sys.modules\n"
@@ -148,15 +170,8 @@ def test_a_vocabulary_of_another_length_is_named(tmp_path: Path) -> None:
     WordPieces(PIECES[:-1]).save(tmp_path / "vocabulary.txt")
     with pytest.raises(ModelError, match=rf"embedding\.weight .* \({len(PIECES) + 3}, 48\) and has"):
         load_text_encoder(str(tmp_path))
-    with pytest.raises(ModelError, match="don't fit the network"):
+    with pytest.raises(ModelError, match="don't fit its configuration and vocabulary"):
         load_text_tower(NativeCheckpoint.open(tmp_path, "small"))
-
-
-def test_an_encoder_of_the_other_kind_refuses(folder: Path) -> None:
-    with pytest.raises(ModelError, match="has a gru, not a transformer"):
-        TransformerTextEncoder(NativeCheckpoint.open(SHIPPED["vse"], "vse"))
-    with pytest.raises(ModelError, match="has a transformer, not a gru"):
-        GruTextEncoder(NativeCheckpoint.open(folder, "small"))
 
 
 def test_three_positions_are_the_least() -> None:

@@ -21,9 +21,8 @@ from torch import nn
 
 from crossmodal.errors import ModelError
 from crossmodal.models import identify_model, load_image_encoder, load_preprocessing, load_text_encoder
-from crossmodal.models.torchvision_operators import import_torchvision
-from crossmodal.models.vsepp.vocabulary import VseppVocabulary
-from crossmodal.models.vsepp.words import words_of
+from crossmodal.models.libraries import import_torchvision
+from crossmodal.models.vsepp.vocabulary import VseppVocabulary, words_of
 
 DIMENSION, WORD = 40, 12
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "cat", "on", "sofa", ".", ",", "two", "dogs", "n't", "ca"]

@@ -14,10 +14,10 @@ from native_checkpoints import PIECES, SQUASH, padded, random_tower, toy_caption
 
 from crossmodal.errors import ModelError
 from crossmodal.models.native.checkpoint import NativeCheckpoint, save_checkpoint
-from crossmodal.models.native.loading import load_text_tower
 from crossmodal.models.native.text_config import TransformerConfig
+from crossmodal.models.native.towers import load_text_tower
+from crossmodal.models.native.vocabularies import WordPieces
 from crossmodal.models.native.weight_files import GROUP, dequantize, quantize, read_weights, weights_as_bytes
-from crossmodal.models.native.wordpiece import WordPieces
 
 VALUES = st.floats(-100, 100, width=32)
 MATRICES = arrays.arrays(

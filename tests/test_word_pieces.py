@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from native_checkpoints import PIECES, toy_captions
 
 from crossmodal.errors import ModelError
-from crossmodal.models.native.vocabulary import PADDING
-from crossmodal.models.native.wordpiece import MAX_PIECES, SPECIAL_PIECES, WordPieces
+from crossmodal.models.native.vocabularies import MAX_PIECES, PADDING, SPECIAL_PIECES, WordPieces
 
 NASTY = [
     "A DOG Runs",

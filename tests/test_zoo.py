@@ -14,10 +14,10 @@ from conftest import REPOSITORY, clean_environment
 
 from crossmodal.errors import ModelError
 from crossmodal.models import identify_model, load_preprocessing
-from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.libraries import import_open_clip
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.models.published import find_published
+from crossmodal.models.registry import find_published
 from crossmodal.models.zoo import ModelRecord, is_cached, near_names, split_name, zoo
 from crossmodal.models.zoo.document import replaced
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from crossmodal.errors import ModelError
 from crossmodal.models import identify_model, load_image_encoder, load_text_encoder
-from crossmodal.models.clip.library import import_open_clip
+from crossmodal.models.libraries import import_open_clip
 from crossmodal.models.zoo import find_record
 
 # The same classes of timm with fewer and narrower layers.

@@ -51,7 +51,7 @@ def run(options: Options) -> list[Result]:
 
 
 def _results(label: str, encoders: Mapping[str, TextEncoder], rounds: Mapping[str, Rounds]) -> list[Result]:
-    reference = "open_clip fp32, 77 tokens" if label == _VIT else "numpy fp32"
+    reference = "open_clip fp32, 77 tokens" if label == _VIT else "torch fp32"
     results = []
     for runtime in encoders:
         results.append(

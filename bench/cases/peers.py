@@ -105,7 +105,7 @@ def _ours(options: Options) -> dict[str, Callable[[Sequence[str]], object]]:
     preprocessing = images.preprocessing
 
     def encode(paths: Sequence[str]) -> object:
-        return images.encode(np.stack([preprocessing.square(Path(path).read_bytes()) for path in paths]))
+        return images.encode(np.stack([preprocessing.model_input(Path(path).read_bytes()) for path in paths]))
 
     return {"photos": encode, "texts": texts.encode}
 

@@ -65,7 +65,7 @@ def run(options: Options) -> list[Result]:
 
 
 def _scaled(preprocessing: ImagePreprocessing, blob: bytes) -> NDArray[np.float32]:
-    (scaled,) = preprocessing.scale(preprocessing.square(blob)[None])
+    (scaled,) = preprocessing.scale(preprocessing.model_input(blob)[None])
     return np.asarray(scaled)
 
 

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from crossmodal.stores import Store
 from numpy.typing import NDArray
 
 from bench import inputs, processes
@@ -23,9 +24,8 @@ from bench.tiers import opened, settled
 from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.records import IMAGE, TEXT, Record, record_id
-from crossmodal.stores import Store
 from crossmodal.workspace import IMAGE_VECTORS, Workspace
 
 __all__ = ["run"]

@@ -17,8 +17,7 @@ from crossmodal.errors import SettingsError
 from crossmodal.evaluation.gap import GapMeasurement, measure_gap
 from crossmodal.extras import require_package
 from crossmodal.models import identify_model
-from crossmodal.models.adaptation import parse_adaptation
-from crossmodal.models.centering import Centering
+from crossmodal.models.adaptation import Centering, parse_adaptation
 from crossmodal.settings import Settings
 
 _FOLDER = "modality-gap"

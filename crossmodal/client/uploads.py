@@ -196,9 +196,9 @@ def _items(sources: Iterable[Uploadable] | Uploadable) -> Iterator[_Item | Docum
 
 
 def _photos_below(folder: Path) -> Iterator[_Item | DocumentOutcome]:
-    from crossmodal.data_sets.folder import PassedOver, walk_images
+    from crossmodal.data_sets.folder import PassedOver, find_images
 
-    for found in walk_images(folder, PassedOver()):
+    for found in find_images(folder, PassedOver()):
         yield _file(Path(found)) if isinstance(found, str) else _failure(found.source, found.reason)
 
 

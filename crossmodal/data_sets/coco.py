@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.json_stream import array_elements
 from crossmodal.data_sets.photos import resolve
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
@@ -46,7 +45,7 @@ class Coco(DataSet):
                 for path in self.paths
                 for key in ("images", "annotations")
             )
-        except DataSetError:  # iterating tells it with the part that can be used
+        except DataSetError:  # iterating reports it, after the part that can be used
             return None
 
     def _mentions_of(self, path: Path) -> Iterator[Mention | Failure]:

@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.photos import looks_like_an_image
 from crossmodal.records import Failure
 
-__all__ = ["FolderOfImages", "PassedOver", "count_images", "walk_images"]
+__all__ = ["FolderOfImages", "PassedOver", "count_images", "find_images"]
 
 
 class PassedOver:
-    """What a walk passed over on purpose, to be told at its end."""
+    """What a search for images skipped on purpose, to be reported at its end."""
 
     def __init__(self) -> None:
         self.hidden = 0
@@ -35,31 +34,33 @@ class PassedOver:
         if self.hidden:
             notes.append(f"{folder}: passed over {self.hidden:,} hidden files and folders")
         if self.folders_met_before:
-            notes.append(f"{folder}: passed over {self.folders_met_before:,} links to folders already walked")
+            notes.append(
+                f"{folder}: passed over {self.folders_met_before:,} links to folders already visited"
+            )
         return notes
 
 
-def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure]:
+def find_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure]:
     """Yields the absolute path of every image below ``folder``, by name.
 
-    A folder that cannot be read is a failure, and the walk goes on. An image is what has an image's
-    extension, whatever it is (the reader tells). Hidden files and folders are left out. Links are
-    followed last; a folder is walked once, however many links lead to it.
+    A folder that cannot be read is a failure, and the search goes on. An image is what has an image's
+    extension, whatever it is (the reader reports it). Hidden files and folders are left out. Links are
+    followed last; a folder is visited once, however many links lead to it.
     """
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
     waiting = [os.path.abspath(folder)]  # noqa: PTH100  (keeps symlinks)
-    # Links wait until all real folders are walked: a photo keeps its own path, and so its id, when somebody
+    # Links wait until all real folders are visited: a photo keeps its own path, and so its id, when someone
     # links to its folder later.
     links: list[str] = []
-    walked: set[tuple[int, int]] = set()
+    visited: set[tuple[int, int]] = set()
     while waiting or links:
         here = waiting.pop() if waiting else links.pop()
         try:
             status = Path(here).stat()
-            if (status.st_dev, status.st_ino) in walked:
+            if (status.st_dev, status.st_ino) in visited:
                 passed_over.folders_met_before += 1
                 continue
-            walked.add((status.st_dev, status.st_ino))
+            visited.add((status.st_dev, status.st_ino))
             with os.scandir(here) as entries:
                 found = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except OSError as error:
@@ -83,14 +84,14 @@ def walk_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
 
 
 def count_images(folder: Path) -> int:
-    """How many images ``walk_images`` would yield."""
-    return sum(isinstance(path, str) for path in walk_images(folder, PassedOver()))
+    """How many images ``find_images`` would yield."""
+    return sum(isinstance(path, str) for path in find_images(folder, PassedOver()))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself; reading it tells so
+    except OSError:  # a link that leads to itself; reading it reports that
         return False
 
 
@@ -103,7 +104,7 @@ class FolderOfImages(DataSet):
 
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in walk_images(self.folder, passed_over):
+        for path in find_images(self.folder, passed_over):
             yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder)
 

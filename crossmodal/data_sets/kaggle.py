@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.data_set import DataSet, Limits
-from crossmodal.data_sets.folder import PassedOver, count_images, walk_images
-from crossmodal.data_sets.lines import count_lines
-from crossmodal.data_sets.photos import resolve
-from crossmodal.data_sets.splits import available_splits, split_file, split_names
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
+from crossmodal.data_sets.folder import PassedOver, count_images, find_images
+from crossmodal.data_sets.photos import looks_like_an_image, resolve
+from crossmodal.data_sets.rows import count_lines, read_lines
 from crossmodal.data_sets.table import Table
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
 
 __all__ = ["KaggleFlickr"]
+
+_MAX_LINE = 10_000
 
 
 class KaggleFlickr(DataSet):
@@ -47,7 +47,7 @@ class KaggleFlickr(DataSet):
             yield from self._table.mentions()
             yield from self._photos_without_captions()
             return
-        listed = {resolve(name, [self.images]): line for name, line in split_names(self._split_file).items()}
+        listed = {resolve(name, [self.images]): line for name, line in _split_names(self._split_file).items()}
         for mention in self._table.mentions():
             if isinstance(mention, Failure) or mention.photo in listed:
                 yield mention
@@ -64,7 +64,7 @@ class KaggleFlickr(DataSet):
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in walk_images(self.images, passed_over):
+        for path in find_images(self.images, passed_over):
             if isinstance(path, Failure):
                 yield path
             else:
@@ -72,8 +72,8 @@ class KaggleFlickr(DataSet):
         self.notes += passed_over.notes(self.images)
 
     def _find_split(self, split: str) -> Path:
-        splits = available_splits(self.captions.parent)
-        found = split_file(splits, split)
+        splits = _available_splits(self.captions.parent)
+        found = _split_file(splits, split)
         if found is None:
             there = f"there are {', '.join(splits)}" if splits else "there is no split file at all"
             raise DataSetError(
@@ -81,3 +81,34 @@ class KaggleFlickr(DataSet):
                 f"{split}.txt beside {self.captions.name} that lists photos, one file name a line."
             )
         return found
+
+
+def _available_splits(folder: Path) -> dict[str, Path]:
+    """The splits that lie in ``folder`` as text files whose first line is the file name of a photo."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.txt")):
+        try:
+            first = next(read_lines(path, _MAX_LINE), None)
+        except DataSetError:  # a folder, a letter in UTF-16: no split file
+            continue
+        if first is not None and looks_like_an_image(first.text.strip()) and "," not in first.text:
+            found[path.stem] = path
+    return found
+
+
+def _split_file(splits: dict[str, Path], wanted: str) -> Path | None:
+    """The file of the split ``wanted``, also under Flickr8k's own names such as ``Flickr_8k.devImages``."""
+    for name, path in splits.items():
+        short = name.partition(".")[2].removesuffix("Images") if name.endswith("Images") else name
+        if same_split(short, wanted):
+            return path
+    return None
+
+
+def _split_names(path: Path) -> dict[str, int]:
+    """The photos' file names in a split file, each with its line number, in the file's order."""
+    names: dict[str, int] = {}
+    for line in read_lines(path, _MAX_LINE):
+        if name := line.text.strip():
+            names.setdefault(name, line.number)
+    return names

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.json_stream import array_elements
 from crossmodal.data_sets.photos import resolve
-from crossmodal.data_sets.splits import same_split
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
@@ -70,7 +68,7 @@ class Karpathy(DataSet):
                 for element in array_elements(self.path, "images")
                 if isinstance(element, dict) and self._is_chosen(element)
             )
-        except DataSetError:  # iterating tells it with the part that can be used
+        except DataSetError:  # iterating reports it, after the part that can be used
             return None
 
     def _mention(self, element: Any, where: str) -> Mention | None:

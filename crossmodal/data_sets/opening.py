@@ -6,13 +6,12 @@ import re
 from pathlib import Path
 
 from crossmodal.data_sets.coco import Coco
-from crossmodal.data_sets.data_set import DataSet, Limits
-from crossmodal.data_sets.folder import FolderOfImages, PassedOver, walk_images
+from crossmodal.data_sets.data_set import DataSet, Limits, same_split
+from crossmodal.data_sets.folder import FolderOfImages, PassedOver, find_images
 from crossmodal.data_sets.json_stream import array_elements, top_level_keys
 from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.photos import looks_like_an_image
-from crossmodal.data_sets.splits import same_split
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
@@ -102,7 +101,7 @@ def _open_folder(name: str, folder: Path, split: str | None, limits: Limits, con
         raise DataSetError(
             f"{folder} is a folder of images without splits, so --split {split} cannot be used."
         )
-    if all(isinstance(found, Failure) for found in walk_images(folder, PassedOver())):
+    if all(isinstance(found, Failure) for found in find_images(folder, PassedOver())):
         names = ", ".join(path.name for path in entries[:10]) + (", ..." if len(entries) > 10 else "")
         raise DataSetError(
             f"There is nothing to use in {folder}: it has "
@@ -122,7 +121,7 @@ def _open_file(name: str, path: Path, split: str | None, limits: Limits, content
             raise DataSetError(f"{path} has no row: there is nothing to use in it.")
         return table
     if extension == ".json":
-        # The first image tells the formats apart, also where the file is damaged further on.
+        # The first image shows the format, also where the file is damaged further on.
         image = next(array_elements(path, "images"), None)
         if isinstance(image, dict) and "file_name" in image:
             folders = [*images, *_images_folders(sorted(folder.parent.iterdir())), folder]

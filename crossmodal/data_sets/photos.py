@@ -28,7 +28,7 @@ __all__ = [
     "shown_uri",
 ]
 
-# File names that promise an image; whether the bytes are one that can be read, the image loader tells.
+# File names that promise an image; the image loader finds out whether the bytes are one.
 IMAGE_EXTENSIONS = frozenset(
     {
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),

@@ -1,27 +1,107 @@
-"""The rows of a CSV or JSONL file as dictionaries, one at a time, with the line that each began on."""
+"""The rows of a CSV or JSONL file as dictionaries, one at a time, with the line that each begins on.
+
+Lines are read one at a time, whatever their line ends and however damaged the file is."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, image_column
-from crossmodal.data_sets.lines import Line, read_lines
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
 
-__all__ = ["Row", "csv_rows", "jsonl_rows"]
+__all__ = [
+    "CAPTION_COLUMNS",
+    "IMAGE_COLUMNS",
+    "Line",
+    "Row",
+    "caption_column",
+    "count_lines",
+    "csv_rows",
+    "image_column",
+    "jsonl_rows",
+    "read_lines",
+]
 
+# In this order: of two columns that both fit, the earlier name wins and the other becomes a tag.
+IMAGE_COLUMNS = (
+    "image", "image_path", "path", "file_path", "filepath", "filename", "file_name", "file", "image_file",
+    "image_name", "uri", "url", "image_uri", "image_url", "photo", "img",
+)  # fmt: skip
+CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences", "description", "comment")
+# Enough to recognise the line by in a message.
+_KEPT_OF_A_LONG_LINE = 100
 _DELIMITERS = (",", ";", "\t", "|")
 _MAX_CSV_LINE = 1 << 20
 # A quotation mark that is never closed would otherwise swallow the rest of the file as one caption.
 _MAX_LINES_OF_ROW = 100
+
+
+def image_column(names: Iterable[str]) -> str | None:
+    """The name, as it is spelled in ``names``, of the column that holds a photo's path or URI."""
+    return _first_known(names, IMAGE_COLUMNS)
+
+
+def caption_column(names: Iterable[str]) -> str | None:
+    """The name, as it is spelled in ``names``, of the column that holds a caption."""
+    return _first_known(names, CAPTION_COLUMNS)
+
+
+def _first_known(names: Iterable[str], known: tuple[str, ...]) -> str | None:
+    spellings = {
+        name.strip().lower().replace("-", "_").replace(" ", "_"): name for name in reversed(list(names))
+    }
+    return next((spellings[name] for name in known if name in spellings), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Line ``number`` (from 1) with its line end; bytes that are not UTF-8 are lone surrogates in ``text``.
+
+    ``too_long`` marks a line over the limit; its ``text`` is only the beginning.
+    """
+
+    number: int
+    text: str
+    too_long: bool = False
+
+
+def read_lines(path: Path, max_characters: int) -> Iterator[Line]:
+    """Yields the lines of a UTF-8 file, with or without byte order mark, with LF, CRLF or CR line ends.
+
+    Raises DataSetError where the file cannot be opened or read, or is UTF-16.
+    """
+    try:
+        with open(path, "rb") as start:
+            if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+                raise DataSetError(f"{path} is encoded in UTF-16: save it as UTF-8")
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            number = 0
+            while text := file.readline(max_characters):
+                number += 1
+                too_long = False
+                last = text
+                while len(last) == max_characters and not last.endswith("\n"):
+                    last = file.readline(max_characters)
+                    too_long = too_long or bool(last)
+                yield Line(number, text[:_KEPT_OF_A_LONG_LINE] if too_long else text, too_long)
+    except OSError as error:
+        raise DataSetError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def count_lines(path: Path) -> int:
+    """The number of line feeds in a file, which is near its number of lines; 0 where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

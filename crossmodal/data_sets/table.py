@@ -7,13 +7,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.assembly import Mention
-from crossmodal.data_sets.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, caption_column, image_column
-from crossmodal.data_sets.data_set import DataSet, Limits
-from crossmodal.data_sets.lines import count_lines
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.photos import resolve
-from crossmodal.data_sets.rows import Row, csv_rows, jsonl_rows
-from crossmodal.data_sets.splits import same_split
+from crossmodal.data_sets.rows import (
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    Row,
+    caption_column,
+    count_lines,
+    csv_rows,
+    image_column,
+    jsonl_rows,
+)
 from crossmodal.data_sets.values import cell_value, json_value
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
@@ -23,7 +28,7 @@ __all__ = ["JSONL_EXTENSIONS", "TABLE_EXTENSIONS", "Table"]
 JSONL_EXTENSIONS = frozenset({".jsonl", ".ndjson"})
 TABLE_EXTENSIONS = JSONL_EXTENSIONS | {".csv", ".tsv", ".txt"}
 
-# Enough rows to tell how many captions a photo has, few enough to read at once.
+# Enough rows to estimate how many captions a photo has, few enough to read at once.
 _SAMPLED_ROWS = 200
 
 

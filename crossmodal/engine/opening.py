@@ -10,7 +10,7 @@ from crossmodal.errors import SettingsError
 from crossmodal.flow.runner import Flow, LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
-from crossmodal.models.loaded import LoadedEncoders
+from crossmodal.models.registry import LoadedEncoders
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace

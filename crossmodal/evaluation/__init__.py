@@ -1,8 +1,14 @@
 """How well a model retrieves: ``evaluate("vse", records)``, or in two steps with ``encode_records``."""
 
 from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, encode_batches, encode_records
-from crossmodal.evaluation.evaluate import evaluate, evaluate_encoded
-from crossmodal.evaluation.retrieval import DIRECTIONS, Direction, Retrieval, Subset
+from crossmodal.evaluation.retrieval import (
+    DIRECTIONS,
+    Direction,
+    Retrieval,
+    Subset,
+    evaluate,
+    evaluate_encoded,
+)
 
 __all__ = [
     "DIRECTIONS",

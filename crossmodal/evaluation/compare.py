@@ -9,10 +9,9 @@ import numpy as np
 
 from crossmodal.evaluation.bootstrap import SEED, bootstrap, intervals
 from crossmodal.evaluation.metrics import summarize
-from crossmodal.evaluation.pareto import pareto_optimal
 from crossmodal.evaluation.retrieval import Retrieval
 
-__all__ = ["PARETO_RULE", "QUALITY", "mark_pareto", "quality_of"]
+__all__ = ["PARETO_RULE", "QUALITY", "mark_pareto", "pareto_optimal", "quality_of"]
 
 _METRIC = "hit@10"
 QUALITY = f"the mean {_METRIC} of the directions"
@@ -43,3 +42,15 @@ def mark_pareto(models: Sequence[dict[str, Any]]) -> None:
     points = [(model["quality"]["value"], model["photos_per_second"]["median"]) for model in models]
     for model, optimal in zip(models, pareto_optimal(points), strict=True):
         model["pareto_optimal"] = optimal
+
+
+def pareto_optimal(points: Sequence[Sequence[float]]) -> list[bool]:
+    """For each point whether no other is at least as large in every coordinate and larger in one.
+
+    Larger is better in every coordinate; equal points are optimal together.
+    """
+    return [not any(_dominates(other, point) for other in points) for point in points]
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return tuple(one) != tuple(other) and all(a >= b for a, b in zip(one, other, strict=True))

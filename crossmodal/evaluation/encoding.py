@@ -18,7 +18,7 @@ from crossmodal.records import IMAGE, Failure, Record, checked_modality
 
 __all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records"]
 
-# What the encoders take at once; see crossmodal.models.protocols.
+# What the encoders take at once; see crossmodal.models.encoders.
 _BATCH = 32
 
 Vectors = npt.NDArray[np.float32]
@@ -159,9 +159,9 @@ def _photo_side(encoder: ImageEncoder, max_pixels: int) -> _Side:
     def square(record: Record) -> npt.NDArray[np.uint8]:
         if record.content is None:
             raise DataError("The photo's bytes are not there.")
-        return encoder.preprocessing.square(record.content, max_pixels=max_pixels)
+        return encoder.preprocessing.model_input(record.content, max_pixels=max_pixels)
 
-    return _Side(square, lambda squares: encoder.encode(np.stack(squares)))
+    return _Side(square, lambda inputs: encoder.encode(np.stack(inputs)))
 
 
 def _caption(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Ranks through an engine: a gallery is indexed, then every query asks where its counterparts stand."""
+"""Ranks through an engine: a gallery is indexed, then the ranks of each query's counterparts are searched."""
 
 from __future__ import annotations
 
@@ -107,8 +107,9 @@ def rank_queries(
 ) -> tuple[dict[str, Retrieval], list[Failure]]:
     """Asks every one of ``queries`` that has a counterpart in the gallery where that stands, by direction.
 
-    Batches pass the query Flow whole, also where not each of their records asks, so that they are encoded as
-    they were for the index. Memory holds the ranks, and neither photos nor scores of more than a few batches.
+    Batches pass the query Flow whole, also where not each of their records is a query, so that they are
+    encoded as they were for the index. Memory holds the ranks, and neither photos nor scores of more than a
+    few batches.
     """
     found: dict[str, list[tuple[str, str, list[int]]]] = {name: [] for name in directions}
     failures: list[Failure] = []

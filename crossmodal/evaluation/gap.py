@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from crossmodal.errors import DataSetError
 from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
-from crossmodal.evaluation.evaluate import evaluate_encoded
 from crossmodal.evaluation.neighbours import mixed_results, same_modality
-from crossmodal.models.adapted import adapt_vectors
+from crossmodal.evaluation.retrieval import evaluate_encoded
+from crossmodal.models.adaptation import adapt_vectors
 from crossmodal.records import IMAGE, Failure, Record
 
 __all__ = ["GapMeasurement", "PhotoHalves", "geometry", "half_of", "measure_gap", "principal_plane"]

@@ -1,7 +1,7 @@
 """Retrieval metrics over the ranks of relevant items.
 
-The tie rule: items with equal scores are ranked by their position in the gallery. Whoever makes the gallery
-sorts it by id, and so ranks as the search does (score down, id up).
+The tie rule: items with equal scores are ranked by their position in the gallery. Galleries are
+sorted by id, so this ranks as the search does (score descending, id ascending).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def per_query(ranks: Sequence[Ranks]) -> dict[str, Values]:
     counts = np.array([len(row) for row in ranks], np.int64)
     every = np.concatenate(ranks)
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    # The how-manieth relevant item of its query each one is, from 1.
+    # The position of each relevant item among those of its query, from 1.
     place = np.arange(1, len(every) + 1) - np.repeat(starts, counts)
     values = {"rank": first, "mrr": 1 / first}
     for k in CUTOFFS:

@@ -40,8 +40,8 @@ def same_modality(captions: EncodedSide) -> dict[str, Any]:
     for rows, keys in _ranked(captions.vectors, captions.vectors, np.arange(len(photos))):
         relevant = photos[rows, None] == photos[None, :]
         relevant[np.arange(len(rows)), rows] = False
-        asked = relevant.any(axis=1)
-        ranks.append(_best_ranks(keys[asked], relevant[asked]))
+        judged = relevant.any(axis=1)
+        ranks.append(_best_ranks(keys[judged], relevant[judged]))
     best = np.concatenate(ranks) if ranks else np.empty(0, np.int64)
     return {**_summary(best), "queries": len(best), "gallery": max(0, len(photos) - 1)}
 
@@ -75,8 +75,8 @@ def _mixed(
         top = np.argpartition(-keys, count - 1, axis=1)[:, :count]
         found.append(own[top].mean(axis=1))
         relevant = (photos[queries[rows], None] == photos[None, :]) & ~own
-        asked = relevant.any(axis=1)
-        ranks.append(_best_ranks(keys[asked], relevant[asked]))
+        judged = relevant.any(axis=1)
+        ranks.append(_best_ranks(keys[judged], relevant[judged]))
     best = np.concatenate(ranks)
     return {
         "own_modality@10": float(np.concatenate(found).mean()),

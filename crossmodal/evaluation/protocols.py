@@ -1,4 +1,4 @@
-"""Which photos and captions an evaluation searches and asks: those of published ones, and the whole data."""
+"""Which photos and captions are gallery and queries: those of published protocols, or the whole data."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Protocol:
     """How an evaluation is put together.
 
     ``photos`` is the number of photos that the data must have, None for any; ``captions`` how many of each
-    photo's captions are used, the first ones, and each photo must have as many, None for all that there
-    are. The photos are cut in ``folds`` of equal size, in the data set's order, and each is a gallery of its
-    own. With ``pairs`` only the first so many documents are searched, and ``-n`` of them ask. ``source`` says
-    where it is from, and what had to be chosen here.
+    photo's captions are used, the first ones, and each photo must have as many, None for all that there are.
+    The photos are cut in ``folds`` of equal size, in the data set's order, and each is a gallery of its own.
+    With ``pairs`` only the first so many documents are searched, and ``-n`` of them are queries. ``source``
+    says where it is from, and what had to be chosen here.
     """
 
     name: str
@@ -35,7 +35,7 @@ WHOLE = Protocol("whole", "every photo and every caption of the data, or of its 
 
 ORIGINAL = Protocol(
     "original",
-    "the MRR table of jina's cross-modal search example, as far as its source tells: of each photo with its "
+    "the MRR table of jina's cross-modal search example, as far as its source shows: of each photo with its "
     "first caption, the first NUM_INDEXED documents (photos and captions counted together) are searched and "
     "the first NUM_QUERIES of each modality ask; relevance goes by photo. The example shuffled without a "
     "seed, took all splits together and compared captions by their text",
@@ -109,19 +109,19 @@ def list_records(records: Iterable[Record | Failure]) -> Listing:
 def choose(
     protocol: Protocol, listing: Listing, *, num_indexed: int | None = None, num_queries: int | None = None
 ) -> list[Subset]:
-    """What is searched and what asks, for each fold.
+    """Gallery and queries of each fold.
 
-    Every caption whose photo is searched asks, and every photo of which a caption is searched; with
+    Every caption whose photo is searched is a query, and every photo of which a caption is searched; with
     ``num_queries`` the first so many of each fold and direction. ``num_indexed`` belongs to ``original``,
     which has defaults for both.
 
     Raises SettingsError where ``num_indexed`` is given for another protocol, DataSetError where the data is
-    not what the protocol or ``num_indexed`` asks for.
+    not what the protocol or ``num_indexed`` needs.
     """
     if num_indexed is not None and not protocol.pairs:
         raise SettingsError(
-            f"-i {num_indexed} belongs to the protocol original, and --protocol {protocol.name} is asked "
-            "for; leave out one of the two."
+            f"-i {num_indexed} belongs to the protocol original, and --protocol {protocol.name} is "
+            "given; leave out one of the two."
         )
     captions = {
         photo: ids[: protocol.captions] for photo, ids in listing.captions.items() if photo in listing.photos
@@ -153,13 +153,13 @@ def choose(
 def _subset(
     captions: Mapping[str, Sequence[str]],
     gallery: Collection[str],
-    asking: Collection[str],
+    queries: Collection[str],
     num_queries: int | None,
 ) -> Subset:
-    """The photos among ``asking`` that have a caption in the gallery, and the captions of those."""
+    """The photos among ``queries`` that have a caption in the gallery, and the captions of those."""
     searched = frozenset(gallery)
-    photos = [photo for photo in captions if photo in asking and not searched.isdisjoint(captions[photo])]
-    texts = [id for photo in captions if photo in asking and photo in searched for id in captions[photo]]
+    photos = [photo for photo in captions if photo in queries and not searched.isdisjoint(captions[photo])]
+    texts = [id for photo in captions if photo in queries and photo in searched for id in captions[photo]]
     return Subset(searched, frozenset([*photos[:num_queries], *texts[:num_queries]]))
 
 

@@ -1,29 +1,41 @@
-"""What one direction of a search found, and the numbers that follow from it.
+"""How well a model retrieves, from its embeddings in memory, and the report over any ranks.
 
-The ranks come from vectors in memory here (``retrieve``) or from an index (``flow_ranks``); the
-metrics are made of them in one place, so that both ways give the same numbers.
+The ranks come from embeddings in memory (``retrieve``) or from an index (``flow_ranks``). The metrics are
+made of them in one place, so that both ways give the same numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossmodal.errors import DataSetError
 from crossmodal.evaluation.bootstrap import LEVEL, ROUNDS, SEED, bootstrap, intervals
-from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
+from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, encode_records
 from crossmodal.evaluation.metrics import TIE_RULE, Ranks, ranks_of_relevant, summarize
+from crossmodal.records import Failure, Record
 from crossmodal.settings import DIRECTIONS, Direction
 
-__all__ = ["DIRECTIONS", "Direction", "Retrieval", "Subset", "directions", "report", "retrieve"]
+__all__ = [
+    "DIRECTIONS",
+    "Direction",
+    "Retrieval",
+    "Subset",
+    "directions",
+    "evaluate",
+    "evaluate_encoded",
+    "report",
+    "retrieve",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """The ids of the photos and captions that are searched (``gallery``), and of those that ask."""
+    """The ids of the photos and captions that are searched (``gallery``), and of the queries."""
 
     gallery: frozenset[str]
     queries: frozenset[str]
@@ -33,7 +45,7 @@ class Subset:
         return _of_direction(self.gallery, direction, photos, photos_in="text2image")
 
     def asking(self, direction: Direction, photos: Collection[str]) -> frozenset[str]:
-        """What asks in ``direction``."""
+        """The queries in ``direction``."""
         return _of_direction(self.queries, direction, photos, photos_in="image2text")
 
 
@@ -68,8 +80,8 @@ def retrieve(
 ) -> dict[str, Retrieval]:
     """Ranks each caption's photo among the photos, and each photo's captions among the captions, exactly.
 
-    Without a ``subset`` everything is searched and everything asks. What has no counterpart in the gallery
-    stays in the gallery and asks nothing.
+    Without a ``subset`` everything is gallery and query. What has no counterpart in the gallery
+    stays in the gallery and is no query.
     """
     found = {}
     for name in directions(direction):
@@ -93,8 +105,8 @@ def report(folds: Sequence[Mapping[str, Retrieval]]) -> dict[str, Any]:
 
     Each direction has 95% bootstrap intervals (``bootstrap``) under ``intervals``, and with several folds
     each one's metrics under ``folds``. ``gallery`` says how many items were searched in each direction (in
-    the largest fold), ``queries`` how many asked (in all folds); ``tie_rule`` and ``bootstrap`` how it was
-    done.
+    the largest fold), ``queries`` how many queries there were (in all folds); ``tie_rule`` and ``bootstrap``
+    how it was done.
 
     Raises DataSetError where a direction has no query with a relevant item.
     """
@@ -144,3 +156,42 @@ def _rows(side: EncodedSide, rows: Sequence[int]) -> EncodedSide:
         side.vectors[rows],
         side.seconds,
     )
+
+
+def evaluate(
+    model: str,
+    records: Iterable[Record | Failure],
+    *,
+    direction: Direction = "both",
+    threads: int | None = None,
+    cache: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """Retrieve each caption's photo among all photos and each photo's captions among all captions.
+
+    ``records`` holds photos with ``content`` and captions with ``photo_id``; relevance goes by that id.
+    Photos and captions without a counterpart stay in the gallery and are no queries. ``progress`` is called
+    with the number of records that have been encoded. Returns and raises as ``evaluate_encoded`` does.
+    """
+    encoded = encode_records(model, records, threads=threads, cache=cache, progress=progress)
+    return evaluate_encoded(encoded, direction)
+
+
+def evaluate_encoded(
+    encoded: EncodedSet, direction: Direction = "both", subsets: Sequence[Subset | None] = (None,)
+) -> dict[str, Any]:
+    """The same of vectors that are there already, over everything or over ``subsets``, the folds.
+
+    Returns, ready for JSON, what ``retrieval.report`` says; ``model``; and ``failures``, the records that
+    could not be used. Raises DataSetError where no caption belongs to any photo.
+    """
+    if not set(encoded.photos.photos) & set(encoded.captions.photos):
+        raise DataSetError(
+            f"There is nothing to evaluate: of {len(encoded.captions.ids)} captions none belongs to one of "
+            f"the {len(encoded.photos.ids)} photos."
+        )
+    return {
+        "model": encoded.model,
+        **report([retrieve(encoded, direction, subset) for subset in subsets]),
+        "failures": [asdict(failure) for failure in encoded.failures],
+    }

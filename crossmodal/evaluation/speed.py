@@ -60,7 +60,7 @@ def measure_speeds(
     ``OPENBLAS_NUM_THREADS=1`` and ``OMP_NUM_THREADS=1``, which cannot be changed later.
 
     Returns, ready for JSON, under ``models`` for each name ``photos_per_second`` and ``captions_per_second``
-    as ``Speed.to_json`` tells them; ``photos``, ``captions``, ``rounds`` and ``threads``; and
+    as ``Speed.to_json`` describes them; ``photos``, ``captions``, ``rounds`` and ``threads``; and
     ``load_average``, of the last minute, at the beginning and at the end.
 
     Raises ModelError where a model cannot be loaded and DataSetError where there is nothing to encode.
@@ -105,8 +105,8 @@ def measure_speeds(
 
 def _encoding_photos(encoder: ImageEncoder, photos: Sequence[bytes]) -> Callable[[], object]:
     def encode() -> object:
-        squares = [encoder.preprocessing.square(photo) for photo in photos]
-        return encoder.encode(np.stack(squares))
+        inputs = [encoder.preprocessing.model_input(photo) for photo in photos]
+        return encoder.encode(np.stack(inputs))
 
     return encode
 

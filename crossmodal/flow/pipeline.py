@@ -10,7 +10,7 @@ from typing import Any
 
 from crossmodal.documents import Document
 from crossmodal.flow.runner import Flow
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.steps.step import Operation
 
 __all__ = ["run_batches"]

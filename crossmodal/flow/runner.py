@@ -14,7 +14,7 @@ from crossmodal.errors import CrossmodalError, ServiceError
 from crossmodal.flow.joining import join, merge_shards
 from crossmodal.flow.step_loading import load_step
 from crossmodal.flow.topology import GATEWAY, StepEntry, Topology
-from crossmodal.models.loaded import LoadedEncoders
+from crossmodal.models.registry import LoadedEncoders
 from crossmodal.steps.step import Operation, Step, StepContext
 
 __all__ = ["Flow", "LocalFlow"]

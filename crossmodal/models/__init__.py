@@ -1,8 +1,8 @@
 """Models by name: ``load_text_encoder("vse").encode(["a dog on a beach"])``."""
 
+from crossmodal.models.encoders import ImageEncoder, TextEncoder
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import ImageEncoder, TextEncoder
 from crossmodal.models.registry import (
     DEFAULT_MODEL,
     identify_model,

@@ -1,26 +1,17 @@
-"""The model hub: files found in the cache, or downloaded once; nothing is sent that isn't needed."""
+"""Files of the model hub: found in the cache, or downloaded once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from crossmodal.errors import ModelError
+from crossmodal.models.libraries import import_hub
 
-__all__ = ["cached_file", "find_folder", "hub_folder", "hub_problem", "import_hub"]
+__all__ = ["cached_file", "find_folder", "hub_folder", "hub_problem"]
 
 # Without this probe huggingface_hub tries six times, which takes 23 s on a machine that is offline.
 _PROBE_SECONDS = 5.0
-
-
-def import_hub() -> Any:
-    """The module ``huggingface_hub``, told to send no usage data."""
-    import huggingface_hub
-    import huggingface_hub.constants
-
-    huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
-    return huggingface_hub
 
 
 def hub_folder(repository: str, cache: Path | None) -> Path:
@@ -30,7 +21,7 @@ def hub_folder(repository: str, cache: Path | None) -> Path:
 
 
 def cached_file(repository: str, file: str, cache: Path | None) -> Path | None:
-    """The file where it was downloaded before, or None; asks nobody."""
+    """The file where it was downloaded before, or None; makes no request."""
     found = import_hub().try_to_load_from_cache(repository, file, cache_dir=cache)
     return Path(found) if isinstance(found, str) else None
 
@@ -40,8 +31,8 @@ def find_folder(
 ) -> Path:
     """A local folder with the files of ``repository`` that match ``patterns``, ``needed`` among them.
 
-    They are downloaded if ``needed`` is not in ``cache``, with a progress bar on stderr. ``advice`` ends the
-    sentence of the ModelError that is raised where they are neither there nor to be had.
+    They are downloaded if ``needed`` is not in ``cache``, with a progress bar on stderr. Raises ModelError,
+    whose message ends in ``advice``, where they are neither in the cache nor can be downloaded.
     """
     if found := cached_file(repository, needed, cache):
         return found.parent
@@ -67,7 +58,7 @@ def find_folder(
 
 
 def hub_problem(repository: str) -> str | None:
-    """Why the model hub cannot be reached, or None; asks once, through whatever proxy or mirror is set up."""
+    """Why the model hub, or its configured mirror, cannot be reached, or None; makes one request."""
     from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import Request, urlopen
@@ -78,7 +69,7 @@ def hub_problem(repository: str) -> str | None:
         with urlopen(Request(f"{ENDPOINT}/{repository}", method="HEAD"), timeout=_PROBE_SECONDS):
             return None
     except HTTPError:
-        # Whatever it answers, it is there.
+        # Any answer shows that it can be reached.
         return None
     except (OSError, HTTPException, ValueError) as error:
         return f"{ENDPOINT} cannot be reached ({error})."

@@ -1,4 +1,4 @@
-"""What an index has to remember of the model that built it."""
+"""The identity of a model, which an index stores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crossmodal.errors import ModelError
 
 __all__ = ["ModelIdentity", "fingerprint"]
 
-# 64 bits: enough to tell apart all the weight files that one person will ever have.
+# 64 bits: enough to distinguish all the weight files that one person will ever have.
 _FINGERPRINT_HEX_DIGITS = 16
 
 

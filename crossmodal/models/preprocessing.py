@@ -1,4 +1,4 @@
-"""From upright RGB photos of any size to the square that a model sees."""
+"""From upright RGB photos of any size to a model's input, a square of pixels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.images import MAX_PIXELS, Frame, decode_reduced
 
-__all__ = ["ImagePreprocessing"]
+__all__ = ["OPENAI_MEAN", "OPENAI_STD", "ImagePreprocessing"]
+
+# Of the photos that CLIP was trained on (Radford et al., 2021), which most models still use.
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # How many times as long as in the scaled photo a JPEG's short side stays when it is decoded at a fraction of
 # its size. Measured on enlarged and tiled COCO photos, as the least cosine to the whole decode's embedding:
 # with 2, 3 and 4 times .99998, .99998 and .99999 for a ViT-B/32 with random weights, and .9992, .9997 and
-# .9998 for clip-mini, whose CNN tells apart single steps of grey (.9997 where every fifth value differs by
+# .9998 for clip-mini, whose CNN reacts to single steps of grey (.9997 where every fifth value differs by
 # one).
 _DECODING_MARGIN = 3
 
@@ -60,13 +64,13 @@ class ImagePreprocessing:
         """The number of pixels that a photo's short side needs, if it has them, to be scaled faithfully."""
         return _DECODING_MARGIN * (self.short_side or self.size)
 
-    def square(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-        """The bytes of a photo's file to what ``crop`` makes of it; raises ImageError as images.py says."""
+    def model_input(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+        """The model input of a photo's file, as ``crop`` makes it; raises as ``decode_reduced``."""
         photo = decode_reduced(blob, short_side=self.decoded_side, max_pixels=max_pixels)
         return self.crop(photo.pixels, photo.frame)
 
     def crop(self, rgb: npt.NDArray[np.uint8], frame: Frame | None = None) -> npt.NDArray[np.uint8]:
-        """The square that the model sees: uint8 (H, W, 3) to uint8 (size, size, 3).
+        """The model input of a photo: uint8 (H, W, 3) to uint8 (size, size, 3).
 
         ``frame`` is the rectangle of ``rgb`` that the photo fills, by default all of it. The middle is what
         torchvision's ``Resize`` (with antialiasing, as PIL has it) and ``CenterCrop`` make, but only
@@ -93,7 +97,7 @@ class ImagePreprocessing:
         return np.asarray(narrow.resize((self.size, self.size), resample, box=box))
 
     def _middle(self, frame: Frame) -> Frame:
-        """The part of ``frame`` that the square shows."""
+        """The part of ``frame`` that the model input shows."""
         sides = frame[2] - frame[0], frame[3] - frame[1]
         # Scaled sides are cut to whole pixels and margins rounded, half to even, as torchvision does it.
         scaled = self.short_side or self.size

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 from crossmodal.errors import ModelError
 from crossmodal.extras import extra_for
 from crossmodal.home_folder import expanded
-from crossmodal.models.adaptation import parse_adaptation
+from crossmodal.models.adaptation import (
+    Adaptation,
+    AdaptedImageEncoder,
+    AdaptedTextEncoder,
+    adapted_identity,
+    parse_adaptation,
+)
+from crossmodal.models.encoders import ImageEncoder, LoadOptions, TextEncoder
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.protocols import ImageEncoder, TextEncoder
-from crossmodal.models.published import (
-    PublishedModel,
-    find_published,
-    identify_published,
-    require_trusted_code,
-)
-
-DEFAULT_MODEL = "clip-mini"
+from crossmodal.models.published import PublishedModel
 
 __all__ = [
     "DEFAULT_MODEL",
+    "LoadedEncoders",
     "find_native",
+    "find_published",
     "identify_model",
     "load_image_encoder",
     "load_preprocessing",
@@ -32,39 +36,39 @@ __all__ = [
     "weights_size",
 ]
 
+DEFAULT_MODEL = "clip-mini"
+
+_KNOWN = (
+    "the names that `crossmodal models` lists, each with `:PATH` behind it for local files; clip; "
+    "clip:ARCH/PRETRAINED or clip:ARCH/PATH for anything else that open_clip builds; the path of a "
+    "checkpoint that `crossmodal train` made, of a VSE++ checkpoint, or of a folder as the model hub has them"
+)
+
 
 def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
-    """What tells the model ``name`` apart from every other, without loading it.
+    """What distinguishes the model ``name`` from every other, without loading it.
 
     Quick for ``vse``, ``clip-mini`` and trained checkpoints (no torch). For published models it may import
     their library, downloads the weights if they aren't there, and hashes them once; the hash is remembered in
-    ``cache``. Nothing that a model brings along is executed.
+    ``cache``. No code that a model brings along is executed.
 
-    ``cache`` is a folder for downloads and remembered hashes; None means the folder that
-    huggingface_hub shares with other programs, and ``~/.cache/crossmodal`` for hashes.
+    ``cache`` is a folder for downloads and remembered hashes; None means the folder that huggingface_hub
+    shares with other programs, and ``~/.cache/crossmodal`` for hashes.
 
     A name may end in options, such as ``vse?dim=128``: see ``adaptation.Adaptation``.
 
     Raises ModelError where the model isn't known or its files are missing or damaged.
     """
-    if adaptation := parse_adaptation(name):
-        from crossmodal.models.adapted import adapted_identity
-
-        return adapted_identity(adaptation, identify_model(adaptation.model, cache=cache))
-    if checkpoint := find_native(name):
-        return checkpoint.identity
-    with extra_for(f"The model {name}"):
-        return identify_published(find_published(name, cache), cache)
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    with extra_for(f"The model {adaptation.model}"):
+        return adapted_identity(adaptation, _find_model(adaptation.model, cache).identity)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
     """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
-    if adaptation := parse_adaptation(name):
-        return load_preprocessing(adaptation.model, cache=cache)
-    if checkpoint := find_native(name):
-        return checkpoint.preprocessing
-    with extra_for(f"The model {name}"):
-        return find_published(name, cache).preprocessing
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    with extra_for(f"The model {adaptation.model}"):
+        return _find_model(adaptation.model, cache).preprocessing
 
 
 def load_image_encoder(
@@ -75,42 +79,24 @@ def load_image_encoder(
     trust_remote_code: bool = False,
     runtime: str = "auto",
 ) -> ImageEncoder:
-    """The encoder of photos of the model ``name``; the text's side isn't kept in memory.
+    """The encoder of photos of the model ``name``; its text tower doesn't stay in memory.
 
     ``threads`` is how many threads compute (None: one a core): with torch all of them on one call, in this
     whole process; with the other runtimes each on a call of its own, see ``ImageEncoder.concurrency``.
-    ``cache`` as in ``identify_model``, which says what is raised too; it also holds compiled networks and
-    what was measured of them. ``trust_remote_code`` allows the code that some models bring along (jina-clip)
-    to run; ModelError is raised where it would have to.
+    ``cache`` as in ``identify_model``; it also holds compiled networks and their measured cosines.
+    ``trust_remote_code`` allows the code that some models bring along (jina-clip) to run.
 
     ``runtime`` is one of ``settings.RUNTIMES``. ``auto`` takes the fastest one that is installed and
-    faithful: its vectors of the probes have a cosine of at least .999, centred, with those of the plain form,
-    torch in float32 (numpy for sentences of our own models). That is measured when a model is first used on a
-    CPU, and shipped with the models of this project. ModelError is raised where one that is named isn't
-    installed or isn't faithful. A model's identity doesn't depend on it.
+    faithful: its embeddings of the probes have a cosine of at least .999, centred, with those of the plain
+    form, torch in float32. That is measured when a model is first used on a CPU, and shipped with the models
+    of this project. A model's identity doesn't depend on it.
+
+    Raises ModelError as ``identify_model`` does, where the model's code would have to run and isn't trusted,
+    and where ``runtime`` isn't installed or isn't faithful.
     """
-    if adaptation := parse_adaptation(name):
-        from crossmodal.models.adapted import AdaptedImageEncoder
-
-        base = load_image_encoder(
-            adaptation.model,
-            threads=threads,
-            cache=cache,
-            trust_remote_code=trust_remote_code,
-            runtime=runtime,
-        )
-        return AdaptedImageEncoder(base, adaptation)
-    if checkpoint := find_native(name):
-        from crossmodal.models.native.encoders import native_image_encoder
-
-        with extra_for(f"The model {name}"):
-            return native_image_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
-    with extra_for(f"The model {name}"):
-        model = _trusted(name, cache, trust_remote_code)
-        identity = identify_published(model, cache)
-        return model.image_encoder(
-            identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
-        )
+    options = LoadOptions(threads, cache, trust_remote_code, runtime)
+    encoder, adaptation = _load("image", name, options)
+    return AdaptedImageEncoder(encoder, adaptation) if adaptation else encoder
 
 
 def load_text_encoder(
@@ -121,58 +107,70 @@ def load_text_encoder(
     trust_remote_code: bool = False,
     runtime: str = "auto",
 ) -> TextEncoder:
-    """The encoder of sentences of the model ``name``; the photo's side isn't kept in memory.
+    """The encoder of sentences of the model ``name``; its image tower doesn't stay in memory.
 
-    Arguments and errors as for ``load_image_encoder``. In numpy, the plain form of our own models, sentences
-    are encoded by as many threads as numpy was started with.
+    Arguments and errors as for ``load_image_encoder``.
     """
-    if adaptation := parse_adaptation(name):
-        from crossmodal.models.adapted import AdaptedTextEncoder
+    options = LoadOptions(threads, cache, trust_remote_code, runtime)
+    encoder, adaptation = _load("text", name, options)
+    return AdaptedTextEncoder(encoder, adaptation) if adaptation else encoder
 
-        encoder = load_text_encoder(
-            adaptation.model,
-            threads=threads,
-            cache=cache,
-            trust_remote_code=trust_remote_code,
-            runtime=runtime,
-        )
-        return AdaptedTextEncoder(encoder, adaptation)
-    if checkpoint := find_native(name):
-        from crossmodal.models.native.encoders import native_text_encoder
 
-        with extra_for(f"The model {name}"):
-            return native_text_encoder(checkpoint, threads=threads, cache=cache, runtime=runtime)
-    with extra_for(f"The model {name}"):
-        model = _trusted(name, cache, trust_remote_code)
-        identity = identify_published(model, cache)
-        return model.text_encoder(
-            identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
-        )
+class LoadedEncoders:
+    """The encoders that the steps of a process share; each is loaded at its first use.
+
+    Arguments and errors are those of ``load_image_encoder``. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: dict[tuple[object, ...], Any] = {}
+
+    def image_encoder(
+        self, model: str, *, cache: Path | None, trust_remote_code: bool, runtime: str
+    ) -> ImageEncoder:
+        """The encoder of photos of ``model``."""
+        encoder: ImageEncoder = self._load(load_image_encoder, model, cache, trust_remote_code, runtime)
+        return encoder
+
+    def text_encoder(
+        self, model: str, *, cache: Path | None, trust_remote_code: bool, runtime: str
+    ) -> TextEncoder:
+        """The encoder of sentences of ``model``."""
+        encoder: TextEncoder = self._load(load_text_encoder, model, cache, trust_remote_code, runtime)
+        return encoder
+
+    def _load(
+        self, load: Callable[..., object], model: str, cache: Path | None, trusted: bool, runtime: str
+    ) -> Any:
+        key = (load, model, cache, trusted, runtime)
+        # One at a time: two loads of one model would only wait for each other's memory.
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = load(model, cache=cache, trust_remote_code=trusted, runtime=runtime)
+            return self._loaded[key]
 
 
 def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = None) -> None:
-    """Raises ModelError where the model ``name`` runs code of its own and nobody has said that it may.
+    """Raises ModelError where the model ``name`` has Python code to execute and isn't trusted.
 
-    ``load_image_encoder`` and ``load_text_encoder`` refuse it as well; this tells it before any process is
-    started and anything is downloaded.
+    ``load_image_encoder`` and ``load_text_encoder`` refuse it as well; this check needs no download.
     """
-    if adaptation := parse_adaptation(name):
-        require_trust(adaptation.model, trust_remote_code=trust_remote_code, cache=cache)
-    elif find_native(name) is None:
-        with extra_for(f"The model {name}"):
-            _trusted(name, cache, trust_remote_code)
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    with extra_for(f"The model {adaptation.model}"):
+        model = _find_model(adaptation.model, cache)
+        if isinstance(model, PublishedModel):
+            model.require_trust(trust_remote_code)
 
 
 def weights_size(name: str, *, cache: Path | None = None) -> int:
     """The bytes on disk of the weights of the model ``name``, with its vocabulary if it has its own.
 
-    Arguments and errors as for ``identify_model``; published weights are downloaded if they aren't there.
+    Arguments and errors as for ``identify_model``; published weights are downloaded if they are missing.
     """
-    if adaptation := parse_adaptation(name):
-        return weights_size(adaptation.model, cache=cache)
-    checkpoint = find_native(name)
-    with extra_for(f"The model {name}"):
-        files = find_published(name, cache).weight_files if checkpoint is None else checkpoint.weight_files
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    with extra_for(f"The model {adaptation.model}"):
+        files = _find_model(adaptation.model, cache).weight_files
     try:
         return sum(file.stat().st_size for file in files)
     except OSError as error:
@@ -180,14 +178,67 @@ def weights_size(name: str, *, cache: Path | None = None) -> int:
 
 
 def find_native(name: str) -> NativeCheckpoint | None:
-    """The checkpoint of our own that ``name`` means; a trained one is called by its absolute folder."""
+    """The checkpoint of this project that ``name`` means; a trained one is called by its absolute folder."""
     if name in SHIPPED:
         return NativeCheckpoint.open(SHIPPED[name], name)
     folder = find_checkpoint(expanded(name))
     return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
 
 
-def _trusted(name: str, cache: Path | None, trust_remote_code: bool) -> PublishedModel:
-    model = find_published(name, cache)
-    require_trusted_code(model.name, model.custom_code, trust_remote_code)
+def find_published(name: str, cache: Path | None) -> PublishedModel:
+    """The published model that ``name`` means, without loading or downloading weights.
+
+    Raises ModelError, with names that look alike, where it means none.
+    """
+    # Imported here, like the libraries below: the default model starts without them.
+    from crossmodal.models.clip.source import find_source as find_clip
+    from crossmodal.models.huggingface.source import find_source as find_transformers
+    from crossmodal.models.vsepp.source import find_source as find_vsepp
+
+    model = find_transformers(name, cache) or find_vsepp(name, cache) or find_clip(name, cache)
+    if model is None:
+        from crossmodal.models.zoo import near_names
+
+        near = near_names(name.partition(":")[0], (*SHIPPED, "clip"))
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise ModelError(f"There is no model {name!r}.{meant} Known are: {_KNOWN}.")
     return model
+
+
+def _find_model(name: str, cache: Path | None) -> NativeCheckpoint | PublishedModel:
+    return find_native(name) or find_published(name, cache)
+
+
+def _load(tower: Literal["image", "text"], name: str, options: LoadOptions) -> tuple[Any, Adaptation | None]:
+    """The encoder of one tower, and what remains to be done to its embeddings."""
+    adaptation = parse_adaptation(name)
+    base = adaptation.model if adaptation else name
+    with extra_for(f"The model {base}"):
+        model = _find_model(base, options.cache)
+        if isinstance(model, PublishedModel):
+            model.require_trust(options.trust_remote_code)
+        library = _library_of(model)
+        load = library.load_image_encoder if tower == "image" else library.load_text_encoder
+        return load(model, options), adaptation
+
+
+def _library_of(model: NativeCheckpoint | PublishedModel) -> Any:
+    """The module with ``load_image_encoder`` and ``load_text_encoder`` for models of this kind."""
+    if isinstance(model, NativeCheckpoint):
+        from crossmodal.models.native import encoders as native
+
+        return native
+    from crossmodal.models.clip.source import ClipSource
+    from crossmodal.models.huggingface.source import TransformersSource
+
+    if isinstance(model, ClipSource):
+        from crossmodal.models.clip import encoders as clip
+
+        return clip
+    if isinstance(model, TransformersSource):
+        from crossmodal.models.huggingface import encoders as transformers
+
+        return transformers
+    from crossmodal.models.vsepp import encoders as vsepp
+
+    return vsepp

@@ -62,8 +62,8 @@ class JsonResponse(JSONResponse):
         try:
             return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
         except orjson.JSONEncodeError:
-            # Whole numbers of more than 64 bits, which clients may give their requests as parameters, and halves
-            # of characters, as names of files have them, which only an escape can write.
+            # Whole numbers of more than 64 bits, which clients may give their requests as parameters, and
+            # halves of characters, as names of files have them, which only an escape can write.
             return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from crossmodal.documents import Document
-from crossmodal.models.protocols import ImageEncoder as ImageModel
-from crossmodal.models.protocols import TextEncoder as TextModel
+from crossmodal.models.encoders import ImageEncoder as ImageModel
+from crossmodal.models.encoders import TextEncoder as TextModel
 from crossmodal.steps.step import TOGETHER, Step, StepContext, switched_on, to_encode
 
 __all__ = ["ImageEncoder", "TextEncoder"]

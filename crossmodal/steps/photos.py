@@ -11,7 +11,7 @@ from crossmodal.documents import Document
 from crossmodal.errors import DataError
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.models import load_preprocessing
-from crossmodal.models.runtimes.machine import available_cores
+from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.steps.step import Step, StepContext, to_encode
 
 __all__ = ["ImageLoader", "ImageNormalizer"]

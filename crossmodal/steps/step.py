@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.models.loaded import LoadedEncoders
+from crossmodal.models.registry import LoadedEncoders
 from crossmodal.settings import MAX_TOP_K
 
 __all__ = [

@@ -18,26 +18,26 @@ __all__ = ["augmented", "plain", "views_of"]
 Pixels = npt.NDArray[np.uint8]
 
 
-def plain(squares: Pixels, preprocessing: ImagePreprocessing) -> Tensor:
+def plain(inputs: Pixels, preprocessing: ImagePreprocessing) -> Tensor:
     """Squares uint8 (N, size, size, 3) as ``preprocessing.scale`` makes them, in channels-last layout."""
-    return _scaled(torch.from_numpy(squares).permute(0, 3, 1, 2), preprocessing)
+    return _scaled(torch.from_numpy(inputs).permute(0, 3, 1, 2), preprocessing)
 
 
 def augmented(
-    squares: Pixels,
+    inputs: Pixels,
     augmentation: Augmentation,
     preprocessing: ImagePreprocessing,
     rng: np.random.Generator,
     size: int | None = None,
 ) -> Tensor:
-    """Each of the squares uint8 (N, side, side, 3) changed at random: float32 (N, 3, size, size).
+    """Each of the inputs uint8 (N, side, side, 3) changed at random: float32 (N, 3, size, size).
 
-    ``size`` is that of the squares unless it is given.
+    ``size`` is that of the inputs unless it is given.
 
     Parts are scaled bilinearly with antialiasing. Brightness and contrast may take values out of [0, 1]: they
     aren't clipped.
     """
-    photos = torch.from_numpy(squares).permute(0, 3, 1, 2)
+    photos = torch.from_numpy(inputs).permute(0, 3, 1, 2)
     shape = (size, size) if size else photos.shape[2:]
     changed = torch.empty((*photos.shape[:2], *shape), dtype=torch.uint8)
     for row, photo in enumerate(photos):
@@ -51,15 +51,17 @@ def augmented(
 
 
 def views_of(
-    square: Pixels, count: int, augmentation: Augmentation, preprocessing: ImagePreprocessing, seed: int
+    model_input: Pixels, count: int, augmentation: Augmentation, preprocessing: ImagePreprocessing, seed: int
 ) -> Tensor:
-    """``count`` views of a square uint8 (size, size, 3): itself, its mirror image (where photos may be
+    """``count`` views of a model input uint8 (size, size, 3): itself, its mirror image (where photos may be
     mirrored), then augmented ones: float32 (count, 3, size, size)."""
-    certain = [square, np.ascontiguousarray(square[:, ::-1])] if augmentation.flip else [square]
+    certain = (
+        [model_input, np.ascontiguousarray(model_input[:, ::-1])] if augmentation.flip else [model_input]
+    )
     views = plain(np.stack(certain[:count]), preprocessing)
     if count <= len(certain):
         return views
-    repeated = np.repeat(square[None], count - len(certain), axis=0)
+    repeated = np.repeat(model_input[None], count - len(certain), axis=0)
     random = augmented(repeated, augmentation, preprocessing, np.random.default_rng(seed))
     return torch.cat([views, random])
 

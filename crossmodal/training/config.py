@@ -9,14 +9,50 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossmodal.errors import SettingsError
+from crossmodal.models.native.text_config import GruConfig
+from crossmodal.models.registry import find_native
 from crossmodal.settings import LOSSES
 from crossmodal.training.json_fields import check_bounds, read_fields
 
-__all__ = ["Augmentation", "Distil", "Stage", "TrainingConfig"]
+__all__ = ["Augmentation", "Distil", "Stage", "TrainingConfig", "fine_tuning"]
 
 Distil = Literal["text", "similarity"]
-
 _PLACE = "training setting"
+
+# The least and the largest value of each number.
+_STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, 10_000),
+    "margin": (0.0, 2.0),
+    "scale": (0.1, 100.0),
+    "teacher_weight": (0.0, 1e4),
+    "temperature": (0.001, 10.0),
+    "batch_size": (2, 65_536),
+    "captions_per_photo": (1, 100),
+    "accumulate": (1, 1024),
+    "chunk_size": (1, 65_536),
+    "image_trunk_rate": (0.0, 10.0),
+    "text_trunk_rate": (0.0, 10.0),
+    "head_rate": (0.0, 10.0),
+    "frozen_blocks": (0, 1000),
+    "photo_size": (32, 4096),
+    "weight_decay": (0.0, 10.0),
+    "warm_up_steps": (0, 1_000_000),
+    "clip_norm": (1e-3, 1e6),
+    "views": (1, 64),
+    "dropout": (0.0, 0.95),
+    "feature_dropout": (0.0, 0.95),
+}
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "num_docs": (1, 10**9),
+    "dev_share": (0.01, 0.5),
+    "text_layers": (1, 1000),
+    "dimension": (1, 8192),
+    "word_dimension": (1, 8192),
+    "min_word_count": (1, 10_000),
+    "average_decay": (0.0, 0.999999),
+    "patience": (1, 10_000),
+    "seed": (0, 2**32 - 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +82,7 @@ class Stage:
     """One part of a run with settings of its own; it goes on from the best weights so far.
 
     **What is learnt.** ``loss`` is one of ``settings.LOSSES`` or None, for distillation alone; ``margin``
-    and ``scale`` are what ``losses.modules.LossSettings`` says. A ``teacher`` (any model that ``-m`` takes)
+    and ``scale`` are those of ``objective.build_loss``. A ``teacher`` (any model that ``-m`` takes)
     adds ``teacher_weight`` times what ``distil`` names: ``text``, the distance to the teacher's vectors of
     captions, also of the captions in ``texts`` (.txt files with one a line, or CSV files with a column
     ``caption``, either may be .gz); or ``similarity``, the divergence from its similarities of photos and
@@ -65,9 +101,9 @@ class Stage:
     colours.
 
     **Photos.** A frozen image trunk sees ``views`` of each photo once (itself, its mirror image, then
-    augmented ones); a trained one sees each photo augmented anew each time, at ``photo_size`` pixels
+    augmented ones); a trained one sees each photo with a new augmentation each time, at ``photo_size`` pixels
     (None: the model's own size; a CNN learns from smaller ones in less time). ``dropout`` is that of this
-    project's text towers (open_clip's networks keep their own), ``feature_dropout`` that of image features.
+    project's text towers (open_clip's networks have their own), ``feature_dropout`` that of image features.
     """
 
     epochs: int = 8
@@ -128,30 +164,6 @@ class Stage:
         return self.loss is not None or self.distil == "similarity"
 
 
-_STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "epochs": (1, 10_000),
-    "margin": (0.0, 2.0),
-    "scale": (0.1, 100.0),
-    "teacher_weight": (0.0, 1e4),
-    "temperature": (0.001, 10.0),
-    "batch_size": (2, 65_536),
-    "captions_per_photo": (1, 100),
-    "accumulate": (1, 1024),
-    "chunk_size": (1, 65_536),
-    "image_trunk_rate": (0.0, 10.0),
-    "text_trunk_rate": (0.0, 10.0),
-    "head_rate": (0.0, 10.0),
-    "frozen_blocks": (0, 1000),
-    "photo_size": (32, 4096),
-    "weight_decay": (0.0, 10.0),
-    "warm_up_steps": (0, 1_000_000),
-    "clip_norm": (1e-3, 1e6),
-    "views": (1, 64),
-    "dropout": (0.0, 0.95),
-    "feature_dropout": (0.0, 0.95),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """A training run.
@@ -163,16 +175,16 @@ class TrainingConfig:
     **Model.** It starts as ``model``, which is anything that ``-m`` takes and that can be trained. In one of
     this project's own models, ``image_weights`` (such a model, or a timm state dict of mobilenet_edgetpu_100)
     replaces the photo's side, ``text_weights`` (the folder of a published MiniLM-like sentence encoder, of
-    which ``text_layers`` layers, evenly spread, are kept (None: all)) the sentence's; without ``model`` both
+    which ``text_layers`` layers, evenly spread, are used (None: all)) the sentence's; without ``model`` both
     sides have to be named so. ``text_tower`` starts the sentence's side from random weights instead: a
     ``gru`` over the words that occur at least ``min_word_count`` times, with embeddings of
     ``word_dimension``, or a ``transformer`` over the word pieces of ``text_weights``. ``dimension`` (of the
     vectors) and ``resize`` concern models that are new; None means 512 (or what ``image_weights`` has) and
     ``squash``. A GRU that goes on learning gets words that are new to it.
 
-    **Optimisation.** ``freeze_word_embeddings`` keeps a pretrained transformer's embeddings as they are.
-    ``average_decay`` is that of the moving average of the weights, which is what is measured and kept (None:
-    the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
+    **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
+    ``average_decay`` is that of the moving average of the weights, which is what is measured and stored
+    (None: the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
     ``bfloat16`` computes both towers in bfloat16 (None: where the processor or the GPU does it in hardware).
 
     **Storage.** ``quantize_text`` stores the text tower's matrices as int8 (None: a transformer's).
@@ -253,14 +265,51 @@ class TrainingConfig:
         return value
 
 
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "num_docs": (1, 10**9),
-    "dev_share": (0.01, 0.5),
-    "text_layers": (1, 1000),
-    "dimension": (1, 8192),
-    "word_dimension": (1, 8192),
-    "min_word_count": (1, 10_000),
-    "average_decay": (0.0, 0.999999),
-    "patience": (1, 10_000),
-    "seed": (0, 2**32 - 1),
-}
+@dataclass(frozen=True)
+class _Rates:
+    """What suits a kind of text tower; the loss is that which the kind's published weights were made with."""
+
+    loss: str
+    text_trunk: float
+    head: float
+
+
+_GRU = _Rates("max-of-hinges", text_trunk=2e-4, head=1e-4)
+_TRANSFORMER = _Rates("infonce", text_trunk=2e-5, head=2e-4)
+_OPEN_CLIP = _Rates("infonce", text_trunk=5e-6, head=2e-5)
+
+
+def fine_tuning(
+    data: str, model: str, *, loss: str | None = None, split: str | None = None, num_docs: int | None = None
+) -> TrainingConfig:
+    """A cautious run on the photos and captions of ``data``: the image trunk frozen, small rates, two views.
+
+    A few hundred photos take about a minute, nearly all of it for the photos' features, which are cached. A
+    tenth of the photos (of ``split``, if given) is held out to choose the epoch by, and the model as it was
+    takes part in that choice.
+    """
+    checkpoint = find_native(model)
+    if checkpoint is None:
+        rates = _OPEN_CLIP
+    else:
+        rates = _GRU if isinstance(checkpoint.text, GruConfig) else _TRANSFORMER
+    return TrainingConfig(
+        data=data,
+        num_docs=num_docs,
+        train_split=split,
+        model=model,
+        min_word_count=3,
+        average_decay=0.99,
+        patience=3,
+        stages=(
+            Stage(
+                epochs=10,
+                loss=loss or rates.loss,
+                batch_size=64,
+                text_trunk_rate=rates.text_trunk,
+                head_rate=rates.head,
+                warm_up_steps=10,
+                views=2,
+            ),
+        ),
+    )

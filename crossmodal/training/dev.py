@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
 from crossmodal.training.features import ImageInput
-from crossmodal.training.photos import Pairs
+from crossmodal.training.pairs import Pairs
 from crossmodal.training.reports import Metrics
 from crossmodal.training.trainable.base import Trainable
 

@@ -56,7 +56,7 @@ class FeatureInput(ImageInput):
 
 
 class PixelInput(ImageInput):
-    """Squares for a trunk that is being trained, augmented anew each time."""
+    """Model inputs for a trunk that is being trained, with a new augmentation each time."""
 
     def __init__(
         self,
@@ -66,17 +66,17 @@ class PixelInput(ImageInput):
         augmentation: Augmentation,
         size: int | None,
     ) -> None:
-        self._squares: npt.NDArray[np.uint8] = store.rows()
+        self._inputs: npt.NDArray[np.uint8] = store.rows()
         self._rows = store.numbers(digests)
         self._preprocessing = model.preprocessing
         self._augmentation = augmentation
         self._size = size
 
     def take(self, photos: npt.NDArray[np.int64], rng: np.random.Generator | None) -> Tensor:
-        squares = self._squares[self._rows[photos]]
+        inputs = self._inputs[self._rows[photos]]
         if rng is None:
-            return plain(squares, self._preprocessing)
-        return augmented(squares, self._augmentation, self._preprocessing, rng, self._size)
+            return plain(inputs, self._preprocessing)
+        return augmented(inputs, self._augmentation, self._preprocessing, rng, self._size)
 
     def encode(self, model: Trainable, rows: Tensor) -> Tensor:
         return model.images(model.features(rows))
@@ -84,7 +84,7 @@ class PixelInput(ImageInput):
 
 def cached_features(
     model: Trainable,
-    squares: ContentStore,
+    inputs: ContentStore,
     digests: Sequence[bytes],
     *,
     views: int,
@@ -100,7 +100,7 @@ def cached_features(
     trunk is never mistaken. ``progress`` gets photos done and to be done.
     """
     device = next(model.parameters()).device
-    rows = squares.rows()
+    rows = inputs.rows()
     with torch.inference_mode():
         length = model.features(plain(rows[:1].copy(), model.preprocessing).to(device)).shape[1]
     name = _kind(model, views, augmentation, bfloat16)
@@ -112,7 +112,7 @@ def cached_features(
         pixels = torch.cat(
             [
                 views_of(rows[number], views, augmentation, model.preprocessing, int.from_bytes(digest[:8]))
-                for number, digest in zip(squares.numbers(batch), batch, strict=True)
+                for number, digest in zip(inputs.numbers(batch), batch, strict=True)
             ]
         )
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):

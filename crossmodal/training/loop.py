@@ -16,19 +16,18 @@ from torch import Tensor, nn
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage, TrainingConfig
 from crossmodal.training.dev import measure, using_weights
-from crossmodal.training.gradients import accumulate_gradients
 from crossmodal.training.objective import Objective
-from crossmodal.training.optimizer import (
+from crossmodal.training.optimization import (
     Average,
+    accumulate_gradients,
     build_optimizer,
     rate_at,
     set_rates,
     trained_parameters,
 )
-from crossmodal.training.photos import Pairs
+from crossmodal.training.pairs import Pairs
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Step
-from crossmodal.training.resources import Resources
-from crossmodal.training.stage_data import Batch, StageData, image_input, prepare_stage
+from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
 from crossmodal.training.state import StateFile
 from crossmodal.training.trainable.base import Trainable
 
@@ -105,7 +104,7 @@ class _Run:
         if shapes != own:
             raise SettingsError(
                 f"The weights in {self.state_file.path} don't fit the model that the run starts from, which "
-                "has changed since: use another --output, or delete that file to start anew."
+                "has changed since: use another --output, or delete that file to start over."
             )
         self.position = _Position(**state["position"])
         self.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
@@ -121,7 +120,7 @@ class _Run:
                 self.parameters[name].copy_(value)
 
     def consider(self, epoch: Epoch, learned: dict[str, float]) -> None:
-        """Note an epoch whose weights the model has at the moment, and keep them if none were better."""
+        """Record an epoch whose weights the model has now, and copy them if none were better."""
         self.epochs.append(epoch)
         if self.best is None or epoch.score > self.best.epoch.score:
             weights = {name: value.detach().clone() for name, value in self.parameters.items()}
@@ -220,7 +219,7 @@ class _StageRun:
         if progress is not None:
             self._restore(progress)
         run.model.set_dropout(stage.dropout, stage.feature_dropout)
-        # Asked before an epoch and not after it: a run that was stopped in between asks it again.
+        # Checked before an epoch and not after it: a run that was stopped in between checks it again.
         while run.position.epoch <= stage.epochs and not self._out_of_patience():
             self._epoch()
         run.learned[stage.loss or ""] = self._objective.learned()
@@ -276,7 +275,7 @@ class _StageRun:
         parameters = [*self._trained.values(), *self._objective.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, stage.clip_norm).item()
         if not math.isfinite(norm):
-            # Scaled by an infinite norm all gradients would be 0, and nothing would be learnt without a word.
+            # Scaled by an infinite norm all gradients would be 0, and training would silently learn nothing.
             raise self._diverged("gradient's norm", norm)
         self._optimizer.step()
         self._optimizer.zero_grad()

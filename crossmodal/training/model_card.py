@@ -79,18 +79,18 @@ def model_card(training: Mapping[str, Any]) -> str:
 
 def _sources(training: Mapping[str, Any]) -> list[str]:
     config = training["config"]
-    told = [str(sentence) for sentence in config["sources"]]
+    sentences = [str(sentence) for sentence in config["sources"]]
     if config["model"] is not None:
-        told.append(f"It started as `{config['model']}`.")
+        sentences.append(f"It started as `{config['model']}`.")
     if config["image_weights"] is not None:
-        told.append(f"The photo's side started as `{config['image_weights']}`.")
+        sentences.append(f"The photo's side started as `{config['image_weights']}`.")
     if config["text_weights"] is not None and config["text_tower"] is None:
-        told.append(f"The sentence's side started as the sentence encoder `{config['text_weights']}`.")
+        sentences.append(f"The sentence's side started as the sentence encoder `{config['text_weights']}`.")
     if config["text_tower"] is not None:
-        told.append(f"The sentence's side (`{config['text_tower']}`) started from random weights.")
+        sentences.append(f"The sentence's side (`{config['text_tower']}`) started from random weights.")
     if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
-        told.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
-    return told
+        sentences.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
+    return sentences
 
 
 def _training(training: Mapping[str, Any]) -> list[str]:
@@ -100,7 +100,7 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     chosen = (
         f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
         if training["best_stage"]
-        else "none was better than the weights that it started with, which were kept"
+        else "none was better than the weights that it started with, which were retained"
     )
     return [
         f"Command: `{training['command']}`",
@@ -135,19 +135,19 @@ def _size(counts: Mapping[str, int]) -> str:
 
 
 def _expectations(training: Mapping[str, Any]) -> list[str]:
-    told = []
+    sentences = []
     if training["resize"] == "squash":
-        told.append(
+        sentences.append(
             "The whole frame of a photo is squashed to a square: nothing at the edges of a wide photo is "
             "lost, but its content is compressed sideways. Panoramas are compressed far beyond what training "
             "has shown."
         )
     else:
-        told.append("Of a photo the middle square is seen; what lies at the ends of a wide one isn't.")
+        sentences.append("Of a photo the middle square is seen; what lies at the ends of a wide one isn't.")
     if training["kind"] == "gru":
-        told.append(
+        sentences.append(
             "It knows only the words of its training captions; any other word counts as the same unknown "
             "word."
         )
-    told.append("It ranks: its scores are not probabilities.")
-    return told
+    sentences.append("It ranks: its scores are not probabilities.")
+    return sentences

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on and at its end; plain values, for which torch isn't needed."""
+"""What a run reports while it goes on and at its end: plain values, which need no torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Whom the loop tells, and whom it asks after every step whether it has to stop."""
+    """Where the loop reports, and what it checks after every step to know whether to stop."""
 
     on_step: Callable[[Step], None] = lambda _: None
     on_epoch: Callable[[Epoch], None] = lambda _: None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,18 +14,59 @@ import torch
 from torch import Tensor
 
 from crossmodal.errors import SettingsError
-from crossmodal.training.batches import batches_of, number_of_batches
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.registry import identify_model, load_image_encoder, load_text_encoder
 from crossmodal.training.config import Stage
+from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
-from crossmodal.training.photos import Pairs
-from crossmodal.training.resources import Resources
-from crossmodal.training.teachers import teacher_images, teacher_texts
-from crossmodal.training.texts import extra_texts
+from crossmodal.training.pairs import Pairs, extra_texts
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Batch", "StageData", "image_input", "prepare_stage"]
+__all__ = [
+    "Batch",
+    "Resources",
+    "StageData",
+    "batches_of",
+    "image_input",
+    "number_of_batches",
+    "prepare_stage",
+    "teacher_images",
+    "teacher_texts",
+]
 
 Tokens = Sequence[Sequence[int]]
+Rows = npt.NDArray[np.int64]
+# Texts or photos that go through the teacher before their vectors are written.
+_TEACHER_BATCH = 256
+Vectors = npt.NDArray[np.float16]
+_Encode = Callable[[list[bytes]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Model inputs of the photos by preprocessing, folders, precision, and how teachers are loaded.
+
+    ``folder`` caches what is computed once; ``withheld`` are the dev photos' captions. ``models`` (the
+    registry's cache), ``threads`` and ``trust_remote_code`` are those of ``load_image_encoder``. ``progress``
+    gets what is being computed, how much of it is done and how much there is.
+    """
+
+    inputs: dict[ImagePreprocessing, ContentStore]
+    folder: Path
+    withheld: Sequence[str]
+    models: Path | None
+    threads: int | None
+    trust_remote_code: bool
+    bfloat16: bool
+    progress: Callable[[str, int, int], None]
+
+    def loading(self) -> dict[str, Any]:
+        """The options of ``load_image_encoder`` and ``load_text_encoder`` for a teacher."""
+        return {
+            "threads": self.threads,
+            "cache": self.models,
+            "trust_remote_code": self.trust_remote_code,
+        }
 
 
 class Batch(NamedTuple):
@@ -161,17 +204,17 @@ def image_input(
 ) -> ImageInput:
     """Photos as ``stage`` takes them to train on, or as they are measured: cached features where the trunk is
     frozen, the dev photos' always in float32. Raises SettingsError for a size that the model doesn't take."""
-    squares = resources.squares[model.preprocessing]
+    inputs = resources.inputs[model.preprocessing]
     if stage.image_trunk_rate > 0:
         if stage.photo_size is not None and not model.any_size:
             raise SettingsError(
                 f"The training setting photo_size is {stage.photo_size}, but this model takes photos of "
                 f"{model.preprocessing.size} pixels only: leave it out."
             )
-        return PixelInput(squares, pairs.digests, model, stage.augmentation, stage.photo_size)
+        return PixelInput(inputs, pairs.digests, model, stage.augmentation, stage.photo_size)
     store = cached_features(
         model,
-        squares,
+        inputs,
         pairs.digests,
         views=stage.views if train else 1,
         augmentation=stage.augmentation,
@@ -184,3 +227,92 @@ def image_input(
 
 def _floats(vectors: npt.NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(vectors.astype(np.float32))
+
+
+def number_of_batches(photos: Rows, batch_size: int, captions_per_photo: int) -> int:
+    """How many batches ``batches_of`` makes of captions whose photos are ``photos``, int64 (captions,)."""
+    _, counts = np.unique(photos, return_counts=True)
+    groups = int(np.sum(-(-counts // captions_per_photo)))
+    return max(1, groups // (batch_size // captions_per_photo))
+
+
+def batches_of(
+    photos: Rows, batch_size: int, captions_per_photo: int, rng: np.random.Generator
+) -> list[Rows]:
+    """One epoch: rows of captions in random order, each in at most one batch.
+
+    A photo's captions come in groups of ``captions_per_photo`` (its last group may be smaller), and a batch
+    holds batch_size // captions_per_photo groups. Groups that don't fill a last batch are left out of the
+    epoch, unless they are all there is.
+    """
+    shuffled = rng.permutation(len(photos))
+    by_photo = shuffled[np.argsort(photos[shuffled], kind="stable")]
+    ordered = photos[by_photo]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    place = np.arange(len(photos)) - np.repeat(starts, np.diff(np.r_[starts, len(photos)]))
+    groups = np.split(by_photo, np.flatnonzero(place % captions_per_photo == 0)[1:])
+    order = rng.permutation(len(groups))
+    size = batch_size // captions_per_photo
+    count = max(1, len(groups) // size)
+    return [
+        np.concatenate([groups[number] for number in order[start * size : (start + 1) * size]])
+        for start in range(count)
+    ]
+
+
+def teacher_texts(name: str, texts: Sequence[str], resources: Resources) -> Vectors:
+    """The vectors float16 (len(texts), dimension) of the model ``name``.
+
+    Raises ModelError where the teacher cannot be loaded.
+    """
+    digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+    text_of = dict(zip(digests, texts, strict=True))
+
+    def load() -> _Encode:
+        encoder = load_text_encoder(name, **resources.loading())
+        return lambda batch: encoder.encode([text_of[digest] for digest in batch])
+
+    identity = identify_model(name, cache=resources.models)
+    store = _teacher_store(resources, f"texts-{identity.weights}", identity.dimension)
+    # Texts of about one length go through together.
+    waiting = sorted(text_of, key=lambda digest: len(text_of[digest]))
+    _add_missing(store, waiting, load, "the teacher's captions", resources)
+    vectors: Vectors = store.rows()
+    return vectors[store.numbers(digests)]
+
+
+def teacher_images(name: str, digests: Sequence[bytes], resources: Resources) -> Vectors:
+    """Vectors float16 (len(digests), dimension) of photos; ``resources`` has the teacher's inputs.
+
+    Raises ModelError where the teacher cannot be loaded.
+    """
+
+    def load() -> _Encode:
+        encoder = load_image_encoder(name, **resources.loading())
+        inputs = resources.inputs[encoder.preprocessing]
+        rows = inputs.rows()
+        return lambda batch: encoder.encode(rows[inputs.numbers(batch)])
+
+    identity = identify_model(name, cache=resources.models)
+    kind = hashlib.sha256(identity.preprocessing.encode()).hexdigest()[:8]
+    store = _teacher_store(resources, f"photos-{identity.weights}-{kind}", identity.dimension)
+    _add_missing(store, list(dict.fromkeys(digests)), load, "the teacher's photos", resources)
+    vectors: Vectors = store.rows()
+    return vectors[store.numbers(digests)]
+
+
+def _add_missing(
+    store: ContentStore, digests: list[bytes], load: Callable[[], _Encode], doing: str, resources: Resources
+) -> None:
+    """Adds the vectors of ``digests`` that ``store`` lacks; the teacher is loaded only for those."""
+    missing = [digest for digest in digests if digest not in store]
+    encode = load() if missing else None
+    for start in range(0, len(missing), _TEACHER_BATCH):
+        batch = missing[start : start + _TEACHER_BATCH]
+        assert encode is not None
+        store.add(batch, encode(batch))
+        resources.progress(doing, start + len(batch), len(missing))
+
+
+def _teacher_store(resources: Resources, name: str, dimension: int) -> ContentStore:
+    return ContentStore(resources.folder / "teachers" / f"{name}-{dimension}", (dimension,), np.float16)

@@ -49,22 +49,22 @@ class StateFile:
         except _UNREADABLE as error:
             raise SettingsError(
                 f"The training state {self.path} cannot be read ({type(error).__name__}); delete it to start "
-                "anew."
+                "over."
             ) from error
         if version != _FORMAT:
             raise SettingsError(
                 f"The training state {self.path} has the format {version}, and this version reads {_FORMAT}; "
-                "delete it to start anew."
+                "delete it to start over."
             )
         if different := _differences(config, self._config.to_json()):
             raise SettingsError(
                 f"{self.path.parent} holds an unfinished run with other settings ({', '.join(different)}); "
-                f"use another --output, or delete {self.path} to start anew."
+                f"use another --output, or delete {self.path} to start over."
             )
         if data != self._data:
             raise SettingsError(
                 f"{self.path.parent} holds an unfinished run on other data: photos or captions have changed "
-                f"since. Use another --output, or delete {self.path} to start anew."
+                f"since. Use another --output, or delete {self.path} to start over."
             )
         state: dict[str, Any] = saved["state"]
         return state

@@ -17,11 +17,11 @@ from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.registry import load_preprocessing
+from crossmodal.models.registry import find_native, load_preprocessing
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
-from crossmodal.training.photos import Pairs, collect_pairs, hold_out, square_store
+from crossmodal.training.pairs import Pairs, collect_pairs, hold_out, input_store
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Preparation, Step
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class Run:
     """How a run is carried out; nothing here changes its result.
 
     ``output`` gets the model, its card, ``history.json``, and while it isn't finished ``training-state.pt``.
-    ``cache`` keeps photos' squares and features for further runs (None: they go with this one); ``models`` is
-    the registry's folder of downloads. ``threads`` and ``trust_remote_code`` (for teachers) are as in
-    ``load_image_encoder``; ``command`` is noted in the model card. ``progress`` is told what goes on,
-    ``should_stop`` asked after each photo and step: when it says yes the state is saved and KeyboardInterrupt
-    raised. The state is also saved every ``save_seconds``.
+    ``cache`` stores model inputs and features for further runs (None: they are deleted after this one);
+    ``models`` is the registry's folder of downloads. ``threads`` and ``trust_remote_code`` (for teachers) are
+    as in ``load_image_encoder``; ``command`` is noted in the model card. ``progress`` gets reports, and
+    ``should_stop`` is called after each photo and step: when it is true the state is saved and
+    KeyboardInterrupt raised. The state is also saved every ``save_seconds``.
     """
 
     output: Path
@@ -117,19 +117,19 @@ def train_on(
     import torch
 
     from crossmodal.training.loop import fit
-    from crossmodal.training.resources import Resources
+    from crossmodal.training.pairs import extra_texts
+    from crossmodal.training.stage_data import Resources
     from crossmodal.training.state import StateFile
-    from crossmodal.training.texts import extra_texts
     from crossmodal.training.trainable.building import build_model
 
     _check_output(config, run.output)
     with ExitStack() as stack:
         threads = stack.enter_context(_threads(run.threads))
         cache = run.cache or Path(stack.enter_context(TemporaryDirectory()))
-        squares = _square_stores(config, cache, run.models)
-        train_pairs = collect_pairs(training, squares, progress=_photos(run, "training photos"))
+        inputs = _input_stores(config, cache, run.models)
+        train_pairs = collect_pairs(training, inputs, progress=_photos(run, "training photos"))
         _check_contrast(config, train_pairs)
-        dev_pairs = collect_pairs(dev, squares, progress=_photos(run, "dev photos"), nothing=_NO_DEV_PHOTOS)
+        dev_pairs = collect_pairs(dev, inputs, progress=_photos(run, "dev photos"), nothing=_NO_DEV_PHOTOS)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
@@ -137,20 +137,20 @@ def train_on(
             words = [*train_pairs.captions, *extra_texts(texts, dev_pairs.captions)]
             model = build_model(config, words, run.models).to(device)
         resources = Resources(
-            squares=squares,
+            inputs=inputs,
             folder=cache,
             withheld=dev_pairs.captions,
             models=run.models,
             threads=run.threads,
             trust_remote_code=run.trust_remote_code,
             bfloat16=_bfloat16(config, device),
-            progress=lambda doing, done, total: _tell(run, Preparation(doing, done, total)),
+            progress=lambda doing, done, total: _report(run, Preparation(doing, done, total)),
         )
         state = StateFile(run.output, config, train_pairs.fingerprint() + dev_pairs.fingerprint())
         hooks = Hooks(run.progress, run.progress, run.should_stop, run.save_seconds)
         outcome = fit(model, config, train_pairs, dev_pairs, resources, state, hooks)
         notes = _notes(config, run, outcome, train_pairs, dev_pairs, model, threads)
-        metrics = _store(model, outcome, notes, run, squares[model.preprocessing], dev_pairs)
+        metrics = _store(model, outcome, notes, run, inputs[model.preprocessing], dev_pairs)
     history = {"config": config.to_json(), "epochs": [asdict(epoch) for epoch in outcome.epochs]}
     (run.output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     state.delete()
@@ -178,10 +178,10 @@ def _check_output(config: TrainingConfig, output: Path) -> None:
 
 
 def _check_contrast(config: TrainingConfig, training: Pairs) -> None:
-    """Raises DataSetError where there is a single photo to tell apart from others."""
+    """Raises DataSetError where there is a single photo, which leaves nothing to contrast it with."""
     if len(training.digests) < 2 and any(stage.needs_photos for stage in config.stages):
         raise DataSetError(
-            f"There is one photo with captions to train on in {config.data}: a loss tells photos apart, and "
+            f"There is one photo with captions to train on in {config.data}: a loss compares photos, and "
             "needs two at least."
         )
 
@@ -191,19 +191,24 @@ def _store(
     outcome: Outcome,
     notes: dict[str, Any],
     run: Run,
-    squares: ContentStore,
+    inputs: ContentStore,
     dev: Pairs,
 ) -> Metrics:
     """Write the model and its card, with the dev metrics of what was written, which are returned."""
     model.save(run.output, learned=outcome.learned, training=notes)
-    notes["metrics"] = _as_stored(run, squares, dev)
+    if (checkpoint := find_native(str(run.output.absolute()))) is not None:
+        from crossmodal.models.native.encoders import write_probe_vectors
+
+        # With them the model's runtimes are checked without torch wherever it is used.
+        write_probe_vectors(checkpoint)
+    notes["metrics"] = _as_stored(run, inputs, dev)
     model.save(run.output, learned=outcome.learned, training=notes)
     (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
     metrics: Metrics = notes["metrics"]
     return metrics
 
 
-def _square_stores(
+def _input_stores(
     config: TrainingConfig, cache: Path, models: Path | None
 ) -> dict[ImagePreprocessing, ContentStore]:
     """Where photos go as the model wants them, and as those teachers do that look at photos."""
@@ -213,17 +218,17 @@ def _square_stores(
     for stage in config.stages:
         if stage.teacher is not None and stage.distil == "similarity":
             wanted.append(load_preprocessing(stage.teacher, cache=models))
-    return {preprocessing: square_store(cache, preprocessing) for preprocessing in wanted}
+    return {preprocessing: input_store(cache, preprocessing) for preprocessing in wanted}
 
 
-def _tell(run: Run, sign: Preparation) -> None:
+def _report(run: Run, sign: Preparation) -> None:
     run.progress(sign)
     if run.should_stop():
         raise KeyboardInterrupt
 
 
 def _photos(run: Run, doing: str) -> Callable[[int], None]:
-    return lambda done: _tell(run, Preparation(doing, done, None))
+    return lambda done: _report(run, Preparation(doing, done, None))
 
 
 @contextmanager
@@ -251,7 +256,7 @@ def _bfloat16(config: TrainingConfig, device: str) -> bool:
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
-def _as_stored(run: Run, squares: ContentStore, dev: Pairs) -> Metrics:
+def _as_stored(run: Run, inputs: ContentStore, dev: Pairs) -> Metrics:
     """The dev metrics of the model in ``run.output``, through the encoders that a search uses."""
     import numpy as np
 
@@ -262,7 +267,7 @@ def _as_stored(run: Run, squares: ContentStore, dev: Pairs) -> Metrics:
     name = str(run.output.absolute())
     images = load_image_encoder(name, threads=run.threads, cache=run.models)
     texts = load_text_encoder(name, threads=run.threads, cache=run.models)
-    rows, numbers = squares.rows(), squares.numbers(dev.digests)
+    rows, numbers = inputs.rows(), inputs.numbers(dev.digests)
     photos = [images.encode(rows[numbers[at : at + _BATCH]]) for at in range(0, len(numbers), _BATCH)]
     captions = [texts.encode(dev.captions[at : at + _BATCH]) for at in range(0, len(dev.captions), _BATCH)]
     return metrics_of(np.concatenate(photos), np.concatenate(captions), dev.photos)

@@ -1,66 +1,131 @@
-"""The encoders of an open_clip model, whatever computes its towers."""
+"""The encoders of an open_clip model, each computed by the fastest form that is faithful here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from crossmodal.models.batching import encode_by_length, encode_in_batches
-from crossmodal.models.clip.runner import Runner
-from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.clip import runners
+from crossmodal.models.clip.network import build_network, load_tokenizer
+from crossmodal.models.clip.recognition import image_tower, text_tower
+from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.clip.towers import ImageTower, TextTower, weight_bytes
+from crossmodal.models.encoders import LoadOptions, NetworkImageEncoder, NetworkTextEncoder
+from crossmodal.models.runtimes.choice import Candidate, Memory, choose, photo_probes, sentence_probes
+from crossmodal.models.runtimes.forms import (
+    ONNX_F32,
+    OPENVINO_BF16,
+    OPENVINO_F32,
+    TORCH_BF16,
+    TORCH_BF16_CUDA,
+    TORCH_F32,
+    Form,
+    in_form,
+)
 
-__all__ = ["ClipImageEncoder", "ClipTextEncoder"]
+__all__ = ["load_image_encoder", "load_text_encoder"]
 
-Floats = npt.NDArray[np.float32]
+# The fastest first.
+_FORMS = (TORCH_BF16_CUDA, OPENVINO_BF16, TORCH_BF16, OPENVINO_F32, ONNX_F32, TORCH_F32)
 
+# protobuf's limit, with room for what isn't weights; larger graphs cannot be written.
+_LARGEST_GRAPH = 2**31 - 2**24
 
-class ClipImageEncoder:
-    """The photo's side."""
-
-    def __init__(self, identity: ModelIdentity, preprocessing: ImagePreprocessing, runner: Runner) -> None:
-        self.identity = identity
-        self.preprocessing = preprocessing
-        self.runtime = runner.runtime
-        self.concurrency = runner.concurrency
-        self._runner = runner
-        self._threads = ThreadPoolExecutor(runner.concurrency, thread_name_prefix="photos")
-
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """As ``ImageEncoder.encode`` says."""
-        runner = self._runner
-        return encode_in_batches(
-            pixels, runner.run, self.identity.dimension, batch=runner.batch, threads=self._threads
-        )
+# The attributes of open_clip's model classes that make up the text tower.
+_TEXT_PARTS = ("text", "text_decoder", "transformer", "token_embedding", "ln_final")
 
 
-class ClipTextEncoder:
-    """The sentence's side.
+def load_image_encoder(source: ClipSource, options: LoadOptions) -> NetworkImageEncoder:
+    """The image encoder of ``source``. Errors as for ``registry.load_image_encoder``."""
+    network = _network(source, options)
+    for part in _TEXT_PARTS:
+        if hasattr(network, part):
+            delattr(network, part)
+    network = network.to(memory_format=torch.channels_last)
+    identity, preprocessing = source.identity, source.preprocessing
+    tower = image_tower(network)
+
+    def by_open_clip(form: Form) -> NetworkImageEncoder:
+        runner = runners.open_clip_image_runner(in_form(network, form), preprocessing, form)
+        encoder = NetworkImageEncoder(identity, preprocessing, runner)
+        # Not every architecture can be computed in every type, which shows when it is.
+        encoder.encode(np.zeros((1, preprocessing.size, preprocessing.size, 3), np.uint8))
+        return encoder
+
+    def by_tower(known: ImageTower, form: Form) -> NetworkImageEncoder:
+        runner = runners.image_runner(known, preprocessing, form, threads=options.threads)
+        return NetworkImageEncoder(identity, preprocessing, runner)
+
+    candidates = [Candidate(TORCH_BF16, partial(by_open_clip, TORCH_BF16))]
+    if tower is not None:
+        candidates = [Candidate(form, partial(by_tower, tower, form)) for form in _forms(tower)]
+    return choose(
+        options.runtime,
+        candidates,
+        Candidate(TORCH_F32, partial(by_open_clip, TORCH_F32)),
+        probes=partial(photo_probes, preprocessing),
+        memory=Memory.in_cache("image", identity.weights, source.cache),
+    )
+
+
+def load_text_encoder(source: ClipSource, options: LoadOptions) -> NetworkTextEncoder:
+    """The text encoder of ``source``. Errors as for ``registry.load_text_encoder``.
 
     A text longer than the model's context (77 tokens in CLIP, 64 in SigLIP) is cut, a shorter one padded as
-    the model was trained; padding that cannot reach a vector is left out.
+    the model was trained; padding that cannot reach an embedding is left out.
     """
+    network = _network(source, options)
+    del network.visual
+    tokenizer = load_tokenizer(source)
+    identity = source.identity
+    tower = text_tower(network)
+    padding = runners.masked_padding(network)
 
-    independent = False
+    def whole(texts: Sequence[str]) -> list[list[int]]:
+        rows: list[list[int]] = tokenizer(list(texts)).tolist()
+        return rows
 
-    def __init__(
-        self, identity: ModelIdentity, rows_of: Callable[[list[str]], list[list[int]]], runner: Runner
-    ) -> None:
-        """``rows_of`` makes the tokens of texts that ``runner`` wants."""
-        self.identity = identity
-        self.runtime = runner.runtime
-        self.concurrency = runner.concurrency
-        self._rows_of = rows_of
-        self._runner = runner
-        self._threads = ThreadPoolExecutor(runner.concurrency, thread_name_prefix="sentences")
+    def unpadded(texts: Sequence[str]) -> list[list[int]]:
+        return whole(texts) if padding is None else runners.cut_padding(tokenizer(list(texts)), padding)
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """As ``TextEncoder.encode`` says."""
-        rows = self._rows_of(list(texts)) if texts else []
-        runner = self._runner
-        return encode_by_length(
-            rows, runner.run, self.identity.dimension, batch=runner.batch, threads=self._threads
-        )
+    def by_open_clip(form: Form) -> NetworkTextEncoder:
+        runner = runners.open_clip_text_runner(in_form(network, form), form, padding or 0)
+        encoder = NetworkTextEncoder(identity, unpadded, runner)
+        encoder.encode([""])
+        return encoder
+
+    def by_tower(known: TextTower, form: Form) -> NetworkTextEncoder:
+        runner = runners.text_runner(known, form, threads=options.threads)
+        # Not the tower, whose weights a graph has copied.
+        reading = known.reading
+        return NetworkTextEncoder(identity, lambda texts: reading.cut(tokenizer(list(texts))), runner)
+
+    def plain() -> NetworkTextEncoder:
+        return NetworkTextEncoder(identity, whole, runners.open_clip_text_runner(network, TORCH_F32))
+
+    candidates = [Candidate(form, partial(by_open_clip, form)) for form in (TORCH_BF16, TORCH_F32)]
+    if tower is not None:
+        candidates = [Candidate(form, partial(by_tower, tower, form)) for form in _forms(tower)]
+    return choose(
+        options.runtime,
+        candidates,
+        Candidate(TORCH_F32, plain),
+        probes=sentence_probes,
+        memory=Memory.in_cache("text", identity.weights, source.cache),
+    )
+
+
+def _network(source: ClipSource, options: LoadOptions) -> Any:
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return build_network(source)
+
+
+def _forms(tower: ImageTower | TextTower) -> Sequence[Form]:
+    """Those that can compute ``tower``."""
+    fits = weight_bytes(tower) <= _LARGEST_GRAPH
+    return [form for form in _FORMS if fits or form.library == "torch"]

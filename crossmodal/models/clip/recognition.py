@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossmodal.models.clip.library import import_open_clip
 from crossmodal.models.clip.towers import (
     Activation,
     Block,
@@ -21,6 +20,7 @@ from crossmodal.models.clip.towers import (
     TextTower,
     Transformer,
 )
+from crossmodal.models.libraries import import_open_clip
 
 __all__ = ["image_tower", "text_tower"]
 

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from crossmodal.errors import ModelError
 from crossmodal.home_folder import expanded
-from crossmodal.models.clip.download import find_weights
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.clip.weight_files import HUB_WEIGHTS, find_weights, is_torchscript, read_torchscript
+from crossmodal.models.libraries import import_open_clip
+from crossmodal.models.preprocessing import OPENAI_MEAN, OPENAI_STD, ImagePreprocessing
+from crossmodal.models.published import PublishedModel
 from crossmodal.models.zoo import ModelRecord, split_name
-
-if TYPE_CHECKING:
-    from crossmodal.models.protocols import ImageEncoder, TextEncoder
 
 __all__ = ["ClipSource", "find_source"]
 
 _DEFAULT = "ViT-B-32/laion2b_s34b_b79k"
 _PREFIX = "clip:"
 _FOLDER_CONFIG = "open_clip_config.json"
-_FOLDER_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 # OpenAI's archives hold no architecture, only tensors: (patch size, width, side of the photo) of their ViTs.
 _OPENAI_ARCHITECTURES = {
@@ -37,7 +32,7 @@ _OPENAI_ARCHITECTURES = {
 
 
 @dataclass(frozen=True)
-class ClipSource:
+class ClipSource(PublishedModel):
     """An architecture of open_clip with the weights to put into it.
 
     ``kind`` is ``tag`` (published weights ``tag``), ``file`` (``path`` is a checkpoint of ``architecture``),
@@ -55,7 +50,7 @@ class ClipSource:
 
     @property
     def name(self) -> str:
-        """What ``-m`` takes to find it again; paths are absolute."""
+        """As ``PublishedModel.name``."""
         if self.zoo_name is not None:
             return self.zoo_name if self.path is None else f"{self.zoo_name}:{self.path.absolute()}"
         if self.tag is not None:
@@ -69,12 +64,10 @@ class ClipSource:
         """The weight file, downloaded if need be. Raises ModelError where it is missing."""
         if self.kind == "folder":
             assert self.path is not None
-            for file in _FOLDER_WEIGHTS:
+            for file in HUB_WEIGHTS:
                 if (self.path / file).is_file():
                     return self.path / file
-            raise ModelError(
-                f"The model folder {self.path} has none of the files {', '.join(_FOLDER_WEIGHTS)}."
-            )
+            raise ModelError(f"The model folder {self.path} has none of the files {', '.join(HUB_WEIGHTS)}.")
         if self.path is not None:
             return self.path
         assert self.tag is not None
@@ -90,18 +83,13 @@ class ClipSource:
         return configuration
 
     @property
-    def custom_code(self) -> None:
-        """None: open_clip runs no code that comes with weights."""
-        return None
-
-    @property
     def weight_files(self) -> tuple[Path, ...]:
-        """The files that tell these weights apart from all others."""
+        """As ``PublishedModel.weight_files``."""
         return (self.weights,)
 
     @property
     def dimension(self) -> int:
-        """The length of a vector."""
+        """As ``PublishedModel.dimension``."""
         return int(self.configuration["embed_dim"])
 
     @property
@@ -111,10 +99,10 @@ class ClipSource:
 
     @cached_property
     def preprocessing(self) -> ImagePreprocessing:
-        """What the weights were trained with.
+        """The one that the weights were trained with.
 
-        A checkpoint file doesn't say it: it gets what all published weights of its architecture agree on, and
-        OpenAI's where they don't agree or there are none.
+        A checkpoint file doesn't state it: it gets what all published weights of its architecture agree on,
+        and OpenAI's where they don't agree or there are none.
         """
         if self.kind == "folder":
             values = self._folder_config.get("preprocess_cfg", {})
@@ -123,22 +111,6 @@ class ClipSource:
         else:
             values = self._agreed()
         return _preprocessing(values, self.configuration, self.name)
-
-    def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> ImageEncoder:
-        """The photo's side."""
-        from crossmodal.models.clip.loading import load_clip_image_encoder
-
-        return load_clip_image_encoder(self, identity, threads=threads, runtime=runtime)
-
-    def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> TextEncoder:
-        """The sentence's side."""
-        from crossmodal.models.clip.loading import load_clip_text_encoder
-
-        return load_clip_text_encoder(self, identity, threads=threads, runtime=runtime)
 
     def _agreed(self) -> dict[str, Any]:
         keys = ("mean", "std", "interpolation", "resize_mode")
@@ -180,14 +152,14 @@ def _from_zoo(record: ModelRecord, path: Path | None, cache: Path | None) -> Cli
         if (path / _FOLDER_CONFIG).is_file():
             architecture = _folder_architecture(path)
             return ClipSource("folder", architecture, path=path, cache=cache, zoo_name=record.name)
-        files = [path / file for file in _FOLDER_WEIGHTS if (path / file).is_file()]
+        files = [path / file for file in HUB_WEIGHTS if (path / file).is_file()]
         if not files:
             raise ModelError(
-                f"The folder {path} has neither {_FOLDER_CONFIG} nor one of {', '.join(_FOLDER_WEIGHTS)}; "
+                f"The folder {path} has neither {_FOLDER_CONFIG} nor one of {', '.join(HUB_WEIGHTS)}; "
                 f"give the weight file itself, {record.name}:FILE."
             )
         path = files[0]
-    kind: Literal["tag", "openai"] = "openai" if path is not None and _is_torchscript(path) else "tag"
+    kind: Literal["tag", "openai"] = "openai" if path is not None and is_torchscript(path) else "tag"
     return ClipSource(kind, record.architecture, record.pretrained, path, cache, record.name)
 
 
@@ -217,39 +189,32 @@ def _named(name: str, cache: Path | None) -> ClipSource:
             f"{weights!r} is neither a file nor published weights of {architecture}, which are: "
             f"{', '.join(tags) or 'none'}."
         )
-    kind: Literal["openai", "file"] = "openai" if _is_torchscript(path) else "file"
+    kind: Literal["openai", "file"] = "openai" if is_torchscript(path) else "file"
     return ClipSource(kind, architecture, path=path, cache=cache)
 
 
 def _bare_file(path: Path, cache: Path | None) -> ClipSource:
     folder = path.parent
-    if path.name in _FOLDER_WEIGHTS and (folder / _FOLDER_CONFIG).is_file():
+    if path.name in HUB_WEIGHTS and (folder / _FOLDER_CONFIG).is_file():
         return ClipSource("folder", _folder_architecture(folder), path=folder, cache=cache)
-    if _is_torchscript(path):
+    if is_torchscript(path):
         return ClipSource("openai", _openai_architecture(path), path=path, cache=cache)
     raise ModelError(
-        f"{path} doesn't tell its architecture: say it, for instance {_PREFIX}ViT-B-32/{path}, or put the "
+        f"{path} doesn't state its architecture: name it, for instance {_PREFIX}ViT-B-32/{path}, or put the "
         f"model's {_FOLDER_CONFIG} beside it."
     )
 
 
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
 def _openai_architecture(path: Path) -> str:
-    from crossmodal.models.clip.weights import read_torchscript
-
     state = read_torchscript(path)
     try:
         width, _, patch, _ = state["visual.conv1.weight"].shape
         side = round((len(state["visual.positional_embedding"]) - 1) ** 0.5) * patch
         return _OPENAI_ARCHITECTURES[patch, width, side]
     except (KeyError, ValueError) as error:
-        raise ModelError(f"{path} is not one of OpenAI's ViT archives: say {_PREFIX}ARCH/{path}.") from error
+        raise ModelError(
+            f"{path} is not one of OpenAI's ViT archives: name its architecture, {_PREFIX}ARCH/{path}."
+        ) from error
 
 
 def _folder_architecture(folder: Path) -> str:
@@ -280,8 +245,6 @@ def _published_weights(architecture: str) -> dict[str, dict[str, Any]]:
 
 
 def _preprocessing(values: dict[str, Any], configuration: dict[str, Any], name: str) -> ImagePreprocessing:
-    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-
     size = values.get("size") or configuration["vision_cfg"].get("image_size", 224)
     if isinstance(size, list | tuple):
         if len(set(size)) != 1:
@@ -295,8 +258,8 @@ def _preprocessing(values: dict[str, Any], configuration: dict[str, Any], name: 
             f"The model {name} wants its photos resized by {mode!r} and {interpolation!r}, "
             "which is not supported."
         )
-    red, green, blue = values.get("mean") or OPENAI_DATASET_MEAN
-    one, two, three = values.get("std") or OPENAI_DATASET_STD
+    red, green, blue = values.get("mean") or OPENAI_MEAN
+    one, two, three = values.get("std") or OPENAI_STD
     return ImagePreprocessing(
         size=int(size),
         mode=modes[mode],

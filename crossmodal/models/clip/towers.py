@@ -1,4 +1,4 @@
-"""The weights of the two kinds of towers that most CLIP models are made of, apart from who computes them."""
+"""The weights of the two kinds of towers that most CLIP models are made of, apart from what computes them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ImageTower:
 
     ``patches`` (width, 3, side, side) is a convolution without overlap or bias; ``first`` (width,) is put
     before the patches and read again at the end (``pool`` "first"), or left out of their mean ("mean").
-    ``norm_after`` comes before or after that, which ``norm_pooled`` tells: a mean isn't the same.
+    ``norm_after`` comes before or after that, as ``norm_pooled`` says: a mean depends on it.
     """
 
     patches: Tensor
@@ -95,7 +95,7 @@ class ImageTower:
 
 @dataclass(frozen=True)
 class Reading:
-    """Which place of a row of tokens is read: apart from the weights, which not every form keeps.
+    """Which place of a row of tokens is read: apart from the weights, which a graph doesn't hold.
 
     The first, the last, that of the largest number ("argmax"), or the first of the number ``end`` ("end").
     Where no place sees a later one (``causal``) what follows the place that is read has no influence, and

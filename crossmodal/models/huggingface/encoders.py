@@ -1,4 +1,4 @@
-"""The encoders of a model of transformers, each with one tower in memory where towers can be told apart."""
+"""The encoders of a model of transformers, each with only its tower in memory where the towers are known."""
 
 from __future__ import annotations
 
@@ -9,31 +9,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from safetensors import SafetensorError
 
 from crossmodal.errors import ModelError
-from crossmodal.models.batching import BATCH, encode_by_length, encode_in_batches
-from crossmodal.models.huggingface.library import import_transformers, import_transformers_for_custom_code
+from crossmodal.models.encoders import LoadOptions, NetworkImageEncoder, NetworkTextEncoder, Runner
 from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.published import require_trusted_code
-from crossmodal.models.runtimes.choice import Candidate, choose
-from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form
-from crossmodal.models.runtimes.machine import torch_concurrency
-from crossmodal.models.runtimes.probes import photo_probes, sentence_probes
-from crossmodal.models.runtimes.remembered import Memory
-from crossmodal.models.runtimes.torch_networks import in_form
+from crossmodal.models.libraries import import_transformers
+from crossmodal.models.runtimes.choice import Candidate, Memory, choose, photo_probes, sentence_probes
+from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form, in_form, torch_concurrency
 
-__all__ = [
-    "TransformersImageEncoder",
-    "TransformersTextEncoder",
-    "load_transformers_image_encoder",
-    "load_transformers_text_encoder",
-]
+__all__ = ["load_image_encoder", "load_text_encoder"]
 
 Floats = npt.NDArray[np.float32]
-Encoder = TypeVar("Encoder", "TransformersImageEncoder", "TransformersTextEncoder")
+Encoder = TypeVar("Encoder", NetworkImageEncoder, NetworkTextEncoder)
 
 # What transformers, safetensors and torch raise for files that are damaged, missing or of another network.
 _LOADING_ERRORS = (
@@ -51,114 +41,72 @@ _LOADING_ERRORS = (
 _IMAGE_PARTS = ("vision_model", "visual_projection")
 _TEXT_PARTS = ("text_model", "text_projection")
 
+# Rows that go through the network at once.
+_BATCH = 32
+
 # Beyond this, a tokenizer's length is no model's; BERT's length is what a text tower can do at the least.
 _LONGEST = 100_000
 _UNKNOWN_LENGTH = 512
 
 
-class TransformersImageEncoder:
-    """The photo's side."""
+def load_image_encoder(source: TransformersSource, options: LoadOptions) -> NetworkImageEncoder:
+    """The image encoder of ``source``. Errors as for ``registry.load_image_encoder``."""
+    network = _load(source, options, _TEXT_PARTS)
+    identity, preprocessing = source.identity, source.preprocessing
 
-    def __init__(self, network: Any, source: TransformersSource, identity: ModelIdentity, form: Form) -> None:
-        """``network`` is in the type that ``form`` says."""
-        self.identity = identity
-        self.preprocessing: ImagePreprocessing = source.preprocessing
-        self.runtime = str(form)
-        self.concurrency = torch_concurrency()
-        self._network = network
+    def load(form: Form) -> NetworkImageEncoder:
+        model = in_form(network, form)
 
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        """As ``ImageEncoder.encode`` says."""
-        return encode_in_batches(pixels, self._encode, self.identity.dimension)
+        def run(pixels: npt.NDArray[np.uint8]) -> Floats:
+            values = torch.from_numpy(preprocessing.scale(pixels)).to(model.dtype)
+            with torch.inference_mode():
+                return _features(model.get_image_features(pixel_values=values), identity)
 
-    def _encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
-        import torch
-
-        values = torch.from_numpy(self.preprocessing.scale(pixels)).to(self._network.dtype)
-        with torch.inference_mode():
-            return _features(self._network.get_image_features(pixel_values=values), self.identity)
-
-
-class TransformersTextEncoder:
-    """The sentence's side. A text is cut to the model's length; jina-clip reads up to 8,192 tokens."""
-
-    independent = False
-
-    def __init__(
-        self, network: Any, tokenizer: Any, source: TransformersSource, identity: ModelIdentity, form: Form
-    ) -> None:
-        """``network`` is in the type that ``form`` says."""
-        self.identity = identity
-        self.runtime = str(form)
-        self.concurrency = torch_concurrency()
-        self._network = network
-        self._tokenizer = tokenizer
-        self._lower_case = source.lower_case
-        self._with_mask = source.custom_code is None and not source.fixed_length
-        self._options = {
-            "padding": "max_length" if source.fixed_length else False,
-            "max_length": source.text_length or _longest(tokenizer),
-            "truncation": True,
-        }
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """As ``TextEncoder.encode`` says."""
-        prepared = [text.lower() for text in texts] if self._lower_case else list(texts)
-        rows = self._tokenizer(prepared, **self._options)["input_ids"] if prepared else []
-        return encode_by_length(rows, self._encode, self.identity.dimension, batch=BATCH)
-
-    def _encode(self, rows: Sequence[Sequence[int]]) -> Floats:
-        import torch
-
-        tokens = self._tokenizer.pad({"input_ids": [list(row) for row in rows]}, return_tensors="pt")
-        # Models with code of their own find the padding by its number; SigLIP sees all of it.
-        mask = {"attention_mask": tokens["attention_mask"]} if self._with_mask else {}
-        with torch.inference_mode():
-            return _features(
-                self._network.get_text_features(input_ids=tokens["input_ids"], **mask), self.identity
-            )
-
-
-def load_transformers_image_encoder(
-    source: TransformersSource,
-    identity: ModelIdentity,
-    *,
-    threads: int | None,
-    trust_remote_code: bool,
-    runtime: str,
-) -> TransformersImageEncoder:
-    """The photo's side of ``source``. Arguments and errors as for ``registry.load_image_encoder``."""
-    network = _load(source, threads, trust_remote_code, _TEXT_PARTS)
-
-    def load(form: Form) -> TransformersImageEncoder:
-        return TransformersImageEncoder(in_form(network, form), source, identity, form)
+        return NetworkImageEncoder(identity, preprocessing, _runner(form, run))
 
     return choose(
-        runtime,
+        options.runtime,
         _faster(source, load),
         Candidate(TORCH_F32, partial(load, TORCH_F32)),
-        probes=partial(photo_probes, source.preprocessing),
+        probes=partial(photo_probes, preprocessing),
         memory=Memory.in_cache("image", identity.weights, source.cache),
     )
 
 
-def load_transformers_text_encoder(
-    source: TransformersSource,
-    identity: ModelIdentity,
-    *,
-    threads: int | None,
-    trust_remote_code: bool,
-    runtime: str,
-) -> TransformersTextEncoder:
-    """The sentence's side of ``source``. Arguments and errors as for ``registry.load_text_encoder``."""
-    network = _load(source, threads, trust_remote_code, _IMAGE_PARTS)
-    tokenizer = _tokenizer(source)
+def load_text_encoder(source: TransformersSource, options: LoadOptions) -> NetworkTextEncoder:
+    """The text encoder of ``source``. Errors as for ``registry.load_text_encoder``.
 
-    def load(form: Form) -> TransformersTextEncoder:
-        return TransformersTextEncoder(in_form(network, form), tokenizer, source, identity, form)
+    A text is cut to the model's length; jina-clip reads up to 8,192 tokens.
+    """
+    network = _load(source, options, _IMAGE_PARTS)
+    tokenizer = _tokenizer(source)
+    identity = source.identity
+    # Models with code of their own find the padding by its number; SigLIP sees all of it.
+    with_mask = source.custom_code is None and not source.fixed_length
+    limits = {
+        "padding": "max_length" if source.fixed_length else False,
+        "max_length": source.text_length or _longest(tokenizer),
+        "truncation": True,
+    }
+
+    def tokenize(texts: Sequence[str]) -> list[list[int]]:
+        prepared = [text.lower() for text in texts] if source.lower_case else list(texts)
+        rows: list[list[int]] = tokenizer(prepared, **limits)["input_ids"]
+        return rows
+
+    def load(form: Form) -> NetworkTextEncoder:
+        model = in_form(network, form)
+
+        def run(rows: Sequence[Sequence[int]]) -> Floats:
+            tokens = tokenizer.pad({"input_ids": [list(row) for row in rows]}, return_tensors="pt")
+            mask = {"attention_mask": tokens["attention_mask"]} if with_mask else {}
+            with torch.inference_mode():
+                return _features(model.get_text_features(input_ids=tokens["input_ids"], **mask), identity)
+
+        return NetworkTextEncoder(identity, tokenize, _runner(form, run))
 
     return choose(
-        runtime,
+        options.runtime,
         _faster(source, load),
         Candidate(TORCH_F32, partial(load, TORCH_F32)),
         probes=sentence_probes,
@@ -166,29 +114,32 @@ def load_transformers_text_encoder(
     )
 
 
+def _runner(form: Form, run: Callable[[Any], Floats]) -> Runner:
+    return Runner(str(form), torch_concurrency(), _BATCH, run)
+
+
 def _faster(source: TransformersSource, load: Callable[[Form], Encoder]) -> list[Candidate[Encoder]]:
-    """Forms beside the plain one: code that a model brings along knows float32 at the least."""
+    """Forms beside the plain one: code that a model brings along may support only float32."""
     return [] if source.custom_code else [Candidate(TORCH_BF16, partial(load, TORCH_BF16))]
 
 
-def _load(source: TransformersSource, threads: int | None, trusted: bool, unused: Sequence[str]) -> Any:
-    """The network in float32 without the parts ``unused``, where no code of its own may want them.
+def _load(source: TransformersSource, options: LoadOptions, unused: Sequence[str]) -> Any:
+    """The network in float32 without the parts ``unused``, unless code of its own may need them.
 
-    Raises ModelError where it cannot be loaded, or brings code that isn't ``trusted``.
+    Raises ModelError where it cannot be loaded, or brings code that isn't trusted.
     """
+    # Checked again: of some models the code is known only once they are downloaded.
+    source.require_trust(options.trust_remote_code)
     code = source.custom_code
-    require_trusted_code(source.name, code, trusted)
-    transformers = import_transformers() if code is None else import_transformers_for_custom_code()
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    transformers = import_transformers() if code is None else _import_for_custom_code()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     folder = source.files
     try:
         network = transformers.AutoModel.from_pretrained(
             str(folder),
             dtype=torch.float32,
-            # Code in another repository has to be asked for unless it is in the cache.
+            # Code in another repository is requested unless it is in the cache.
             local_files_only=not source.code_elsewhere,
             cache_dir=None if source.cache is None else str(source.cache),
             trust_remote_code=code is not None,
@@ -208,6 +159,21 @@ def _load(source: TransformersSource, threads: int | None, trusted: bool, unused
     return network
 
 
+def _import_for_custom_code() -> Any:
+    """transformers with a name that code written for version 4 imports, jina-clip's among it.
+
+    transformers 5 calls CLIP's loss ``image_text_contrastive_loss``. Nothing here computes it, but where its
+    old name is missing such code cannot be imported.
+    """
+    library = import_transformers()
+    from transformers.models.clip import modeling_clip
+
+    module: Any = modeling_clip
+    if not hasattr(module, "clip_loss"):
+        module.clip_loss = module.image_text_contrastive_loss
+    return library
+
+
 def _tokenizer(source: TransformersSource) -> Any:
     try:
         return import_transformers().AutoTokenizer.from_pretrained(
@@ -220,13 +186,13 @@ def _tokenizer(source: TransformersSource) -> Any:
 
 
 def _longest(tokenizer: Any) -> int:
-    """What the tokenizer's files say; they leave it out, or hold a huge number, where they don't know."""
+    """The length in the tokenizer's files, which leave it out, or hold a huge number, where there is none."""
     length = int(tokenizer.model_max_length)
     return length if length <= _LONGEST else _UNKNOWN_LENGTH
 
 
 def _features(found: Any, identity: ModelIdentity) -> Floats:
-    """Vectors from what a model answers: a tensor, or since transformers 5 an object that holds them."""
+    """Embeddings from a model's output: a tensor, or since transformers 5 an object that holds them."""
     vectors = found if hasattr(found, "detach") else found.pooler_output
     if vectors.ndim != 2 or vectors.shape[1] != identity.dimension:
         raise ModelError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossmodal.errors import ModelError
-from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.preprocessing import OPENAI_MEAN, OPENAI_STD, ImagePreprocessing
 
 __all__ = ["read_preprocessing"]
 
@@ -19,18 +19,14 @@ _RESAMPLING: dict[Any, Literal["bilinear", "bicubic"]] = {
     "bicubic": "bicubic",
 }
 _RESCALE = 1 / 255
-
-# CLIPImageProcessor's defaults, which transformers leaves out where they hold.
-_OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
 
 
 def read_preprocessing(path: Path) -> ImagePreprocessing:
-    """What the file at ``path`` asks for; code that it names is never executed.
+    """The preprocessing that the file at ``path`` describes; code that it names is never executed.
 
-    Understood are the processors of transformers for CLIP and SigLIP, and jina-clip's. Raises ModelError
-    where the file cannot be read or asks for something else.
+    Supported are the processors of transformers for CLIP and SigLIP, and jina-clip's. Raises ModelError
+    where the file cannot be read or describes another one.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -49,8 +45,8 @@ def _from_open_clip(values: dict[str, Any]) -> ImagePreprocessing:
     return ImagePreprocessing(
         size=_side(values["size"]),
         mode=modes[values["resize_mode"]],
-        mean=_triple(values.get("mean", _OPENAI_MEAN)),
-        std=_triple(values.get("std", _OPENAI_STD)),
+        mean=_triple(values.get("mean", OPENAI_MEAN)),
+        std=_triple(values.get("std", OPENAI_STD)),
         interpolation=_interpolation(values.get("interpolation", "bicubic")),
     )
 
@@ -69,7 +65,7 @@ def _from_transformers(values: dict[str, Any]) -> ImagePreprocessing:
     size = values.get("size", 224)
     crops = bool(values.get("do_center_crop", not siglip))
     shortest = size.get("shortest_edge") if isinstance(size, dict) else (None if siglip else size)
-    mean, std = (_HALF, _HALF) if siglip else (_OPENAI_MEAN, _OPENAI_STD)
+    mean, std = (_HALF, _HALF) if siglip else (OPENAI_MEAN, OPENAI_STD)
     mode: Literal["crop", "squash"] = "squash"
     side, short_side = 0, None
     if shortest is not None:

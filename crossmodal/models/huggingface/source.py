@@ -6,18 +6,15 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crossmodal.errors import ModelError
 from crossmodal.home_folder import expanded
 from crossmodal.models.hub import cached_file, find_folder
 from crossmodal.models.huggingface.preprocessing import read_preprocessing
-from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.published import PublishedModel
 from crossmodal.models.zoo import ModelRecord, split_name
-
-if TYPE_CHECKING:
-    from crossmodal.models.protocols import ImageEncoder, TextEncoder
 
 __all__ = ["TransformersSource", "find_source"]
 
@@ -41,7 +38,7 @@ _BUILT_IN = ("clip", "siglip")
 
 
 @dataclass(frozen=True)
-class TransformersSource:
+class TransformersSource(PublishedModel):
     """A folder of transformers; where ``folder`` is None, a repository of the model hub (``record``)."""
 
     folder: Path | None
@@ -50,7 +47,7 @@ class TransformersSource:
 
     @property
     def name(self) -> str:
-        """What ``-m`` takes to find it again; paths are absolute."""
+        """As ``PublishedModel.name``."""
         path = None if self.folder is None else str(self.folder.absolute())
         if self.record is None:
             assert path is not None
@@ -92,7 +89,7 @@ class TransformersSource:
 
     @property
     def custom_code(self) -> str | None:
-        """Where the code lies that this model brings along and wants executed, or None; downloads nothing."""
+        """As ``PublishedModel.custom_code``; downloads nothing."""
         if self.folder is None and self.record is not None and not self._downloaded:
             known = f"the repository {self.record.repository} and what it refers to"
             return known if self.record.custom_code else None
@@ -127,7 +124,7 @@ class TransformersSource:
 
     @property
     def text_length(self) -> int | None:
-        """The tokens of a sentence that are read, begin and end included; None where the tokenizer knows."""
+        """How many tokens of a sentence are read, both ends included; None where the tokenizer decides."""
         default = {"clip": 77, "siglip": 64}.get(str(self.config.get("model_type")))
         if default is not None:
             return int((self.config.get("text_config") or {}).get("max_position_embeddings", default))
@@ -135,7 +132,7 @@ class TransformersSource:
 
     @property
     def dimension(self) -> int:
-        """The length of a vector. Raises ModelError where the configuration doesn't tell it."""
+        """As ``PublishedModel.dimension``."""
         text = self.config.get("text_config") or {}
         if self.config.get("model_type") == "siglip":
             found = text.get("projection_size") or text.get("hidden_size") or 768
@@ -145,7 +142,7 @@ class TransformersSource:
             projected = self.config.get("add_projections", "embed_dim" not in text)
             found = self.config.get("projection_dim") if projected else text.get("embed_dim")
         if not isinstance(found, int):
-            raise ModelError(f"{self.files / _CONFIG} doesn't say how long the model's vectors are.")
+            raise ModelError(f"{self.files / _CONFIG} doesn't state the dimension of the model's embeddings.")
         return found
 
     @cached_property
@@ -159,7 +156,7 @@ class TransformersSource:
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
-        """Weights, configuration, tokenizer and code: all of it decides the vectors."""
+        """Weights, configuration, tokenizer and code."""
         weights = [self.files / file for file in _WEIGHTS if (self.files / file).is_file()][:1]
         if not weights:
             raise ModelError(f"The model folder {self.files} has none of the files {', '.join(_WEIGHTS)}.")
@@ -168,26 +165,6 @@ class TransformersSource:
         rest = (_CONFIG, *_TOKENIZER_FILES)
         code = sorted(self.files.glob("*.py")) if self.custom_code else []
         return (*weights, *(self.files / file for file in rest if (self.files / file).is_file()), *code)
-
-    def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> ImageEncoder:
-        """The photo's side. Raises ModelError where custom code would run and isn't trusted."""
-        from crossmodal.models.huggingface.encoders import load_transformers_image_encoder
-
-        return load_transformers_image_encoder(
-            self, identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
-        )
-
-    def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> TextEncoder:
-        """The sentence's side; raises as ``image_encoder`` does."""
-        from crossmodal.models.huggingface.encoders import load_transformers_text_encoder
-
-        return load_transformers_text_encoder(
-            self, identity, threads=threads, trust_remote_code=trust_remote_code, runtime=runtime
-        )
 
 
 def find_source(name: str, cache: Path | None) -> TransformersSource | None:

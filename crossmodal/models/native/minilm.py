@@ -17,7 +17,7 @@ from torch import Tensor
 from crossmodal.errors import ModelError
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
 from crossmodal.models.native.towers import TransformerTextTower
-from crossmodal.models.native.wordpiece import MAX_PIECES, SPECIAL_PIECES, WordPieces
+from crossmodal.models.native.vocabularies import MAX_PIECES, SPECIAL_PIECES, WordPieces
 
 __all__ = ["read_sentence_encoder"]
 
@@ -48,21 +48,21 @@ def read_sentence_encoder(
     punctuation. The numbers of pieces are always new, since [PAD], [UNK], [CLS] and [SEP] come first.
 
     Raises ModelError where a file is missing, damaged or of another architecture, or where ``layers`` or
-    ``positions`` ask for more than there is.
+    ``positions`` exceed what there is.
     """
     published = _read_config(folder)
-    kept = tuple(range(published["num_hidden_layers"]) if layers is None else layers)
-    if not kept or not all(0 <= layer < published["num_hidden_layers"] for layer in kept):
+    selected = tuple(range(published["num_hidden_layers"]) if layers is None else layers)
+    if not selected or not all(0 <= layer < published["num_hidden_layers"] for layer in selected):
         raise ModelError(
-            f"The layers to keep are {list(kept)}; {folder} has the layers 0 to "
+            f"The layers to keep are {list(selected)}; {folder} has the layers 0 to "
             f"{published['num_hidden_layers'] - 1}, and at least one is needed."
         )
     if positions > published["max_position_embeddings"]:
         raise ModelError(
-            f"{positions} positions are asked for; {folder} has {published['max_position_embeddings']}."
+            f"{positions} positions are requested; {folder} has {published['max_position_embeddings']}."
         )
     config = TransformerConfig(
-        layers=len(kept),
+        layers=len(selected),
         width=published["hidden_size"],
         heads=published["num_attention_heads"],
         hidden=published["intermediate_size"],
@@ -73,7 +73,7 @@ def read_sentence_encoder(
     tower = TransformerTextTower(len(vocabulary), config, dimension)
     weights = _read_weights(folder / "model.safetensors")
     try:
-        state = _state(weights, rows, kept, positions)
+        state = _state(weights, rows, selected, positions)
         tower.load_state_dict({**tower.projection.state_dict(prefix="projection."), **state})
     except (KeyError, IndexError, RuntimeError) as error:
         raise ModelError(f"The weights in {folder} don't fit its configuration: {error}.") from error
@@ -132,7 +132,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _state(
-    weights: Mapping[str, Tensor], rows: Sequence[int], kept: Sequence[int], positions: int
+    weights: Mapping[str, Tensor], rows: Sequence[int], selected: Sequence[int], positions: int
 ) -> dict[str, Tensor]:
     """The published weights under the tower's names, without the projection."""
     places = weights["embeddings.position_embeddings.weight"][:positions]
@@ -142,7 +142,7 @@ def _state(
         "positions": places + weights["embeddings.token_type_embeddings.weight"][0],
     }
     names = {"norm": "embeddings.LayerNorm"}
-    for new, old in enumerate(kept):
+    for new, old in enumerate(selected):
         ours, theirs = f"layers.{new}", f"encoder.layer.{old}"
         names[f"{ours}.attention_out"] = f"{theirs}.attention.output.dense"
         names[f"{ours}.attention_norm"] = f"{theirs}.attention.output.LayerNorm"

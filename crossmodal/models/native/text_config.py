@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from crossmodal.errors import ModelError
-from crossmodal.models.native.wordpiece import MAX_PIECES
+from crossmodal.models.native.vocabularies import MAX_PIECES
 
 __all__ = ["LAYER_NORM_EPSILON", "GruConfig", "TextConfig", "TransformerConfig", "read_text_config"]
+
+Shapes = dict[str, tuple[int, ...]]
 
 # BERT's.
 LAYER_NORM_EPSILON = 1e-12
@@ -21,6 +23,16 @@ class GruConfig:
 
     kind: ClassVar[Literal["gru"]] = "gru"
     word_dimension: int
+
+    def shapes(self, tokens: int, dimension: int) -> Shapes:
+        """The parameters of ``towers.GruTextTower`` for ``tokens`` words, and their shapes."""
+        return {
+            "embedding.weight": (tokens, self.word_dimension),
+            "gru.weight_ih_l0": (3 * dimension, self.word_dimension),
+            "gru.weight_hh_l0": (3 * dimension, dimension),
+            "gru.bias_ih_l0": (3 * dimension,),
+            "gru.bias_hh_l0": (3 * dimension,),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as a JSON object."""
@@ -53,6 +65,31 @@ class TransformerConfig:
             raise ModelError(
                 f"A transformer needs at least 3 positions ([CLS], a piece, [SEP]), not {self.positions}."
             )
+
+    def shapes(self, tokens: int, dimension: int) -> Shapes:
+        """The parameters of ``towers.TransformerTextTower`` for ``tokens`` word pieces, and their shapes."""
+        width, hidden = self.width, self.hidden
+        shapes: Shapes = {
+            "embedding.weight": (tokens, width),
+            "positions": (self.positions, width),
+            "norm.weight": (width,),
+            "norm.bias": (width,),
+            "projection.weight": (dimension, width),
+            "projection.bias": (dimension,),
+        }
+        linear = {
+            "attention_in": (3 * width, width),
+            "attention_out": (width, width),
+            "feed_in": (hidden, width),
+            "feed_out": (width, hidden),
+        }
+        for number in range(self.layers):
+            for name, shape in linear.items():
+                shapes[f"layers.{number}.{name}.weight"] = shape
+                shapes[f"layers.{number}.{name}.bias"] = shape[:1]
+            for name in ("attention_norm", "feed_norm"):
+                shapes[f"layers.{number}.{name}.weight"] = shapes[f"layers.{number}.{name}.bias"] = (width,)
+        return shapes
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as a JSON object."""

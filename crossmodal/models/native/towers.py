@@ -1,4 +1,4 @@
-"""The towers of the project's own models as torch modules: what is trained, and for photos what is used.
+"""The towers of the project's own models as torch modules: what is trained, and the plain form.
 
 A linear layer over pooled CNN features on the photo's side. On the sentence's side either VSE++'s GRU
 (Faghri, Fleet, Kiros and Fidler, "VSE++: Improving Visual-Semantic Embeddings with Hard Negatives", BMVC
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from crossmodal.errors import ModelError
+from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU
-from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TextConfig, TransformerConfig
-from crossmodal.models.native.vocabulary import PADDING
+from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TransformerConfig
+from crossmodal.models.native.vocabularies import PADDING
 
-__all__ = ["GruTextTower", "ImageTower", "TransformerTextTower", "text_tower"]
+__all__ = ["GruTextTower", "ImageTower", "TransformerTextTower", "load_image_tower", "load_text_tower"]
 
 # BERT's.
 _INITIAL_DEVIATION = 0.02
@@ -90,8 +92,8 @@ class _TransformerLayer(nn.Module):
         )
         attended = self.attention_out(attended.transpose(1, 2).reshape(rows, longest, width))
         x = self.attention_norm(x + self.dropout(attended))
-        # By tanh, because numpy, which computes this at query time, has no error function. With MiniLM's
-        # weights, captions keep a cosine of 0.999998 to those by the exact GELU.
+        # By tanh, as the shipped weights were trained. With MiniLM's weights, captions keep a cosine of
+        # 0.999998 to those by the exact GELU.
         inner = F.gelu(self.feed_in(x), approximate="tanh")
         y: Tensor = self.feed_norm(x + self.dropout(self.feed_out(inner)))
         return y
@@ -134,8 +136,32 @@ class TransformerTextTower(nn.Module):
         return pooled
 
 
-def text_tower(config: TextConfig, tokens: int, dimension: int) -> GruTextTower | TransformerTextTower:
-    """The text tower of ``config``'s kind with new weights, for a vocabulary of ``tokens`` numbers."""
-    if isinstance(config, GruConfig):
-        return GruTextTower(tokens, config.word_dimension, dimension)
-    return TransformerTextTower(tokens, config, dimension)
+def load_image_tower(checkpoint: NativeCheckpoint) -> ImageTower:
+    """The photo's side, ready to encode. Raises ModelError where the weights are missing or don't fit."""
+    with torch.device("meta"):
+        tower = ImageTower(checkpoint.dimension)
+    weights = {name: torch.from_numpy(value) for name, value in checkpoint.image_weights().items()}
+    _fill(tower, weights, checkpoint)
+    return tower
+
+
+def load_text_tower(checkpoint: NativeCheckpoint) -> GruTextTower | TransformerTextTower:
+    """The sentence's side, ready to encode. Raises as above."""
+    config, tokens = checkpoint.text, len(checkpoint.vocabulary())
+    tower: GruTextTower | TransformerTextTower
+    with torch.device("meta"):
+        if isinstance(config, GruConfig):
+            tower = GruTextTower(tokens, config.word_dimension, checkpoint.dimension)
+        else:
+            tower = TransformerTextTower(tokens, config, checkpoint.dimension)
+    weights = {name: torch.from_numpy(value) for name, value in checkpoint.text_weights().items()}
+    _fill(tower, weights, checkpoint)
+    return tower
+
+
+def _fill(tower: nn.Module, weights: dict[str, torch.Tensor], checkpoint: NativeCheckpoint) -> None:
+    try:
+        tower.load_state_dict(weights, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"The weights in {checkpoint.folder} don't fit the network: {error}") from error
+    tower.eval()

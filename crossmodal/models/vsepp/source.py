@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossmodal.errors import ModelError
 from crossmodal.home_folder import expanded
-from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.models.runtimes.choice import Candidate, choose
-from crossmodal.models.runtimes.forms import TORCH_F32
-from crossmodal.models.runtimes.remembered import Memory
+from crossmodal.models.published import PublishedModel
 from crossmodal.models.vsepp.checkpoint import VseppCheckpoint, read_checkpoint
 from crossmodal.models.vsepp.vocabulary import VseppVocabulary
 from crossmodal.models.zoo import ModelRecord, split_name
-from crossmodal.models.zoo.other_models import VSEPP_MODELS
-
-if TYPE_CHECKING:
-    from crossmodal.models.protocols import ImageEncoder, TextEncoder
+from crossmodal.models.zoo.models import VSEPP_MODELS
 
 __all__ = ["VseppSource", "find_source"]
 
@@ -30,31 +23,32 @@ _ARCHIVE = "http://www.cs.toronto.edu/~faghri/vsepp/"
 
 
 @dataclass(frozen=True)
-class VseppSource:
+class VseppSource(PublishedModel):
     """A checkpoint file; ``record`` is the zoo's, where it was given by its name."""
 
     path: Path
     record: ModelRecord | None = None
+    cache: Path | None = None
 
     @property
     def name(self) -> str:
-        """What ``-m`` takes to find it again; paths are absolute."""
+        """As ``PublishedModel.name``."""
         path = str(self.path.absolute())
         return path if self.record is None else f"{self.record.name}:{path}"
 
     @property
     def preprocessing(self) -> ImagePreprocessing:
-        """That of all of them: the middle 224 pixels of photos whose short side has 256."""
+        """That of all VSE++ models: the middle 224 pixels of photos whose short side is 256."""
         return VSEPP_MODELS[0].preprocessing
 
     @property
     def dimension(self) -> int:
-        """The length of a vector; reads the checkpoint."""
+        """As ``PublishedModel.dimension``; reads the checkpoint."""
         return self.checkpoint.dimension
 
     @cached_property
     def checkpoint(self) -> VseppCheckpoint:
-        """The checkpoint's contents. Raises ModelError where it cannot be read or searched with."""
+        """The checkpoint's contents. Raises ModelError as ``read_checkpoint`` does."""
         return read_checkpoint(self.path)
 
     @cached_property
@@ -87,39 +81,16 @@ class VseppSource:
         return vocabulary
 
     @property
-    def custom_code(self) -> None:
-        """None: a checkpoint's code is never run."""
-        return None
-
-    @property
     def weight_files(self) -> tuple[Path, ...]:
         """The checkpoint and its vocabulary."""
         return (self.path, self.vocabulary_file)
 
-    def image_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> ImageEncoder:
-        """The photo's side."""
-        from crossmodal.models.vsepp.encoders import VseppImageEncoder
 
-        plain = Candidate(TORCH_F32, partial(VseppImageEncoder, self, identity, threads=threads))
-        return choose(runtime, [], plain, probes=list, memory=Memory("image", identity.weights, (), ()))
-
-    def text_encoder(
-        self, identity: ModelIdentity, *, threads: int | None, trust_remote_code: bool, runtime: str
-    ) -> TextEncoder:
-        """The sentence's side."""
-        from crossmodal.models.vsepp.encoders import VseppTextEncoder
-
-        plain = Candidate(TORCH_F32, partial(VseppTextEncoder, self, identity, threads=threads))
-        return choose(runtime, [], plain, probes=list, memory=Memory("text", identity.weights, (), ()))
-
-
-def find_source(name: str) -> VseppSource | None:
+def find_source(name: str, cache: Path | None) -> VseppSource | None:
     """What ``vse++-...:PATH`` or the path of a ``.pth.tar`` means, or None.
 
     Raises ModelError where a name is given without its local files, which cannot be downloaded one by one,
-    or where they are missing.
+    or where these are missing.
     """
     if found := split_name(name):
         record, path = found
@@ -131,11 +102,11 @@ def find_source(name: str) -> VseppSource | None:
                 f"{record.name}:PATH_OF_THE_CHECKPOINT: all checkpoints are published in one archive, "
                 f"{_ARCHIVE}runs.tar, and the vocabularies in vocab.tar there."
             )
-        return VseppSource(_file(path), record)
+        return VseppSource(_file(path), record, cache)
     path = expanded(name)
     if path.is_file() and path.name.endswith(_SUFFIX):
-        return VseppSource(path)
-    return VseppSource(path / _BEST) if (path / _BEST).is_file() else None
+        return VseppSource(path, cache=cache)
+    return VseppSource(path / _BEST, cache=cache) if (path / _BEST).is_file() else None
 
 
 def _file(path: Path) -> Path:

@@ -22,7 +22,7 @@ def document(records: Sequence[ModelRecord]) -> str:
 
 
 def replaced(text: str, records: Sequence[ModelRecord]) -> str:
-    """``text`` with the part between the two marks made anew. Raises ValueError where there are no marks."""
+    """``text`` with the part between the two marks rebuilt. Raises ValueError where there are no marks."""
     before, begin, rest = text.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not begin or not end:

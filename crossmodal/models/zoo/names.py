@@ -1,4 +1,4 @@
-"""Names of the zoo: ``NAME``, or ``NAME:PATH`` for local files of that model."""
+"""Names of the zoo: ``NAME``, or ``NAME:PATH`` for local files of that model; and which are downloaded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from crossmodal.errors import ModelError
 from crossmodal.home_folder import expanded
-from crossmodal.models.zoo.open_clip_models import OPEN_CLIP_MODELS
-from crossmodal.models.zoo.other_models import TRANSFORMERS_MODELS, VSEPP_MODELS, native_models
+from crossmodal.models.zoo.models import OPEN_CLIP_MODELS, TRANSFORMERS_MODELS, VSEPP_MODELS, native_models
 from crossmodal.models.zoo.record import ModelRecord
 
-__all__ = ["find_record", "near_names", "split_name", "zoo"]
+__all__ = ["find_record", "is_cached", "near_names", "split_name", "zoo"]
+
+_WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def zoo() -> tuple[ModelRecord, ...]:
@@ -47,3 +48,15 @@ def near_names(name: str, others: tuple[str, ...] = ()) -> list[str]:
 
 def _published() -> tuple[ModelRecord, ...]:
     return (*OPEN_CLIP_MODELS, *TRANSFORMERS_MODELS, *VSEPP_MODELS)
+
+
+def is_cached(record: ModelRecord, cache: Path) -> bool:
+    """Whether ``cache``, the folder of ``--model-cache``, holds the weights of ``record``.
+
+    Quick: the model hub's own library, which knows better, takes half a second to import.
+    """
+    if record.repository is None:
+        return False
+    snapshots = cache / f"models--{record.repository.replace('/', '--')}" / "snapshots"
+    # A link to a file that is still on its way leads nowhere.
+    return any(file.is_file() for pattern in _WEIGHTS for file in snapshots.glob(f"*/{pattern}"))

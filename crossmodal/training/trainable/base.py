@@ -1,4 +1,4 @@
-"""What the training loop asks of a model."""
+"""What the training loop needs from a model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class Trainable(nn.Module, ABC):
     """Two towers into one space, each a trunk with features and a head that makes vectors of them.
 
     ``kind`` is "gru", "transformer" or "open_clip"; ``standardises`` whether ``standardise`` does anything.
-    Parameters are in float32; whoever calls may do so under
-    autocast, and vectors are float32 all the same. ``any_size`` says whether ``features`` takes photos of
-    other sizes than ``preprocessing`` makes.
+    Parameters are in float32, and so are vectors, also where callers use autocast. ``any_size`` says whether
+    ``features`` takes photos of other sizes than ``preprocessing`` makes.
     """
 
     kind: str

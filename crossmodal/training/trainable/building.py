@@ -13,12 +13,16 @@ from torch import nn
 from crossmodal.errors import ModelError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.native.checkpoint import NativeCheckpoint
-from crossmodal.models.native.loading import load_image_tower, load_text_tower
 from crossmodal.models.native.minilm import read_sentence_encoder
 from crossmodal.models.native.mobilenet import fold_batch_norm
-from crossmodal.models.native.towers import GruTextTower, ImageTower, TransformerTextTower
-from crossmodal.models.native.vocabulary import PADDING, Vocabulary
-from crossmodal.models.native.wordpiece import WordPieces
+from crossmodal.models.native.towers import (
+    GruTextTower,
+    ImageTower,
+    TransformerTextTower,
+    load_image_tower,
+    load_text_tower,
+)
+from crossmodal.models.native.vocabularies import PADDING, Vocabulary, WordPieces
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import find_native
 from crossmodal.training.config import TrainingConfig

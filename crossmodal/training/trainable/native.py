@@ -16,8 +16,7 @@ from crossmodal.models.native.checkpoint import save_checkpoint
 from crossmodal.models.native.mobilenet import FEATURES
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.towers import GruTextTower, ImageTower, TransformerTextTower
-from crossmodal.models.native.vocabulary import PADDING, Vocabulary
-from crossmodal.models.native.wordpiece import WordPieces
+from crossmodal.models.native.vocabularies import PADDING, Vocabulary, WordPieces
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.training.trainable.base import Part, Trainable
 

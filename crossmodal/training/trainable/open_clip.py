@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.errors import ModelError
+from crossmodal.models.clip.network import build_network, load_tokenizer
 from crossmodal.models.clip.source import ClipSource
-from crossmodal.models.clip.text import load_tokenizer
-from crossmodal.models.clip.weights import build_network
-from crossmodal.models.published import find_published
+from crossmodal.models.registry import find_published
 from crossmodal.training.trainable.base import Part, Trainable
 
 __all__ = ["OpenClipModel", "find_open_clip"]
@@ -48,10 +47,10 @@ def find_open_clip(name: str, cache: Path | None) -> ClipSource:
 
 
 class OpenClipModel(Trainable):
-    """An open_clip network whose image head is taken out, so that its trunk's features can be kept.
+    """An open_clip network whose image head is taken out, so that its trunk's features can be cached.
 
     Heads are the projections at the end of the towers; a tower whose last layer does more than project has
-    none, and belongs to its trunk as a whole. Batch normalisation keeps the statistics of pretraining.
+    none, and belongs to its trunk as a whole. Batch normalisation uses the statistics of pretraining.
     """
 
     def __init__(self, source: ClipSource) -> None:

@@ -1,16 +1,32 @@
-"""What some text towers of open_clip need beside weights: a tokenizer's files, a configuration."""
+"""Networks and tokenizers of open_clip from local files; nothing in a file is ever executed as Python."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
-from crossmodal.errors import ModelError
-from crossmodal.models.clip.library import import_open_clip
-from crossmodal.models.clip.source import ClipSource
-from crossmodal.models.hub import find_folder
+from safetensors import SafetensorError
 
-__all__ = ["load_tokenizer", "text_changes"]
+from crossmodal.errors import ModelError
+from crossmodal.models.clip.source import ClipSource
+from crossmodal.models.clip.weight_files import read_torchscript
+from crossmodal.models.hub import find_folder
+from crossmodal.models.libraries import import_open_clip
+
+__all__ = ["build_network", "load_tokenizer"]
+
+# What torch, safetensors and open_clip raise for files that are damaged or belong to another network.
+_LOADING_ERRORS = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 # open_clip's own default, which its configurations leave out.
 _CONTEXT = 77
@@ -26,10 +42,44 @@ _TOKENIZER_FILES = (
 _TOKENIZER_PATTERNS = (*_TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 
+def build_network(source: ClipSource) -> Any:
+    """The whole open_clip model in float32, ready to encode.
+
+    Raises ModelError where the weights cannot be read or don't fit.
+    """
+    open_clip = import_open_clip()
+    path = source.weights
+    try:
+        if source.kind == "openai":
+            import torch
+            from open_clip.model import build_model_from_openai_state_dict
+
+            return (
+                build_model_from_openai_state_dict(read_torchscript(path), cast_dtype=torch.float32)
+                .float()
+                .eval()
+            )
+        changes = _text_changes(source)
+        if source.kind == "folder":
+            return open_clip.create_model(f"local-dir:{path.parent}", pretrained_text=False, **changes).eval()
+        return open_clip.create_model(
+            source.architecture,
+            pretrained=str(path),
+            force_quick_gelu=source.quick_gelu,
+            pretrained_text=False,
+            **changes,
+        ).eval()
+    except _LOADING_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"The weights {path} cannot be loaded into {source.architecture}: {reason[:400]}."
+        ) from error
+
+
 def load_tokenizer(source: ClipSource) -> Any:
     """Sentences to token numbers as the model was trained: a callable that takes a list of texts.
 
-    Raises ModelError where the tokenizer's files are neither beside the weights nor to be had.
+    Raises ModelError where the tokenizer's files are neither beside the weights nor can be downloaded.
     """
     open_clip = import_open_clip()
     text = source.configuration["text_cfg"]
@@ -58,11 +108,11 @@ def load_tokenizer(source: ClipSource) -> Any:
     return open_clip.get_tokenizer(name)
 
 
-def text_changes(source: ClipSource) -> dict[str, Any]:
-    """What of open_clip's configuration has to change so that it asks nobody for the text tower's shapes.
+def _text_changes(source: ClipSource) -> dict[str, Any]:
+    """The changes to open_clip's configuration that spare it a request for the text tower's shapes.
 
-    Some text towers are named by a repository of the model hub, whose ``config.json`` open_clip would ask
-    for each time; here it is read beside the weights, or downloaded once.
+    Some text towers are named by a repository of the model hub, whose ``config.json`` open_clip would request
+    each time; here it is read beside the weights, or downloaded once.
     """
     text = source.configuration["text_cfg"]
     repository = text.get("hf_model_name")

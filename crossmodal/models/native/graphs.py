@@ -1,7 +1,7 @@
-"""The sentence's towers as graphs: what ``towers`` defines, up to the scaling to unit length.
+"""The towers of the project's own models as ONNX graphs, which need no torch: what ``towers`` defines.
 
-Each takes ``numbers`` int32 (n, longest), padded at the end, and ``lengths`` int32 (n,), and gives
-``vectors`` float32 (n, dimension). What stands in the padding doesn't reach a vector.
+Text towers take ``numbers`` int32 (n, longest), padded at the end, and ``lengths`` int32 (n,), and give
+``vectors`` float32 (n, dimension) of any length. Padding doesn't reach a vector.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, TransformerConfig
+from crossmodal.models.native.mobilenet_blocks import same_padding, stages
+from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TextConfig, TransformerConfig
+from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.runtimes.graph import Graph, Value
 
-__all__ = ["gru_graph", "transformer_graph"]
+__all__ = ["image_graph", "text_graph"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -23,7 +25,66 @@ Floats = npt.NDArray[np.float32]
 _UNSEEN = -1e9
 
 
-def transformer_graph(weights: Mapping[str, Floats], config: TransformerConfig) -> bytes:
+def image_graph(weights: Mapping[str, Floats], preprocessing: ImagePreprocessing) -> bytes:
+    """ONNX: ``pixels`` uint8 (n, size, size, 3) to ``vectors`` float32 (n, dimension) of unit length.
+
+    ``weights`` are those of ``towers.ImageTower``. Raises KeyError where one is missing.
+    """
+    tower = _ImageTower(weights, preprocessing.size)
+    graph = tower.graph
+    pixels = graph.input("pixels", np.uint8, ("n", preprocessing.size, preprocessing.size, 3))
+    mean, std = (np.array(values, np.float32) * 255 for values in (preprocessing.mean, preprocessing.std))
+    scaled = graph.multiply(
+        graph.add(graph.cast(pixels, np.float32), graph.constant(-mean)), graph.constant(1 / std)
+    )
+    features = tower.features(graph.transpose(scaled, 0, 3, 1, 2))
+    projection = weights["projection.weight"]
+    vectors = graph.normalize(graph.linear(features, projection, weights["projection.bias"]))
+    graph.output(vectors, "vectors", ("n", len(projection)))
+    return graph.serialize()
+
+
+def text_graph(weights: Mapping[str, Floats], config: TextConfig) -> bytes:
+    """ONNX of the text tower of ``config``'s kind; ``weights`` are its parameters."""
+    return _gru_graph(weights) if isinstance(config, GruConfig) else _transformer_graph(weights, config)
+
+
+class _ImageTower:
+    """The CNN, layer by layer; ``_side`` is the side of the current feature map, on which padding depends."""
+
+    def __init__(self, weights: Mapping[str, Floats], size: int) -> None:
+        self.graph = Graph()
+        self._weights = weights
+        self._side = size
+
+    def features(self, x: Value) -> Value:
+        """As ``mobilenet.MobileNetEdgeTPU``: (n, 3, side, side) to (n, 1280)."""
+        x = self.graph.relu(self._convolution(x, "conv_stem", stride=2))
+        x = self._convolution(x, "blocks.0.0.conv")
+        for number, blocks in enumerate(stages(), start=1):
+            for place, block in enumerate(blocks):
+                name = f"blocks.{number}.{place}"
+                if block.fused:
+                    y = self.graph.relu(self._convolution(x, f"{name}.conv_exp", stride=block.stride))
+                else:
+                    y = self.graph.relu(self._convolution(x, f"{name}.conv_pw"))
+                    wide = block.inputs * block.expansion
+                    y = self._convolution(y, f"{name}.conv_dw", stride=block.stride, groups=wide)
+                    y = self.graph.relu(y)
+                y = self._convolution(y, f"{name}.conv_pwl")
+                x = self.graph.add(x, y) if block.skip else y
+        return self.graph.mean(self.graph.relu(self._convolution(x, "conv_head")), 2, 3)
+
+    def _convolution(self, x: Value, name: str, *, stride: int = 1, groups: int = 1) -> Value:
+        weight, bias = (self._weights[f"cnn.{name}.{part}"] for part in ("weight", "bias"))
+        before, after = same_padding(self._side, weight.shape[-1], stride)
+        self._side = -(-self._side // stride)
+        return self.graph.convolution(
+            x, weight, bias, stride=stride, padding=(before, before, after, after), groups=groups
+        )
+
+
+def _transformer_graph(weights: Mapping[str, Floats], config: TransformerConfig) -> bytes:
     """ONNX of ``towers.TransformerTextTower``; ``weights`` are its parameters."""
     graph = Graph()
     numbers, lengths = _inputs(graph)
@@ -59,14 +120,14 @@ def transformer_graph(weights: Mapping[str, Floats], config: TransformerConfig) 
     return graph.serialize()
 
 
-def gru_graph(weights: Mapping[str, Floats]) -> bytes:
+def _gru_graph(weights: Mapping[str, Floats]) -> bytes:
     """ONNX of ``towers.GruTextTower``; ``weights`` are its parameters."""
     graph = Graph()
     numbers, lengths = _inputs(graph)
     state = weights["gru.weight_hh_l0"].shape[1]
     words = graph.transpose(graph.rows(weights["embedding.weight"], numbers), 1, 0, 2)
     biases = [_gates(weights[f"gru.bias_{kind}_l0"]) for kind in ("ih", "hh")]
-    # Without the lengths, which OpenVINO's kernel takes no notice of: all states, of which the one after a
+    # Without the lengths, which OpenVINO's kernel ignores: all states, of which the one after a
     # row's last word is picked, since padding comes after it.
     states = graph.apply(
         "GRU",

@@ -1,25 +1,33 @@
-"""Photos and captions off a stream of records: photos decoded once, to squares on disk."""
+"""Photos and captions off a stream of records, decoded once to model inputs on disk; and captions alone."""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
+import io
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import DataSetError, ImageError
+from crossmodal.home_folder import expanded
 from crossmodal.images import decode_image
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.training.content_store import ContentStore
 
-__all__ = ["Pairs", "collect_pairs", "hold_out", "square_store"]
+__all__ = ["Pairs", "collect_pairs", "extra_texts", "hold_out", "input_store", "read_captions", "spelling"]
 
-# Squares in memory before they are written: 5 MB at 224 pixels.
+# Model inputs in memory before they are written: 5 MB at 224 pixels.
 _BATCH = 32
+_COLUMN = "caption"
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Pairs:
     """Captions and the photos they describe, both in the order of their ids.
 
     ``photos`` int64, for each caption the number of its photo; ``digests``, for each photo the SHA-256 of its
-    bytes, by which square stores know it; ``failures``, what could not be read.
+    bytes, by which stores of model inputs find it; ``failures``, what could not be read.
     """
 
     captions: list[str]
@@ -43,8 +51,8 @@ class Pairs:
         return digest.hexdigest()[:16]
 
 
-def square_store(folder: Path, preprocessing: ImagePreprocessing) -> ContentStore:
-    """Squares uint8 (size, size, 3) by the SHA-256 of photos' bytes: 150 KB a photo at 224 pixels."""
+def input_store(folder: Path, preprocessing: ImagePreprocessing) -> ContentStore:
+    """Model inputs uint8 (size, size, 3) by the SHA-256 of photos' bytes: 150 KB a photo at 224 pixels."""
     size = preprocessing.size
     name = f"{preprocessing.mode}-{size}-{preprocessing.interpolation}"
     return ContentStore(folder / "squares" / name, (size, size, 3), np.uint8)
@@ -68,9 +76,9 @@ def collect_pairs(
 ) -> Pairs:
     """Run through ``records`` once; every photo gets into each of ``stores``, as its preprocessing crops it.
 
-    Memory holds captions, ids and 32 squares a store. Photos without captions and captions without photos are
-    left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is left, which
-    begins with ``nothing``.
+    Memory holds captions, ids and 32 model inputs a store. Photos without captions and captions without
+    photos are left out. ``progress`` gets the number of photos done. Raises DataSetError where nothing is
+    left, which begins with ``nothing``.
     """
     seen = _Seen()
     writers = [_Writer(preprocessing, store) for preprocessing, store in stores.items()]
@@ -79,7 +87,7 @@ def collect_pairs(
             seen.failures.append(record)
         elif record.modality == IMAGE:
             try:
-                digest = _keep(record.content or b"", writers)
+                digest = _store(record.content or b"", writers)
             except ImageError as error:
                 seen.failures.append(Failure(record.uri or record.id, str(error)))
                 continue
@@ -92,7 +100,7 @@ def collect_pairs(
     return _pairs(seen, nothing)
 
 
-def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
+def _store(content: bytes, writers: Iterable[_Writer]) -> bytes:
     digest = hashlib.sha256(content).digest()
     missing = [writer for writer in writers if not writer.has(digest)]
     if missing:
@@ -103,7 +111,7 @@ def _keep(content: bytes, writers: Iterable[_Writer]) -> bytes:
 
 
 class _Writer:
-    """Squares on their way into a store."""
+    """Model inputs on their way into a store."""
 
     def __init__(self, preprocessing: ImagePreprocessing, store: ContentStore) -> None:
         self._preprocessing = preprocessing
@@ -147,7 +155,7 @@ def hold_out(
 ) -> Iterator[Record | Failure]:
     """Only the records of photos that are held out, ``share`` of them, or only those that are not.
 
-    A photo's bytes alone decide: photos stay where they are when others are added or the folder is moved, and
+    A photo's bytes alone decide: photos stay in their part when others are added or the folder is moved, and
     equal photos stay together. Captions go with their photo, before or after which they may come; what
     belongs to no photo is not held out.
     """
@@ -172,3 +180,52 @@ def hold_out(
     if not held_out:
         for captions in waiting.values():
             yield from captions
+
+
+def extra_texts(files: Iterable[str], withheld: Iterable[str]) -> list[str]:
+    """The captions in ``files``, each once, without those spelled like one of ``withheld``.
+
+    Collections of captions overlap: one that belongs to a dev photo would make the dev results look better
+    than they are. Raises DataSetError as ``read_captions`` does, and where nothing is left.
+    """
+    files = list(files)
+    spellings = {spelling(text) for text in withheld}
+    found = list(dict.fromkeys(text for path in files for text in read_captions(expanded(path))))
+    remaining = [text for text in found if spelling(text) not in spellings]
+    if files and not remaining:
+        raise DataSetError(f"All {len(found)} captions in {', '.join(files)} belong to dev photos too.")
+    return remaining
+
+
+def spelling(text: str) -> str:
+    """``text`` in lower case with everything but letters and digits as single spaces."""
+    return re.sub(r"[\W_]+", " ", text.lower()).strip()
+
+
+def read_captions(path: Path) -> list[str]:
+    """The captions in a .txt file, one a line, or in a CSV file's column ``caption``; either may be .gz.
+
+    Raises DataSetError where the file cannot be read or has no captions.
+    """
+    try:
+        with _open(path) as file:
+            if path.name.removesuffix(".gz").endswith(".txt"):
+                lines = [line.strip() for line in file]
+            else:
+                table = csv.DictReader(file)
+                if _COLUMN not in (table.fieldnames or []):
+                    raise DataSetError(f"The caption file {path} has no column {_COLUMN!r}.")
+                lines = [(row[_COLUMN] or "").strip() for row in table]
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise DataSetError(f"The caption file {path} cannot be read: {error}.") from error
+    captions = list(dict.fromkeys(line for line in lines if line))
+    if not captions:
+        raise DataSetError(f"The caption file {path} has no captions.")
+    return captions
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
+        yield text

@@ -1,9 +1,9 @@
-"""Losses with a margin: VSE++'s hinges and triplets.
+"""Losses over the pairs of a batch, and what a student learns from a teacher.
 
-All take unit vectors ``images`` and ``texts``, float (N, dimension), row by row a pair, and ``photos``,
-int64 (N,), which photo each row belongs to; they return a scalar, the mean over the N rows. Captions of one
-photo may meet in a batch and its row among ``images`` then repeats: they are never each other's negatives.
-Similarity s is the cosine.
+Losses over pairs take unit vectors ``images`` and ``texts``, float (N, dimension), row by row a pair, and
+``photos``, int64 (N,), which photo each row belongs to; they return a scalar, the mean over the N rows.
+Several captions of a photo may be in a batch, where its row among ``images`` then repeats; they are never
+negatives of each other. Similarity s is the cosine, and ``scale``, 1 / temperature, multiplies it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,20 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["MINING", "Mining", "max_of_hinges", "sum_of_hinges", "triplet"]
+__all__ = [
+    "MINING",
+    "Mining",
+    "infonce",
+    "max_of_hinges",
+    "multiple_negatives_ranking",
+    "sigmoid",
+    "similarity_divergence",
+    "sum_of_hinges",
+    "text_distance",
+    "triplet",
+]
 
 Mining = Literal["random", "semi-hard", "hardest"]
 MINING: tuple[Mining, ...] = ("random", "semi-hard", "hardest")
@@ -84,3 +96,71 @@ def _mined_hinges(similarity: Tensor, positive: Tensor, margin: float, mining: M
         easiest = similarity.masked_fill(positive, torch.inf).amin(dim=1)
         negative = torch.where(farther.any(dim=1), semi_hard, easiest)
     return (margin + negative - chosen).clamp(min=0)
+
+
+def infonce(images: Tensor, texts: Tensor, photos: Tensor, *, scale: Tensor | float) -> Tensor:
+    """CLIP's loss (Radford et al. 2021, figure 3): cross entropy over photos and over captions, averaged.
+
+    Other captions of a row's own photo are left out of its denominator.
+    """
+    logits = _without_other_positives(scale * images @ texts.T, photos)
+    pairs = torch.arange(len(photos), device=logits.device)
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+
+
+def multiple_negatives_ranking(images: Tensor, texts: Tensor, photos: Tensor, *, scale: float) -> Tensor:
+    """Cross entropy in one direction: captions are the queries, the batch's photos the candidates.
+
+    Henderson et al. 2017, "Efficient Natural Language Response Suggestion for Smart Reply", section 4.4, with
+    scaled cosines as sentence-transformers' MultipleNegativesRankingLoss has it.
+    """
+    logits = _without_other_positives(scale * texts @ images.T, photos)
+    return F.cross_entropy(logits, torch.arange(len(photos), device=logits.device))
+
+
+def sigmoid(
+    images: Tensor, texts: Tensor, photos: Tensor, *, scale: Tensor | float, bias: Tensor | float
+) -> Tensor:
+    """SigLIP's loss (Zhai et al. 2023, equation 1): each cell of the batch is judged by itself.
+
+    -sum log sigmoid(z * (scale * s + bias)) / N with z = 1 where photo and caption belong together and -1
+    where not. All captions of a photo belong to it here, not just the row's own.
+    """
+    logits = scale * images @ texts.T + bias
+    belongs = photos[:, None] == photos[None, :]
+    return -F.logsigmoid(torch.where(belongs, logits, -logits)).sum() / len(photos)
+
+
+def _without_other_positives(logits: Tensor, photos: Tensor) -> Tensor:
+    """Logits (N, N) with -inf where row and column belong to one photo without being a pair."""
+    same = photos[:, None] == photos[None, :]
+    same.fill_diagonal_(False)
+    return logits.masked_fill(same, -torch.inf)
+
+
+def text_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean of 1 - cos over rows of unit vectors (N, dimension), both of the same dimension."""
+    return 1 - (student * teacher).sum(dim=1).mean()
+
+
+def similarity_divergence(
+    images: Tensor, texts: Tensor, teacher_images: Tensor, teacher_texts: Tensor, *, temperature: float
+) -> Tensor:
+    """Kullback-Leibler divergence of the student's from the teacher's distribution over the batch.
+
+    For each photo the softmax over captions of cosine / ``temperature``, and the reverse; the mean over rows
+    and both directions. Unit vectors (N, dimension); teacher and student may differ in dimension. This is
+    what TinyCLIP (Wu et al. 2023, section 3.1) calls affinity mimicking.
+    """
+    student = images @ texts.T / temperature
+    teacher = teacher_images @ teacher_texts.T / temperature
+    return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    return F.kl_div(
+        F.log_softmax(student, dim=1),
+        F.log_softmax(teacher, dim=1),
+        log_target=True,
+        reduction="batchmean",
+    )
