@@ -18,7 +18,7 @@ from crossmodal.index.embedded.kept_codes import kept_tier
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record, checked_modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,6 +169,7 @@ class Workspace:
 
     def list_records(self, modality: Modality, limit: int, after: str | None = None) -> list[Record]:
         """The first ``limit`` photos or captions in order of id, without bytes; those behind ``after``."""
+        checked_modality(modality, "What is asked for")
         store = self.store()
         if store is None:
             return []

@@ -14,7 +14,7 @@ from crossmodal.settings import Settings
 
 QUERY = read_topology(flow_file("query"), Settings(model="vse", shards=2).flow_environment())
 STEPS = ["text_encoder", "image_vector_indexer/0", "image_vector_indexer/1"]
-STEPS += ["image_kv_indexer/0", "image_kv_indexer/1", "join_all"]
+STEPS += ["image_kv_indexer", "join_all"]
 
 
 def query(id: str = "q", **fields: str) -> Document:
@@ -70,6 +70,8 @@ def test_only_what_is_missing_is_sent_again() -> None:
 
 def test_what_never_arrives_is_an_error_that_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crossmodal.jina.delivery._PAUSE_SECONDS", 0)
-    visited = [name for name in STEPS if name != "image_kv_indexer/1"]
-    with pytest.raises(ServiceError, match="1 of 1 documents never came through image_kv_indexer/1, tried 4"):
+    visited = [name for name in STEPS if name != "image_vector_indexer/1"]
+    with pytest.raises(
+        ServiceError, match="1 of 1 documents never came through image_vector_indexer/1, tried 4"
+    ):
         deliver([query()], QUERY, lambda docs: {"q": Answer(query(), visited)})

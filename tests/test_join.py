@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from crossmodal.documents import Document, ShardScores
 from crossmodal.flow.joining import join, merge_shards
 from crossmodal.match import Match
+from crossmodal.records import Record
 
 
 def query(*found: tuple[str, float], error: str | None = None) -> Document:
@@ -34,10 +36,12 @@ def test_none_never_overwrites_and_an_empty_text_does() -> None:
     assert (joined.text, joined.error) == ("", "bad")
 
 
-def test_what_one_store_had_already_says_nothing_of_the_others() -> None:
-    for outcomes in itertools.permutations(["added", "unchanged", None]):
-        (joined,) = join([[Document("x", outcome=outcome)] for outcome in outcomes])
-        assert joined.outcome == "added"
+def test_a_record_keeps_what_either_branch_put_into_it() -> None:
+    light = Record("x", "image", text="a")
+    whole = replace(light, content=b"photo", thumbnail=b"small")
+    for branches in ([light, whole], [whole, light]):
+        (joined,) = join([[Document("x", record=record)] for record in branches])
+        assert joined.record == whole
 
 
 def test_documents_come_in_the_order_in_which_they_appear_first() -> None:

@@ -576,7 +576,7 @@ def test_a_locked_index_is_a_409_and_writing_can_be_off(toy_workspace: Path, tmp
     line = b'{"id": "new", "text": "a new caption"}'
     server = start_server("query_restful", "--workspace", workspace)
     try:
-        with EmbeddedStore.open_writer(workspace / "text_indexer" / "0-of-1"):
+        with EmbeddedStore.open_writer(workspace):
             answer = httpx2.post(f"{server.url}/v1/documents", content=line, headers=LINES, timeout=60)
             assert_problem(answer, 409, "is being written by process")
             assert answer.headers["retry-after"] == "2"

@@ -9,7 +9,7 @@ Text columns may hold what is no UTF-8, such as names of files; see ``connection
 
 from __future__ import annotations
 
-from crossmodal.records import MODALITIES, Modality
+from crossmodal.records import MODALITIES, Modality, checked_modality
 
 __all__ = ["APPLICATION_ID", "FORMAT", "INDEX_FILE", "PAGE_BYTES", "SCHEMA", "vector_table"]
 
@@ -27,7 +27,7 @@ PAGE_BYTES = 16_384
 
 def vector_table(modality: Modality) -> str:
     """The table with the vectors of one modality."""
-    return f"{modality}_vectors"
+    return f"{checked_modality(modality, 'What is asked for')}_vectors"
 
 
 _VECTORS = "\n".join(
