@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from crossmodal.cli.evaluation_input import encode_in_halves
-from crossmodal.cli.output_folder import make_output_folder
-from crossmodal.cli.present.failures import print_failures
+from crossmodal.cli.output import make_folder, print_failures, print_json
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.calibration import measure_calibration
@@ -52,7 +50,7 @@ def run(settings: Settings) -> int:
         "failures": [asdict(failure) for failure in encoded.failures],
     }
     _tell(result, settings)
-    make_output_folder(path.parent)
+    make_folder(path.parent)
     measured.calibration.save(path)
     print(f"calibration: {path}", file=sys.stderr)
     return 1 if encoded.failures else 0
@@ -61,7 +59,7 @@ def run(settings: Settings) -> int:
 def _tell(result: dict[str, Any], settings: Settings) -> None:
     """Prints the result before the file is written, so that a full disk costs only that."""
     if settings.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         from crossmodal.cli.present.calibration import print_calibration
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
-from crossmodal.cli.present.failures import print_failures
+from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.evaluation import Subset
@@ -58,7 +57,7 @@ def _evaluate(settings: Settings) -> int:
         "failures": [asdict(failure) for failure in failures],
     }
     if settings.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         _tell(result)
     return 1 if failures else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.cli.evaluation_input import encode_in_halves
-from crossmodal.cli.output_folder import make_output_folder
-from crossmodal.cli.present.failures import print_failures
+from crossmodal.cli.output import make_folder, print_failures, print_json
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.gap import GapMeasurement, measure_gap
@@ -57,7 +55,7 @@ def run(settings: Settings) -> int:
 def _tell(result: dict[str, Any], settings: Settings) -> None:
     """Prints the result before files are written, so that a full disk costs only those."""
     if settings.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         from crossmodal.cli.present.gap import print_gap
 
@@ -68,7 +66,7 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
 def _write(result: dict[str, Any], measured: GapMeasurement, folder: Path, settings: Settings) -> None:
     from crossmodal.cli.present.gap_plot import write_gap
 
-    make_output_folder(folder)
+    make_folder(folder)
     made_of = result["means_of"]
     split = f", split {result['split']}" if result["split"] else ""
     Centering(

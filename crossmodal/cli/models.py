@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from crossmodal.cli.output import print_json
 from crossmodal.models.zoo import ModelRecord, is_cached, zoo
 from crossmodal.settings import Settings
 
@@ -15,7 +14,7 @@ def run(settings: Settings) -> int:
     rows = [(record, _where(record, settings)) for record in zoo()]
     if settings.json:
         listed = [{**record.to_json(), "available": where} for record, where in rows]
-        print(json.dumps({"models": listed, "model_cache": str(settings.model_cache)}, ensure_ascii=False))
+        print_json({"models": listed, "model_cache": str(settings.model_cache)})
     else:
         from crossmodal.cli.present.models import print_models
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from crossmodal.cli.output import print_json
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
@@ -14,7 +13,7 @@ def run(settings: Settings) -> int:
     workspace.require()
     status = workspace.status()
     if settings.json:
-        print(json.dumps(status, ensure_ascii=False))
+        print_json(status)
     else:
         from crossmodal.cli.present.tables import print_status
 
