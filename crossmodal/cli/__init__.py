@@ -17,7 +17,7 @@ __all__ = ["main", "run_task"]
 _MODULES = {
     "index": "index",
     "index_restful": "serve",
-    "query": "query",
+    "query": "search",
     "query_restful": "serve",
     "evaluate": "evaluate",
     "train": "train",

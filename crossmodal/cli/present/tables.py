@@ -1,61 +1,19 @@
-"""Tables for a terminal: results, the report of an indexing run and status.
+"""Tables: the report of an indexing run and status.
 
-On anything but a terminal the output has no colours and 80
-columns, unless the environment says how wide it is.
+On anything but a terminal the output has no colours, and nothing is shortened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from crossmodal.cli.answers import Answer, captions_of
-from crossmodal.cli.present.console import (
-    encoding_of,
-    heading,
-    open_console,
-    plain_table,
-    shown,
-    writes_unicode,
-)
-from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
-from crossmodal.match import Match
-from crossmodal.records import TEXT
+from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
+from crossmodal.cli.present.wording import counted, duration, file_size, printable
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-__all__ = ["print_index_report", "print_results", "print_status"]
-
-_CAPTIONS_SHOWN = 3
-
-# What rank, score and cosine take of a line.
-_RANKED_CELLS = 28
-
-
-def print_results(answers: Sequence[Answer], file: TextIO | None = None) -> None:
-    """One table a query: photos with their captions for a sentence, captions with their photo for a photo."""
-    console = open_console(file)
-    for position, answer in enumerate(answers):
-        if position:
-            console.print()
-        finds_photos = answer.modality == TEXT
-        asked = shown(answer.question.asked, console)
-        if not finds_photos:
-            asked = shown(shortened_left(asked.plain, console.width - len("Captions for ")), console)
-        quoted = f"“{asked.plain}”" if finds_photos and writes_unicode(console) else asked.plain
-        console.print(heading("Photos for" if finds_photos else "Captions for", quoted, console))
-        if answer.error:
-            console.print(shown(answer.error, console, "red"))
-        elif not answer.matches:
-            console.print(shown("Nothing was found.", console, "dim"))
-        else:
-            table = (_photo_table if finds_photos else _caption_table)(answer.matches, console)
-            console.print(table)
+__all__ = ["print_index_report", "print_status"]
 
 
 def print_index_report(
@@ -106,7 +64,7 @@ def print_index_report(
 
 
 def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """What a workspace holds, as ``Workspace.status()`` tells it: documents, vectors, bytes, last change."""
+    """What a workspace holds, from ``Workspace.status()``: documents, vectors, bytes, last change."""
     console = open_console(file)
     encoding = encoding_of(console)
     console.print(heading("Index in", str(status["path"]), console), soft_wrap=True)
@@ -133,68 +91,6 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
             console.print(f"{name} are searched by {kept['tier']}:{recall} {kept['recall_measured']}")
     shards = counted(int(status["shards"]), "shard")
     console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
-
-
-def _photo_table(matches: Sequence[Match], console: Console) -> Table:
-    captions = [captions_of(match) for match in matches]
-    table, scores = _ranked_table(matches)
-    room = console.width - _RANKED_CELLS
-    photo_cells = room * 2 // 5 if any(captions) else room
-    table.add_column("photo", no_wrap=True)
-    if any(captions):
-        table.add_column("captions", ratio=1)
-    for match, ranked, lines in zip(matches, scores, captions, strict=True):
-        photo = _path(_place(match), photo_cells, console)
-        table.add_row(*ranked, *([photo, _caption_lines(lines, console)] if any(captions) else [photo]))
-    return table
-
-
-def _caption_table(matches: Sequence[Match], console: Console) -> Table:
-    table, scores = _ranked_table(matches)
-    table.add_column("caption", ratio=1)
-    table.add_column("photo", no_wrap=True)
-    room = (console.width - _RANKED_CELLS) * 2 // 5
-    for match, ranked in zip(matches, scores, strict=True):
-        table.add_row(*ranked, shown(match.text or "", console), _path(_place(match), room, console))
-    return table
-
-
-def _ranked_table(matches: Sequence[Match]) -> tuple[Table, list[list[str]]]:
-    """A table with rank, score and cosine in front, and these of each match; without scores none is shown."""
-    table = plain_table()
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    scored = any(match.score is not None for match in matches)
-    if scored:
-        table.add_column("score", justify="right", style="green", no_wrap=True)
-    table.add_column("cosine", justify="right", style="dim" if scored else "green", no_wrap=True)
-    rows = []
-    for rank, match in enumerate(matches, 1):
-        score = ["" if match.score is None else f"{match.score:.0%}"] if scored else []
-        rows.append([str(rank), *score, f"{match.cosine:.3f}"])
-    return table, rows
-
-
-def _place(match: Match) -> str | None:
-    """Where the photo is: its path, or what its file is called where it is behind an address."""
-    if match.uri is not None and match.uri.startswith(("http://", "https://")):
-        return match.file or match.uri
-    return match.uri or match.file
-
-
-def _path(path: str | None, cells: int, console: Console) -> Text:
-    if not path:
-        return shown("", console)
-    mark = "…" if writes_unicode(console) else "..."
-    return shown(shortened_left(printable(path), cells, mark), console, "cyan")
-
-
-def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
-    from rich.text import Text
-
-    lines = [shown(caption, console) for caption in captions[:_CAPTIONS_SHOWN]]
-    if len(captions) > _CAPTIONS_SHOWN:
-        lines.append(shown(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
-    return Text("\n").join(lines)
 
 
 def _moment(value: str | None) -> str:

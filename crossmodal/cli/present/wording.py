@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["counted", "duration", "file_size", "printable", "shortened_left"]
+__all__ = ["counted", "duration", "file_size", "limit_of", "printable", "shortened_left"]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 # Joiners belong to written Persian and to emoji; every other format character can hide or reverse text.
@@ -26,6 +26,12 @@ def printable(text: str, encoding: str | None = None) -> str:
         for character in " ".join(text.split())
     )
     return cleaned.encode(encoding, "replace").decode(encoding) if encoding else cleaned
+
+
+def limit_of(encoding: str | None) -> str | None:
+    """The ``encoding`` of a stream where it cannot express every character, else None."""
+    unlimited = ("utf-8", "utf8", "utf-16", "utf-32")
+    return None if encoding is None or encoding.lower().replace("_", "-") in unlimited else encoding
 
 
 def shortened_left(path: str, cells: int, mark: str = "…") -> str:
