@@ -18,8 +18,8 @@ class Caption(NamedTuple):
     text: str
 
 
-# Where the best match of a query has a lower score, nothing fits well: one in ten such matches fits
-# (docs/scores.md).
+# Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
+# does (docs/scores.md).
 FITTING_SCORE = 0.1
 
 

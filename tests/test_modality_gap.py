@@ -19,7 +19,7 @@ from PIL import Image
 
 import app
 from crossmodal.cli.arguments import read_settings
-from crossmodal.cli.present.gap import print_gap
+from crossmodal.cli.present.evaluation import print_gap
 from crossmodal.cli.present.gap_plot import write_gap
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.engine.photo_index import PhotoIndex

@@ -14,16 +14,17 @@ from crossmodal.settings import Settings
 
 __all__ = ["main", "run_task"]
 
-_MODULES = {
-    "index": "index",
-    "index_restful": "serve",
-    "query": "search",
-    "query_restful": "serve",
-    "evaluate": "evaluate",
-    "train": "train",
-    "status": "status",
-    "models": "models",
-    "plot": "plot",
+# Of each task, the module and the function that runs it.
+_RUNS = {
+    "index": ("index", "run"),
+    "index_restful": ("serve", "run"),
+    "query": ("search", "run"),
+    "query_restful": ("serve", "run"),
+    "evaluate": ("evaluate", "run"),
+    "train": ("train", "run"),
+    "status": ("listings", "show_status"),
+    "models": ("listings", "list_models"),
+    "plot": ("plot", "run"),
 }
 
 # 128 + SIGPIPE.
@@ -64,5 +65,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_task(settings: Settings) -> int:
     """Runs the task that ``settings`` name and returns the exit code; imports only what it needs."""
-    run = import_module(f"crossmodal.cli.{_MODULES[settings.task]}").run
-    return int(run(settings))
+    module, function = _RUNS[settings.task]
+    return int(getattr(import_module(f"crossmodal.cli.{module}"), function)(settings))

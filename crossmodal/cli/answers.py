@@ -16,7 +16,7 @@ __all__ = ["Answer", "Answers", "captions_of"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one ``question`` found, best first, or the ``error`` that kept it from being answered.
+    """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
     these.

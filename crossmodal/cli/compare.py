@@ -72,7 +72,7 @@ def run(settings: Settings) -> int:
     }
     if models:
         _add_speeds(result, settings)
-    _tell(result, settings)
+    _print(result, settings)
     return 1 if problems or failures else 0
 
 
@@ -168,13 +168,13 @@ def _measure(
         sending.send(error)
 
 
-def _tell(result: dict[str, Any], settings: Settings) -> None:
+def _print(result: dict[str, Any], settings: Settings) -> None:
     """Prints the result before the picture is drawn, so that a full disk costs only the picture."""
     picture = (settings.output or settings.workspace / _FOLDER) / _PICTURE if result["models"] else None
     if settings.json:
         print_json({**result, "picture": None if picture is None else str(picture)})
     elif picture is not None:
-        from crossmodal.cli.present.comparison import print_comparison
+        from crossmodal.cli.present.evaluation import print_comparison
 
         print_comparison(result)
     for problem in result["problems"]:

@@ -17,16 +17,13 @@ __all__ = ["encoding_of", "heading", "open_console", "plain_table", "shown"]
 # Beyond this, lines get hard to read on a wide screen.
 _MAX_WIDTH = 120
 
-# In a pipe nothing is wrapped or shortened.
-_UNLIMITED = 1_000_000
-
 
 def open_console(file: TextIO | None) -> Console:
-    """A console on ``file`` (stdout where it is None): at most 120 columns on a terminal, else unlimited."""
+    """A console on ``file`` (stdout where it is None), at most 120 columns wide."""
     from rich.console import Console
 
     console = Console(file=sys.stdout if file is None else file, highlight=False, markup=False, emoji=False)
-    console.width = min(console.width, _MAX_WIDTH) if console.is_terminal else _UNLIMITED
+    console.width = min(console.width, _MAX_WIDTH)
     return console
 
 

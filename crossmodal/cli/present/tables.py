@@ -1,19 +1,26 @@
-"""Tables: the report of an indexing run and status.
+"""Tables: the report of an indexing run, status, and the models that are known by name.
 
-On anything but a terminal the output has no colours, and nothing is shortened.
+On anything but a terminal the output has no colours and 80 columns, unless the environment says how wide it
+is. Paths come whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
-from crossmodal.cli.present.wording import counted, duration, file_size, printable
+from crossmodal.cli.present.wording import counted, duration, file_size, printable, speed_number
+from crossmodal.models.zoo import ModelRecord, Result
 
-__all__ = ["print_index_report", "print_status"]
+__all__ = ["print_index_report", "print_models", "print_status"]
+
+# What all columns of the models take.
+_WIDE = 116
+
+_STYLES = {"shipped": "green", "cached": "green", "download": None, "files": "dim"}
 
 
 def print_index_report(
@@ -43,10 +50,9 @@ def print_index_report(
     console.print(table)
     done = sum(report[name][key] for name in ("photos", "captions") for key in ("added", "replaced"))
     if done and report.get("seconds"):
-        speed = float(report["documents_per_second"])
-        speed_text = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        speed = speed_number(float(report["documents_per_second"]))
         seconds = duration(float(report["seconds"]))
-        console.print(f"{counted(done, 'document')} in {seconds}, {speed_text} a second")
+        console.print(f"{counted(done, 'document')} in {seconds}, {speed} a second")
     for note in report.get("notes") or ():
         console.print(shown(note, console, "dim"))
     failures = report.get("failures") or ()
@@ -85,12 +91,43 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         table.add_row(name, *numbers, shown(_moment(held["last_change"]), console))
     console.print(table)
     for modality, name in (("image", "photos"), ("text", "captions")):
-        kept = status["modalities"][modality]["search"]
-        if kept is not None and kept["tier"] != "exact":
-            recall = "" if kept["recall"] is None else f" {kept['recall']:.1%},"
-            console.print(f"{name} are searched by {kept['tier']}:{recall} {kept['recall_measured']}")
+        searched = status["modalities"][modality]["search"]
+        if searched is not None and searched["tier"] != "exact":
+            recall = "" if searched["recall"] is None else f" {searched['recall']:.1%},"
+            console.print(f"{name} are searched by {searched['tier']}:{recall} {searched['recall_measured']}")
     shards = counted(int(status["shards"]), "shard")
     console.print(f"{file_size(status['bytes_on_disk'])} in {shards}", style="dim")
+
+
+def print_models(rows: Sequence[tuple[ModelRecord, str]], cache: Path, file: TextIO | None = None) -> None:
+    """One line a model, with where its weights are, then what the columns mean.
+
+    A narrow terminal gets fewer columns; ``--json`` and the documentation have all of them.
+    """
+    console = open_console(file)
+    wide = console.width >= _WIDE
+    table = plain_table()
+    for name in ("-m", "weights"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "dim", *(("px", "text") if wide else ()), "Flickr30k", "COCO"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("languages", "licence") if wide else ():
+        table.add_column(name, no_wrap=True)
+    for record, where in rows:
+        length = "any" if record.text_length is None else f"{record.text_length:,}"
+        table.add_row(
+            shown(record.name, console, "bold" if where in ("shipped", "cached") else None),
+            shown(where, console, _STYLES[where]),
+            "" if record.download_size is None else file_size(record.download_size),
+            str(record.dimension),
+            *((str(record.preprocessing.size), length) if wide else ()),
+            _both(record.result("flickr30k")),
+            _both(record.result("coco")),
+            *((record.languages, record.licence) if wide else ()),
+        )
+    console.print(table)
+    for line in (*_own_results(rows), *_legend(rows, cache)):
+        console.print(shown(line, console, "dim"), soft_wrap=True)
 
 
 def _moment(value: str | None) -> str:
@@ -102,3 +139,29 @@ def _moment(value: str | None) -> str:
     except ValueError:
         return value
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _both(result: Result | None) -> str:
+    return "" if result is None else f"{result.text_to_image:.1f}/{result.image_to_text:.1f}"
+
+
+def _own_results(rows: Sequence[tuple[ModelRecord, str]]) -> list[str]:
+    """What the shipped models were measured on: another data set, and so not beside the others' numbers."""
+    return [
+        f"{record.name}: {result.metric} on {result.data_set} {_both(result)}"
+        for record, where in rows
+        if where == "shipped"
+        for result in record.results
+    ]
+
+
+def _legend(rows: Sequence[tuple[ModelRecord, str]], cache: Path) -> list[str]:
+    trusted = [record.name for record, _ in rows if record.custom_code]
+    return [
+        "Flickr30k, COCO: recall@1 in percent, text to image / image to text, as published (docs/models.md "
+        "has the sources). text: tokens that are read.",
+        f"weights: shipped with this program, cached in {cache}, a download on first use, or only from local "
+        "files with -m NAME:PATH, which works for all others too.",
+        f"{' and '.join(trusted)} run code of their own, and need --trust-remote-code.",
+        "Apple AMLR allows research only, CC-BY-NC-4.0 nothing commercial.",
+    ]

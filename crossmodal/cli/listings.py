@@ -1,22 +1,37 @@
-"""``models``: what ``-m`` knows by name, without loading or downloading anything."""
+"""``status`` and ``models``: what is indexed, and what ``-m`` knows by name, without loading a model."""
 
 from __future__ import annotations
 
 from crossmodal.cli.output import print_json
 from crossmodal.models.zoo import ModelRecord, is_cached, zoo
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
-__all__ = ["run"]
+__all__ = ["list_models", "show_status"]
 
 
-def run(settings: Settings) -> int:
+def show_status(settings: Settings) -> int:
+    """Prints what the workspace holds, as a table or as JSON; raises StoreMissing where there is none."""
+    workspace = Workspace(settings.workspace)
+    workspace.require()
+    status = workspace.status()
+    if settings.json:
+        print_json(status)
+    else:
+        from crossmodal.cli.present.tables import print_status
+
+        print_status(status)
+    return 0
+
+
+def list_models(settings: Settings) -> int:
     """Prints the zoo, as a table or as JSON."""
     rows = [(record, _where(record, settings)) for record in zoo()]
     if settings.json:
         listed = [{**record.to_json(), "available": where} for record, where in rows]
         print_json({"models": listed, "model_cache": str(settings.model_cache)})
     else:
-        from crossmodal.cli.present.models import print_models
+        from crossmodal.cli.present.tables import print_models
 
         print_models(rows, settings.model_cache)
     return 0
