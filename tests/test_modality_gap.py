@@ -287,7 +287,7 @@ def centred_photo(path: str, means: Centering) -> np.ndarray:
 
 
 def test_gap_refuses_what_it_cannot_mean() -> None:
-    from crossmodal.cli import gap
+    from crossmodal.cli.evaluate import run
 
     with pytest.raises(SettingsError, match="leave out the centring file"):
-        gap.run(Settings(task="evaluate", gap=True, centering=Path("/c.safetensors")))
+        run(Settings(task="evaluate", gap=True, centering=Path("/c.safetensors")))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from crossmodal.cli.output import print_json
 from crossmodal.models.zoo import ModelRecord, is_cached, zoo
 from crossmodal.settings import Settings
-from crossmodal.workspace import Workspace
 
 __all__ = ["list_models", "show_status"]
 
 
 def show_status(settings: Settings) -> int:
     """Prints what the workspace holds, as a table or as JSON; raises StoreMissing where there is none."""
+    # Only now: the list of models needs no index, nor what reads one.
+    from crossmodal.workspace import Workspace
+
     workspace = Workspace(settings.workspace)
     workspace.require()
     status = workspace.status()
