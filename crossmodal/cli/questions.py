@@ -17,7 +17,7 @@ from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import GivenQuestion, Settings
 
-__all__ = ["Question", "check_depth", "question_batches", "read_filter"]
+__all__ = ["STDIN", "Question", "check_depth", "question_batches", "read_filter"]
 
 STDIN = GivenQuestion("query", "-")
 
