@@ -4,6 +4,8 @@
 
     CrossmodalError
     ├── SettingsError        an option or environment variable has a value that cannot be used
+    ├── OutputError          stdout cannot be written, such as to a full disk
+    │   └── ReaderGone       what reads stdout has ended, as `head` does after ten lines
     ├── MissingExtra         a package is not installed that only some uses need
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
     │   ├── FilterError      a filter on tags cannot be used; carries where in it
@@ -45,7 +47,9 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "ModelMismatch",
+    "OutputError",
     "QueryError",
+    "ReaderGone",
     "RequestError",
     "ServerUnavailable",
     "ServiceError",
@@ -59,11 +63,19 @@ __all__ = [
 
 
 class CrossmodalError(Exception):
-    """The base of every error raised on purpose; its text is meant for the person at the keyboard."""
+    """The base of every error raised on purpose; its text is meant for people."""
 
 
 class SettingsError(CrossmodalError):
     """An option or environment variable has a value that cannot be used."""
+
+
+class OutputError(CrossmodalError):
+    """Stdout cannot be written: the disk is full, or the device failed."""
+
+
+class ReaderGone(OutputError):
+    """What reads stdout has ended; nothing is wrong, but there is nothing left to do."""
 
 
 class MissingExtra(CrossmodalError):

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from crossmodal.errors import MissingExtra
 
-__all__ = ["EXTRAS", "extra_for", "require_package"]
+__all__ = ["EXTRAS", "extra_for", "how_to_install", "require_package"]
 
 # The extra that brings each package, and what people call the package.
 EXTRAS: Mapping[str, tuple[str, str]] = {
@@ -23,6 +23,13 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }
+
+
+def how_to_install(package: str, extra: str | None = None) -> str:
+    """The command that brings ``package``, as the clause of a sentence; ``extra`` as in ``extra_for``."""
+    if extra is None and package in EXTRAS:
+        extra = EXTRAS[package][0]
+    return 'pip install "crossmodal-search"' if extra is None else f'pip install "crossmodal-search[{extra}]"'
 
 
 def require_package(package: str, what: str, extra: str | None = None) -> None:
@@ -50,5 +57,4 @@ def extra_for(what: str, extra: str | None = None) -> Iterator[None]:
 
 
 def _missing(package: str, what: str, extra: str | None) -> MissingExtra:
-    own, called = EXTRAS[package]
-    return MissingExtra(f'{what} needs {called}: pip install "crossmodal-search[{extra or own}]".')
+    return MissingExtra(f"{what} needs {EXTRAS[package][1]}: {how_to_install(package, extra)}.")

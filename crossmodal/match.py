@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from crossmodal.records import IMAGE, Modality, Record, file_name
 
-__all__ = ["Caption", "Match", "Parts", "Photo"]
+__all__ = ["FITTING_SCORE", "Caption", "Match", "Parts", "Photo"]
 
 
 class Caption(NamedTuple):
@@ -16,6 +16,11 @@ class Caption(NamedTuple):
 
     id: str
     text: str
+
+
+# Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
+# does (docs/scores.md).
+FITTING_SCORE = 0.1
 
 
 @dataclass(frozen=True, slots=True)

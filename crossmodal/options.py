@@ -7,6 +7,7 @@ An option on the command line beats the environment, which beats the default. Th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,10 @@ from crossmodal.settings import (
     MAX_PORT,
     MAX_TOP_K,
     MAX_WORKERS,
+    PRINTS,
     PROTOCOLS,
     RUNTIMES,
+    TARGETS,
     WRITING,
     Settings,
 )
@@ -32,11 +35,11 @@ __all__ = ["COMMANDS", "OPTIONS", "TASKS", "Command", "Option"]
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
     "index_restful": "accept documents to index over HTTP at /index",
-    "query": "answer --query-text, --query-image or --query, then end",
+    "query": "answer the questions of --query-text, --image, --query and --like, then end",
     "query_restful": "answer searches over HTTP at /search",
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "fine-tune a model on a data set, or train one as --config says",
-    "status": "tell what is indexed, without loading a model",
+    "status": "show what is indexed, without loading a model",
     "convert": "convert an index of an earlier version to today's format",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "draw the two Flows as SVG",
@@ -57,7 +60,7 @@ COMMANDS: Mapping[str, Command] = {
         "index", "index photos and captions: a folder, a table, or a data set", ("data_set", "DATA")
     ),
     "search": Command(
-        "query", "find photos for a sentence, or captions for a photo", ("query", "EXPRESSION")
+        "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
     ),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
     "status": Command("status", "show what is indexed, without loading a model"),
@@ -71,34 +74,43 @@ COMMANDS: Mapping[str, Command] = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: the settings field it fills, its help, the tasks that use it, and how it is written.
+    """One option: its name, its help, the tasks that use it, and how it is written.
 
-    ``not_with`` names options beside which it says nothing, or the other thing: beside a server's address no
-    index is opened here. ``evaluate_with`` names those of which ``evaluate`` needs one to use it.
+    ``asks`` marks those that give a question each time, all into the settings field ``questions``; every
+    other option fills the field of its own name once. ``not_with`` names options beside which it says
+    nothing, or the other thing: beside a server's address no index is opened here. ``evaluate_with``
+    names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of the flag.
     """
 
-    field: str
+    name: str
     help: str
     tasks: tuple[str, ...]
     short: str | None = None
     variable: str | None = None
     metavar: str | None = None
     choices: tuple[str, ...] = ()
-    minimum: int | None = None
-    maximum: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
     not_with: tuple[str, ...] = ()
     evaluate_with: tuple[str, ...] = ()
+    asks: bool = False
+    alias: str | None = None
+
+    @property
+    def field(self) -> str:
+        """The settings field that it fills."""
+        return "questions" if self.asks else self.name
 
     @property
     def flag(self) -> str:
         """The long flag as it is written in the documentation."""
-        return "--" + (self.field if self.field in _UNDERSCORED else self.field.replace("_", "-"))
+        return "--" + (self.name if self.name in _UNDERSCORED else self.name.replace("_", "-"))
 
     @property
     def flags(self) -> list[str]:
         """Every spelling that the command line accepts."""
-        spellings = [self.short] if self.short else []
-        return list(dict.fromkeys([*spellings, self.flag, "--" + self.field.replace("_", "-")]))
+        spellings = (self.short, self.flag, "--" + self.name.replace("_", "-"), self.alias)
+        return list(dict.fromkeys(spelling for spelling in spellings if spelling))
 
     @property
     def default(self) -> Any:
@@ -123,17 +135,20 @@ class Option:
             if not text:
                 raise ValueError("an empty path was given")
             return Path(text)
-        if self.kind == "int":
-            try:
-                number = int(text)
-            except ValueError:
-                raise ValueError(f"{text!r} is not a whole number") from None
-            if self.minimum is not None and number < self.minimum:
-                raise ValueError(f"{number} is below the minimum, {self.minimum}")
-            if self.maximum is not None and number > self.maximum:
-                raise ValueError(f"{number} is above the maximum, {self.maximum}")
-            return number
-        return text
+        if self.kind not in ("int", "float"):
+            return text
+        whole = self.kind == "int"
+        try:
+            number = int(text) if whole else float(text)
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise ValueError(f"{text!r} is not a {'whole number' if whole else 'number'}")
+        if self.minimum is not None and number < self.minimum:
+            raise ValueError(f"{number} is below the minimum, {self.minimum}")
+        if self.maximum is not None and number > self.maximum:
+            raise ValueError(f"{number} is above the maximum, {self.maximum}")
+        return number
 
 
 # These keep the spelling with an underscore that the predecessor of this system had.
@@ -151,22 +166,65 @@ _WRITES_FILES = ("compare", *_HALVES)
 # In the order in which --help lists them, the more important ones first.
 OPTIONS: tuple[Option, ...] = (
     Option("task", "what to do: " + ", ".join(TASKS), tuple(TASKS), "-t", choices=tuple(TASKS)),
-    Option("query_text", "a sentence to find photos for", ("query",), metavar="TEXT"),
-    Option("query_image", "a photo to find captions for", ("query",), metavar="FILE"),
     Option(
         "query",
-        'an expression of sentences and ids with weights, such as "dog + 0.5*id:42 - snow"',
+        'a sentence, or sentences and ids with weights: "dog + 0.5*id:42 - snow"; - reads lines of stdin',
         ("query",),
-        metavar="EXPRESSION",
+        metavar="QUESTION",
+        asks=True,
     ),
-    Option("top_k", "results for each query", ("query",), "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
+    Option("query_text", "a sentence in which signs are words too", ("query",), metavar="TEXT", asks=True),
+    Option(
+        "image",
+        "a photo to find captions for",
+        ("query",),
+        metavar="FILE",
+        asks=True,
+        alias="--query-image",
+    ),
+    Option("like", "an id in the index, to find similar ones", ("query",), metavar="ID", asks=True),
+    Option("top_k", "matches for each question", ("query",), "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
+    Option(
+        "offset",
+        "leave out the first N matches",
+        ("query",),
+        metavar="N",
+        minimum=0,
+        maximum=MAX_TOP_K - 1,
+    ),
+    Option(
+        "min_score",
+        "leave out matches with a lower score, 0 to 1",
+        ("query",),
+        metavar="SCORE",
+        minimum=0,
+        maximum=1,
+    ),
+    Option(
+        "modality",
+        "find only these, or both kinds",
+        ("query",),
+        choices=TARGETS,
+        metavar="NAME",
+    ),
     Option(
         "filter",
         """find only what has these tags: '{"place": "harbour", "year": {"$gte": 2019}}'""",
         ("query",),
         metavar="JSON",
     ),
-    Option("picture", "also write the results as one picture", ("query",), metavar="FILE.png"),
+    Option("hybrid", "search captions by their words too", ("query",)),
+    Option("group_duplicates", "show one of several near-duplicates", ("query",)),
+    Option(
+        "print",
+        "the form of the output",
+        ("query",),
+        choices=PRINTS,
+        metavar="FORM",
+        not_with=("json",),
+    ),
+    Option("null", "with --print paths, end each path with NUL", ("query",), "-0"),
+    Option("picture", "also write the matches as one picture", ("query",), metavar="FILE.png"),
     Option(
         "url",
         "ask the server at this address, such as http://localhost:45678, instead of an index here",

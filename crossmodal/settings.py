@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from crossmodal.home_folder import expanded
 
@@ -20,11 +20,15 @@ __all__ = [
     "MAX_PORT",
     "MAX_TOP_K",
     "MAX_WORKERS",
+    "PRINTS",
     "PROTOCOLS",
     "RUNTIMES",
+    "TARGETS",
     "WRITING",
     "Direction",
+    "GivenQuestion",
     "Settings",
+    "Target",
     "exported",
 ]
 
@@ -43,8 +47,11 @@ LOSSES = (
     "mnr",
     "sigmoid",
 )
+Target = Literal["image", "text", "both"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 Direction = Literal["text2image", "image2text", "both"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
 MAX_TOP_K = 1000
@@ -52,9 +59,19 @@ MAX_PORT = 65535
 MAX_WORKERS = 64
 
 
+class GivenQuestion(NamedTuple):
+    """One question of ``search``: the long name of the option that gives it, and its value."""
+
+    option: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every option with its type and default; a field's name is the option's long name."""
+    """Every option with its type and default; a field's name is the option's long name.
+
+    ``questions`` holds the values of all options that ask one, in the order of the command line.
+    """
 
     task: str = ""
     data_set: str = "toy-data"
@@ -72,10 +89,15 @@ class Settings:
     keep: str = "original"
     strict: bool = False
     top_k: int = 10
-    query_text: str | None = None
-    query_image: Path | None = None
-    query: str | None = None
+    questions: tuple[GivenQuestion, ...] = ()
+    modality: Target | None = None
     filter: str | None = None
+    min_score: float | None = None
+    offset: int = 0
+    hybrid: bool = False
+    group_duplicates: bool = False
+    print: str = "table"
+    null: bool = False
     url: str | None = None
     picture: Path | None = None
     host: str = "127.0.0.1"
@@ -122,7 +144,7 @@ class Settings:
 
 @contextmanager
 def exported(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets ``variables`` for the processes that are started meanwhile, and then what was there before."""
+    """Sets ``variables`` for the processes that start in this context, and then restores the old values."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

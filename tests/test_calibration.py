@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY, SHARED_DATA, TOY_DATA, run_app
 from store_samples import VSE, caption, photo
 
-from crossmodal.cli.present.calibration import print_calibration
+from crossmodal.cli.present.evaluation import print_calibration
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataError, DataSetError, ModelError, SettingsError
@@ -323,7 +323,7 @@ def test_the_command_fits_prints_and_writes(tmp_path: Path) -> None:
 
 
 def test_vectors_that_an_option_changes_are_refused(tmp_path: Path) -> None:
-    from crossmodal.cli.calibrate import run
+    from crossmodal.cli.evaluate import run
 
     settings = Settings(task="evaluate", calibrate=True, model="vse", workspace=tmp_path)
     with pytest.raises(SettingsError, match="leave out its options"):

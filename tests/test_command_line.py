@@ -58,6 +58,26 @@ def test_what_needs_no_name_is_the_same_as_with_it() -> None:
     assert read_settings(["serve", "--index-only"], {}) == Settings(task="index_restful")
 
 
+def test_questions_keep_the_order_in_which_they_are_given() -> None:
+    line = "dog --image a.jpg - --like 42 -k 3 cat --query-image b.jpg --query-text dog -- --snow"
+    settings = read_settings(["search", *line.split(), "-t snow"], {})
+    assert settings.top_k == 3
+    assert settings.questions == (
+        ("query", "dog"),
+        ("image", "a.jpg"),
+        ("query", "-"),
+        ("like", "42"),
+        ("query", "cat"),
+        ("image", "b.jpg"),
+        ("query_text", "dog"),
+        ("query", "--snow"),
+        ("query", "-t snow"),
+    )
+    assert read_settings(["search", "- snow + dog"], {}).questions == (("query", "- snow + dog"),)
+    spelled = ["-t", "query", "--query-text", "a", "--query-image", "b", "--query", "c"]
+    assert [asked.value for asked in read_settings(spelled, {}).questions] == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("columns", [80, 100])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_fits_on_a_screen(
@@ -72,11 +92,11 @@ def test_the_help_of_each_command_fits_on_a_screen(
     assert max(map(len, lines)) <= columns
     words = " ".join(shown.split())
     for option in OPTIONS:
-        used = option.field != "task" and name in option.commands
+        used = option.name != "task" and name in option.commands
         # Wrapped lines may break at a hyphen.
         help = option.help.replace(" ", "")
-        assert (help in words.replace(" ", "")) == used, option.field
-        assert bool(re.search(rf"^  (-\w, )?{option.flag}( |$)", shown, re.MULTILINE)) == used, option.field
+        assert (help in words.replace(" ", "")) == used, option.name
+        assert bool(re.search(rf"^  (-\w, )?{option.flag}( |$)", shown, re.MULTILINE)) == used, option.name
 
 
 def test_the_help_of_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,10 +221,9 @@ def test_a_variable_that_a_task_does_not_use_is_no_mistake() -> None:
     ("line", "sentence"),
     [
         ("-t index -d a -d b", "--data_set is given twice, once as a and once as b; it takes one value"),
-        ("-t query --query-text a --query-text a", "--query-text is given twice, once as a and once as a"),
-        ("search --query a --query b", "--query is given twice, once as a and once as b"),
-        ("search a --query b", "EXPRESSION is given twice, as 'a' and as 'b'"),
-        ("index a -d b", "DATA is given twice, as 'a' and as 'b'"),
+        ("search a -k 1 -k 2", "--top_k is given twice, once as 1 and once as 2"),
+        ("index a -d b", "--data_set is given twice, once as a and once as b"),
+        ("index a b", "--data_set is given twice, once as a and once as b"),
         ("index --strict --keep-going", "--strict is given twice, beside --keep-going"),
     ],
 )

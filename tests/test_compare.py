@@ -20,8 +20,8 @@ from PIL import Image
 
 import app
 from crossmodal.cli import compare
-from crossmodal.cli.present.comparison import print_comparison
 from crossmodal.cli.present.comparison_plot import write_comparison
+from crossmodal.cli.present.evaluation import print_comparison
 from crossmodal.cli.present.labels import place_labels
 from crossmodal.errors import DataSetError, SettingsError, StoreUnwritable
 from crossmodal.evaluation import Retrieval, evaluate, speed

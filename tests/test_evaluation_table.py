@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.cells import cell_len
 
-from crossmodal.cli.present.evaluation import EvaluationProgress, print_evaluation
+from crossmodal.cli.present.evaluation import print_evaluation
+from crossmodal.cli.present.progress import EvaluationProgress
 
 METRICS = {"mrr": 0.3142, "hit@10": 0.6072, "map": 0.2, "median_rank": 7.0, "mean_rank": 1033.41}
 
@@ -21,6 +22,9 @@ def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(*directions: str, folds: int = 1) -> dict[str, object]:
     intervals = {name: [value * 0.9, value * 1.1] for name, value in METRICS.items()}
     return {
+        "model": "vse",
+        "data_set": "[bold]coco[/]",
+        "split": None,
         **{name: {**METRICS, "intervals": intervals} for name in directions},
         "queries": dict(zip(("text2image", "image2text"), (25000, 5000), strict=True)),
         "gallery": dict(zip(("text2image", "image2text"), (5000, 25000), strict=True)),
@@ -34,7 +38,7 @@ def result(*directions: str, folds: int = 1) -> dict[str, object]:
 
 def printed(shown: dict[str, object]) -> tuple[list[list[str]], str]:
     out = io.StringIO()
-    print_evaluation(shown, title="vse on [bold]coco[/]", file=out)
+    print_evaluation(shown, file=out)
     assert max(cell_len(line) for line in out.getvalue().splitlines()) <= 80
     rows = [
         [cell.strip() for cell in line.split("  ") if cell.strip()] for line in out.getvalue().splitlines()

@@ -19,7 +19,7 @@ from PIL import Image
 
 import app
 from crossmodal.cli.arguments import read_settings
-from crossmodal.cli.present.gap import print_gap
+from crossmodal.cli.present.evaluation import print_gap
 from crossmodal.cli.present.gap_plot import write_gap
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.engine.photo_index import PhotoIndex
@@ -287,7 +287,7 @@ def centred_photo(path: str, means: Centering) -> np.ndarray:
 
 
 def test_gap_refuses_what_it_cannot_mean() -> None:
-    from crossmodal.cli import gap
+    from crossmodal.cli.evaluate import run
 
     with pytest.raises(SettingsError, match="leave out the centring file"):
-        gap.run(Settings(task="evaluate", gap=True, centering=Path("/c.safetensors")))
+        run(Settings(task="evaluate", gap=True, centering=Path("/c.safetensors")))

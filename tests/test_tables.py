@@ -11,21 +11,35 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from crossmodal.cli.answers import Answer
-from crossmodal.cli.present.tables import print_index_report, print_results, print_status
+from crossmodal.cli.present.results import print_results
+from crossmodal.cli.present.tables import print_index_report, print_status
 from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
 from crossmodal.cli.questions import Question
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT
 
 
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(autouse=True)
-def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def _eighty_columns_without_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
 
 
-def results(*answers: Answer) -> str:
-    out = io.StringIO()
+@pytest.fixture(params=[Terminal, io.StringIO], ids=["terminal", "pipe"])
+def stream(request: pytest.FixtureRequest) -> io.StringIO:
+    made: io.StringIO = request.param()
+    return made
+
+
+def results(*answers: Answer, out: io.StringIO) -> str:
     print_results(answers, file=out)
     return out.getvalue()
 
@@ -42,54 +56,98 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
 
 
+DOGS = Match("1", IMAGE, 0.31249, 0.567, uri="a/dogs.jpg", tags={"captions": list("abcde")})
+
+
 def test_a_sentence_shows_photos_with_their_captions() -> None:
-    tags = {"captions": list("abcde")}
-    dogs = Match("1", IMAGE, 0.31249, 0.567, uri="a/dogs.jpg", tags=tags)
-    shown = rows(results(photos_for("two dogs play", dogs, Match("2", IMAGE, 0.2, 0.004, uri="a/cat.jpg"))))
+    cat = Match("2", IMAGE, 0.2, 0.004, uri="a/cat.jpg")
+    shown = rows(results(photos_for("two dogs play", DOGS, cat), out=Terminal()))
     assert shown[0] == ["Photos for “two dogs play”"]
     assert shown[1] == ["#", "score", "cosine", "photo", "captions"]
     assert shown[3:] == [
-        ["1", "57%", "0.312", "a/dogs.jpg", "a"],
+        ["1", "0.567", "0.312", "a/dogs.jpg", "a"],
         ["b"],
         ["c"],
         ["and 2 more"],
-        ["2", "0%", "0.200", "a/cat.jpg"],
+        ["2", "0.004", "0.200", "a/cat.jpg"],
     ]
 
 
-def test_a_photo_shows_captions_with_their_photo() -> None:
+def test_a_pipe_gets_all_captions() -> None:
+    shown = rows(results(photos_for("two dogs play", DOGS), out=io.StringIO()))
+    assert shown[3:] == [["1", "0.567", "0.312", "a/dogs.jpg", "a"], ["b"], ["c"], ["d"], ["e"]]
+
+
+def test_columns_of_a_pipe_are_aligned_and_hold_whole_paths() -> None:
+    path = "/photos/" + "deep/" * 60 + "two  spaces.jpg"
+    first = Match("1", IMAGE, 0.5, 0.5, uri=path, captions=(("1-0", "漢字" * 40),))
+    second = Match("2", IMAGE, -0.25, 0.5, uri="漢.jpg", captions=(("2-0", "a dog"),))
+    text = results(photos_for("x", first, second), out=io.StringIO())
+    head, rule, one, two = text.splitlines()[1:]
+    assert path in one
+    assert cell_len(rule) == cell_len(one)
+    assert head.index("captions") == one.index("漢字")
+    assert two.startswith("2   0.500   -0.250   漢.jpg  ")
+    assert cell_len(two) == head.index("captions") + len("a dog")
+
+
+def test_a_photo_shows_captions_with_their_photo(stream: io.StringIO) -> None:
     match = Match("c", TEXT, 0.5, 0.9, text="Two dogs play .", uri="a/dogs.jpg")
-    shown = rows(results(captions_for("q/dogs.jpg", match)))
+    shown = rows(results(captions_for("q/dogs.jpg", match), out=stream))
     assert shown[0] == ["Captions for q/dogs.jpg"]
     assert shown[1] == ["#", "score", "cosine", "caption", "photo"]
-    assert shown[3] == ["1", "90%", "0.500", "Two dogs play .", "a/dogs.jpg"]
+    assert shown[3] == ["1", "0.900", "0.500", "Two dogs play .", "a/dogs.jpg"]
 
 
-def test_without_a_calibration_there_is_no_column_for_scores() -> None:
-    shown = rows(results(photos_for("two dogs play", Match("1", IMAGE, 0.31249, uri="a/dogs.jpg"))))
+def test_both_kinds_stand_in_one_table(stream: io.StringIO) -> None:
+    photo = Match("p", IMAGE, 0.5, 0.9, rank=3, uri="dogs.jpg", captions=(("p-0", "Two dogs"),))
+    caption = Match("c", TEXT, 0.4, 0.8, rank=4, text="A cat", uri="cat.jpg")
+    answer = Answer(Question("42", like="42"), "both", [photo, caption])
+    shown = rows(results(answer, out=stream))
+    assert shown[0] == ["Photos and captions like 42"]
+    assert shown[3:] == [
+        ["3", "0.900", "0.500", "dogs.jpg", "Two dogs"],
+        ["4", "0.800", "0.400", "cat.jpg", "A cat"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("score", "rank", "weak"), [(0.0994, 1, True), (0.1, 1, False), (0.05, 11, False), (None, 1, False)]
+)
+def test_it_says_when_nothing_fits_well(
+    score: float | None, rank: int, weak: bool, stream: io.StringIO
+) -> None:
+    match = Match("1", IMAGE, 0.1, score, rank=rank, uri="a/dogs.jpg")
+    text = results(photos_for("x", match), out=stream)
+    assert ("Nothing fits well: the best score is 0.099.\n" in text) == weak
+
+
+def test_without_a_calibration_there_is_no_column_for_scores(stream: io.StringIO) -> None:
+    match = Match("1", IMAGE, 0.31249, uri="a/dogs.jpg")
+    shown = rows(results(photos_for("two dogs play", match), out=stream))
     assert shown[1] == ["#", "cosine", "photo"]
     assert shown[3:] == [["1", "0.312", "a/dogs.jpg"]]
 
 
-def test_a_photo_of_a_server_is_called_by_its_file() -> None:
+def test_a_photo_of_a_server_is_called_by_its_file(stream: io.StringIO) -> None:
     match = Match("1", IMAGE, 0.3, uri="http://localhost:1/v1/documents/1/content", file="dogs.jpg")
-    assert rows(results(photos_for("x", match)))[3] == ["1", "0.300", "dogs.jpg"]
+    assert rows(results(photos_for("x", match), out=stream))[3] == ["1", "0.300", "dogs.jpg"]
 
 
-def test_captions_that_are_indexed_go_before_those_of_the_tags() -> None:
+def test_captions_that_are_indexed_go_before_those_of_the_tags(stream: io.StringIO) -> None:
     match = Match("1", IMAGE, 0.3, uri="a.jpg", captions=(("1-0", "indexed"),), tags={"caption": "a tag"})
-    assert rows(results(photos_for("x", match)))[3] == ["1", "0.300", "a.jpg", "indexed"]
+    assert rows(results(photos_for("x", match), out=stream))[3] == ["1", "0.300", "a.jpg", "indexed"]
 
 
-def test_an_error_and_an_empty_result_are_told() -> None:
-    text = results(captions_for("x.jpg", error="The file is empty."), photos_for("y"))
+def test_an_error_and_an_empty_result_are_shown(stream: io.StringIO) -> None:
+    text = results(captions_for("x.jpg", error="The file is empty."), photos_for("y"), out=stream)
     assert "The file is empty." in text
     assert "Nothing was found." in text
 
 
-def test_markup_and_control_characters_are_shown_not_obeyed() -> None:
+def test_markup_and_control_characters_are_shown_not_obeyed(stream: io.StringIO) -> None:
     hostile = "a [bold red]dog[/] \x1b[31m\x07\r\n\u202etac\u200b :smile:"
-    text = results(captions_for(hostile, Match("c", TEXT, 0.1, text=hostile, uri=hostile)))
+    text = results(captions_for(hostile, Match("c", TEXT, 0.1, text=hostile, uri=hostile)), out=stream)
     assert "[bold red]dog[/]" in text
     assert ":smile:" in text
     assert not {"\x1b", "\x07", "\r", "\u202e", "\u200b"} & set(text)
@@ -100,7 +158,7 @@ def test_no_line_is_wider_than_80_columns_and_long_paths_keep_their_end() -> Non
     described = "A child climbs the stairs to a wooden house . " * 3
     photo = Match("p", IMAGE, 0.1, 0.5, uri=path, captions=(("p-0", described),))
     caption = Match("c", TEXT, 0.1, 0.5, text="漢字" * 60, uri=path)
-    text = results(photos_for("stairs " * 30, photo), captions_for(path, caption))
+    text = results(photos_for("stairs " * 30, photo), captions_for(path, caption), out=Terminal())
     assert max(cell_len(line) for line in text.splitlines()) <= 80
     assert text.count("693b08cb0e.jpg") == 3
     assert "\x1b" not in text
@@ -112,7 +170,10 @@ def test_a_stream_that_cannot_write_unicode_gets_question_marks() -> None:
     photo = Match("p", IMAGE, 0.1, uri="é/" * 60 + "x.jpg", captions=(("p-0", "漢"),))
     print_results([photos_for("café", photo)], out)
     out.flush()
-    assert b"Photos for caf?" in raw.getvalue()
+    lines = raw.getvalue().decode().splitlines()
+    assert lines[0] == "Photos for caf?"
+    assert set(lines[2]) == {"-"}
+    assert lines[3].endswith("?/x.jpg   ?")
 
 
 def test_the_report_of_an_indexing_run(tmp_path: Path) -> None:

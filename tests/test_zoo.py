@@ -235,7 +235,7 @@ def test_the_list_as_a_table(tmp_path: Path) -> None:
 
 
 def test_the_table_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossmodal.cli.present.models import print_models
+    from crossmodal.cli.present.tables import print_models
 
     monkeypatch.setenv("COLUMNS", "80")
     file = io.StringIO()

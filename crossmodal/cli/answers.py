@@ -4,40 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from crossmodal.cli.questions import Question
 from crossmodal.match import Match
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.query.request import Target
+from crossmodal.records import Modality
 
 __all__ = ["Answer", "Answers", "captions_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one ``question`` found, best first, or the ``error`` that kept it from being answered.
+    """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
-    ``target`` is what was searched, None where nothing was.
+    ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
+    these.
     """
 
     question: Question
-    target: Modality | None = None
+    target: Target | None = None
     matches: Sequence[Match] = field(default_factory=list)
     error: str | None = None
+    has_more: bool = False
 
     @property
     def modality(self) -> Modality:
         """What the question counts as: text finds photos, an image captions."""
         return self.question.modality(self.target)
-
-    def to_json(self) -> dict[str, Any]:
-        """One entry of ``results``, as JSON values."""
-        return {
-            "modality": self.modality,
-            "query": self.question.asked,
-            "error": self.error,
-            "matches": [_match(match) for match in self.matches],
-        }
 
 
 class Answers(Protocol):
@@ -60,21 +54,3 @@ def captions_of(match: Match) -> tuple[str, ...]:
         return tuple(text for _, text in match.captions)
     found = match.tags.get("captions") or match.tags.get("caption") or ()
     return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)
-
-
-def _match(match: Match) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "id": match.id,
-        "modality": match.modality,
-        # To as many digits as a server sends.
-        "score": None if match.score is None else round(match.score, 6),
-        "cosine": match.cosine,
-        "uri": match.uri,
-        "file": match.file,
-        "text": match.text,
-        "photo_id": match.photo_id if match.modality == TEXT else None,
-        "tags": dict(match.tags),
-    }
-    if match.modality == IMAGE:
-        described["captions"] = [text for _, text in match.captions]
-    return described

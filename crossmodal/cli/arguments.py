@@ -10,12 +10,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NoReturn
 
 from crossmodal.errors import SettingsError
 from crossmodal.options import COMMANDS, OPTIONS, TASKS, Option
-from crossmodal.settings import Settings
+from crossmodal.settings import GivenQuestion, Settings
 
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]
 
@@ -34,6 +35,7 @@ def read_settings(
     given = _given(arguments)
     values: dict[str, Any] = {}
     for option in OPTIONS:
+        # Beside the options that ask, ``given`` holds what they ask in the order of the command line.
         if given.get(option.field) is not None:
             values[option.field] = given[option.field]
         elif option.variable and environment.get(option.variable):
@@ -53,8 +55,7 @@ def commands_table() -> str:
     """The subcommands as a Markdown table; ``docs/cli.md`` holds it and a test compares."""
     lines = ["| subcommand | the same as | what it does |", "|---|---|---|"]
     for name, command in COMMANDS.items():
-        usage = name if command.positional is None else f"{name} [{command.positional[1]}]"
-        lines.append(f"| `{usage}` | `-t {command.task}` | {command.help} |")
+        lines.append(f"| `{_usage(name)}` | `-t {command.task}` | {command.help} |")
     lines.append(
         "| `serve --index-only` | `-t index_restful` | take documents to index over HTTP, and no searches |"
     )
@@ -65,13 +66,14 @@ def options_table() -> str:
     """The options as a Markdown table; ``docs/cli.md`` holds it and a test compares."""
     lines = ["| option | used by | environment | default | meaning |", "|---|---|---|---|---|"]
     for option in OPTIONS:
-        flags = ", ".join(f"`{flag}`" for flag in ([option.short] if option.short else []) + [option.flag])
+        spellings = (option.short, option.flag, option.alias)
+        flags = ", ".join(f"`{flag}`" for flag in spellings if flag)
         users = "all" if set(option.commands) == set(COMMANDS) else ", ".join(option.commands)
         variable = f"`{option.variable}`" if option.variable else ""
-        default = "" if option.default in (None, "", False) else f"`{option.default}`"
+        default = f"`{option.default}`" if option.default else ""
         meaning = (
             option.help
-            if option.field == "task" or not option.choices
+            if option.name == "task" or not option.choices
             else (f"{option.help}: " + ", ".join(f"`{choice}`" for choice in option.choices))
         )
         lines.append(f"| {flags} | {users} | {variable} | {default} | {meaning} |")
@@ -101,20 +103,33 @@ def _given(arguments: Sequence[str]) -> dict[str, Any]:
 def _given_to_command(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     command = COMMANDS[name]
     parser = _Parser(f"crossmodal {name}", "lists its options", name)
-    _add_options(parser, [option for option in OPTIONS if option.field != "task"])
-    if command.positional is not None:
-        parser.add_argument("positional", nargs="?", metavar=command.positional[1])
+    _add_options(parser, [option for option in OPTIONS if option.name != "task"])
     if name == "serve":
         parser.add_argument("--index-only", action="store_true")
+    if command.positional is not None:
+        arguments = list(_with_flag(_flag_of(command.positional[0]), arguments))
     given = vars(parser.parse_args(arguments))
     given["task"] = "index_restful" if given.pop("index_only", False) else command.task
-    if command.positional is not None and (value := given.pop("positional")) is not None:
-        field, metavar = command.positional
-        if given[field] is not None:
-            parser.error(f"{metavar} is given twice, as {value!r} and as {given[field]!r}")
-        given[field] = value
     _refuse_unused(parser, given, given["task"], "{}")
     return given
+
+
+def _with_flag(flag: str, arguments: Sequence[str]) -> Iterator[str]:
+    """``arguments`` with ``flag`` before each word that stands without an option's name.
+
+    So such words stay in order with the options beside them, which argparse loses.
+    """
+    valued = {spelling for option in OPTIONS if option.kind != "bool" for spelling in option.flags}
+    words = iter(arguments)
+    for word in words:
+        if word in valued:
+            yield from (word, *islice(words, 1))
+        elif word == "--":
+            yield from (f"{flag}={rest}" for rest in words)
+        elif word.startswith("-") and word != "-" and (" " not in word or word.partition("=")[0] in valued):
+            yield word
+        else:
+            yield f"{flag}={word}"
 
 
 def _refuse_unused(
@@ -129,7 +144,7 @@ def _refuse_unused(
             "one of them"
         )
     for option in OPTIONS:
-        if given.get(option.field) is None:
+        if given.get(option.name) is None:
             continue
         beside = [name for name in option.not_with if given.get(name) is not None]
         if task not in option.tasks:
@@ -169,8 +184,13 @@ def _listed(names: Sequence[str], word: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def _flag_of(field: str) -> str:
-    return next(option.flag for option in OPTIONS if option.field == field)
+def _flag_of(name: str) -> str:
+    return next(option.flag for option in OPTIONS if option.name == name)
+
+
+def _usage(command: str) -> str:
+    positional = COMMANDS[command].positional
+    return command if positional is None else f"{command} [{positional[1]}]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -239,16 +259,27 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+class _Ask(argparse.Action):
+    """Adds one question to those before it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, flag: Any = None
+    ) -> None:
+        asked = getattr(namespace, "questions", ())
+        namespace.questions = (*asked, GivenQuestion(self.dest, values))
+        setattr(namespace, self.dest, values)
+
+
 def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> argparse.ArgumentParser:
     for option in options:
         if option.kind == "bool":
-            parser.add_argument(*option.flags, dest=option.field, action=_Once, nargs=0, const=True)
+            parser.add_argument(*option.flags, dest=option.name, action=_Once, nargs=0, const=True)
         else:
             parser.add_argument(
                 *option.flags,
-                dest=option.field,
-                action=_Once,
-                required=option.field == "task",
+                dest=option.name,
+                action=_Ask if option.asks else _Once,
+                required=option.name == "task",
                 type=_argument_type(option),
             )
     parser.add_argument("--keep-going", dest="strict", action=_Once, nargs=0, const=False)
@@ -279,13 +310,12 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
     columns = max(60, min(shutil.get_terminal_size((100, 24)).columns, 100))
     meaning = TASKS[task] if command is None else COMMANDS[command].help
     rows: list[tuple[str, str]] = []
-    positional = None if command is None else COMMANDS[command].positional
-    if positional is not None:
-        field, metavar = positional
-        rows.append((metavar, f"the same as {_flag_of(field)}"))
-        usage += f" [{metavar}]"
+    if command is not None and (positional := COMMANDS[command].positional) is not None:
+        name, metavar = positional
+        rows.append((metavar, f"the same as {_flag_of(name)}"))
+        usage = f"crossmodal {_usage(command)}"
     for option in OPTIONS:
-        if task in option.tasks and option.field != "task":
+        if task in option.tasks and option.name != "task":
             rows.append((_written(option), option.help + _notes(option)))
     if task == "index":
         rows.append(("--keep-going", "go on after a document that fails (the default)"))
@@ -325,10 +355,12 @@ def _notes(option: Option) -> str:
     notes = []
     if option.choices and option.metavar:
         notes.append(", ".join(option.choices))
-    if option.default not in (None, "", False):
+    if option.default:
         notes.append(f"default {option.default}")
     if option.variable:
         notes.append(f"or {option.variable}")
+    if option.alias:
+        notes.append(f"or {option.alias}")
     return f" ({'; '.join(notes)})" if notes else ""
 
 

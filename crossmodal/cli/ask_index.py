@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from crossmodal.cli.answers import Answer
 from crossmodal.cli.engine_of import engine_for
 from crossmodal.cli.questions import Question
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
-from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters import Filter
 from crossmodal.query.expression import parse_expression
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.query.terms import Term
-from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
 
 __all__ = ["open_index"]
 
 
 @contextmanager
-def open_index(settings: Settings, filter: Mapping[str, Any] | None) -> Iterator[_IndexAnswers]:
+def open_index(settings: Settings, filter: Filter | None) -> Iterator[_IndexAnswers]:
     """The index of ``settings``, as long as the context lasts.
 
-    Raises DataError for an unusable filter, StoreMissing where there is no index, ModelMismatch where another
-    model built it.
+    Raises StoreMissing where there is no index, ModelMismatch where another model built it.
     """
-    condition = None if filter is None else parse_filter(filter)
     with engine_for(settings) as engine:
-        yield _IndexAnswers(engine, settings.top_k, condition)
+        yield _IndexAnswers(engine, settings, filter)
 
 
 class _IndexAnswers:
-    def __init__(self, engine: Engine, top_k: int, filter: Filter | None) -> None:
+    def __init__(self, engine: Engine, settings: Settings, filter: Filter | None) -> None:
         self._engine = engine
-        self._top_k = top_k
+        self._settings = settings
         self._filter = filter
         self.model: str | None = engine.model
 
@@ -49,28 +45,43 @@ class _IndexAnswers:
         requests = [request for request in asked if isinstance(request, SearchRequest)]
         outcomes = iter(self._engine.search(requests)[0] if requests else ())
         return [
-            Answer(question, error=str(request))
-            if isinstance(request, DataError)
-            else _answer(question, next(outcomes))
+            _answer(question, next(outcomes))
+            if isinstance(request, SearchRequest)
+            else Answer(question, error=request)
             for question, request in zip(questions, asked, strict=True)
         ]
 
-    def _request(self, question: Question) -> SearchRequest | DataError:
+    def _request(self, question: Question) -> SearchRequest | str:
         """The search for one question, or why there is none."""
-        if question.expression is None:
-            terms: tuple[Term, ...] = (Term(1.0, text=question.text, image=question.image),)
-        else:
+        if question.error is not None:
+            return question.error
+        if question.expression is not None:
             try:
                 terms = parse_expression(question.expression)
             except DataError as error:
-                return error
-        return SearchRequest(terms, top_k=self._top_k, filter=self._filter)
+                return str(error)
+        else:
+            terms = (Term(text=question.text, image=question.image, id=question.like),)
+        settings = self._settings
+        return SearchRequest(
+            terms,
+            modality=settings.modality,
+            similar=question.like is not None,
+            top_k=settings.top_k,
+            offset=settings.offset,
+            min_score=settings.min_score,
+            filter=self._filter,
+            hybrid=settings.hybrid,
+            group_duplicates=settings.group_duplicates,
+            exclude=frozenset() if question.like is None else frozenset({question.like}),
+        )
 
 
 def _answer(question: Question, outcome: SearchOutcome) -> Answer:
     return Answer(
         question,
-        TEXT if outcome.modality == TEXT else IMAGE,
+        outcome.modality,
         outcome.matches,
         None if outcome.error is None else str(outcome.error),
+        outcome.has_more,
     )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from crossmodal.cli.answers import Answer
 from crossmodal.cli.questions import Question
 from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
+from crossmodal.filters import Filter
 from crossmodal.match import Match
-from crossmodal.records import checked_modality
+from crossmodal.query.request import Target
+from crossmodal.settings import Settings
 
 __all__ = ["open_server"]
 
@@ -24,17 +26,17 @@ _OF_THE_QUERY = frozenset({400, 404, 413, 415, 422})
 
 
 @contextmanager
-def open_server(url: str, top_k: int, filter: Mapping[str, Any] | None) -> Iterator[_ServerAnswers]:
+def open_server(url: str, settings: Settings, filter: Filter | None) -> Iterator[_ServerAnswers]:
     """The server at ``url``; raises ClientError where that is no address."""
     with Client(url, retries=_RETRIES) as client:
-        yield _ServerAnswers(client, top_k, filter)
+        yield _ServerAnswers(client, settings, filter)
 
 
 class _ServerAnswers:
-    def __init__(self, client: Client, top_k: int, filter: Mapping[str, Any] | None) -> None:
+    def __init__(self, client: Client, settings: Settings, filter: Filter | None) -> None:
         self._client = client
-        self._top_k = top_k
-        self._filter = filter
+        self._settings = settings
+        self._filter = None if filter is None else filter.to_json()
         self.model: str | None = None
 
     def thumbnail(self, photo_id: str) -> bytes | None:
@@ -49,22 +51,35 @@ class _ServerAnswers:
         return [self._ask(question) for question in questions]
 
     def _ask(self, question: Question) -> Answer:
+        if question.error is not None:
+            return Answer(question, error=question.error)
+        settings = self._settings
         try:
             result = self._client.search(
                 question.text,
                 image=question.image,
                 expression=question.expression,
-                top_k=self._top_k,
+                id=question.like,
+                modality=settings.modality,
+                top_k=settings.top_k,
+                offset=settings.offset,
+                min_score=settings.min_score,
                 filter=self._filter,
+                hybrid=settings.hybrid,
+                group_duplicates=settings.group_duplicates,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
                 raise
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
-        target = None if result.modality is None else checked_modality(result.modality, "The answer")
-        return Answer(question, target, [self._match(match) for match in result.matches])
+        matches = [self._match(match) for match in result.matches]
+        return Answer(question, cast("Target | None", result.modality), matches, has_more=result.has_more)
 
     def _match(self, match: Match) -> Match:
-        """The match with the address of its photo."""
-        return replace(match, uri=None if match.photo is None else self._client.url + match.photo.content)
+        """The match with the address of its photo, and without what was not asked for, as an index has it."""
+        return replace(
+            match,
+            uri=None if match.photo is None else self._client.url + match.photo.content,
+            duplicates=match.duplicates if self._settings.group_duplicates else None,
+        )

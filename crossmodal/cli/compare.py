@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
-from crossmodal.cli.present.failures import print_failures
+from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import CrossmodalError, MissingExtra, ModelError, SettingsError
@@ -73,7 +72,7 @@ def run(settings: Settings) -> int:
     }
     if models:
         _add_speeds(result, settings)
-    _tell(result, settings)
+    _print(result, settings)
     return 1 if problems or failures else 0
 
 
@@ -169,13 +168,13 @@ def _measure(
         sending.send(error)
 
 
-def _tell(result: dict[str, Any], settings: Settings) -> None:
+def _print(result: dict[str, Any], settings: Settings) -> None:
     """Prints the result before the picture is drawn, so that a full disk costs only the picture."""
     picture = (settings.output or settings.workspace / _FOLDER) / _PICTURE if result["models"] else None
     if settings.json:
-        print(json.dumps({**result, "picture": None if picture is None else str(picture)}))
+        print_json({**result, "picture": None if picture is None else str(picture)})
     elif picture is not None:
-        from crossmodal.cli.present.comparison import print_comparison
+        from crossmodal.cli.present.evaluation import print_comparison
 
         print_comparison(result)
     for problem in result["problems"]:

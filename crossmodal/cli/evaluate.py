@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
-from crossmodal.cli.present.failures import print_failures
+from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.evaluation import Subset
@@ -25,14 +23,10 @@ def run(settings: Settings) -> int:
         from crossmodal.cli.compare import run as compare
 
         return compare(settings)
-    if settings.gap:
-        from crossmodal.cli.gap import run as gap
+    if settings.gap or settings.calibrate:
+        from crossmodal.cli.halves import calibrate, measure_gap_of_model
 
-        return gap(settings)
-    if settings.calibrate:
-        from crossmodal.cli.calibrate import run as calibrate
-
-        return calibrate(settings)
+        return (measure_gap_of_model if settings.gap else calibrate)(settings)
     return _evaluate(settings)
 
 
@@ -58,9 +52,12 @@ def _evaluate(settings: Settings) -> int:
         "failures": [asdict(failure) for failure in failures],
     }
     if settings.json:
-        print(json.dumps(result))
+        print_json(result)
     else:
-        _tell(result)
+        from crossmodal.cli.present.evaluation import print_evaluation
+
+        print_evaluation(result)
+        print_failures(result["failures"])
     return 1 if failures else 0
 
 
@@ -68,7 +65,7 @@ def _through_flows(
     settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
     from crossmodal.cli.flow_evaluation import retrieve_through_flows
-    from crossmodal.cli.present.evaluation import EvaluationProgress
+    from crossmodal.cli.present.progress import EvaluationProgress
 
     photos = frozenset(listing.photos)
     direction = settings.direction
@@ -76,11 +73,3 @@ def _through_flows(
     with EvaluationProgress(total, enabled=not settings.json) as progress:
         chosen = replace(settings, model=model)
         return retrieve_through_flows(chosen, data_set, photos, folds, progress)
-
-
-def _tell(result: dict[str, Any]) -> None:
-    from crossmodal.cli.present.evaluation import print_evaluation
-
-    split = f", split {result['split']}" if result["split"] else ""
-    print_evaluation(result, title=f"{result['model']} on {result['data_set']}{split}")
-    print_failures(result["failures"])

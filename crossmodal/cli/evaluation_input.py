@@ -36,7 +36,7 @@ def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
 
 def encode_in_halves(settings: Settings, model: str) -> tuple[DataSet, EncodedSet, set[str]]:
     """The data set, its vectors, and the ids of the half of its photos that a measurement is fitted to."""
-    from crossmodal.cli.present.evaluation import EvaluationProgress
+    from crossmodal.cli.present.progress import EvaluationProgress
 
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
     halves = PhotoHalves()
@@ -61,7 +61,7 @@ def retrieve_in_memory(
 
     The batches are those of the Flows, so the ranks are the same too.
     """
-    from crossmodal.cli.present.evaluation import EvaluationProgress
+    from crossmodal.cli.present.progress import EvaluationProgress
 
     photos = frozenset(listing.photos)
     direction = settings.direction

@@ -20,7 +20,7 @@ from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
-    from crossmodal.cli.present.evaluation import EvaluationProgress
+    from crossmodal.cli.present.progress import EvaluationProgress
 
 __all__ = ["retrieve_through_flows"]
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from crossmodal.cli.engine_of import engine_for
+from crossmodal.cli.output import print_json
 from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.engine import Engine
@@ -162,7 +163,7 @@ def _write_report(report: IndexReport, workspace: Path) -> None:
 
 def _print(report: IndexReport, settings: Settings) -> None:
     if settings.json:
-        print(json.dumps(asdict(report)))
+        print_json(asdict(report))
         return
     from crossmodal.cli.present.tables import print_index_report
 

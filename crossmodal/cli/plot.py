@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from crossmodal.cli.output import print_json
 from crossmodal.errors import StoreUnwritable
 from crossmodal.settings import Settings
 
@@ -34,7 +33,7 @@ def run(settings: Settings) -> int:
             ) from None
         written[kind] = str(drawing)
     if settings.json:
-        print(json.dumps(written))
+        print_json(written)
     else:
         for kind, name in written.items():
             print(f"{kind} Flow: {name}")

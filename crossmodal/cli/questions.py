@@ -1,78 +1,153 @@
-"""What ``search`` is asked, checked before anything is started."""
+"""What ``search`` is asked: the questions of the command line and of stdin, and the filter, each checked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-from crossmodal.data_sets import read_photo_file
+from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.data_sets.values import has_lone_surrogate
-from crossmodal.errors import DataError, SettingsError
+from crossmodal.errors import DataError, FilterError, SettingsError
+from crossmodal.filters import Filter, parse_filter
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
 from crossmodal.records import IMAGE, TEXT, Modality
-from crossmodal.settings import Settings
+from crossmodal.settings import GivenQuestion, Settings
 
-__all__ = ["Question", "read_filter", "read_questions"]
+__all__ = ["STDIN", "Question", "check_depth", "question_batches", "read_filter"]
+
+STDIN = GivenQuestion("query", "-")
+
+# Of stdin, so that a long list is answered as it comes. A batch ends earlier where nothing more is there yet.
+_LARGEST_BATCH = 64
+
+_FILTER_EXAMPLE = """write it like --filter '{"place": "harbour"}'"""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query, as ``asked`` on the command line: a ``text``, an ``image`` (bytes) or an ``expression``."""
+    """One question, as ``asked`` on the command line or in a line of stdin.
+
+    It is one of a ``text``, an ``image`` (the bytes of a photo), an ``expression`` and the id that matches
+    shall be ``like``; or an ``error`` says why it is none of them.
+    """
 
     asked: str
     text: str | None = None
     image: bytes | None = None
     expression: str | None = None
+    like: str | None = None
+    error: str | None = None
 
-    def modality(self, target: Modality | None) -> Modality:
-        """What the query counts as, where ``target`` was searched (None: nothing was): "text" or "image".
+    def modality(self, target: Target | None) -> Modality:
+        """What the question counts as, where ``target`` was searched (None: nothing was): "text" or "image".
 
-        An expression counts as what would search the same: a sentence finds photos, a photo finds captions.
+        An expression or id counts as what would search the same: a sentence finds photos, a photo captions.
         """
-        if self.expression is None:
-            return TEXT if self.text is not None else IMAGE
-        return IMAGE if target == TEXT else TEXT
+        if self.text is not None:
+            return TEXT
+        return IMAGE if self.image is not None or target == TEXT else TEXT
 
 
-def read_questions(settings: Settings) -> list[Question]:
-    """The queries of ``--query-text``, ``--query-image`` and ``--query``, in this order.
+def question_batches(settings: Settings) -> Iterator[list[Question]]:
+    """The questions of the command line, in their order, in batches that can be searched together.
 
-    Raises SettingsError where there is none, DataError for text that isn't Unicode or a photo that cannot be
-    read.
+    ``-`` stands for the lines of stdin, as no question at all does where stdin is no terminal. Raises
+    SettingsError where nothing is asked.
     """
-    questions = []
-    if settings.query_text is not None:
-        questions.append(Question(_checked(settings.query_text), text=settings.query_text))
-    if settings.query_image is not None:
-        questions.append(Question(str(settings.query_image), image=read_photo_file(settings.query_image)))
-    if settings.query is not None:
-        if _is_file(settings.query):
-            raise SettingsError(
-                f"{settings.query!r} is a file, and an expression holds sentences and ids; search by a photo "
-                "with --query-image FILE."
-            )
-        questions.append(Question(_checked(settings.query), expression=settings.query))
-    if not questions:
+    given = settings.questions
+    if not given and not sys.stdin.isatty():
+        given = (STDIN,)
+    anything = False
+    for batch in _batches(given):
+        anything = True
+        yield batch
+    if not anything:
         raise SettingsError(
-            'Nothing to search for: write a sentence, as in search "a dog on a beach", or give --query-text '
-            "TEXT, --query-image FILE or --query EXPRESSION."
+            'Nothing to search for: write a sentence, as in search "a dog on a beach", or lines on stdin, or '
+            "give --query QUESTION, --query-text TEXT, --image FILE or --like ID."
         )
-    return questions
 
 
-def read_filter(settings: Settings) -> Mapping[str, Any] | None:
-    """The JSON object of ``--filter``, None without one; raises SettingsError for anything else."""
+def read_filter(settings: Settings) -> Filter | None:
+    """The condition of ``--filter``, None without one; raises SettingsError that says where it is wrong."""
     if settings.filter is None:
         return None
     try:
         value = json.loads(settings.filter)
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"--filter {settings.filter!r} is not JSON ({error}); {_EXAMPLE}.") from None
+        raise SettingsError(
+            f"--filter {settings.filter!r} is not JSON ({error}); {_FILTER_EXAMPLE}."
+        ) from None
     if not isinstance(value, dict):
-        raise SettingsError(f"--filter {settings.filter!r} is no JSON object; {_EXAMPLE}.")
-    return value
+        raise SettingsError(f"--filter {settings.filter!r} is no JSON object; {_FILTER_EXAMPLE}.")
+    try:
+        return parse_filter(value)
+    except FilterError as error:
+        at = f" at {error.pointer}" if error.pointer else ""
+        raise SettingsError(f"--filter{at}: {error}") from None
+
+
+def check_depth(settings: Settings) -> None:
+    """Raises SettingsError where ``--offset`` and ``--top_k`` together reach deeper than a search can."""
+    deepest = HYBRID_DEPTH if settings.hybrid else MAX_RESULTS
+    if settings.offset + settings.top_k > deepest:
+        raise SettingsError(
+            f"--offset {settings.offset} and --top_k {settings.top_k} reach to match "
+            f"{settings.offset + settings.top_k:,}; a search{' with --hybrid' if settings.hybrid else ''} "
+            f"reaches to {deepest:,}."
+        )
+
+
+def _batches(given: Sequence[GivenQuestion]) -> Iterator[list[Question]]:
+    batch: list[Question] = []
+    for question in given:
+        if question != STDIN:
+            batch.append(_read(question))
+            continue
+        if batch:
+            yield batch
+        batch = []
+        for lines in _line_batches(sys.stdin.buffer):
+            # Bytes that are no UTF-8 are refused with the question, as on the command line.
+            texts = [line.decode("utf-8", "surrogateescape").strip() for line in lines]
+            if questions := [_read(GivenQuestion("query", text)) for text in texts if text]:
+                yield questions
+    if batch:
+        yield batch
+
+
+def _line_batches(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of ``stream``, without waiting for more than one of them."""
+    rest = b""
+    while chunk := stream.read1(1 << 16):  # type: ignore[attr-defined]
+        *lines, rest = (rest + chunk).split(b"\n")
+        for start in range(0, len(lines), _LARGEST_BATCH):
+            yield lines[start : start + _LARGEST_BATCH]
+    yield [rest]
+
+
+def _read(given: GivenQuestion) -> Question:
+    asked = given.value
+    try:
+        if given.option == "image":
+            return Question(asked, image=read_photo_file(Path(asked)))
+        _check_text(asked)
+        if given.option == "query_text":
+            return Question(asked, text=asked)
+        if given.option == "like":
+            return Question(asked, like=asked)
+        if _is_file(asked):
+            raise DataError(
+                f"{asked!r} is a file, and a question holds sentences and ids; search by a photo with "
+                "--image FILE."
+            )
+        return Question(asked, expression=asked)
+    except DataError as error:
+        return Question(asked, error=str(error))
 
 
 def _is_file(text: str) -> bool:
@@ -83,12 +158,8 @@ def _is_file(text: str) -> bool:
         return False
 
 
-_EXAMPLE = """write it like --filter '{"place": "harbour"}'"""
-
-
-def _checked(text: str) -> str:
+def _check_text(text: str) -> None:
     if has_lone_surrogate(text):
-        raise DataError(f"The query {text!r} is not text: some of its bytes are not UTF-8.")
+        raise DataError(f"The question {text!r} is not text: some of its bytes are not UTF-8.")
     if not text.strip():
-        raise DataError(f"The query {text!r} is empty; it needs at least one word.")
-    return text
+        raise DataError(f"The question {text!r} is empty; it needs at least one word.")

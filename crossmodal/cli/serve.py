@@ -1,4 +1,4 @@
-"""``serve``: the engine behind HTTP until it is told to stop."""
+"""``serve``: the engine behind HTTP until it is stopped."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from crossmodal.cli.output import print_json
 from crossmodal.cli.present.training_plot import draw_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.extras import require_package
@@ -68,7 +68,7 @@ def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
 
 def _print(result: TrainingResult, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({**asdict(result), "folder": str(result.folder)}))
+        print_json({**asdict(result), "folder": str(result.folder)})
     else:
         print("\n".join(describe_result(result)))
         folder = _shown(result.folder)

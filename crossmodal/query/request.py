@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from crossmodal.errors import DataError
 from crossmodal.match import Match
-from crossmodal.records import MODALITIES, Modality
-from crossmodal.settings import MAX_TOP_K
+from crossmodal.records import Modality
+from crossmodal.settings import MAX_TOP_K, TARGETS, Target
 
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
@@ -24,8 +24,6 @@ __all__ = [
     "Target",
     "Timing",
 ]
-
-Target = Literal["image", "text", "both"]
 
 # What a match holds only where it is asked for.
 FIELDS = ("text", "photo", "captions", "tags")
@@ -61,7 +59,7 @@ class SearchRequest:
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        if self.modality not in (None, *MODALITIES, "both"):
+        if self.modality not in (None, *TARGETS):
             raise DataError(f"The modality is {self.modality!r}; it must be 'image', 'text' or 'both'.")
         if not 1 <= self.top_k <= MAX_RESULTS:
             raise DataError(f"top_k is {self.top_k!r}; it must be a whole number from 1 to {MAX_RESULTS}.")

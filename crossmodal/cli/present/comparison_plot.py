@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossmodal.cli.present.comparison import DIRECTION_NAMES
+from crossmodal.cli.present.evaluation import DIRECTION_NAMES
 from crossmodal.cli.present.labels import place_labels
 from crossmodal.cli.present.wording import file_size, printable, shortened_left
 from crossmodal.errors import StoreUnwritable

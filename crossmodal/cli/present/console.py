@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from crossmodal.cli.present.wording import printable
+from crossmodal.cli.present.wording import limit_of, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["encoding_of", "heading", "open_console", "plain_table", "shown", "writes_unicode"]
+__all__ = ["encoding_of", "heading", "open_console", "plain_table", "shown"]
 
 # Beyond this, lines get hard to read on a wide screen.
 _MAX_WIDTH = 120
@@ -23,8 +23,7 @@ def open_console(file: TextIO | None) -> Console:
     from rich.console import Console
 
     console = Console(file=sys.stdout if file is None else file, highlight=False, markup=False, emoji=False)
-    if console.width > _MAX_WIDTH:
-        console.width = _MAX_WIDTH
+    console.width = min(console.width, _MAX_WIDTH)
     return console
 
 
@@ -54,9 +53,4 @@ def shown(value: str, console: Console, style: str | None = None) -> Text:
 
 def encoding_of(console: Console) -> str | None:
     """The stream's encoding where it cannot express everything, else None."""
-    return None if writes_unicode(console) else console.encoding
-
-
-def writes_unicode(console: Console) -> bool:
-    """Whether the stream can express every character."""
-    return console.encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-16", "utf-32")
+    return limit_of(console.encoding)

@@ -1,4 +1,4 @@
-"""The progress of indexing, on stderr: a bar on a terminal, else a line now and then."""
+"""The progress of indexing and evaluating, on stderr: a bar on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crossmodal.cli.present.wording import counted, duration
+from crossmodal.cli.present.wording import counted, duration, speed_number
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["IndexProgress"]
+__all__ = ["EvaluationProgress", "IndexProgress"]
 
 # Speed and time left are those of the last seconds: a model is slow on its first batches.
 _WINDOW_SECONDS = 30.0
@@ -45,7 +45,7 @@ class IndexProgress:
         self._interval = interval
         self._clock = clock
         self._bar: Progress | None = None
-        self._told = 0
+        self._written = 0
         self._started = self._last_line = clock()
         self._marks: list[tuple[float, int]] = [(self._started, 0)]
 
@@ -64,7 +64,7 @@ class IndexProgress:
         if self._bar is not None:
             self._show_bar(self._bar)
             self._bar.stop()
-        elif self._enabled and self.done > self._told:
+        elif self._enabled and self.done > self._written:
             self._write_line()
 
     @property
@@ -110,13 +110,7 @@ class IndexProgress:
 
     def _speed(self) -> str:
         speed = self.documents_per_second()
-        return (
-            ""
-            if speed is None
-            else f"{speed:,.0f} documents/s"
-            if speed >= 10
-            else f"{speed:.1f} documents/s"
-        )
+        return "" if speed is None else f"{speed_number(speed)} documents/s"
 
     def _left(self) -> str:
         left = self.seconds_left()
@@ -136,11 +130,22 @@ class IndexProgress:
 
     def _write_line(self) -> None:
         self._last_line = self._clock()
-        self._told = self.done
+        self._written = self.done
         of = "" if self._total is None else f" of {max(self._total, self.done):,}"
         done = f"{self.done:,}{of} documents" if of else counted(self.done, "document")
         parts = [done, self.counts(), self._speed(), self._left()]
         print("; ".join(part for part in parts if part), file=self._file, flush=True)
+
+
+class EvaluationProgress(IndexProgress):
+    """The progress of an evaluation; ``stage`` says what it is doing."""
+
+    label = "Evaluating"
+    stage = "encoding"
+
+    def counts(self) -> str:
+        """``indexing, 2 failed``."""
+        return f"{self.stage}, {self.failed:,} failed" if self.failed else self.stage
 
 
 def _progress_bar(file: TextIO) -> Progress:

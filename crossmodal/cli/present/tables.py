@@ -1,7 +1,7 @@
-"""Tables for a terminal: results, the report of an indexing run and status.
+"""Tables: the report of an indexing run, status, and the models that are known by name.
 
-On anything but a terminal the output has no colours and 80
-columns, unless the environment says how wide it is.
+On anything but a terminal the output has no colours and 80 columns, unless the environment says how wide it
+is. Paths come whole.
 """
 
 from __future__ import annotations
@@ -9,53 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from crossmodal.cli.answers import Answer, captions_of
-from crossmodal.cli.present.console import (
-    encoding_of,
-    heading,
-    open_console,
-    plain_table,
-    shown,
-    writes_unicode,
-)
-from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
-from crossmodal.match import Match
-from crossmodal.records import TEXT
+from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
+from crossmodal.cli.present.wording import counted, duration, file_size, printable, speed_number
+from crossmodal.models.zoo import ModelRecord, Result
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+__all__ = ["print_index_report", "print_models", "print_status"]
 
-__all__ = ["print_index_report", "print_results", "print_status"]
+# What all columns of the models take.
+_WIDE = 116
 
-_CAPTIONS_SHOWN = 3
-
-# What rank, score and cosine take of a line.
-_RANKED_CELLS = 28
-
-
-def print_results(answers: Sequence[Answer], file: TextIO | None = None) -> None:
-    """One table a query: photos with their captions for a sentence, captions with their photo for a photo."""
-    console = open_console(file)
-    for position, answer in enumerate(answers):
-        if position:
-            console.print()
-        finds_photos = answer.modality == TEXT
-        asked = shown(answer.question.asked, console)
-        if not finds_photos:
-            asked = shown(shortened_left(asked.plain, console.width - len("Captions for ")), console)
-        quoted = f"“{asked.plain}”" if finds_photos and writes_unicode(console) else asked.plain
-        console.print(heading("Photos for" if finds_photos else "Captions for", quoted, console))
-        if answer.error:
-            console.print(shown(answer.error, console, "red"))
-        elif not answer.matches:
-            console.print(shown("Nothing was found.", console, "dim"))
-        else:
-            table = (_photo_table if finds_photos else _caption_table)(answer.matches, console)
-            console.print(table)
+_STYLES = {"shipped": "green", "cached": "green", "download": None, "files": "dim"}
 
 
 def print_index_report(
@@ -85,10 +50,9 @@ def print_index_report(
     console.print(table)
     done = sum(report[name][key] for name in ("photos", "captions") for key in ("added", "replaced"))
     if done and report.get("seconds"):
-        speed = float(report["documents_per_second"])
-        speed_text = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        speed = speed_number(float(report["documents_per_second"]))
         seconds = duration(float(report["seconds"]))
-        console.print(f"{counted(done, 'document')} in {seconds}, {speed_text} a second")
+        console.print(f"{counted(done, 'document')} in {seconds}, {speed} a second")
     for note in report.get("notes") or ():
         console.print(shown(note, console, "dim"))
     failures = report.get("failures") or ()
@@ -106,7 +70,7 @@ def print_index_report(
 
 
 def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
-    """What a workspace holds, as ``Workspace.status()`` tells it: documents, vectors, bytes, last change."""
+    """What a workspace holds, from ``Workspace.status()``: documents, vectors, bytes, last change."""
     console = open_console(file)
     encoding = encoding_of(console)
     console.print(heading("Index in", str(status["path"]), console), soft_wrap=True)
@@ -127,73 +91,42 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         table.add_row(name, *numbers, shown(_moment(held["last_change"]), console))
     console.print(table)
     for modality, name in (("image", "photos"), ("text", "captions")):
-        kept = status["modalities"][modality]["search"]
-        if kept is not None and kept["tier"] != "exact":
-            recall = "" if kept["recall"] is None else f" {kept['recall']:.1%},"
-            console.print(f"{name} are searched by {kept['tier']}:{recall} {kept['recall_measured']}")
+        searched = status["modalities"][modality]["search"]
+        if searched is not None and searched["tier"] != "exact":
+            recall = "" if searched["recall"] is None else f" {searched['recall']:.1%},"
+            console.print(f"{name} are searched by {searched['tier']}:{recall} {searched['recall_measured']}")
     console.print(file_size(status["bytes_on_disk"]), style="dim")
 
 
-def _photo_table(matches: Sequence[Match], console: Console) -> Table:
-    captions = [captions_of(match) for match in matches]
-    table, scores = _ranked_table(matches)
-    room = console.width - _RANKED_CELLS
-    photo_cells = room * 2 // 5 if any(captions) else room
-    table.add_column("photo", no_wrap=True)
-    if any(captions):
-        table.add_column("captions", ratio=1)
-    for match, ranked, lines in zip(matches, scores, captions, strict=True):
-        photo = _path(_place(match), photo_cells, console)
-        table.add_row(*ranked, *([photo, _caption_lines(lines, console)] if any(captions) else [photo]))
-    return table
+def print_models(rows: Sequence[tuple[ModelRecord, str]], cache: Path, file: TextIO | None = None) -> None:
+    """One line a model, with where its weights are, then what the columns mean.
 
-
-def _caption_table(matches: Sequence[Match], console: Console) -> Table:
-    table, scores = _ranked_table(matches)
-    table.add_column("caption", ratio=1)
-    table.add_column("photo", no_wrap=True)
-    room = (console.width - _RANKED_CELLS) * 2 // 5
-    for match, ranked in zip(matches, scores, strict=True):
-        table.add_row(*ranked, shown(match.text or "", console), _path(_place(match), room, console))
-    return table
-
-
-def _ranked_table(matches: Sequence[Match]) -> tuple[Table, list[list[str]]]:
-    """A table with rank, score and cosine in front, and these of each match; without scores none is shown."""
+    A narrow terminal gets fewer columns; ``--json`` and the documentation have all of them.
+    """
+    console = open_console(file)
+    wide = console.width >= _WIDE
     table = plain_table()
-    table.add_column("#", justify="right", style="dim", no_wrap=True)
-    scored = any(match.score is not None for match in matches)
-    if scored:
-        table.add_column("score", justify="right", style="green", no_wrap=True)
-    table.add_column("cosine", justify="right", style="dim" if scored else "green", no_wrap=True)
-    rows = []
-    for rank, match in enumerate(matches, 1):
-        score = ["" if match.score is None else f"{match.score:.0%}"] if scored else []
-        rows.append([str(rank), *score, f"{match.cosine:.3f}"])
-    return table, rows
-
-
-def _place(match: Match) -> str | None:
-    """Where the photo is: its path, or what its file is called where it is behind an address."""
-    if match.uri is not None and match.uri.startswith(("http://", "https://")):
-        return match.file or match.uri
-    return match.uri or match.file
-
-
-def _path(path: str | None, cells: int, console: Console) -> Text:
-    if not path:
-        return shown("", console)
-    mark = "…" if writes_unicode(console) else "..."
-    return shown(shortened_left(printable(path), cells, mark), console, "cyan")
-
-
-def _caption_lines(captions: tuple[str, ...], console: Console) -> Text:
-    from rich.text import Text
-
-    lines = [shown(caption, console) for caption in captions[:_CAPTIONS_SHOWN]]
-    if len(captions) > _CAPTIONS_SHOWN:
-        lines.append(shown(f"and {len(captions) - _CAPTIONS_SHOWN} more", console, "dim"))
-    return Text("\n").join(lines)
+    for name in ("-m", "weights"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "dim", *(("px", "text") if wide else ()), "Flickr30k", "COCO"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("languages", "licence") if wide else ():
+        table.add_column(name, no_wrap=True)
+    for record, where in rows:
+        length = "any" if record.text_length is None else f"{record.text_length:,}"
+        table.add_row(
+            shown(record.name, console, "bold" if where in ("shipped", "cached") else None),
+            shown(where, console, _STYLES[where]),
+            "" if record.download_size is None else file_size(record.download_size),
+            str(record.dimension),
+            *((str(record.preprocessing.size), length) if wide else ()),
+            _both(record.result("flickr30k")),
+            _both(record.result("coco")),
+            *((record.languages, record.licence) if wide else ()),
+        )
+    console.print(table)
+    for line in (*_own_results(rows), *_legend(rows, cache)):
+        console.print(shown(line, console, "dim"), soft_wrap=True)
 
 
 def _moment(value: str | None) -> str:
@@ -205,3 +138,29 @@ def _moment(value: str | None) -> str:
     except ValueError:
         return value
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _both(result: Result | None) -> str:
+    return "" if result is None else f"{result.text_to_image:.1f}/{result.image_to_text:.1f}"
+
+
+def _own_results(rows: Sequence[tuple[ModelRecord, str]]) -> list[str]:
+    """What the shipped models were measured on: another data set, and so not beside the others' numbers."""
+    return [
+        f"{record.name}: {result.metric} on {result.data_set} {_both(result)}"
+        for record, where in rows
+        if where == "shipped"
+        for result in record.results
+    ]
+
+
+def _legend(rows: Sequence[tuple[ModelRecord, str]], cache: Path) -> list[str]:
+    trusted = [record.name for record, _ in rows if record.custom_code]
+    return [
+        "Flickr30k, COCO: recall@1 in percent, text to image / image to text, as published (docs/models.md "
+        "has the sources). text: tokens that are read.",
+        f"weights: shipped with this program, cached in {cache}, a download on first use, or only from local "
+        "files with -m NAME:PATH, which works for all others too.",
+        f"{' and '.join(trusted)} run code of their own, and need --trust-remote-code.",
+        "Apple AMLR allows research only, CC-BY-NC-4.0 nothing commercial.",
+    ]

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on, and at its end."""
+"""What a training run reports while it goes on, and at its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from crossmodal.cli.present.wording import duration
 from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 
 __all__ = ["TrainingLines", "describe_result"]
@@ -20,7 +21,7 @@ class TrainingLines:
         self._quiet = quiet
         self._last_line = time.monotonic()
         # What has been prepared since the last line about it.
-        self._untold: Preparation | None = None
+        self._unprinted: Preparation | None = None
         # Since when, and what went through, that speeds and the time left are reckoned from.
         self._since = 0.0
         self._stage = 0
@@ -28,26 +29,26 @@ class TrainingLines:
 
     def __call__(self, sign: Preparation | Step | Epoch) -> None:
         now = time.monotonic()
-        if self._untold and (not isinstance(sign, Preparation) or sign.doing != self._untold.doing):
-            self._tell_preparation(self._untold, now)
+        if self._unprinted and (not isinstance(sign, Preparation) or sign.doing != self._unprinted.doing):
+            self._print_preparation(self._unprinted, now)
         if isinstance(sign, Preparation):
             self._prepare(sign, now)
         elif isinstance(sign, Step):
             self._step(sign, now)
         else:
-            self._tell(describe_epoch(sign), now)
+            self._print(describe_epoch(sign), now)
             # Measuring took time in which no step was taken.
             self._stage = 0
 
     def _prepare(self, sign: Preparation, now: float) -> None:
-        self._untold = sign
+        self._unprinted = sign
         if now - self._last_line >= _LINE_SECONDS:
-            self._tell_preparation(sign, now)
+            self._print_preparation(sign, now)
 
-    def _tell_preparation(self, sign: Preparation, now: float) -> None:
-        self._untold = None
+    def _print_preparation(self, sign: Preparation, now: float) -> None:
+        self._unprinted = None
         total = "" if sign.total is None else f" of {sign.total}"
-        self._tell(f"{sign.doing}: {sign.done}{total}", now)
+        self._print(f"{sign.doing}: {sign.done}{total}", now)
 
     def _step(self, step: Step, now: float) -> None:
         if step.stage != self._stage:
@@ -68,10 +69,10 @@ class TrainingLines:
             left = (step.epochs - step.epoch) * step.steps + step.steps - step.step
             line += f", {self._captions / seconds:.0f} captions/s"
             line += f", {self._photos / seconds:.0f} photos/s" if self._photos else ""
-            line += f", at most {_duration(left * seconds / self._steps)} left in this stage"
-        self._tell(line, now)
+            line += f", at most {duration(left * seconds / self._steps)} left in this stage"
+        self._print(line, now)
 
-    def _tell(self, line: str, now: float) -> None:
+    def _print(self, line: str, now: float) -> None:
         self._last_line = now
         if not self._quiet:
             print(line, file=sys.stderr, flush=True)
@@ -98,7 +99,7 @@ def describe_result(result: TrainingResult) -> list[str]:
     else:
         chosen = "none was better on the dev photos than the start, so the weights are as they were"
     lines.append(f"at the start: {_hits(result.start)}")
-    lines.append(f"{result.epochs} epochs in {_duration(result.seconds)}; {chosen}")
+    lines.append(f"{result.epochs} epochs in {duration(result.seconds)}; {chosen}")
     return lines
 
 
@@ -108,11 +109,3 @@ def _hits(metrics: Mapping[str, Mapping[str, float]]) -> str:
         f"hit@1 {by_text['hit@1']:.1%} and hit@10 {by_text['hit@10']:.1%} text to image, "
         f"{by_image['hit@1']:.1%} and {by_image['hit@10']:.1%} image to text"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

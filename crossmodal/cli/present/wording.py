@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["counted", "duration", "file_size", "printable", "shortened_left"]
+__all__ = ["counted", "duration", "file_size", "limit_of", "printable", "shortened_left", "speed_number"]
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 # Joiners belong to written Persian and to emoji; every other format character can hide or reverse text.
-_KEPT_FORMAT_CHARACTERS = frozenset("\u200c\u200d")
+_ALLOWED_FORMAT_CHARACTERS = frozenset("\u200c\u200d")
 _SHOWN_AS_REPLACEMENT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
 
@@ -21,27 +21,33 @@ def printable(text: str, encoding: str | None = None) -> str:
     cleaned = "".join(
         "\N{REPLACEMENT CHARACTER}"
         if unicodedata.category(character) in _SHOWN_AS_REPLACEMENT
-        and character not in _KEPT_FORMAT_CHARACTERS
+        and character not in _ALLOWED_FORMAT_CHARACTERS
         else character
         for character in " ".join(text.split())
     )
     return cleaned.encode(encoding, "replace").decode(encoding) if encoding else cleaned
 
 
+def limit_of(encoding: str | None) -> str | None:
+    """The ``encoding`` of a stream where it cannot express every character, else None."""
+    unlimited = ("utf-8", "utf8", "utf-16", "utf-32")
+    return None if encoding is None or encoding.lower().replace("_", "-") in unlimited else encoding
+
+
 def shortened_left(path: str, cells: int, mark: str = "…") -> str:
-    """``path`` in at most ``cells`` terminal cells, its end kept: ``…/flickr8k/images/dog.jpg``."""
+    """``path`` in at most ``cells`` terminal cells, without its beginning: ``…/flickr8k/images/dog.jpg``."""
     from rich.cells import cell_len
 
     if cell_len(path) <= cells:
         return path
-    kept: list[str] = []
+    characters: list[str] = []
     left = cells - cell_len(mark)
     for character in reversed(path):
         left -= cell_len(character)
         if left < 0:
             break
-        kept.append(character)
-    tail = "".join(reversed(kept))
+        characters.append(character)
+    tail = "".join(reversed(characters))
     # From a folder's beginning, where that costs no more than half of the room.
     slash = tail.find("/")
     if 0 < slash <= cells // 2:
@@ -75,3 +81,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def speed_number(speed: float) -> str:
+    """``9.5``, ``1,250``: a number a second, to two digits or more."""
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"

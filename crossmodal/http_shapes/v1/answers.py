@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from crossmodal.match import Match
-from crossmodal.query.request import SearchOutcome, Timing
+from crossmodal.query.request import FIELDS, SearchOutcome, Timing
 from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["document_json", "index_state", "render_search"]
+__all__ = ["document_json", "index_state", "match_json", "render_search"]
 
 _NOT_SEARCHED: Mapping[str, Any] = {
     "tier": "none",
@@ -99,7 +99,9 @@ def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, 
     return {
         "query": _query(outcome),
         "matches": [
-            _match(match, outcome.request.fields) for match in outcome.matches if outcome.request is not None
+            match_json(match, outcome.request.fields)
+            for match in outcome.matches
+            if outcome.request is not None
         ],
         "has_more": outcome.has_more,
         "error": error,
@@ -125,7 +127,8 @@ def _term(term: Term, kind: Modality | None) -> dict[str, Any]:
     return {"image": "uploaded", "weight": term.weight}
 
 
-def _match(match: Match, fields: frozenset[str]) -> dict[str, Any]:
+def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]:
+    """One match of an answer, with those of ``FIELDS`` that are wanted."""
     found: dict[str, Any] = {
         "id": match.id,
         "modality": match.modality,

@@ -1,0 +1,189 @@
+"""The tables of ``search``: fitted to a terminal, or whole and plain where something else reads them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from crossmodal.cli.answers import Answer, captions_of
+from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
+from crossmodal.cli.present.wording import limit_of, printable, shortened_left
+from crossmodal.match import FITTING_SCORE, Match
+from crossmodal.records import IMAGE, TEXT
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["print_results"]
+
+_CAPTIONS_SHOWN = 3
+
+_LABELS = {"image": "Photos for", "text": "Captions for", "both": "Photos and captions for"}
+
+# What rank, score and cosine take of a line.
+_RANKED_CELLS = 28
+
+# A table's row: for each column its lines.
+Row = list[list[str]]
+
+
+def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None:
+    """One table a question: photos with their captions, or captions with their photo, as they were sought.
+
+    On a terminal long paths lose their beginning, and photos all but three captions; elsewhere nothing is
+    left out, wrapped or coloured.
+    """
+    out = sys.stdout if file is None else file
+    paper: _Paper = _Terminal(out) if out.isatty() else _Plain(out)
+    for position, answer in enumerate(answers):
+        if position:
+            paper.line("")
+        paper.title(*_title(answer))
+        if answer.error:
+            paper.line(answer.error, "red")
+        elif not answer.matches:
+            paper.line("Nothing was found.", "dim")
+        else:
+            best = answer.matches[0]
+            if best.rank <= 1 and best.score is not None and best.score < FITTING_SCORE:
+                paper.line(f"Nothing fits well: the best score is {best.score:.3f}.", "yellow")
+            paper.table(*_table(answer))
+        out.flush()
+
+
+def _title(answer: Answer) -> tuple[str, str, bool]:
+    """What was sought, for what, and whether that is a sentence."""
+    question = answer.question
+    sought = answer.target or (IMAGE if question.image is None else TEXT)
+    label = _LABELS[sought]
+    if question.like is not None:
+        return label.replace(" for", " like"), question.asked, False
+    return label, question.asked, question.text is not None or question.expression is not None
+
+
+def _table(answer: Answer) -> tuple[list[str], list[Row]]:
+    """Head and rows; without a calibration there is no score, and without captions no column for them."""
+    matches = answer.matches
+    scored = any(match.score is not None for match in matches)
+    head = ["#", "score", "cosine"] if scored else ["#", "cosine"]
+    rows: list[Row] = []
+    for position, match in enumerate(matches, 1):
+        score = ["" if match.score is None else f"{match.score:.3f}"] if scored else []
+        numbers = [str(match.rank or position), *score, f"{match.cosine:.3f}"]
+        rows.append([[number] for number in numbers])
+    words = [list(captions_of(match)) if match.modality == IMAGE else [match.text or ""] for match in matches]
+    columns = [("photo", [[_place(match)] for match in matches]), ("captions", words)]
+    if answer.target == TEXT:
+        columns = [("caption", words), columns[0]]
+    elif not any(words):
+        del columns[1]
+    for name, cells in columns:
+        head.append(name)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
+    return head, rows
+
+
+def _place(match: Match) -> str:
+    """Where the photo is: its path, or what its file is called where it is behind an address."""
+    if match.uri is not None and match.uri.startswith(("http://", "https://")):
+        return match.file or match.uri
+    return match.uri or match.file or ""
+
+
+class _Paper(Protocol):
+    def title(self, label: str, asked: str, sentence: bool, /) -> None: ...
+
+    def line(self, text: str, style: str = "", /) -> None: ...
+
+    def table(self, head: list[str], rows: list[Row], /) -> None: ...
+
+
+class _Terminal:
+    """Tables by rich, in the width of the terminal."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._console = open_console(out)
+
+    def title(self, label: str, asked: str, sentence: bool, /) -> None:
+        if sentence:
+            asked = f"“{asked}”" if encoding_of(self._console) is None else asked
+        else:
+            asked = shortened_left(printable(asked), self._console.width - len(label) - 1)
+        self._console.print(heading(label, asked, self._console))
+
+    def line(self, text: str, style: str = "", /) -> None:
+        self._console.print(shown(text, self._console, style))
+
+    def table(self, head: list[str], rows: list[Row], /) -> None:
+        table = plain_table()
+        numbers = head.index("cosine") + 1
+        for name in head:
+            if name in ("#", "score", "cosine"):
+                style = "green" if name == head[1] else "dim"
+                table.add_column(name, justify="right", style=style, no_wrap=True)
+            else:
+                table.add_column(name, no_wrap=name == "photo")
+        room = self._console.width - _RANKED_CELLS
+        photo_cells = room * 2 // 5 if len(head) > numbers + 1 else room
+        for row in rows:
+            others = [
+                self._path(lines[0], photo_cells) if name == "photo" else self._captions(lines)
+                for name, lines in zip(head[numbers:], row[numbers:], strict=True)
+            ]
+            table.add_row(*[lines[0] for lines in row[:numbers]], *others)
+        self._console.print(table)
+
+    def _path(self, path: str, cells: int) -> Text:
+        mark = "…" if encoding_of(self._console) is None else "..."
+        return shown(shortened_left(printable(path), cells, mark), self._console, "cyan")
+
+    def _captions(self, captions: Sequence[str]) -> Text:
+        from rich.text import Text
+
+        lines = [shown(caption, self._console) for caption in captions]
+        more = len(lines) - _CAPTIONS_SHOWN
+        if more > 0:
+            lines[_CAPTIONS_SHOWN:] = [shown(f"and {more} more", self._console, "dim")]
+        return Text("\n").join(lines)
+
+
+class _Plain:
+    """Columns of text, with all there is in them; a long list is set far quicker than by rich."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._limit = limit_of(getattr(out, "encoding", None))
+
+    def title(self, label: str, asked: str, sentence: bool, /) -> None:
+        self.line(f"{label} “{asked}”" if sentence and self._limit is None else f"{label} {asked}")
+
+    def line(self, text: str, style: str = "", /) -> None:
+        self._out.write(self._whole(text) + "\n")
+
+    def table(self, head: list[str], rows: list[Row], /) -> None:
+        from rich.cells import cell_len
+
+        cells = [[[self._whole(line) for line in lines] for lines in row] for row in rows]
+        columns = [
+            [name, *[line for row in cells for line in row[column]]] for column, name in enumerate(head)
+        ]
+        widths = [max(map(cell_len, lines)) for lines in columns]
+        numbers = head.index("cosine") + 1
+
+        def written(lines: Sequence[str]) -> str:
+            gaps = [" " * (width - cell_len(line)) for line, width in zip(lines, widths, strict=True)]
+            padded = [gap + line for gap, line in zip(gaps[:numbers], lines[:numbers], strict=True)]
+            padded += [line + gap for gap, line in zip(gaps[numbers:], lines[numbers:], strict=True)]
+            return "   ".join(padded).rstrip() + "\n"
+
+        rule = "─" if self._limit is None else "-"
+        self._out.write(written(head) + rule * (sum(widths) + 3 * len(widths) - 3) + "\n")
+        for row in cells:
+            for number in range(max(map(len, row))):
+                self._out.write(written([lines[number] if number < len(lines) else "" for lines in row]))
+
+    def _whole(self, text: str) -> str:
+        # Some names of files have two spaces in a row.
+        return " ".join(printable(word, self._limit) for word in text.split(" "))

@@ -1,0 +1,84 @@
+"""``search``: sentences find photos, photos find captions, expressions what they say; then it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+from crossmodal.cli.answers import Answer, Answers
+from crossmodal.cli.output import write
+from crossmodal.cli.present.wording import printable
+from crossmodal.cli.questions import STDIN, check_depth, question_batches, read_filter
+from crossmodal.errors import SettingsError
+from crossmodal.filters import Filter
+from crossmodal.settings import Settings
+
+__all__ = ["run"]
+
+
+def run(settings: Settings) -> int:
+    """Answers the questions one after the other; returns 0 if every one could be answered, else 1."""
+    if settings.null and settings.print != "paths":
+        raise SettingsError(f"--null has no meaning with --print {settings.print}; add --print paths.")
+    check_depth(settings)
+    filter = read_filter(settings)
+    failed = False
+    answered: list[Answer] = []
+    with _open(settings, filter) as answers:
+
+        def found() -> Iterator[Answer]:
+            """Each answer as it comes; an error goes to stderr behind what was printed before it."""
+            nonlocal failed
+            for batch in question_batches(settings):
+                for answer in answers.ask(batch):
+                    if settings.picture is not None:
+                        answered.append(answer)
+                    yield answer
+                    if answer.error is not None:
+                        failed = True
+                        print(f"error: {_described(answer, settings)}", file=sys.stderr)
+
+        _print(found(), answers, settings)
+        if settings.picture is not None:
+            from crossmodal.cli.present.picture import write_picture
+
+            write_picture(answered, settings.picture, content_of=answers.thumbnail)
+            print(f"picture: {settings.picture}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[Answers]:
+    if settings.url is None:
+        from crossmodal.cli.ask_index import open_index
+
+        return open_index(settings, filter)
+    from crossmodal.cli.ask_server import open_server
+
+    return open_server(settings.url, settings, filter)
+
+
+def _print(found: Iterator[Answer], answers: Answers, settings: Settings) -> None:
+    if settings.print == "table" and not settings.json:
+        from crossmodal.cli.present.results import print_results
+
+        print_results(found)
+        return
+    from crossmodal.cli.present import matches
+
+    if settings.json:
+        written = matches.as_report(found, lambda: answers.model)
+    elif settings.print == "paths":
+        written = matches.as_paths(found, end=b"\0" if settings.null else b"\n")
+    else:
+        written = {"json": matches.as_json, "jsonl": matches.as_json_lines, "csv": matches.as_csv}[
+            settings.print
+        ](found)
+    for content in written:
+        write(content)
+
+
+def _described(answer: Answer, settings: Settings) -> str:
+    """The error of an answer, with its question where there are several."""
+    alone = len(settings.questions) == 1 and settings.questions[0] != STDIN
+    return str(answer.error) if alone else f"{printable(answer.question.asked)}: {answer.error}"
