@@ -38,7 +38,7 @@ TASKS: Mapping[str, str] = {
     "train": "fine-tune a model on a data set, or train one as --config says",
     "status": "tell what is indexed, without loading a model",
     "models": "list the models that -m knows by name, without loading one",
-    "plot": "draw the two Flows as SVG",
+    "plot": "write the two Flows as Mermaid flowcharts",
 }
 
 
@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
-    "plot": Command("plot", "draw the two Flows as SVG"),
+    "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
 }
 
 

@@ -1,5 +1,6 @@
 import { api } from "./api.js";
 import { byId, count, make, makeSvg, redraw } from "./dom.js";
+import { flowDiagram } from "./flow_diagram.js";
 import { errorCard } from "./messages.js";
 
 const WIDTH = 640;
@@ -125,14 +126,12 @@ function modelTable(list) {
 }
 
 function flow(kind, words) {
-  const image = make("img", { src: `/v1/flows/${kind}.svg`, alt: `Diagram of the steps of the ${kind} Flow`, decoding: "async", data: { testid: `flow-${kind}` } });
-  image.addEventListener("error", () => image.replaceWith(make("p", { class: "muted", text: "The diagram cannot be shown." })), { once: true });
-  return make(
-    "figure",
-    { class: "flow" },
-    make("figcaption", {}, make("strong", { text: `${kind} Flow` }), ` ${words}`),
-    make("div", { class: "flow-frame", tabindex: 0, role: "region", "aria-label": `The ${kind} Flow` }, image),
+  const frame = make("div", { class: "flow-frame", tabindex: 0, role: "region", "aria-label": `The ${kind} Flow`, data: { testid: `flow-${kind}` } });
+  api.flow(kind).then(
+    ({ steps }) => frame.replaceChildren(flowDiagram(steps, `Diagram of the steps of the ${kind} Flow`)),
+    () => frame.replaceChildren(make("p", { class: "muted", text: "The diagram cannot be shown." })),
   );
+  return make("figure", { class: "flow" }, make("figcaption", {}, make("strong", { text: `${kind} Flow` }), ` ${words}`), frame);
 }
 
 function build(place) {
@@ -140,7 +139,7 @@ function build(place) {
     make("header", { class: "view-header" }, make("h1", { id: "status-title", text: "Status" }), make("p", { class: "muted", id: "status-line" })),
     make("div", { id: "status-live" }),
     panel(
-      "How a request walks",
+      "How a request passes the Flows",
       "wide",
       flow("query", "a sentence to photos, a photo to captions"),
       flow("index", "photos and captions into the index"),
