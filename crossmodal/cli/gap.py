@@ -66,7 +66,7 @@ def _tell(result: dict[str, Any], settings: Settings) -> None:
 
 
 def _write(result: dict[str, Any], measured: GapMeasurement, folder: Path, settings: Settings) -> None:
-    from crossmodal.cli.present.gap_plot import write_gap
+    from crossmodal.cli.present.plots import write_gap
 
     make_output_folder(folder)
     made_of = result["means_of"]
