@@ -1,9 +1,10 @@
-"""Vectors to search, made or real, and stores that hold them."""
+"""Vectors to search, made or real, the stores that hold them, and the project's search over these."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import inputs
+from bench.harness import Options
 from bench.models import model_cache
-from bench.options import Options
 from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, Record, record_id
+from crossmodal.search import SearchOptions, VectorIndex
 from crossmodal.stores import FORMAT, Store
 
-__all__ = ["DIMENSION", "Collection", "documents", "numbers_of", "real", "synthetic", "vector_store"]
+__all__ = [
+    "DIMENSION",
+    "Collection",
+    "documents",
+    "forget_derived",
+    "numbers_of",
+    "opened",
+    "real",
+    "settled",
+    "synthetic",
+    "vector_store",
+]
 
 DIMENSION = 512
 
@@ -37,6 +50,9 @@ _QUERY_OF_PHOTO, _QUERY_OWN = 0.6, 0.5
 _PHOTO_LENGTH = (DIMENSION * (1 + _NOISE**2 + _PHOTO_OFFSET**2)) ** 0.5
 
 _STORED_AT_ONCE = 2048
+
+# What a store consists of; all else in its folder is derived from it.
+_STORE_FILES = ("data.mdb", "lock.mdb", "writer.lock")
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ def synthetic(count: int, queries: int) -> Collection:
 def real(options: Options, count: int, queries: int) -> Collection | None:
     """Captions of Flickr30k through the default model, and photos of Flickr8k that look for them.
 
-    Encoded once and kept in the workspace folder. None where ``options.data`` lacks either.
+    Encoded once and stored in the workspace folder. None where ``options.data`` lacks either.
     """
     texts, photos = inputs.captions(options, count), inputs.small_photos(options)
     if options.data is None or len(texts) < count or len(photos) < queries:
@@ -109,7 +125,7 @@ def documents(start: int, count: int) -> list[Record]:
 def vector_store(collection: Collection, options: Options) -> Path:
     """A store with the collection's vectors and a small document for each, made once and used again.
 
-    Whoever writes to it has to copy it first.
+    A caller that writes to it has to copy it first.
     """
     path = options.workspace / "stores" / f"{collection.name}-{collection.count}-format-{FORMAT}"
     if (path / "data.mdb").is_file():
@@ -125,6 +141,37 @@ def vector_store(collection: Collection, options: Options) -> Path:
                 stored += len(vectors)
     unfinished.rename(path)
     return path
+
+
+def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
+    """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
+    wanted = {id for matches in found for id, _ in matches}
+    numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
+    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
+
+
+@contextmanager
+def opened(path: Path, tier: str = "auto") -> Iterator[VectorIndex]:
+    """The index of the store at ``path`` with its derived files, by default in the tier that users get."""
+    with Store.open_reader(path) as store:
+        index = VectorIndex(store, folder=path, options=SearchOptions.of(tier))
+        try:
+            yield index
+        finally:
+            index.close()
+
+
+def settled(index: VectorIndex) -> str:
+    """Builds now what would be built in the background, and says which tier then answers."""
+    index.build()
+    return str(index.status()["tier"])
+
+
+def forget_derived(path: Path) -> None:
+    """Deletes what is derived from the store, as if a crash had come before it was written."""
+    for file in path.iterdir():
+        if file.name not in _STORE_FILES:
+            file.unlink()
 
 
 def _shape() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -152,13 +199,6 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def _encode_photos(photos: list[Path], options: Options) -> NDArray[np.float32]:
     encoder = load_image_encoder(DEFAULT_MODEL, cache=model_cache(options))
     return encoder.encode(np.stack([encoder.preprocessing.square(photo.read_bytes()) for photo in photos]))
-
-
-def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
-    """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
-    wanted = {id for matches in found for id, _ in matches}
-    numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
-    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
 
 
 def _id(number: int) -> str:

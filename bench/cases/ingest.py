@@ -12,9 +12,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import in_turns, timed
-from bench.options import Options
-from bench.results import Result, at_least, compared
+from bench.harness import Options, Result, at_least, compared, in_turns, timed
 from bench.vectors import DIMENSION
 from crossmodal.records import IMAGE, Record, record_id
 from crossmodal.stores import Store

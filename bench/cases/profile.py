@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,11 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import inputs, processes
-from bench.harness import Contender, Rounds, in_turns, latency, repeated
-from bench.models import squares
-from bench.options import Options
-from bench.results import Result, compared
-from bench.tiers import opened, settled
+from bench.harness import Contender, Options, Result, Rounds, compared, in_turns, latency, repeated
+from bench.models import model_inputs
+from bench.vectors import opened, settled
 from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
@@ -71,7 +68,7 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
     encoder = load_image_encoder(DEFAULT_MODEL, threads=1)
     preprocessing = encoder.preprocessing
     decoded = [decode_reduced(blob, short_side=preprocessing.decoded_side) for blob in blobs]
-    pixels = squares(DEFAULT_MODEL, options, _BATCH)
+    pixels = model_inputs(DEFAULT_MODEL, options, _BATCH)
     vectors = encoder.encode(pixels)[: len(blobs)]
     thumbnails = [thumbnail_of(photo) for photo in decoded]
     bare = _putting(stores["vectors"], [Record("", IMAGE)] * len(blobs))
@@ -147,16 +144,7 @@ def _query(options: Options, photos: Path, folder: Path) -> list[Result]:
 
 def _flow(data: Path, folder: Path) -> Contender:
     """The seconds of all cores for one document through ``app.py -t index``."""
-    numbers = count()
-
-    def measure() -> float:
-        workspace = folder / f"workspace-{next(numbers)}"
-        report = processes.index(data, workspace)
-        shutil.rmtree(workspace)
-        added = sum(report[kind]["added"] for kind in ("photos", "captions"))
-        return float(report["seconds"]) * available_cores() / int(added)
-
-    return measure
+    return lambda: processes.index_seconds(data, folder / "indexed") * available_cores()
 
 
 def _documents(

@@ -15,11 +15,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import Contender, in_turns, latency, timed
-from bench.options import Options
-from bench.results import Result, at_least, at_most, compared
-from bench.tiers import opened, settled
-from bench.vectors import documents, synthetic, vector_store
+from bench.harness import Contender, Options, Result, at_least, at_most, compared, in_turns, latency, timed
+from bench.vectors import documents, opened, settled, synthetic, vector_store
 from crossmodal.stores import Store
 
 __all__ = ["run"]
