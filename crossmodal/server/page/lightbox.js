@@ -3,7 +3,7 @@ import { byId, icon, make } from "./dom.js";
 import { announce, button, confirmed, errorCard, explainInLine, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { openAddress, percent } from "./results.js";
-import { copyLink } from "./sharing.js";
+import { copyLink } from "./toolbar.js";
 
 let hooks = null;
 let shown = null;

@@ -25,7 +25,7 @@ export function toast(message, { kind = "info" } = {}) {
 }
 
 /** What went wrong, in words: {title, detail, errors}. */
-export function explain(error) {
+function explain(error) {
   if (error instanceof Problem) return error;
   if (error instanceof Unreachable) {
     return { title: "The server cannot be reached", detail: navigator.onLine ? `${error.message} Check that it is running, then try again.` : error.message, errors: [] };
