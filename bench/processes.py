@@ -120,8 +120,8 @@ def serving(workspace: Path) -> Iterator[Server]:
 
 def start_bare_model() -> float:
     """The seconds until a process that only imports the runtime and reads the model has encoded a word."""
-    started = time.perf_counter()
     with _started("-c", _BARE_MODEL, stdout=subprocess.PIPE) as process:
+        started = time.perf_counter()
         assert process.stdout is not None
         if process.stdout.readline().strip() != b"ready":
             raise ServiceError("The model cannot be read.")
