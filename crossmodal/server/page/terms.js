@@ -1,6 +1,6 @@
 import { known, lookUp, nameOf } from "./api.js";
 import { byId, icon, make, redraw } from "./dom.js";
-import { toast } from "./messages.js";
+import { iconButton, toast } from "./messages.js";
 import { MAX_TERMS, currentState, navigate } from "./navigation.js";
 import { upload } from "./pictures.js";
 import { pictureOf } from "./results.js";
@@ -77,31 +77,22 @@ function weightSlider(term, position, name) {
 function chip(term, position, alone) {
   const name = termName(term);
   const minus = term.weight < 0;
-  const sign = make(
-    "button",
+  const sign = iconButton(
+    minus ? "minus" : "plus",
+    minus ? `Less of ${name}: pressed` : `Less of ${name}`,
+    () => change(position, { weight: minus ? 1 : MINUS_WEIGHT }),
     {
-      type: "button",
       class: "chip-sign",
       "aria-pressed": String(minus),
-      "aria-label": minus ? `Less of ${name}: pressed` : `Less of ${name}`,
       title: minus ? "Taken away; press to add it instead" : "Added; press to take it away instead",
       data: { focusKey: `sign-${position}`, testid: "term-sign" },
-      on: { click: () => change(position, { weight: minus ? 1 : MINUS_WEIGHT }) },
     },
-    icon(minus ? "minus" : "plus"),
   );
-  const remove = make(
-    "button",
-    {
-      type: "button",
-      class: "chip-remove",
-      "aria-label": `Remove ${name}`,
-      title: "Remove",
-      data: { focusKey: `remove-${position}`, testid: "term-remove" },
-      on: { click: () => removeTerm(position) },
-    },
-    icon("close"),
-  );
+  const remove = iconButton("close", `Remove ${name}`, () => removeTerm(position), {
+    class: "chip-remove",
+    title: "Remove",
+    data: { focusKey: `remove-${position}`, testid: "term-remove" },
+  });
   return make(
     "li",
     { class: minus ? "chip minus" : "chip", data: { testid: "term", kind: term.kind, value: term.value, weight: term.weight } },

@@ -1,6 +1,6 @@
 import { byId, icon, make, redraw } from "./dom.js";
 import { narrowing, toggleFilters } from "./filters.js";
-import { toast } from "./messages.js";
+import { iconButton, toast } from "./messages.js";
 import { currentState, navigate, writeAddress } from "./navigation.js";
 import { countSentence } from "./results.js";
 import { searchBody } from "./search.js";
@@ -116,13 +116,7 @@ function showChoice(state) {
   return make("fieldset", { class: "segments", data: { testid: "show" } }, make("legend", { class: "visually-hidden", text: "What to show" }), ...choices);
 }
 
-function tool(symbol, label, testid, click, enabled = true) {
-  return make(
-    "button",
-    { type: "button", class: "icon-button", "aria-label": label, title: label, disabled: !enabled, data: { testid, focusKey: testid }, on: { click } },
-    icon(symbol),
-  );
-}
+const tool = (symbol, label, testid, click, disabled = false) => iconButton(symbol, label, click, { disabled, data: { testid, focusKey: testid } });
 
 function filterButton(state) {
   const active = narrowing(state);
@@ -177,8 +171,8 @@ export function showToolbar(state, answer) {
       "div",
       { class: "tool-group" },
       tool("link", "Copy the link", "copy-link", () => copyLink()),
-      tool("code", "Copy as curl", "copy-curl", () => copyCurl()),
-      tool("download", "Download the results as JSON", "download-json", () => downloadResults(answer), Boolean(answer)),
+      tool("code", "Copy as curl", "copy-curl", copyCurl),
+      tool("download", "Download the results as JSON", "download-json", () => downloadResults(answer), !answer),
     ),
   );
   redraw(bar, facts, tools);
