@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cases import CASES
-from bench.options import REPOSITORY, Options
+from bench.harness import REPOSITORY, Options
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.settings import exported
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_listing())
             return 0
         if given.name == "table":
-            from bench.page import write_tables
+            from bench.report import write_tables
 
             write_tables(given.files)
             return 0
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.data is not None and not given.data.is_dir():
             raise DataError(f"{given.data} is no folder; --data takes one, and without it toy data is used.")
         if given.json is not None:
-            # Better told now than after an hour.
+            # An error now is better than one after an hour.
             given.json.parent.mkdir(parents=True, exist_ok=True)
             given.json.open("a").close()
         return _run_all(given) if given.name == "all" else _run(given)
@@ -67,12 +67,10 @@ def _run(given: argparse.Namespace) -> int:
     with exported(threads):
         from dataclasses import replace
 
-        from bench.machine import facts
-        from bench.report import print_results
-        from bench.results import write_results
+        from bench.report import facts, print_results, write_results
 
         before = facts(case.threads)
-        results = case.run(options)
+        results = case.measure(options)
         machine = {**before, "load_average": [before["load_average"], facts(case.threads)["load_average"]]}
     results = [replace(result, machine=machine) for result in results]
     print_results(results)
@@ -83,7 +81,7 @@ def _run(given: argparse.Namespace) -> int:
 
 def _run_all(given: argparse.Namespace) -> int:
     """Each benchmark in a process of its own: what one has loaded and occupied doesn't touch the next."""
-    from bench.results import read_results, write_results
+    from bench.report import read_results, write_results
 
     failed = []
     results = []

@@ -11,7 +11,7 @@ from io import BytesIO
 from itertools import islice, permutations
 from pathlib import Path
 
-from bench.options import REPOSITORY, Options
+from bench.harness import REPOSITORY, Options
 
 __all__ = ["caption_set", "captions", "large_photos", "photo_files", "photo_set", "small_photos"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import inputs
-from bench.options import Options
+from bench.harness import Options
 from crossmodal.errors import ModelError
 from crossmodal.models import (
     DEFAULT_MODEL,
@@ -32,10 +32,10 @@ __all__ = [
     "PlainClip",
     "image_encoders",
     "model_cache",
+    "model_inputs",
     "open_clip_transform",
     "plain_default_images",
     "plain_default_texts",
-    "squares",
     "text_encoders",
     "vit_name",
 ]
@@ -52,7 +52,7 @@ def vit_name(options: Options) -> str:
 
 
 def model_cache(options: Options) -> Path:
-    """Where what is found out about models is remembered."""
+    """Where what is found out about models is cached."""
     return options.workspace / "models"
 
 
@@ -61,7 +61,7 @@ def image_encoders(
 ) -> dict[str, ImageEncoder]:
     """The encoder of photos of the model ``name`` in each of ``runtimes``, on one thread, by its description.
 
-    A runtime that can't be used is told on stderr and left out.
+    A runtime that can't be used is reported on stderr and skipped.
     """
     return _each_runtime(
         runtimes,
@@ -160,7 +160,7 @@ def plain_default_texts() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     return load_text_encoder(DEFAULT_MODEL, runtime="torch").encode
 
 
-def squares(name: str, options: Options, count: int) -> NDArray[np.uint8]:
+def model_inputs(name: str, options: Options, count: int) -> NDArray[np.uint8]:
     """``count`` photos as the model ``name`` sees them, uint8 (count, size, size, 3)."""
     preprocessing = load_preprocessing(name, cache=model_cache(options))
     photos = inputs.photo_files(options)

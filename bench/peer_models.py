@@ -6,8 +6,8 @@ import json
 import warnings
 from pathlib import Path
 
+from bench.harness import Options
 from bench.models import ARCHITECTURE, PlainClip, vit_name
-from bench.options import Options
 
 __all__ = ["hugging_face_folder", "onnx_folder", "torch_file"]
 

@@ -1,40 +1,53 @@
-"""``app.py`` as a user runs it: each command a process, in a workspace of its own, surely ended."""
+"""``app.py`` as a user runs it: each command a process, in a workspace of its own, ended with its block."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bench.options import REPOSITORY
+from bench import inputs
+from bench.harness import REPOSITORY, Options
 from crossmodal.errors import ServiceError
 
 __all__ = [
     "Server",
     "anonymous_bytes",
     "ask",
-    "free_port",
     "index",
+    "index_seconds",
     "python",
     "resident_bytes",
     "run_peak",
     "serving",
+    "small_workspace",
     "start_bare_model",
 ]
 
 _START_SECONDS = 120.0
 _END_SECONDS = 20.0
+
+# The runtime and the model, and nothing else: what no server can start without.
+_BARE_MODEL = """
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
+from crossmodal.settings import Settings
+cache = Settings().model_cache
+load_image_encoder(DEFAULT_MODEL, cache=cache)
+load_text_encoder(DEFAULT_MODEL, cache=cache).encode(["ready"])
+print("ready", flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -46,55 +59,55 @@ class Server:
     pid: int
 
     def connect(self) -> http.client.HTTPConnection:
-        """A connection that is kept open from request to request."""
+        """A connection that stays open from request to request."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
 
 def index(data: Path, workspace: Path, *arguments: str | Path) -> dict[str, Any]:
     """Runs ``-t index``; the report that it prints. Raises ServiceError where it fails."""
-    with _ended(
-        subprocess.Popen(
-            _app("index", "-d", data, "--workspace", workspace, "--json", *arguments),
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    ) as process:
-        printed, told = process.communicate()
-    if process.returncode:
-        raise ServiceError(f"app.py -t index ended with {process.returncode}: {told or printed}")
-    report: dict[str, Any] = json.loads(printed)
+    output = _output("app.py", "-t", "index", "-d", data, "--workspace", workspace, "--json", *arguments)
+    report: dict[str, Any] = json.loads(output)
     return report
+
+
+def index_seconds(data: Path, workspace: Path, *arguments: str | Path) -> float:
+    """The seconds for one document through ``-t index`` into a new ``workspace``, deleted afterwards."""
+    report = index(data, workspace, *arguments)
+    shutil.rmtree(workspace)
+    return float(report["seconds"]) / sum(int(report[kind]["added"]) for kind in ("photos", "captions"))
+
+
+def python(module: str, *arguments: str | Path) -> Any:
+    """Runs ``python -m module``, which prints JSON as its last line, in a process of its own; the JSON."""
+    return json.loads(_output("-m", module, *arguments).splitlines()[-1])
 
 
 def ask(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> None:
     """Posts ``body`` as JSON and reads the answer. Raises ServiceError where that isn't 200."""
     connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
-    said = answer.read()
+    content = answer.read()
     if answer.status != http.client.OK:
-        raise ServiceError(f"{path} answered {answer.status}: {said.decode(errors='replace')[:200]}")
+        raise ServiceError(f"{path} answered {answer.status}: {content.decode(errors='replace')[:200]}")
 
 
 @contextmanager
-def serving(workspace: Path, *arguments: str | Path) -> Iterator[Server]:
+def small_workspace(options: Options) -> Iterator[Path]:
+    """A workspace with 16 photos, made for the block."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        workspace = Path(name) / "workspace"
+        index(inputs.photo_set(Path(name) / "photos", inputs.photo_files(options), 16), workspace)
+        yield workspace
+
+
+@contextmanager
+def serving(workspace: Path) -> Iterator[Server]:
     """A query server over ``workspace``, from its first answer to a sentence until the block ends."""
-    port = free_port()
+    port = _free_port()
+    command = ("-t", "query_restful", "--workspace", workspace, "--port", str(port), "--writing", "off")
     with (
         tempfile.TemporaryFile() as log,
-        _ended(
-            subprocess.Popen(
-                _app(
-                    "query_restful",
-                    *("--workspace", workspace, "--port", str(port), "--writing", "off"),
-                    *arguments,
-                ),
-                cwd=REPOSITORY,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        ) as process,
+        _started("app.py", *command, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         started = time.perf_counter()
         while not _answers(port):
@@ -107,40 +120,30 @@ def serving(workspace: Path, *arguments: str | Path) -> Iterator[Server]:
 
 def start_bare_model() -> float:
     """The seconds until a process that only imports the runtime and reads the model has encoded a word."""
-    with _ended(
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.bare_model"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-        )
-    ) as process:
+    with _started("-c", _BARE_MODEL, stdout=subprocess.PIPE) as process:
         started = time.perf_counter()
         assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
+        if process.stdout.readline().strip() != b"ready":
             raise ServiceError("The model cannot be read.")
         return time.perf_counter() - started
 
 
 def resident_bytes(pid: int) -> int:
     """The resident memory of a process and all of its descendants; what they share counts for each."""
-    total = 0
-    for one in _family(pid):
-        lines = Path(f"/proc/{one}/status").read_text(encoding="utf-8").splitlines()
-        total += next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
-    return total
+    return sum(_status_bytes(one, "VmRSS") for one in _family(pid))
 
 
-def run_peak(arguments: Sequence[str | Path]) -> int:
+def anonymous_bytes(pid: int | str) -> int:
+    """The memory of a process that is not a mapped file; 0 once it has gone."""
+    return _status_bytes(pid, "RssAnon")
+
+
+def run_peak(*arguments: str | Path) -> int:
     """Runs ``app.py`` to its end: the largest sum of its processes' anonymous memory, sampled every 50 ms."""
+    # Into a file, as a pipe would stop the process once it is full.
     with (
         tempfile.TemporaryFile() as log,
-        _ended(
-            subprocess.Popen(
-                [sys.executable, "app.py", *map(str, arguments)],
-                cwd=REPOSITORY,
-                stdout=subprocess.DEVNULL,
-                # A pipe that nobody reads meanwhile would stop it once it is full.
-                stderr=log,
-            )
-        ) as process,
+        _started("app.py", *arguments, stdout=subprocess.DEVNULL, stderr=log) as process,
     ):
         peak = 0
         while process.poll() is None:
@@ -148,50 +151,29 @@ def run_peak(arguments: Sequence[str | Path]) -> int:
             time.sleep(0.05)
         if process.returncode:
             log.seek(0)
-            said = log.read().decode(errors="replace")
-            raise ServiceError(f"app.py ended with {process.returncode}: {said}")
+            raise ServiceError(
+                f"app.py ended with {process.returncode}: {log.read().decode(errors='replace')}"
+            )
         return peak
 
 
-def python(module: str, *arguments: str | Path) -> Any:
-    """Runs ``python -m module``, which prints JSON as its last line, in a process of its own; the JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise ServiceError(f"{module} ended with {done.returncode}: {done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def anonymous_bytes(pid: int | str) -> int:
-    """The memory of a process that is not a mapped file; 0 once it has gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), 0)
-
-
-def free_port() -> int:
-    """A port that nothing listens on, below those that Linux gives to connections."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def _app(task: str, *arguments: str | Path) -> list[str]:
-    return [sys.executable, "app.py", "-t", task, *map(str, arguments)]
+def _output(*arguments: str | Path) -> str:
+    """What Python prints with ``arguments``. Raises ServiceError where it fails."""
+    with _started(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        output, errors = (stream.decode(errors="replace") for stream in process.communicate())
+    if process.returncode:
+        command = " ".join(map(str, arguments[:3]))
+        raise ServiceError(f"{command} ended with {process.returncode}: {errors or output}")
+    return output
 
 
 @contextmanager
-def _ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
-    """Ends the process, and with it all of its own, however the block ends."""
+def _started(
+    *arguments: str | Path, stdout: int | IO[bytes] | None = None, stderr: int | IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Python with ``arguments`` in the repository; ended, and with it all of its own, with the block."""
+    command = [sys.executable, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=stdout, stderr=stderr)
     try:
         yield process
     finally:
@@ -204,6 +186,15 @@ def _ended(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
                 process.wait()
 
 
+def _free_port() -> int:
+    """A port that nothing listens on, below those that Linux gives to connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
@@ -213,6 +204,15 @@ def _answers(port: int) -> bool:
     finally:
         connection.close()
     return True
+
+
+def _status_bytes(pid: int | str, name: str) -> int:
+    """A value of /proc/PID/status in bytes; 0 once the process has gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def _family(pid: int) -> Iterator[int]:

@@ -1,23 +1,38 @@
-"""Vectors to search, made or real, and stores that hold them."""
+"""Vectors to search, made or real, the stores that hold them, and the project's search over these."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from crossmodal.stores import FORMAT, Store
 from numpy.typing import NDArray
 
 from bench import inputs
+from bench.harness import Options
 from bench.models import model_cache
-from bench.options import Options
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.vector_index import VectorIndex
 from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, Record, record_id
 
-__all__ = ["DIMENSION", "Collection", "documents", "numbers_of", "real", "synthetic", "vector_store"]
+__all__ = [
+    "DIMENSION",
+    "Collection",
+    "documents",
+    "forget_derived",
+    "numbers_of",
+    "opened",
+    "real",
+    "settled",
+    "synthetic",
+    "vector_store",
+]
 
 DIMENSION = 512
 
@@ -77,7 +92,7 @@ def synthetic(count: int, queries: int) -> Collection:
 def real(options: Options, count: int, queries: int) -> Collection | None:
     """Captions of Flickr30k through the default model, and photos of Flickr8k that look for them.
 
-    Encoded once and kept in the workspace folder. None where ``options.data`` lacks either.
+    Encoded once and stored in the workspace folder. None where ``options.data`` lacks either.
     """
     texts, photos = inputs.captions(options, count), inputs.small_photos(options)
     if options.data is None or len(texts) < count or len(photos) < queries:
@@ -109,15 +124,15 @@ def documents(start: int, count: int) -> list[Record]:
 def vector_store(collection: Collection, options: Options) -> Path:
     """A store with the collection's vectors and a small document for each, made once and used again.
 
-    Whoever writes to it has to copy it first.
+    A caller that writes to it has to copy it first.
     """
     path = options.workspace / "stores" / f"{collection.name}-{collection.count}-format-{FORMAT}"
-    if (path / "data.mdb").is_file():
+    if (path / INDEX_FILE).is_file():
         return path
     unfinished = path.with_name(path.name + ".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
     stored = 0
-    with Store.open_writer(unfinished) as store:
+    with EmbeddedStore.open_writer(unfinished) as store:
         for block in collection.blocks():
             for start in range(0, len(block), _STORED_AT_ONCE):
                 vectors = block[start : start + _STORED_AT_ONCE]
@@ -125,6 +140,35 @@ def vector_store(collection: Collection, options: Options) -> Path:
                 stored += len(vectors)
     unfinished.rename(path)
     return path
+
+
+def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
+    """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
+    wanted = {id for matches in found for id, _ in matches}
+    numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
+    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
+
+
+@contextmanager
+def opened(path: Path, tier: str = "auto") -> Iterator[VectorIndex]:
+    """The index of the store at ``path`` with its derived files, by default in the tier that users get."""
+    with EmbeddedStore.open_reader(path) as store:
+        index = VectorIndex(store.vector_source(IMAGE), options=SearchOptions.of(tier))
+        try:
+            yield index
+        finally:
+            index.close()
+
+
+def settled(index: VectorIndex) -> str:
+    """Builds now what would be built in the background, and says which tier then answers."""
+    index.build()
+    return str(index.status()["tier"])
+
+
+def forget_derived(path: Path) -> None:
+    """Deletes what is derived from the store, as if a crash had come before it was written."""
+    shutil.rmtree(path / "derived", ignore_errors=True)
 
 
 def _shape() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -154,13 +198,6 @@ def _encode_photos(photos: list[Path], options: Options) -> NDArray[np.float32]:
     return encoder.encode(
         np.stack([encoder.preprocessing.model_input(photo.read_bytes()) for photo in photos])
     )
-
-
-def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
-    """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
-    wanted = {id for matches in found for id, _ in matches}
-    numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
-    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
 
 
 def _id(number: int) -> str:

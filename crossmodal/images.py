@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -64,18 +65,19 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<svg", "image/svg+xml"),
 )
 
+# Of each format that can be read, its name, and where in Pillow it is opened.
 _READABLE = {
-    "image/jpeg": "JPEG",
-    "image/png": "PNG",
-    "image/webp": "WebP",
-    "image/gif": "GIF",
-    "image/bmp": "BMP",
-    "image/tiff": "TIFF",
+    "image/jpeg": ("JPEG", "JpegImagePlugin", "jpeg_factory"),
+    "image/png": ("PNG", "PngImagePlugin", "PngImageFile"),
+    "image/webp": ("WebP", "WebPImagePlugin", "WebPImageFile"),
+    "image/gif": ("GIF", "GifImagePlugin", "GifImageFile"),
+    "image/bmp": ("BMP", "BmpImagePlugin", "BmpImageFile"),
+    "image/tiff": ("TIFF", "TiffImagePlugin", "TiffImageFile"),
 }
 
 
 def sniff_mime_type(blob: bytes) -> str | None:
-    """The media type that the first bytes tell, such as ``image/jpeg``; None where they tell nothing."""
+    """The media type by the first bytes, such as ``image/jpeg``; None where they are of no known type."""
     for offset, signature, mime_type in _SIGNATURES:
         if blob[offset : offset + len(signature)] == signature:
             return mime_type
@@ -149,34 +151,11 @@ def _open(blob: bytes, max_pixels: int) -> Image:
     has a pixel limit of its own that can be changed for the whole process only.
     """
     mime_type = sniff_mime_type(blob)
-    file = BytesIO(blob)
-    image: Image
-    if mime_type == "image/jpeg":
-        from PIL.JpegImagePlugin import jpeg_factory
-
-        image = jpeg_factory(file)
-    elif mime_type == "image/png":
-        from PIL.PngImagePlugin import PngImageFile
-
-        image = PngImageFile(file)
-    elif mime_type == "image/webp":
-        from PIL.WebPImagePlugin import WebPImageFile
-
-        image = WebPImageFile(file)
-    elif mime_type == "image/gif":
-        from PIL.GifImagePlugin import GifImageFile
-
-        image = GifImageFile(file)
-    elif mime_type == "image/bmp":
-        from PIL.BmpImagePlugin import BmpImageFile
-
-        image = BmpImageFile(file)
-    elif mime_type == "image/tiff":
-        from PIL.TiffImagePlugin import TiffImageFile
-
-        image = TiffImageFile(file)
-    else:
-        raise ImageError(f"{_what_it_is(blob, mime_type)}; {', '.join(_READABLE.values())} can be read.")
+    if mime_type not in _READABLE:
+        readable = ", ".join(name for name, _, _ in _READABLE.values())
+        raise ImageError(f"{_what_it_is(blob, mime_type)}; {readable} can be read.")
+    _, plugin, opener = _READABLE[mime_type]
+    image: Image = getattr(import_module(f"PIL.{plugin}"), opener)(BytesIO(blob))
     width, height = image.size
     if width * height > max_pixels:
         raise ImageError(
@@ -287,7 +266,7 @@ def _pillow_errors(blob: bytes) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError("There is not enough memory to decode the image.") from error
     except Exception as error:
-        kind = _READABLE.get(sniff_mime_type(blob) or "", "image")
+        kind, *_ = _READABLE.get(sniff_mime_type(blob) or "", ("image",))
         detail = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(
             f"The {kind} file of {len(blob):,} bytes is damaged or cut off ({detail})."

@@ -42,7 +42,7 @@ TASKS: Mapping[str, str] = {
     "status": "show what is indexed, without loading a model",
     "convert": "convert an index of an earlier version to today's format",
     "models": "list the models that -m knows by name, without loading one",
-    "plot": "draw the two Flows as SVG",
+    "plot": "write the two Flows as Mermaid flowcharts",
 }
 
 
@@ -68,7 +68,7 @@ COMMANDS: Mapping[str, Command] = {
     "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
-    "plot": Command("plot", "draw the two Flows as SVG"),
+    "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
 }
 
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import REPOSITORY, run_python
 
 from bench.cases import CASES
-from bench.page import PAGE, with_tables, write_tables
-from bench.results import Result, read_results, write_results
+from bench.harness import Result
+from bench.report import PAGE, read_results, with_tables, write_results, write_tables
 from crossmodal.errors import DataError
 
 MACHINE = {
@@ -54,7 +54,7 @@ def test_without_arguments_every_name_is_listed() -> None:
 def test_every_name_has_a_module_that_runs() -> None:
     for case in CASES.values():
         source = (REPOSITORY / "bench" / "cases" / f"{case.module}.py").read_text(encoding="utf-8")
-        assert "\ndef run(options: Options) -> list[Result]:\n" in source
+        assert f"\ndef {case.run}(options: Options) -> list[Result]:\n" in source
 
 
 @pytest.mark.parametrize(

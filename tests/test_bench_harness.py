@@ -8,9 +8,7 @@ from itertools import count
 import pytest
 from conftest import REPOSITORY
 
-from bench.harness import Rounds, in_turns, latency, repeated
-from bench.options import Options
-from bench.results import at_least, at_most, compared
+from bench.harness import Options, Rounds, at_least, at_most, compared, in_turns, latency, repeated
 
 
 class Clock:

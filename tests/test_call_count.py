@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.calls import count_calls
+from bench.harness import count_calls
 from crossmodal.engine.engine import Engine
 from crossmodal.query.request import SearchRequest
 from crossmodal.query.terms import Term

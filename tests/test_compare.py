@@ -20,9 +20,8 @@ from PIL import Image
 
 import app
 from crossmodal.cli import compare
-from crossmodal.cli.present.comparison_plot import write_comparison
 from crossmodal.cli.present.evaluation import print_comparison
-from crossmodal.cli.present.labels import place_labels
+from crossmodal.cli.present.plots import write_comparison
 from crossmodal.errors import DataSetError, SettingsError, StoreUnwritable
 from crossmodal.evaluation import Retrieval, evaluate, speed
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, pareto_optimal, quality_of
@@ -234,36 +233,10 @@ def test_the_picture_is_drawn(models: list[tuple[str, float, float]], tmp_path: 
     with Image.open(tmp_path / "new" / "comparison.png") as picture:
         assert picture.width > 1000
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    assert np.count_nonzero(np.abs(colours - (0x1B, 0x6C, 0xA8)).sum(axis=1) < 12) > 200
+    assert np.count_nonzero(np.abs(colours - (0x1F, 0x77, 0xB4)).sum(axis=1) < 12) > 200
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_in_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnwritable, match=r"comparison\.png cannot be written"):
         write_comparison(result_of(*CROWD[:1]), tmp_path / "file" / "comparison.png")
-
-
-def test_labels_cover_neither_each_other_nor_the_points() -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
-
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.set(xlim=(0, 10), ylim=(0, 10))
-    points = [(5.0, 5.0), (5.05, 5.05), (5.1, 5.0), (9.9, 5.0), (0.1, 9.9)]
-    place_labels(axes, points, [f"a model\nnumber {number}" for number in range(5)], ["black"] * 5)
-    labels = [child for child in axes.get_children() if isinstance(child, Annotation)]
-    assert len(labels) == 5
-    for label in labels:
-        label.arrow_patch = None
-    boxes = [label.get_window_extent() for label in labels]
-    frame = axes.get_window_extent()
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other)
-    for box in boxes:
-        assert frame.x0 <= box.x0 < box.x1 <= frame.x1
-        assert frame.y0 <= box.y0 < box.y1 <= frame.y1
-        for point in points:
-            assert not box.contains(*axes.transData.transform(point))

@@ -20,7 +20,7 @@ from PIL import Image
 import app
 from crossmodal.cli.arguments import read_settings
 from crossmodal.cli.present.evaluation import print_gap
-from crossmodal.cli.present.gap_plot import write_gap
+from crossmodal.cli.present.plots import write_gap
 from crossmodal.engine.model_choice import chosen_model
 from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataSetError, SettingsError
@@ -248,7 +248,7 @@ def test_table_and_picture_tell_before_and_after(tmp_path: Path) -> None:
     with Image.open(tmp_path / "gap.png") as picture:
         assert picture.width > 1000
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in ((0x1B, 0x6C, 0xA8), (0xC8, 0x55, 0x3D)):
+    for colour in ((0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E)):
         assert np.count_nonzero(np.abs(colours - colour).sum(axis=1) < 12) > 200
 
 

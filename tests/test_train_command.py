@@ -14,7 +14,7 @@ import pytest
 from conftest import REPOSITORY, TOY_DATA, clean_environment, run_app
 from PIL import Image
 
-from crossmodal.cli.present.training_plot import draw_training
+from crossmodal.cli.present.plots import write_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.models import identify_model
 from crossmodal.training import Epoch, Preparation, Step, TrainingResult
@@ -199,10 +199,10 @@ def test_the_plot_marks_the_epoch_whose_weights_were_kept(tmp_path: Path) -> Non
             for place, value in enumerate(reciprocals)
         ]
         (tmp_path / "history.json").write_text(json.dumps({"config": {}, "epochs": epochs}))
-        draw_training(tmp_path / "history.json", tmp_path / "training.png")
+        write_training(tmp_path / "history.json", tmp_path / "training.png")
         with Image.open(tmp_path / "training.png") as picture:
             drawn = np.asarray(picture.convert("RGB"))
-        return [int(column) for column in np.unique(np.where((drawn == (0x2E, 0x8B, 0x57)).all(2))[1])]
+        return [int(column) for column in np.unique(np.where((drawn == (0x2C, 0xA0, 0x2C)).all(2))[1])]
 
     # All hit@10 are equal, so MRR decides, as in the run itself.
     first, middle, last = (marked(values) for values in ([0.9, 0.5, 0.5], [0.5, 0.9, 0.5], [0.5, 0.5, 0.9]))
@@ -222,9 +222,9 @@ def test_the_plot_shows_every_epoch_and_stage(tmp_path: Path) -> None:
         for place, (stage, number, loss) in enumerate(stages)
     ]
     (tmp_path / "history.json").write_text(json.dumps({"config": {}, "epochs": epochs}))
-    draw_training(tmp_path / "history.json", tmp_path / "training.png")
+    write_training(tmp_path / "history.json", tmp_path / "training.png")
     with Image.open(tmp_path / "training.png") as picture:
         drawn = picture.convert("RGB")
         colours = {colour for _, colour in drawn.getcolors(1 << 24) or []}
     # Both directions' lines, the losses', and the mark at the best epoch.
-    assert {(0x1B, 0x6C, 0xA8), (0xC8, 0x55, 0x3D), (0x44, 0x44, 0x44), (0x2E, 0x8B, 0x57)} <= colours
+    assert {(0x1F, 0x77, 0xB4), (0xFF, 0x7F, 0x0E), (0xD6, 0x27, 0x28), (0x2C, 0xA0, 0x2C)} <= colours

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench import inputs, processes
-from bench.harness import Contender, in_turns, timed
-from bench.models import PlainClip, model_cache, open_clip_transform, squares, vit_name
-from bench.options import Options
-from bench.results import Result, at_least, compared
+from bench.harness import Contender, Options, Result, at_least, compared, in_turns, timed
+from bench.models import PlainClip, model_cache, model_inputs, open_clip_transform, vit_name
 from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
 
@@ -53,9 +50,17 @@ def run(options: Options) -> list[Result]:
             data = _data_set(kind, Path(folder) / kind, items, options)
             for label, name in models.items():
                 small = kind == "photos" and name == DEFAULT_MODEL
+                arguments = (
+                    data,
+                    Path(folder) / "workspace",
+                    "-m",
+                    name,
+                    "--model-cache",
+                    model_cache(options),
+                )
                 rounds = in_turns(
                     {
-                        "flow": _flow(data, Path(folder) / "workspaces", name, options),
+                        "flow": partial(processes.index_seconds, *arguments),
                         "encoder": _encoder_alone(kind, name, items, options),
                         "plain": _plain_loop(kind, plain_items, Path(folder), options),
                     },
@@ -92,20 +97,6 @@ def _data_set(kind: str, folder: Path, items: int, options: Options) -> Path:
     return inputs.caption_set(folder, photos, inputs.captions(options, items))
 
 
-def _flow(data: Path, workspaces: Path, model: str, options: Options) -> Contender:
-    """Seconds for one document through ``app.py -t index``, into a new workspace each time."""
-    numbers = count()
-
-    def measure() -> float:
-        workspace = workspaces / f"{data.name}-{next(numbers)}"
-        report = processes.index(data, workspace, "-m", model, "--model-cache", model_cache(options))
-        shutil.rmtree(workspace)
-        added = sum(report[kind]["added"] for kind in ("photos", "captions"))
-        return float(report["seconds"]) / int(added)
-
-    return measure
-
-
 def _encoder_alone(kind: str, name: str, items: int, options: Options) -> Contender:
     """Seconds for one item, in batches on as many threads as the encoder can use."""
     encode: Callable[[Any], object]
@@ -113,8 +104,8 @@ def _encoder_alone(kind: str, name: str, items: int, options: Options) -> Conten
     if kind == "photos":
         of_photos = load_image_encoder(name, cache=model_cache(options))
         encode, threads = of_photos.encode, of_photos.concurrency
-        held: Any = squares(name, options, batch)
-        # The same few squares again and again: what they show doesn't matter to a network.
+        held: Any = model_inputs(name, options, batch)
+        # The same few photos again and again: what they show doesn't matter to a network.
         batches = [held] * (items // batch)
     else:
         of_texts = load_text_encoder(name, cache=model_cache(options))

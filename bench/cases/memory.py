@@ -1,19 +1,20 @@
-"""``memory``: what a server occupies, and what a vector does in a process that searches."""
+"""``memory`` and ``index-memory``: what a server, a vector and indexing occupy."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 from bench import inputs, processes
-from bench.harness import Rounds, in_turns
-from bench.options import Options
-from bench.results import Result, at_most, compared
-from bench.vectors import DIMENSION, synthetic, vector_store
+from bench.harness import Options, Result, Rounds, at_most, compared, in_turns
+from bench.vectors import DIMENSION, opened, settled, synthetic, vector_store
 
-__all__ = ["run"]
+__all__ = ["run", "run_index"]
 
 _FLOAT32_BYTES = 4 * DIMENSION
 _LIMIT = 300
@@ -22,6 +23,8 @@ _SERVER_MB = 450.0
 _SEARCHES = 100
 _TOP_K = 10
 
+_GROWTH = 1.10
+
 
 def run(options: Options) -> list[Result]:
     """The resident memory of a server, and the bytes a vector after a hundred searches.
@@ -29,65 +32,83 @@ def run(options: Options) -> list[Result]:
     Each round is a new process. Of vectors, anonymous memory only: pages of mapped files are the system's
     cache, and go when another program needs the room.
     """
-    count = 20_000 if options.quick else 1_000_000
-    path = vector_store(synthetic(count, _SEARCHES), options)
+    vectors = 20_000 if options.quick else 1_000_000
+    path = vector_store(synthetic(vectors, _SEARCHES), options)
     # The warming up builds what is derived, which every later process finds.
-    ours = in_turns({"ours": lambda: _occupied(path, count)}, until=options.until())["ours"]
-    return [
-        _server(options),
-        compared(
-            f"memory, {count:,} vectors",
-            "bytes",
-            ours,
-            "float32",
-            Rounds((float(_FLOAT32_BYTES),) * len(ours.values)),
-            goal=at_most(_LIMIT / _FLOAT32_BYTES, judged=not options.quick),
-        ),
-    ]
-
-
-def _server(options: Options) -> Result:
-    """All processes of a server with the default model, after a sentence and a photo."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        workspace = Path(name) / "workspace"
-        photos = inputs.photo_files(options)
-        processes.index(inputs.photo_set(Path(name) / "photos", photos, 16), workspace)
+    occupy = {"vectors": lambda: float(processes.python(__name__, path, str(vectors)))}
+    grown = in_turns(occupy, until=options.until(0.6))["vectors"]
+    with processes.small_workspace(options) as workspace:
 
         def resident() -> float:
             with processes.serving(workspace) as server:
                 return float(processes.resident_bytes(server.pid))
 
-        rounds = in_turns({"server": resident}, warm_up=0, until=options.until(0.4))["server"]
-    allowed = Rounds((_SERVER_MB,) * len(rounds.values))
-    return compared(
-        "memory, a server",
-        "MB",
-        rounds.times(1e-6),
-        f"{_SERVER_MB:g} MB",
-        allowed,
-        goal=at_most(1.0),
-    )
+        server = in_turns({"server": resident}, warm_up=0, until=options.until())["server"]
+    return [
+        compared(
+            "memory, a server", "MB", server.times(1e-6), f"{_SERVER_MB:g} MB", _SERVER_MB, goal=at_most(1.0)
+        ),
+        compared(
+            f"memory, {vectors:,} vectors",
+            "bytes",
+            grown,
+            "float32",
+            _FLOAT32_BYTES,
+            goal=at_most(_LIMIT / _FLOAT32_BYTES, judged=not options.quick),
+        ),
+    ]
 
 
-def _occupied(path: Path, count: int) -> float:
-    occupied: float = processes.python(__name__, path, str(count))
-    return occupied
+def run_index(options: Options) -> list[Result]:
+    """The peak for 7,000 photos against that for 1,000, of anonymous memory: mapped files can be dropped.
+
+    The two runs of a round go at once: memory, unlike time, doesn't suffer from that.
+    """
+    few, many = (20, 60) if options.quick else (1_000, 7_000)
+    photos = inputs.small_photos(options)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ThreadPoolExecutor(2) as pool:
+        folder = Path(name)
+        sets = [inputs.photo_set(folder / f"{items}", photos, items) for items in (few, many)]
+        numbers = count()
+        smaller: list[float] = []
+
+        def peak(data: Path) -> int:
+            workspace = folder / f"workspace-{next(numbers)}"
+            try:
+                return processes.run_peak("-t", "index", "-d", data, "--workspace", workspace, "--json")
+            finally:
+                shutil.rmtree(workspace, ignore_errors=True)
+
+        def both() -> float:
+            small, large = pool.map(peak, sets)
+            smaller.append(float(small))
+            return float(large)
+
+        larger = in_turns({"larger": both}, warm_up=0, until=options.until())["larger"]
+    return [
+        compared(
+            f"index-memory, {many:,} photos",
+            "MB",
+            larger.times(1e-6),
+            f"{few:,} photos",
+            Rounds(tuple(smaller)).times(1e-6),
+            goal=at_most(_GROWTH, judged=not options.quick),
+            note="too few to see growth" if options.quick else "",
+        )
+    ]
 
 
-def _main(path: Path, count: int) -> None:
-    """Opens the index, searches, and prints the bytes a vector by which the process grew."""
-    from bench.tiers import opened, settled
-
-    queries = synthetic(count, _SEARCHES).queries
-    # Loads what searching imports, so that it isn't counted.
+def _bytes_a_vector(path: Path, vectors: int) -> float:
+    """Opens the index and searches; the bytes a vector by which this process grew."""
+    queries = synthetic(vectors, _SEARCHES).queries
+    # This module has imported what searching needs, so that it isn't counted.
     before = processes.anonymous_bytes("self")
     with opened(path) as index:
         settled(index)
         for query in queries:
             index.search(query[None], _TOP_K)
-        grown = processes.anonymous_bytes("self") - before
-    print(json.dumps(grown / count))
+        return (processes.anonymous_bytes("self") - before) / vectors
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), int(sys.argv[2]))
+    print(json.dumps(_bytes_a_vector(Path(sys.argv[1]), int(sys.argv[2]))))

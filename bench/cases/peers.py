@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,38 +15,31 @@ from pathlib import Path
 import numpy as np
 
 from bench import inputs
-from bench.environments import environment
-from bench.harness import Contender, in_turns, repeated
+from bench.harness import REPOSITORY, Contender, Options, Result, compared, in_turns, repeated
 from bench.models import image_encoders, text_encoders, vit_name
-from bench.options import REPOSITORY, Options
+from bench.peer_encoders import MARK
 from bench.peer_models import hugging_face_folder, onnx_folder, torch_file
-from bench.peers.turns import MARK
-from bench.results import Result, compared
 from crossmodal.errors import ServiceError
 
 __all__ = ["run"]
 
 _ITEMS = 32
+_INSTALL_SECONDS = 600
 _UNITS = {"photos": "images/s", "texts": "captions/s"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Peer:
-    """Another project: what to install, the script in ``bench/peers``, its model, and what it encodes."""
+    """Another project: what to install, its model, and what it encodes."""
 
     requirements: tuple[str, ...]
-    script: str
     model: Callable[[Options], Path]
     kinds: tuple[str, ...] = ("photos", "texts")
 
 
 _PEERS: Mapping[str, _Peer] = {
-    "sentence-transformers": _Peer(
-        ("sentence-transformers==6.2.0", "torch==2.13.0"), "sentence_transformers_clip", hugging_face_folder
-    ),
-    "fastembed": _Peer(
-        ("fastembed==0.9.1", "onnxruntime==1.31.1"), "fastembed_clip", onnx_folder, ("photos",)
-    ),
+    "sentence-transformers": _Peer(("sentence-transformers==6.2.0", "torch==2.13.0"), hugging_face_folder),
+    "fastembed": _Peer(("fastembed==0.9.1", "onnxruntime==1.31.1"), onnx_folder, ("photos",)),
     # Without the pins of what it leaves open, pip tries versions for more than half an hour.
     "clip-server": _Peer(
         (
@@ -57,7 +51,6 @@ _PEERS: Mapping[str, _Peer] = {
             "opentelemetry-sdk==1.19.0",
             "setuptools==79.0.1",
         ),
-        "clip_server_clip",
         torch_file,
     ),
 }
@@ -113,11 +106,11 @@ def _ours(options: Options) -> dict[str, Callable[[Sequence[str]], object]]:
 @contextmanager
 def _running(name: str, peer: _Peer, options: Options) -> Iterator[Callable[[str, Sequence[str]], float]]:
     """A process of the peer; what measures the seconds that it needs for one item."""
-    python = environment(name, peer.requirements, options)
+    python = _environment(name, peer.requirements, options)
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(
-            [str(python), "-m", f"bench.peers.{peer.script}", str(peer.model(options))],
+            [str(python), "-m", "bench.peer_encoders", name, str(peer.model(options))],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -145,3 +138,34 @@ def _running(name: str, peer: _Peer, options: Options) -> Iterator[Callable[[str
             yield measure
         finally:
             process.kill()
+
+
+def _environment(name: str, requirements: Sequence[str], options: Options) -> Path:
+    """The Python of an environment with ``requirements``, which is made if it does not exist.
+
+    Raises ServiceError, with what pip said, where they can't be installed within ten minutes, and in a quick
+    run where they aren't.
+    """
+    folder = options.workspace / "environments" / name
+    python = folder / "bin" / "python"
+    # Written last: an installation that was stopped begins again.
+    installed = folder / "requirements.txt"
+    wanted = "\n".join(requirements)
+    if installed.is_file() and installed.read_text(encoding="utf-8") == wanted:
+        return python
+    if options.quick:
+        raise ServiceError("it isn't installed yet, which a run without --quick does")
+    _install(sys.executable, "-m", "venv", "--clear", str(folder))
+    _install(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements)
+    installed.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def _install(*command: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise ServiceError(f"pip found no versions that fit together in {_INSTALL_SECONDS} seconds") from None
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or [done.stderr]
+        raise ServiceError(errors[-1].strip())

@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import inputs
-from bench.harness import in_turns, repeated
+from bench.harness import Options, Result, at_least, compared, in_turns, measured, repeated
 from bench.models import PlainClip, open_clip_transform, plain_default_images, vit_name
-from bench.options import Options
-from bench.results import Result, at_least, compared, measured
 from crossmodal.models import DEFAULT_MODEL, ImagePreprocessing, load_preprocessing
 
 __all__ = ["run"]

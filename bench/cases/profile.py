@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,21 +11,19 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from crossmodal.stores import Store
 from numpy.typing import NDArray
 
 from bench import inputs, processes
-from bench.harness import Contender, Rounds, in_turns, latency, repeated
-from bench.models import squares
-from bench.options import Options
-from bench.results import Result, compared
-from bench.tiers import opened, settled
+from bench.harness import Contender, Options, Result, Rounds, compared, in_turns, latency, repeated
+from bench.models import model_inputs
+from bench.vectors import opened, settled
 from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
 from crossmodal.images import decode_reduced, thumbnail_of
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
 from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.records import IMAGE, TEXT, Record, record_id
-from crossmodal.workspace import IMAGE_VECTORS, Workspace
+from crossmodal.workspace import Workspace
 
 __all__ = ["run"]
 
@@ -44,20 +41,17 @@ def run(options: Options) -> list[Result]:
             folder / "captions", inputs.photo_files(options), inputs.captions(options, items[1])
         )
         with ExitStack() as held:
-            stores = {
-                kind: held.enter_context(Store.open_writer(folder / "stores" / kind))
-                for kind in ("vectors", "contents", "texts")
-            }
+            store = held.enter_context(EmbeddedStore.open_writer(folder / "store"))
             indexed = [
                 *_documents(
                     "an indexed photo",
-                    _photo_parts(options, stores),
+                    _photo_parts(options, store),
                     _flow(photos, folder),
                     options.until(0.3),
                 ),
                 *_documents(
                     "an indexed caption",
-                    _caption_parts(options, stores),
+                    _caption_parts(options, store),
                     _flow(captions, folder),
                     options.until(0.4),
                 ),
@@ -65,18 +59,17 @@ def run(options: Options) -> list[Result]:
         return [*indexed, *_query(options, photos, folder)]
 
 
-def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Contender]:
+def _photo_parts(options: Options, store: EmbeddedStore) -> dict[str, Contender]:
     files = inputs.photo_files(options)[:_BATCH]
     blobs = [file.read_bytes() for file in files]
     encoder = load_image_encoder(DEFAULT_MODEL, threads=1)
     preprocessing = encoder.preprocessing
     decoded = [decode_reduced(blob, short_side=preprocessing.decoded_side) for blob in blobs]
-    pixels = squares(DEFAULT_MODEL, options, _BATCH)
+    pixels = model_inputs(DEFAULT_MODEL, options, _BATCH)
     vectors = encoder.encode(pixels)[: len(blobs)]
     thumbnails = [thumbnail_of(photo) for photo in decoded]
-    bare = _putting(stores["vectors"], [Record("", IMAGE)] * len(blobs))
-    whole = _putting(
-        stores["contents"],
+    put = _putting(
+        store,
         [
             Record("", IMAGE, content=blob, thumbnail=small)
             for blob, small in zip(blobs, thumbnails, strict=True)
@@ -98,16 +91,15 @@ def _photo_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Con
         ),
         "encode": repeated(lambda: encoder.encode(pixels), _BATCH),
         "thumbnail": repeated(lambda: [thumbnail_of(photo) for photo in decoded], len(blobs)),
-        "store vector": repeated(lambda: bare(vectors), len(blobs)),
-        "store file": repeated(lambda: whole(None), len(blobs)),
+        "store": repeated(lambda: put(vectors), len(blobs)),
     }
 
 
-def _caption_parts(options: Options, stores: Mapping[str, Store]) -> dict[str, Contender]:
+def _caption_parts(options: Options, store: EmbeddedStore) -> dict[str, Contender]:
     texts = inputs.captions(options, CAPTIONS_FOR_A_PHOTO * _BATCH)
     encoder = load_text_encoder(DEFAULT_MODEL, threads=1)
     vectors = encoder.encode(texts)
-    put = _putting(stores["texts"], [Record("", TEXT, text=text) for text in texts])
+    put = _putting(store, [Record("", TEXT, text=text) for text in texts])
 
     def read() -> None:
         for text in texts:
@@ -125,8 +117,7 @@ def _query(options: Options, photos: Path, folder: Path) -> list[Result]:
     encoder = load_text_encoder(DEFAULT_MODEL, threads=1)
     workspace = folder / "workspace"
     processes.index(photos, workspace)
-    path = Workspace(workspace).store_path(IMAGE_VECTORS, 0, 1)
-    with processes.serving(workspace) as server, Workspace(workspace) as shown, opened(path) as index:
+    with processes.serving(workspace) as server, Workspace(workspace) as shown, opened(workspace) as index:
         settled(index)
         vectors = [encoder.encode([text]) for text in texts[:_BATCH]]
         found = [[id for id, _ in index.search(vector, _TOP_K)[0]] for vector in vectors]
@@ -147,16 +138,7 @@ def _query(options: Options, photos: Path, folder: Path) -> list[Result]:
 
 def _flow(data: Path, folder: Path) -> Contender:
     """The seconds of all cores for one document through ``app.py -t index``."""
-    numbers = count()
-
-    def measure() -> float:
-        workspace = folder / f"workspace-{next(numbers)}"
-        report = processes.index(data, workspace)
-        shutil.rmtree(workspace)
-        added = sum(report[kind]["added"] for kind in ("photos", "captions"))
-        return float(report["seconds"]) * available_cores() / int(added)
-
-    return measure
+    return lambda: processes.index_seconds(data, folder / "indexed") * available_cores()
 
 
 def _documents(
@@ -177,11 +159,11 @@ def _parts(what: str, parts: Mapping[str, Rounds], whole: Rounds, rest: str) -> 
     ]
 
 
-def _putting(store: Store, records: Sequence[Record]) -> Callable[[NDArray[np.float32] | None], object]:
+def _putting(store: EmbeddedStore, records: Sequence[Record]) -> Callable[[NDArray[np.float32]], object]:
     """What commits ``records`` as one batch, under new ids each time."""
     numbers = count()
 
-    def put(vectors: NDArray[np.float32] | None) -> object:
+    def put(vectors: NDArray[np.float32]) -> object:
         batch = [replace(record, id=record_id(f"{next(numbers)}")) for record in records]
         return store.put(batch, vectors)
 

@@ -15,10 +15,19 @@ from statistics import median, quantiles
 from typing import Any
 
 from bench import inputs, processes
-from bench.calls import count_calls
-from bench.harness import Contender, Rounds, in_turns, timed
-from bench.options import Options
-from bench.results import Result, at_least, at_most, compared, measured
+from bench.harness import (
+    Contender,
+    Options,
+    Result,
+    Rounds,
+    at_least,
+    at_most,
+    compared,
+    count_calls,
+    in_turns,
+    measured,
+    timed,
+)
 from crossmodal import PhotoIndex
 from crossmodal.models import DEFAULT_MODEL, load_text_encoder
 
@@ -85,7 +94,7 @@ def _latencies(
     rounds = in_turns(contenders, until=options.until(0.4))
     connection.close()
     inside = rounds.pop("in process")
-    allowed = Rounds(tuple(value + _MORE_SECONDS for value in inside.values)).times(1e3)
+    allowed = inside.plus(_MORE_SECONDS).times(1e3)
     results = [
         compared(
             f"query, {path}, p50",
@@ -169,7 +178,7 @@ def _ask(connection: HTTPConnection, path: str, sentence: str) -> None:
 
 
 class _Distinct:
-    """Sentences that never come twice, so that no memory of recent queries helps; safe in several threads."""
+    """Sentences that never come twice, so that no cache of recent queries helps; safe in several threads."""
 
     def __init__(self, options: Options) -> None:
         self._known = inputs.captions(options, 100_000)

@@ -15,12 +15,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness import Contender, in_turns, latency, timed
-from bench.options import Options
-from bench.results import Result, at_least, at_most, compared
-from bench.tiers import opened, settled
-from bench.vectors import documents, synthetic, vector_store
-from crossmodal.stores import Store
+from bench.harness import Contender, Options, Result, at_least, at_most, compared, in_turns, latency, timed
+from bench.vectors import documents, opened, settled, synthetic, vector_store
+from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.store import EmbeddedStore
 
 __all__ = ["run"]
 
@@ -54,8 +52,8 @@ def _writing(stores: dict[int, Path], options: Options, *, judged: bool) -> list
         for size, path in stores.items():
             copy = Path(folder) / f"{size}"
             copy.mkdir()
-            shutil.copyfile(path / "data.mdb", copy / "data.mdb")
-            store = held.enter_context(Store.open_writer(copy))
+            shutil.copyfile(path / INDEX_FILE, copy / INDEX_FILE)
+            store = held.enter_context(EmbeddedStore.open_writer(copy))
             contenders[f"{size}"] = _growing(store, vectors, count(size, _BATCH))
         rounds = in_turns(contenders, until=options.until(0.5))
     smallest = rounds[f"{min(stores)}"].rate()
@@ -73,7 +71,7 @@ def _writing(stores: dict[int, Path], options: Options, *, judged: bool) -> list
     ]
 
 
-def _growing(store: Store, vectors: NDArray[np.float32], numbers: Iterator[int]) -> Contender:
+def _growing(store: EmbeddedStore, vectors: NDArray[np.float32], numbers: Iterator[int]) -> Contender:
     """Seconds for one more document, by commits of 64."""
 
     def measure() -> float:

@@ -181,7 +181,7 @@ def _print(result: dict[str, Any], settings: Settings) -> None:
         print(f"error: {problem['model']}: {problem['reason']}", file=sys.stderr)
     print_failures(result["failures"])
     if picture is not None:
-        from crossmodal.cli.present.comparison_plot import write_comparison
+        from crossmodal.cli.present.plots import write_comparison
 
         write_comparison(result, picture)
         print(f"picture: {picture}", file=sys.stderr)

@@ -93,7 +93,7 @@ def measure_gap_of_model(settings: Settings) -> int:
         "failures": [asdict(failure) for failure in encoded.failures],
     }
     _print(result, settings)
-    from crossmodal.cli.present.gap_plot import write_gap
+    from crossmodal.cli.present.plots import write_gap
 
     make_folder(folder)
     Centering(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from crossmodal.cli.output import print_json
-from crossmodal.cli.present.training_plot import draw_training
+from crossmodal.cli.present.plots import write_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.extras import require_package
 from crossmodal.models.registry import DEFAULT_MODEL
@@ -45,7 +45,7 @@ def run(settings: Settings) -> int:
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             return 130
-    draw_training(output / HISTORY, output / _PLOT)
+    write_training(output / HISTORY, output / _PLOT)
     _print(result, as_json=settings.json)
     return 1 if result.failures else 0
 

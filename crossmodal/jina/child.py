@@ -27,7 +27,7 @@ __all__ = ["CLOSE_SECONDS", "Child", "Parent"]
 # after ten.
 CLOSE_SECONDS = 6.0
 
-# What a child says while it starts becomes part of an error; the end of it tells why.
+# What a child writes while it starts becomes part of an error; its end says why.
 _MOST_SAID = 2000
 
 # A large model on a slow disk takes a minute at most.
@@ -40,7 +40,7 @@ class Child:
     """``python -m MODULE ARGUMENTS`` in a session of its own, so that the terminal's Ctrl-C doesn't reach it.
 
     ``name`` is what messages call it; it has ``start_seconds`` to get ready. With ``hold_stderr``, what it
-    writes to stderr while it starts is kept for the error that ``wait_ready`` raises, and passed on only when
+    writes to stderr while it starts is held for the error that ``wait_ready`` raises, and passed on only when
     it is ready. That takes a thread; without it there is none, and this process may fork.
     """
 

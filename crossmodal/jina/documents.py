@@ -4,7 +4,7 @@ Every field defaults to None, because jina joins branches field by field and a f
 branch leaves at None never overwrites what another branch wrote. ``matches`` is annotated as a
 plain ``DocList``: as ``Optional[DocList[...]]`` jina's gateway rebuilds the nested type without its
 fields and every match arrives empty. Annotations are real types here, never strings (no
-``from __future__ import annotations``), as jina looks at them when it tells the gateway the schema.
+``from __future__ import annotations``), as jina reads them for the schema that it sends to the gateway.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +34,10 @@ __all__ = [
 # docarray sends whole numbers inside a dictionary as int32, and floats as float64.
 _LARGEST_SENT = 2**31 - 1
 _LARGEST_EXACT = 2**53
+
+# Fields that a message has under the same name and with the same type as a document, or a match and a record.
+_OF_DOCUMENT = ("text", "thumbnail", "error", "aborted", "encoded_ms")
+_OF_MATCH_AND_RECORD = ("text", "uri", "mime_type", "photo_id")
 
 
 class _SparseDocument(BaseDoc):
@@ -84,8 +88,8 @@ class MediaDocument(_SparseDocument):
     """A ``Document`` (which says what the fields mean) on its way to another process, with its record.
 
     ``blob`` is its content. jina decides by ``modality`` and ``seeks`` which branch it takes.
-    ``shard_states`` are JSON objects. ``visited`` names the steps, and of a sharded one
-    the shards, that it has been through. ``unmerged`` says that what several shards said is not merged yet.
+    ``shard_states`` are JSON objects. ``visited`` names the visited steps, and of a sharded one the shards.
+    ``unmerged`` says that the answers of several shards are not merged yet.
     """
 
     modality: Optional[str] = None
@@ -123,32 +127,18 @@ def write_message(doc: Document, *, visited: Sequence[str] = (), unmerged: bool 
     """The message that carries ``doc``."""
     record = doc.record
     fields: dict[str, Any] = {
-        "modality": doc.modality,
-        "seeks": doc.seeks,
-        "text": doc.text,
+        **{name: getattr(doc, name) for name in ("modality", "seeks", "pixels", "embedding", *_OF_DOCUMENT)},
         "blob": doc.content,
-        "pixels": doc.pixels,
         "frame": None if doc.frame is None else np.asarray(doc.frame, np.float64),
-        "thumbnail": doc.thumbnail,
-        "embedding": doc.embedding,
-        "error": doc.error,
-        "aborted": doc.aborted,
-        "encoded_ms": doc.encoded_ms,
         "unmerged": unmerged or None,
         "outcome": doc.outcome,
         "visited": list(visited) or None,
         "wanted": None if doc.wanted is None else list(doc.wanted),
     }
     if record is not None:
-        fields |= {
-            "uri": record.uri,
-            "mime_type": record.mime_type,
-            "photo_id": record.photo_id,
-            "tags": tags_for_wire(record.tags),
-            "content_hash": record.content_hash,
-            "original": record.content,
-            "stored_thumbnail": record.thumbnail,
-        }
+        fields |= {name: getattr(record, name) for name in ("uri", "mime_type", "photo_id", "content_hash")}
+        fields["tags"] = tags_for_wire(record.tags)
+        fields |= {"original": record.content, "stored_thumbnail": record.thumbnail}
     if doc.shard_states is not None:
         fields["shard_states"] = [orjson.dumps(state).decode() for state in doc.shard_states]
     if doc.matches is not None:
@@ -191,17 +181,13 @@ def read_messages(
 def _read_message(message: MediaDocument, indexing: bool) -> Document:
     doc = Document(
         str(message.id),
-        text=message.text,
         content=message.blob,
         pixels=_array(message.pixels),
         frame=None if message.frame is None else tuple(float(value) for value in message.frame),  # type: ignore[arg-type]  # four of them
-        thumbnail=message.thumbnail,
         embedding=_array(message.embedding),
-        error=message.error,
-        aborted=message.aborted,
-        encoded_ms=message.encoded_ms,
         outcome=message.outcome,
         wanted=None if message.wanted is None else list(dict.fromkeys(message.wanted)),
+        **{name: getattr(message, name) for name in _OF_DOCUMENT},
     )
     if message.shard_states is not None:
         doc.shard_states = [orjson.loads(state) for state in dict.fromkeys(message.shard_states)]
@@ -219,10 +205,7 @@ def _read_message(message: MediaDocument, indexing: bool) -> Document:
             doc.record = Record(
                 id=doc.id,
                 modality=doc.modality,
-                text=message.text,
-                uri=message.uri,
-                mime_type=message.mime_type,
-                photo_id=message.photo_id,
+                **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
                 tags=tags_from_wire(message.tags),
                 content=message.original,
                 thumbnail=message.stored_thumbnail,
@@ -242,12 +225,8 @@ def _array(value: Any) -> Any:
 
 
 def _match_message(match: Match) -> MatchDocument:
-    fields = {
-        "modality": match.modality,
-        "text": match.text,
-        "uri": match.uri,
-        "mime_type": match.mime_type,
-        "photo_id": match.photo_id,
+    fields: dict[str, Any] = {
+        **{name: getattr(match, name) for name in ("modality", *_OF_MATCH_AND_RECORD)},
         "tags": tags_for_wire(match.tags) if match.tags else None,
         "score": match.cosine,
         "rank": match.rank or None,
@@ -262,12 +241,9 @@ def _match(message: MatchDocument) -> Match:
         checked_modality(message.modality, f"The match {message.id}"),
         float(message.score or 0.0),
         rank=int(message.rank or 0),
-        text=message.text,
-        uri=message.uri,
         file=file_name(message.uri, tags),
-        mime_type=message.mime_type,
-        photo_id=message.photo_id,
         tags=tags,
+        **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
     )
 
 

@@ -1,8 +1,8 @@
 """The process that holds a Flow's executors: ``python -m crossmodal.jina.flow_process KIND YAML TEMPORARY``.
 
 It starts the Flow that the YAML describes (its variables come in the environment), says the gateway's port,
-and ends with its parent. Where one of the Flow's processes dies, it says which, ends the others, and
-ends itself: jina restarts nothing. ``TEMPORARY`` is a folder for this Flow alone, removed at the end: each
+and ends with its parent. Where one of the Flow's processes ends unasked, it reports which, ends the others
+and itself: jina restarts nothing. ``TEMPORARY`` is a folder for this Flow alone, removed at the end: each
 worker of jina makes one in it at its start, and never removes it.
 """
 
@@ -69,7 +69,7 @@ class _FlowProcess:
     def _build(self) -> Any:
         from jina import Flow
 
-        # The adapter and the steps' classes, before the fork, so that each executor has them at its birth.
+        # The adapter and the steps' classes, before the fork, so that each executor starts with them.
         import_module("crossmodal.jina.executor")
         for step in read_topology(Path(self._path), os.environ).steps:
             configured_class(step.config)

@@ -81,7 +81,7 @@ class _Services:
         return jina_pb2.StatusProto(code=jina_pb2.StatusProto.SUCCESS)
 
     async def _status(self, empty: Any, context: Any) -> Any:
-        # jina would tell versions, addresses and folders of this machine.
+        # jina would answer versions, addresses and folders of this machine.
         return jina_pb2.JinaInfoProto()
 
     def _answer(self, request: DataRequest) -> DocList[MediaDocument]:
@@ -210,7 +210,7 @@ def _main() -> None:
         if not started.is_set():
             os._exit(1)
         loop.call_soon_threadsafe(ending.set)
-        # Requests under way may take longer than that, and a parent that was killed kills nobody.
+        # Requests under way may take longer than that, and a parent that was killed cannot end this process.
         threading.Event().wait(CLOSE_SECONDS)
         os._exit(1)
 

@@ -33,9 +33,9 @@ __all__ = ["PodsFlow", "open_pods"]
 
 _CHECK_SECONDS = 0.5
 
-# What the sender has kept, and the last step has not sent back.
-_KEPT = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
-_ANSWERED = tuple(field.name for field in fields(Document) if field.name not in _KEPT)
+# What the sender still has, and the last step has not sent back.
+_RETAINED = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
+_ANSWERED = tuple(field.name for field in fields(Document) if field.name not in _RETAINED)
 
 
 def open_pods(kind: FlowKind, settings: Settings) -> PodsFlow:
@@ -99,7 +99,7 @@ class PodsFlow:
     ) -> list[Document]:
         """What comes out of the last step; the documents are the ones given, with what the steps added.
 
-        Raises ServiceError where a process has died, FlowFailure where the Flow fails on the request.
+        Raises ServiceError where a process has ended, FlowFailure where the Flow fails on the request.
         """
         if not docs:
             return []
@@ -120,7 +120,7 @@ class PodsFlow:
         """None: every process takes requests as they come."""
 
     def check(self) -> None:
-        """Raises ServiceError where a process of the Flow has died."""
+        """Raises ServiceError where a process of the Flow has ended."""
         self._child.check()
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class PodsFlow:
                 self.check()
             return asking.result()
         except (ConnectionError, FlowFailure) as error:
-            # One dead process ends the others in a moment, and then it is known which one it was.
+            # One that ends takes the others with it in a moment, and then it is known which one it was.
             self._child.wait_ended(2 * _CHECK_SECONDS)
             self.check()
             if isinstance(error, FlowFailure):

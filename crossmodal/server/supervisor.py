@@ -1,4 +1,4 @@
-"""The small parent of the serving processes: holds the sockets, starts them, and starts them again.
+"""The small parent of the serving processes: holds the sockets, and starts and restarts the processes.
 
 It loads no model and opens no index. A worker that ends unasked, be it killed by the kernel when memory is
 short, is forked again: connections under way are closed, new ones wait in the socket's queue meanwhile.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["supervise"]
 
-# So many ends that nobody asked for within this many seconds, and the server gives up.
+# After so many unasked ends within this many seconds the server gives up.
 _MOST_RESTARTS = 5
 _RESTART_WINDOW_SECONDS = 60.0
 
@@ -93,7 +93,7 @@ def supervise(
 
 
 def _wait(workers: _Workers, beside: _Beside, signals: StopSignals) -> None:
-    """Waits until a process says that it answers, is to be started, or a signal comes; at most a moment."""
+    """Waits until a process reports that it answers, is due to start, or a signal comes; at most a moment."""
     due = min(workers.due, beside.due) - time.monotonic()
     ready, _, _ = select.select(
         [signals.wake, *workers.starting, *beside.starting], [], [], min(max(due, 0.0), _CHECK_SECONDS)
@@ -118,7 +118,7 @@ class _Restarts:
         return True
 
     def note_end(self, code: int) -> None:
-        """Says that it has ended, and when it is due; raises ServiceError where it has ended too often."""
+        """Notes an end and sets the next start; raises ServiceError where it has ended too often."""
         now = time.monotonic()
         self._ends.append(now)
         while self._ends[0] < now - _RESTART_WINDOW_SECONDS:
@@ -160,7 +160,7 @@ class _Beside:
 
     @property
     def starting(self) -> list[int]:
-        """Where it is heard while it starts."""
+        """The pipe on which it reports while it starts."""
         return [] if self._process is None or self.answering else [self._process.fileno()]
 
     def check(self) -> None:
@@ -171,7 +171,7 @@ class _Beside:
             if self._restarts.take():
                 self._process = self._start()
             return
-        # Asked first: all that it has said before its end can be read then.
+        # Polled first: then all that it has reported before its end can be read.
         code = self._process.poll()
         if not self.answering:
             self.answering = self._process.is_ready()
@@ -191,7 +191,7 @@ class _Worker:
 
     number: int
     pid: int = 0
-    # Where the process says that it answers; -1 where it has.
+    # The pipe on which the process reports that it answers; -1 once it has.
     started: int = -1
     answering: bool = False
     restarts: _Restarts = field(default_factory=lambda: _Restarts("The server process"))
@@ -256,17 +256,17 @@ class _Workers:
 
     @property
     def starting(self) -> list[int]:
-        """Where those that start are heard."""
+        """The pipes on which those that start report."""
         return [worker.started for worker in self._workers if worker.started >= 0]
 
     def hear(self, ready: Collection[int]) -> None:
-        """Takes in what those say that start; ``ready`` can be read from."""
+        """Reads the reports of those that start; ``ready`` can be read from."""
         for worker in self._workers:
             if worker.started in ready:
-                said = os.read(worker.started, 4096)
+                report = os.read(worker.started, 4096)
                 self._close_started(worker)
-                if said:
-                    self.model = json.loads(said)["model"]
+                if report:
+                    self.model = json.loads(report)["model"]
                     worker.answering = True
 
     def check(self) -> bool:

@@ -35,10 +35,10 @@ _CHECK_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
-    """What a worker is told by its parent.
+    """What a worker gets from its parent.
 
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
-    the parent; the worker says on ``started`` that it answers. ``index_only`` serves the index Flow,
+    the parent; the worker reports on ``started`` that it answers. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
     that writes, None for that one itself.
     """
@@ -54,9 +54,9 @@ class WorkerOrder:
 
 
 def run_worker(order: WorkerOrder) -> int:
-    """Serves until SIGTERM, or until the parent is no more; the exit code.
+    """Serves until SIGTERM, or until the parent has ended; returns the exit code.
 
-    1 stands for an error that starting again would not mend; its sentence is on stderr.
+    1 stands for an error that another start would not mend; its sentence is on stderr.
     """
     parent = _Parent(order)
     try:
@@ -127,9 +127,9 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
             yield
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Listens, then tells the parent."""
+            """Listens, then reports that to the parent."""
             await super().startup(sockets)
-            # Whoever has asked may be no more.
+            # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):
                 os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
 
@@ -153,7 +153,7 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
 
 
 def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:
-    """Ends the server where a process that it depends on is no more; in one process there is none."""
+    """Ends the server where a process that it depends on has ended; in one process there is none."""
     while True:
         try:
             engine.check()

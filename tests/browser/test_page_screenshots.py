@@ -112,7 +112,7 @@ def status(searching: SearchPage) -> None:
 
 def flows(searching: SearchPage) -> None:
     status(searching)
-    searching.expect_drawn("[data-testid^=flow-]")
+    expect(searching.page.locator("[data-testid^=flow-] svg")).to_have_count(2)
     searching.find("flow-query").evaluate("flow => flow.closest('section').scrollIntoView()")
 
 

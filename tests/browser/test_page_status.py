@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 
 import pytest
 from conftest import Server
@@ -102,10 +103,29 @@ def test_the_histogram_is_drawn_from_the_buckets(status_view: SearchPage) -> Non
 
 def test_both_flows_are_drawn(status_view: SearchPage) -> None:
     for name in ("query", "index"):
-        status_view.expect_drawn(f"[data-testid=flow-{name}]")
-        expect(status_view.find(f"flow-{name}")).to_have_attribute(
-            "alt", f"Diagram of the steps of the {name} Flow"
+        _, flow = status_view.server.request(f"/v1/flows/{name}")
+        diagram = status_view.find(f"flow-{name}").get_by_role(
+            "img", name=f"Diagram of the steps of the {name} Flow"
         )
+        expect(diagram).to_be_visible()
+        steps = diagram.locator("[data-step]")
+        names = [step["name"] for step in flow["steps"]]
+        expect(steps.locator("text:first-of-type")).to_have_text(["gateway", *names])
+        # Playwright's boxes are those of the rectangles: no step lies over another.
+        boxes = [box for step in steps.all() if (box := step.bounding_box())]
+        assert not any(
+            one["x"] < other["x"] + other["width"]
+            and other["x"] < one["x"] + one["width"]
+            and one["y"] < other["y"] + other["height"]
+            and other["y"] < one["y"] + one["height"]
+            for one, other in combinations(boxes, 2)
+        )
+        arrows = diagram.locator("[data-from]").evaluate_all("arrows => arrows.map(a => a.dataset)")
+        assert [(arrow["from"], arrow["to"]) for arrow in arrows] == [
+            (need, step["name"]) for step in flow["steps"] for need in step["needs"]
+        ]
+        filters = [step["filter"] for step in flow["steps"] if step["filter"]]
+        assert diagram.locator("[data-from] text").all_text_contents() == filters
 
 
 def test_the_models_are_listed(status_view: SearchPage) -> None:

@@ -1,50 +1,55 @@
-"""One picture of all results: each query with what it found, set like the page of a catalogue."""
+"""One picture of all results: a contact sheet for each query, with ranks, scores and captions."""
 
 from __future__ import annotations
 
+import functools
 import io
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.cli.answers import Answer, captions_of
-from crossmodal.cli.present.typesetting import Color, draw_line, draw_tracked, line_width, wrapped
+from crossmodal.cli.present.wording import counted, printable
 from crossmodal.errors import DataError, ImageError, StoreUnwritable
 from crossmodal.match import Match
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.records import TEXT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
 
-__all__ = ["MAX_MATCHES", "draw_results", "write_picture"]
+__all__ = ["MAX_MATCHES", "draw_results", "text_width", "wrapped", "write_picture"]
 
 MAX_MATCHES = 12
 
-_WIDTH = 1600
-_MARGIN = 80
+_WIDTH, _MARGIN, _SECTION_GAP = 1600, 80, 88
 _CONTENT = _WIDTH - 2 * _MARGIN
-_SECTION_GAP = 88
-_GUTTER = 28
-_RADIUS = 10
+_COLUMNS, _GUTTER = 4, 28
+_PHOTO, _QUERY_PHOTO, _THUMBNAIL = (339, 254), (440, 440), (112, 84)
 
-_PAPER: Color = (250, 249, 246)
-_INK: Color = (28, 28, 30)
-_SOFT: Color = (108, 106, 102)
-_FAINT: Color = (160, 157, 150)
-_HAIRLINE: Color = (226, 223, 216)
-_MAT: Color = (238, 235, 229)
-_ACCENT: Color = (176, 74, 38)
+_PAPER, _MAT, _RULE = "#faf9f6", "#eeebe5", "#e2dfd8"
+_INK, _SOFT, _ACCENT = "#1c1c1e", "#6c6a66", "#b04a26"
 
-_LABEL, _QUERY, _CAPTION, _BODY, _SCORE = 17, 46, 19, 27, 19
-# Wider or narrower photos are cropped to these, so that none is too small to be seen.
-_NARROWEST, _WIDEST = 0.68, 1.9
-_ROW_HEIGHT = 262
-# One photo alone may be larger than one in a row, but not fill the page.
-_TALLEST_ROW = 340
-_QUERY_PHOTO = (440, 460)
-_THUMBNAIL = (112, 84)
+# Sizes of type, and the height of a line in each.
+_QUERY, _CAPTION, _TEXT = 46, 27, 19
+_QUERY_LINE, _CAPTION_LINE, _TEXT_LINE = 57, 35, 26
+# Where a section begins below its title.
+_TOP = 44
 
+# Pillow carries Aileron with little more than ASCII. Where these are installed, they show what it lacks.
+_WIDER_FONTS = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "Arial Unicode.ttf",
+    "Helvetica.ttc",
+    "arial.ttf",
+)
+_SPACE_BEFORE_MARK = re.compile(r" ([.,;:!?])(?=\s|$)")
+# A code point that is assigned to nothing has the font's glyph for missing characters.
+_UNASSIGNED = "\u0378"
 
 # The bytes of an indexed photo, by its id; None where there are none.
 ContentOf = Callable[[str], bytes | None]
@@ -64,24 +69,21 @@ def write_picture(answers: Sequence[Answer], path: Path, *, content_of: ContentO
 def draw_results(answers: Sequence[Answer], *, content_of: ContentOf) -> bytes:
     """The picture as a PNG, 1600 pixels wide; up to 12 matches of each query are shown.
 
-    A photo that cannot be decoded is shown as an empty mount. Raises DataError for no answers at all.
+    A photo that cannot be decoded leaves its place empty. Raises DataError for no answers at all.
     """
     from PIL import Image
 
     if not answers:
         raise DataError("There are no results to draw: the list of queries is empty.")
-    sections = [
-        (_text_section if answer.modality == TEXT else _photo_section)(answer, content_of)
-        for answer in answers
-    ]
+    sections = [_section(answer, content_of) for answer in answers]
     height = sum(section.height for section in sections) + _SECTION_GAP * (len(sections) - 1) + 2 * _MARGIN
     page = Image.new("RGB", (_WIDTH, height), _PAPER)
-    draw = _draw_on(page)
     top = _MARGIN
-    for position, section in enumerate(sections):
-        if position:
-            rule = top - _SECTION_GAP // 2
-            draw.line((_MARGIN, rule, _WIDTH - _MARGIN, rule), fill=_HAIRLINE, width=2)
+    for section in sections:
+        if top > _MARGIN:
+            page.paste(
+                _RULE, (_MARGIN, top - _SECTION_GAP // 2, _WIDTH - _MARGIN, top - _SECTION_GAP // 2 + 2)
+            )
         page.paste(section, (_MARGIN, top))
         top += section.height + _SECTION_GAP
     out = io.BytesIO()
@@ -89,169 +91,85 @@ def draw_results(answers: Sequence[Answer], *, content_of: ContentOf) -> bytes:
     return out.getvalue()
 
 
-def _text_section(answer: Answer, content_of: ContentOf) -> Image:
-    """The sentence in large type above its photos in rows."""
-    matches = answer.matches[:MAX_MATCHES]
-    lines = wrapped(f"“{answer.question.asked}”", _QUERY, _CONTENT * 0.86, 3)
-    if not lines[-1].endswith("”"):
-        lines[-1] += "”"
-    heading = _LABEL + 26 + len(lines) * round(_QUERY * 1.24) + 26
-    photos = [_photo(match, content_of) for match in matches]
-    rows = _rows([_aspect(photo) for photo in photos])
-    laid_out = [_row(row, photos, matches) for row in rows]
-    height = heading + sum(row.height for row in laid_out) + 34 * max(0, len(laid_out) - 1)
-    section = _blank(height if matches and not answer.error else heading + 40)
-    draw = _draw_on(section)
-    _label(draw, "Sentence", _counted(len(matches), "photo"))
-    baseline = _LABEL + 26 + round(_QUERY * 0.92)
-    for line in lines:
-        draw_line(draw, -2, baseline, line, _QUERY, _INK)
-        baseline += round(_QUERY * 1.24)
-    if answer.error or not matches:
-        _notice(draw, 0, heading + 22, answer.error, _CONTENT)
-        return section
-    top = heading
-    for row in laid_out:
-        section.paste(row, (0, top))
-        top += row.height + 34
-    return section
+def _section(answer: Answer, content_of: ContentOf) -> Image:
+    """One query with its matches: a sentence above photos in rows, or a photo beside lines of captions."""
+    from PIL import Image
 
-
-def _photo_section(answer: Answer, content_of: ContentOf) -> Image:
-    """The photo at the left, its captions in ranked lines at the right."""
-    matches = answer.matches[:MAX_MATCHES]
-    asked = _decoded(answer.question.image)
-    width, height = _QUERY_PHOTO
-    aspect = min(max(_aspect(asked), _NARROWEST), _WIDEST)
-    size = (width, round(width / aspect)) if width / aspect <= height else (round(height * aspect), height)
-    left = width + 64
-    room = _CONTENT - left - 64 - _THUMBNAIL[0] - 28 - 90
-    texts = [wrapped(_caption(match), _BODY, room, 2) for match in matches]
-    line_height = round(_BODY * 1.3)
-    heights = [max(_THUMBNAIL[1], len(lines) * line_height) + 26 for lines in texts]
-    top = _LABEL + 26
-    if answer.error or not matches:
-        heights = []
-    section = _blank(top + max(size[1], sum(heights) - 13 if heights else 40))
-    draw = _draw_on(section)
-    _label(draw, "Photo", _counted(len(matches), "caption"))
-    _mount(section, asked, (0, top), size)
-    if answer.error or not matches:
-        _notice(draw, left, top + 30, answer.error, _CONTENT - left)
-        return section
-    for rank, (match, lines, row) in enumerate(zip(matches, texts, heights, strict=True), 1):
-        if rank > 1:
-            draw.line((left, top - 13, _CONTENT, top - 13), fill=_HAIRLINE, width=1)
-        middle = top + (row - 26) / 2
-        draw_line(
-            draw,
-            left + 34,
-            middle + _BODY * 0.35,
-            str(rank),
-            _BODY,
-            _ACCENT if rank == 1 else _FAINT,
-            anchor="rs",
-        )
-        baseline = middle - (len(lines) - 1) * line_height / 2 + _BODY * 0.35
-        for line in lines:
-            draw_line(draw, left + 64, baseline, line, _BODY, _INK)
-            baseline += line_height
-        score_right = _CONTENT - _THUMBNAIL[0] - 28
-        draw_line(draw, score_right, middle + _SCORE * 0.36, _score(match), _SCORE, _SOFT, anchor="rs")
-        _mount(
-            section,
-            _photo(match, content_of),
-            (_CONTENT - _THUMBNAIL[0], round(middle - _THUMBNAIL[1] / 2)),
-            _THUMBNAIL,
-        )
-        top += row
-    return section
-
-
-def _rows(aspects: Sequence[float]) -> list[list[tuple[int, float]]]:
-    """Positions and shown aspects of the photos of each row: as many rows as keep them near one height."""
-    shown = [min(max(aspect, _NARROWEST), _WIDEST) for aspect in aspects]
-    if not shown:
-        return []
-    count = max(1, round(sum(shown) * _ROW_HEIGHT / _CONTENT))
-    target = sum(shown) / count
-    rows: list[list[tuple[int, float]]] = [[]]
-    filled = 0.0
-    for position, aspect in enumerate(shown):
-        # A photo opens the next row once more than half of it would stand beyond this one.
-        if rows[-1] and len(rows) < count and filled + aspect / 2 > target * len(rows):
-            rows.append([])
-        rows[-1].append((position, aspect))
-        filled += aspect
-    return rows
-
-
-def _row(row: list[tuple[int, float]], photos: Sequence[Image | None], matches: Sequence[Match]) -> Image:
-    """One row of photos of equal height, each above its rank, score and caption."""
-    gutters = _GUTTER * (len(row) - 1)
-    height = min(_TALLEST_ROW, (_CONTENT - gutters) / sum(aspect for _, aspect in row))
-    widths = [round(height * aspect) for _, aspect in row]
-    height = round(height)
-    spill = sum(widths) + gutters - _CONTENT
-    if spill > 0:
-        widths[-1] -= spill
-    texts = [
-        wrapped(_caption(matches[position]), _CAPTION, width, 3)
-        for (position, _), width in zip(row, widths, strict=True)
-    ]
-    line_height = round(_CAPTION * 1.36)
-    below = 38 + max(len(lines) for lines in texts) * line_height + 4
-    canvas = _blank(height + below)
-    draw = _draw_on(canvas)
-    x = 0
-    for (position, _), width, lines in zip(row, widths, texts, strict=True):
-        _mount(canvas, photos[position], (x, 0), (width, height))
-        baseline = height + 30
-        rank = str(position + 1)
-        draw_line(draw, x, baseline, rank, _CAPTION, _ACCENT if position == 0 else _INK)
-        score_x = x + line_width(rank, _CAPTION) + 12
-        draw_line(draw, score_x, baseline, _score(matches[position]), _CAPTION, _FAINT)
-        for line in lines:
-            baseline += line_height
-            draw_line(draw, x, baseline, line, _CAPTION, _SOFT)
-        x += width + _GUTTER
-    return canvas
-
-
-def _label(draw: ImageDraw, kind: str, found: str) -> None:
-    draw_tracked(draw, 0, _LABEL, kind, _LABEL, _ACCENT)
-    draw_line(draw, _CONTENT, _LABEL, found, _LABEL + 1, _FAINT, anchor="rs")
-
-
-def _notice(draw: ImageDraw, x: int, baseline: int, error: str | None, width: int) -> None:
-    for line in wrapped(error or "Nothing was found.", _BODY, width, 3):
-        draw_line(draw, x, baseline, line, _BODY, _ACCENT if error else _SOFT)
-        baseline += round(_BODY * 1.3)
-
-
-def _mount(canvas: Image, photo: Image | None, corner: tuple[int, int], size: tuple[int, int]) -> None:
-    """Pastes a photo with rounded corners, cropped around its middle to ``size``."""
-    from PIL import Image, ImageDraw, ImageOps
-
-    # Drawn four times as large and reduced, because Pillow's own corners have steps.
-    mask = Image.new("L", (size[0] * 4, size[1] * 4), 0)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, *(side - 1 for side in mask.size)), _RADIUS * 4, fill=255)
-    mask = mask.resize(size, Image.Resampling.LANCZOS)
-    if photo is None:
-        shown = Image.new("RGB", size, _MAT)
+    matches = [] if answer.error else answer.matches[:MAX_MATCHES]
+    if answer.modality == TEXT:
+        title, noun, heading = "Sentence", "photo", wrapped(f"“{answer.question.asked}”", _QUERY, 1240, 3)
+        left, top = 0, _TOP + len(heading) * _QUERY_LINE + 26
+        draw_matches, row_height = _draw_photos, _PHOTO[1] + 34 + 4 * _TEXT_LINE
+        height = top + max(-(-len(matches) // _COLUMNS) * row_height, 3 * _TEXT_LINE)
     else:
-        shown = ImageOps.fit(photo, size, Image.Resampling.LANCZOS)
-    canvas.paste(shown, corner, mask)
+        title, noun, heading = "Photo", "caption", []
+        left, top = _QUERY_PHOTO[0] + 64, _TOP
+        draw_matches, row_height = _draw_captions, _THUMBNAIL[1] + 26
+        height = top + max(len(matches) * row_height, _QUERY_PHOTO[1])
+    section = Image.new("RGB", (_CONTENT, height), _PAPER)
+    _write(section, 0, 18, title, _TEXT, _ACCENT)
+    found = "best match" if len(matches) == 1 else f"best {counted(len(matches), noun)}" if matches else ""
+    _write(section, _CONTENT, 18, found, _TEXT, _SOFT, anchor="rs")
+    for number, line in enumerate(heading):
+        _write(section, 0, _TOP + 42 + number * _QUERY_LINE, line, _QUERY, _INK)
+    if not heading:
+        section.paste(_framed(answer.question.image, _QUERY_PHOTO), (0, top))
+    if matches:
+        draw_matches(section, (left, top), row_height, matches, content_of)
+    else:
+        notice = wrapped(answer.error or "Nothing was found.", _CAPTION, _CONTENT - left, 3)
+        for number, line in enumerate(notice):
+            baseline = top + _CAPTION + number * _CAPTION_LINE
+            _write(section, left, baseline, line, _CAPTION, _ACCENT if answer.error else _SOFT)
+    return section
 
 
-def _photo(match: Match, content_of: ContentOf) -> Image | None:
-    """The photo that was found, or the one that a caption describes."""
-    photo_id = match.id if match.modality == IMAGE else match.photo_id
-    return _decoded(content_of(photo_id) if photo_id else None)
+def _draw_photos(
+    section: Image, corner: tuple[int, int], row_height: int, matches: Sequence[Match], content_of: ContentOf
+) -> None:
+    """Photos in rows, each above its rank, its score and its caption."""
+    for place, match in enumerate(matches):
+        x = corner[0] + place % _COLUMNS * (_PHOTO[0] + _GUTTER)
+        y = corner[1] + place // _COLUMNS * row_height
+        section.paste(_framed(content_of(match.id), _PHOTO), (x, y))
+        baseline = y + _PHOTO[1] + 30
+        _write(section, x, baseline, str(place + 1), _TEXT, _INK if place else _ACCENT)
+        _write(section, x + _PHOTO[0], baseline, _score(match), _TEXT, _SOFT, anchor="rs")
+        caption = next(iter(captions_of(match)), "")
+        for number, line in enumerate(wrapped(caption, _TEXT, _PHOTO[0], 3), 1):
+            _write(section, x, baseline + number * _TEXT_LINE, line, _TEXT, _SOFT)
 
 
-def _caption(match: Match) -> str:
-    return next(iter(captions_of(match)), "") if match.modality == IMAGE else match.text or ""
+def _draw_captions(
+    section: Image, corner: tuple[int, int], row_height: int, matches: Sequence[Match], content_of: ContentOf
+) -> None:
+    """Captions below each other, each between its rank and the photo that it describes."""
+    x, right = corner[0], _CONTENT - _THUMBNAIL[0]
+    for place, match in enumerate(matches):
+        y = corner[1] + place * row_height
+        if place:
+            section.paste(_RULE, (x, y - 13, _CONTENT, y - 12))
+        lines = wrapped(match.text or "", _CAPTION, right - x - 210, 2)
+        middle = y + _THUMBNAIL[1] // 2 + 9
+        _write(section, x + 34, middle, str(place + 1), _CAPTION, _SOFT if place else _ACCENT, anchor="rs")
+        for number, line in enumerate(lines):
+            baseline = middle + number * _CAPTION_LINE - (len(lines) - 1) * _CAPTION_LINE // 2
+            _write(section, x + 64, baseline, line, _CAPTION, _INK)
+        _write(section, right - 28, middle - 2, _score(match), _TEXT, _SOFT, anchor="rs")
+        content = content_of(match.photo_id) if match.photo_id else None
+        section.paste(_framed(content, _THUMBNAIL), (right, y))
+
+
+def _framed(content: bytes | None, size: tuple[int, int]) -> Image:
+    """A whole photo in a frame of ``size``; an empty frame where it cannot be decoded."""
+    from PIL import Image, ImageOps
+
+    from crossmodal.images import decode_image
+
+    try:
+        return ImageOps.pad(Image.fromarray(decode_image(content or b"")), size, color=_MAT)
+    except ImageError:
+        return Image.new("RGB", size, _MAT)
 
 
 def _score(match: Match) -> str:
@@ -259,34 +177,80 @@ def _score(match: Match) -> str:
     return f"{match.cosine:.3f}" if match.score is None else f"{match.score:.0%}"
 
 
-def _decoded(content: bytes | None) -> Image | None:
-    from PIL import Image
+def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
+    """``text`` broken into at most ``lines`` lines of ``width`` pixels; a text cut short ends in an ellipsis.
 
-    from crossmodal.images import decode_image
+    Lines break between words, and inside a word only where it alone is too long.
+    """
+    # Captions of the common data sets are written in tokens: "A dog , on a beach ."
+    words = re.findall(r"\S+ ?", _SPACE_BEFORE_MARK.sub(r"\1", printable(text)))
+    found: list[str] = []
+    for word in words:
+        for piece in [word] if text_width(word.rstrip(), size) <= width else word:
+            if found and text_width((found[-1] + piece).rstrip(), size) <= width:
+                found[-1] += piece
+            else:
+                found.append(piece)
+        # One line more says that the text has to be cut.
+        if len(found) > lines:
+            last = found[lines - 1].rstrip()
+            while last and text_width(last + "…", size) > width:
+                last = last[:-1].rstrip()
+            found[lines - 1 :] = [last + "…"]
+            break
+    return [line.rstrip() for line in found]
 
-    if content is None:
-        return None
-    try:
-        return Image.fromarray(decode_image(content))
-    except ImageError:
-        return None
+
+def text_width(text: str, size: int) -> float:
+    """The width of a line in pixels."""
+    font, shown = _font_for(text, size)
+    return font.getlength(shown)
 
 
-def _aspect(photo: Image | None) -> float:
-    return 4 / 3 if photo is None else photo.width / photo.height
-
-
-def _blank(height: int) -> Image:
-    from PIL import Image
-
-    return Image.new("RGB", (_CONTENT, height), _PAPER)
-
-
-def _draw_on(image: Image) -> ImageDraw:
+def _write(
+    section: Image, x: float, baseline: float, text: str, size: int, color: str, *, anchor: str = "ls"
+) -> None:
+    """One line of text on ``baseline``; ``anchor`` is Pillow's, ``rs`` for flush right."""
     from PIL import ImageDraw
 
-    return ImageDraw.Draw(image)
+    font, shown = _font_for(text, size)
+    ImageDraw.Draw(section).text((x, baseline), shown, font=font, fill=color, anchor=anchor)
 
 
-def _counted(number: int, noun: str) -> str:
-    return "" if not number else "best match" if number == 1 else f"best {number} {noun}s"
+def _font_for(text: str, size: int) -> tuple[FreeTypeFont, str]:
+    """The font that lacks the fewest characters of ``text``, and the text as that font can show it."""
+    fonts = [None, *_WIDER_FONTS]
+    name = min(fonts, key=lambda name: sum(not _has(name, character) for character in set(text)))
+    font = _font(name, size)
+    assert font is not None
+    if all(_has(name, character) for character in text):
+        return font, text
+    # "cafe" reads better than a box for its last letter.
+    return font, "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+@functools.lru_cache(maxsize=64)
+def _font(name: str | None, size: int) -> FreeTypeFont | None:
+    """The font ``name``, Pillow's own for None; None where it is not installed."""
+    from PIL import ImageFont
+
+    if name is None:
+        font = ImageFont.load_default(size)
+        # Only a Pillow that was built without FreeType gives the old bitmap font; its wheels all have it.
+        if not isinstance(font, ImageFont.FreeTypeFont):
+            raise TypeError("this Pillow has no FreeType; install one of its official wheels")
+        return font
+    try:
+        return ImageFont.truetype(name, size)
+    except OSError:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _has(name: str | None, character: str) -> bool:
+    """Whether the font ``name`` is installed and has a glyph for ``character``."""
+    font = _font(name, 24)
+    if font is None or character.isspace():
+        return font is not None
+    missing, glyph = font.getmask(_UNASSIGNED), font.getmask(character)
+    return (glyph.size, bytes(glyph)) != (missing.size, bytes(missing))

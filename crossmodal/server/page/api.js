@@ -103,6 +103,7 @@ export const api = {
   tags: (options) => request("/v1/tags", options),
   status: (options) => request("/v1/status", options),
   models: (options) => request("/v1/models", options),
+  flow: (kind, options) => request(`/v1/flows/${kind}`, options),
 };
 
 const seen = new Map();

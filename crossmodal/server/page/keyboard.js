@@ -5,7 +5,7 @@ const KEYS = [
   ["/", "go to the search box"],
   ["Enter", "search; open the chosen result"],
   ["↓", "from the search box to the results"],
-  ["← → ↑ ↓", "walk through the results, and through open photos"],
+  ["← → ↑ ↓", "move through the results, and through open photos"],
   ["+  −", "more or less like the chosen result"],
   ["Esc", "close, go back to the search box, empty it"],
   ["?", "this help"],
@@ -17,7 +17,7 @@ const TIPS = [
 ];
 
 /** Opens the list of keys. */
-export function openHelp() {
+function openHelp() {
   const dialog = byId("help");
   if (dialog.open) return;
   dialog.replaceChildren(

@@ -1,9 +1,9 @@
 import { api, contentUrl, fileOf, forget, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { byId, icon, make } from "./dom.js";
-import { announce, button, confirmed, errorCard, explainInLine, toast } from "./messages.js";
+import { announce, button, confirmed, errorCard, explainInLine, iconButton, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { openAddress, percent } from "./results.js";
-import { copyLink } from "./sharing.js";
+import { copyLink } from "./toolbar.js";
 
 let hooks = null;
 let shown = null;
@@ -108,19 +108,12 @@ function stage(item, photo) {
 function arrow(direction, by, ids) {
   const position = ids.indexOf(shown);
   const possible = position >= 0 && ids[position + by] !== undefined;
-  return make(
-    "button",
-    {
-      type: "button",
-      class: `lightbox-arrow ${direction}`,
-      "aria-label": by > 0 ? "Next" : "Previous",
-      title: by > 0 ? "Next (→)" : "Previous (←)",
-      disabled: !possible,
-      data: { testid: by > 0 ? "lightbox-next" : "lightbox-previous", focusKey: direction },
-      on: { click: () => step(by) },
-    },
-    icon(direction),
-  );
+  return iconButton(direction, by > 0 ? "Next" : "Previous", () => step(by), {
+    class: `lightbox-arrow ${direction}`,
+    title: by > 0 ? "Next (→)" : "Previous (←)",
+    disabled: !possible,
+    data: { testid: by > 0 ? "lightbox-next" : "lightbox-previous", focusKey: direction },
+  });
 }
 
 function facts(item) {
@@ -129,11 +122,11 @@ function facts(item) {
 }
 
 function frame(...children) {
-  const close = make(
-    "button",
-    { type: "button", class: "lightbox-close", "aria-label": "Close", title: "Close (Esc)", data: { testid: "lightbox-close", focusKey: "close" }, on: { click: closeOpened } },
-    icon("close"),
-  );
+  const close = iconButton("close", "Close", closeOpened, {
+    class: "lightbox-close",
+    title: "Close (Esc)",
+    data: { testid: "lightbox-close", focusKey: "close" },
+  });
   const dialog = byId("lightbox");
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.focusKey : null;
   dialog.replaceChildren(...children, close);
@@ -211,7 +204,7 @@ export function showLightbox(state) {
 
 /**
  * @param {{actions: object, sequence: () => string[], matchOf: Function, writable: () => Promise<boolean>,
- *   onDeleted: (ids: string[]) => void}} given `sequence` lists the ids that the arrows walk through
+ *   onDeleted: (ids: string[]) => void}} given `sequence` lists the ids that the arrows step through
  */
 export function startLightbox(given) {
   hooks = given;

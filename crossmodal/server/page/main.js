@@ -5,12 +5,11 @@ import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
 import { showLightbox, startLightbox } from "./lightbox.js";
 import { announce, startConnection } from "./messages.js";
-import { currentState, navigate, onNavigation, savedScroll, startNavigation } from "./navigation.js";
+import { DEFAULTS, currentState, describeTerms, isSearch, mainTermIndex, navigate, onNavigation, savedScroll, searchKey, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
 import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
-import { DEFAULTS, describeTerms, isSearch, mainTermIndex, searchKey } from "./state.js";
 import { showStatus } from "./status_view.js";
 import { addTerm, showTerms, termName } from "./terms.js";
 import { showToolbar } from "./toolbar.js";
@@ -21,7 +20,7 @@ const SHORTEST_TYPED = 3;
 
 let shownKey = null;
 let shownAnswer = null;
-// What the server last told of itself, or null.
+// The last status that the server answered, or null.
 let status = Promise.resolve(null);
 let lastSearch = DEFAULTS;
 let typingBegan = false;
@@ -229,7 +228,7 @@ function startViewLinks() {
 }
 
 function readStatus() {
-  // Where the server does not answer, the photos, or the results, tell why.
+  // Where the server does not answer, the photos, or the results, show why.
   status = api.status().then(useStatus, () => null);
 }
 

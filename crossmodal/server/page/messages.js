@@ -16,7 +16,7 @@ export function toast(message, { kind = "info" } = {}) {
     { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status", data: { testid: "toast" } },
     icon(kind === "error" ? "warning" : "check"),
     make("p", { text: message }),
-    make("button", { type: "button", class: "icon-button", "aria-label": "Close the message", on: { click: close } }, icon("close")),
+    iconButton("close", "Close the message", close, { title: null }),
   );
   const toasts = byId("toasts");
   while (toasts.childElementCount >= 3) toasts.firstElementChild.remove();
@@ -25,7 +25,7 @@ export function toast(message, { kind = "info" } = {}) {
 }
 
 /** What went wrong, in words: {title, detail, errors}. */
-export function explain(error) {
+function explain(error) {
   if (error instanceof Problem) return error;
   if (error instanceof Unreachable) {
     return { title: "The server cannot be reached", detail: navigator.onLine ? `${error.message} Check that it is running, then try again.` : error.message, errors: [] };
@@ -74,6 +74,11 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
     symbol && icon(symbol),
     label,
   );
+}
+
+/** A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another. */
+export function iconButton(symbol, label, click, { class: className = "icon-button", title = label, data, ...attributes } = {}) {
+  return make("button", { type: "button", class: className, "aria-label": label, title, data, on: { click }, ...attributes }, icon(symbol));
 }
 
 /** Asks before something that cannot be undone; the promise says whether the answer was yes. */

@@ -7,7 +7,7 @@ const OWN_DOCUMENT = [/^\/v1\/documents\/([^/]+)(?:\/(?:content|thumbnail))?$/, 
 const LONGEST_NAME = 40;
 
 /** The id of an indexed photo that an address on this server stands for, or null. */
-export function ownDocument(address) {
+function ownDocument(address) {
   let url;
   try {
     url = new URL(address, location.href);

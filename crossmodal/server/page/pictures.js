@@ -1,5 +1,5 @@
 /** Longer side of a picture sent as a query, in pixels; models look at far fewer. */
-export const LONGER_SIDE = 1024;
+const LONGER_SIDE = 1024;
 const JPEG_QUALITY = 0.9;
 
 /** A picture that cannot be used, with a sentence for the visitor. */

@@ -1,9 +1,8 @@
 import { known, nameOf } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
-import { currentState, navigate } from "./navigation.js";
+import { currentState, describeTerms, navigate, writeAddress } from "./navigation.js";
 import { deepest, searchMore } from "./search.js";
-import { describeTerms, writeAddress } from "./state.js";
 
 /** "83%", "0.4%"; most of an index has a score near nothing, and its order still shows. */
 export function percent(share) {
@@ -36,7 +35,7 @@ function partsOf(match) {
   if (!match.parts) return null;
   const { vector_rank: meaning, word_rank: words } = match.parts;
   const said = [meaning ? `meaning #${meaning}` : null, words ? `words #${words}` : null].filter(Boolean);
-  return make("span", { class: "parts", data: { testid: "parts" }, text: said.join(", ") });
+  return make("span", { data: { testid: "parts" }, text: said.join(", ") });
 }
 
 function duplicatesOf(match) {
@@ -45,36 +44,25 @@ function duplicatesOf(match) {
 }
 
 function actionsOf(match, actions) {
-  const name = nameOf(match);
+  const choice = (label, symbol, title, act, ...words) =>
+    make(
+      "button",
+      {
+        type: "button",
+        class: `tile-button ${label.toLowerCase()}`,
+        "aria-label": `${label} like this: ${nameOf(match)}`,
+        title,
+        data: { testid: `${label.toLowerCase()}-like-this` },
+        on: { click: () => act(match) },
+      },
+      icon(symbol),
+      make("span", {}, label, ...words),
+    );
   return make(
     "div",
     { class: "tile-actions" },
-    make(
-      "button",
-      {
-        type: "button",
-        class: "tile-button more",
-        "aria-label": `More like this: ${name}`,
-        title: "Add this to the search",
-        data: { testid: "more-like-this" },
-        on: { click: () => actions.more(match) },
-      },
-      icon("plus"),
-      make("span", {}, "More", make("span", { class: "long-label", text: " like this" })),
-    ),
-    make(
-      "button",
-      {
-        type: "button",
-        class: "tile-button less",
-        "aria-label": `Less like this: ${name}`,
-        title: "Take things like this away from the search",
-        data: { testid: "less-like-this" },
-        on: { click: () => actions.less(match) },
-      },
-      icon("minus"),
-      make("span", { text: "Less" }),
-    ),
+    choice("More", "plus", "Add this to the search", actions.more, make("span", { class: "long-label", text: " like this" })),
+    choice("Less", "minus", "Take things like this away from the search", actions.less),
   );
 }
 
@@ -115,10 +103,10 @@ function openLink(match, actions, className, ...children) {
   );
 }
 
-function tile(match, className, ...children) {
+function tile(match, ...children) {
   return make(
     "article",
-    { class: `tile ${className}`, data: { id: match.id, modality: match.modality, rank: match.rank, testid: "result" } },
+    { class: "tile", data: { id: match.id, modality: match.modality, rank: match.rank, testid: "result" } },
     ...children,
   );
 }
@@ -128,7 +116,6 @@ function photoTile(match, actions) {
   const caption = captions[0]?.text;
   return tile(
     match,
-    "photo-tile",
     openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), duplicatesOf(match)),
     make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: nameOf(match), title: nameOf(match) }),
     make(
@@ -145,7 +132,6 @@ function photoTile(match, actions) {
 function captionTile(match, actions) {
   return tile(
     match,
-    "caption-tile",
     openLink(
       match,
       actions,
@@ -164,8 +150,7 @@ export function resultTile(match, actions) {
   return match.modality === "image" ? photoTile(match, actions) : captionTile(match, actions);
 }
 
-/** Grey shapes that hold the place of `number` results. */
-export function skeletons(number) {
+function skeletons(number) {
   return Array.from({ length: number }, () =>
     make(
       "div",
@@ -184,8 +169,6 @@ export function pictureOf(id) {
 
 const TITLES = { image: "Photos", text: "Captions", both: "Photos and captions" };
 
-const container = () => byId("results");
-
 /** "12 photos and 8 captions", with "first" where there are more. */
 export function countSentence(sections) {
   const said = sections.map(({ matches, modality, hasMore }) => {
@@ -199,24 +182,31 @@ export function countSentence(sections) {
   return said.join(" and ").replace(/^first (.*) and first /, "first $1 and ").replace(/^./, (letter) => letter.toUpperCase());
 }
 
+/** Fills the place of the results with what `kind` names, and returns it. */
+export function fillResults(kind, ...children) {
+  const place = byId("results");
+  place.dataset.kind = kind;
+  place.className = "results";
+  place.toggleAttribute("aria-busy", false);
+  place.replaceChildren(...children);
+  return place;
+}
+
+/** Shows that `number` results are awaited: grey shapes hold their place. */
+export function fillWithSkeletons(number) {
+  const grid = make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(number));
+  fillResults("loading", grid).setAttribute("aria-busy", "true");
+}
+
 /** Shows that a search runs: earlier results dim, an empty place gets grey shapes. */
 export function showLoading(state) {
-  const place = container();
-  place.setAttribute("aria-busy", "true");
-  if (place.querySelector("[data-testid=result]") && place.dataset.kind === "matches") return;
-  place.dataset.kind = "loading";
-  place.className = "results";
-  place.replaceChildren(make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(Math.min(state.topK, 12))));
+  const place = byId("results");
+  if (place.querySelector("[data-testid=result]") && place.dataset.kind === "matches") place.setAttribute("aria-busy", "true");
+  else fillWithSkeletons(Math.min(state.topK, 12));
 }
 
 /** Shows why a search failed. */
-export function showError(error, retry) {
-  const place = container();
-  place.removeAttribute("aria-busy");
-  place.dataset.kind = "error";
-  place.className = "results";
-  place.replaceChildren(errorCard(error, retry));
-}
+export const showError = (error, retry) => fillResults("error", errorCard(error, retry));
 
 function nothingFound(state) {
   const actions = [];
@@ -275,7 +265,7 @@ function moreButton(state, section, grid, actions, onMore) {
 function drawSection(state, section, actions, { heading, onMore, retry }) {
   const testid = `section-${section.modality}`;
   const title = heading && make("h2", { class: "section-title", id: testid, text: TITLES[section.modality] });
-  if (section.error) return make("section", { class: "section", data: { testid } }, title, errorCard(asProblem(section.error), retry));
+  if (section.error) return make("section", { data: { testid } }, title, errorCard(asProblem(section.error), retry));
   const grid = make(
     "div",
     { class: `grid grid-${section.modality}`, data: { testid: "results-grid" } },
@@ -284,7 +274,7 @@ function drawSection(state, section, actions, { heading, onMore, retry }) {
   const empty = section.matches.length === 0 && make("p", { class: "muted", text: `No ${TITLES[section.modality].toLowerCase()} match.` });
   return make(
     "section",
-    { class: `section section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid } },
+    { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid } },
     title,
     empty || grid,
     moreButton(state, section, grid, actions, onMore),
@@ -295,21 +285,16 @@ const asProblem = (error) => Object.assign(new Error(error.title), error, { erro
 
 /** Shows the sections of an answer; `onMore` is called after more has been loaded, `retry` to search again. */
 export function showResults(state, answer, actions, { onMore, retry }) {
-  const place = container();
-  place.removeAttribute("aria-busy");
-  place.dataset.kind = "matches";
   const { sections } = answer;
-  place.className = `results ${sections.length > 1 ? "apart" : ""}`;
-  if (sections.every((section) => section.matches.length === 0 && !section.error)) {
-    place.className = "results";
-    place.replaceChildren(nothingFound(state));
-  } else {
-    const heading = sections.length > 1;
-    place.replaceChildren(...sections.map((section) => drawSection(state, section, actions, { heading, onMore, retry })));
+  const heading = sections.length > 1;
+  if (sections.every((section) => section.matches.length === 0 && !section.error)) fillResults("matches", nothingFound(state));
+  else {
+    const drawn = sections.map((section) => drawSection(state, section, actions, { heading, onMore, retry }));
+    fillResults("matches", ...drawn).classList.toggle("apart", heading);
   }
 }
 
-/** Tells screen readers what came. */
+/** Announces the results to screen readers. */
 export function announceResults(state, answer, nameOf) {
   announce(`${countSentence(answer.sections)} for ${describeTerms(state.terms, nameOf)}.`);
 }

@@ -1,6 +1,6 @@
 import { api, remember } from "./api.js";
 import { upload } from "./pictures.js";
-import { searchKey } from "./state.js";
+import { searchKey } from "./navigation.js";
 
 // offset + top_k may not be more than this, with and without words; so says the API.
 const DEEPEST_RESULT = 1000;
@@ -20,7 +20,7 @@ function queryOf(terms) {
 }
 
 /** The sections that a way of showing results has: the modality each asks for. */
-export function sectionsOf(show) {
+function sectionsOf(show) {
   return { apart: ["image", "text"], together: ["both"], photos: ["image"], captions: ["text"] }[show];
 }
 
@@ -56,7 +56,7 @@ export function searchBody(state) {
 }
 
 /** The body for a section's next results, after `offset` of them; null where the API ends. */
-export function moreBody(state, modality, offset) {
+function moreBody(state, modality, offset) {
   const topK = Math.min(pageSize(state, modality), deepest(state) - offset);
   if (topK < 1) return null;
   return { ...queryOf(state.terms), modality, top_k: topK, offset, ...optionsOf(state) };

@@ -1,12 +1,12 @@
 import { api, remember } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, messageCard } from "./messages.js";
-import { resultTile, skeletons } from "./results.js";
-import { DEFAULTS, describeTerms, writeAddress } from "./state.js";
+import { DEFAULTS, describeTerms, writeAddress } from "./navigation.js";
+import { fillResults, fillWithSkeletons, resultTile, showError } from "./results.js";
 import { termName } from "./terms.js";
 
 const RECENT_KEY = "crossmodal.recent";
-const KEPT = 12;
+const STORED = 12;
 
 /** The searches of this browser, the latest first: {label, address}. */
 function recentSearches() {
@@ -18,7 +18,7 @@ function recentSearches() {
   }
 }
 
-function keepSearches(searches) {
+function storeSearches(searches) {
   try {
     localStorage.setItem(RECENT_KEY, JSON.stringify(searches));
   } catch {
@@ -26,7 +26,7 @@ function keepSearches(searches) {
   }
 }
 
-/** Keeps a search; those with uploaded pictures are not kept, because they could not be repeated. */
+/** Stores a search; those with uploaded pictures are not stored, because they could not be repeated. */
 export function rememberSearch(state) {
   if (state.terms.some((term) => term.kind === "upload")) return;
   const address = writeAddress({ ...state, open: null, leftOut: 0 });
@@ -34,12 +34,13 @@ export function rememberSearch(state) {
   const others = recentSearches().filter((search) => search.address !== address);
   // What is typed on the way to a sentence is no search of its own.
   if (state.terms.length === 1 && others.length && label.startsWith(others[0].label)) others.shift();
-  keepSearches([{ label, address }, ...others].slice(0, KEPT));
+  storeSearches([{ label, address }, ...others].slice(0, STORED));
 }
 
 /** Forgets all searches. */
 function clearRecent() {
-  keepSearches([]);
+  storeSearches([]);
+  drawSuggestions();
 }
 
 /** A link that repeats a search. */
@@ -61,7 +62,6 @@ export function startRecentMenu() {
         click: () => {
           clearRecent();
           menu.hidePopover();
-          drawSuggestions();
         },
       },
     });
@@ -122,10 +122,6 @@ const suggestionRow = (name, ...links) =>
 /** Draws the rows of example searches and of recent ones. */
 function drawSuggestions() {
   const recent = recentSearches().slice(0, RECENT);
-  const clear = () => {
-    clearRecent();
-    drawSuggestions();
-  };
   byId("suggestions").replaceChildren(
     ...(examples?.length ? [suggestionRow("Try", ...examples.map(exampleLink))] : []),
     ...(recent.length
@@ -133,7 +129,7 @@ function drawSuggestions() {
           suggestionRow(
             "Recent",
             ...recent.map((search) => recentLink(search, "suggestion")),
-            button("Clear", { kind: "quiet", on: { click: clear }, testid: "recent-clear-row", "aria-label": "Clear the recent searches" }),
+            button("Clear", { kind: "quiet", on: { click: clearRecent }, testid: "recent-clear-row", "aria-label": "Clear the recent searches" }),
           ),
         ]
       : []),
@@ -149,7 +145,7 @@ export async function showSuggestions(visible) {
   try {
     examples = await loadExamples();
   } catch {
-    return; // the photos below tell why the server does not answer
+    return; // the photos below show why the server does not answer
   }
   drawSuggestions();
 }
@@ -163,23 +159,14 @@ const nothingIndexed = () =>
     actions: [make("a", { class: "button primary", href: "/?view=add", data: { view: "add" }, text: "Add photos" })],
   });
 
-function place(kind, ...children) {
-  const results = byId("results");
-  results.dataset.kind = kind;
-  results.className = "results";
-  results.toggleAttribute("aria-busy", false);
-  results.replaceChildren(...children);
-  return results;
-}
-
 function drawGallery(actions) {
   if (!gallery.documents.length) {
-    place("gallery", nothingIndexed());
+    fillResults("gallery", nothingIndexed());
     return;
   }
   const tiles = gallery.documents.map((item) => resultTile(item, actions));
   const more = button("Show more photos", { symbol: "down", on: { click: () => loadMore(actions) }, testid: "gallery-more" });
-  place(
+  fillResults(
     "gallery",
     make("h2", { class: "section-title", text: "Some of the photos" }),
     make("div", { class: "grid grid-image", data: { testid: "gallery" } }, ...tiles),
@@ -213,11 +200,11 @@ async function loadMore(actions) {
 /** Shows some of the indexed photos; `stillWanted` is asked when the answer has come. */
 export async function showGallery(actions, stillWanted) {
   if (!gallery) {
-    place("loading", make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(8))).setAttribute("aria-busy", "true");
+    fillWithSkeletons(8);
     try {
       gallery = await loadPage();
     } catch (error) {
-      if (stillWanted()) place("error", errorCard(error, () => showGallery(actions, stillWanted)));
+      if (stillWanted()) showError(error, () => showGallery(actions, stillWanted));
       return;
     }
   }

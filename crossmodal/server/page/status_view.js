@@ -12,7 +12,7 @@ const short = (ms) => (ms < 1000 ? String(ms) : `${ms / 1000}s`);
 const label = (bucket) => (bucket.le_ms === null ? "more" : short(bucket.le_ms));
 
 /** Draws how long queries took; each bucket counts what took longer than the one before, the last is open-ended. */
-export function latencyHistogram(buckets) {
+function latencyHistogram(buckets) {
   const most = Math.max(1, ...buckets.map((bucket) => bucket.count));
   const step = WIDTH / Math.max(1, buckets.length);
   const said = [];
@@ -124,15 +124,89 @@ function modelTable(list) {
   );
 }
 
-function flow(kind, words) {
-  const image = make("img", { src: `/v1/flows/${kind}.svg`, alt: `Diagram of the steps of the ${kind} Flow`, decoding: "async", data: { testid: `flow-${kind}` } });
-  image.addEventListener("error", () => image.replaceWith(make("p", { class: "muted", text: "The diagram cannot be shown." })), { once: true });
-  return make(
-    "figure",
-    { class: "flow" },
-    make("figcaption", {}, make("strong", { text: `${kind} Flow` }), ` ${words}`),
-    make("div", { class: "flow-frame", tabindex: 0, role: "region", "aria-label": `The ${kind} Flow` }, image),
+const ROW = 78;
+const BOX = 44;
+const MARGIN = 22;
+const SPACE = 46;
+const LETTER = 8;
+const SMALL_LETTER = 7;
+const STACK = 4;
+
+/** Places each step in the column after the last one that it needs, and in the row of its branch. */
+function placed(steps) {
+  const places = new Map([["gateway", { name: "gateway", needs: [], filter: "", copies: "", purpose: "Where requests come in.", column: 0, branch: 0 }]]);
+  const continued = new Set(["gateway"]);
+  let rows = 0;
+  let branches = 0;
+  for (const step of steps) {
+    const needed = step.needs.map((name) => places.get(name));
+    const column = 1 + Math.max(...needed.map((place) => place.column));
+    const [first] = needed;
+    let row = needed.reduce((sum, place) => sum + (place.row ?? 0), 0) / needed.length;
+    if (needed.length === 1 && continued.has(first.name)) row = rows++;
+    for (const name of step.needs) continued.add(name);
+    const branch = needed.length > 1 ? 0 : first.branch || ++branches;
+    places.set(step.name, { ...step, column, row, branch });
+  }
+  places.get("gateway").row = (rows - 1) / 2;
+  const columns = Map.groupBy(places.values(), (place) => place.column);
+  let left = MARGIN;
+  for (const column of columns.values()) {
+    left += Math.max(...column.map((place) => place.filter.length)) * SMALL_LETTER;
+    const width = Math.max(...column.map((place) => place.name.length)) * LETTER + 26;
+    for (const place of column) Object.assign(place, { left, width, middle: MARGIN + BOX / 2 + 2 * STACK + place.row * ROW });
+    left += width + SPACE;
+  }
+  return { places, width: left - SPACE + 2 * STACK + MARGIN, height: rows * ROW - (ROW - BOX) + 2 * STACK + 2 * MARGIN };
+}
+
+/** An arrow, which changes its row behind its step, or before the one where branches join. */
+function connection(from, to) {
+  const start = from.left + from.width;
+  const turn = to.needs.length > 1 ? to.left - SPACE : start;
+  const bend = turn + (SPACE - 10) / 2;
+  return makeSvg(
+    "g",
+    { class: `flow-branch-${to.needs.length > 1 ? from.branch : to.branch}`, "data-from": from.name, "data-to": to.name },
+    makeSvg("path", { class: "flow-line", d: `M${start} ${from.middle}H${turn}C${bend} ${from.middle} ${bend} ${to.middle} ${turn + SPACE - 10} ${to.middle}H${to.left - 8}` }),
+    makeSvg("path", { class: "flow-head", d: `M${to.left} ${to.middle}l-9 -4.5v9z` }),
+    to.filter && from.name === to.needs[0] ? makeSvg("text", { class: "flow-small", x: to.left - 12, y: to.middle - 7, "text-anchor": "end" }, to.filter) : "",
   );
+}
+
+/** A step, stacked where it has shards or replicas, with a tooltip that says what it does. */
+function box(place) {
+  const x = place.left + place.width / 2;
+  const back = place.copies ? [2, 1, 0] : [0];
+  return makeSvg(
+    "g",
+    { class: `flow-branch-${place.branch}`, "data-step": place.name },
+    makeSvg("title", {}, place.purpose),
+    ...back.map((copy) => makeSvg("rect", { x: place.left + copy * STACK, y: place.middle - BOX / 2 - copy * STACK, width: place.width, height: BOX, rx: 9 })),
+    makeSvg("text", { x, y: place.middle + (place.copies ? -2 : 5), "text-anchor": "middle" }, place.name),
+    place.copies ? makeSvg("text", { class: "flow-small", x, y: place.middle + 14, "text-anchor": "middle" }, place.copies) : "",
+  );
+}
+
+/** Draws the steps that GET /v1/flows/NAME describes. */
+function flowDiagram(steps, label) {
+  const { places, width, height } = placed(steps);
+  const connections = steps.flatMap((step) => step.needs.map((name) => connection(places.get(name), places.get(step.name))));
+  return makeSvg(
+    "svg",
+    { class: "flow-diagram", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+    ...connections,
+    ...Array.from(places.values(), box),
+  );
+}
+
+function flow(kind, words) {
+  const frame = make("div", { class: "flow-frame", tabindex: 0, role: "region", "aria-label": `The ${kind} Flow`, data: { testid: `flow-${kind}` } });
+  api.flow(kind).then(
+    ({ steps }) => frame.replaceChildren(flowDiagram(steps, `Diagram of the steps of the ${kind} Flow`)),
+    () => frame.replaceChildren(make("p", { class: "muted", text: "The diagram cannot be shown." })),
+  );
+  return make("figure", { class: "flow" }, make("figcaption", {}, make("strong", { text: `${kind} Flow` }), ` ${words}`), frame);
 }
 
 function build(place) {
@@ -140,7 +214,7 @@ function build(place) {
     make("header", { class: "view-header" }, make("h1", { id: "status-title", text: "Status" }), make("p", { class: "muted", id: "status-line" })),
     make("div", { id: "status-live" }),
     panel(
-      "How a request walks",
+      "How a request passes the Flows",
       "wide",
       flow("query", "a sentence to photos, a photo to captions"),
       flow("index", "photos and captions into the index"),

@@ -1,10 +1,9 @@
 import { known, lookUp, nameOf } from "./api.js";
 import { byId, icon, make, redraw } from "./dom.js";
-import { toast } from "./messages.js";
-import { currentState, navigate } from "./navigation.js";
+import { iconButton, toast } from "./messages.js";
+import { MAX_TERMS, currentState, navigate } from "./navigation.js";
 import { upload } from "./pictures.js";
 import { pictureOf } from "./results.js";
-import { MAX_TERMS } from "./state.js";
 
 /** A fresh minus pulls half as hard as the wish it corrects; more would drown the wish. */
 const MINUS_WEIGHT = -0.5;
@@ -24,7 +23,7 @@ function change(position, changes) {
 }
 
 /** Takes a term out of the search. */
-export function removeTerm(position) {
+function removeTerm(position) {
   navigate({ terms: currentState().terms.filter((_, each) => each !== position) });
 }
 
@@ -78,34 +77,25 @@ function weightSlider(term, position, name) {
 function chip(term, position, alone) {
   const name = termName(term);
   const minus = term.weight < 0;
-  const sign = make(
-    "button",
+  const sign = iconButton(
+    minus ? "minus" : "plus",
+    minus ? `Less of ${name}: pressed` : `Less of ${name}`,
+    () => change(position, { weight: minus ? 1 : MINUS_WEIGHT }),
     {
-      type: "button",
       class: "chip-sign",
       "aria-pressed": String(minus),
-      "aria-label": minus ? `Less of ${name}: pressed` : `Less of ${name}`,
       title: minus ? "Taken away; press to add it instead" : "Added; press to take it away instead",
       data: { focusKey: `sign-${position}`, testid: "term-sign" },
-      on: { click: () => change(position, { weight: minus ? 1 : MINUS_WEIGHT }) },
     },
-    icon(minus ? "minus" : "plus"),
   );
-  const remove = make(
-    "button",
-    {
-      type: "button",
-      class: "chip-remove",
-      "aria-label": `Remove ${name}`,
-      title: "Remove",
-      data: { focusKey: `remove-${position}`, testid: "term-remove" },
-      on: { click: () => removeTerm(position) },
-    },
-    icon("close"),
-  );
+  const remove = iconButton("close", `Remove ${name}`, () => removeTerm(position), {
+    class: "chip-remove",
+    title: "Remove",
+    data: { focusKey: `remove-${position}`, testid: "term-remove" },
+  });
   return make(
     "li",
-    { class: `chip ${minus ? "minus" : "plus"}`, data: { testid: "term", kind: term.kind, value: term.value, weight: term.weight } },
+    { class: minus ? "chip minus" : "chip", data: { testid: "term", kind: term.kind, value: term.value, weight: term.weight } },
     !alone && sign,
     picture(term),
     make("span", { class: "chip-name", text: name, title: name }),
@@ -133,17 +123,19 @@ function refineForm() {
     input.value = "";
     addTerm("text", value, { less });
   };
+  const refine = (type, word, symbol, click = () => undefined) =>
+    make(
+      "button",
+      { type, class: `refine-button ${word}`, title: `Show ${word} of this`, data: { testid: `refine-${word}` }, on: { click } },
+      icon(symbol),
+      word === "more" ? "More of" : "Less of",
+    );
   return make(
     "form",
     { class: "refine", data: { testid: "refine" }, on: { submit: (event) => (event.preventDefault(), add(false)) } },
     input,
-    make("button", { type: "submit", class: "refine-button more", title: "Show more of this", data: { testid: "refine-more" } }, icon("plus"), "More of"),
-    make(
-      "button",
-      { type: "button", class: "refine-button less", title: "Show less of this", data: { testid: "refine-less" }, on: { click: () => add(true) } },
-      icon("minus"),
-      "Less of",
-    ),
+    refine("submit", "more", "plus"),
+    refine("button", "less", "minus", () => add(true)),
   );
 }
 

@@ -1,8 +1,73 @@
 import { byId, icon, make, redraw } from "./dom.js";
 import { narrowing, toggleFilters } from "./filters.js";
-import { navigate } from "./navigation.js";
+import { iconButton, toast } from "./messages.js";
+import { currentState, navigate, writeAddress } from "./navigation.js";
 import { countSentence } from "./results.js";
-import { copyCurl, copyLink, downloadResults } from "./sharing.js";
+import { searchBody } from "./search.js";
+
+const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+/**
+ * A shell command that asks this server the same question.
+ * Pictures make it longer than the 128 KiB that Linux allows one argument, so that those go through a here-document.
+ */
+function curlCommand(state) {
+  const target = `curl --request POST ${quote(`${location.origin}/v1/search`)} --header 'Content-Type: application/json'`;
+  const body = JSON.stringify(searchBody(state));
+  if (state.terms.some((term) => term.kind === "upload")) return `${target} --data-binary @- <<'END_OF_QUERY'\n${body}\nEND_OF_QUERY\n`;
+  return `${target} --data ${quote(body)}`;
+}
+
+function copyTheOldWay(text) {
+  const field = make("textarea", { class: "visually-hidden", readonly: true, "aria-hidden": "true" });
+  field.value = text;
+  // Outside an open modal dialog nothing can be selected.
+  (document.querySelector("dialog[open]") ?? document.body).append(field);
+  const focused = document.activeElement;
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  focused?.focus();
+  return copied;
+}
+
+/** Copies text, also where the page is not on a secure origin and the clipboard interface is missing. */
+async function copy(text, message) {
+  let copied = false;
+  try {
+    await navigator.clipboard.writeText(text);
+    copied = true;
+  } catch {
+    copied = copyTheOldWay(text);
+  }
+  if (copied) toast(message);
+  else toast("This browser does not let the page copy. Take the address from the address bar.", { kind: "error" });
+}
+
+/** Copies the link of what is shown; uploads stay behind, and the message says so. */
+export function copyLink(changes = {}) {
+  const state = { ...currentState(), ...changes };
+  const uploads = state.terms.some((term) => term.kind === "upload");
+  const message = uploads ? "Link copied. It leaves out the pictures that you uploaded." : "Link copied.";
+  return copy(`${location.origin}${writeAddress(state)}`, message);
+}
+
+/** Copies the search as a command for the shell. */
+const copyCurl = () => copy(curlCommand(currentState()), "curl command copied.");
+
+/** Saves an answer as a JSON file: the request, and all results loaded so far. */
+function downloadResults(answer) {
+  const content = {
+    request: answer.body,
+    model: answer.model,
+    timing: answer.timing,
+    results: answer.sections.map(({ modality, matches, hasMore }) => ({ modality, matches, has_more: hasMore })),
+  };
+  const blob = new Blob([`${JSON.stringify(content, null, 2)}\n`], { type: "application/json" });
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: "search-results.json" }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
 
 const SHOW_LABELS = { apart: "Side by side", together: "Mixed", photos: "Photos", captions: "Captions" };
 const PARTS = [
@@ -51,13 +116,7 @@ function showChoice(state) {
   return make("fieldset", { class: "segments", data: { testid: "show" } }, make("legend", { class: "visually-hidden", text: "What to show" }), ...choices);
 }
 
-function tool(symbol, label, testid, click, enabled = true) {
-  return make(
-    "button",
-    { type: "button", class: "icon-button", "aria-label": label, title: label, disabled: !enabled, data: { testid, focusKey: testid }, on: { click } },
-    icon(symbol),
-  );
-}
+const tool = (symbol, label, testid, click, disabled = false) => iconButton(symbol, label, click, { disabled, data: { testid, focusKey: testid } });
 
 function filterButton(state) {
   const active = narrowing(state);
@@ -70,7 +129,7 @@ function filterButton(state) {
     "button",
     {
       type: "button",
-      class: "button filter-button",
+      class: "button",
       "aria-expanded": String(pressed),
       "aria-controls": "filters",
       data: { testid: "filters-button", focusKey: "filters-button" },
@@ -112,8 +171,8 @@ export function showToolbar(state, answer) {
       "div",
       { class: "tool-group" },
       tool("link", "Copy the link", "copy-link", () => copyLink()),
-      tool("code", "Copy as curl", "copy-curl", () => copyCurl()),
-      tool("download", "Download the results as JSON", "download-json", () => downloadResults(answer), Boolean(answer)),
+      tool("code", "Copy as curl", "copy-curl", copyCurl),
+      tool("download", "Download the results as JSON", "download-json", () => downloadResults(answer), !answer),
     ),
   );
   redraw(bar, facts, tools);

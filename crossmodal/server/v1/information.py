@@ -1,4 +1,4 @@
-"""What the server is and holds: status, models, tags, the Flows as pictures, health and metrics."""
+"""What the server is and holds: status, models, tags, the Flows, health and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.flow.diagram import draw_flow
+from crossmodal.flow.diagram import describe_steps, draw_flow
 from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
@@ -29,13 +29,13 @@ _logger = logging.getLogger(__name__)
 
 
 def add_information_routes(app: Starlette, serving: Serving) -> None:
-    """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME.svg, /healthz, /readyz and /metrics."""
+    """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME, /healthz, /readyz and /metrics."""
     information = _Information(serving)
     for path, handler in (
         ("/v1/status", information.status),
         ("/v1/models", information.models),
         ("/v1/tags", information.tags),
-        ("/v1/flows/{name}.svg", information.flow),
+        ("/v1/flows/{name}", information.flow),
         ("/healthz", information.health),
         ("/readyz", information.ready),
         ("/metrics", information.metrics),
@@ -46,9 +46,8 @@ def add_information_routes(app: Starlette, serving: Serving) -> None:
 class _Information:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        # Neither changes while the server runs.
+        # It does not change while the server runs.
         self._models: Response | None = None
-        self._pictures: dict[str, Response] = {}
 
     async def status(self, request: Request) -> Response:
         serving = self._serving
@@ -94,17 +93,8 @@ class _Information:
             raise RequestError(
                 f"There is no Flow {name[:40]!r}; there are {', '.join(FLOW_KINDS)}.", status=404
             )
-        if name not in self._pictures:
-            topology = read_topology(flow_file(kind), self._serving.settings.flow_environment())
-            self._pictures[name] = Response(
-                draw_flow(topology),
-                media_type="image/svg+xml",
-                headers={
-                    "Cache-Control": "no-cache",
-                    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
-                },
-            )
-        return self._pictures[name]
+        topology = read_topology(flow_file(kind), self._serving.settings.flow_environment())
+        return JsonResponse({"name": kind, "steps": describe_steps(topology), "mermaid": draw_flow(topology)})
 
     async def health(self, request: Request) -> Response:
         return JsonResponse({"status": "ok", "flow": self._serving.kind})

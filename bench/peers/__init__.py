@@ -1,1 +1,0 @@
-"""Scripts that run in environments of other projects, so they import nothing else of this one."""
