@@ -168,7 +168,7 @@ def test_progress_tells_speed_and_time_left(
     # A step of 100 captions takes 5 s; 26 are left.
     assert told[5] == (
         "stage 1 of 2, epoch 1 of 3, step 4 of 10: loss 2.500, 20 captions/s, 4 photos/s, "
-        "at most 2 min left in this stage"
+        "at most 2 min 10 s left in this stage"
     )
     assert told[6] == (
         "stage 1, epoch 1: loss 2.250, dev hit@1 25.0% and hit@10 50.0% text to image, "
@@ -182,7 +182,8 @@ def test_progress_tells_speed_and_time_left(
 def test_the_end_says_when_nothing_was_better_than_the_start() -> None:
     result = TrainingResult(Path("model"), metrics(0.5), metrics(0.5), 0, 0, 4, 75.0, [])
     assert describe_result(result)[-1] == (
-        "4 epochs in 75 s; none was better on the dev photos than the start, so the weights are as they were"
+        "4 epochs in 1 min 15 s; none was better on the dev photos than the start, so the weights are as "
+        "they were"
     )
 
 
