@@ -145,7 +145,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
         text=True,
     )
     deadline = time.monotonic() + 90
-    while not list(folder.glob("crossmodal-evaluate-*/text_indexer")):
+    while not list(folder.glob("crossmodal-evaluate-*/index.sqlite")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -99,7 +99,8 @@ def test_a_slow_reader_gets_everything(form: str, toy_workspace: Path, tmp_path:
     process = start_search(form, toy_workspace, tmp_path, subprocess.PIPE)
     content = read_slowly(process)
     assert ended(process) == (0, "")
-    assert len(content) > 200_000
+    # More than twice what a pipe holds.
+    assert len(content) > 150_000
     check(form, content)
 
 

@@ -54,7 +54,7 @@ def test_a_named_tier_is_used_from_2000_vectors_on() -> None:
     ("index", "given", "message"),
     [
         ("annoy", {}, "index is 'annoy'; it must be one of auto, exact, scan"),
-        ("auto", {"nprobe": 3}, "has 'nprobe', but an index can only be told rerank, cells, probes"),
+        ("auto", {"nprobe": 3}, "has 'nprobe', but the parameters of an index are rerank, cells, probes"),
         (
             "lsh",
             {"bits": 65_537},

@@ -233,7 +233,7 @@ def test_status() -> None:
         ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
         ["captions", "0", "0", "100 B", "never"],
         ["photos are searched by scan: 99.8%, recall@10 over 64 recent queries"],
-        ["5.0 MiB in 2 shards"],
+        ["5.0 MiB"],
     ]
 
 

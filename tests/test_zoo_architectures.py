@@ -190,7 +190,7 @@ def test_siglip_pads_with_its_pad_token_to_the_whole_context(
         encoder: Any = load_text_encoder(
             f"{name}:{folder / 'open_clip_model.safetensors'}", cache=tmp_path / "cache"
         )
-        rows = encoder._rows_of(["A cat, on a sofa!", "word " * 300])
+        rows = encoder._tokenize(["A cat, on a sofa!", "word " * 300])
         assert [len(row) for row in rows] == [64, 64]
         # open_clip's canonical form has no capitals and no punctuation: five words, and the end is 1.
         first = len(set(SPECIAL_TOKENS[name].values()))

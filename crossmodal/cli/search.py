@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 
 from crossmodal.cli.answers import Answer, Answers
 from crossmodal.cli.output import write
@@ -23,6 +24,13 @@ def run(settings: Settings) -> int:
         raise SettingsError(f"--null has no meaning with --print {settings.print}; add --print paths.")
     check_depth(settings)
     filter = read_filter(settings)
+    batches = question_batches(settings)
+    # Before the index is opened: a question that cannot be read needs none.
+    first = next(batches)
+    if STDIN not in settings.questions and all(question.error for question in first):
+        for question in first:
+            print(f"error: {_described(Answer(question, error=question.error), settings)}", file=sys.stderr)
+        return 1
     failed = False
     answered: list[Answer] = []
     with _open(settings, filter) as answers:
@@ -30,7 +38,7 @@ def run(settings: Settings) -> int:
         def found() -> Iterator[Answer]:
             """Each answer as it comes; an error goes to stderr behind what was printed before it."""
             nonlocal failed
-            for batch in question_batches(settings):
+            for batch in chain([first], batches):
                 for answer in answers.ask(batch):
                     if settings.picture is not None:
                         answered.append(answer)
