@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmodal.errors import QueryError
-from crossmodal.query.expression import format_expression, parse_expression
-from crossmodal.query.terms import MAX_TERMS, Term
+from crossmodal.query.expression import MAX_TERMS, Term, format_expression, parse_expression
 
 WEIGHTS = st.floats(-10, 10, allow_nan=False).filter(lambda weight: weight != 0)
 # Many of the characters that mean something, and any others.

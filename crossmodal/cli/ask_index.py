@@ -11,9 +11,8 @@ from crossmodal.cli.questions import Question
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
 from crossmodal.filters import Filter
-from crossmodal.query.expression import parse_expression
+from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchOutcome, SearchRequest
-from crossmodal.query.terms import Term
 from crossmodal.settings import Settings
 
 __all__ = ["open_index"]

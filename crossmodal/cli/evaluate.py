@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
 from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import DataSet
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.opening import chosen_model
 from crossmodal.evaluation import Subset
 from crossmodal.evaluation.protocols import Listing, choose
 from crossmodal.evaluation.retrieval import Retrieval, report

@@ -12,8 +12,7 @@ def run(settings: Settings) -> int:
 
     Raises StoreUnwritable where the folder or a file in it cannot be written.
     """
-    from crossmodal.flow.diagram import draw_flow
-    from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
+    from crossmodal.flow.topology import FLOW_KINDS, draw_flow, flow_file, read_topology
 
     folder = settings.output or settings.workspace / "flows"
     written = {}

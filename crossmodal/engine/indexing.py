@@ -8,8 +8,7 @@ from queue import Empty, SimpleQueue
 
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
-from crossmodal.flow.batches import batched, batched_by_modality
-from crossmodal.flow.pipeline import run_batches
+from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality
 from crossmodal.workspace import Workspace

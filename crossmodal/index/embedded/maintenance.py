@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import CrossmodalError, StoreFormat
-from crossmodal.index.embedded.candidate_search import CandidateSearch
-from crossmodal.index.embedded.codes import Codes, probes_of, train_codes, training_size
-from crossmodal.index.embedded.codes_file import CodesFile
+from crossmodal.index.embedded.candidate_search import CandidateSearch, measure_recall
+from crossmodal.index.embedded.codes import (
+    UNKNOWN_RECALL,
+    Codes,
+    CodesFile,
+    Recall,
+    probes_of,
+    train_codes,
+    training_size,
+)
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import EXACT, SearchOptions, suitable_tier
-from crossmodal.index.embedded.recall import UNKNOWN_RECALL, Recall, measure_recall
 from crossmodal.index.embedded.row_view import RowView
 
 __all__ = ["Building", "Maintenance", "Tier"]
