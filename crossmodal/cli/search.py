@@ -6,10 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
-from crossmodal.cli.answers import Answer, Answers
 from crossmodal.cli.output import write
-from crossmodal.cli.present.wording import printable
-from crossmodal.cli.questions import STDIN, check_depth, question_batches, read_filter
+from crossmodal.cli.present.console import printable
+from crossmodal.cli.questions import STDIN, Answer, Answers, check_depth, question_batches, read_filter
 from crossmodal.errors import SettingsError
 from crossmodal.filters import Filter
 from crossmodal.settings import Settings
@@ -50,7 +49,7 @@ def run(settings: Settings) -> int:
 
 def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[Answers]:
     if settings.url is None:
-        from crossmodal.cli.ask_index import open_index
+        from crossmodal.cli.local_engine import open_index
 
         return open_index(settings, filter)
     from crossmodal.cli.ask_server import open_server

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from crossmodal.cli.answers import Answer, captions_of
 from crossmodal.cli.output import json_bytes
+from crossmodal.cli.questions import Answer, captions_of
 from crossmodal.http_shapes.v1.answers import match_json
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT

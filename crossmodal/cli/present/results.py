@@ -6,9 +6,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from crossmodal.cli.answers import Answer, captions_of
-from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
-from crossmodal.cli.present.wording import limit_of, printable, shortened_left
+from crossmodal.cli.present.console import (
+    encoding_of,
+    heading,
+    limit_of,
+    open_console,
+    plain_table,
+    printable,
+    shortened_left,
+    shown,
+)
+from crossmodal.cli.questions import Answer, captions_of
 from crossmodal.match import FITTING_SCORE, Match
 from crossmodal.records import IMAGE, TEXT
 
