@@ -58,19 +58,17 @@ def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[A
 
 
 def _print(found: Iterator[Answer], answers: Answers, settings: Settings) -> None:
-    if settings.print == "table" and not settings.json:
-        from crossmodal.cli.present.results import print_results
-
-        print_results(found)
-        return
-    from crossmodal.cli.present import matches
+    from crossmodal.cli.present import results
 
     if settings.json:
-        written = matches.as_report(found, lambda: answers.model)
+        written = results.as_report(found, lambda: answers.model)
+    elif settings.print == "table":
+        results.print_results(found)
+        return
     elif settings.print == "paths":
-        written = matches.as_paths(found, end=b"\0" if settings.null else b"\n")
+        written = results.as_paths(found, end=b"\0" if settings.null else b"\n")
     else:
-        written = {"json": matches.as_json, "jsonl": matches.as_json_lines, "csv": matches.as_csv}[
+        written = {"json": results.as_json, "jsonl": results.as_json_lines, "csv": results.as_csv}[
             settings.print
         ](found)
     for content in written:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MAX_TERMS", "MAX_TEXT", "MAX_WEIGHT", "Term", "format_expression", "parse_expression"]
+__all__ = ["MAX_TERMS", "MAX_TEXT", "MAX_WEIGHT", "Term", "parse_expression"]
 
 # Each term is a sentence or a photo to encode, so that one query costs as much as this many.
 MAX_TERMS = 16
@@ -91,23 +91,6 @@ def parse_expression(
             "dog - snow. A text that begins with a minus goes in quotes."
         )
     return tuple(terms)
-
-
-def format_expression(terms: Iterable[Term]) -> str:
-    """The expression that ``parse_expression`` reads as ``terms``.
-
-    Raises QueryError for a term with the bytes of a photo, which no expression can hold.
-    """
-    parts: list[str] = []
-    for number, term in enumerate(terms, start=1):
-        if term.image is not None:
-            raise QueryError(
-                f"Term {number} is a photo that is not in the index, which an expression cannot name; index "
-                "it and use its id, or send the terms as a list."
-            )
-        sign = "-" if term.weight < 0 else "+"
-        parts.append(f" {sign} {_written(term)}" if parts else "- " * (sign == "-") + _written(term))
-    return "".join(parts)
 
 
 class _Reader:
@@ -237,25 +220,3 @@ class _Reader:
 
     def _error(self, why: str) -> QueryError:
         return QueryError(f"The expression cannot be read at character {self._at + 1}: {why}.")
-
-
-def _written(term: Term) -> str:
-    weight = abs(term.weight)
-    factor = "" if weight == 1 else f"{repr(float(weight)).removesuffix('.0')}*"
-    if term.id is not None:
-        return f"{factor}{_ID}{_quote(term.id) if _needs_quotes(term.id, named=True) else term.id}"
-    text = term.text or ""
-    return factor + (_quote(text) if _needs_quotes(text, named=False) else text)
-
-
-def _needs_quotes(value: str, *, named: bool) -> bool:
-    if value != value.strip() or '"' in value or "*" in value or _SIGNED_WORD.search(value):
-        return True
-    if named:
-        return re.search(r"\s", value) is not None
-    return value.startswith(("+", "-", _ID)) or _ID_INSIDE.search(value) is not None
-
-
-def _quote(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
