@@ -157,7 +157,7 @@ class PhotoIndex:
         return self._workspace.captions_of([photo_id])[photo_id]
 
     def photo(self, id: str) -> bytes | None:
-        """The untouched file of a photo; None if it is not kept."""
+        """The untouched file of a photo; None if it is not stored."""
         found = self._workspace.content(id)
         return None if found is None else found[0]
 

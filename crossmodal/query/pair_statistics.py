@@ -102,7 +102,7 @@ class VectorSample:
 def sample_vectors(workspace: Workspace, limit: int = MAX_SAMPLE) -> VectorSample:
     """Up to ``limit`` captions of the index, their photos, and other photos up to ``limit``.
 
-    The hash of its id decides what is taken. All ids are read, and only the vectors that are taken are kept.
+    The hash of its id decides what is taken. All ids are read, but of the vectors only those that are taken.
     """
     captions = _smallest(workspace.ids(TEXT), limit)
     described = {

@@ -131,7 +131,7 @@ def _with_text(docs: Sequence[Document]) -> list[Document]:
     return found
 
 
-# Vectors that were kept as float16 are off by up to 2**-11 of their length; scaling those would change
+# Vectors that were stored as float16 are off by up to 2**-11 of their length; scaling those would change
 # the last bits of scores for nothing.
 _LENGTH_TOLERANCE = 1e-3
 

@@ -116,7 +116,7 @@ class Maintenance:
         self.building: Building | None = None
 
     def load(self) -> None:
-        """Use the codes that were kept, if they are whole and what is asked for."""
+        """Use the stored codes, if they are whole and what is asked for."""
         view = self._index.view()
         wanted = self._wanted(view)
         if wanted == EXACT or self._file is None or view.dimension is None:

@@ -1,4 +1,4 @@
-"""The table ``tags``: which documents have which values, kept beside the documents in the same commit."""
+"""The table ``tags``: which documents have which values, stored beside the documents in the same commit."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ class VectorIndex:
 
     Searches are exact until there are codes for what ``options`` ask for; those are made by a thread that
     starts when there is something to make, and searches go on meanwhile. The derived files lie in ``folder``
-    (None: nothing is kept). Safe to use from several threads, which search at the same time. Close it before
-    its store.
+    (None: nothing is stored). Safe to use from several threads, which search at the same time. Close it
+    before its store.
     """
 
     def __init__(
