@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crossmodal.engine.photo_index import AddSummary, PhotoIndex
-    from crossmodal.engine.results import Results
+    from crossmodal.engine.query_values import Results
     from crossmodal.errors import CrossmodalError
     from crossmodal.match import Match
-    from crossmodal.query.terms import Term
+    from crossmodal.query.expression import Term
     from crossmodal.records import Failure, Record
     from crossmodal.workspace import Workspace
 
@@ -46,8 +46,8 @@ _HOMES = {
     "Match": "match",
     "PhotoIndex": "engine.photo_index",
     "Record": "records",
-    "Results": "engine.results",
-    "Term": "query.terms",
+    "Results": "engine.query_values",
+    "Term": "query.expression",
     "Workspace": "workspace",
 }
 

@@ -17,7 +17,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        # Nobody of that name, or a user whom neither HOME nor the list of users knows.
+        # There is no user of that name, or one whom neither HOME nor the list of users knows.
         raise SettingsError(
             f"The home folder in {path} is not known; write the path from / on, or set HOME."
         ) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.errors import ModelMismatch, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
-from crossmodal.index.embedded.kept_codes import kept_tier
+from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from crossmodal.index.protocols import WordHit
-    from crossmodal.index.tag_fields import TagField
+    from crossmodal.index.protocols import TagField, WordHit
 
 __all__ = ["Workspace"]
 
@@ -221,7 +220,7 @@ class Workspace:
         Keys: ``path``, ``format``, ``model`` (None or name, weights, preprocessing, dimension),
         ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
         ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
-        vectors), ``model``, ``last_change`` and ``search``, as ``kept_tier`` says. Raises ``StoreMissing``.
+        vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says. Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -234,7 +233,7 @@ class Workspace:
                 "bytes_on_disk": counts.bytes,
                 "model": None if identity is None else identity.name,
                 "last_change": counts.last_change.isoformat() if counts.last_change else None,
-                "search": kept_tier(store.path, modality, store.id),
+                "search": stored_tier(store.path, modality, store.id),
             }
         changes = [part["last_change"] for part in modalities.values() if part["last_change"]]
         return {

@@ -276,7 +276,7 @@ def test_an_index_with_centred_vectors_is_not_mixed_with_a_plain_one(
 
 def test_contradictions_and_tasks_without_vectors_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     from crossmodal.cli.arguments import read_settings
-    from crossmodal.engine.model_choice import chosen_model
+    from crossmodal.engine.opening import chosen_model
 
     with pytest.raises(SettingsError, match="contradict"):
         chosen_model(Settings(model="vse?dim=32", dim=64))

@@ -32,8 +32,7 @@ from crossmodal.query.calibration import (
     estimate_calibration,
     stored_calibration,
 )
-from crossmodal.query.logistic import fit_logistic, logistic, logit
-from crossmodal.query.vector_sample import sample_vectors
+from crossmodal.query.pair_statistics import fit_logistic, logistic, logit, sample_vectors
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace

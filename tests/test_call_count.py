@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench.harness import count_calls
 from crossmodal.engine.engine import Engine
+from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchRequest
-from crossmodal.query.terms import Term
 from crossmodal.settings import Settings
 
 # The same sentence took 764 when a Flow in other processes answered it.

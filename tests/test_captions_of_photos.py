@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_samples import caption, photo, vector_of, vectors_of
 
-from crossmodal.index.embedded.natural_order import natural_order, natural_sorted
 from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.stored_document import natural_order, natural_sorted
 from crossmodal.records import Record
 from crossmodal.workspace import Workspace
 

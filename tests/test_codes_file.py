@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from store_samples import caption, run_python
 
 from crossmodal.index.embedded import maintenance as maintenance_module
-from crossmodal.index.embedded.kept_codes import codes_file, kept_tier
+from crossmodal.index.embedded.codes import Recall
+from crossmodal.index.embedded.derived_file import codes_file, stored_tier
 from crossmodal.index.embedded.options import SearchOptions
-from crossmodal.index.embedded.recall import Recall
 from crossmodal.index.embedded.search_file import SearchFile, save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
@@ -149,7 +149,7 @@ def test_codes_of_a_tier_that_finds_too_little_are_not_kept(
         store.put([caption(f"d{n}", "text") for n in range(1100)], vectors(1100, 3))
         index.build()
         assert index.status()["tier"] == "exact"
-        assert kept_tier(folder, "text", store.id)["tier"] == "exact"
+        assert stored_tier(folder, "text", store.id)["tier"] == "exact"
         index.close()
 
 
@@ -255,15 +255,15 @@ def test_what_was_measured_is_read_without_faiss_and_without_the_codes(folder: P
         told = index.status()
         index.close()
         id = store.id
-    assert kept_tier(folder, "text", id) == {
+    assert stored_tier(folder, "text", id) == {
         name: told[name] for name in ("tier", "recall", "recall_measured")
     }
     assert told["tier"] == "scan"
     # Codes of another modality or index, or damaged ones, are not used by a search either.
-    assert kept_tier(folder, "image", id)["tier"] == "exact"
-    assert kept_tier(folder, "text", "another")["tier"] == "exact"
+    assert stored_tier(folder, "image", id)["tier"] == "exact"
+    assert stored_tier(folder, "text", "another")["tier"] == "exact"
     (folder / CODES).write_bytes(b"XMVCODES")
-    assert kept_tier(folder, "text", id)["tier"] == "exact"
+    assert stored_tier(folder, "text", id)["tier"] == "exact"
 
 
 @pytest.mark.parametrize("name", ["store", "tier", "recall", "arrays", "next_row", "rows"])
@@ -273,7 +273,7 @@ def test_a_header_with_a_damaged_name_is_as_good_as_none(folder: Path, name: str
         before, found, after = content.rpartition(f'"{name}"'.encode())
         file.write_bytes(before + found.upper() + after)
     with EmbeddedStore.open_writer(folder) as store:
-        assert kept_tier(folder, "text", store.id)["tier"] in ("exact", "scan")
+        assert stored_tier(folder, "text", store.id)["tier"] in ("exact", "scan")
         assert save_vectors(store.vector_source("text"))
         assert SearchFile(folder / VECTORS).read().source.store_id == store.id
 
@@ -287,7 +287,7 @@ def test_of_several_shards_the_worst_is_told(folder: Path) -> None:
             {**header, "recall": recall, "recall_measured": f"in shard {shard}"},
         )
     file.path.unlink()
-    assert kept_tier(folder, "text", header["store"]) == {
+    assert stored_tier(folder, "text", header["store"]) == {
         "tier": "scan",
         "recall": 0.94,
         "recall_measured": "in shard 1",

@@ -23,7 +23,8 @@ from crossmodal.cli import compare
 from crossmodal.cli.present.evaluation import print_comparison
 from crossmodal.cli.present.plots import write_comparison
 from crossmodal.errors import DataSetError, SettingsError, StoreUnwritable
-from crossmodal.evaluation import Retrieval, evaluate, speed
+from crossmodal.evaluation import Retrieval, evaluate
+from crossmodal.evaluation import compare as comparison
 from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, pareto_optimal, quality_of
 from crossmodal.evaluation.retrieval import report
 from crossmodal.models import identify_model, load_preprocessing, weights_size
@@ -90,12 +91,12 @@ def test_models_take_turns_and_the_first_round_is_not_counted(monkeypatch: pytes
         assert threads == 1
         return Encoder(name)
 
-    monkeypatch.setattr(speed, "load_image_encoder", load)
-    monkeypatch.setattr(speed, "load_text_encoder", load)
+    monkeypatch.setattr(comparison, "load_image_encoder", load)
+    monkeypatch.setattr(comparison, "load_text_encoder", load)
     # Not in the module of all: other threads look at that clock as well.
-    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    monkeypatch.setattr(comparison, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     photo = (TOY_IMAGES / "cat.jpg").read_bytes()
-    measured = speed.measure_speeds(["a", "b"], [photo, photo], ["x", "y", "z"], rounds=2)
+    measured = comparison.measure_speeds(["a", "b"], [photo, photo], ["x", "y", "z"], rounds=2)
     assert calls == ["a 2", "a 3", "b 2", "b 3"] * 3
     # The clock goes on by one second each time that it is looked at.
     assert measured["models"]["a"] == measured["models"]["b"]
@@ -105,12 +106,18 @@ def test_models_take_turns_and_the_first_round_is_not_counted(monkeypatch: pytes
 
 
 def test_the_speed_is_the_median_of_the_rounds() -> None:
-    assert speed.Speed((4.0, 1.0, 2.0)).to_json() == {"median": 2, "min": 1, "max": 4, "rounds": [4, 1, 2]}
+    speed = comparison.Speed((4.0, 1.0, 2.0))
+    assert speed.to_json() == {
+        "median": 2,
+        "min": 1,
+        "max": 4,
+        "rounds": [4, 1, 2],
+    }
 
 
 def test_speed_needs_photos_and_captions() -> None:
     with pytest.raises(DataSetError, match="photos and captions, and the data lacks captions"):
-        speed.measure_speeds(["vse"], [b""], [])
+        comparison.measure_speeds(["vse"], [b""], [])
 
 
 @pytest.fixture

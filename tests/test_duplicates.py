@@ -12,7 +12,7 @@ from PIL import Image
 
 from crossmodal.images import decode_image
 from crossmodal.models import load_image_encoder, load_text_encoder
-from crossmodal.query.duplicates import THRESHOLDS, Group, group, normalised_text
+from crossmodal.query.fusion import THRESHOLDS, Group, group, normalised_text
 from crossmodal.records import IMAGE, TEXT, Modality
 
 NAMES = sorted(path.name for path in TOY_IMAGES.iterdir())

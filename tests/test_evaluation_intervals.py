@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossmodal.evaluation.bootstrap import ROUNDS, bootstrap, intervals
-from crossmodal.evaluation.metrics import summarize
+from crossmodal.evaluation.metrics import ROUNDS, bootstrap, intervals, summarize
 
 
 def ranks(*firsts: int) -> list[np.ndarray]:

@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.evaluation.metrics import ranks_of_relevant
-from crossmodal.flow.joining import join
 from crossmodal.index.embedded.exact_index import ExactIndex
-from crossmodal.index.embedded.matches import merge_matches
-from crossmodal.index.embedded.scores import inner_products, ranks_among, score_error
+from crossmodal.index.embedded.scores import inner_products, merge_matches, ranks_among, score_error
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Record
-from crossmodal.steps.ranking import add_scores, rank_wanted
+from crossmodal.steps.joining import add_scores, join, rank_wanted
 
 
 def unit_vectors(seed: int, count: int, dimension: int) -> np.ndarray:

@@ -16,8 +16,8 @@ from store_samples import caption, photo, vector_of, vectors_of
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
 from crossmodal.index.embedded.exact_index import ExactIndex
-from crossmodal.index.embedded.matches import merge_matches, shard_of
 from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.scores import merge_matches, shard_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import MODALITIES, Modality, Record
 

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from store_samples import vector_of
 
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.index.embedded.exact_index import ExactIndex
-from crossmodal.index.embedded.filtered_rows import matching_rows
-from crossmodal.index.embedded.matches import merge_matches
+from crossmodal.index.embedded.exact_index import ExactIndex, matching_rows
+from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import MODALITIES, Modality, Record
 

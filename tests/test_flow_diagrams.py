@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, Server, run_app
 
-from crossmodal.flow.diagram import describe_steps, draw_flow
-from crossmodal.flow.topology import FLOW_KINDS, FlowKind, Topology, flow_file, read_topology
+from crossmodal.flow.topology import (
+    FLOW_KINDS,
+    FlowKind,
+    Topology,
+    describe_steps,
+    draw_flow,
+    flow_file,
+    read_topology,
+)
 from crossmodal.settings import Settings
 
 

@@ -60,7 +60,7 @@ def test_where_jina_is_missing_one_sentence_says_what_needs_it(
         '`pip install "crossmodal-search[jina]"`. The default layout works without it.'
     )
     monkeypatch.setattr(sys, "version_info", (3, 11, 9, "final", 0))
-    monkeypatch.setattr("crossmodal.jina.environment.find_spec", lambda name: None)
+    monkeypatch.setattr("crossmodal.jina.launch.find_spec", lambda name: None)
     with pytest.raises(ServiceError, match=r'pip install "crossmodal-search\[jina\]"` on Python 3.11'):
         open_pods("index", settings(tmp_path / "index"))
 

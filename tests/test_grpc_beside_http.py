@@ -30,7 +30,7 @@ from conftest import (
 from needs_jina import needs_jina
 
 from crossmodal.errors import ServiceError
-from crossmodal.jina.grpc_process import require_grpc, start_grpc_server
+from crossmodal.jina.launch import require_grpc, start_grpc_server
 from crossmodal.settings import Settings
 
 pytestmark = needs_jina

@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
 from PIL import Image
 
-from crossmodal.flow.batches import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
+from crossmodal.flow.pipeline import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
 from crossmodal.records import IMAGE, TEXT, Record
 
 PADDING = 5 << 20

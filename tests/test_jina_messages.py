@@ -17,7 +17,6 @@ from docarray import DocList  # noqa: E402
 from docarray.utils.reduce import reduce_all  # noqa: E402
 
 from crossmodal.documents import Document, ShardScores  # noqa: E402
-from crossmodal.flow.joining import join  # noqa: E402
 from crossmodal.jina.documents import (  # noqa: E402
     MediaDocument,
     read_messages,
@@ -26,6 +25,7 @@ from crossmodal.jina.documents import (  # noqa: E402
 )
 from crossmodal.match import Match  # noqa: E402
 from crossmodal.records import Record  # noqa: E402
+from crossmodal.steps.joining import join  # noqa: E402
 
 LARGE = 2**31
 

@@ -6,9 +6,9 @@ import itertools
 from dataclasses import replace
 
 from crossmodal.documents import Document, ShardScores
-from crossmodal.flow.joining import join, merge_shards
 from crossmodal.match import Match
 from crossmodal.records import Record
+from crossmodal.steps.joining import join, merge_shards
 
 
 def query(*found: tuple[str, float], error: str | None = None) -> Document:

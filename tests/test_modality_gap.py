@@ -21,12 +21,19 @@ import app
 from crossmodal.cli.arguments import read_settings
 from crossmodal.cli.present.evaluation import print_gap
 from crossmodal.cli.present.plots import write_gap
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.opening import chosen_model
 from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.evaluation import EncodedSet, EncodedSide
-from crossmodal.evaluation.gap import GapMeasurement, PhotoHalves, geometry, measure_gap, principal_plane
-from crossmodal.evaluation.neighbours import mixed_results, same_modality
+from crossmodal.evaluation.gap import (
+    GapMeasurement,
+    PhotoHalves,
+    geometry,
+    measure_gap,
+    mixed_results,
+    principal_plane,
+    same_modality,
+)
 from crossmodal.models import load_image_encoder, load_text_encoder
 from crossmodal.models.adaptation import Centering
 from crossmodal.records import IMAGE, TEXT, Failure, Record

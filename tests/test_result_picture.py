@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from crossmodal.cli.answers import Answer
 from crossmodal.cli.present.picture import (
     MAX_MATCHES,
     draw_results,
@@ -19,7 +18,7 @@ from crossmodal.cli.present.picture import (
     wrapped,
     write_picture,
 )
-from crossmodal.cli.questions import Question
+from crossmodal.cli.questions import Answer, Question
 from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.v1.search import parse_search
+from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchRequest
-from crossmodal.query.terms import Term
 
 PHOTO = (TOY_IMAGES / "cat.jpg").read_bytes()
 DATA_URI = "data:image/jpeg;base64," + base64.b64encode(PHOTO).decode()

@@ -18,9 +18,9 @@ from store_samples import caption
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.filters import parse_filter
 from crossmodal.index.embedded import maintenance as maintenance_module
+from crossmodal.index.embedded.codes import Recall
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import SearchOptions
-from crossmodal.index.embedded.recall import Recall
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
 from crossmodal.records import Record

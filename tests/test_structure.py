@@ -132,7 +132,7 @@ def test_the_parts_stand_in_the_documentation() -> None:
     "config", sorted((REPOSITORY / "executors").glob("*/config.yml")), ids=lambda p: p.parent.name
 )
 def test_every_step_names_a_class_and_one_adapter_serves_all(config: Path) -> None:
-    from crossmodal.flow.step_loading import configured_class
+    from crossmodal.flow.topology import configured_class
     from crossmodal.steps.step import Step
 
     assert issubclass(configured_class(config), Step)

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from crossmodal.cli.answers import Answer
+from crossmodal.cli.present.console import counted, duration, file_size, printable, shortened_left
 from crossmodal.cli.present.results import print_results
 from crossmodal.cli.present.tables import print_index_report, print_status
-from crossmodal.cli.present.wording import counted, duration, file_size, printable, shortened_left
-from crossmodal.cli.questions import Question
+from crossmodal.cli.questions import Answer, Question
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT
 

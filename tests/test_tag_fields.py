@@ -21,7 +21,7 @@ from crossmodal.data_sets import open_data_set
 from crossmodal.filters import collect_values, field_name, parse_filter
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.index.tag_fields import TagField
+from crossmodal.index.protocols import TagField
 from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.workspace import Workspace
 

@@ -14,7 +14,7 @@ import numpy as np
 from bench import inputs, processes
 from bench.harness import Contender, Options, Result, at_least, compared, in_turns, timed
 from bench.models import PlainClip, model_cache, model_inputs, open_clip_transform, vit_name
-from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
+from crossmodal.flow.pipeline import CAPTIONS_FOR_A_PHOTO
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_preprocessing, load_text_encoder
 
 __all__ = ["run"]

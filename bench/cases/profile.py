@@ -17,7 +17,7 @@ from bench import inputs, processes
 from bench.harness import Contender, Options, Result, Rounds, compared, in_turns, latency, repeated
 from bench.models import model_inputs
 from bench.vectors import opened, settled
-from crossmodal.flow.batches import CAPTIONS_FOR_A_PHOTO
+from crossmodal.flow.pipeline import CAPTIONS_FOR_A_PHOTO
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder

@@ -22,10 +22,10 @@ _RUNS = {
     "query_restful": ("serve", "run"),
     "evaluate": ("evaluate", "run"),
     "train": ("train", "run"),
-    "status": ("listings", "show_status"),
-    "convert": ("convert", "run"),
-    "models": ("listings", "list_models"),
-    "plot": ("plot", "run"),
+    "status": ("without_model", "show_status"),
+    "convert": ("without_model", "convert_index"),
+    "models": ("without_model", "list_models"),
+    "plot": ("without_model", "plot_flows"),
 }
 
 # 128 + SIGPIPE.

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
-from crossmodal.cli.answers import Answer
-from crossmodal.cli.questions import Question
+from crossmodal.cli.questions import Answer, Question
 from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
 from crossmodal.filters import Filter

@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
 from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import open_data_set
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.opening import chosen_model
 from crossmodal.errors import CrossmodalError, MissingExtra, ModelError, SettingsError
-from crossmodal.evaluation.compare import PARETO_RULE, QUALITY, mark_pareto, quality_of
+from crossmodal.evaluation.compare import (
+    CAPTIONS,
+    PARETO_RULE,
+    PHOTOS,
+    QUALITY,
+    mark_pareto,
+    measure_speeds,
+    quality_of,
+)
 from crossmodal.evaluation.protocols import choose
 from crossmodal.evaluation.retrieval import report
-from crossmodal.evaluation.speed import CAPTIONS, PHOTOS, measure_speeds
 from crossmodal.extras import require_package
 from crossmodal.models import identify_model, weights_size
 from crossmodal.records import IMAGE, TEXT, Failure, Record

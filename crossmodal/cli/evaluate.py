@@ -6,10 +6,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
+from crossmodal.cli.evaluation_input import (
+    chosen_protocol,
+    open_listed,
+    retrieve_in_memory,
+    retrieve_through_flows,
+)
 from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import DataSet
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.opening import chosen_model
 from crossmodal.evaluation import Subset
 from crossmodal.evaluation.protocols import Listing, choose
 from crossmodal.evaluation.retrieval import Retrieval, report
@@ -64,7 +69,6 @@ def _evaluate(settings: Settings) -> int:
 def _through_flows(
     settings: Settings, model: str, data_set: DataSet, folds: Sequence[Subset], listing: Listing
 ) -> tuple[list[dict[str, Retrieval]], list[Failure]]:
-    from crossmodal.cli.flow_evaluation import retrieve_through_flows
     from crossmodal.cli.present.progress import EvaluationProgress
 
     photos = frozenset(listing.photos)

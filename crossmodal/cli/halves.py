@@ -13,7 +13,7 @@ from typing import Any
 
 from crossmodal.cli.evaluation_input import encode_in_halves
 from crossmodal.cli.output import make_folder, print_failures, print_json
-from crossmodal.engine.model_choice import chosen_model
+from crossmodal.engine.opening import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.calibration import measure_calibration
 from crossmodal.evaluation.gap import measure_gap

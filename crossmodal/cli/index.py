@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from crossmodal.cli.engine_of import engine_for
+from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import DataSet, open_data_set

@@ -1,23 +1,37 @@
-"""What ``search`` is asked: the questions of the command line and of stdin, and the filter, each checked."""
+"""What ``search`` is asked and what it found.
+
+The questions of the command line and of stdin, and the filter, are checked here. Answers are the same whether
+an index on this machine or a server gives them.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError, FilterError, SettingsError
 from crossmodal.filters import Filter, parse_filter
+from crossmodal.match import Match
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import GivenQuestion, Settings
 
-__all__ = ["STDIN", "Question", "check_depth", "question_batches", "read_filter"]
+__all__ = [
+    "STDIN",
+    "Answer",
+    "Answers",
+    "Question",
+    "captions_of",
+    "check_depth",
+    "question_batches",
+    "read_filter",
+]
 
 STDIN = GivenQuestion("query", "-")
 
@@ -163,3 +177,45 @@ def _check_text(text: str) -> None:
         raise DataError(f"The question {text!r} is not text: some of its bytes are not UTF-8.")
     if not text.strip():
         raise DataError(f"The question {text!r} is empty; it needs at least one word.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one ``question`` found, best first, or the ``error`` for which there is no answer.
+
+    ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
+    these.
+    """
+
+    question: Question
+    target: Target | None = None
+    matches: Sequence[Match] = field(default_factory=list)
+    error: str | None = None
+    has_more: bool = False
+
+    @property
+    def modality(self) -> Modality:
+        """What the question counts as: text finds photos, an image captions."""
+        return self.question.modality(self.target)
+
+
+class Answers(Protocol):
+    """Where answers come from: an index on this machine, or a server."""
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer]:
+        """One answer for each question, in their order."""
+
+    def thumbnail(self, photo_id: str) -> bytes | None:
+        """An indexed photo as a small image file, None where there is none."""
+
+    @property
+    def model(self) -> str | None:
+        """The model that the answers were found with; None before anything was asked."""
+
+
+def captions_of(match: Match) -> tuple[str, ...]:
+    """The captions of a found photo: those indexed, or those in its tags ``captions`` or ``caption``."""
+    if match.captions:
+        return tuple(text for _, text in match.captions)
+    found = match.tags.get("captions") or match.tags.get("caption") or ()
+    return (found,) if isinstance(found, str) else tuple(str(caption) for caption in found)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
 
-from crossmodal.cli.answers import Answer, Answers
 from crossmodal.cli.output import write
-from crossmodal.cli.present.wording import printable
-from crossmodal.cli.questions import STDIN, check_depth, question_batches, read_filter
+from crossmodal.cli.present.console import printable
+from crossmodal.cli.questions import STDIN, Answer, Answers, check_depth, question_batches, read_filter
 from crossmodal.errors import SettingsError
 from crossmodal.filters import Filter
 from crossmodal.settings import Settings
@@ -58,7 +57,7 @@ def run(settings: Settings) -> int:
 
 def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[Answers]:
     if settings.url is None:
-        from crossmodal.cli.ask_index import open_index
+        from crossmodal.cli.local_engine import open_index
 
         return open_index(settings, filter)
     from crossmodal.cli.ask_server import open_server
@@ -67,19 +66,17 @@ def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[A
 
 
 def _print(found: Iterator[Answer], answers: Answers, settings: Settings) -> None:
-    if settings.print == "table" and not settings.json:
-        from crossmodal.cli.present.results import print_results
-
-        print_results(found)
-        return
-    from crossmodal.cli.present import matches
+    from crossmodal.cli.present import results
 
     if settings.json:
-        written = matches.as_report(found, lambda: answers.model)
+        written = results.as_report(found, lambda: answers.model)
+    elif settings.print == "table":
+        results.print_results(found)
+        return
     elif settings.print == "paths":
-        written = matches.as_paths(found, end=b"\0" if settings.null else b"\n")
+        written = results.as_paths(found, end=b"\0" if settings.null else b"\n")
     else:
-        written = {"json": matches.as_json, "jsonl": matches.as_json_lines, "csv": matches.as_csv}[
+        written = {"json": results.as_json, "jsonl": results.as_json_lines, "csv": results.as_csv}[
             settings.print
         ](found)
     for content in written:

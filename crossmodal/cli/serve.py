@@ -27,7 +27,7 @@ def run(settings: Settings) -> int:
         raise SettingsError(f"--port and --grpc-port are both {settings.port}; HTTP and gRPC need one each.")
     start_grpc = None
     if settings.grpc_port:
-        from crossmodal.jina.grpc_process import require_grpc, start_grpc_server
+        from crossmodal.jina.launch import require_grpc, start_grpc_server
 
         require_grpc(settings)
 
@@ -35,7 +35,7 @@ def run(settings: Settings) -> int:
 
     def open_engine() -> Engine:
         # Only in the worker: the parent stays small.
-        from crossmodal.cli.engine_of import engine_for
+        from crossmodal.cli.local_engine import engine_for
 
         return engine_for(settings, writer_idle_seconds=_WRITER_IDLE_SECONDS)
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.documents import Document
-from crossmodal.engine.state import SearchState
+from crossmodal.engine.ranking import SearchState
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
 from crossmodal.query.composition import EncodedTerm
+from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchRequest
-from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, TEXT, Modality
-from crossmodal.steps.embeddings import unit_vector
+from crossmodal.steps.encoding import unit_vector
 from crossmodal.workspace import Workspace
 
 __all__ = ["TermEncoder"]

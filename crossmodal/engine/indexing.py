@@ -8,8 +8,7 @@ from queue import Empty, SimpleQueue
 
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
-from crossmodal.flow.batches import batched, batched_by_modality
-from crossmodal.flow.pipeline import run_batches
+from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality
 from crossmodal.workspace import Workspace
@@ -59,7 +58,7 @@ def index_records(
     """Brings records into the index and yields what became of each, after it is on disk.
 
     A record that the index has with the same content is unchanged (with ``originals``, only if the photo's
-    file is kept); failures among ``items`` come out as they are. ``size`` photos make one request, and
+    file is stored); failures among ``items`` come out as they are. ``size`` photos make one request, and
     ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
     StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
     """

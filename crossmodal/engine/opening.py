@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from crossmodal.engine.model_choice import chosen_model
 from crossmodal.errors import SettingsError
 from crossmodal.flow.runner import Flow, LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
+from crossmodal.models.adaptation import adapted_name, parse_adaptation
 from crossmodal.models.registry import LoadedEncoders
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
@@ -18,11 +18,32 @@ from crossmodal.workspace import Workspace
 __all__ = [
     "OpenFlow",
     "check_values",
+    "chosen_model",
     "local_flow",
     "local_flows",
     "resolved_for_reading",
     "resolved_for_writing",
 ]
+
+
+def chosen_model(settings: Settings, default: str = DEFAULT_MODEL) -> str:
+    """The name of the model with its options: ``vse`` and ``--dim 128`` give ``vse?dim=128``.
+
+    Without ``-m`` it is ``default``, which may have options already, as the model has that built an index:
+    ``--dim`` and ``--centering`` replace those, and opening the index fails if that is another model.
+
+    Raises SettingsError where ``-m`` itself says something else than ``--dim`` or ``--centering``.
+    """
+    name = adapted_name(settings.model or default, dim=settings.dim, centering=settings.centering)
+    given = parse_adaptation(settings.model) if settings.model else None
+    wanted = parse_adaptation(name)
+    if given is not None and wanted is not None:
+        for option in ("dim", "centering"):
+            one, other = getattr(given, option), getattr(settings, option)
+            if one is not None and other is not None and getattr(wanted, option) != one:
+                raise SettingsError(f"-m {settings.model} and --{option} {other} contradict each other.")
+    return name
+
 
 # Opens one of the two Flows over the index that the settings say.
 OpenFlow = Callable[[FlowKind, Settings], Flow]

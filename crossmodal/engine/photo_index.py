@@ -11,21 +11,19 @@ import numpy as np
 
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.opening import check_values, resolved_for_reading
-from crossmodal.engine.query_input import photo_bytes, term_of
-from crossmodal.engine.results import Results
+from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.errors import DataError
 from crossmodal.filters import parse_filter
 from crossmodal.models import DEFAULT_MODEL
-from crossmodal.query.expression import parse_expression
+from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchRequest, Target
-from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Modality, Record
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from crossmodal.engine.query_input import PhotoInput
+    from crossmodal.engine.query_values import PhotoInput
 
 __all__ = ["AddSummary", "PhotoIndex", "QueryOptions"]
 
@@ -159,7 +157,7 @@ class PhotoIndex:
         return self._workspace.captions_of([photo_id])[photo_id]
 
     def photo(self, id: str) -> bytes | None:
-        """The untouched file of a photo; None if it is not kept."""
+        """The untouched file of a photo; None if it is not stored."""
         found = self._workspace.content(id)
         return None if found is None else found[0]
 

@@ -1,21 +1,116 @@
-"""What was found to a ranking: fused with words, by score or by cosine, and near-duplicates grouped."""
+"""A search request on its way through the engine: what was found, by vectors and by words, becomes a ranking.
+
+What is found is fused with words, ordered by score or by cosine, and near-duplicates are grouped.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossmodal.engine.state import SearchState
-from crossmodal.flow.joining import match_order
+from crossmodal.index.embedded.scores import inner_products
+from crossmodal.index.protocols import WordHit
 from crossmodal.match import Match, Parts
-from crossmodal.query.duplicates import group
-from crossmodal.query.fusion import fuse
-from crossmodal.query.request import HYBRID_DEPTH
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.query.calibration import Calibration
+from crossmodal.query.composition import ComposedQuery, EncodedTerm
+from crossmodal.query.fusion import fuse, group
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
+from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.steps.joining import match_order
 from crossmodal.workspace import Workspace
 
-__all__ = ["grouped", "ranked"]
+__all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked"]
+
+# Grouping needs more results than it will show; so many times what is asked for is fetched, then all.
+_GROUPING_FACTOR = 4
+
+# The same depth for every small top_k: a result's duplicates then don't depend on how many are shown.
+_GROUPING_LEAST = 200
+
+
+@dataclass(slots=True)
+class SearchState:
+    """One request with its outcome in the making.
+
+    ``depth`` is how many matches the indexes are asked for. By modality searched: ``composed`` vectors, what
+    was ``found``, and the (id, BM25) pairs that ``words`` found, best first.
+    """
+
+    request: SearchRequest
+    outcome: SearchOutcome
+    depth: int
+    calibration: Calibration | None = None
+    terms: list[EncodedTerm] = field(default_factory=list)
+    composed: dict[Modality, ComposedQuery] = field(default_factory=dict)
+    found: dict[Modality, list[Match]] = field(default_factory=dict)
+    words: dict[Modality, list[tuple[str, float]]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the request has an error already."""
+        return self.outcome.error is not None
+
+
+def first_depth(request: SearchRequest) -> int:
+    """How many matches the indexes are asked for: enough that some are left, and one that shows if there are
+    more."""
+    if request.hybrid:
+        return HYBRID_DEPTH
+    wanted = request.offset + request.top_k + 1
+    if request.group_duplicates:
+        wanted = max(wanted * _GROUPING_FACTOR, _GROUPING_LEAST)
+    return min(wanted + len(request.exclude), deepest(request))
+
+
+def deepest(request: SearchRequest) -> int:
+    """The most matches that the indexes are ever asked for."""
+    return MAX_RESULTS + len(request.exclude)
+
+
+class WordSearch:
+    """Searches the captions' words. Safe across threads."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def search(self, hybrid: Sequence[SearchState]) -> None:
+        """Adds to each request what its words find, with cosines like other matches."""
+        for state in hybrid:
+            sentence = " ".join(term.text for term in state.request.terms if term.text and term.weight > 0)
+            # A photo has several captions, and a filter may refuse most of what the words find.
+            hits = self._workspace.search_words(sentence, MAX_RESULTS)
+            for target in state.composed:
+                self._take_hits(state, target, _by_document(hits, target))
+
+    def _take_hits(self, state: SearchState, target: Modality, bm25: dict[str, float]) -> None:
+        """Keeps the best that words found (``bm25`` by id, best first), with cosines like other matches."""
+        records = self._workspace.records(bm25, target)
+        rule = state.request.filter
+        kept = [
+            id
+            for id, record in records.items()
+            if id not in state.request.exclude and (rule is None or rule.matches(target, record.tags))
+        ][:HYBRID_DEPTH]
+        state.words[target] = [(id, bm25[id]) for id in kept]
+        known = {match.id for match in state.found[target]}
+        vectors = self._workspace.vectors([id for id in kept if id not in known], target)
+        for id, vector in vectors.items():
+            (cosine,) = inner_products(state.composed[target].vector, vector[None])
+            match = Match(id, target, float(cosine))
+            match.describe(records[id])
+            state.found[target].append(match)
+
+
+def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
+    """The BM25 score of each caption, or of each photo by its best caption, best first."""
+    found: dict[str, float] = {}
+    for hit in hits:
+        id = hit.id if target == TEXT else hit.photo_id
+        if id:
+            found.setdefault(id, hit.bm25)
+    return found
 
 
 def ranked(state: SearchState) -> list[Match]:

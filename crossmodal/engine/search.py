@@ -18,9 +18,7 @@ from typing import Any
 
 from crossmodal.documents import Document
 from crossmodal.engine.encoding import TermEncoder
-from crossmodal.engine.ranking import grouped, ranked
-from crossmodal.engine.state import SearchState, deepest, first_depth
-from crossmodal.engine.words import WordSearch
+from crossmodal.engine.ranking import SearchState, WordSearch, deepest, first_depth, grouped, ranked
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
 from crossmodal.match import Caption, Match

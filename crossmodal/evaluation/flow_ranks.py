@@ -11,7 +11,7 @@ import numpy as np
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.evaluation.retrieval import Retrieval, Subset
-from crossmodal.flow.batches import MAX_REQUEST_BYTES, batched
+from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
 from crossmodal.steps.step import TOGETHER
 

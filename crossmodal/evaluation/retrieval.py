@@ -14,9 +14,18 @@ from typing import Any
 import numpy as np
 
 from crossmodal.errors import DataSetError
-from crossmodal.evaluation.bootstrap import LEVEL, ROUNDS, SEED, bootstrap, intervals
 from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, encode_records
-from crossmodal.evaluation.metrics import TIE_RULE, Ranks, ranks_of_relevant, summarize
+from crossmodal.evaluation.metrics import (
+    LEVEL,
+    ROUNDS,
+    SEED,
+    TIE_RULE,
+    Ranks,
+    bootstrap,
+    intervals,
+    ranks_of_relevant,
+    summarize,
+)
 from crossmodal.records import Failure, Record
 from crossmodal.settings import DIRECTIONS, Direction
 

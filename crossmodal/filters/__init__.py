@@ -11,6 +11,7 @@ joined by ``$and``, ``$or`` and ``$not``; several keys of one object mean and.
 
 from crossmodal.filters.conditions import (
     COMPARISONS,
+    MODALITY_FIELD,
     And,
     Exists,
     Filter,
@@ -19,10 +20,13 @@ from crossmodal.filters.conditions import (
     Or,
     Range,
     RangeOperator,
+    TagValues,
+    collect_values,
+    field_name,
+    number_of,
+    tag_name,
 )
-from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
 from crossmodal.filters.parsing import parse_filter
-from crossmodal.filters.tag_values import TagValues, collect_values, number_of
 
 __all__ = [
     "COMPARISONS",

@@ -1,17 +1,101 @@
-"""What a parsed filter consists of; each part says by itself whether a document matches."""
+"""What a parsed filter consists of, and the values of tags that its conditions compare with."""
 
 from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from crossmodal.filters.fields import tag_name
-from crossmodal.filters.tag_values import TagValues, collect_values
+__all__ = [
+    "COMPARISONS",
+    "MODALITY_FIELD",
+    "And",
+    "Exists",
+    "Filter",
+    "Not",
+    "OneOf",
+    "Or",
+    "Range",
+    "RangeOperator",
+    "TagValues",
+    "collect_values",
+    "field_name",
+    "number_of",
+    "tag_name",
+]
 
-__all__ = ["COMPARISONS", "And", "Exists", "Filter", "Not", "OneOf", "Or", "Range", "RangeOperator"]
+MODALITY_FIELD = "modality"
+
+_TAGS_PREFIX = "tags."
+
+
+def tag_name(field: str) -> str | None:
+    """The tag that ``field`` means, its keys joined by dots; None for the document's modality.
+
+    ``tags.NAME`` means the same as ``NAME``, and is how a tag named ``modality`` is reached.
+    """
+    if field == MODALITY_FIELD:
+        return None
+    return field.removeprefix(_TAGS_PREFIX)
+
+
+def field_name(tag: str | None) -> str:
+    """The reverse of ``tag_name``, with the prefix only where the bare name would mean something else."""
+    if tag is None:
+        return MODALITY_FIELD
+    if tag == MODALITY_FIELD or tag.startswith((_TAGS_PREFIX, "$")):
+        return _TAGS_PREFIX + tag
+    return tag
+
+
+@dataclass(slots=True)
+class TagValues:
+    """The distinct values under one name: of a list its elements, numbers as float64.
+
+    A name with a value of another kind (an object, an empty list) exists, but compares with nothing.
+    """
+
+    strings: set[str] = field(default_factory=set)
+    numbers: set[float] = field(default_factory=set)
+    booleans: set[bool] = field(default_factory=set)
+
+
+def collect_values(tags: Mapping[str, Any]) -> dict[str, TagValues]:
+    """Every name in ``tags`` with its values; a name is the keys on the way, joined by dots.
+
+    So ``{"camera": {"make": "x"}}`` and ``{"camera.make": "x"}`` both have a value of ``camera.make``. A tag
+    that is null counts as missing, like an empty cell of a table.
+    """
+    found: dict[str, TagValues] = {}
+    # A stack instead of recursion: tags come from outside and may be nested deeper than Python's own stack.
+    todo: list[tuple[str, Any]] = list(tags.items())
+    while todo:
+        name, value = todo.pop()
+        if value is None:
+            continue
+        values = found.setdefault(name, TagValues())
+        if isinstance(value, str):
+            values.strings.add(value)
+        elif isinstance(value, bool):
+            values.booleans.add(value)
+        elif isinstance(value, int | float):
+            values.numbers.add(number_of(value))
+        elif isinstance(value, Mapping):
+            todo.extend((f"{name}.{key}", inner) for key, inner in value.items())
+        elif isinstance(value, Sequence):
+            todo.extend((name, element) for element in value)
+    return found
+
+
+def number_of(value: float) -> float:
+    """``value`` as float64; an integer beyond its range becomes infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
 
 RangeOperator = Literal["$lt", "$lte", "$gt", "$gte"]
 

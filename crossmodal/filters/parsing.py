@@ -8,8 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crossmodal.errors import FilterError
-from crossmodal.filters.conditions import And, Exists, Filter, Not, OneOf, Or, Range
-from crossmodal.filters.fields import MODALITY_FIELD, field_name, tag_name
+from crossmodal.filters.conditions import (
+    MODALITY_FIELD,
+    And,
+    Exists,
+    Filter,
+    Not,
+    OneOf,
+    Or,
+    Range,
+    field_name,
+    tag_name,
+)
 from crossmodal.records import IMAGE, TEXT
 
 __all__ = ["MOST_CONDITIONS", "MOST_LEVELS", "MOST_VALUES", "MOST_VALUES_TOGETHER", "parse_filter"]

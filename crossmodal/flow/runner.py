@@ -11,10 +11,9 @@ from typing import Any, Protocol, Self
 
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, ServiceError
-from crossmodal.flow.joining import join, merge_shards
-from crossmodal.flow.step_loading import load_step
-from crossmodal.flow.topology import GATEWAY, StepEntry, Topology
+from crossmodal.flow.topology import GATEWAY, StepEntry, Topology, load_step
 from crossmodal.models.registry import LoadedEncoders
+from crossmodal.steps.joining import join, merge_shards
 from crossmodal.steps.step import Operation, Step, StepContext
 
 __all__ = ["Flow", "LocalFlow"]

@@ -1,19 +1,36 @@
-"""A Flow's YAML as plain data: which steps there are, what each one needs and which documents it takes."""
+"""A Flow's YAML: which steps there are, what each needs and takes, its class, and the flowchart of all."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from string import Template
+from types import ModuleType
 from typing import Any, Literal
 
 import yaml
 
 from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
+from crossmodal.steps.step import Step, StepContext
 
-__all__ = ["FLOW_KINDS", "GATEWAY", "FlowKind", "StepEntry", "Topology", "flow_file", "read_topology"]
+__all__ = [
+    "FLOW_KINDS",
+    "GATEWAY",
+    "FlowKind",
+    "StepEntry",
+    "Topology",
+    "configured_class",
+    "describe_steps",
+    "draw_flow",
+    "flow_file",
+    "load_step",
+    "make_step",
+    "read_topology",
+]
 
 GATEWAY = "gateway"
 
@@ -136,3 +153,110 @@ def _equal_to(condition: Mapping[str, str], step: str, path: Path) -> str:
     if set(condition) != {"$eq"}:
         raise ServiceError(f"{path}: {step} filters by {dict(condition)}; only $eq is understood.")
     return condition["$eq"]
+
+
+def load_step(entry: StepEntry, context: StepContext) -> Step:
+    """The step of ``entry``, made with what its config file and the Flow's YAML give it.
+
+    Raises ServiceError where the class cannot be found or does not take those options, and what the step
+    itself raises.
+    """
+    return make_step(entry.config, context, {**_options(entry.config), **entry.uses_with})
+
+
+def make_step(config: Path, context: StepContext, options: Mapping[str, Any]) -> Step:
+    """The step whose class ``config`` names, made with ``options``; raises as ``load_step``."""
+    kind = configured_class(config)
+    named = {name: value for name, value in options.items() if name != "step"}
+    try:
+        return kind(context, **named)
+    except TypeError as error:
+        raise ServiceError(
+            f"{config}: {kind.__name__} cannot be made of {sorted(named)}: {error}."
+        ) from error
+
+
+def configured_class(config: Path) -> type[Step]:
+    """The class that ``with: {step: WHERE:CLASS}`` in ``config`` names.
+
+    WHERE is a module, or a Python file beside ``config``. Raises ServiceError where there is no such class.
+    """
+    named = _options(config).get("step")
+    where, colon, name = str(named).rpartition(":")
+    if not colon or not where:
+        raise ServiceError(
+            f"{config} says step: {named}; it must name the step's class, such as "
+            "crossmodal.steps.photos:ImageLoader, or step.py:MyStep for a file beside it."
+        )
+    try:
+        module = _module_of_file(config.parent / where) if where.endswith(".py") else import_module(where)
+        kind = getattr(module, name)
+    except (ImportError, OSError, AttributeError) as error:
+        raise ServiceError(f"{config} names the step {named}, which cannot be loaded: {error}.") from error
+    if not (isinstance(kind, type) and issubclass(kind, Step)):
+        raise ServiceError(f"{config} names {named}, which is no crossmodal.steps.step:Step.")
+    return kind
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"crossmodal_step_{path.parent.name}_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _options(config: Path) -> Mapping[str, Any]:
+    try:
+        described = yaml.safe_load(config.read_text(encoding="utf-8"))
+        return dict(described.get("with") or {})
+    except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
+        raise ServiceError(f"The step's file {config} cannot be read: {error}.") from error
+
+
+def draw_flow(topology: Topology) -> str:
+    """The Flow as Mermaid text that ends with a line break; the same Flow gives the same text.
+
+    Each step is a node with its shards and replicas, and each ``needs`` of the YAML an arrow, with the
+    step's filter beside it.
+    """
+    lines = ["flowchart LR", f"    accTitle: The Flow {topology.name}"]
+    for step in topology.steps:
+        if copies := _copies(step):
+            lines.append(f'    {step.name}["{"<br>".join([step.name, *copies])}"]')
+        arrow = f'-->|"{_filter_text(step)}"|' if step.when else "-->"
+        lines += [f"    {needed} {arrow} {step.name}" for needed in step.needs]
+    return "\n".join(lines) + "\n"
+
+
+def describe_steps(topology: Topology) -> list[dict[str, Any]]:
+    """The steps as JSON values, each after all that it needs.
+
+    ``filter`` and ``copies`` are texts, empty where a step takes every document and runs once; ``purpose``
+    is the first line of the step's docstring.
+    """
+    return [
+        {
+            "name": step.name,
+            "needs": list(step.needs),
+            "filter": _filter_text(step),
+            "copies": ", ".join(_copies(step)),
+            "purpose": _purpose(step),
+        }
+        for step in topology.steps
+    ]
+
+
+def _filter_text(step: StepEntry) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in step.when.items())
+
+
+def _copies(step: StepEntry) -> list[str]:
+    counts = ((step.shards, "shards"), (step.replicas, "replicas"))
+    return [f"{number} {noun}" for number, noun in counts if number > 1]
+
+
+def _purpose(step: StepEntry) -> str:
+    docstring = configured_class(step.config).__doc__ or ""
+    return docstring.strip().partition("\n")[0].replace("``", "")

@@ -8,7 +8,7 @@ import re
 from typing import Any, NoReturn
 
 from crossmodal.errors import RequestError
-from crossmodal.query.terms import MAX_TEXT
+from crossmodal.query.expression import MAX_TEXT
 
 __all__ = ["MAX_QUERIES", "checked_id", "checked_text", "plain_json", "read_json", "shown", "whole_number"]
 

@@ -17,9 +17,9 @@ from docarray.typing import NdArray
 
 from crossmodal.documents import Document, ShardScores
 from crossmodal.errors import DataError
-from crossmodal.flow.joining import join, merge_shards
 from crossmodal.match import Match
 from crossmodal.records import Modality, Record, checked_modality, file_name
+from crossmodal.steps.joining import join, merge_shards
 
 __all__ = [
     "MatchDocument",

@@ -12,7 +12,7 @@ from docarray import DocList
 from jina import Executor, requests
 
 from crossmodal.errors import CrossmodalError
-from crossmodal.flow.step_loading import make_step
+from crossmodal.flow.topology import make_step
 from crossmodal.jina.delivery import visited_name
 from crossmodal.jina.documents import MediaDocument, read_messages, write_message
 from crossmodal.steps.step import Operation, StepContext

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from crossmodal.errors import CrossmodalError
-from crossmodal.flow.step_loading import configured_class
-from crossmodal.flow.topology import read_topology
+from crossmodal.flow.topology import configured_class, read_topology
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.processes import exit_words
 

@@ -25,7 +25,7 @@ from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestEr
 from crossmodal.hosts import in_url
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
-from crossmodal.jina.grpc_process import settings_from_json
+from crossmodal.jina.launch import settings_from_json
 from crossmodal.records import IMAGE, TEXT, checked_modality
 from crossmodal.steps.step import Operation
 

@@ -24,7 +24,7 @@ from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
 from crossmodal.jina.delivery import Answer, deliver
-from crossmodal.jina.environment import import_jina, quiet_jina, require_jina
+from crossmodal.jina.launch import import_jina, quiet_jina, require_jina
 from crossmodal.models import DEFAULT_MODEL, identify_model
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation

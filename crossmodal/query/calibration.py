@@ -24,15 +24,17 @@ from crossmodal.errors import DataError, ModelError
 from crossmodal.models.adaptation import parse_adaptation
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.registry import find_native, identify_model
-from crossmodal.query.logistic import fit_line, logistic, logit
 from crossmodal.query.pair_statistics import (
     PairStatistics,
     all_pairs,
+    fit_line,
+    logistic,
+    logit,
+    sample_vectors,
     sums,
     unrelated_statistics,
     within_photos,
 )
-from crossmodal.query.vector_sample import sample_vectors
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
 

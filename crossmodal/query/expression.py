@@ -1,11 +1,11 @@
-"""Several weighted terms in one string: ``dog + 0.5*id:42 - snow``.
+r"""The weighted terms of a query, and several of them in one string: ``dog + 0.5*id:42 - snow``.
 
 ::
 
     expression = [sign] term {space sign space term}
     term       = [number "*"] (quoted | "id:" (word | quoted) | words)
     sign       = "+" | "-"
-    quoted     = '"' characters, with \\" and \\\\ for a quotation mark and a backslash '"'
+    quoted     = '"' characters, with \" and \\ for a quotation mark and a backslash '"'
 
 Words are any text without ``"`` and ``*`` in which no word begins with a sign or ``id:``; so ``t-shirt`` and
 ``rock-n-roll`` are words.
@@ -15,12 +15,53 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from crossmodal.errors import QueryError
-from crossmodal.query.terms import MAX_TERMS, MAX_TEXT, MAX_WEIGHT, Term
+from crossmodal.records import Modality, checked_modality
 
-__all__ = ["format_expression", "parse_expression"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["MAX_TERMS", "MAX_TEXT", "MAX_WEIGHT", "Term", "parse_expression"]
+
+# Each term is a sentence or a photo to encode, so that one query costs as much as this many.
+MAX_TERMS = 16
+
+# Weights further apart than this leave nothing of the lighter term in a float32 vector that anyone could see.
+MAX_WEIGHT = 10.0
+
+# Characters of one text; encoders read about the first 50 words.
+MAX_TEXT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: a text, the bytes of a photo, the id of an indexed document, or a vector.
+
+    A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
+    ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
+    is known. Raises ValueError otherwise, and DataError for a ``kind`` that is no modality.
+    """
+
+    weight: float = 1.0
+    text: str | None = None
+    image: bytes | None = None
+    id: str | None = None
+    # Arrays have no single truth of being equal.
+    vector: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
+    kind: Modality | None = None
+
+    def __post_init__(self) -> None:
+        missing = (self.text, self.image, self.id).count(None) + (self.vector is None)
+        if missing != 3:
+            raise ValueError("a term has exactly one of text, image, id and vector")
+        if self.kind is not None:
+            checked_modality(self.kind, "The term's vector")
+
 
 _SPACE = re.compile(r"\s*")
 _SEPARATOR = re.compile(r"(?<=\S)\s+([+-])(?=\s|\Z)")
@@ -50,23 +91,6 @@ def parse_expression(
             "dog - snow. A text that begins with a minus goes in quotes."
         )
     return tuple(terms)
-
-
-def format_expression(terms: Iterable[Term]) -> str:
-    """The expression that ``parse_expression`` reads as ``terms``.
-
-    Raises QueryError for a term with the bytes of a photo, which no expression can hold.
-    """
-    parts: list[str] = []
-    for number, term in enumerate(terms, start=1):
-        if term.image is not None:
-            raise QueryError(
-                f"Term {number} is a photo that is not in the index, which an expression cannot name; index "
-                "it and use its id, or send the terms as a list."
-            )
-        sign = "-" if term.weight < 0 else "+"
-        parts.append(f" {sign} {_written(term)}" if parts else "- " * (sign == "-") + _written(term))
-    return "".join(parts)
 
 
 class _Reader:
@@ -196,25 +220,3 @@ class _Reader:
 
     def _error(self, why: str) -> QueryError:
         return QueryError(f"The expression cannot be read at character {self._at + 1}: {why}.")
-
-
-def _written(term: Term) -> str:
-    weight = abs(term.weight)
-    factor = "" if weight == 1 else f"{repr(float(weight)).removesuffix('.0')}*"
-    if term.id is not None:
-        return f"{factor}{_ID}{_quote(term.id) if _needs_quotes(term.id, named=True) else term.id}"
-    text = term.text or ""
-    return factor + (_quote(text) if _needs_quotes(text, named=False) else text)
-
-
-def _needs_quotes(value: str, *, named: bool) -> bool:
-    if value != value.strip() or '"' in value or "*" in value or _SIGNED_WORD.search(value):
-        return True
-    if named:
-        return re.search(r"\s", value) is not None
-    return value.startswith(("+", "-", _ID)) or _ID_INSIDE.search(value) is not None
-
-
-def _quote(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

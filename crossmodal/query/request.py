@@ -13,7 +13,7 @@ from crossmodal.settings import MAX_TOP_K, TARGETS, Target
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
     from crossmodal.filters import Filter
-    from crossmodal.query.terms import Term
+    from crossmodal.query.expression import Term
 
 __all__ = [
     "FIELDS",

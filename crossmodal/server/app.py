@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossmodal.server.contents import add_page
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.metrics import Metrics
-from crossmodal.server.page_files import add_page
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.documents import add_document_routes

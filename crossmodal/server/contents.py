@@ -1,19 +1,24 @@
-"""Photos and their thumbnails as HTTP answers that browsers may cache."""
+"""What browsers may cache: photos, their thumbnails, and the page at / with its files."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal.errors import RequestError
+from crossmodal.server.routes import add_route
 from crossmodal.workspace import Workspace
 
-__all__ = ["Content", "content_response", "is_held", "photo_of", "thumbnail_of"]
+__all__ = ["PAGE", "add_page", "content_response", "photo_of", "thumbnail_of"]
 
 # Only what a browser shows as a picture: a file from outside must never run as a page.
 _SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
@@ -23,7 +28,7 @@ _CACHED_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class _Content:
     """The bytes of a photo or a thumbnail, their type, and the strong ETag that names them."""
 
     data: bytes
@@ -31,7 +36,7 @@ class Content:
     tag: str
 
 
-async def photo_of(workspace: Workspace, id: str) -> Content:
+async def photo_of(workspace: Workspace, id: str) -> _Content:
     """An indexed photo; an index made with --keep uri has nothing but thumbnails.
 
     Raises RequestError, 404, where there is none.
@@ -39,12 +44,12 @@ async def photo_of(workspace: Workspace, id: str) -> Content:
     return await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
 
 
-async def thumbnail_of(workspace: Workspace, id: str) -> Content:
+async def thumbnail_of(workspace: Workspace, id: str) -> _Content:
     """The small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
     return await asyncio.to_thread(_read, id, workspace.thumbnail)
 
 
-def content_response(request: Request, content: Content) -> Response:
+def content_response(request: Request, content: _Content) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
@@ -54,7 +59,7 @@ def content_response(request: Request, content: Content) -> Response:
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "default-src 'none'",
     }
-    if is_held(request, content.tag):
+    if _is_held(request, content.tag):
         return Response(status_code=304, headers=headers)
     media_type = content.mime_type if content.mime_type in _SHOWN else "application/octet-stream"
     if request.method == "HEAD":
@@ -63,16 +68,83 @@ def content_response(request: Request, content: Content) -> Response:
     return Response(content.data, media_type=media_type, headers=headers)
 
 
-def is_held(request: Request, tag: str) -> bool:
+def _is_held(request: Request, tag: str) -> bool:
     """Whether the client has what ``tag`` names: If-None-Match, compared weakly (RFC 9110, 13.1.2)."""
     held = request.headers.get("if-none-match", "")
     return held.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(","))
 
 
-def _read(id: str, *places: Callable[[str], tuple[bytes, str] | None]) -> Content:
+def _read(id: str, *places: Callable[[str], tuple[bytes, str] | None]) -> _Content:
     """What the first of ``places`` has of the photo; hashing belongs into the same thread as reading."""
     for place in places:
         if (found := place(id)) is not None:
             data, mime_type = found
-            return Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+            return _Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
     raise RequestError(f"There is no photo {id[:80]!r} in the index.", status=404)
+
+
+PAGE = Path(__file__).with_name("page")
+
+# Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+
+
+def add_page(app: Starlette) -> None:
+    """Adds / and /page/FILE, read once at the start."""
+    files = {
+        path.name: _PageFile(path.name, path.read_bytes())
+        for path in sorted(PAGE.iterdir())
+        if path.is_file()
+    }
+
+    async def index(request: Request) -> Response:
+        return files["index.html"].response(request)
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
+        return files[name].response(request)
+
+    add_route(app, "/", index, ["GET", "HEAD"])
+    add_route(app, "/page/{name}", file, ["GET", "HEAD"])
+
+
+class _PageFile:
+    def __init__(self, name: str, content: bytes) -> None:
+        self._content = content
+        self._gzipped = gzip.compress(content, mtime=0)
+        suffix = "." + name.rpartition(".")[2]
+        self._type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+        self._tag = hashlib.sha256(content).hexdigest()[:32]
+
+    def response(self, request: Request) -> Response:
+        zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))
+        # What is sent differs, and so does its strong tag.
+        tag = f'"{self._tag}-gzip"' if zipped else f'"{self._tag}"'
+        headers = {
+            "ETag": tag,
+            "Vary": "Accept-Encoding",
+            # Asked for again each time, and answered with 304 as long as it is the same.
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": _POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        if _is_held(request, tag):
+            return Response(status_code=304, headers=headers)
+        if zipped:
+            headers["Content-Encoding"] = "gzip"
+        return Response(self._gzipped if zipped else self._content, media_type=self._type, headers=headers)
+
+
+def _accepts_gzip(header: str) -> bool:
+    for part in header.lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

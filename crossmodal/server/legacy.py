@@ -24,8 +24,8 @@ from crossmodal.http_shapes.legacy.answers import (
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
 from crossmodal.http_shapes.legacy.requests import LegacyRequest, envelope_of, parse_request
 from crossmodal.http_shapes.values import read_json
+from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchOutcome, SearchRequest
-from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing

@@ -22,8 +22,8 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.match import Match
 from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
-from crossmodal.steps.embeddings import unit_vector
-from crossmodal.steps.ranking import add_scores
+from crossmodal.steps.encoding import unit_vector
+from crossmodal.steps.joining import add_scores
 from crossmodal.steps.step import Step, StepContext, fail_all, filter_of, pending, top_k_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from crossmodal.cli.present.console import open_console, plain_table, shown
-from crossmodal.cli.present.wording import counted, file_size
+from crossmodal.cli.present.console import counted, file_size, open_console, plain_table, shown
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmodal.cli.answers import Answer, captions_of
-from crossmodal.cli.present.wording import counted, printable
+from crossmodal.cli.present.console import counted, printable
+from crossmodal.cli.questions import Answer, captions_of
 from crossmodal.errors import DataError, ImageError, StoreUnwritable
 from crossmodal.match import Match
 from crossmodal.records import TEXT

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossmodal.cli.present.console import file_size, printable, shortened_left
 from crossmodal.cli.present.evaluation import DIRECTION_NAMES
-from crossmodal.cli.present.wording import file_size, printable, shortened_left
 from crossmodal.errors import StoreUnwritable
 from crossmodal.evaluation.encoding import EncodedSet
 from crossmodal.evaluation.gap import GapMeasurement, principal_plane

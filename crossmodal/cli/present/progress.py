@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from crossmodal.cli.present.wording import counted, duration, speed_number
+from crossmodal.cli.present.console import counted, duration, speed_number
 
 if TYPE_CHECKING:
     from rich.progress import Progress

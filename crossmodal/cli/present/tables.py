@@ -11,8 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from crossmodal.cli.present.console import encoding_of, heading, open_console, plain_table, shown
-from crossmodal.cli.present.wording import counted, duration, file_size, printable, speed_number
+from crossmodal.cli.present.console import (
+    counted,
+    duration,
+    encoding_of,
+    file_size,
+    heading,
+    open_console,
+    plain_table,
+    printable,
+    shown,
+    speed_number,
+)
 from crossmodal.models.zoo import ModelRecord, Result
 
 __all__ = ["print_index_report", "print_models", "print_status"]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from crossmodal.cli.present.wording import duration
+from crossmodal.cli.present.console import duration
 from crossmodal.training import Epoch, Preparation, Step, TrainingResult
 
 __all__ = ["TrainingLines", "describe_result"]

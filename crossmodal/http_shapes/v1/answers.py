@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from crossmodal.match import Match
+from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
-from crossmodal.query.terms import Term
 from crossmodal.records import IMAGE, Modality, Record
 
 __all__ = ["document_json", "index_state", "match_json", "render_search"]

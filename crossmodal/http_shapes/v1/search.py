@@ -9,9 +9,8 @@ from crossmodal.errors import CrossmodalError, DataError, FilterError, QueryErro
 from crossmodal.filters import Filter, parse_filter
 from crossmodal.http_shapes.photos import decode_data_uri, indexed_image_id, is_data_uri
 from crossmodal.http_shapes.values import MAX_QUERIES, checked_id, checked_text, shown
-from crossmodal.query.expression import parse_expression
+from crossmodal.query.expression import MAX_TERMS, MAX_WEIGHT, Term, parse_expression
 from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
-from crossmodal.query.terms import MAX_TERMS, MAX_WEIGHT, Term
 
 __all__ = ["parse_search"]
 

@@ -1,19 +1,32 @@
-"""Short codes of many vectors, trained and searched by faiss: what finds candidates quickly."""
+"""Short codes of many vectors, in which faiss finds candidates quickly, and the file that stores them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.derived_file import codes_file
 from crossmodal.index.embedded.options import COARSE_SPAN, SearchOptions, subquantizers
 
-__all__ = ["Codes", "probes_of", "search_parameters", "train_codes", "training_size"]
+__all__ = [
+    "EXACT_RECALL",
+    "UNKNOWN_RECALL",
+    "Codes",
+    "CodesFile",
+    "Recall",
+    "probes_of",
+    "search_parameters",
+    "train_codes",
+    "training_size",
+]
 
 # faiss's annotations don't know what its Python layer adds and replaces.
 _faiss: Any = faiss
@@ -28,6 +41,18 @@ _ROUNDS = 10
 
 # Vectors that are coded between two looks at whether to go on.
 _CODED_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """The share in 0 to 1 of the ten best that were found, None where unknown, and how it was measured."""
+
+    value: float | None
+    measured: str
+
+
+EXACT_RECALL = Recall(1.0, "every vector is compared")
+UNKNOWN_RECALL = Recall(None, "not measured yet")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,3 +238,68 @@ def _decoded(index: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32] | 
         return None
     decoded: NDArray[np.float32] = codec.sa_decode(codec.sa_encode(vectors))
     return decoded
+
+
+class CodesFile:
+    """The file at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = codes_file(path)
+
+    def write(
+        self, store_id: str, sequence: int, codes: Codes, recall: Recall, rerank: int, probes: int
+    ) -> bool:
+        """Replace the file; False if another process is doing so. Raises OSError and leaves the old file.
+
+        ``sequence`` is that of the store's commit that the codes show; ``recall`` was measured with
+        ``rerank`` and ``probes``.
+        """
+        header = {
+            "store": store_id,
+            "sequence": sequence,
+            "next_row": codes.next_row,
+            "tier": codes.tier,
+            "recipe": codes.recipe,
+            "trained_for": codes.trained_for,
+            "distortion": codes.distortion,
+            "recall": recall.value,
+            "recall_measured": recall.measured,
+            "rerank": rerank,
+            "probes": probes,
+        }
+        arrays: list[tuple[str, list[NDArray[Any]]]] = [
+            ("rows", [codes.rows]),
+            ("index", [faiss.serialize_index(codes.index)]),
+        ]
+        return self._file.write(arrays, header)
+
+    def read(self, store_id: str, sequence: int) -> tuple[Codes, Recall, int, int]:
+        """Codes, recall, rerank and probes as they were written, for the store at ``sequence``.
+
+        Raises ``StoreFormat`` (damaged, another version, also of faiss, of another store or of a later
+        commit), FileNotFoundError or OSError.
+        """
+        header: dict[str, Any]
+        header, arrays = self._file.read()
+        if header["store"] != store_id or header["sequence"] > sequence:
+            raise StoreFormat(f"{self.path} is not of this store as it is now")
+        try:
+            index = faiss.deserialize_index(arrays["index"])
+        except RuntimeError as error:
+            raise StoreFormat(f"{self.path} holds codes that this version of faiss cannot read") from error
+        codes = Codes(
+            header["tier"],
+            header["recipe"],
+            index,
+            # Not mapped: every search reads some of them.
+            arrays["rows"].copy(),
+            header["next_row"],
+            header["trained_for"],
+            header["distortion"],
+        )
+        return codes, Recall(header["recall"], header["recall_measured"]), header["rerank"], header["probes"]
+
+    def remove(self) -> None:
+        """Delete the file, if it is there. Raises OSError."""
+        self.path.unlink(missing_ok=True)

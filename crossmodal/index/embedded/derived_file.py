@@ -25,7 +25,15 @@ from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.records import Modality
 
-__all__ = ["CODES", "VECTORS", "DerivedFile", "derived_path", "derived_paths", "remove_other_shards"]
+__all__ = [
+    "CODES",
+    "VECTORS",
+    "DerivedFile",
+    "codes_file",
+    "derived_path",
+    "remove_other_shards",
+    "stored_tier",
+]
 
 # magic, version, nothing, checksum of all that follows, place and bytes of the header
 _PREFIX = struct.Struct("<8sIIQQQ")
@@ -50,7 +58,7 @@ def derived_path(source: VectorSource, kind: str) -> Path:
     return source.folder / _FOLDER / f"{source.modality}.{source.shard}-of-{source.shards}.{kind}"
 
 
-def derived_paths(folder: Path, modality: Modality, kind: str) -> list[Path]:
+def _derived_paths(folder: Path, modality: Modality, kind: str) -> list[Path]:
     """The derived files of one kind that there are in the index ``folder``, one a shard."""
     return sorted((folder / _FOLDER).glob(f"{modality}.*.{kind}"))
 
@@ -58,7 +66,7 @@ def derived_paths(folder: Path, modality: Modality, kind: str) -> list[Path]:
 def remove_other_shards(source: VectorSource) -> None:
     """Remove the derived files that searches with another number of shards have left."""
     for kind in (VECTORS, CODES):
-        for path in derived_paths(source.folder, source.modality, kind):
+        for path in _derived_paths(source.folder, source.modality, kind):
             if not path.name.endswith(f"-of-{source.shards}.{kind}"):
                 with suppress(OSError):
                     path.unlink()
@@ -217,3 +225,31 @@ def _exclusive(path: Path) -> Iterator[int | None]:
                 return
         finally:
             os.close(descriptor)
+
+
+_CODES_MAGIC = b"XMVCODES"
+_CODES_VERSION = 1
+
+_EXACT_TIER = {"tier": "exact", "recall": 1.0, "recall_measured": "every vector is compared"}
+
+
+def codes_file(path: Path) -> DerivedFile:
+    """The file of codes at ``path``."""
+    return DerivedFile(path, _CODES_MAGIC, _CODES_VERSION)
+
+
+def stored_tier(folder: Path, modality: Modality, store_id: str) -> dict[str, Any]:
+    """How searches in the index ``store_id`` in ``folder`` are answered by the codes stored beside it.
+
+    Keys: ``tier``, ``recall`` (in [0, 1], None if unknown) and ``recall_measured`` (how), as JSON values; of
+    several shards the worst. Without codes that can be used searches are exact, until a
+    server has made some.
+    """
+    tiers = []
+    for path in _derived_paths(folder, modality, CODES):
+        # The header is read without the checksum, so a damaged one may lack a name.
+        with suppress(StoreFormat, OSError, KeyError):
+            header = codes_file(path).header()
+            if header["store"] == store_id:
+                tiers.append({name: header[name] for name in _EXACT_TIER})
+    return min(tiers, key=lambda stored: stored["recall"] or 0.0, default=dict(_EXACT_TIER))

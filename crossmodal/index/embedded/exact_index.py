@@ -12,21 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
-from crossmodal.filters import Filter
+from crossmodal.filters import And, Exists, Filter, Not, OneOf, Or, Range, tag_name
 from crossmodal.index.embedded.exact_search import search_exactly
-from crossmodal.index.embedded.filtered_rows import matching_rows
 from crossmodal.index.embedded.row_follower import RowFollower
 from crossmodal.index.embedded.row_view import RowView
 from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.embedded.search_file import SearchFile, SearchFileSource
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 
-__all__ = ["ExactIndex", "checked_queries"]
+__all__ = ["ExactIndex", "checked_queries", "matching_rows"]
 
 _logger = logging.getLogger(__name__)
 
 # Filters whose rows are remembered: those of a page that is looked at. Each takes a bit a row.
-_FILTERS_KEPT = 16
+_FILTERS_CACHED = 16
 
 
 class ExactIndex:
@@ -173,7 +172,7 @@ class ExactIndex:
                     selected = matching_rows(filter, view, snapshot)
                 bits = np.packbits(selected, bitorder="little")
             self._selections[filter] = bits
-            if len(self._selections) > _FILTERS_KEPT:
+            if len(self._selections) > _FILTERS_CACHED:
                 self._selections.popitem(last=False)
         return view, np.unpackbits(bits, count=view.positions, bitorder="little").view(np.bool_)
 
@@ -212,3 +211,31 @@ def checked_queries(queries: NDArray[np.floating[Any]], top_k: int = 1) -> NDArr
     if top_k < 1:
         raise DataError(f"top_k is {top_k}; it must be at least 1.")
     return wanted
+
+
+def matching_rows(wanted: Filter, view: RowView, snapshot: VectorSnapshot) -> NDArray[np.bool_]:
+    """Which positions of ``view``, which is as of ``snapshot``, are alive and match: bool (positions,)."""
+    mask = _holds(wanted, view, snapshot)
+    return mask if view.alive is None else mask & view.alive
+
+
+def _holds(wanted: Filter, view: RowView, snapshot: VectorSnapshot) -> NDArray[np.bool_]:
+    mask = np.zeros(view.positions, np.bool_)
+    match wanted:
+        case And(parts):
+            mask[:] = True
+            for part in parts:
+                mask &= _holds(part, view, snapshot)
+        case Or(parts):
+            for part in parts:
+                mask |= _holds(part, view, snapshot)
+        case Not(part):
+            mask = ~_holds(part, view, snapshot)
+        case OneOf() | Range() | Exists() if tag_name(wanted.field) is None:
+            mask[:] = wanted.matches(snapshot.source.modality, {})
+        case OneOf() | Range() | Exists():
+            places = view.find(snapshot.matching(wanted))
+            mask[places[places >= 0]] = True
+        case _:
+            raise TypeError(f"{type(wanted).__name__} is no filter that parse_filter makes")
+    return mask

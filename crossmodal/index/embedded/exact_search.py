@@ -14,9 +14,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.index.embedded.matches import merge_matches
 from crossmodal.index.embedded.row_view import RowView
-from crossmodal.index.embedded.scores import float32_error, inner_products
+from crossmodal.index.embedded.scores import float32_error, inner_products, merge_matches
 
 __all__ = ["best_of", "search_exactly"]
 

@@ -14,12 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import CrossmodalError, StoreFormat
-from crossmodal.index.embedded.candidate_search import CandidateSearch
-from crossmodal.index.embedded.codes import Codes, probes_of, train_codes, training_size
-from crossmodal.index.embedded.codes_file import CodesFile
+from crossmodal.index.embedded.candidate_search import CandidateSearch, measure_recall
+from crossmodal.index.embedded.codes import (
+    UNKNOWN_RECALL,
+    Codes,
+    CodesFile,
+    Recall,
+    probes_of,
+    train_codes,
+    training_size,
+)
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import EXACT, SearchOptions, suitable_tier
-from crossmodal.index.embedded.recall import UNKNOWN_RECALL, Recall, measure_recall
 from crossmodal.index.embedded.row_view import RowView
 
 __all__ = ["Building", "Maintenance", "Tier"]
@@ -110,7 +116,7 @@ class Maintenance:
         self.building: Building | None = None
 
     def load(self) -> None:
-        """Use the codes that were kept, if they are whole and what is asked for."""
+        """Use the stored codes, if they are whole and what is asked for."""
         view = self._index.view()
         wanted = self._wanted(view)
         if wanted == EXACT or self._file is None or view.dimension is None:

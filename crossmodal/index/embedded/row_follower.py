@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from crossmodal.index.embedded.growing_array import GrowingArray
-from crossmodal.index.embedded.id_list import IdList, encode_ids
-from crossmodal.index.embedded.row_view import RowSegment, RowView
+from crossmodal.index.embedded.row_view import IdList, RowSegment, RowView, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.search_file import SearchFileContent
 from crossmodal.index.embedded.vector_source import VectorBlock, VectorSnapshot
@@ -97,10 +96,10 @@ class RowFollower:
         )
 
     def _clear(self, store_id: str, dimension: int | None) -> None:
-        self._rows = GrowingArray(np.uint64)
-        self._id_ends = GrowingArray(np.uint64)
-        self._id_text = GrowingArray(np.uint8)
-        self._vectors = GrowingArray(np.float32, dimension or 1)
+        self._rows = _GrowingArray(np.uint64)
+        self._id_ends = _GrowingArray(np.uint64)
+        self._id_text = _GrowingArray(np.uint8)
+        self._vectors = _GrowingArray(np.float32, dimension or 1)
         self._longest = 0.0
         empty = self._segment()
         self.view = RowView(store_id, -1, 0, dimension, empty, empty, None, 0.0)
@@ -139,3 +138,41 @@ class RowFollower:
 
 def _rows_at(view: RowView, positions: NDArray[np.intp]) -> NDArray[np.uint64]:
     return np.concatenate([view.base.rows, view.tail.rows])[positions]
+
+
+class _GrowingArray:
+    """Rows of ``dtype`` (single values, or ``width`` of them each), appended at the end.
+
+    An array that was given out never changes: rows are only written behind it, or into a new buffer.
+    """
+
+    def __init__(self, dtype: DTypeLike, width: int | None = None) -> None:
+        self._buffer: NDArray[Any] = np.empty((0,) if width is None else (0, width), dtype)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """All rows, without a copy."""
+        return self._buffer[: self._length]
+
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` rows at once; growing step by step would copy them again and again."""
+        if length > len(self._buffer):
+            buffer = np.empty((length, *self._buffer.shape[1:]), self._buffer.dtype)
+            buffer[: self._length] = self.array
+            self._buffer = buffer
+
+    def extend(self, rows: NDArray[Any]) -> None:
+        """Append ``rows``."""
+        needed = self._length + len(rows)
+        if needed > len(self._buffer):
+            self.reserve(max(needed, 3 * len(self._buffer) // 2))
+        self._buffer[self._length : needed] = rows
+        self._length = needed
+
+    def truncate(self, length: int) -> None:
+        """Forget the rows from ``length`` on, none of which may have been given out."""
+        self._length = min(length, self._length)

@@ -1,14 +1,23 @@
-"""Scores that depend on two vectors alone, and the ranks that follow from them."""
+"""Scores that depend on two vectors alone, and the ranks and the order of matches that follow from them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["float32_error", "inner_products", "longest", "ranks_among", "score_error"]
+__all__ = [
+    "float32_error",
+    "inner_products",
+    "longest",
+    "merge_matches",
+    "ranks_among",
+    "score_error",
+    "shard_of",
+]
 
 # Rows that are multiplied at once: about 1 MB in float64 at 640 dimensions, which a core's cache holds.
 _ROWS = 256
@@ -92,3 +101,16 @@ def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
     vector is longer than ``longest_vector``.
     """
     return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector
+
+
+def merge_matches(per_shard: Iterable[Iterable[tuple[str, float]]], top_k: int) -> list[tuple[str, float]]:
+    """The best ``top_k`` of several lists of (id, score): scores fall, equal ones are in order of id."""
+    everything = [match for matches in per_shard for match in matches]
+    everything.sort(key=lambda match: (-match[1], match[0]))
+    return everything[: max(top_k, 0)]
+
+
+def shard_of(id: str, shards: int) -> int:
+    """The shard, 0 to ``shards`` - 1, that keeps the document ``id``; the same on every machine and run."""
+    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % shards

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.derived_file import VECTORS, DerivedFile, derived_path, remove_other_shards
-from crossmodal.index.embedded.id_list import IdList, encode_ids
-from crossmodal.index.embedded.row_view import RowSegment
+from crossmodal.index.embedded.row_view import IdList, RowSegment, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 

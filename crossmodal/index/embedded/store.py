@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.changes import Changes, captions_of, read_dimension, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable
-from crossmodal.index.embedded.natural_order import natural_sorted
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     LONGEST_ID_BYTES,
     checksum,
+    natural_sorted,
     read_document,
     usable_id,
 )
@@ -36,8 +36,7 @@ from crossmodal.index.embedded.tags import tag_fields
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.index.protocols import Counts, WordHit
-from crossmodal.index.tag_fields import TagField
+from crossmodal.index.protocols import Counts, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
 

@@ -1,8 +1,9 @@
-"""One row of ``documents``: a record without its bytes, and what is stored of it in other tables."""
+"""One row of ``documents``: a record without its bytes, and what other tables store of it."""
 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ __all__ = [
     "StoredDocument",
     "checksum",
     "documents_in_order",
+    "natural_order",
+    "natural_sorted",
     "read_all",
     "read_document",
     "tags_of",
@@ -157,3 +160,29 @@ def tags_of(text: str) -> Any:
     except orjson.JSONDecodeError:
         # NaN, and halves of characters.
         return json.loads(text)
+
+
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_order(id: str) -> tuple[list[str | tuple[int, str]], str]:
+    """A key that sorts ``42-2`` before ``42-10``: runs of digits by their number, then by the id itself."""
+    parts: list[str | tuple[int, str]] = list(_DIGITS.split(id))
+    # A number's length and digits order it as its value does, without a limit to its length.
+    for position in range(1, len(parts), 2):
+        digits = str(parts[position]).lstrip("0")
+        parts[position] = len(digits), digits
+    return parts, id
+
+
+def natural_sorted(ids: list[str]) -> list[str]:
+    """``ids`` in their natural order."""
+    if len(ids) < 2:
+        return ids
+    start = ids[0].rpartition("-")[0] + "-"
+    numbers = [id[len(start) :] for id in ids if id.startswith(start)]
+    together = "".join(numbers)
+    if len(numbers) == len(ids) and together.isascii() and together.isdigit() and all(numbers):
+        # As data sets number them, ten times as quick.
+        return [id for _, id in sorted(zip(map(int, numbers), ids, strict=True))]
+    return sorted(ids, key=natural_order)

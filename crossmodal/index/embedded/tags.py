@@ -1,4 +1,4 @@
-"""The table ``tags``: which documents have which values, kept beside the documents in the same commit."""
+"""The table ``tags``: which documents have which values, stored beside the documents in the same commit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from crossmodal.filters import Exists, OneOf, Range, collect_values, field_name, tag_name
 from crossmodal.index.embedded.connections import storable
-from crossmodal.index.tag_fields import TagField, tag_field
+from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.records import Modality
 
 __all__ = ["Kind", "rows_that_match", "tag_entries", "tag_fields"]

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.filters import Filter
-from crossmodal.index.embedded.codes_file import CodesFile
+from crossmodal.index.embedded.codes import EXACT_RECALL, CodesFile
 from crossmodal.index.embedded.derived_file import CODES, VECTORS, derived_path
 from crossmodal.index.embedded.exact_index import ExactIndex, checked_queries
 from crossmodal.index.embedded.maintenance import Maintenance, Tier
 from crossmodal.index.embedded.options import EXACT, SearchOptions
-from crossmodal.index.embedded.recall import EXACT_RECALL
 from crossmodal.index.embedded.row_view import RowView
 from crossmodal.index.embedded.vector_source import VectorSource
 
@@ -25,8 +24,8 @@ class VectorIndex:
 
     Searches are exact until there are codes for what ``options`` ask for; those are made by a thread that
     starts when there is something to make, and searches go on meanwhile. The derived files lie in ``folder``
-    (None: nothing is kept). Safe to use from several threads, which search at the same time. Close it before
-    its store.
+    (None: nothing is stored). Safe to use from several threads, which search at the same time. Close it
+    before its store.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreFormat
 from crossmodal.filters import Exists, OneOf, Range
 from crossmodal.index.embedded.changes import State, read_dimension, read_state
-from crossmodal.index.embedded.matches import shard_of
 from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
 from crossmodal.index.embedded.tags import rows_that_match
 from crossmodal.records import Modality

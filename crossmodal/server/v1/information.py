@@ -15,8 +15,7 @@ from starlette.responses import Response
 
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.flow.diagram import describe_steps, draw_flow
-from crossmodal.flow.topology import FLOW_KINDS, flow_file, read_topology
+from crossmodal.flow.topology import FLOW_KINDS, describe_steps, draw_flow, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.server.routes import JsonResponse, add_route

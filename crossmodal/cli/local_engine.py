@@ -1,22 +1,39 @@
-"""Answers from an index on this machine, by the engine in this process."""
+"""The engine in this process, with its Flows in the layout of ``--layout``, and answers from its index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from crossmodal.cli.answers import Answer
-from crossmodal.cli.engine_of import engine_for
-from crossmodal.cli.questions import Question
+from crossmodal.cli.questions import Answer, Question
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.errors import DataError
 from crossmodal.filters import Filter
-from crossmodal.query.expression import parse_expression
+from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchOutcome, SearchRequest
-from crossmodal.query.terms import Term
 from crossmodal.settings import Settings
 
-__all__ = ["open_index"]
+__all__ = ["engine_for", "flows_for", "open_index"]
+
+
+def engine_for(settings: Settings, **options: Any) -> Engine:
+    """The engine over the index of ``settings``; ``options`` are further arguments of ``Engine``.
+
+    Raises ServiceError where ``--layout pods`` is asked for without jina.
+    """
+    return Engine(settings, open_flow=flows_for(settings), **options)
+
+
+def flows_for(settings: Settings) -> OpenFlow:
+    """What opens the two Flows, in this process or in jina's; those of one process share the model."""
+    if settings.layout == "pods":
+        # Only now: it imports jina, which takes a second or two.
+        from crossmodal.jina.pods import open_pods
+
+        return open_pods
+    return local_flows()
 
 
 @contextmanager

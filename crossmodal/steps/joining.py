@@ -1,4 +1,4 @@
-"""How branches and shards become one again: by document id, field by field."""
+"""Joins branches and shards by document id, field by field; ``Joiner`` is the step where they meet."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from crossmodal.documents import Document
-from crossmodal.match import Match
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["join", "match_order", "merge_shards"]
+from crossmodal.documents import Document, ShardScores, other_modality
+from crossmodal.index.embedded.scores import ranks_among
+from crossmodal.match import Match
+from crossmodal.records import IMAGE
+from crossmodal.steps.step import Step
+
+__all__ = ["Joiner", "add_scores", "join", "match_order", "merge_shards", "rank_wanted"]
 
 _FIELDS = tuple(field.name for field in fields(Document) if field.name != "id")
 
@@ -66,3 +72,40 @@ def _update(known: Document, doc: Document) -> None:
         elif name in _UNITED and held is not None:
             value = [*held, *(part for part in value if part not in held)]
         setattr(known, name, value)
+
+
+def add_scores(
+    docs: Sequence[Document], ids: Sequence[str], scores: NDArray[np.float64], *, shard: int
+) -> None:
+    """Gives each document its row of ``scores`` (documents, ids), as what ``shard`` knows."""
+    for doc, row in zip(docs, scores, strict=True):
+        doc.shard_scores = [ShardScores(shard, ids, row)]
+
+
+def rank_wanted(docs: Iterable[Document]) -> None:
+    """Replaces what the shards said by the wanted documents with cosine and rank, the best first.
+
+    A wanted document that no shard holds is left out.
+    """
+    for doc in docs:
+        if doc.shard_scores is None:
+            continue
+        ids = [id for part in doc.shard_scores for id in part.ids]
+        scores = np.concatenate([np.asarray(part.scores, np.float64) for part in doc.shard_scores])
+        modality = doc.seeks or other_modality(doc.modality or IMAGE)
+        ranked = ranks_among(ids, scores, doc.wanted or ())
+        doc.matches = [
+            Match(id, modality, score, rank=rank)
+            for id, (rank, score) in sorted(ranked.items(), key=lambda item: item[1][0])
+        ]
+        doc.shard_scores = None
+
+
+class Joiner(Step):
+    """Takes up what the branches left; whatever runs the Flow has joined them by then."""
+
+    spent = ("content", "thumbnail", "pixels", "frame", "record", "text", "shard_scores")
+
+    def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Counts the ranks of what a document wants, among what all shards said."""
+        rank_wanted(docs)

@@ -1,0 +1,123 @@
+"""``status``, ``models``, ``plot`` and ``convert``: the commands that load no model."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from crossmodal.cli.output import print_json
+from crossmodal.errors import StoreUnwritable
+from crossmodal.models.zoo import ModelRecord, is_cached, zoo
+from crossmodal.settings import Settings
+
+if TYPE_CHECKING:
+    from crossmodal.index.embedded.conversion import Conversion
+
+__all__ = ["convert_index", "list_models", "plot_flows", "show_status"]
+
+# ``convert`` writes a line of progress at most so often.
+_LINE_SECONDS = 2.0
+
+# What ``convert`` names of the documents that it left out.
+_SHOWN = 10
+
+
+def show_status(settings: Settings) -> int:
+    """Prints what the workspace holds, as a table or as JSON; raises StoreMissing where there is none."""
+    # Only now: the list of models needs no index, nor what reads one.
+    from crossmodal.workspace import Workspace
+
+    workspace = Workspace(settings.workspace)
+    workspace.require()
+    status = workspace.status()
+    if settings.json:
+        print_json(status)
+    else:
+        from crossmodal.cli.present.tables import print_status
+
+        print_status(status)
+    return 0
+
+
+def list_models(settings: Settings) -> int:
+    """Prints the zoo, as a table or as JSON."""
+    rows = [(record, _where(record, settings)) for record in zoo()]
+    if settings.json:
+        listed = [{**record.to_json(), "available": where} for record, where in rows]
+        print_json({"models": listed, "model_cache": str(settings.model_cache)})
+    else:
+        from crossmodal.cli.present.tables import print_models
+
+        print_models(rows, settings.model_cache)
+    return 0
+
+
+def plot_flows(settings: Settings) -> int:
+    """Writes ``flow-index.mmd`` and ``flow-query.mmd`` with the settings' shards and replicas; returns 0.
+
+    Raises StoreUnwritable where the folder or a file in it cannot be written.
+    """
+    from crossmodal.flow.topology import FLOW_KINDS, draw_flow, flow_file, read_topology
+
+    folder = settings.output or settings.workspace / "flows"
+    written = {}
+    for kind in FLOW_KINDS:
+        path = flow_file(kind)
+        diagram = folder / path.with_suffix(".mmd").name
+        topology = read_topology(path, settings.flow_environment())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            diagram.write_text(draw_flow(topology), encoding="utf-8")
+        except OSError as error:
+            raise StoreUnwritable(
+                f"The diagram {diagram} cannot be written ({error.strerror}); choose another folder with "
+                "--output."
+            ) from None
+        written[kind] = str(diagram)
+    if settings.json:
+        print_json(written)
+    else:
+        for kind, name in written.items():
+            print(f"{kind} Flow: {name}")
+    return 0
+
+
+def convert_index(settings: Settings) -> int:
+    """Converts the index in the workspace; says how far it is, and at the end what had to be left out."""
+    # Only now: the other commands need none of what reads an old index.
+    from crossmodal.index.embedded.conversion import convert
+    from crossmodal.workspace import Workspace
+
+    shown = time.monotonic()
+
+    def progress(conversion: Conversion) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > _LINE_SECONDS:
+            shown = time.monotonic()
+            print(f"{conversion.done:,} of {conversion.total:,} documents", file=sys.stderr)
+
+    conversion = convert(settings.workspace, progress)
+    workspace = Workspace(settings.workspace)
+    if conversion is None:
+        workspace.require()
+        print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
+        return 0
+    counts = [f"{workspace.vector_count(modality):,}" for modality in ("image", "text")]
+    print(f"Converted the index in {settings.workspace}: {counts[0]} photos, {counts[1]} captions.")
+    if conversion.left_out:
+        print(f"Left out {len(conversion.left_out):,}; index again to bring them back:", file=sys.stderr)
+        for sentence in conversion.left_out[:_SHOWN]:
+            print(f"  {sentence}", file=sys.stderr)
+        if len(conversion.left_out) > _SHOWN:
+            print(f"  and {len(conversion.left_out) - _SHOWN:,} more", file=sys.stderr)
+    return 0
+
+
+def _where(record: ModelRecord, settings: Settings) -> str:
+    """``shipped``, ``cached``, ``download`` or ``files`` (only from local files)."""
+    if record.shipped:
+        return "shipped"
+    if record.repository is None:
+        return "files"
+    return "cached" if is_cached(record, settings.model_cache) else "download"
