@@ -27,7 +27,7 @@ def test_every_altered_value_is_noticed(place: int, value: Any) -> None:
     altered[place] = value
     if altered == [*VALUES]:
         return
-    if place in (0, 9) and not isinstance(value, int):
+    if place in (0, 9, 10, 11) and not isinstance(value, int):
         return  # SQLite stores no other type there.
     with pytest.raises(StoreFormat, match="does not match its checksum"):
         StoredDocument.from_values(altered)

@@ -17,7 +17,7 @@ from crossmodal.query.calibration import Calibration
 from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.fusion import fuse, group
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.records import IMAGE, TEXT, Modality, Record
 from crossmodal.steps.joining import match_order
 from crossmodal.workspace import Workspace
 
@@ -86,13 +86,17 @@ class WordSearch:
 
     def _take_hits(self, state: SearchState, target: Modality, bm25: dict[str, float]) -> None:
         """Keeps the best that words found (``bm25`` by id, best first), with cosines like other matches."""
-        records = self._workspace.records(bm25, target)
         rule = state.request.filter
-        kept = [
-            id
-            for id, record in records.items()
-            if id not in state.request.exclude and (rule is None or rule.matches(target, record.tags))
-        ][:HYBRID_DEPTH]
+        wanted = [id for id in bm25 if id not in state.request.exclude]
+        records: dict[str, Record] = {}
+        for start in range(0, len(wanted), HYBRID_DEPTH):
+            read = self._workspace.records(wanted[start : start + HYBRID_DEPTH], target)
+            records |= {
+                id: record for id, record in read.items() if rule is None or rule.matches(target, record.tags)
+            }
+            if len(records) >= HYBRID_DEPTH:
+                break
+        kept = list(records)[:HYBRID_DEPTH]
         state.words[target] = [(id, bm25[id]) for id in kept]
         known = {match.id for match in state.found[target]}
         vectors = self._workspace.vectors([id for id in kept if id not in known], target)

@@ -182,17 +182,21 @@ class EmbeddedStore:
 
     def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]:
         """The vector, float32 (dimension,), of each of ``ids`` that has one; the others are left out."""
-        select = f"SELECT vector, checksum FROM {vector_table(modality)} WHERE row = ?"
+        select = (
+            "SELECT documents.row, vector, found.checksum FROM documents"
+            f" LEFT JOIN {vector_table(modality)} AS found ON found.row = documents.row"
+            " WHERE modality = ? AND documents.id = CAST(? AS TEXT) AND has_vector"
+        )
         vectors = {}
         with self.reading() as connection:
             for id in ids:
-                document = read_document(connection, modality, id)
-                if document is None or not document.has_vector:
+                found = connection.execute(select, (modality, storable(id))).fetchone()
+                if found is None:
                     continue
-                found = connection.execute(select, (document.row,)).fetchone()
-                if found is None or checksum(found[0], document.row) != found[1]:
+                row, vector, known = found
+                if vector is None or checksum(vector, row) != known:
                     raise StoreFormat(f"the vector of {id!r} is missing or does not match its checksum")
-                vectors[id] = np.frombuffer(found[0], "<f4")
+                vectors[id] = np.frombuffer(vector, "<f4")
         return vectors
 
     def captions_of(self, photo_ids: Sequence[str]) -> list[list[Record]]:

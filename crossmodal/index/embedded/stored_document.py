@@ -83,16 +83,17 @@ class StoredDocument:
         record = self.record
         described = (
             record.modality,
-            storable(record.id),
+            record.id,
             record.content_hash,
-            storable(record.text),
-            storable(record.uri),
-            storable(record.mime_type),
-            storable(record.photo_id),
+            record.text,
+            record.uri,
+            record.mime_type,
+            record.photo_id,
             _JSON.encode(dict(record.tags)),
         )
         sizes = (int(self.has_vector), self.content_bytes, self.thumbnail_bytes)
-        return self.row, *described, *sizes, _checksum_of(self.row, (*described, *sizes))
+        known = _checksum_of(self.row, (*described, *sizes))
+        return self.row, *map(storable, described), *sizes, known
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Self:
@@ -140,17 +141,7 @@ def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocumen
 
 
 def _checksum_of(row: int, values: Sequence[Any]) -> int:
-    parts = [
-        b"\xff"
-        if value is None
-        else value
-        if isinstance(value, bytes)
-        else value.encode("utf-8", "surrogatepass")
-        if isinstance(value, str)
-        else b"%d" % value
-        for value in values
-    ]
-    return checksum(b"\xfe".join(parts), row)
+    return checksum("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"), row)
 
 
 def tags_of(text: str) -> Any:

@@ -31,7 +31,12 @@ _LONGEST_WORD_BYTES = 64
 # FTS5 joins phrases in time that grows with their number; a sentence has far fewer.
 _MOST_WORDS = 256
 
-_SEARCH = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?"
+# The best rows first, and only of those the documents.
+_SEARCH = (
+    "SELECT documents.id, documents.photo_id, -best.rank FROM"
+    " (SELECT rowid, rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) AS best"
+    " JOIN documents ON documents.row = best.rowid ORDER BY best.rank"
+)
 
 
 def searchable(record: Record) -> str | None:
@@ -52,15 +57,13 @@ def search_words(connection: sqlite3.Connection, text: str, limit: int) -> list[
     query = " OR ".join(f'"{word}"' for word in words)
     fetched = limit + 50
     while True:
-        found: list[tuple[int, float]] = connection.execute(_SEARCH, (query, fetched)).fetchall()
+        found = [WordHit(*hit) for hit in connection.execute(_SEARCH, (query, fetched))]
         # Of captions with equal scores FTS5 returns any, and the order of ids decides here: all that tie with
         # the last one wanted have to be there.
-        if len(found) < fetched or found[-1][1] < found[limit - 1][1]:
+        if len(found) < fetched or found[-1].bm25 < found[limit - 1].bm25:
             break
         fetched *= 4
-    last = found[min(limit, len(found)) - 1][1] if found else 0.0
-    hits = [WordHit(*_document(connection, row), bm25) for row, bm25 in found if bm25 >= last]
-    return sorted(hits, key=lambda hit: (-hit.bm25, hit.id))[:limit]
+    return sorted(found, key=lambda hit: (-hit.bm25, hit.id))[:limit]
 
 
 def _words(text: str) -> Iterator[str]:
@@ -68,8 +71,3 @@ def _words(text: str) -> Iterator[str]:
     for word in _WORD.findall(text.encode("utf-8", "replace").decode().lower()):
         if word not in left_out and len(word.encode()) <= _LONGEST_WORD_BYTES:
             yield word
-
-
-def _document(connection: sqlite3.Connection, row: int) -> tuple[str, str | None]:
-    id, photo_id = connection.execute("SELECT id, photo_id FROM documents WHERE row = ?", (row,)).fetchone()
-    return id, photo_id
