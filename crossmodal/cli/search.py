@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 
 from crossmodal.cli.output import write
 from crossmodal.cli.present.console import printable
-from crossmodal.cli.questions import STDIN, Answer, Answers, check_depth, question_batches, read_filter
+from crossmodal.cli.questions import (
+    STDIN,
+    Answer,
+    Answers,
+    Question,
+    check_depth,
+    question_batches,
+    read_filter,
+)
 from crossmodal.errors import SettingsError
 from crossmodal.filters import Filter
 from crossmodal.settings import Settings
@@ -24,15 +32,14 @@ def run(settings: Settings) -> int:
     check_depth(settings)
     filter = read_filter(settings)
     batches = question_batches(settings)
-    # Before the index is opened: a question that cannot be read needs none.
     first = next(batches)
-    if STDIN not in settings.questions and all(question.error for question in first):
-        for question in first:
-            print(f"error: {_described(Answer(question, error=question.error), settings)}", file=sys.stderr)
-        return 1
+    # A question that cannot be read needs no index; lines of stdin come later.
+    readable = (
+        not settings.questions or STDIN in settings.questions or not all(question.error for question in first)
+    )
     failed = False
     answered: list[Answer] = []
-    with _open(settings, filter) as answers:
+    with _open(settings, filter) if readable else nullcontext(_Unread()) as answers:
 
         def found() -> Iterator[Answer]:
             """Each answer as it comes; an error goes to stderr behind what was printed before it."""
@@ -63,6 +70,18 @@ def _open(settings: Settings, filter: Filter | None) -> AbstractContextManager[A
     from crossmodal.cli.ask_server import open_server
 
     return open_server(settings.url, settings, filter)
+
+
+class _Unread:
+    """Answers to questions none of which could be read."""
+
+    model = None
+
+    def ask(self, questions: Sequence[Question]) -> list[Answer]:
+        return [Answer(question, error=question.error) for question in questions]
+
+    def thumbnail(self, photo_id: str) -> bytes | None:
+        return None
 
 
 def _print(found: Iterator[Answer], answers: Answers, settings: Settings) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from crossmodal.cli.output import print_json
 from crossmodal.errors import StoreUnwritable
 from crossmodal.models.zoo import ModelRecord, is_cached, zoo
+from crossmodal.records import MODALITIES
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,9 +29,8 @@ def show_status(settings: Settings) -> int:
     # Only now: the list of models needs no index, nor what reads one.
     from crossmodal.workspace import Workspace
 
-    workspace = Workspace(settings.workspace)
-    workspace.require()
-    status = workspace.status()
+    with Workspace(settings.workspace) as workspace:
+        status = workspace.status()
     if settings.json:
         print_json(status)
     else:
@@ -98,12 +98,12 @@ def convert_index(settings: Settings) -> int:
             print(f"{conversion.done:,} of {conversion.total:,} documents", file=sys.stderr)
 
     conversion = convert(settings.workspace, progress)
-    workspace = Workspace(settings.workspace)
-    if conversion is None:
+    with Workspace(settings.workspace) as workspace:
         workspace.require()
+        counts = [f"{workspace.vector_count(modality):,}" for modality in MODALITIES]
+    if conversion is None:
         print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
         return 0
-    counts = [f"{workspace.vector_count(modality):,}" for modality in ("image", "text")]
     print(f"Converted the index in {settings.workspace}: {counts[0]} photos, {counts[1]} captions.")
     if conversion.left_out:
         print(f"Left out {len(conversion.left_out):,}; index again to bring them back:", file=sys.stderr)

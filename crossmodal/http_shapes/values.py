@@ -15,7 +15,7 @@ __all__ = ["MAX_QUERIES", "checked_id", "checked_text", "plain_json", "read_json
 # In one request.
 MAX_QUERIES = 64
 
-# LMDB keys hold at most 511 bytes; a caption's id adds a dash and a number to its photo's.
+# An id has at most 511 bytes; a caption's id adds a dash and a number to its photo's.
 _MAX_ID_BYTES = 256
 _MAX_DEPTH = 16
 _LARGEST_EXACT = 2**53

@@ -6,6 +6,7 @@ step commits all of it in one transaction. In the query Flow they search and des
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError
+from crossmodal.index.embedded.derived_file import shards_in_use
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.search_file import save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -48,6 +50,7 @@ class _IndexStep(Step):
         self._path = Path(index_path)
         self._identity = identify_model(model, cache=Path(model_cache))
         self._writable = writable
+        self._reopening = threading.Lock()
         if not writable:
             self._open()
 
@@ -56,9 +59,17 @@ class _IndexStep(Step):
 
     def _reopen_if_superseded(self) -> None:
         """Goes over to the index that took the place of this one while it was being searched."""
-        if self._store.superseded:
-            self.close()
-            self._open()
+        if not self._store.superseded:
+            return
+        with self._reopening:
+            if self._store.superseded:
+                before = self._opened()
+                self._open()
+                for each in before:
+                    each.close()
+
+    def _opened(self) -> list[EmbeddedStore | VectorIndex]:
+        return [self._store]
 
     def _describe(self, docs: Sequence[Document], modality: Modality) -> None:
         """Adds to each match what the index knows of it; one that was deleted in this moment is left out."""
@@ -76,7 +87,8 @@ class _IndexStep(Step):
     def close(self) -> None:
         """Closes the index."""
         if not self._writable:
-            self._store.close()
+            for each in self._opened():
+                each.close()
 
 
 class _VectorIndexer(_IndexStep):
@@ -142,11 +154,8 @@ class _VectorIndexer(_IndexStep):
         for doc in pending(docs):
             doc.shard_states = [{"modality": self.modality, "shard": self.context.shard, **status}]
 
-    def close(self) -> None:
-        """Ends the search index, and closes the index."""
-        if not self._writable:
-            self._index.close()
-        super().close()
+    def _opened(self) -> list[EmbeddedStore | VectorIndex]:
+        return [self._index, self._store]
 
     def _usable(self, docs: Sequence[Document]) -> tuple[list[Document], NDArray[np.float32]]:
         """The documents with an embedding that fits this index, and those: float32 (n, dimension).
@@ -208,9 +217,9 @@ class ImageKeyValueIndexer(_IndexStep):
 class Committer(Step):
     """The only writer of the index: commits what the branches brought of each document, all of it together.
 
-    ``shards`` is how many shards searches use, for each of which the vectors are written to a derived file at
-    the end. Raises ModelMismatch where another model built the index, StoreLocked where another process
-    writes, StoreUnwritable.
+    At the end the vectors are written to a derived file for each shard of the searches that were last made,
+    or else for ``shards``. Raises ModelMismatch where another model built the index, StoreLocked where
+    another process writes, StoreUnwritable.
     """
 
     writes = True
@@ -232,12 +241,16 @@ class Committer(Step):
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Stores the documents in one transaction, and says of each what became of it once it is on disk."""
         todo = pending(docs)
+        for doc in todo:
+            if doc.record is None or doc.embedding is None:
+                doc.error = "The document came to the last step without its record or its embedding."
+        todo = pending(todo)
         if not todo:
             return
         records = [doc.record for doc in todo if doc.record is not None]
-        vectors = np.stack([doc.embedding for doc in todo if doc.embedding is not None])
+        vectors = [doc.embedding for doc in todo if doc.embedding is not None]
         try:
-            outcomes = self._store.put(records, vectors)
+            outcomes = self._store.put(records, np.stack(vectors))
         except CrossmodalError as error:
             fail_all(todo, error, abort=isinstance(error, StoreError))
         else:
@@ -265,7 +278,8 @@ class Committer(Step):
         try:
             if not self._store.superseded:
                 for modality in MODALITIES:
-                    for shard in range(self._shards):
-                        save_vectors(self._store.vector_source(modality, shard, self._shards))
+                    shards = shards_in_use(self._store.path, modality) or self._shards
+                    for shard in range(shards):
+                        save_vectors(self._store.vector_source(modality, shard, shards))
         finally:
             self._store.close()

@@ -134,9 +134,11 @@ class Changes:
         given.record = record
 
     def _value(self, table: str, column: str, row: int) -> bytes:
-        found = self._connection.execute(f"SELECT {column} FROM {table} WHERE row = ?", (row,)).fetchone()
-        if found is None:
-            raise StoreFormat(f"row {row} is missing in {table}")
+        found = self._connection.execute(
+            f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)
+        ).fetchone()
+        if found is None or checksum(found[0], row) != found[1]:
+            raise StoreFormat(f"row {row} in {table} is missing or does not match its checksum")
         value: bytes = found[0]
         return value
 

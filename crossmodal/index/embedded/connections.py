@@ -188,17 +188,22 @@ class Connections:
             if self._closed:
                 raise StoreError(f"The index in {self.folder} is closed.")
             if self._pid != os.getpid():
-                _inherited.extend(self._idle)
-                self._idle, self._pid = [], os.getpid()
+                _inherited.extend([*self._idle, *([] if self._writer is None else [self._writer])])
+                self._idle, self._writer, self._pid = [], None, os.getpid()
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None:
                 connection = self._connect("mode=ro")
                 # What opening leaves undone, this does.
                 connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+                if self.superseded and not self._closed:
+                    connection.close()
+                    raise StoreError(f"The index in {self.folder} was deleted or replaced; open it again.")
+        except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
             with self._unshared() as connection:
                 yield connection
             return

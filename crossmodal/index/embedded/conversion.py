@@ -11,7 +11,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreFormat, StoreUnwritable
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, sync_folder
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, MODALITIES, Record
 
 __all__ = ["OLD_STORES", "Conversion", "convert", "old_stores"]
 
@@ -81,7 +81,7 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
     if not folders:
         return None
     conversion = Conversion()
-    with ExitStack() as held:
+    with _readable(path), ExitStack() as held:
         for folder in folders:
             lock = WriterLock(folder)
             held.callback(lock.release)
@@ -89,10 +89,11 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
             stores = [held.enter_context(_OldStore(folder)) for folder in folders]
             conversion.total = sum(store.vector_count for store in stores if store.name != _PHOTOS)
             _copy(stores, path / _FOLDER, conversion, progress)
-            # The folder has one file: its writer has closed it.
+            _require_whole(path / _FOLDER)
             (path / _FOLDER / INDEX_FILE).rename(path / INDEX_FILE)
             sync_folder(path)
-    for name in (*OLD_STORES, _FOLDER):
+    # The old stores last: as long as one is there, another run finishes what was begun.
+    for name in (_FOLDER, *OLD_STORES):
         shutil.rmtree(path / name, ignore_errors=True)
     return conversion
 
@@ -116,6 +117,35 @@ def _copy(
                     index.put(whole, np.stack([vector for _, vector, _ in new]))
                 conversion.done += len(batch)
                 progress(conversion)
+        documents = sum(store.document_count for store in stores if store.name != _VECTORS)
+        stored = sum(index.counts(modality).documents for modality in MODALITIES)
+        if (missing := documents - stored - len(conversion.left_out)) > 0:
+            conversion.left_out.append(f"{missing:,} documents: they had no vector")
+
+
+def _require_whole(folder: Path) -> None:
+    """Raises StoreUnwritable where a part of the index is still in its log, for a reader or a full disk."""
+    log = folder / f"{INDEX_FILE}-wal"
+    if log.exists() and log.stat().st_size:
+        raise StoreUnwritable(
+            f"The converted index in {folder} is not in one file yet ({log.name} has {log.stat().st_size:,} "
+            "bytes): the disk is full, or another process reads it. The index of before is untouched; free "
+            "some space and convert again."
+        )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what LMDB and unpacking raise into StoreFormat."""
+    with extra_for("Converting an index of format 3"):
+        import lmdb
+    try:
+        yield
+    except (lmdb.Error, struct.error) as error:
+        raise StoreFormat(
+            f"The index of format 3 in {path} is damaged ({error}). Delete it and index again, or restore it "
+            "from a copy."
+        ) from error
 
 
 _Document = tuple[Record, NDArray[np.float32], "_OldStore"]
@@ -140,8 +170,8 @@ class _OldStore:
     def __init__(self, folder: Path) -> None:
         self.name, self.shard = folder.parent.name, folder.name
         self._folder = folder
-        with extra_for("Converting an index of format 3"):
-            import lmdb
+        import lmdb
+
         self._environment = lmdb.open(
             str(folder), map_size=_MAP_BYTES, max_dbs=16, readonly=True, lock=False, create=False
         )
@@ -172,8 +202,11 @@ class _OldStore:
 
     @property
     def vector_count(self) -> int:
-        # The third of its counters.
-        return int(struct.unpack_from("<QQQ", self._get("meta", b"state"))[2])
+        return self._counters()[2]
+
+    @property
+    def document_count(self) -> int:
+        return self._counters()[1]
 
     def documents(self, records: _OldStore | None, left_out: list[str]) -> Iterator[_Document]:
         """The living vectors with their records, which ``records`` has; says what it has to leave out."""
@@ -245,6 +278,11 @@ class _OldStore:
             content_hash=content_hash,
         )
         return record, row
+
+    def _counters(self) -> tuple[int, int, int]:
+        """Commits, documents and vectors."""
+        sequence, documents, vectors = struct.unpack_from("<QQQ", self._get("meta", b"state") or b"")
+        return sequence, documents, vectors
 
     def _tree(self, name: str) -> Any:
         if name not in self._trees:

@@ -32,6 +32,7 @@ __all__ = [
     "codes_file",
     "derived_path",
     "remove_other_shards",
+    "shards_in_use",
     "stored_tier",
 ]
 
@@ -58,18 +59,36 @@ def derived_path(source: VectorSource, kind: str) -> Path:
     return source.folder / _FOLDER / f"{source.modality}.{source.shard}-of-{source.shards}.{kind}"
 
 
-def _derived_paths(folder: Path, modality: Modality, kind: str) -> list[Path]:
-    """The derived files of one kind that there are in the index ``folder``, one a shard."""
-    return sorted((folder / _FOLDER).glob(f"{modality}.*.{kind}"))
+def shards_in_use(folder: Path, modality: Modality) -> int | None:
+    """Into how many shards the last searches were divided for which there are derived files; None without."""
+    newest = max(_paths(folder, modality), key=_written_at, default=None)
+    return None if newest is None else _shards_of(newest)
 
 
 def remove_other_shards(source: VectorSource) -> None:
-    """Remove the derived files that searches with another number of shards have left."""
-    for kind in (VECTORS, CODES):
-        for path in _derived_paths(source.folder, source.modality, kind):
-            if not path.name.endswith(f"-of-{source.shards}.{kind}"):
-                with suppress(OSError):
-                    path.unlink()
+    """Remove the derived files of searches with another number of shards than ``source`` is one of."""
+    for path in _paths(source.folder, source.modality):
+        if _shards_of(path) != source.shards:
+            path.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, modality: Modality) -> list[Path]:
+    return [
+        path
+        for path in (folder / _FOLDER).glob(f"{modality}.*-of-*.*")
+        if path.suffix[1:] in (VECTORS, CODES)
+    ]
+
+
+def _shards_of(path: Path) -> int:
+    return int(path.stem.rpartition("-of-")[2])
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +265,8 @@ def stored_tier(folder: Path, modality: Modality, store_id: str) -> dict[str, An
     server has made some.
     """
     tiers = []
-    for path in _derived_paths(folder, modality, CODES):
+    shards = shards_in_use(folder, modality)
+    for path in (folder / _FOLDER).glob(f"{modality}.*-of-{shards}.{CODES}"):
         # The header is read without the checksum, so a damaged one may lack a name.
         with suppress(StoreFormat, OSError, KeyError):
             header = codes_file(path).header()

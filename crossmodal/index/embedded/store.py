@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from sqlite3 import Connection
 from stat import S_ISREG
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.changes import Changes, captions_of, read_dimension, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable
-from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, SCHEMA, vector_table
+from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     LONGEST_ID_BYTES,
     checksum,
@@ -35,7 +36,7 @@ from crossmodal.index.embedded.stored_document import (
 from crossmodal.index.embedded.tags import tag_fields
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
-from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
 from crossmodal.index.protocols import Counts, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
@@ -300,7 +301,8 @@ class EmbeddedStore:
     def bytes_on_disk(self) -> int:
         """The size of all files of the index, derived ones included."""
         size = 0
-        for file in self.path.rglob("*"):
+        files = (self.path.glob(f"{INDEX_FILE}*"), self.path.glob(LOCK_FILE), self.path.glob("derived/*"))
+        for file in chain(*files):
             # Derived files are written and renamed at any moment.
             with suppress(FileNotFoundError):
                 status = file.stat()

@@ -20,12 +20,12 @@ __all__ = ["VectorIndex"]
 
 
 class VectorIndex:
-    """All vectors of ``store``, following the store as it changes.
+    """All vectors of ``source``, following it as it changes.
 
     Searches are exact until there are codes for what ``options`` ask for; those are made by a thread that
-    starts when there is something to make, and searches go on meanwhile. The derived files lie in ``folder``
-    (None: nothing is stored). Safe to use from several threads, which search at the same time. Close it
-    before its store.
+    starts when there is something to make, and searches go on meanwhile. ``keep_files`` False
+    stores no derived files. Safe to use from several threads, which search at the same time. Close it before
+    its store.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Captions found by their words: BM25 in the table ``words``, which SQLite's FTS5 keeps.
+"""Captions found by their words: BM25 in the table ``words`` of SQLite's FTS5.
 
 Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with FTS5's k1 = 1.2
 and b = 0.75. Words are folded to lower case and plain letters and reduced to their English stems (Porter,
@@ -18,10 +18,11 @@ from crossmodal.records import TEXT, Record
 __all__ = ["search_words", "searchable"]
 
 # The list that Lucene leaves out of English text.
-_FUNCTION_WORDS = (
+_LISTED = (
     "a an and are as at be but by for if in into is it no not of on or such that the their then there these "
     "they this to was will with"
 )
+_FUNCTION_WORDS = frozenset(_LISTED.split())
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -67,7 +68,6 @@ def search_words(connection: sqlite3.Connection, text: str, limit: int) -> list[
 
 
 def _words(text: str) -> Iterator[str]:
-    left_out = frozenset(_FUNCTION_WORDS.split())
     for word in _WORD.findall(text.encode("utf-8", "replace").decode().lower()):
-        if word not in left_out and len(word.encode()) <= _LONGEST_WORD_BYTES:
+        if word not in _FUNCTION_WORDS and len(word.encode()) <= _LONGEST_WORD_BYTES:
             yield word
