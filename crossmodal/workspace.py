@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.errors import ModelMismatch, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.errors import ModelMismatch, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
@@ -66,7 +66,14 @@ class Workspace:
                 self._opened.close()
                 self._opened = None
             if self._opened is None:
-                if not (self.path / INDEX_FILE).exists() and old_stores(self.path):
+                try:
+                    old = [] if (self.path / INDEX_FILE).exists() else old_stores(self.path)
+                except OSError as error:
+                    raise StoreError(
+                        f"The workspace {self.path} cannot be read ({error.strerror}). Give permission for "
+                        "it, or choose another folder with --workspace."
+                    ) from error
+                if old:
                     raise StoreFormat(
                         f"The index in {self.path} has the format of an earlier version. Convert it with: "
                         f"crossmodal convert --workspace {shlex.quote(str(self.path))}"

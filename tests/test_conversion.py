@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from conftest import REPOSITORY, run_app
 
 from crossmodal import PhotoIndex
-from crossmodal.errors import StoreFormat, StoreLocked
+from crossmodal.errors import StoreFormat, StoreLocked, StoreUnwritable
 from crossmodal.index.embedded.conversion import Conversion, convert
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
@@ -205,3 +206,35 @@ def test_indexing_again_after_it_changes_nothing(workspace: Path) -> None:
         assert index._workspace.unchanged([record for record in records if record]) == {
             (record["modality"], record["id"]) for record in EXPECTED["records"]
         }
+
+
+def test_nothing_is_removed_while_the_new_index_is_not_in_one_file(workspace: Path) -> None:
+    held: list[EmbeddedStore] = []
+    stack = ExitStack()
+
+    def hold(conversion: Conversion) -> None:
+        if not held:
+            held.append(EmbeddedStore.open_reader(workspace / "converting"))
+            # A snapshot that keeps the log from being copied into the file.
+            reading = stack.enter_context(held[0].reading())
+            reading.execute("SELECT count(*) FROM documents").fetchone()
+
+    with pytest.raises(StoreUnwritable, match=r"another process reads it. The index of before is untouched"):
+        convert(workspace, hold)
+    assert all((workspace / name).is_dir() for name in OLD)
+    stack.close()
+    held[0].close()
+    assert convert(workspace, nothing) is not None
+    assert_as_before(workspace)
+
+
+def test_a_damaged_store_is_a_sentence_and_stays(workspace: Path) -> None:
+    damaged = workspace / "text_indexer" / "0-of-2" / "data.mdb"
+    content = bytearray(damaged.read_bytes())
+    content[: 2 * 4096] = bytes(2 * 4096)
+    damaged.write_bytes(content)
+    done = run_app("convert", "--workspace", workspace)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "is damaged" in done.stderr
+    assert damaged.exists()

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,39 @@ def test_a_weak_answer_says_so(toy_workspace: Path) -> None:
     weak, good = done.stdout.decode().split("\n\n")
     assert "\nNothing fits well: the best score is 0.0" in weak
     assert "Nothing fits well" not in good
+
+
+def test_a_first_line_that_cannot_be_read_leaves_the_others(toy_workspace: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "app.py",
+            "search",
+            "--workspace",
+            str(toy_workspace),
+            "--print",
+            "jsonl",
+            "-k",
+            "1",
+        ],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"README.md\n")
+    process.stdin.flush()
+    time.sleep(2)
+    out, err = process.communicate(b"a cat\n", timeout=60)
+    assert [json.loads(line)["query"] for line in out.splitlines()] == ["a cat"]
+    assert b"README.md" in err
+    assert process.returncode == 1
+
+
+def test_questions_none_of_which_can_be_read_need_no_index_and_are_answered(tmp_path: Path) -> None:
+    done = search(tmp_path / "none", "--print", "json", "--image", "/no/such.jpg", "README.md")
+    assert done.returncode == 1
+    answers = json.loads(done.stdout)
+    assert ["/no/such.jpg" in answer["error"] for answer in answers] == [True, False]
+    assert done.stderr.count(b"error: ") == 2

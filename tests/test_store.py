@@ -339,7 +339,8 @@ def test_size_while_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.Monkey
     """As the files that are derived from a store are, in the middle of looking."""
     with EmbeddedStore.open_writer(tmp_path) as store:
         size = store.bytes_on_disk
-        renamed, stat = tmp_path / "image.0-of-1.codes.tmp", Path.stat
+        (tmp_path / "derived").mkdir()
+        renamed, stat = tmp_path / "derived" / "image.0-of-1.codes.tmp", Path.stat
         looks = 0
 
         def stat_and_rename(path: Path, **given: Any) -> os.stat_result:

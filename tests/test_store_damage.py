@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,20 @@ def test_what_does_not_fit_together_is_found(store_path: Path) -> None:
             "99 documents of the modality image are stored but 100 are counted",
             "99 vectors of the modality image are stored but 100 are counted",
         ]
+
+
+def test_damage_gets_no_checksum_of_its_own_when_a_document_moves(store_path: Path) -> None:
+    bare = replace(photo("bare"), thumbnail=None)
+    with EmbeddedStore.open_writer(store_path) as store:
+        store.put([bare], vectors_of([bare]))
+    change(store_path, "UPDATE contents SET content = zeroblob(1000) WHERE row = 100")
+    with EmbeddedStore.open_writer(store_path) as store:
+        # The thumbnail comes later, and the original goes along into the new row.
+        with pytest.raises(
+            StoreFormat, match="row 100 in contents is missing or does not match its checksum"
+        ):
+            store.put([replace(bare, content=None, thumbnail=b"small")])
+        assert store.verify() == ["the contents of row 100 do not match their checksum"]
 
 
 def test_nothing_is_put_over_a_document_that_is_there(store_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -81,8 +81,7 @@ def run(settings: Settings) -> int:
     indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
     report.notes = data_set.notes
-    _write_report(report, settings.workspace)
-    _print(report, settings)
+    _print(report, settings, written=_write_report(report, settings.workspace))
     if failed is not None:
         raise failed
     if not report.finished:
@@ -149,22 +148,27 @@ class _Indexing:
             raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
 
 
-def _write_report(report: IndexReport, workspace: Path) -> None:
+def _write_report(report: IndexReport, workspace: Path) -> bool:
+    """Whether the report could be written; says so where not."""
     path = workspace / REPORT_FILE
+    temporary = path.with_suffix(".tmp")
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     try:
         workspace.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         temporary.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         print(f"error: The report {path} cannot be written: {error.strerror}.", file=sys.stderr)
+        return False
+    return True
 
 
-def _print(report: IndexReport, settings: Settings) -> None:
+def _print(report: IndexReport, settings: Settings, *, written: bool) -> None:
     if settings.json:
         print_json(asdict(report))
         return
     from crossmodal.cli.present.tables import print_index_report
 
-    print_index_report(asdict(report), report_file=settings.workspace / REPORT_FILE)
+    print_index_report(asdict(report), report_file=settings.workspace / REPORT_FILE if written else None)

@@ -127,7 +127,7 @@ def _batches(given: Sequence[GivenQuestion]) -> Iterator[list[Question]]:
         batch = []
         for lines in _line_batches(sys.stdin.buffer):
             # Bytes that are no UTF-8 are refused with the question, as on the command line.
-            texts = [line.decode("utf-8", "surrogateescape").strip() for line in lines]
+            texts = [line.decode("utf-8", "surrogateescape").strip().lstrip("\ufeff") for line in lines]
             if questions := [_read(GivenQuestion("query", text)) for text in texts if text]:
                 yield questions
     if batch:

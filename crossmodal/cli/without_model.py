@@ -86,7 +86,7 @@ def plot_flows(settings: Settings) -> int:
 def convert_index(settings: Settings) -> int:
     """Converts the index in the workspace; says how far it is, and at the end what had to be left out."""
     # Only now: the other commands need none of what reads an old index.
-    from crossmodal.index.embedded.conversion import convert
+    from crossmodal.index.embedded.conversion import LEFT_OUT_FOLDER, convert
     from crossmodal.workspace import Workspace
 
     shown = time.monotonic()
@@ -104,14 +104,22 @@ def convert_index(settings: Settings) -> int:
     if conversion is None:
         print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
         return 0
+    if not conversion.total:
+        print(f"The index in {settings.workspace} was converted before; the old stores are removed now.")
+        return 0
     print(f"Converted the index in {settings.workspace}: {counts[0]} photos, {counts[1]} captions.")
-    if conversion.left_out:
-        print(f"Left out {len(conversion.left_out):,}; index again to bring them back:", file=sys.stderr)
-        for sentence in conversion.left_out[:_SHOWN]:
-            print(f"  {sentence}", file=sys.stderr)
-        if len(conversion.left_out) > _SHOWN:
-            print(f"  and {len(conversion.left_out) - _SHOWN:,} more", file=sys.stderr)
-    return 0
+    if not conversion.left_out:
+        return 0
+    print(
+        f"Left out {len(conversion.left_out):,}; index again to bring them back. What there was stays in "
+        f"{settings.workspace / LEFT_OUT_FOLDER} until you delete it:",
+        file=sys.stderr,
+    )
+    for sentence in conversion.left_out[:_SHOWN]:
+        print(f"  {sentence}", file=sys.stderr)
+    if len(conversion.left_out) > _SHOWN:
+        print(f"  and {len(conversion.left_out) - _SHOWN:,} more", file=sys.stderr)
+    return 1
 
 
 def _where(record: ModelRecord, settings: Settings) -> str:

@@ -37,7 +37,10 @@ _inherited: list[sqlite3.Connection] = []
 
 def damage_advice(folder: Path) -> str:
     """The second sentence of every message about a damaged index in ``folder``."""
-    return f"Delete {folder} and index again, or restore it from a copy."
+    return (
+        f"Delete the index in {folder} and index again; or stop all that uses it, delete {INDEX_FILE}-wal "
+        f"and {INDEX_FILE}-shm, and restore {INDEX_FILE} from a copy."
+    )
 
 
 def storable(text: str | None) -> str | bytes | None:
@@ -120,8 +123,8 @@ class Connections:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION_ID and tables:
             raise StoreFormat(
-                f"{self.path} is an SQLite file, but not an index of this project. "
-                f"{damage_advice(self.folder)}"
+                f"{self.path} is an SQLite file, but not an index of this project. Choose another folder "
+                "with --workspace."
             )
         return bool(application == APPLICATION_ID)
 
@@ -232,7 +235,7 @@ class Connections:
             raise StoreError(
                 f"The index in {self.folder} was not closed after its last change, and {log.name} cannot be "
                 "taken over without permission to write. Open it once with that permission and some free "
-                "space, with: crossmodal status"
+                f"space, with: crossmodal status --workspace {self.folder}"
             )
         with no_writer(self.folder):
             connection = self._connect("mode=ro&immutable=1")
@@ -283,6 +286,10 @@ class Connections:
             raise StoreFormat(f"{self.path} is damaged: {error}. {damage_advice(self.folder)}") from error
         except sqlite3.Error as error:
             raise self._named(error) from error
+        except UnicodeDecodeError as error:
+            raise StoreFormat(
+                f"{self.path} is damaged: a text in it is no UTF-8. {damage_advice(self.folder)}"
+            ) from error
 
     def _named(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from crossmodal.errors import StoreFormat, StoreUnwritable
+from crossmodal.errors import StoreFormat, StoreLocked, StoreUnwritable
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, sync_folder
@@ -28,13 +28,16 @@ from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, Record
 
-__all__ = ["OLD_STORES", "Conversion", "convert", "old_stores"]
+__all__ = ["LEFT_OUT_FOLDER", "OLD_STORES", "Conversion", "convert", "old_stores"]
 
 # The folders of format 3, for the vectors of photos, the photos, and the captions.
 OLD_STORES = ("image_vector_indexer", "image_kv_indexer", "text_indexer")
 _VECTORS, _PHOTOS, _CAPTIONS = OLD_STORES
 
 _FOLDER = "converting"
+
+# Where the old stores stay if something in them could not be converted.
+LEFT_OUT_FOLDER = "before-conversion"
 _FORMAT = "3"
 
 # As much as LMDB may map; address space, not memory.
@@ -53,7 +56,7 @@ _BLOCK_COUNTS = struct.Struct("<III4x")
 class Conversion:
     """How far a conversion is: documents ``done`` of ``total``.
 
-    ``left_out`` says what was damaged or incomplete, a sentence each; the next ``index`` brings it back.
+    ``left_out`` says what was damaged or incomplete, a sentence each; then the old stores are not removed.
     """
 
     total: int = 0
@@ -83,9 +86,11 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
     conversion = Conversion()
     with _readable(path), ExitStack() as held:
         for folder in folders:
-            lock = WriterLock(folder)
-            held.callback(lock.release)
-        if not (path / INDEX_FILE).exists():
+            held.callback(_lock(folder).release)
+        if (path / INDEX_FILE).exists():
+            _require_converted(path)
+        else:
+            _require_all(path)
             stores = [held.enter_context(_OldStore(folder)) for folder in folders]
             conversion.total = sum(store.vector_count for store in stores if store.name != _PHOTOS)
             _copy(stores, path / _FOLDER, conversion, progress)
@@ -93,9 +98,58 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
             (path / _FOLDER / INDEX_FILE).rename(path / INDEX_FILE)
             sync_folder(path)
     # The old stores last: as long as one is there, another run finishes what was begun.
-    for name in (_FOLDER, *OLD_STORES):
-        shutil.rmtree(path / name, ignore_errors=True)
+    shutil.rmtree(path / _FOLDER, ignore_errors=True)
+    for name in OLD_STORES:
+        if conversion.left_out:
+            (path / LEFT_OUT_FOLDER).mkdir(exist_ok=True)
+            (path / name).rename(path / LEFT_OUT_FOLDER / name)
+        else:
+            shutil.rmtree(path / name, ignore_errors=True)
     return conversion
+
+
+def _lock(folder: Path) -> WriterLock:
+    try:
+        return WriterLock(folder)
+    except StoreUnwritable:
+        if folder.is_dir():
+            raise
+        raise StoreLocked(
+            f"{folder.parent.parent} is being converted by another process; wait until it has finished."
+        ) from None
+
+
+def _require_converted(path: Path) -> None:
+    """Raises StoreFormat where the index of today's format in ``path`` is not what a conversion made."""
+    with EmbeddedStore.open_reader(path) as index:
+        if index.converted_from != _FORMAT:
+            raise StoreFormat(
+                f"{path} holds an index of today's format beside one of format {_FORMAT}, which was not made "
+                f"of it. Move one of them away: {INDEX_FILE}, or the folders {', '.join(OLD_STORES)}."
+            )
+
+
+def _require_all(path: Path) -> None:
+    """Raises StoreFormat where a store is missing or its file is damaged, which reading would crash on."""
+    from lmdb.verify import VerifyError, verify
+
+    shards = {store.parent.name for store in path.glob("*/*-of-*/data.mdb")}
+    for name in OLD_STORES:
+        for shard in sorted(shards):
+            file = path / name / shard / "data.mdb"
+            if not file.is_file():
+                raise StoreFormat(
+                    f"{file} is missing; restore it from a copy, or delete {path} and index again."
+                )
+            try:
+                problems = verify(str(file))
+            except (VerifyError, OSError, ValueError) as error:
+                problems = [error]
+            if problems:
+                raise StoreFormat(
+                    f"{file} is damaged ({problems[0]}). Restore it from a copy, or delete {path} and index "
+                    "again."
+                )
 
 
 def _copy(
@@ -121,6 +175,7 @@ def _copy(
         stored = sum(index.counts(modality).documents for modality in MODALITIES)
         if (missing := documents - stored - len(conversion.left_out)) > 0:
             conversion.left_out.append(f"{missing:,} documents: they had no vector")
+        index.mark_converted(_FORMAT)
 
 
 def _require_whole(folder: Path) -> None:

@@ -298,6 +298,16 @@ class EmbeddedStore:
         return None if text is None else ModelIdentity.from_json(json.loads(text))
 
     @property
+    def converted_from(self) -> str | None:
+        """The format that this index was converted from; None where it is no conversion."""
+        return self._meta("converted_from")
+
+    def mark_converted(self, format: str) -> None:
+        """Notes that this index is whole and was converted from another format."""
+        with self._writing, self._connections.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('converted_from', ?)", (format,))
+
+    @property
     def bytes_on_disk(self) -> int:
         """The size of all files of the index, derived ones included."""
         size = 0
