@@ -14,7 +14,8 @@ RUN useradd --create-home --uid 10001 search \
 WORKDIR /app
 
 COPY requirements-base.txt requirements-jina.txt constraints.txt ./
-RUN pip install --no-cache-dir -r requirements-base.txt -r requirements-jina.txt
+# lmdb converts an index of version 0.2.
+RUN pip install --no-cache-dir -r requirements-base.txt -r requirements-jina.txt lmdb==3.0.0
 
 COPY . .
 
@@ -45,7 +46,8 @@ WORKDIR /app
 
 # First the packages, which seldom change: a change of the code reuses this layer.
 COPY requirements*.txt constraints.txt ./
-RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}"
+# lmdb converts an index of version 0.2.
+RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}" lmdb==3.0.0
 
 COPY . .
 

@@ -98,7 +98,7 @@ def test_a_quick_benchmark_from_end_to_end(tmp_path: Path) -> None:
     file = tmp_path / "results" / "ingest.json"
     done = bench("ingest", "--quick", "--json", file, "--workspace", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "SQLite alone, two tables, same batches" in done.stdout
+    assert "SQLite alone, same batches" in done.stdout
     result, against = json.loads(file.read_text())
     assert (against["name"], against["goal"], against["ok"]) == (
         "ingest, against LMDB",

@@ -60,7 +60,7 @@ def run(options: Options) -> list[Result]:
             "ingest",
             "documents/s",
             rounds["store"].rate(),
-            "SQLite alone, two tables, same batches",
+            "SQLite alone, same batches",
             rounds["sqlite"].rate(),
             goal=at_least(_SHARE),
         ),
