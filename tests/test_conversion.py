@@ -238,3 +238,21 @@ def test_a_damaged_store_is_a_sentence_and_stays(workspace: Path) -> None:
     assert "Traceback" not in done.stderr
     assert "is damaged" in done.stderr
     assert damaged.exists()
+
+
+def test_an_index_that_is_no_conversion_costs_the_old_one_nothing(workspace: Path) -> None:
+    (workspace / "index.sqlite").touch()
+    with pytest.raises(StoreFormat, match="which was not made of it"):
+        convert(workspace, nothing)
+    (workspace / "index.sqlite").unlink()
+    EmbeddedStore.open_writer(workspace).close()
+    with pytest.raises(StoreFormat, match="which was not made of it"):
+        convert(workspace, nothing)
+    assert all((workspace / name).is_dir() for name in OLD)
+
+
+def test_a_missing_store_is_named_and_nothing_is_removed(workspace: Path) -> None:
+    shutil.rmtree(workspace / "image_kv_indexer" / "0-of-2")
+    with pytest.raises(StoreFormat, match=r"image_kv_indexer/0-of-2/data\.mdb is missing"):
+        convert(workspace, nothing)
+    assert (workspace / "image_vector_indexer" / "0-of-2").is_dir()

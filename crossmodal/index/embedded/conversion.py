@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
-from crossmodal.errors import StoreFormat, StoreLocked, StoreUnwritable
+from crossmodal.errors import StoreFormat, StoreLocked, StoreMissing, StoreUnwritable
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, sync_folder
@@ -121,12 +121,17 @@ def _lock(folder: Path) -> WriterLock:
 
 def _require_converted(path: Path) -> None:
     """Raises StoreFormat where the index of today's format in ``path`` is not what a conversion made."""
-    with EmbeddedStore.open_reader(path) as index:
-        if index.converted_from != _FORMAT:
-            raise StoreFormat(
-                f"{path} holds an index of today's format beside one of format {_FORMAT}, which was not made "
-                f"of it. Move one of them away: {INDEX_FILE}, or the folders {', '.join(OLD_STORES)}."
-            )
+    try:
+        with EmbeddedStore.open_reader(path) as index:
+            converted_from = index.converted_from
+    except StoreMissing:
+        # It holds nothing.
+        converted_from = None
+    if converted_from != _FORMAT:
+        raise StoreFormat(
+            f"{path} holds an {INDEX_FILE} beside the index of format {_FORMAT}, which was not made of it. Move "
+            f"one of them away: {INDEX_FILE}, or the folders {', '.join(OLD_STORES)}."
+        )
 
 
 def _require_all(path: Path) -> None:
