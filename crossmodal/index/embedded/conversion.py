@@ -129,8 +129,8 @@ def _require_converted(path: Path) -> None:
         converted_from = None
     if converted_from != _FORMAT:
         raise StoreFormat(
-            f"{path} holds an {INDEX_FILE} beside the index of format {_FORMAT}, which was not made of it. Move "
-            f"one of them away: {INDEX_FILE}, or the folders {', '.join(OLD_STORES)}."
+            f"{path} holds an {INDEX_FILE} beside the index of format {_FORMAT}, which was not made of it. "
+            f"Move one of them away: {INDEX_FILE}, or the folders {', '.join(OLD_STORES)}."
         )
 
 
