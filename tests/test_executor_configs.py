@@ -25,6 +25,7 @@ USES_WITH = {
     "image_loader": {**MODEL, "max_pixels": 1000},
     "image_normalizer": MODEL,
     "image_vector_indexer": STORE,
+    "committer": {**MODEL, "index_path": "INDEX"},
     "joiner": {},
     "text_encoder": MODEL,
     "text_indexer": STORE,

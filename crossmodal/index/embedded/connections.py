@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -269,7 +270,8 @@ class Connections:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.text_factory = _decoded
+        # In C: it is called for every text of every row.
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogatepass")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # The file may come from others: it must not run anything, and damage is looked for.
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -312,10 +314,6 @@ class Connections:
                 f"{self.folder} and what is in it, or choose another folder with --workspace."
             )
         return StoreError(f"{self.path} cannot be used ({error}).")
-
-
-def _decoded(text: bytes) -> str:
-    return text.decode("utf-8", "surrogatepass")
 
 
 def _refusal(folder: Path) -> str | None:
