@@ -108,7 +108,7 @@ def test_a_real_photo_is_shown_whole() -> None:
         for top in range(150, 260)
         for left in range(80, 80 + 339 - width + 1)
     ]
-    assert min(differences) < 3
+    assert min(differences) < 1
 
 
 @pytest.mark.parametrize("count", range(1, MAX_MATCHES + 4))

@@ -167,7 +167,8 @@ def _framed(content: bytes | None, size: tuple[int, int]) -> Image:
     from crossmodal.images import decode_image
 
     try:
-        return ImageOps.pad(Image.fromarray(decode_image(content or b"")), size, color=_MAT)
+        photo = Image.fromarray(decode_image(content or b""))
+        return ImageOps.pad(photo, size, Image.Resampling.LANCZOS, color=_MAT)
     except ImageError:
         return Image.new("RGB", size, _MAT)
 
