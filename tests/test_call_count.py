@@ -11,7 +11,7 @@ from crossmodal.query.request import SearchRequest
 from crossmodal.settings import Settings
 
 # The same sentence took 764 when a Flow in other processes answered it.
-MOST = 330
+MOST = 300
 
 
 def test_a_sentence_takes_few_calls(toy_workspace: Path) -> None:

@@ -216,8 +216,7 @@ def test_nothing_is_removed_while_the_new_index_is_not_in_one_file(workspace: Pa
         if not held:
             held.append(EmbeddedStore.open_reader(workspace / "converting"))
             # A snapshot that keeps the log from being copied into the file.
-            reading = stack.enter_context(held[0].reading())
-            reading.execute("SELECT count(*) FROM documents").fetchone()
+            stack.enter_context(held[0].vector_source(IMAGE).snapshot())
 
     with pytest.raises(StoreUnwritable, match=r"another process reads it. The index of before is untouched"):
         convert(workspace, hold)

@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded import tags
-from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import (
     StoredDocument,
+    captions_of,
     checksum,
-    read_all,
     read_document,
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
 
-__all__ = ["Changes", "State", "captions_of", "read_dimension", "read_state"]
+__all__ = ["Changes", "State", "read_dimension", "read_meta", "read_state"]
 
 # A search index in memory that missed more commits than this loads all vectors again.
 _COMMITS_REMEMBERED = 4096
@@ -49,10 +48,16 @@ def read_state(connection: sqlite3.Connection) -> State:
     return State(*found)
 
 
+def read_meta(connection: sqlite3.Connection, name: str) -> str | None:
+    """What the table ``meta`` has under ``name``."""
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return None if found is None else str(found[0])
+
+
 def read_dimension(connection: sqlite3.Connection) -> int | None:
     """The length of each vector; None until the index has a model or a vector."""
-    found = connection.execute("SELECT value FROM meta WHERE name = 'dimension'").fetchone()
-    return None if found is None else int(found[0])
+    found = read_meta(connection, "dimension")
+    return None if found is None else int(found)
 
 
 class Changes:
@@ -115,8 +120,8 @@ class Changes:
                 if (document := read_document(self._connection, modality, id)) is not None:
                     removed[modality, id] = document
                     if captions and modality == IMAGE:
-                        for caption in captions_of(self._connection, id):
-                            removed.setdefault((TEXT, caption.record.id), caption)
+                        for caption_id, caption in captions_of(self._connection, id).items():
+                            removed.setdefault((TEXT, caption_id), caption)
         if removed:
             self._remove(list(removed.values()))
             self._finish()
@@ -229,11 +234,6 @@ class Changes:
             "UPDATE state SET sequence = ?, next_row = ?, tombstones_from = ?",
             (sequence, self._next_row, forgotten),
         )
-
-
-def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDocument]:
-    """The captions that name ``photo_id`` as their photo, in no particular order."""
-    return read_all(connection, "modality = 'text' AND photo_id = CAST(? AS TEXT)", storable(photo_id))
 
 
 @dataclass(slots=True)

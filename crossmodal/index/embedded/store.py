@@ -11,11 +11,10 @@ import shlex
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from sqlite3 import Connection
 from stat import S_ISREG
 from typing import Any, Self
 
@@ -23,11 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
-from crossmodal.index.embedded.changes import Changes, captions_of, read_dimension, read_state
+from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     LONGEST_ID_BYTES,
+    captions_of,
     checksum,
     natural_sorted,
     read_document,
@@ -159,7 +159,7 @@ class EmbeddedStore:
 
     def get(self, ids: Sequence[str], modality: Modality) -> list[Record | None]:
         """The records of ``ids`` without content and thumbnail, None for each that is not stored."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             found = [read_document(connection, modality, id) for id in ids]
         return [None if document is None else document.record for document in found]
 
@@ -169,7 +169,7 @@ class EmbeddedStore:
         With ``originals`` a photo of which only a thumbnail is stored does not count.
         """
         same = set()
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             for record in records:
                 known = read_document(connection, record.modality, record.id)
                 if (
@@ -189,7 +189,7 @@ class EmbeddedStore:
             " WHERE modality = ? AND documents.id = CAST(? AS TEXT) AND has_vector"
         )
         vectors = {}
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             for id in ids:
                 found = connection.execute(select, (modality, storable(id))).fetchone()
                 if found is None:
@@ -206,10 +206,10 @@ class EmbeddedStore:
         They are in natural order of their ids, ``42-2`` before ``42-10``.
         """
         captions = []
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             for photo_id in photo_ids:
-                found = {caption.record.id: caption.record for caption in captions_of(connection, photo_id)}
-                captions.append([found[id] for id in natural_sorted(list(found))])
+                found = captions_of(connection, photo_id)
+                captions.append([found[id].record for id in natural_sorted(list(found))])
         return captions
 
     def content(self, id: str) -> bytes | None:
@@ -222,7 +222,7 @@ class EmbeddedStore:
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]:
         """The ids of one modality behind ``after``, in the order of their bytes, as of one commit."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             found = connection.execute(
                 "SELECT id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) ORDER BY id",
                 (modality, storable(after)),
@@ -233,21 +233,17 @@ class EmbeddedStore:
 
     def search_words(self, text: str, limit: int) -> list[WordHit]:
         """The ``limit`` captions that fit the words of ``text`` best; see ``words.search_words``."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             return search_words(connection, text, limit)
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]:
         """The tags that the documents of one modality have; see ``tags.tag_fields``."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             return tag_fields(connection, modality, limit_values)
 
     def vector_source(self, modality: Modality, shard: int = 0, shards: int = 1) -> VectorSource:
         """The vectors that a search index over ``modality`` follows, or one shard of them."""
-        return VectorSource(self, modality, shard, shards)
-
-    def reading(self) -> AbstractContextManager[Connection]:
-        """A connection that sees one commit, for as long as the context lasts."""
-        return self._connections.read()
+        return VectorSource(self._connections, modality, shard, shards)
 
     def verify(self) -> list[str]:
         """Every inconsistency found in a full check of the index, a sentence each; empty if it is sound.
@@ -257,14 +253,14 @@ class EmbeddedStore:
         from crossmodal.index.embedded.verification import find_damage
 
         try:
-            with self.reading() as connection:
+            with self._connections.read() as connection:
                 return find_damage(connection)
         except StoreFormat as error:
             return [str(error)]
 
     def counts(self, modality: Modality) -> Counts:
         """What there is of one modality."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             documents, vectors, size, changed = connection.execute(
                 "SELECT documents, vectors, bytes, last_change FROM counts WHERE modality = ?", (modality,)
             ).fetchone()
@@ -273,14 +269,14 @@ class EmbeddedStore:
     @property
     def sequence(self) -> int:
         """The number of commits that changed something."""
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             return read_state(connection).sequence
 
     @property
     def dimension(self) -> int | None:
         """The length of each vector; None until the index has a model or a vector."""
         if self._dimension is None:
-            with self.reading() as connection:
+            with self._connections.read() as connection:
                 self._dimension = read_dimension(connection)
         return self._dimension
 
@@ -331,12 +327,11 @@ class EmbeddedStore:
             )
 
     def _meta(self, name: str) -> str | None:
-        with self.reading() as connection:
-            found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if found is None else str(found[0])
+        with self._connections.read() as connection:
+            return read_meta(connection, name)
 
     def _part(self, table: str, id: str) -> bytes | None:
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             document = read_document(connection, IMAGE, id)
             if document is None:
                 return None
@@ -379,7 +374,7 @@ class EmbeddedStore:
         sync_folder(self.path)
 
     def _check_format(self) -> None:
-        with self.reading() as connection:
+        with self._connections.read() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == FORMAT:
             return

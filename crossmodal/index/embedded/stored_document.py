@@ -19,17 +19,20 @@ from crossmodal.records import MODALITIES, Modality, Record
 __all__ = [
     "LONGEST_ID_BYTES",
     "StoredDocument",
+    "captions_of",
     "checksum",
     "documents_in_order",
     "natural_order",
     "natural_sorted",
-    "read_all",
     "read_document",
     "tags_of",
     "usable_id",
 ]
 
 LONGEST_ID_BYTES = 511
+
+# Stands between the values of a row where its checksum is made.
+_BETWEEN = "\x1f"
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str)
 
@@ -39,6 +42,7 @@ _FIELDS = (
 )
 _SELECT = f"SELECT {_FIELDS} FROM documents"
 _SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
+_SELECT_CAPTIONS = f"{_SELECT} WHERE modality = 'text' AND photo_id = CAST(? AS TEXT)"
 _TEXT = "CAST(? AS TEXT)"
 
 
@@ -92,7 +96,8 @@ class StoredDocument:
             _JSON.encode(dict(record.tags)),
         )
         sizes = (int(self.has_vector), self.content_bytes, self.thumbnail_bytes)
-        known = _checksum_of(self.row, (*described, *sizes))
+        text = _BETWEEN.join(map(str, (*described, *sizes)))
+        known = checksum(text.encode("utf-8", "surrogatepass"), self.row)
         return self.row, *map(storable, described), *sizes, known
 
     @classmethod
@@ -100,7 +105,8 @@ class StoredDocument:
         """The reverse of ``values``; raises ``StoreFormat`` where they don't match their checksum."""
         row, modality, id, content_hash, text, uri, mime_type, photo_id, tags = values[:9]
         has_vector, content_bytes, thumbnail_bytes, known = values[9:]
-        if _checksum_of(row, values[1:12]) != known:
+        text_of_all = _BETWEEN.join(map(str, values[1:12]))
+        if checksum(text_of_all.encode("utf-8", "surrogatepass"), row) != known:
             raise StoreFormat(f"the document {id!r} in row {row} does not match its checksum")
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
@@ -123,12 +129,10 @@ def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -
     return None if values is None else StoredDocument.from_values(values)
 
 
-def read_all(connection: sqlite3.Connection, condition: str, *given: Any) -> list[StoredDocument]:
-    """All documents for which the SQL ``condition`` holds; raises as ``read_document``."""
-    return [
-        StoredDocument.from_values(values)
-        for values in connection.execute(f"{_SELECT} WHERE {condition}", given)
-    ]
+def captions_of(connection: sqlite3.Connection, photo_id: str) -> dict[str, StoredDocument]:
+    """The captions that name ``photo_id`` as their photo, by id, in no particular order."""
+    found = connection.execute(_SELECT_CAPTIONS, (storable(photo_id),))
+    return {values[2]: StoredDocument.from_values(values) for values in found}
 
 
 def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:
@@ -138,10 +142,6 @@ def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocumen
             yield StoredDocument.from_values(values)
         except StoreFormat as error:
             yield error
-
-
-def _checksum_of(row: int, values: Sequence[Any]) -> int:
-    return checksum("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"), row)
 
 
 def tags_of(text: str) -> Any:

@@ -7,22 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.filters import Exists, OneOf, Range
-from crossmodal.index.embedded.changes import State, read_dimension, read_state
+from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
+from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
 from crossmodal.index.embedded.tags import rows_that_match
 from crossmodal.records import Modality
-
-if TYPE_CHECKING:
-    from crossmodal.index.embedded.store import EmbeddedStore
 
 __all__ = ["VectorBlock", "VectorSnapshot", "VectorSource", "read_blocks"]
 
@@ -44,9 +41,9 @@ class VectorBlock:
 
 @dataclass(frozen=True, slots=True)
 class VectorSource:
-    """The vectors of ``modality`` in ``store``, or of them shard number ``shard`` of ``shards``."""
+    """The vectors of ``modality`` in one index, or of them shard number ``shard`` of ``shards``."""
 
-    store: EmbeddedStore
+    connections: Connections
     modality: Modality
     shard: int = 0
     shards: int = 1
@@ -54,23 +51,24 @@ class VectorSource:
     @property
     def folder(self) -> Path:
         """The folder of the index."""
-        return self.store.path
+        return self.connections.folder
 
     @property
     def sequence(self) -> int:
         """The number of commits that the index has seen."""
-        return self.store.sequence
+        with self.connections.read() as connection:
+            return read_state(connection).sequence
 
     @contextmanager
     def snapshot(self) -> Iterator[VectorSnapshot]:
         """Everything as of one commit."""
-        with self.store.reading() as connection:
+        with self.connections.read() as connection:
             (vectors,) = connection.execute(
                 "SELECT vectors FROM counts WHERE modality = ?", (self.modality,)
             ).fetchone()
             yield VectorSnapshot(
                 self,
-                self.store.id,
+                str(read_meta(connection, "id")),
                 connection,
                 read_state(connection),
                 vectors // self.shards,
