@@ -210,7 +210,7 @@ class Workspace:
         """The untouched file of the photo ``id`` and its mime type; None if it is not stored."""
         store = self.store()
         content = None if store is None else store.content(id)
-        record = self.get(id, IMAGE)
+        record = None if content is None else self.get(id, IMAGE)
         if content is None or record is None:
             return None
         return content, record.mime_type or "application/octet-stream"

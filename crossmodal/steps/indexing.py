@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError
-from crossmodal.index.embedded.derived_file import shards_in_use
+from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.search_file import save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -279,6 +279,7 @@ class Committer(Step):
             if not self._store.superseded:
                 for modality in MODALITIES:
                     shards = shards_in_use(self._store.path, modality) or self._shards
+                    remove_other_shards(self._store.path, modality, shards)
                     for shard in range(shards):
                         save_vectors(self._store.vector_source(modality, shard, shards))
         finally:

@@ -16,7 +16,7 @@ from crossmodal.errors import StoreError, StoreFormat, StoreMissing, StoreUnwrit
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
 from crossmodal.index.embedded.writer_lock import is_being_written, no_writer
 
-__all__ = ["Connections", "damage_advice", "storable"]
+__all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
 _BUSY_SECONDS = 30.0
 _CACHE_KIB = 8_192
@@ -58,6 +58,15 @@ def storable(text: str | None) -> str | bytes | None:
     return text
 
 
+def sync_folder(path: Path) -> None:
+    """Makes what was made or renamed in the folder ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 class Connections:
     """The file ``index.sqlite`` in ``folder``, opened when it is first used.
 
@@ -80,7 +89,6 @@ class Connections:
         """For reading; raises ``StoreMissing`` where there is no file, or one without any commit."""
         try:
             connections = cls(folder)
-            blank = connections.path.stat().st_size == 0
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreMissing(f"There is no index in {folder}. Make one with: crossmodal index") from error
         except OSError as error:
@@ -88,7 +96,7 @@ class Connections:
                 f"{folder / INDEX_FILE} cannot be read ({error.strerror}). Give permission for it, or choose "
                 "another folder with --workspace."
             ) from error
-        if blank or not connections.initialised:
+        if not connections.initialised:
             connections.close()
             raise StoreMissing(
                 f"The index in {folder} was never finished and holds nothing. Run: crossmodal index"

@@ -22,8 +22,9 @@ from xxhash import xxh3_64_intdigest
 
 from crossmodal.errors import StoreFormat, StoreLocked, StoreMissing, StoreUnwritable
 from crossmodal.extras import extra_for
+from crossmodal.index.embedded.connections import sync_folder
 from crossmodal.index.embedded.schema import INDEX_FILE
-from crossmodal.index.embedded.store import EmbeddedStore, sync_folder
+from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, Record

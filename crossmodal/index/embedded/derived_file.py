@@ -22,6 +22,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.connections import sync_folder
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.records import Modality
 
@@ -65,10 +66,10 @@ def shards_in_use(folder: Path, modality: Modality) -> int | None:
     return None if newest is None else _shards_of(newest)
 
 
-def remove_other_shards(source: VectorSource) -> None:
-    """Remove the derived files of searches with another number of shards than ``source`` is one of."""
-    for path in _paths(source.folder, source.modality):
-        if _shards_of(path) != source.shards:
+def remove_other_shards(folder: Path, modality: Modality, shards: int) -> None:
+    """Remove the derived files of searches that are divided into another number of ``shards``."""
+    for path in _paths(folder, modality):
+        if _shards_of(path) != shards:
             path.unlink(missing_ok=True)
 
 
@@ -122,11 +123,7 @@ class DerivedFile:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
         return True
 
     def _write(

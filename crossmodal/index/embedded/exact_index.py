@@ -117,24 +117,14 @@ class ExactIndex:
         return view.ids(view.living), found if view.alive is None else found[:, view.alive]
 
     def save(self) -> bool:
-        """Write the derived file as of the newest commit, and use it from now on.
-
-        False, with a warning, where that is impossible. A full or read-only disk is no error: the file only
-        saves time when the index is opened again, and memory.
-        """
+        """Write the derived file as of the newest commit, and use it from now on; as ``SearchFile.save``."""
         if self._search_file is None:
             return False
         saved = self._saved
         if saved is not None and saved.sequence == self._source.sequence == self.view().sequence:
             return True
         with self._source.snapshot() as snapshot:
-            try:
-                written = self._search_file.write(snapshot)
-            except OSError as error:
-                _logger.warning(
-                    "%s is not saved (%s); the index works without it.", self._search_file.path, error
-                )
-                return False
+            written = self._search_file.save(snapshot)
         if written:
             self._load()
         return written

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
-from crossmodal.index.embedded.derived_file import VECTORS, DerivedFile, derived_path, remove_other_shards
+from crossmodal.index.embedded.derived_file import VECTORS, DerivedFile, derived_path
 from crossmodal.index.embedded.row_view import IdList, RowSegment, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
@@ -86,6 +86,17 @@ class SearchFile:
             [("vectors", vectors()), ("rows", rows), ("id_ends", ends()), ("id_text", texts)], header
         )
 
+    def save(self, snapshot: VectorSnapshot) -> bool:
+        """As ``write``, but False, with a warning, where that is impossible.
+
+        A full or read-only disk is no error: the file only saves time and memory when the index is opened.
+        """
+        try:
+            return self.write(snapshot)
+        except OSError as error:
+            _logger.warning("%s is not saved (%s); the index works without it.", self.path, error)
+            return False
+
     def source(self) -> SearchFileSource | None:
         """What the file says that it holds, without checking it; None if there is none that can be read."""
         try:
@@ -116,10 +127,8 @@ def _source(header: dict[str, Any]) -> SearchFileSource:
 def save_vectors(source: VectorSource) -> bool:
     """Write the file of a source's vectors, if it is missing or has fallen far behind.
 
-    Nothing is loaded for it. False, with a warning, where that is impossible: the file only saves time and
-    memory when the index is opened.
+    Nothing is loaded for it. Returns as ``SearchFile.save``.
     """
-    remove_other_shards(source)
     file = SearchFile(derived_path(source, VECTORS))
     with source.snapshot() as snapshot:
         known = file.source()
@@ -129,8 +138,4 @@ def save_vectors(source: VectorSource) -> bool:
                 changed = snapshot.rows_added(known.next_row) + len(removed)
                 if changed <= _SHARE_LEFT * known.count * source.shards:
                     return True
-        try:
-            return file.write(snapshot)
-        except OSError as error:
-            _logger.warning("%s is not saved (%s); the index works without it.", file.path, error)
-            return False
+        return file.save(snapshot)

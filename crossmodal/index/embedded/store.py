@@ -6,7 +6,6 @@ What belongs to a document changes in one transaction, which is on disk before i
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import threading
 import uuid
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
-from crossmodal.index.embedded.connections import Connections, damage_advice, storable
+from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     LONGEST_ID_BYTES,
@@ -41,7 +40,7 @@ from crossmodal.index.protocols import Counts, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
 
-__all__ = ["EmbeddedStore", "mismatch_message", "sync_folder"]
+__all__ = ["EmbeddedStore", "mismatch_message"]
 
 _DIMENSION_LIMIT = 65_536
 
@@ -426,12 +425,3 @@ def _make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
         sync_folder(folder.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Makes what was made or renamed in the folder ``path`` survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
