@@ -17,7 +17,7 @@ from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
-from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError
+from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
@@ -81,7 +81,11 @@ def run(settings: Settings) -> int:
     indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
     report.notes = data_set.notes
-    _print(report, settings, written=_write_report(report, settings.workspace))
+    unwritable = _write_report(report, settings.workspace)
+    _print(report, settings, written=unwritable is None)
+    # Of a disk to which the index cannot be written either, the one sentence about that is enough.
+    if unwritable is not None and not isinstance(failed, StoreUnwritable):
+        print(f"error: {unwritable}", file=sys.stderr)
     if failed is not None:
         raise failed
     if not report.finished:
@@ -148,8 +152,8 @@ class _Indexing:
             raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
 
 
-def _write_report(report: IndexReport, workspace: Path) -> bool:
-    """Whether the report could be written; says so where not."""
+def _write_report(report: IndexReport, workspace: Path) -> str | None:
+    """Writes the report; a sentence where that is impossible."""
     path = workspace / REPORT_FILE
     temporary = path.with_suffix(".tmp")
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
@@ -160,9 +164,8 @@ def _write_report(report: IndexReport, workspace: Path) -> bool:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        print(f"error: The report {path} cannot be written: {error.strerror}.", file=sys.stderr)
-        return False
-    return True
+        return f"The report {path} cannot be written: {error.strerror}."
+    return None
 
 
 def _print(report: IndexReport, settings: Settings, *, written: bool) -> None:
