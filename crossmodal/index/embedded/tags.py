@@ -15,13 +15,12 @@ from crossmodal.records import Modality
 
 __all__ = ["Kind", "rows_that_match", "tag_entries", "tag_fields"]
 
-INSERT = (
-    "INSERT INTO tags (modality, name, kind, value, row)"
-    " VALUES (?, CAST(? AS TEXT), ?, CASE ?3 WHEN 3 THEN CAST(?4 AS TEXT) ELSE ?4 END, ?)"
-)
+# The fourth value of an entry, whose third is its kind: a string may come as bytes.
+_VALUE = "CASE ?3 WHEN 3 THEN CAST(?4 AS TEXT) ELSE ?4 END"
+INSERT = f"INSERT INTO tags (modality, name, kind, value, row) VALUES (?, CAST(? AS TEXT), ?, {_VALUE}, ?)"
 DELETE = (
     "DELETE FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?"
-    " AND value = CASE ?3 WHEN 3 THEN CAST(?4 AS TEXT) ELSE ?4 END AND row = ?"
+    f" AND value = {_VALUE} AND row = ?"
 )
 
 _OPERATORS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
