@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.flow.topology import FLOW_KINDS, describe_steps, draw_flow, flow_file, read_topology
+from crossmodal.flow.topology import FLOW_KINDS, FlowKind, describe_steps, draw_flow, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.server.routes import JsonResponse, add_route
@@ -45,8 +45,9 @@ def add_information_routes(app: Starlette, serving: Serving) -> None:
 class _Information:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        # It does not change while the server runs.
+        # None of them changes while the server runs.
         self._models: Response | None = None
+        self._flows: dict[FlowKind, Response] = {}
 
     async def status(self, request: Request) -> Response:
         serving = self._serving
@@ -92,8 +93,12 @@ class _Information:
             raise RequestError(
                 f"There is no Flow {name[:40]!r}; there are {', '.join(FLOW_KINDS)}.", status=404
             )
-        topology = read_topology(flow_file(kind), self._serving.settings.flow_environment())
-        return JsonResponse({"name": kind, "steps": describe_steps(topology), "mermaid": draw_flow(topology)})
+        if kind not in self._flows:
+            topology = read_topology(flow_file(kind), self._serving.settings.flow_environment())
+            self._flows[kind] = JsonResponse(
+                {"name": kind, "steps": describe_steps(topology), "mermaid": draw_flow(topology)}
+            )
+        return self._flows[kind]
 
     async def health(self, request: Request) -> Response:
         return JsonResponse({"status": "ok", "flow": self._serving.kind})
