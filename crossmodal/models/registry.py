@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,16 +60,14 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
 
     Raises ModelError where the model isn't known or its files are missing or damaged.
     """
-    adaptation = parse_adaptation(name) or Adaptation(name)
-    with extra_for(f"The model {adaptation.model}"):
-        return adapted_identity(adaptation, _find_model(adaptation.model, cache).identity)
+    with _found(name, cache) as (adaptation, model):
+        return adapted_identity(adaptation, model.identity)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:
     """How the model ``name`` wants its photos; its weights are neither loaded nor downloaded."""
-    adaptation = parse_adaptation(name) or Adaptation(name)
-    with extra_for(f"The model {adaptation.model}"):
-        return _find_model(adaptation.model, cache).preprocessing
+    with _found(name, cache) as (_, model):
+        return model.preprocessing
 
 
 def load_image_encoder(
@@ -156,9 +155,7 @@ def require_trust(name: str, *, trust_remote_code: bool, cache: Path | None = No
 
     ``load_image_encoder`` and ``load_text_encoder`` refuse it as well; this check needs no download.
     """
-    adaptation = parse_adaptation(name) or Adaptation(name)
-    with extra_for(f"The model {adaptation.model}"):
-        model = _find_model(adaptation.model, cache)
+    with _found(name, cache) as (_, model):
         if isinstance(model, PublishedModel):
             model.require_trust(trust_remote_code)
 
@@ -168,9 +165,8 @@ def weights_size(name: str, *, cache: Path | None = None) -> int:
 
     Arguments and errors as for ``identify_model``; published weights are downloaded if they are missing.
     """
-    adaptation = parse_adaptation(name) or Adaptation(name)
-    with extra_for(f"The model {adaptation.model}"):
-        files = _find_model(adaptation.model, cache).weight_files
+    with _found(name, cache) as (_, model):
+        files = model.weight_files
     try:
         return sum(file.stat().st_size for file in files)
     except OSError as error:
@@ -205,21 +201,25 @@ def find_published(name: str, cache: Path | None) -> PublishedModel:
     return model
 
 
-def _find_model(name: str, cache: Path | None) -> NativeCheckpoint | PublishedModel:
-    return find_native(name) or find_published(name, cache)
+@contextmanager
+def _found(name: str, cache: Path | None) -> Iterator[tuple[Adaptation, NativeCheckpoint | PublishedModel]]:
+    """The model that ``name`` means, and the options behind the name.
+
+    Names the extra where a library that the model needs is missing, as long as the context lasts.
+    """
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    with extra_for(f"The model {adaptation.model}"):
+        yield adaptation, find_native(adaptation.model) or find_published(adaptation.model, cache)
 
 
 def _load(tower: Literal["image", "text"], name: str, options: LoadOptions) -> tuple[Any, Adaptation | None]:
     """The encoder of one tower, and what remains to be done to its embeddings."""
-    adaptation = parse_adaptation(name)
-    base = adaptation.model if adaptation else name
-    with extra_for(f"The model {base}"):
-        model = _find_model(base, options.cache)
+    with _found(name, options.cache) as (_, model):
         if isinstance(model, PublishedModel):
             model.require_trust(options.trust_remote_code)
         library = _library_of(model)
         load = library.load_image_encoder if tower == "image" else library.load_text_encoder
-        return load(model, options), adaptation
+        return load(model, options), parse_adaptation(name)
 
 
 def _library_of(model: NativeCheckpoint | PublishedModel) -> Any:
