@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -83,6 +84,8 @@ class Connections:
         self._pid = os.getpid()
         found = self.path.stat()
         self._file = found.st_dev, found.st_ino
+        # Who drops an index without closing it, as in a notebook, leaves no open files behind.
+        weakref.finalize(self, _let_go, self._idle, self._pid).atexit = False
 
     @classmethod
     def open(cls, folder: Path) -> Connections:
@@ -118,6 +121,7 @@ class Connections:
         try:
             with connections._named_errors():
                 connections._writer = connections._open_writer()
+            weakref.finalize(connections, _let_go, [connections._writer], os.getpid()).atexit = False
         except BaseException:
             connections.close()
             raise
@@ -179,9 +183,8 @@ class Connections:
         """Release the file, after what is being read; harmless when repeated, and in a forked child."""
         with self._lock:
             self._closed = True
-            connections, self._idle = self._idle, []
-            if self._writer is not None:
-                connections.append(self._writer)
+            connections = [*self._idle, *([] if self._writer is None else [self._writer])]
+            self._idle.clear()
         if self._pid != os.getpid():
             _inherited.extend(connections)
             return
@@ -201,7 +204,8 @@ class Connections:
                 raise StoreError(f"The index in {self.folder} is closed.")
             if self._pid != os.getpid():
                 _inherited.extend([*self._idle, *([] if self._writer is None else [self._writer])])
-                self._idle, self._writer, self._pid = [], None, os.getpid()
+                self._idle.clear()
+                self._writer, self._pid = None, os.getpid()
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None:
@@ -322,6 +326,14 @@ class Connections:
                 f"{self.folder} and what is in it, or choose another folder with --workspace."
             )
         return StoreError(f"{self.path} cannot be used ({error}).")
+
+
+def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:
+    if pid == os.getpid():
+        for connection in connections:
+            connection.close()
+    else:
+        _inherited.extend(connections)
 
 
 def _refusal(folder: Path) -> str | None:
