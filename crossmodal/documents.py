@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from crossmodal import limits
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT, Modality, Record, checked_modality
 
@@ -76,7 +77,8 @@ class Document:
     def of_record(cls, record: Record) -> Document:
         """The document that carries ``record`` into the index Flow."""
         stored = record if record.content is None else replace(record, content=None)
-        return cls(record.id, record.modality, text=record.text, content=record.content, record=stored)
+        doc = cls(record.id, record.modality, text=record.text, content=record.content, record=stored)
+        return doc.checked()
 
     @classmethod
     def of_query(
@@ -97,7 +99,26 @@ class Document:
             text=text,
             content=content,
             embedding=vector,
-        )
+        ).checked()
+
+    def checked(self) -> Document:
+        """Itself, with an error and without what is too large where it is beyond ``limits``.
+
+        Every way into a Flow comes by here, so that no step works on what nobody should have sent.
+        """
+        if (refusal := self._beyond_limits()) is not None:
+            self.error = self.error or refusal
+            self.text = self.content = self.embedding = None
+        return self
+
+    def _beyond_limits(self) -> str | None:
+        if self.text is not None and len(self.text) > limits.SENTENCE.most:
+            return limits.SENTENCE.exceeded(f"The text {limits.quoted(self.text)}", len(self.text))
+        if self.content is not None and len(self.content) > limits.PHOTO.most:
+            return limits.PHOTO.exceeded("The photo", len(self.content))
+        if self.embedding is not None and self.embedding.size > limits.DIMENSION.most:
+            return limits.DIMENSION.exceeded("The vector", self.embedding.size)
+        return None if self.record is None else self.record.beyond_limits()
 
 
 def other_modality(modality: Modality) -> Modality:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossmodal import limits
 from crossmodal.settings import (
     DIRECTIONS,
     INDEXES,
@@ -20,7 +21,6 @@ from crossmodal.settings import (
     LAYOUTS,
     LOSSES,
     MAX_PORT,
-    MAX_TOP_K,
     MAX_WORKERS,
     PRINTS,
     PROTOCOLS,
@@ -183,14 +183,22 @@ OPTIONS: tuple[Option, ...] = (
         alias="--query-image",
     ),
     Option("like", "an id in the index, to find similar ones", ("query",), metavar="ID", asks=True),
-    Option("top_k", "matches for each question", ("query",), "-k", metavar="K", minimum=1, maximum=MAX_TOP_K),
+    Option(
+        "top_k",
+        "matches for each question",
+        ("query",),
+        "-k",
+        metavar="K",
+        minimum=1,
+        maximum=limits.TOP_K.most,
+    ),
     Option(
         "offset",
         "leave out the first N matches",
         ("query",),
         metavar="N",
         minimum=0,
-        maximum=MAX_TOP_K - 1,
+        maximum=limits.TOP_K.most - 1,
     ),
     Option(
         "min_score",

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import orjson
+
+from crossmodal import limits
 from crossmodal.errors import DataError
 
 __all__ = [
@@ -20,7 +23,9 @@ __all__ = [
     "Record",
     "checked_modality",
     "file_name",
+    "json_size",
     "record_id",
+    "tags_beyond_limits",
 ]
 
 Modality = Literal["image", "text"]
@@ -93,6 +98,24 @@ class Record:
         digest.update(self.content or b"")
         return replace(self, content_hash=digest.hexdigest()[:32])
 
+    def beyond_limits(self) -> str | None:
+        """A sentence on the first of its values that is larger than the limits allow; None if none is.
+
+        Measures sizes only, so that it costs little for the largest record.
+        """
+        for limit, what, value in (
+            (limits.ID if self.modality == IMAGE else limits.STORED_ID, "The id", self.id),
+            (limits.SENTENCE, "The caption", self.text),
+            (limits.URI, "The uri", self.uri),
+            (limits.MIME_TYPE, "The media type", self.mime_type),
+            (limits.STORED_ID, "The id of the photo", self.photo_id),
+            (limits.PHOTO, "The photo", self.content),
+        ):
+            if value is not None and (found := _measured(value, limit)) > limit.most:
+                named = what if isinstance(value, bytes) else f"{what} {limits.quoted(value)}"
+                return limit.exceeded(named, found)
+        return tags_beyond_limits(self.tags, "The tags") if self.tags else None
+
     @property
     def file(self) -> str | None:
         """What the photo's file was called, where that is known."""
@@ -102,6 +125,46 @@ class Record:
     def size(self) -> int:
         """The bytes that this record occupies in flight, roughly: its content and its text."""
         return len(self.content or b"") + len(self.text or "")
+
+
+def tags_beyond_limits(tags: Mapping[str, Any], name: str) -> str | None:
+    """A sentence that says why ``tags``, which it calls ``name``, are too large; None where they aren't."""
+    names = 0
+    waiting: list[tuple[Any, int]] = [(tags, 1)]
+    while waiting:
+        value, level = waiting.pop()
+        if not isinstance(value, Mapping | list | tuple):
+            continue
+        if level > limits.DEPTH.most:
+            return limits.DEPTH.exceeded(name, level, verb="have")
+        if isinstance(value, Mapping):
+            names += len(value)
+            if names > limits.TAG_KEYS.most:
+                return limits.TAG_KEYS.exceeded(name, names, verb="have")
+            for key in value:
+                if (found := _measured(str(key), limits.TAG_KEY)) > limits.TAG_KEY.most:
+                    return limits.TAG_KEY.exceeded(f"The tag {limits.quoted(str(key))}", found)
+            value = value.values()
+        waiting += [(inner, level + 1) for inner in value]
+    if (size := json_size(tags)) > limits.TAGS.most:
+        return limits.TAGS.exceeded(name, size, verb="have")
+    return None
+
+
+def json_size(tags: Mapping[str, Any]) -> int:
+    """The bytes of ``tags`` as JSON, as answers carry them."""
+    try:
+        return len(orjson.dumps(tags, option=orjson.OPT_NON_STR_KEYS, default=str))
+    except TypeError:
+        # Whole numbers of more than 64 bits, and halves of characters.
+        return len(json.dumps(dict(tags), ensure_ascii=True, default=str))
+
+
+def _measured(value: str | bytes, limit: limits.Limit) -> int:
+    """How many of the limit's unit a value has; an estimate where it is many times too long."""
+    if isinstance(value, bytes) or limit.unit == "characters" or len(value) > limit.most:
+        return len(value)
+    return len(value.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True, slots=True)

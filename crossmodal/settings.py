@@ -18,7 +18,6 @@ __all__ = [
     "LAYOUTS",
     "LOSSES",
     "MAX_PORT",
-    "MAX_TOP_K",
     "MAX_WORKERS",
     "PRINTS",
     "PROTOCOLS",
@@ -54,7 +53,6 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
-MAX_TOP_K = 1000
 MAX_PORT = 65535
 MAX_WORKERS = 64
 

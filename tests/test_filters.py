@@ -13,7 +13,12 @@ from test_filtered_search import filters, tags
 
 from crossmodal.errors import DataError, FilterError
 from crossmodal.filters import OneOf, collect_values, parse_filter
-from crossmodal.filters.parsing import MOST_CONDITIONS, MOST_LEVELS, MOST_VALUES, MOST_VALUES_TOGETHER
+from crossmodal.limits import (
+    FILTER_CONDITIONS,
+    FILTER_LEVELS,
+    FILTER_VALUES,
+    FILTER_VALUES_TOGETHER,
+)
 
 PHOTO = {
     "place": "harbour",
@@ -132,7 +137,7 @@ def test_what_does_not_match(wanted: dict[str, Any]) -> None:
         ({1: 2}, "/1", "not 1"),
         ({"modality": "photo"}, "/modality", '"image" or "text", not "photo"'),
         ({"modality": {"$in": ["image", 3]}}, "/modality/$in/1", "tags.modality"),
-        ({"a": {"$in": list(range(MOST_VALUES + 1))}}, "/a/$in", "1,001 values; at most 1,000"),
+        ({"a": {"$in": list(range(FILTER_VALUES.most + 1))}}, "/a/$in", "1,001 values; at most 1,000"),
     ],
 )
 def test_what_is_refused_says_where_and_what_helps(wanted: object, pointer: str, words: str) -> None:
@@ -157,18 +162,22 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_limits() -> None:
-    assert parse_filter(nested(MOST_LEVELS)).matches("image", {}) is True
-    with pytest.raises(FilterError, match=f"deeper than {MOST_LEVELS} levels") as told:
-        parse_filter(nested(MOST_LEVELS + 1))
-    assert told.value.pointer == "/$not" * MOST_LEVELS
+    assert parse_filter(nested(FILTER_LEVELS.most)).matches("image", {}) is True
+    with pytest.raises(FilterError, match=f"deeper than {FILTER_LEVELS.most} levels") as told:
+        parse_filter(nested(FILTER_LEVELS.most + 1))
+    assert told.value.pointer == "/$not" * FILTER_LEVELS.most
     with pytest.raises(FilterError, match="deeper"):
         parse_filter(nested(5000))
-    many = {f"field {number}": number for number in range(MOST_CONDITIONS)}
+    many = {f"field {number}": number for number in range(FILTER_CONDITIONS.most)}
     assert parse_filter(many).matches("text", many)
-    with pytest.raises(FilterError, match=f"more than {MOST_CONDITIONS} conditions"):
+    with pytest.raises(FilterError, match=f"more than {FILTER_CONDITIONS.most} conditions"):
         parse_filter({**many, "one more": 1})
-    assert parse_filter({"a": {"$in": list(range(MOST_VALUES))}}).matches("text", {"a": MOST_VALUES - 1})
-    lists = [{"a": {"$in": list(range(MOST_VALUES))}}] * (MOST_VALUES_TOGETHER // MOST_VALUES)
+    assert parse_filter({"a": {"$in": list(range(FILTER_VALUES.most))}}).matches(
+        "text", {"a": FILTER_VALUES.most - 1}
+    )
+    lists = [{"a": {"$in": list(range(FILTER_VALUES.most))}}] * (
+        FILTER_VALUES_TOGETHER.most // FILTER_VALUES.most
+    )
     assert parse_filter({"$or": lists}).matches("text", {"a": 0})
     with pytest.raises(FilterError, match="more than 10,000 values together") as told:
         parse_filter({"$or": [*lists, {"b": {"$nin": ["x"]}}]})

@@ -181,8 +181,8 @@ def test_nothing_else_is_answered(client: GrpcClient, endpoint: str) -> None:
 
 def test_a_request_of_too_many_documents_is_refused_with_the_limit(client: GrpcClient) -> None:
     answer = client.post("/search", [{"text": "a"}] * 1025, request_size=1025)
-    assert "1025 documents" in answer["error"]
-    assert "1024" in answer["error"]
+    assert "1,025 documents" in answer["error"]
+    assert "the limit is 1,024" in answer["error"]
 
 
 def test_an_answer_may_be_sent_as_the_next_request(client: GrpcClient) -> None:

@@ -465,8 +465,8 @@ class TestQueries:
         assert refusal({"data": [item], "top_k": 5, "mode": "search"}).startswith(sentence)
 
     def test_a_photo_above_the_limit_is_refused_before_it_is_decoded(self) -> None:
-        with pytest.raises(RequestError, match=r"about 33\.0 MiB; the limit is 32 MiB") as caught:
-            parse({"data": ["data:image/jpeg;base64," + "A" * (44 << 20)]})
+        with pytest.raises(RequestError, match=r"6[45]\.\d MiB; the limit is 64 MiB") as caught:
+            parse({"data": ["data:image/jpeg;base64," + "A" * ((65 << 20) // 3 * 4)]})
         assert caught.value.status == 413
 
     def test_two_queries_with_one_id(self) -> None:
@@ -484,7 +484,7 @@ class TestRequests:
             ({}, "'data' is missing; it has to be a list of strings or Document objects."),
             ({"data": "a dog"}, "'data' is 'a dog'; it has to be a list of strings or Document objects."),
             ({"data": []}, "'data' is an empty list; it has to hold at least one of the queries."),
-            ({"data": ["a"] * 65}, "'data' holds 65 queries; the limit is 64 in one request."),
+            ({"data": ["a"] * 65}, "'data' has 65 queries; the limit is 64. Send several requests."),
             ({"data": ["a"], "parameters": [1]}, "'parameters' is a list; it has to be an object."),
             ({"data": ["a"], "parameters": {"x": float("nan")}}, "'parameters' holds nan, which is not JSON"),
         ],

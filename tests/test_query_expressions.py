@@ -10,8 +10,9 @@ from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossmodal import limits
 from crossmodal.errors import QueryError
-from crossmodal.query.expression import MAX_TERMS, Term, parse_expression
+from crossmodal.query.expression import Term, parse_expression
 
 WEIGHTS = st.floats(-10, 10, allow_nan=False).filter(lambda weight: weight != 0)
 # Many of the characters that mean something, and any others.
@@ -95,7 +96,7 @@ def test_a_mistake_is_told_with_its_position(expression: str, position: int, why
     [
         ("  ", "is empty"),
         ("-dog - 2*snow", "at least one has to say what to look for"),
-        (" + ".join(["dog"] * (MAX_TERMS + 1)), "17 terms; it can have at most 16"),
+        (" + ".join(["dog"] * (limits.TERMS.most + 1)), "17 terms; it can have at most 16"),
     ],
 )
 def test_what_has_no_position_is_told_too(expression: str, why: str) -> None:
@@ -104,10 +105,12 @@ def test_what_has_no_position_is_told_too(expression: str, why: str) -> None:
 
 
 def test_as_many_terms_as_are_allowed_can_be_read() -> None:
-    assert parts(" - ".join(["dog"] * MAX_TERMS)) == [(1, "dog")] + [(-1, "dog")] * (MAX_TERMS - 1)
+    assert parts(" - ".join(["dog"] * limits.TERMS.most)) == [(1, "dog")] + [(-1, "dog")] * (
+        limits.TERMS.most - 1
+    )
 
 
-@given(st.lists(TERMS, min_size=1, max_size=MAX_TERMS))
+@given(st.lists(TERMS, min_size=1, max_size=limits.TERMS.most))
 def test_written_terms_are_read_again_as_they_were(terms: list[Term]) -> None:
     if all(term.weight < 0 for term in terms):
         terms[0] = Term(weight=-terms[0].weight, text=terms[0].text, id=terms[0].id)

@@ -296,7 +296,7 @@ def test_bad_files_fail_alone_and_take_their_captions_along(http: httpx2.Client)
         ("readme.txt", b"hello there, this is text"),
         ("half.jpg", good[:3000]),
         ("empty.jpg", b""),
-        ("large.jpg", bytes((32 << 20) + 1)),
+        ("large.jpg", bytes((64 << 20) + 1)),
         ("same.jpg", good),
         metadata={"half.jpg": {"captions": ["half of it"]}, "absent.jpg": {"captions": ["nowhere"]}},
     )
@@ -306,7 +306,7 @@ def test_bad_files_fail_alone_and_take_their_captions_along(http: httpx2.Client)
     assert "truncated" in told.pop(("half.jpg", "image"))
     assert "the photo that it describes was not" in told.pop(("half.jpg", "text"))
     assert "empty" in told.pop(("empty.jpg", None))
-    assert "the limit is 32 MiB" in told.pop(("large.jpg", None))
+    assert "the limit is 64 MiB" in told.pop(("large.jpg", None))
     assert "of good.jpg, which came before" in told.pop(("same.jpg", "image"))
     assert "no file of that name" in told.pop(("absent.jpg", None))
     assert not told

@@ -13,6 +13,7 @@ from typing import Any
 from crossmodal.data_sets.photos import Photo, read_photo, shown_uri
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
+from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
 
 __all__ = ["DataSet", "Limits", "Mention", "same_split"]
@@ -25,8 +26,8 @@ _DEV = frozenset({"dev", "val", "validation", "valid"})
 class Limits:
     """What one input may measure at most: a photo's file in bytes, a caption in characters."""
 
-    max_file_bytes: int = 64 * 1024 * 1024
-    max_caption_characters: int = 2_000
+    max_file_bytes: int = PHOTO.most
+    max_caption_characters: int = SENTENCE.most
 
 
 class DataSet(ABC):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crossmodal.errors import DataSetError
+from crossmodal.limits import JSON_VALUE
 
 __all__ = ["array_elements", "top_level_keys"]
 
@@ -16,7 +17,6 @@ _WHITE_SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER_PART = re.compile(r"[-+.0-9eE]*")
 _CHUNK_CHARACTERS = 1 << 20
 # No image or annotation entry comes near this; without a limit a damaged file would be read whole.
-_MAX_VALUE_CHARACTERS = 64 << 20
 
 
 def array_elements(path: Path, key: str) -> Iterator[Any]:
@@ -132,7 +132,7 @@ class _Reader:
 
     def _read_more(self) -> bool:
         """Moves the window: drops what was read and adds a chunk; False at the end of the file."""
-        if self._ended or len(self._text) - self._at > _MAX_VALUE_CHARACTERS:
+        if self._ended or len(self._text) - self._at > JSON_VALUE.most:
             return False
         # At least as much again as is waiting, so that a large value is not decoded once for each chunk.
         chunk = self._file.read(max(_CHUNK_CHARACTERS, len(self._text) - self._at))

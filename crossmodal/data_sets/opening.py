@@ -14,6 +14,7 @@ from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.photos import looks_like_an_image
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.errors import DataSetError
+from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.records import Failure
 
 __all__ = ["DATA_SET_NAMES", "open_data_set"]
@@ -34,8 +35,8 @@ def open_data_set(
     data_root: Path,
     split: str | None = None,
     content: bool = True,
-    max_file_bytes: int = 64 * 1024 * 1024,
-    max_caption_characters: int = 2_000,
+    max_file_bytes: int = PHOTO.most,
+    max_caption_characters: int = SENTENCE.most,
 ) -> DataSet:
     """The data set with this name (below ``data_root``) or at this path; reads nothing large yet.
 

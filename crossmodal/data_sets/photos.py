@@ -17,6 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
+from crossmodal.limits import PHOTO
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -112,7 +113,7 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
     return Photo(photo, (sniff_mime_type(blob) if blob else None) or by_name, blob)
 
 
-def read_photo_file(path: Path, *, max_bytes: int = 64 * 1024 * 1024) -> bytes:
+def read_photo_file(path: Path, *, max_bytes: int = PHOTO.most) -> bytes:
     """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does."""
     return read_photo(str(path.absolute()), max_bytes=max_bytes).content or b""
 

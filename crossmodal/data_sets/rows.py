@@ -14,6 +14,7 @@ from typing import Any
 
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
+from crossmodal.limits import CSV_LINE, CSV_ROW
 from crossmodal.records import Failure
 
 __all__ = [
@@ -38,9 +39,7 @@ CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences", "desc
 # Enough to recognise the line by in a message.
 _KEPT_OF_A_LONG_LINE = 100
 _DELIMITERS = (",", ";", "\t", "|")
-_MAX_CSV_LINE = 1 << 20
 # A quotation mark that is never closed would otherwise swallow the rest of the file as one caption.
-_MAX_LINES_OF_ROW = 100
 
 
 def image_column(names: Iterable[str]) -> str | None:
@@ -119,7 +118,7 @@ def csv_rows(path: Path) -> Iterator[Row | Failure]:
     mark without its partner) is a failure, and reading goes on at the next line. Blank lines are passed over.
     Raises DataSetError for a file without a usable header.
     """
-    source = _PushBack(read_lines(path, _MAX_CSV_LINE))
+    source = _PushBack(read_lines(path, CSV_LINE.most))
     header, delimiter = _header(path, source)
     while (first := source.next()) is not None:
         where = f"{path}, line {first.number}"
@@ -181,7 +180,7 @@ def _header(path: Path, source: _PushBack) -> tuple[list[str], str]:
         raise DataSetError(f"{path} is empty: its first line must name the columns, such as image,caption")
     if first.too_long:
         raise DataSetError(
-            f"{path} is not a table: its first line has more than {_MAX_CSV_LINE:,} characters"
+            f"{path} is not a table: its first line has more than {CSV_LINE.most:,} characters"
         )
     for delimiter in _DELIMITERS:
         names = [name.strip() for name in next(csv.reader([first.text], delimiter=delimiter), [])]
@@ -207,13 +206,13 @@ def _csv_cells(first: Line, source: _PushBack, delimiter: str) -> list[str]:
     def lines() -> Iterator[str]:
         nonlocal unclosed
         yield first.text
-        while len(taken) < _MAX_LINES_OF_ROW and (line := source.next()) is not None:
+        while len(taken) < CSV_ROW.most and (line := source.next()) is not None:
             taken.append(line)
             yield line.text
         unclosed = True
 
     if first.too_long:
-        raise DataError(f"the line has more than {_MAX_CSV_LINE:,} characters")
+        raise DataError(f"the line has more than {CSV_LINE.most:,} characters")
     try:
         cells = next(csv.reader(lines(), delimiter=delimiter), [])
     except csv.Error as error:

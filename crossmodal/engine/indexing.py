@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
+from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
@@ -108,6 +109,12 @@ def _light(record: Record) -> Record:
     return record if record.content is None else replace(record, content=None)
 
 
+def _shortened(record: Record) -> Record:
+    """``record`` as far as a message names it, without what is too large."""
+    uri, text = (value and value[: limits.FILE_NAME.most] for value in (record.uri, record.text))
+    return replace(record, content=None, uri=uri, text=text, tags={})
+
+
 def _hashed(items: Iterable[Record | Failure], aside: SimpleQueue[Indexed | Failure]) -> Iterator[Record]:
     for item in items:
         if isinstance(item, Failure):
@@ -117,6 +124,10 @@ def _hashed(items: Iterable[Record | Failure], aside: SimpleQueue[Indexed | Fail
             checked_modality(item.modality, f"The record {item.id!r}")
         except DataError as error:
             aside.put(Failure(item.uri or item.id, str(error)))
+            continue
+        if (refusal := item.beyond_limits()) is not None:
+            # Before anything is made of it, its hash included.
+            aside.put(Indexed(_shortened(item), error=refusal))
             continue
         yield item if item.content_hash else item.hashed()
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from crossmodal import limits
 from crossmodal.errors import FilterError
 from crossmodal.filters.conditions import (
     MODALITY_FIELD,
@@ -22,13 +23,7 @@ from crossmodal.filters.conditions import (
 )
 from crossmodal.records import IMAGE, TEXT
 
-__all__ = ["MOST_CONDITIONS", "MOST_LEVELS", "MOST_VALUES", "MOST_VALUES_TOGETHER", "parse_filter"]
-
-# Far beyond what a person writes, and small enough that a hostile filter costs milliseconds.
-MOST_LEVELS = 16
-MOST_CONDITIONS = 256
-MOST_VALUES = 1000
-MOST_VALUES_TOGETHER = 10_000
+__all__ = ["parse_filter"]
 
 _OPERATORS = ("$eq", "$ne", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
 _CONNECTIVES = ("$and", "$or", "$not")
@@ -57,9 +52,9 @@ class _Parser:
         # Written with $and, as to_json does, several conditions in one object are one level deeper.
         if _has_several(value):
             level += 1
-        if level > MOST_LEVELS:
+        if level > limits.FILTER_LEVELS.most:
             raise FilterError(
-                f"The filter is nested deeper than {MOST_LEVELS} levels. Join conditions in one $and or $or.",
+                f"The filter is nested deeper than {limits.FILTER_LEVELS.most} levels. Join conditions in one $and or $or.",
                 pointer,
             )
         parts = [
@@ -114,9 +109,9 @@ class _Parser:
 
     def _condition(self, field: str, operator: object, value: object, pointer: str) -> Filter:
         self._conditions += 1
-        if self._conditions > MOST_CONDITIONS:
+        if self._conditions > limits.FILTER_CONDITIONS.most:
             raise FilterError(
-                f"The filter has more than {MOST_CONDITIONS} conditions. Use $in for several values.",
+                f"The filter has more than {limits.FILTER_CONDITIONS.most} conditions. Use $in for several values.",
                 pointer,
             )
         match operator:
@@ -126,16 +121,16 @@ class _Parser:
             case "$in" | "$nin":
                 if not isinstance(value, list | tuple):
                     raise FilterError(_told(field, operator, "needs a list of values", value), pointer)
-                if len(value) > MOST_VALUES:
+                if len(value) > limits.FILTER_VALUES.most:
                     raise FilterError(
                         f"{operator} of the field {_shown(field)} has {len(value):,} values; at most "
-                        f"{MOST_VALUES:,} can be used. Split them with $or.",
+                        f"{limits.FILTER_VALUES.most:,} can be used. Split them with $or.",
                         pointer,
                     )
                 self._values += len(value)
-                if self._values > MOST_VALUES_TOGETHER:
+                if self._values > limits.FILTER_VALUES_TOGETHER.most:
                     raise FilterError(
-                        f"The filter's lists have more than {MOST_VALUES_TOGETHER:,} values together. Give "
+                        f"The filter's lists have more than {limits.FILTER_VALUES_TOGETHER.most:,} values together. Give "
                         "the documents a tag that says what they have in common, and ask for that.",
                         pointer,
                     )

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, shown
-from crossmodal.records import IMAGE, TEXT, Record, record_id
+from crossmodal.records import IMAGE, TEXT, Record, record_id, tags_beyond_limits
 
 __all__ = ["captions_of", "checked_image_type", "id_of", "records_of", "tags_of"]
 
@@ -26,6 +27,8 @@ def tags_of(item: Mapping[str, Any], name: str) -> dict[str, Any]:
     tags = item.get("tags")
     if tags is not None and not isinstance(tags, dict):
         raise RequestError(f"The tags of {name} are {shown(tags)}; they have to be an object.")
+    if tags and (refusal := tags_beyond_limits(tags, f"The tags of {name}")) is not None:
+        raise RequestError(refusal, status=422)
     copy: dict[str, Any] = plain_json(tags or {}, f"The tags of {name}", exact=True)
     return copy
 
@@ -35,6 +38,8 @@ def captions_of(item: Mapping[str, Any], name: str) -> list[str]:
     listed = item.get("captions")
     if listed is not None and not isinstance(listed, list):
         raise RequestError(f"The captions of {name} are {shown(listed)}; they have to be a list of strings.")
+    if listed is not None and len(listed) > limits.CAPTIONS.most:
+        raise RequestError(limits.CAPTIONS.exceeded(name, len(listed)), status=422)
     # jina's clients send "" for a field that is not set.
     single = [(key, item.get(key)) for key in ("text", "caption") if item.get(key) not in (None, "")]
     return [checked_text(value, f"The {key} of {name}") for key, value in single] + [

@@ -8,12 +8,12 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.images import sniff_mime_type
 
 __all__ = [
-    "MAX_IMAGE_BYTES",
     "DataUri",
     "decode_base64",
     "decode_data_uri",
@@ -21,9 +21,6 @@ __all__ = [
     "indexed_image_id",
     "is_data_uri",
 ]
-
-# Of one decoded photo.
-MAX_IMAGE_BYTES = 32 << 20
 
 # Types and parameters take a few dozen characters; anything longer before the comma is no data URI.
 _MAX_HEADER_CHARACTERS = 512
@@ -44,7 +41,6 @@ _CHARSETS = {
 
 
 _IMAGES_PATH = "/images/"
-_MAX_URL_CHARACTERS = 2048
 _OWN_PATH = re.compile(
     rf"(?:{re.escape(_IMAGES_PATH)}(?P<image>[^/?#\s]+)"
     r"|/v1/documents/(?P<document>[^/?#\s]+)/(?:content|thumbnail))(?:[?#]\S*)?"
@@ -82,7 +78,7 @@ def is_data_uri(value: str) -> bool:
 
 
 def decode_data_uri(value: str) -> DataUri:
-    """The type and the bytes of a data URI; raises RequestError (413 above MAX_IMAGE_BYTES)."""
+    """The type and the bytes of a data URI; raises RequestError (413 for a photo that is too large)."""
     value = value.strip()
     comma = value.find(",", 0, _MAX_HEADER_CHARACTERS)
     header = _HEADER.fullmatch(value, 0, comma) if comma >= 0 else None
@@ -92,7 +88,7 @@ def decode_data_uri(value: str) -> DataUri:
     body = value[comma + 1 :]
     # At most four characters hold a byte (base64 takes 4 for 3 bytes, percent-encoding triples them); this is
     # checked before anything is copied.
-    if len(body) > 4 * MAX_IMAGE_BYTES:
+    if len(body) > 4 * limits.PHOTO.most:
         raise _too_large(len(body) * 3 // 4)
     content = (
         unquote_to_bytes(body.encode("utf-8", "surrogatepass"))
@@ -101,7 +97,7 @@ def decode_data_uri(value: str) -> DataUri:
     )
     if "base64" in parameters:
         content = decode_base64(content, "The data URI")
-    elif len(content) > MAX_IMAGE_BYTES:
+    elif len(content) > limits.PHOTO.most:
         raise _too_large(len(content))
     charset = next((part[8:].strip('"') for part in parameters if part.startswith("charset=")), "utf-8")
     mime_type = (header["type"] or ("text/plain" if "base64" not in parameters else "")).lower()
@@ -116,11 +112,11 @@ def decode_data_uri(value: str) -> DataUri:
 def decode_base64(value: str | bytes, name: str) -> bytes:
     """Bytes from base64 in the standard or the URL-safe alphabet, line breaks and lost padding allowed.
 
-    Raises RequestError where it is not base64 or empty, and with status 413 above MAX_IMAGE_BYTES.
+    Raises RequestError where it is not base64 or empty, and with status 413 for a photo that is too large.
     """
     raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
     packed = b"".join(raw.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
-    if len(packed) * 3 // 4 > MAX_IMAGE_BYTES:
+    if len(packed) * 3 // 4 > limits.PHOTO.most:
         raise _too_large(len(packed) * 3 // 4)
     try:
         content = base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
@@ -146,7 +142,7 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
     Those are /images/ID, /v1/documents/ID/content and /v1/documents/ID/thumbnail.
     ``host`` is the request's Host header. An address without a host counts as this server's.
     """
-    if len(address) > _MAX_URL_CHARACTERS:
+    if len(address) > limits.URI.most:
         return None
     path = address
     if address[:8].lower().startswith(("http://", "https://")):
@@ -168,7 +164,6 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
 
 def _too_large(size: int) -> RequestError:
     return RequestError(
-        f"The photo has about {size / 2**20:,.1f} MiB; the limit is {MAX_IMAGE_BYTES >> 20} MiB. "
-        "Send a smaller copy.",
+        limits.PHOTO.exceeded("The photo", size),
         status=413,
     )

@@ -7,36 +7,24 @@ import math
 import re
 from typing import Any, NoReturn
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
-from crossmodal.query.expression import MAX_TEXT
 
-__all__ = ["MAX_QUERIES", "checked_id", "checked_text", "plain_json", "read_json", "shown", "whole_number"]
+__all__ = ["checked_id", "checked_text", "plain_json", "read_json", "shown", "whole_number"]
 
-# In one request.
-MAX_QUERIES = 64
-
-# An id has at most 511 bytes; a caption's id adds a dash and a number to its photo's.
-_MAX_ID_BYTES = 256
-_MAX_DEPTH = 16
 _LARGEST_EXACT = 2**53
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", re.ASCII)
 
-# Reading JSON stops everything else in the process; so much takes about half a second. A photo as a data URI
-# has one comma.
-_MAX_COMMAS = 500_000
-
 # Only an escape can put half of a surrogate pair into a text that is UTF-8.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def shown(value: object, characters: int = 60) -> str:
+def shown(value: object, characters: int = limits.SHOWN_CHARACTERS) -> str:
     """A value as it may be quoted in a sentence: on one line, printable, and short."""
     if isinstance(value, str):
-        # Cut before quoting: the value may have millions of characters.
-        quoted = repr(value[:characters])
-        return quoted if len(value) <= characters else quoted[:-1] + "..." + quoted[-1]
+        return limits.quoted(value, characters)
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -63,10 +51,9 @@ def read_json(raw: bytes, name: str = "The body") -> object:
 
     if not raw.strip():
         raise RequestError(f"{name} is empty; send JSON.")
-    if (commas := raw.count(b",")) > _MAX_COMMAS:
-        raise RequestError(
-            f"{name} has {commas:,} commas; the limit is {_MAX_COMMAS:,}. Send several smaller requests.", 413
-        )
+    # Reading JSON stops everything else in the process. A photo as a data URI has one comma.
+    if (commas := raw.count(b",")) > limits.COMMAS.most:
+        raise RequestError(limits.COMMAS.exceeded(name, commas), 413)
     try:
         value: object = json.loads(raw.decode("utf-8-sig"), parse_constant=refuse)
         if _SURROGATE_ESCAPE.search(raw):
@@ -107,40 +94,43 @@ def whole_number(value: object, name: str, *, minimum: int, maximum: int) -> int
 
 
 def checked_text(value: object, name: str) -> str:
-    """A sentence without space around it, at most MAX_TEXT characters; raises RequestError otherwise."""
+    """A sentence without space around it, not too long (``limits``); raises RequestError otherwise."""
     if not isinstance(value, str):
         raise RequestError(f"{name} is {shown(value)}; it has to be a string.")
     text = value.strip()
     if not text:
         raise RequestError(f"{name} is empty; it needs at least one word.")
-    if len(text) > MAX_TEXT:
-        raise RequestError(f"{name} has {len(text):,} characters; the limit is {MAX_TEXT:,}. Shorten it.")
+    if len(text) > limits.SENTENCE.most:
+        raise RequestError(limits.SENTENCE.exceeded(name, len(text)))
     if _SURROGATE.search(text):
         raise RequestError(f"{name} holds half of a surrogate pair, which is not Unicode text.")
     return text
 
 
-def checked_id(value: object, name: str) -> str:
-    """An id of 1 to 256 bytes of UTF-8 without control characters; raises RequestError otherwise."""
+def checked_id(value: object, name: str, limit: limits.Limit = limits.ID) -> str:
+    """An id of UTF-8 without control characters, not too long; raises RequestError otherwise.
+
+    ``limit`` is ``limits.STORED_ID`` where it is asked for and not given.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     if not isinstance(value, str) or not value.strip():
         raise RequestError(f"{name} is {shown(value)}; it has to be a string that is not empty.")
     if _CONTROL.search(value) or _SURROGATE.search(value):
         raise RequestError(f"{name} is {shown(value)}; it may not hold control characters or surrogates.")
-    if len(value.encode()) > _MAX_ID_BYTES:
-        raise RequestError(f"{name} has {len(value.encode()):,} bytes; the limit is {_MAX_ID_BYTES}.")
+    if len(value.encode()) > limit.most:
+        raise RequestError(limit.exceeded(name, len(value.encode())))
     return value
 
 
-def plain_json(value: object, name: str, *, depth: int = _MAX_DEPTH, exact: bool = False) -> Any:
+def plain_json(value: object, name: str, *, depth: int = limits.DEPTH.most, exact: bool = False) -> Any:
     """A copy of a JSON value that can be stored and sent again.
 
     Raises RequestError for NaN and infinities, surrogates, types that JSON lacks, more than 16 levels, and
     with ``exact`` for whole numbers beyond 2**53, which most readers of JSON round (RFC 8259, section 6).
     """
     if depth == 0:
-        raise RequestError(f"{name} is nested deeper than {_MAX_DEPTH} levels.")
+        raise RequestError(f"{name} is nested deeper than {limits.DEPTH.most} levels.")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):

@@ -213,7 +213,7 @@ def _read_message(message: MediaDocument, indexing: bool) -> Document:
             )
     except DataError as error:
         doc.error = doc.error or str(error)
-    return doc
+    return doc.checked()
 
 
 def _modality(value: Optional[str], message: MediaDocument, needed: bool) -> Optional[Modality]:

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
+from crossmodal import limits
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestError, ServiceError
@@ -34,14 +35,10 @@ _logger = logging.getLogger(__name__)
 # What is open to everyone who can connect.
 _OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"}
 
-# As much as one HTTP request may hold; jina sets no limit.
-_MAX_MESSAGE_BYTES = 64 << 20
-_MAX_DOCUMENTS = 1024
-
 _OPTIONS = [
     # gRPC lets several servers share a port otherwise.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", limits.BODY.most),
     ("grpc.max_send_message_length", -1),
 ]
 
@@ -124,12 +121,8 @@ def _messages(request: DataRequest) -> list[MediaDocument]:
         raise RequestError(
             f"The documents are not MediaDocuments with text, blob or embedding ({type(error).__name__})."
         ) from error
-    if len(messages) > _MAX_DOCUMENTS:
-        raise RequestError(
-            f"The request has {len(messages)} documents; at most {_MAX_DOCUMENTS} go in one. "
-            "Choose a smaller request_size.",
-            status=413,
-        )
+    if len(messages) > limits.MESSAGES.most:
+        raise RequestError(limits.MESSAGES.exceeded("The request", len(messages)), status=413)
     return messages
 
 
@@ -146,10 +139,10 @@ def _query(message: MediaDocument, id: str) -> Document:
         query.seeks = other_modality(query.modality)
     except DataError:
         query.error = (
-            f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with "
+            f"The modality is {limits.quoted(str(message.modality))}; it must be 'text' or 'image', and a document with "
             "neither text nor blob must say it."
         )
-    return query
+    return query.checked()
 
 
 def _shown(answer: Document, id: str, operation: Operation) -> MediaDocument:

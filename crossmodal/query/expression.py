@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from crossmodal import limits
 from crossmodal.errors import QueryError
 from crossmodal.records import Modality, checked_modality
 
@@ -26,16 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["MAX_TERMS", "MAX_TEXT", "MAX_WEIGHT", "Term", "parse_expression"]
-
-# Each term is a sentence or a photo to encode, so that one query costs as much as this many.
-MAX_TERMS = 16
-
-# Weights further apart than this leave nothing of the lighter term in a float32 vector that anyone could see.
-MAX_WEIGHT = 10.0
-
-# Characters of one text; encoders read about the first 50 words.
-MAX_TEXT = 2000
+__all__ = ["Term", "parse_expression"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,8 @@ class Term:
 
     A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
     ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
-    is known. Raises ValueError otherwise, and DataError for a ``kind`` that is no modality.
+    is known. Raises ValueError otherwise, DataError for a ``kind`` that is no modality, and QueryError for
+    what is too large.
     """
 
     weight: float = 1.0
@@ -61,6 +54,15 @@ class Term:
             raise ValueError("a term has exactly one of text, image, id and vector")
         if self.kind is not None:
             checked_modality(self.kind, "The term's vector")
+        for limit, what, value in (
+            (limits.SENTENCE, "The text", self.text),
+            (limits.STORED_ID, "The id", self.id),
+            (limits.PHOTO, "The photo", self.image),
+            (limits.DIMENSION, "The vector", self.vector),
+        ):
+            if value is not None and len(value) > limit.most:
+                named = f"{what} {limits.quoted(value)}" if isinstance(value, str) else what
+                raise QueryError(limit.exceeded(named, len(value)))
 
 
 _SPACE = re.compile(r"\s*")
@@ -75,13 +77,23 @@ _QUOTE = re.compile('"')
 
 
 def parse_expression(
-    text: str, *, max_terms: int = MAX_TERMS, max_weight: float = MAX_WEIGHT, max_text: int = MAX_TEXT
+    text: str,
+    *,
+    max_terms: int = limits.TERMS.most,
+    max_weight: float = limits.WEIGHT.most,
+    max_text: int = limits.SENTENCE.most,
 ) -> tuple[Term, ...]:
     """The terms of ``text``, in order: at most ``max_terms``, and at least one of them positive.
 
     Weights lie in -``max_weight`` to ``max_weight`` and are not 0; a text or id has at most ``max_text``
-    characters. Raises QueryError with the position (the first character is 1) of what cannot be read.
+    characters, as has the expression. Raises QueryError with the position (the first character is 1) of what
+    cannot be read.
     """
+    if len(text) > max_text:
+        raise QueryError(
+            f"The expression cannot be read at character 1: it has {len(text):,} characters and can have at "
+            f"most {max_text:,}. Give sentences as terms."
+        )
     terms = list(_Reader(text, max_weight, max_text).terms())
     if len(terms) > max_terms:
         raise QueryError(f"The expression has {len(terms):,} terms; it can have at most {max_terms}.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from crossmodal import limits
 from crossmodal.errors import DataError
 from crossmodal.match import Match
 from crossmodal.records import Modality
-from crossmodal.settings import MAX_TOP_K, TARGETS, Target
+from crossmodal.settings import TARGETS, Target
 
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
@@ -29,11 +30,11 @@ __all__ = [
 FIELDS = ("text", "photo", "captions", "tags")
 
 # ``offset`` and ``top_k`` together.
-MAX_RESULTS = MAX_TOP_K
+MAX_RESULTS = limits.TOP_K.most
 
 # How many of each ranking a hybrid search looks at. It is the same for every top_k: a document's fused score
 # depends on its ranks in both, so that a top 5 is the beginning of the top 15.
-HYBRID_DEPTH = 200
+HYBRID_DEPTH = limits.HYBRID_DEPTH.most
 
 
 @dataclass(frozen=True, slots=True)

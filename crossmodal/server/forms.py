@@ -13,20 +13,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
 from crossmodal.http_shapes.values import shown
-from crossmodal.server.guards import MAX_BODY_BYTES, body_chunks
+from crossmodal.server.guards import body_chunks
 
 __all__ = ["FORM_TYPE", "Form", "FormFile", "FormText", "form_parts", "media_type_of", "read_form"]
 
 FORM_TYPE = "multipart/form-data"
-
-# Captions and tags of ten thousand photos; a part that describes more belongs in several requests.
-MAX_TEXT_BYTES = 8 << 20
-
-# For a form that is held as a whole: each part costs memory however small it is.
-_MAX_PARTS = 256
 
 # Browsers escape these three, and nothing else, in names of fields and files (WHATWG, multipart/form-data).
 _ESCAPED = {"%22": '"', "%0D": "\r", "%0A": "\n"}
@@ -70,15 +64,16 @@ def media_type_of(request: Request) -> str:
 async def read_form(request: Request, texts: AbstractSet[str], files: AbstractSet[str]) -> Form:
     """The form that the request carries; ``texts`` and ``files`` name the fields that it may have.
 
-    Raises RequestError as ``form_parts`` does, and with status 413 where the form has more than
-    MAX_BODY_BYTES, too many parts or a file that is too large.
+    Raises RequestError as ``form_parts`` does, and with status 413 where the form has more bytes than
+    the limits allow, too many parts or a file that is too large.
     """
     form = Form()
     parts = 0
-    async for part in form_parts(request, texts, files, limit=MAX_BODY_BYTES):
+    async for part in form_parts(request, texts, files, limit=limits.BODY.most):
         parts += 1
-        if parts > _MAX_PARTS:
-            raise RequestError(f"The form has more than {_MAX_PARTS} parts; send several requests.", 413)
+        # Each part costs memory, however small it is.
+        if parts > limits.FORM_PARTS.most:
+            raise RequestError(limits.FORM_PARTS.exceeded("The form", parts), 413)
         if isinstance(part, FormFile):
             if part.refused is not None:
                 raise RequestError(part.refused, status=413)
@@ -97,8 +92,8 @@ async def form_parts(
 
     ``texts`` and ``files`` name the fields that there may be, ``limit`` bounds the bytes of the body. Raises
     RequestError: 400 for what is no such form, or ends before its end, 422 for another field, 413 above
-    ``limit`` or for a text of more than MAX_TEXT_BYTES, and 408 where the client falls silent. A file of more
-    than MAX_IMAGE_BYTES comes as one that is refused, without its bytes.
+    ``limit`` or for a text that is too long, and 408 where the client falls silent. A file of more
+    than the limit comes as one that is refused, without its bytes.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary")
@@ -181,12 +176,11 @@ class _Collector:
     def data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
         if self._field in self._texts:
-            if self._size > MAX_TEXT_BYTES:
+            if self._size > limits.FORM_TEXT.most:
                 raise RequestError(
-                    f"The part {self._field!r} has more than {MAX_TEXT_BYTES >> 20} MiB; send less at once.",
-                    status=413,
+                    limits.FORM_TEXT.exceeded(f"The part {self._field!r}", self._size), status=413
                 )
-        elif self._size > MAX_IMAGE_BYTES:
+        elif self._size > limits.PHOTO.most:
             # Read on without keeping it: the files after it may be good ones.
             self._content = bytearray()
             return
@@ -203,11 +197,8 @@ class _Collector:
             self.ready.append(FormText(self._field, text))
             return
         refused = None
-        if self._size > MAX_IMAGE_BYTES:
-            refused = (
-                f"The file has {self._size / 2**20:,.1f} MiB; the limit is {MAX_IMAGE_BYTES >> 20} MiB. "
-                "Send a smaller copy."
-            )
+        if self._size > limits.PHOTO.most:
+            refused = limits.PHOTO.exceeded("The file", self._size)
         self.ready.append(FormFile(self._field, self._name, content, refused))
 
     def end(self) -> None:

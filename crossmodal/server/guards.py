@@ -11,15 +11,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.hosts import is_loopback
 from crossmodal.http_shapes.legacy.answers import render_error
 from crossmodal.server.serving import Serving
 
-__all__ = ["MAX_BODY_BYTES", "HostCheck", "body_chunks", "read_body", "require_writing"]
-
-# A dozen large photos as base64; more belong in several requests.
-MAX_BODY_BYTES = 64 << 20
+__all__ = ["HostCheck", "body_chunks", "read_body", "require_writing"]
 
 # Between two parts of a body; a client that says nothing for so long has gone, or means harm.
 _SILENCE_SECONDS = 30.0
@@ -76,14 +74,14 @@ def require_writing(request: Request, serving: Serving) -> None:
             )
 
 
-async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+async def read_body(request: Request, limit: int = limits.BODY.most) -> bytes:
     """The whole body; raises RequestError, 413 above ``limit`` bytes and 408 where no more of it comes."""
     body = bytearray()
     async for chunk in body_chunks(request):
         body += chunk
         if len(body) > limit:
             raise RequestError(
-                f"The request is larger than {limit >> 20} MiB; send fewer or smaller photos.", status=413
+                f"The request is larger than {limit >> 20} MiB. {limits.BODY.advice}", status=413
             )
     return bytes(body)
 

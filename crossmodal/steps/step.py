@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError
 from crossmodal.filters import Filter, parse_filter
 from crossmodal.models.registry import LoadedEncoders
-from crossmodal.settings import MAX_TOP_K
 
 __all__ = [
     "TOGETHER",
@@ -34,7 +34,7 @@ TOGETHER = "together"
 DEFAULT_TOP_K = 10
 
 # Who leaves some of the matches out afterwards asks for more of them than it shows.
-MAX_MATCHES = 2 * MAX_TOP_K
+MAX_MATCHES = 2 * limits.TOP_K.most
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.documents import (
     captions_of,
@@ -132,7 +133,9 @@ def _query_from_address(address: str, name: str, item_id: str, host: str | None)
     """The query in a data URI or an address of an indexed photo; None for what is neither nor a URL."""
     indexed = indexed_image_id(address, host)
     if indexed is not None:
-        return QueryItem(item_id, IMAGE, indexed_id=checked_id(indexed, f"The photo's id in {name}"))
+        return QueryItem(
+            item_id, IMAGE, indexed_id=checked_id(indexed, f"The photo's id in {name}", limits.STORED_ID)
+        )
     if is_data_uri(address):
         decoded = decode_data_uri(address)
         if decoded.mime_type.startswith("text/"):
@@ -189,4 +192,7 @@ def _uri_of(item: Mapping[str, Any], name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise RequestError(f"The uri of {name} is {shown(value)}; it has to be a string.")
-    return value.strip() or None
+    uri = value.strip()
+    if len(uri) > limits.URI.most and not is_data_uri(uri):
+        raise RequestError(limits.URI.exceeded(f"The uri of {name}", len(uri)), status=422)
+    return uri or None

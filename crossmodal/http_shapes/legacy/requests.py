@@ -8,19 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 from uuid import uuid4
 
+from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem, parse_documents, parse_query
-from crossmodal.http_shapes.values import MAX_QUERIES, checked_id, plain_json, shown, whole_number
+from crossmodal.http_shapes.values import checked_id, plain_json, shown, whole_number
 from crossmodal.records import TEXT, Record
-from crossmodal.settings import MAX_TOP_K
 
 __all__ = ["Envelope", "LegacyRequest", "envelope_of", "parse_request"]
 
-# In one request.
-_MAX_DOCUMENTS = 1000
 _DEFAULT_TOP_K = 10
 
-_MAX_REQUEST_ID_CHARACTERS = 128
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 
 Endpoint = Literal["search", "index", "update", "delete"]
@@ -93,11 +90,11 @@ def parse_request(
         parameters=plain_json(parameters or {}, "'parameters'"),
     )
     if endpoint == "search":
-        items = _items_of(body, "queries", MAX_QUERIES)
+        items = _items_of(body, "queries", limits.QUERIES)
         return replace(request, queries=_queries(items, envelope, host))
     if endpoint == "delete":
         return replace(request, ids=_ids_of(body))
-    items = _items_of(body, "documents", _MAX_DOCUMENTS)
+    items = _items_of(body, "documents", limits.LEGACY_DOCUMENTS)
     return replace(request, documents=_documents(items))
 
 
@@ -150,9 +147,9 @@ def _ids_of(body: dict[str, object]) -> tuple[str, ...]:
     if listed is not None and body.get("data") in (None, []):
         body = {"data": listed}
     ids = []
-    for position, item in enumerate(_items_of(body, "ids", _MAX_DOCUMENTS)):
+    for position, item in enumerate(_items_of(body, "ids", limits.LEGACY_DOCUMENTS)):
         given = item.get("id") if isinstance(item, dict) else item
-        ids.append(checked_id(given, f"The id of data[{position}]"))
+        ids.append(checked_id(given, f"The id of data[{position}]", limits.STORED_ID))
     return tuple(dict.fromkeys(ids))
 
 
@@ -221,7 +218,7 @@ def _endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
     return cast(Endpoint, name)
 
 
-def _items_of(body: dict[str, object], kind: str, limit: int) -> list[object]:
+def _items_of(body: dict[str, object], kind: str, limit: limits.Limit) -> list[object]:
     data = _data_of(body)
     if data is None:
         raise RequestError("'data' is missing; it has to be a list of strings or Document objects.")
@@ -229,8 +226,8 @@ def _items_of(body: dict[str, object], kind: str, limit: int) -> list[object]:
         raise RequestError(f"'data' is {shown(data)}; it has to be a list of strings or Document objects.")
     if not data:
         raise RequestError(f"'data' is an empty list; it has to hold at least one of the {kind}.")
-    if len(data) > limit:
-        raise RequestError(f"'data' holds {len(data):,} {kind}; the limit is {limit} in one request.", 413)
+    if len(data) > limit.most:
+        raise RequestError(limit.exceeded("'data'", len(data)), 413)
     return data
 
 
@@ -240,11 +237,7 @@ def _request_id_of(body: Mapping[str, Any]) -> str:
     for holder in holders:
         for key in ("requestId", "request_id"):
             given = holder.get(key)
-            if (
-                isinstance(given, str)
-                and given.isprintable()
-                and 0 < len(given) <= _MAX_REQUEST_ID_CHARACTERS
-            ):
+            if isinstance(given, str) and given.isprintable() and 0 < len(given) <= limits.REQUEST_ID.most:
                 return given
     return uuid4().hex
 
@@ -256,7 +249,7 @@ def _top_k_of(body: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
         "parameters.limit": parameters.get("limit"),
     }
     found = {
-        name: whole_number(value, name, minimum=1, maximum=MAX_TOP_K)
+        name: whole_number(value, name, minimum=1, maximum=limits.TOP_K.most)
         for name, value in places.items()
         if value is not None
     }

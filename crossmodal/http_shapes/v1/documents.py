@@ -22,8 +22,6 @@ from crossmodal.records import Record
 
 __all__ = ["UploadMetadata", "parse_line", "parse_metadata", "parse_upload"]
 
-_MAX_CAPTIONS = 1000
-
 # Stands for every file in a form's metadata.
 _ALL_FILES = "*"
 
@@ -99,10 +97,6 @@ def parse_line(raw: bytes, number: int) -> list[Record]:
 
 def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[Record]:
     captions = item.get("captions")
-    if isinstance(captions, list) and len(captions) > _MAX_CAPTIONS:
-        raise RequestError(
-            f"The captions of {name} are {len(captions):,}; the limit is {_MAX_CAPTIONS:,}.", status=422
-        )
     if photo is None and not captions and item.get("text") in (None, ""):
         raise RequestError(f"There is no text and no image in {name}: nothing to index.", status=422)
     mime_type = None if photo is None else sniff_mime_type(photo)

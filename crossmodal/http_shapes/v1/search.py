@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+from crossmodal import limits
 from crossmodal.errors import CrossmodalError, DataError, FilterError, QueryError, RequestError
 from crossmodal.filters import Filter, parse_filter
 from crossmodal.http_shapes.photos import decode_data_uri, indexed_image_id, is_data_uri
-from crossmodal.http_shapes.values import MAX_QUERIES, checked_id, checked_text, shown
-from crossmodal.query.expression import MAX_TERMS, MAX_WEIGHT, Term, parse_expression
+from crossmodal.http_shapes.values import checked_id, checked_text, shown
+from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
 
 __all__ = ["parse_search"]
-
-_MAX_NAMED = 64
 
 # What a document that was not liked takes away beside one that was: less, as in Rocchio's feedback.
 _UNLIKED_WEIGHT = -0.5
@@ -64,10 +63,8 @@ def parse_search(
         raise _refused(
             f"'queries' is {shown(listed)}; it has to be a list of at least one query.", "/queries"
         )
-    if len(listed) > MAX_QUERIES:
-        raise _refused(
-            f"'queries' holds {len(listed):,} queries; the limit is {MAX_QUERIES} in one request.", "/queries"
-        )
+    if len(listed) > limits.QUERIES.most:
+        raise _refused(limits.QUERIES.exceeded("'queries'", len(listed)), "/queries")
     return [
         _attempt(query, shared, f"/queries/{number}", uploads, host) for number, query in enumerate(listed)
     ]
@@ -162,9 +159,11 @@ class _Query:
                 *(Term(weight=1.0 / len(liked), id=id) for id in liked),
                 *(Term(weight=_UNLIKED_WEIGHT / len(unliked), id=id) for id in unliked),
             )
-        if not isinstance(value, list) or not value or len(value) > MAX_TERMS:
+        if not isinstance(value, list) or not value or len(value) > limits.TERMS.most:
             found = f"{len(value):,} of them" if isinstance(value, list) else shown(value)
-            raise self._refuse(f"'terms' is {found}; it has to be a list of 1 to {MAX_TERMS} terms.", "terms")
+            raise self._refuse(
+                f"'terms' is {found}; it has to be a list of 1 to {limits.TERMS.most} terms.", "terms"
+            )
         terms = tuple(self._term(term, f"/terms/{number}") for number, term in enumerate(value))
         if all(term.weight < 0 for term in terms):
             raise self._refuse("All terms are negative; at least one has to say what to look for.", "terms")
@@ -233,19 +232,19 @@ class _Query:
 
     def _ids(self, name: str, least: int) -> list[str]:
         value = self._query[name]
-        if not isinstance(value, list) or not least <= len(value) <= _MAX_NAMED:
+        if not isinstance(value, list) or not least <= len(value) <= limits.NAMED.most:
             found = f"a list of {len(value)}" if isinstance(value, list) else shown(value)
             raise self._refuse(
-                f"{name!r} is {found}; it has to be a list of {least} to {_MAX_NAMED} ids.", name
+                f"{name!r} is {found}; it has to be a list of {least} to {limits.NAMED.most} ids.", name
             )
         return [self._id(id, f"{self._place}/{name}/{number}") for number, id in enumerate(value)]
 
     def _weight(self, value: object, at: str) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _refused(f"The weight is {shown(value)}; it has to be a number.", f"{at}/weight")
-        if not 0 < abs(value) <= MAX_WEIGHT:
+        if not 0 < abs(value) <= limits.WEIGHT.most:
             raise _refused(
-                f"The weight is {shown(value)}; it has to lie in -{MAX_WEIGHT:g} to {MAX_WEIGHT:g} and "
+                f"The weight is {shown(value)}; it has to lie in -{limits.WEIGHT.most:g} to {limits.WEIGHT.most:g} and "
                 "not be 0.",
                 f"{at}/weight",
             )
@@ -257,7 +256,7 @@ class _Query:
     def _id(self, value: object, at: str) -> str:
         if not isinstance(value, str):
             raise _refused(f"The id is {shown(value)}; it has to be a string.", at)
-        return _checked(lambda: checked_id(value, "The id"), at)
+        return _checked(lambda: checked_id(value, "The id", limits.STORED_ID), at)
 
     def _modality(self) -> Target | None:
         value = self._values.get("modality")

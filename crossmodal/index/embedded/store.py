@@ -20,12 +20,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal import limits
 from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
-    LONGEST_ID_BYTES,
     captions_of,
     checksum,
     natural_sorted,
@@ -42,7 +42,6 @@ from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
-_DIMENSION_LIMIT = 65_536
 
 # Ids that are read at once where all are listed.
 _PAGE = 1024
@@ -141,7 +140,7 @@ class EmbeddedStore:
             if not usable_id(record.id):
                 length = len(record.id.encode("utf-8", "surrogatepass"))
                 raise DataError(
-                    f"The id {record.id[:60]!r} has {length} bytes; an id must have 1 to {LONGEST_ID_BYTES}."
+                    f"The id {record.id[:60]!r} has {length} bytes; an id must have 1 to {limits.STORED_ID.most}."
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
         with self._writing, self._connections.write() as connection:
@@ -343,7 +342,7 @@ class EmbeddedStore:
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
         matrix = np.ascontiguousarray(vectors, dtype="<f4")
-        if matrix.ndim != 2 or len(matrix) != count or not 0 < matrix.shape[1] <= _DIMENSION_LIMIT:
+        if matrix.ndim != 2 or len(matrix) != count or not 0 < matrix.shape[1] <= limits.DIMENSION.most:
             raise DataError(
                 f"{count} records need vectors of shape ({count}, dimension), not one of shape "
                 f"{matrix.shape}."

@@ -12,12 +12,12 @@ from typing import Any, Self
 import orjson
 from xxhash import xxh3_64_intdigest
 
+from crossmodal import limits
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.connections import storable
 from crossmodal.records import MODALITIES, Modality, Record
 
 __all__ = [
-    "LONGEST_ID_BYTES",
     "StoredDocument",
     "captions_of",
     "checksum",
@@ -28,8 +28,6 @@ __all__ = [
     "tags_of",
     "usable_id",
 ]
-
-LONGEST_ID_BYTES = 511
 
 # Stands between the values of a row where its checksum is made.
 _BETWEEN = "\x1f"
@@ -53,7 +51,7 @@ def checksum(data: bytes, row: int) -> int:
 
 def usable_id(id: str) -> bool:
     """Whether a document can have this id: 1 to 511 bytes of UTF-8."""
-    return 0 < len(id.encode("utf-8", "surrogatepass")) <= LONGEST_ID_BYTES
+    return 0 < len(id.encode("utf-8", "surrogatepass")) <= limits.STORED_ID.most
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from crossmodal import limits
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.records import IMAGE, Record
 from crossmodal.server.serving import Serving
 
-__all__ = ["MAX_DOCUMENTS", "Adding"]
-
-# What is answered is held until the end: about 300 bytes a document.
-MAX_DOCUMENTS = 10_000
+__all__ = ["Adding"]
 
 # A batch is written when it has so many documents or bytes; two batches are held at most, and one document.
 _BATCH_DOCUMENTS = 32
@@ -71,7 +69,7 @@ class Adding:
     async def add(self, source: str, records: Sequence[Record]) -> None:
         """Takes a photo followed by its captions, or one or more captions, that came from ``source``.
 
-        Raises RequestError, 413, where there are more than MAX_DOCUMENTS, and what the writer raises as long
+        Raises RequestError, 413, where there are too many, and what the writer raises as long
         as nothing of the request has been written; after that it is the error of each document.
         """
         self._check_room(source, len(records))
@@ -131,10 +129,10 @@ class Adding:
         return counts
 
     def _check_room(self, source: str, number: int) -> None:
-        if len(self._results) + number > MAX_DOCUMENTS:
+        if len(self._results) + number > limits.DOCUMENTS.most:
             raise RequestError(
-                f"More than {MAX_DOCUMENTS:,} documents came in one request; what came from {source} on was "
-                "not read. Send it in another one.",
+                f"More than {limits.DOCUMENTS.most:,} documents came in one request; what came from {source} "
+                f"on was not read. Send it in another one.",
                 status=413,
             )
 

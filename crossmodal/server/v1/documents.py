@@ -13,8 +13,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crossmodal import limits
 from crossmodal.errors import CrossmodalError, RequestError
-from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
 from crossmodal.http_shapes.v1.answers import document_json
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
@@ -35,13 +35,6 @@ _LINES_TYPE = "application/x-ndjson"
 _LINES_TYPES = (_LINES_TYPE, "application/jsonl")
 
 _LISTED = 24
-_MAX_LISTED = 200
-
-# The largest photo as base64, and as much again as half a photo for its captions and tags.
-_MAX_LINE_BYTES = MAX_IMAGE_BYTES * 3 // 2
-
-# Longer than any file system's names; what is answered is held until the end.
-_MAX_SOURCE_CHARACTERS = 1024
 
 
 def add_document_routes(app: Starlette, serving: Serving) -> None:
@@ -63,8 +56,14 @@ class _Documents:
         parameters = _parameters(request, ("modality", "limit", "after"))
         modality = _modality(parameters.get("modality", IMAGE))
         try:
-            limit = whole_number(parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=_MAX_LISTED)
-            after = checked_id(parameters["after"], "'after'") if "after" in parameters else None
+            limit = whole_number(
+                parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=limits.LISTED.most
+            )
+            after = (
+                checked_id(parameters["after"], "'after'", limits.STORED_ID)
+                if "after" in parameters
+                else None
+            )
         except RequestError as error:
             raise RequestError(str(error), status=422) from None
         documents, following = await asyncio.to_thread(
@@ -140,7 +139,7 @@ async def _add_form(request: Request, adding: Adding) -> None:
             continue
         files += 1
         named.add(part.name)
-        source = part.name[:_MAX_SOURCE_CHARACTERS] or f"file {files}"
+        source = part.name[: limits.FILE_NAME.most] or f"file {files}"
         if part.refused is not None:
             adding.refuse(source, part.refused)
             continue
@@ -154,7 +153,7 @@ async def _add_form(request: Request, adding: Adding) -> None:
     for name in (metadata or UploadMetadata()).files:
         if name not in named:
             adding.refuse(
-                name[:_MAX_SOURCE_CHARACTERS],
+                name[: limits.FILE_NAME.most],
                 f"The metadata describes {shown(name)}, but no file of that name came.",
             )
 
@@ -167,7 +166,7 @@ async def _add_lines(request: Request, adding: Adding) -> None:
         if line is None:
             adding.refuse(
                 source,
-                f"Line {number} has more than {_MAX_LINE_BYTES >> 20} MiB; send a smaller copy of the photo.",
+                f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
             await _add_parsed(adding, source, partial(parse_line, line, number))
@@ -201,7 +200,7 @@ async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[i
         while True:
             end = chunk.find(b"\n", start)
             piece = memoryview(chunk)[start : end if end >= 0 else len(chunk)]
-            too_long = too_long or len(held) + len(piece) > _MAX_LINE_BYTES
+            too_long = too_long or len(held) + len(piece) > limits.LINE.most
             if too_long:
                 held.clear()
             else:
@@ -230,7 +229,7 @@ def _addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] |
             f"{shown(request.url.path, 200)} is not served here; a slash in an id is written %2F.", status=404
         )
     try:
-        return checked_id(unquote_to_bytes(after[0]).decode(), "The id"), part
+        return checked_id(unquote_to_bytes(after[0]).decode(), "The id", limits.STORED_ID), part
     except UnicodeDecodeError:
         raise RequestError(
             "The id in the path is not UTF-8; there is no such document.", status=404
