@@ -167,12 +167,20 @@ REQUEST_ID = Limit(
     "the id of a jina request", 128, "characters", "Shorten it.", "a longer one is replaced", "HTTP"
 )
 ANSWER = Limit(
-    "the texts and tags of one query's matches, and of all queries of a request four times as much",
+    "the texts, captions and tags of one query's matches",
     4 * _MIB,
     "bytes",
     "Ask for fewer with top_k and for the rest with offset, or leave tags and captions out with 'return'.",
-    "the answer says 'truncated' where matches were left out for it; one match always comes",
-    "HTTP, gRPC",
+    "the answer says 'truncated' where matches were left out for it; one match always comes. Over gRPC a match without its "
+    "tags says '$left_out'",
+)
+ANSWER_TOGETHER = Limit(
+    "those of all queries of one request",
+    8 * _MIB,
+    "bytes",
+    "Ask fewer queries in one request.",
+    "as above; also the documents of one page of the list",
+    "HTTP",
 )
 
 # Files that are indexed

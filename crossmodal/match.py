@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from crossmodal.records import IMAGE, Modality, Record, file_name
 
-__all__ = ["FITTING_SCORE", "Caption", "Match", "Parts", "Photo"]
+__all__ = ["FITTING_SCORE", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
 
 
 class Caption(NamedTuple):
@@ -21,6 +21,10 @@ class Caption(NamedTuple):
 # Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
 # does (docs/scores.md).
 FITTING_SCORE = 0.1
+
+# The only tag of a match that comes without its tags, because those of the matches before it were as much as
+# an answer may have (``limits.ANSWER``): how many bytes they have. No filter can name it.
+LEFT_OUT = "$left_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,7 @@ class Match:
         self.mime_type = record.mime_type
         self.photo_id = record.id if record.modality == IMAGE else record.photo_id
         self.tags = record.tags
+
+    def leave_out_tags(self, size: int) -> None:
+        """Forgets the tags, which have ``size`` bytes as JSON."""
+        self.tags = {LEFT_OUT: size}

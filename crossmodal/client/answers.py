@@ -59,8 +59,9 @@ class Problem:
 class QueryResult:
     """What one query found, best first.
 
-    ``has_more`` says that a larger ``top_k`` or ``offset`` gives more. ``timing`` is that of the whole
-    request. With an ``error`` there are no matches, and what could not be read of the query is missing.
+    ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
+    were asked for because they were too many bytes for one answer. ``timing`` is that of the whole request.
+    With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
 
     terms: tuple[QueryTerm, ...]
@@ -70,6 +71,7 @@ class QueryResult:
     error: Problem | None
     model: str
     timing: Timing
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,7 @@ class PhotoIndex:
                 outcome.matches,
                 modality=outcome.modality,
                 has_more=outcome.has_more,
+                truncated=outcome.truncated,
                 thumbnail=self.thumbnail,
             )
             for outcome in outcomes

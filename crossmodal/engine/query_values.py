@@ -81,7 +81,8 @@ _PICTURE = "width:180px;height:180px;object-fit:contain;background:#f2f2f2;displ
 class Results(list[Match]):
     """The matches of one query, best first.
 
-    ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these. In a
+    ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
+    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``). In a
     notebook they show as pictures with their scores.
     """
 
@@ -91,11 +92,13 @@ class Results(list[Match]):
         *,
         modality: Target | None = None,
         has_more: bool = False,
+        truncated: bool = False,
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
         super().__init__(matches)
         self.modality = modality
         self.has_more = has_more
+        self.truncated = truncated
         self._thumbnail = thumbnail
 
     def _repr_html_(self) -> str:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.documents import Document
+from crossmodal.engine.describing import describe
 from crossmodal.engine.encoding import TermEncoder
 from crossmodal.engine.ranking import SearchState, WordSearch, deepest, first_depth, grouped, ranked
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
-from crossmodal.match import Caption, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
 from crossmodal.query.request import (
@@ -99,7 +99,7 @@ class Searcher:
                 for state in states:
                     if not state.failed:
                         self._finish(state)
-                self._describe(states)
+                describe(states, self._workspace)
         return [state.outcome for state in states], timing
 
     def _encode(self, states: Sequence[SearchState]) -> None:
@@ -174,30 +174,6 @@ class Searcher:
         outcome.has_more = len(matches) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
         for rank, match in enumerate(outcome.matches, request.offset + 1):
             match.rank = rank
-
-    def _describe(self, states: Sequence[SearchState]) -> None:
-        """Adds to the matches that are shown what only the other store knows: captions, and whose photo."""
-        photos: list[Match] = []
-        captions: list[Match] = []
-        for state in states:
-            fields = state.request.fields
-            for match in state.outcome.matches:
-                if match.modality == IMAGE and "captions" in fields:
-                    photos.append(match)
-                elif match.modality == TEXT and match.photo_id and "photo" in fields:
-                    captions.append(match)
-        if photos:
-            captions_of = self._workspace.captions_of([match.id for match in photos])
-            for match in photos:
-                match.captions = tuple(
-                    [Caption(caption.id, caption.text or "") for caption in captions_of[match.id]]
-                )
-        if captions:
-            known = self._workspace.records({match.photo_id or "" for match in captions}, IMAGE)
-            for match in captions:
-                photo = known.get(match.photo_id or "")
-                match.photo_id = None if photo is None else photo.id
-                match.file = None if photo is None else photo.file
 
 
 def _compose(state: SearchState) -> None:

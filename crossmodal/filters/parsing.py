@@ -54,7 +54,8 @@ class _Parser:
             level += 1
         if level > limits.FILTER_LEVELS.most:
             raise FilterError(
-                f"The filter is nested deeper than {limits.FILTER_LEVELS.most} levels. Join conditions in one $and or $or.",
+                f"The filter is nested deeper than {limits.FILTER_LEVELS.most} levels. "
+                f"{limits.FILTER_LEVELS.advice}",
                 pointer,
             )
         parts = [
@@ -111,7 +112,8 @@ class _Parser:
         self._conditions += 1
         if self._conditions > limits.FILTER_CONDITIONS.most:
             raise FilterError(
-                f"The filter has more than {limits.FILTER_CONDITIONS.most} conditions. Use $in for several values.",
+                f"The filter has more than {limits.FILTER_CONDITIONS.most} conditions. "
+                f"{limits.FILTER_CONDITIONS.advice}",
                 pointer,
             )
         match operator:
@@ -130,8 +132,8 @@ class _Parser:
                 self._values += len(value)
                 if self._values > limits.FILTER_VALUES_TOGETHER.most:
                     raise FilterError(
-                        f"The filter's lists have more than {limits.FILTER_VALUES_TOGETHER.most:,} values together. Give "
-                        "the documents a tag that says what they have in common, and ask for that.",
+                        f"The filter's lists have more than {limits.FILTER_VALUES_TOGETHER.most:,} values "
+                        f"together. {limits.FILTER_VALUES_TOGETHER.advice}",
                         pointer,
                     )
                 pointers = [f"{pointer}/{position}" for position in range(len(value))]

@@ -139,8 +139,8 @@ def _query(message: MediaDocument, id: str) -> Document:
         query.seeks = other_modality(query.modality)
     except DataError:
         query.error = (
-            f"The modality is {limits.quoted(str(message.modality))}; it must be 'text' or 'image', and a document with "
-            "neither text nor blob must say it."
+            f"The modality is {limits.quoted(str(message.modality))}; it must be 'text' or 'image', and "
+            "a document with neither text nor blob must say it."
         )
     return query.checked()
 

@@ -77,7 +77,8 @@ class SearchOutcome:
     """What became of one query: matches, best first, or the error that kept it from being answered.
 
     ``request`` is None where the query itself could not be read. ``kinds`` says for each term whether it was
-    a text or a photo; ``modality`` what was searched.
+    a text or a photo; ``modality`` what was searched. ``truncated`` says that fewer matches came than were
+    asked for, as more were too many bytes for one answer (``limits.ANSWER``).
     """
 
     request: SearchRequest | None
@@ -85,6 +86,7 @@ class SearchOutcome:
     kinds: tuple[Modality, ...] = ()
     matches: list[Match] = field(default_factory=list)
     has_more: bool = False
+    truncated: bool = False
     error: CrossmodalError | None = None
 
 

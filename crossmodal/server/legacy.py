@@ -187,10 +187,11 @@ def _request(query: QueryItem, top_k: int) -> SearchRequest:
         term, target = Term(image=query.content or b""), TEXT
     else:
         term, target = Term(text=query.text or ""), IMAGE
-    return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset())
+    return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset({"text", "tags"}))
 
 
 def _answered(query: QueryItem, outcome: SearchOutcome, base_url: str) -> QueryItem:
     if outcome.error is not None:
         return replace(query, error=str(outcome.error))
-    return replace(query, matches=tuple(shown_match(match, base_url) for match in outcome.matches))
+    matches = tuple(shown_match(match, base_url) for match in outcome.matches)
+    return replace(query, matches=matches, truncated=outcome.truncated)

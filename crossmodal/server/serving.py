@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from crossmodal import limits
+from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import ServiceError, StoreUnwritable
@@ -79,13 +81,17 @@ class Serving:
         Their answers don't depend on that. A request with photos is answered by itself, as they take long.
         """
         if any(term.image is not None for request in requests for term in request.terms):
-            return await self._in(self._photos, self.engine.search, requests)
-        outcomes: list[SearchOutcome] = []
-        timing = Timing()
+            outcomes, timing = await self._in(self._photos, self.engine.search, requests)
+            cut_to(outcomes, limits.ANSWER_TOGETHER.most)
+            return outcomes, timing
+        outcomes, timing = [], Timing()
+        left = limits.ANSWER_TOGETHER.most
         # One batch after the other: a large request doesn't fill the queue at once.
         for start in range(0, len(requests), _SEARCHED_TOGETHER):
             answered = await self._batches(requests[start : start + _SEARCHED_TOGETHER])
-            outcomes += [outcome for outcome, _ in answered]
+            found = [outcome for outcome, _ in answered]
+            left = cut_to(found, left)
+            outcomes += found
             timing.add(answered[0][1])
         return outcomes, timing
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError
 from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
@@ -23,7 +24,7 @@ from crossmodal.index.embedded.search_file import save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.match import Match
 from crossmodal.models import identify_model
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, json_size
 from crossmodal.steps.encoding import unit_vector
 from crossmodal.steps.joining import add_scores
 from crossmodal.steps.step import Step, StepContext, fail_all, filter_of, pending, top_k_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from crossmodal.index.protocols import VectorIndex
 
 __all__ = ["Committer", "ImageKeyValueIndexer", "ImageVectorIndexer", "TextIndexer"]
+
+# Matches whose records are in memory at the same time.
+_READ_AT_ONCE = 64
 
 
 class _IndexStep(Step):
@@ -72,16 +76,28 @@ class _IndexStep(Step):
         return [self._store]
 
     def _describe(self, docs: Sequence[Document], modality: Modality) -> None:
-        """Adds to each match what the index knows of it; one that was deleted in this moment is left out."""
+        """Adds to each match what the index knows of it; one that was deleted in this moment is left out.
+
+        Tags are added until they are as much as an answer may have; the other matches say what is missing.
+        """
         for doc in docs:
             if doc.matches is None:
                 continue
-            records = self._store.get([match.id for match in doc.matches], modality)
-            described = []
-            for match, record in zip(doc.matches, records, strict=True):
-                if record is not None:
+            described: list[Match] = []
+            left = limits.ANSWER.most
+            for start in range(0, len(doc.matches), _READ_AT_ONCE):
+                matches = doc.matches[start : start + _READ_AT_ONCE]
+                records = self._store.get([match.id for match in matches], modality)
+                for match, record in zip(matches, records, strict=True):
+                    if record is None:
+                        continue
                     match.describe(record)
                     described.append(match)
+                    if record.tags:
+                        size = json_size(record.tags)
+                        left -= size
+                        if left < 0 and len(described) > 1:
+                            match.leave_out_tags(size)
             doc.matches = described
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from crossmodal import limits
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
 from crossmodal.http_shapes.legacy.requests import Envelope, LegacyRequest
 from crossmodal.http_shapes.photos import image_url
@@ -25,6 +26,11 @@ __all__ = ["render_deleted", "render_error", "render_index", "render_results", "
 _MIME_TYPES: Mapping[Modality, str] = {"image": "image/jpeg", "text": "text/plain"}
 
 Json = dict[str, Any]
+
+_TRUNCATED = (
+    f"The answer ends after {limits.ANSWER.most >> 20} MiB of texts and tags; ask for fewer matches with top_k, or "
+    "index documents with fewer tags."
+)
 
 
 def shown_match(match: Match, base_url: str) -> Match:
@@ -168,6 +174,8 @@ def _jinabox(request: LegacyRequest, queries: Sequence[QueryItem], description: 
         )
         return render_error(message, envelope=Envelope.JINABOX, status=200, request_id=request.request_id)
     some = f"{len(errors)} of {len(queries)} queries failed; the first: {errors[0]}" if errors else None
+    if any(query.truncated for query in queries):
+        some = some or _TRUNCATED
     return {
         "requestId": request.request_id,
         # Without a code: Jina Box would take it for an error of the whole.
@@ -236,7 +244,7 @@ def _query_fields(query: QueryItem) -> Json:
         "mimeType": _mime_type(query),
         "text": query.text,
         "uri": _query_uri(query),
-        "tags": _error_tags(query),
+        "tags": _query_tags(query),
     }
 
 
@@ -261,8 +269,8 @@ def _jina3_query(query: QueryItem) -> Json:
         # docarray from 0.30 on reads this name.
         "url": _query_uri(query),
     }
-    if query.error:
-        doc["tags"] = _error_tags(query)
+    if tags := _query_tags(query):
+        doc["tags"] = tags
     doc["matches"] = [
         {
             "id": match.id,
@@ -291,8 +299,11 @@ def _overall_error(errors: Sequence[str | None]) -> str | None:
     return failed[0] + others
 
 
-def _error_tags(query: QueryItem) -> dict[str, str]:
-    return {"error": query.error} if query.error else {}
+def _query_tags(query: QueryItem) -> dict[str, str]:
+    """Why it has no matches, or not all of them."""
+    if query.error:
+        return {"error": query.error}
+    return {"truncated": _TRUNCATED} if query.truncated else {}
 
 
 def _status(description: str | None) -> dict[str, str]:

@@ -32,7 +32,8 @@ _ADDRESS = re.compile(r"(?:blob:)?(?:https?|ftps?|s3|gs)://|file:/", re.IGNORECA
 class QueryItem:
     """One query: a sentence (``text``), a photo (``content``), or a photo of the index (``indexed_id``).
 
-    Once it is answered it has its ``matches``, best first, as the client sees them (``answers.shown_match``).
+    Once it is answered it has its ``matches``, best first, as the client sees them (``answers.shown_match``);
+    ``truncated`` where fewer came than were asked for, because they were too many bytes.
     ``error`` is a sentence where it has no answer; of an item that is no query, only the id is set beside it.
     """
 
@@ -43,6 +44,7 @@ class QueryItem:
     mime_type: str | None = None
     indexed_id: str | None = None
     matches: tuple[Match, ...] = ()
+    truncated: bool = False
     error: str | None = None
 
 

@@ -104,6 +104,7 @@ def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, 
             if outcome.request is not None
         ],
         "has_more": outcome.has_more,
+        "truncated": outcome.truncated,
         "error": error,
     }
 

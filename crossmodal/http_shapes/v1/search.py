@@ -244,8 +244,8 @@ class _Query:
             raise _refused(f"The weight is {shown(value)}; it has to be a number.", f"{at}/weight")
         if not 0 < abs(value) <= limits.WEIGHT.most:
             raise _refused(
-                f"The weight is {shown(value)}; it has to lie in -{limits.WEIGHT.most:g} to {limits.WEIGHT.most:g} and "
-                "not be 0.",
+                f"The weight is {shown(value)}; it has to lie in -{limits.WEIGHT.most:g} to "
+                f"{limits.WEIGHT.most:g} and not be 0.",
                 f"{at}/weight",
             )
         return float(value)

@@ -140,7 +140,8 @@ class EmbeddedStore:
             if not usable_id(record.id):
                 length = len(record.id.encode("utf-8", "surrogatepass"))
                 raise DataError(
-                    f"The id {record.id[:60]!r} has {length} bytes; an id must have 1 to {limits.STORED_ID.most}."
+                    f"The id {record.id[:60]!r} has {length} bytes; an id must have 1 to "
+                    f"{limits.STORED_ID.most}."
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
         with self._writing, self._connections.write() as connection:

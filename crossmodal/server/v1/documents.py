@@ -18,7 +18,7 @@ from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.v1.answers import document_json
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
-from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.contents import content_response, photo_of, thumbnail_of
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
@@ -264,7 +264,17 @@ def _listed(
 ) -> tuple[list[dict[str, Any]], str | None]:
     records = workspace.list_records(modality, limit + 1, after)
     listed = records[:limit]
-    return _described(workspace, listed), listed[-1].id if len(records) > limit else None
+    documents: list[dict[str, Any]] = []
+    left = limits.ANSWER_TOGETHER.most
+    for start in range(0, len(listed), _LISTED):
+        described = _described(workspace, listed[start : start + _LISTED])
+        for document in described:
+            left -= json_size(document)
+            if documents and left < 0:
+                # The next page begins here.
+                return documents, documents[-1]["id"]
+            documents.append(document)
+    return documents, listed[-1].id if len(records) > limit else None
 
 
 def _described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
