@@ -16,7 +16,7 @@ from bench.cases import CASES
 from bench.harness import REPOSITORY, Result
 from crossmodal.cli.present.console import open_console, plain_table, shown
 from crossmodal.errors import DataError
-from crossmodal.models.runtimes.forms import available_cores
+from crossmodal.machine import available_cores
 
 __all__ = ["PAGE", "facts", "print_results", "read_results", "with_tables", "write_results", "write_tables"]
 

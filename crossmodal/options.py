@@ -467,6 +467,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
     ),
+    Option(
+        "decode_memory",
+        "memory that decoding photos may take, all together",
+        (*_ENCODING, "train"),
+        metavar="MB",
+        minimum=64,
+        not_with=("url",),
+    ),
     Option("data_root", "where toy-data, f8k, f30k and coco lie", _DATA, metavar="FOLDER"),
     Option(
         "model_cache",
@@ -477,7 +485,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "trust_remote_code",
-        "run the Python code that some models bring along, such as jina-clip-v2's",
+        "run the Python code that some models bring along",
         (*_ENCODING, "train"),
         not_with=("url",),
     ),

@@ -108,6 +108,7 @@ class Settings:
     shards: int | None = None
     index: str = "auto"
     max_pixels: int = 178_956_970
+    decode_memory: int | None = None
     direction: Direction = "both"
     direct: bool = False
     protocol: str | None = None
@@ -135,6 +136,8 @@ class Settings:
             "CROSSMODAL_TRUST_REMOTE_CODE": "true" if self.trust_remote_code else "false",
             "CROSSMODAL_RUNTIME": self.runtime,
             "CROSSMODAL_MAX_PIXELS": str(self.max_pixels),
+            # 0 leaves it to the machine that decodes.
+            "CROSSMODAL_DECODE_MEMORY": str(self.decode_memory or 0),
             "CROSSMODAL_KEEP": self.keep,
             "CROSSMODAL_INDEX": self.index,
         }

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from io import BytesIO
 from pathlib import Path
 
 from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
-from PIL import Image
 
-from crossmodal.flow.pipeline import MAX_DECODED_BYTES, MAX_REQUEST_BYTES, batched, batched_by_modality
+from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality
 from crossmodal.records import IMAGE, TEXT, Record
 
 PADDING = 5 << 20
@@ -77,19 +75,6 @@ def test_a_request_is_cut_by_bytes_as_well() -> None:
     assert [len(batch) for batch in batched(records, 3)] == [3, 3, 3, 1]
     small = [Record(str(n), IMAGE, content=b"small") for n in range(70)]
     assert [len(batch) for batch in batched(small, 32)] == [32, 32, 6]
-
-
-def test_a_request_is_cut_by_what_it_decodes_to(tmp_path: Path) -> None:
-    large = BytesIO()
-    Image.new("RGB", (5000, 4000)).save(large, "PNG")
-    decoded = 3 * 5000 * 4000
-    records = [Record(str(n), IMAGE, content=large.getvalue()) for n in range(10)]
-    sizes = [len(batch) for batch in batched(records, 32)]
-    assert sum(sizes) == 10
-    assert max(sizes) == MAX_DECODED_BYTES // decoded == 2
-    # One that is larger than the limit alone still goes, alone; one that will be refused weighs nothing.
-    broken = [Record(str(n), IMAGE, content=b"no photo") for n in range(40)]
-    assert [len(batch) for batch in batched(broken, 32)] == [32, 8]
 
 
 def test_photos_and_captions_go_in_requests_of_their_own() -> None:

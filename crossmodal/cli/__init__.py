@@ -66,5 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_task(settings: Settings) -> int:
     """Runs the task that ``settings`` name and returns the exit code; imports only what it needs."""
+    if settings.decode_memory is not None:
+        # Before anything decodes in this process, or in one that it starts.
+        from crossmodal.images.budget import process_budget
+        from crossmodal.images.limits import MEGABYTE
+
+        process_budget(settings.decode_memory * MEGABYTE)
     module, function = _RUNS[settings.task]
     return int(getattr(import_module(f"crossmodal.cli.{module}"), function)(settings))

@@ -21,6 +21,8 @@ from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, FlowFailure, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
+from crossmodal.images.budget import process_budget
+from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
 from crossmodal.jina.delivery import Answer, deliver
@@ -47,7 +49,9 @@ def open_pods(kind: FlowKind, settings: Settings) -> PodsFlow:
     require_jina("--layout pods", "The default layout works without it.")
     if kind == "index":
         _require_writable(settings)
-    return PodsFlow(kind, flow_file(kind), settings.flow_environment())
+    # The loaders decode within one budget.
+    budget = process_budget((settings.decode_memory or 0) * MEGABYTE)
+    return PodsFlow(kind, flow_file(kind), {**settings.flow_environment(), **budget.variables})
 
 
 class PodsFlow:

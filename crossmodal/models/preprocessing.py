@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from crossmodal.errors import ModelError
 from crossmodal.images import MAX_PIXELS, Frame, decode_reduced
+from crossmodal.images.cropping import Square, cut_square
 
 __all__ = ["OPENAI_MEAN", "OPENAI_STD", "ImagePreprocessing"]
 
@@ -64,53 +64,24 @@ class ImagePreprocessing:
         """The number of pixels that a photo's short side needs, if it has them, to be scaled faithfully."""
         return _DECODING_MARGIN * (self.short_side or self.size)
 
+    @property
+    def square(self) -> Square:
+        """Which pixels of a photo are the model's input."""
+        return Square(self.size, self.mode, self.interpolation, self.short_side)
+
     def model_input(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
         """The model input of a photo's file, as ``crop`` makes it; raises as ``decode_reduced``."""
         photo = decode_reduced(blob, short_side=self.decoded_side, max_pixels=max_pixels)
         return self.crop(photo.pixels, photo.frame)
 
     def crop(self, rgb: npt.NDArray[np.uint8], frame: Frame | None = None) -> npt.NDArray[np.uint8]:
-        """The model input of a photo: uint8 (H, W, 3) to uint8 (size, size, 3).
+        """The model input of a photo: uint8 (H, W, 3) to uint8 (size, size, 3), as ``cut_square`` makes it.
 
-        ``frame`` is the rectangle of ``rgb`` that the photo fills, by default all of it. The middle is what
-        torchvision's ``Resize`` (with antialiasing, as PIL has it) and ``CenterCrop`` make, but only
-        that is ever scaled. Positions then differ in their last bits, and a few values by one step; more
-        where Pillow, from version 13 on, scales columns before rows, as it may of high and of large photos.
+        ``frame`` is the rectangle of ``rgb`` that the photo fills, by default all of it.
         """
         from PIL import Image
 
-        image = Image.fromarray(rgb)
-        frame = (0.0, 0.0, *image.size) if frame is None else frame
-        bicubic = self.interpolation == "bicubic"
-        resample = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-        if self.mode == "squash":
-            return np.asarray(image.resize((self.size, self.size), resample, box=frame))
-        left, top, right, bottom = self._middle(frame)
-        # How far the filter reaches; see Pillow's "Filters comparison table".
-        reach = (2 if bicubic else 1) * max((bottom - top) / self.size, 1)
-        first, last = max(math.floor(top - reach), 0), min(math.ceil(bottom + reach), image.height)
-        # Rows before columns or columns before rows differs in what is rounded between them, and Pillow often
-        # chooses otherwise for the middle than for the whole photo.
-        rows = image.crop((0, first, image.width, last)) if (first, last) != (0, image.height) else image
-        narrow = rows.resize((self.size, rows.height), resample, box=(left, 0, right, rows.height))
-        box = (0, top - first, self.size, bottom - first)
-        return np.asarray(narrow.resize((self.size, self.size), resample, box=box))
-
-    def _middle(self, frame: Frame) -> Frame:
-        """The part of ``frame`` that the model input shows."""
-        sides = frame[2] - frame[0], frame[3] - frame[1]
-        # Scaled sides are cut to whole pixels and margins rounded, half to even, as torchvision does it.
-        scaled = self.short_side or self.size
-        width, height = (int(scaled * side // min(sides)) for side in sides)
-        x, y = sides[0] / width, sides[1] / height
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        return (
-            frame[0] + left * x,
-            frame[1] + top * y,
-            # No further than the edge, by a last bit.
-            min(frame[0] + (left + self.size) * x, frame[2]),
-            min(frame[1] + (top + self.size) * y, frame[3]),
-        )
+        return np.asarray(cut_square(Image.fromarray(rgb), self.square, frame))
 
     def scale(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """What the network takes, (x / 255 - mean) / std.

@@ -16,7 +16,7 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
-from crossmodal.models.runtimes.forms import available_cores
+from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.server.metrics import Metrics

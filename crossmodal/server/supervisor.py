@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import in_url, is_loopback, listen
+from crossmodal.images.budget import process_budget
+from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
 from crossmodal.server.worker import WorkerOrder, run_worker
-from crossmodal.settings import Settings
+from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
     from crossmodal.engine.engine import Engine
@@ -76,6 +78,9 @@ def supervise(
     with ExitStack() as held:
         listening = held.enter_context(listen(settings.host, settings.port, option="--port"))
         signals = held.enter_context(StopSignals())
+        # All workers, and what is started beside them, decode within one budget.
+        budget = process_budget((settings.decode_memory or 0) * MEGABYTE)
+        held.enter_context(exported(budget.variables))
         workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals))
         beside = held.enter_context(_Beside(settings, start_beside))
         announced = False

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crossmodal.documents import Document
 from crossmodal.errors import DataError
-from crossmodal.images import decode_reduced, thumbnail_of
+from crossmodal.images.limits import MEGABYTE
+from crossmodal.images.pool import PhotoRequest, shared_pool
+from crossmodal.machine import available_cores
 from crossmodal.models import load_preprocessing
-from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.steps.step import Step, StepContext, to_encode
 
 __all__ = ["ImageLoader", "ImageNormalizer"]
@@ -38,44 +43,63 @@ class _PhotoStep(Step):
 
 
 class ImageLoader(_PhotoStep):
-    """Decodes ``content`` into ``pixels``, upright RGB, with no more of them than the model needs.
+    """Decodes ``content`` into ``pixels``, upright RGB, as the model sees them; in processes of their own.
 
-    A photo is decoded once: what is to be indexed gets its thumbnail here as well.
+    Photos come from strangers: only the square that the model sees leaves those processes, whatever the
+    photo's size. A photo is decoded once, so what is to be indexed gets its thumbnail here as well.
+    ``decode_memory`` is what all decoding together may take, in MB; 0 is a share of the machine's memory.
     """
 
-    def __init__(self, context: StepContext, *, model: str, model_cache: str, max_pixels: str) -> None:
+    def __init__(
+        self,
+        context: StepContext,
+        *,
+        model: str,
+        model_cache: str,
+        max_pixels: str,
+        decode_memory: str = "0",
+    ) -> None:
         super().__init__(context)
-        self._short_side = load_preprocessing(model, cache=Path(model_cache)).decoded_side
-        self._max_pixels = int(max_pixels)
+        preprocessing = load_preprocessing(model, cache=Path(model_cache))
+        self._wanted = PhotoRequest(
+            preprocessing.square, preprocessing.decoded_side, max_pixels=int(max_pixels)
+        )
+        held = ExitStack()
+        self._pool = held.enter_context(shared_pool(int(decode_memory) * MEGABYTE))
+        # Also where nobody closes this step.
+        self._let_go = weakref.finalize(self, held.close)
+        # Beside what else is loaded.
+        self._pool.prepare()
+
+    def close(self) -> None:
+        """Ends the threads, and the processes where no other step uses them."""
+        super().close()
+        self._let_go()
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Decodes each document on its own, so that one bad file fails alone."""
-        self._each(self._load_with_thumbnail, docs)
+        self._each(partial(self._load, replace(self._wanted, thumbnail=True)), docs)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """The same without a thumbnail, for those that bring no vector of their own."""
-        self._each(self._load, docs)
+        self._each(partial(self._load, self._wanted), docs)
 
     encode = search
 
-    def _load_with_thumbnail(self, doc: Document) -> None:
-        self._load(doc, thumbnail=True)
-
-    def _load(self, doc: Document, *, thumbnail: bool = False) -> None:
+    def _load(self, wanted: PhotoRequest, doc: Document) -> None:
         try:
-            photo = decode_reduced(
-                doc.content or b"", short_side=self._short_side, max_pixels=self._max_pixels
-            )
-            if thumbnail:
-                doc.thumbnail = thumbnail_of(photo)
+            photo = self._pool.decode(doc.content or b"", wanted)
         except DataError as error:
             doc.error = str(error)
         else:
-            doc.pixels, doc.frame = photo.pixels, photo.frame
+            doc.pixels, doc.thumbnail = photo.pixels, photo.thumbnail
 
 
 class ImageNormalizer(_PhotoStep):
-    """Resizes and crops ``pixels`` to the model's input, uint8; the encoder scales them to floats."""
+    """Resizes and crops ``pixels`` to the model's input, uint8; the encoder scales them to floats.
+
+    Those of ``ImageLoader`` are of that size already; those of a step in its place may be of any.
+    """
 
     spent = ("content", "thumbnail", "frame")
 
@@ -90,6 +114,7 @@ class ImageNormalizer(_PhotoStep):
     search = encode = index
 
     def _normalize(self, doc: Document) -> None:
-        if doc.pixels is not None:
+        size = self._preprocessing.size
+        if doc.pixels is not None and doc.pixels.shape[:2] != (size, size):
             doc.pixels = self._preprocessing.crop(doc.pixels, doc.frame)
             doc.frame = None

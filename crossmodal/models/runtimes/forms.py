@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossmodal.extras import EXTRAS
+from crossmodal.machine import available_cores
 
 __all__ = [
     "ONNX_F32",
@@ -23,7 +23,6 @@ __all__ = [
     "TORCH_BF16_CUDA",
     "TORCH_F32",
     "Form",
-    "available_cores",
     "in_form",
     "instruction_sets",
     "openvino_core",
@@ -89,13 +88,6 @@ TORCH_F32 = Form("torch", "f32")
 def in_form(network: Any, form: Form) -> Any:
     """The torch module ``network`` in the precision of ``form``; the given one is left unchanged."""
     return copy.deepcopy(network).bfloat16() if form.precision == "bf16" else network
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def torch_concurrency() -> int:

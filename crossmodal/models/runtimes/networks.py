@@ -17,8 +17,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.machine import available_cores
 from crossmodal.models.cache import replace_file
-from crossmodal.models.runtimes.forms import Form, available_cores, instruction_sets, openvino_core
+from crossmodal.models.runtimes.forms import Form, instruction_sets, openvino_core
 
 __all__ = ["CacheEntry", "Network", "open_network"]
 
