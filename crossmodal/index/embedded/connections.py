@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import sqlite3
@@ -9,11 +10,12 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
-from crossmodal.errors import StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
 from crossmodal.index.embedded.writer_lock import is_being_written, no_writer
 
@@ -77,6 +79,7 @@ class Connections:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / INDEX_FILE
+        self.damage = DamageList(folder)
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
@@ -283,7 +286,7 @@ class Connections:
             check_same_thread=False,
         )
         # In C: it is called for every text of every row.
-        connection.text_factory = partial(str, encoding="utf-8", errors="surrogatepass")
+        connection.text_factory = partial(str, encoding="utf-8", errors=_decoding_errors())
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # The file may come from others: it must not run anything, and damage is looked for.
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -294,16 +297,15 @@ class Connections:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
+        except StoreDamaged as error:
+            self.damage.note(error)
+            raise
         except StoreFormat as error:
             if str(self.folder) in str(error):
                 raise
             raise StoreFormat(f"{self.path} is damaged: {error}. {damage_advice(self.folder)}") from error
         except sqlite3.Error as error:
             raise self._named(error) from error
-        except UnicodeDecodeError as error:
-            raise StoreFormat(
-                f"{self.path} is damaged: a text in it is no UTF-8. {damage_advice(self.folder)}"
-            ) from error
 
     def _named(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
@@ -318,7 +320,7 @@ class Connections:
             )
             return StoreUnwritable(
                 f"{self.path} cannot be written: {reason} ({free:,} bytes free now). Free some space, or "
-                "choose another folder with --workspace; what was indexed before is intact."
+                "choose another folder with --workspace; crossmodal verify tells whether what was indexed before is whole."
             )
         if name.startswith(_REFUSED):
             return StoreUnwritable(
@@ -326,6 +328,25 @@ class Connections:
                 f"{self.folder} and what is in it, or choose another folder with --workspace."
             )
         return StoreError(f"{self.path} cannot be used ({error}).")
+
+
+@cache
+def _decoding_errors() -> str:
+    """The name of a way to decode texts, as they are stored by ``storable``, that always gives a text.
+
+    One with bytes that nothing here has written doesn't match its checksum afterwards.
+    """
+    whole = codecs.lookup_error("surrogatepass")
+
+    def decode(error: UnicodeError) -> tuple[str | bytes, int]:
+        try:
+            return whole(error)
+        except UnicodeDecodeError as damaged:
+            return "\N{REPLACEMENT CHARACTER}", damaged.end
+
+    name = "crossmodal-stored"
+    codecs.register_error(name, decode)
+    return name
 
 
 def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:

@@ -12,15 +12,19 @@ from typing import Any, Self
 import orjson
 from xxhash import xxh3_64_intdigest
 
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import vector_table
 from crossmodal.records import MODALITIES, Modality, Record
 
 __all__ = [
     "LONGEST_ID_BYTES",
     "StoredDocument",
     "captions_of",
+    "captions_or_damage",
     "checksum",
+    "damage_of_row",
+    "document_in_row",
     "documents_in_order",
     "natural_order",
     "natural_sorted",
@@ -107,7 +111,7 @@ class StoredDocument:
         has_vector, content_bytes, thumbnail_bytes, known = values[9:]
         text_of_all = _BETWEEN.join(map(str, values[1:12]))
         if checksum(text_of_all.encode("utf-8", "surrogatepass"), row) != known:
-            raise StoreFormat(f"the document {id!r} in row {row} does not match its checksum")
+            raise StoreDamaged("document", str(id), row, modality=modality)
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
         record = Record(
@@ -129,15 +133,63 @@ def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -
     return None if values is None else StoredDocument.from_values(values)
 
 
+def document_in_row(connection: sqlite3.Connection, row: int) -> StoredDocument | None:
+    """The document in ``row``, None if there is none; raises as ``read_document``."""
+    values = connection.execute(f"{_SELECT} WHERE row = ?", (row,)).fetchone()
+    return None if values is None else StoredDocument.from_values(values)
+
+
+def damage_of_row(connection: sqlite3.Connection, row: int) -> list[StoreDamaged]:
+    """What is damaged of the document in ``row``; nothing where there is none (any more)."""
+    try:
+        document = document_in_row(connection, row)
+    except StoreDamaged as error:
+        return [error]
+    except StoreFormat:
+        return []
+    if document is None:
+        return []
+    found = []
+    record = document.record
+    stored = [
+        ("vector", vector_table(record.modality), "vector", document.has_vector),
+        ("original", "contents", "content", document.content_bytes is not None),
+        ("thumbnail", "thumbnails", "content", document.thumbnail_bytes is not None),
+    ]
+    for part, table, column, expected in stored:
+        value = connection.execute(f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)).fetchone()
+        if expected and (value is None or checksum(value[0], row) != value[1]):
+            found.append(StoreDamaged(part, record.id, row, modality=record.modality))
+    return found
+
+
 def captions_of(connection: sqlite3.Connection, photo_id: str) -> dict[str, StoredDocument]:
-    """The captions that name ``photo_id`` as their photo, by id, in no particular order."""
-    found = connection.execute(_SELECT_CAPTIONS, (storable(photo_id),))
-    return {values[2]: StoredDocument.from_values(values) for values in found}
+    """The captions that name ``photo_id`` as their photo, by id, in no particular order.
+
+    Raises as ``read_document``.
+    """
+    captions = {}
+    for caption in captions_or_damage(connection, photo_id):
+        if isinstance(caption, StoreFormat):
+            raise caption
+        captions[caption.record.id] = caption
+    return captions
+
+
+def captions_or_damage(
+    connection: sqlite3.Connection, photo_id: str
+) -> Iterator[StoredDocument | StoreFormat]:
+    """The captions of ``photo_id`` in no particular order; as ``documents_in_order``."""
+    return _documents(connection.execute(_SELECT_CAPTIONS, (storable(photo_id),)))
 
 
 def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:
     """All documents by row, and in the place of a damaged one what is wrong with it."""
-    for values in connection.execute(f"{_SELECT} ORDER BY row"):
+    return _documents(connection.execute(f"{_SELECT} ORDER BY row"))
+
+
+def _documents(found: sqlite3.Cursor) -> Iterator[StoredDocument | StoreFormat]:
+    for values in found:
         try:
             yield StoredDocument.from_values(values)
         except StoreFormat as error:

@@ -62,6 +62,7 @@ class WriterLock:
                 f"{path} cannot be written ({error.strerror}). Give write permission to {folder}, or choose "
                 "another folder with --workspace."
             ) from error
+        self._path = path
         self._pid = os.getpid()
         try:
             self._acquire(folder)
@@ -92,6 +93,15 @@ class WriterLock:
                 f"{folder / LOCK_FILE} cannot be written ({error.strerror}). Free some space, or choose "
                 "another folder with --workspace."
             ) from error
+
+    @property
+    def held(self) -> bool:
+        """Whether the locked file is still the one that others would lock."""
+        try:
+            mine, found = os.fstat(self._descriptor), self._path.stat()
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (found.st_dev, found.st_ino)
 
     def forget(self) -> None:
         """Close this process's descriptor without unlocking what a forked relative still holds."""
