@@ -1,4 +1,4 @@
-"""Flipped bits in the index under a running server: 500 with the id, listed by status, repaired by indexing."""
+"""Flipped bits in the index under a running server: 500 with the id, listed by status, and repaired."""
 
 from __future__ import annotations
 

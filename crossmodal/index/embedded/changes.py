@@ -21,6 +21,7 @@ from crossmodal.index.embedded.stored_document import (
     checksum,
     documents_in_order,
     read_document,
+    stored_part,
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
@@ -158,22 +159,13 @@ class Changes:
     def _take_over(self, given: _Given, old: StoredDocument) -> None:
         """The same version of a document keeps what it had and isn't given again; a new one keeps nothing."""
         if given.vector is None and old.has_vector:
-            given.vector = self._value(vector_table(old.record.modality), "vector", old, "vector")
+            given.vector = stored_part(self._connection, old, "vector")
         record = given.record
         if record.content is None and old.content_bytes is not None:
-            record = replace(record, content=self._value("contents", "content", old, "original"))
+            record = replace(record, content=stored_part(self._connection, old, "original"))
         if record.thumbnail is None and old.thumbnail_bytes is not None:
-            record = replace(record, thumbnail=self._value("thumbnails", "content", old, "thumbnail"))
+            record = replace(record, thumbnail=stored_part(self._connection, old, "thumbnail"))
         given.record = record
-
-    def _value(self, table: str, column: str, old: StoredDocument, part: str) -> bytes:
-        found = self._connection.execute(
-            f"SELECT {column}, checksum FROM {table} WHERE row = ?", (old.row,)
-        ).fetchone()
-        if found is None or checksum(found[0], old.row) != found[1]:
-            raise StoreDamaged(part, old.record.id, old.row, modality=old.record.modality)
-        value: bytes = found[0]
-        return value
 
     def _add(self, given: Sequence[_Given]) -> None:
         documents, contents, thumbnails, words = [], [], [], []

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from urllib.parse import quote
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
-from crossmodal.index.embedded.writer_lock import is_being_written, no_writer
+from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_writer
 
 __all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
@@ -29,6 +29,9 @@ _LOG_WAIT_MS = 500
 _LOG_BYTES = 64 << 20
 
 _NEARLY_FULL_BYTES = 1 << 20
+
+# Copied without a look at signals, 64 MiB.
+_PAGES_AT_ONCE = 4096
 
 # By the beginning of SQLite's names for errors (https://www.sqlite.org/rescode.html).
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
@@ -182,6 +185,31 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
+    def copy_to(self, path: Path, *, compacted: bool = False) -> None:
+        """Copies the index as of one commit into the new file ``path``, while others read and write it.
+
+        A ``compacted`` copy has no free space in it. Raises StoreUnwritable where ``path`` cannot be written.
+        """
+        with self._named_errors(), self._borrowed() as connection:
+            try:
+                if compacted:
+                    connection.execute("VACUUM INTO ?", (str(path),))
+                    return
+                # One view until all is copied, however often others commit meanwhile.
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM state").fetchone()
+                with closing(sqlite3.connect(path)) as copy:
+                    connection.backup(copy, pages=_PAGES_AT_ONCE)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED):
+                    raise
+                raise StoreUnwritable(
+                    f"{path} cannot be written ({error}). Free some space, or choose another place."
+                ) from error
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """Release the file, after what is being read; harmless when repeated, and in a forked child."""
         with self._lock:
@@ -212,10 +240,12 @@ class Connections:
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None:
-                connection = self._connect("mode=ro")
-                # What opening leaves undone, this does.
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if self.superseded and not self._closed:
+                with file_of(self.folder):
+                    connection = self._connect("mode=ro")
+                    # What opening leaves undone, this does.
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                    replaced = self.superseded and not self._closed
+                if replaced:
                     connection.close()
                     raise StoreError(f"The index in {self.folder} was deleted or replaced; open it again.")
         except sqlite3.Error as error:
@@ -320,7 +350,7 @@ class Connections:
             )
             return StoreUnwritable(
                 f"{self.path} cannot be written: {reason} ({free:,} bytes free now). Free some space, or "
-                "choose another folder with --workspace; crossmodal verify tells whether what was indexed before is whole."
+                "choose another folder with --workspace; crossmodal verify tells whether the index is whole."
             )
         if name.startswith(_REFUSED):
             return StoreUnwritable(

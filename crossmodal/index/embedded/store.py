@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -34,11 +35,14 @@ from crossmodal.index.embedded.connections import Connections, damage_advice, st
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     LONGEST_ID_BYTES,
+    Part,
     captions_of,
     checksum,
     damage_of_row,
+    documents_in_order,
     natural_sorted,
     read_document,
+    stored_part,
     usable_id,
 )
 from crossmodal.index.embedded.tags import tag_fields
@@ -243,11 +247,26 @@ class EmbeddedStore:
 
     def content(self, id: str) -> bytes | None:
         """The untouched bytes of a photo's file; None if they or the photo are not stored."""
-        return self._part("contents", id)
+        return self._part("original", id)
 
     def thumbnail(self, id: str) -> bytes | None:
         """The small JPEG of a photo; None if it or the photo is not stored."""
-        return self._part("thumbnails", id)
+        return self._part("thumbnail", id)
+
+    def everything(self) -> Iterator[tuple[Record, NDArray[np.float32] | None]]:
+        """All records with their bytes, and the vector of each, by row, as of one commit.
+
+        Raises ``StoreDamaged`` at the first damaged one.
+        """
+        with self._connections.read() as connection:
+            for found in documents_in_order(connection):
+                if isinstance(found, StoreFormat):
+                    raise found
+                vector, content, thumbnail = (
+                    stored_part(connection, found, part) for part in ("vector", "original", "thumbnail")
+                )
+                record = replace(found.record, content=content, thumbnail=thumbnail)
+                yield record, None if vector is None else np.frombuffer(vector, "<f4")
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]:
         """The ids of one modality behind ``after``, in the order of their bytes, as of one commit."""
@@ -288,8 +307,8 @@ class EmbeddedStore:
             return [str(error)]
         damaged = [each for each in found if isinstance(each, StoreDamaged)]
         self._connections.damage.keep(())
-        for error in damaged:
-            self._connections.damage.note(error)
+        for each_damaged in damaged:
+            self._connections.damage.note(each_damaged)
         return [each.what if isinstance(each, StoreDamaged) else each for each in found]
 
     def damaged(self) -> list[StoreDamaged]:
@@ -377,22 +396,10 @@ class EmbeddedStore:
         with self._connections.read() as connection:
             return read_meta(connection, name)
 
-    def _part(self, table: str, id: str) -> bytes | None:
+    def _part(self, part: Part, id: str) -> bytes | None:
         with self._connections.read() as connection:
             document = read_document(connection, IMAGE, id)
-            if document is None:
-                return None
-            found = connection.execute(
-                f"SELECT content, checksum FROM {table} WHERE row = ?", (document.row,)
-            ).fetchone()
-            expected = document.content_bytes if table == "contents" else document.thumbnail_bytes
-            if expected is None:
-                return None
-            if found is None or checksum(found[0], document.row) != found[1]:
-                raise StoreDamaged(
-                    "original" if table == "contents" else "thumbnail", id, document.row, modality=IMAGE
-                )
-        return bytes(found[0])
+            return None if document is None else stored_part(connection, document, part)
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
         matrix = np.ascontiguousarray(vectors, dtype="<f4")

@@ -7,7 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import orjson
 from xxhash import xxh3_64_intdigest
@@ -19,6 +19,7 @@ from crossmodal.records import MODALITIES, Modality, Record
 
 __all__ = [
     "LONGEST_ID_BYTES",
+    "Part",
     "StoredDocument",
     "captions_of",
     "captions_or_damage",
@@ -28,12 +29,16 @@ __all__ = [
     "documents_in_order",
     "natural_order",
     "natural_sorted",
+    "stored_part",
     "read_document",
     "tags_of",
     "usable_id",
 ]
 
 LONGEST_ID_BYTES = 511
+
+Part = Literal["vector", "original", "thumbnail"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 # Stands between the values of a row where its checksum is made.
 _BETWEEN = "\x1f"
@@ -150,17 +155,28 @@ def damage_of_row(connection: sqlite3.Connection, row: int) -> list[StoreDamaged
     if document is None:
         return []
     found = []
-    record = document.record
-    stored = [
-        ("vector", vector_table(record.modality), "vector", document.has_vector),
-        ("original", "contents", "content", document.content_bytes is not None),
-        ("thumbnail", "thumbnails", "content", document.thumbnail_bytes is not None),
-    ]
-    for part, table, column, expected in stored:
-        value = connection.execute(f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)).fetchone()
-        if expected and (value is None or checksum(value[0], row) != value[1]):
-            found.append(StoreDamaged(part, record.id, row, modality=record.modality))
+    for part in PARTS:
+        try:
+            stored_part(connection, document, part)
+        except StoreDamaged as error:
+            found.append(error)
     return found
+
+
+def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: Part) -> bytes | None:
+    """The vector, original or thumbnail of ``document``, None if it has none; raises ``StoreDamaged``."""
+    record, row = document.record, document.row
+    table, column, expected = {
+        "vector": (vector_table(record.modality), "vector", document.has_vector),
+        "original": ("contents", "content", document.content_bytes is not None),
+        "thumbnail": ("thumbnails", "content", document.thumbnail_bytes is not None),
+    }[part]
+    if not expected:
+        return None
+    found = connection.execute(f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)).fetchone()
+    if found is None or checksum(found[0], row) != found[1]:
+        raise StoreDamaged(part, record.id, row, modality=record.modality)
+    return bytes(found[0])
 
 
 def captions_of(connection: sqlite3.Connection, photo_id: str) -> dict[str, StoredDocument]:

@@ -1,7 +1,7 @@
 """The full check of an index: whether what it holds is whole and agrees with itself.
 
-Vectors and bytes have checksums; tags and words, which have none, are compared with what today's code makes of
-the documents.
+Vectors and bytes have checksums; tags and words, which have none, are compared with what is made of the
+documents now.
 """
 
 from __future__ import annotations
