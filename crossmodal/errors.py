@@ -18,6 +18,7 @@
     │   ├── StoreMissing     there is no index at that path
     │   ├── StoreLocked      another process is writing to it
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
+    │   │   └── StoreDamaged one value of one document does not match its checksum; carries which
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
     ├── ServiceError         a Flow could not start, lost a process, or its port is taken
@@ -54,6 +55,7 @@ __all__ = [
     "ServerUnavailable",
     "ServiceError",
     "SettingsError",
+    "StoreDamaged",
     "StoreError",
     "StoreFormat",
     "StoreLocked",
@@ -139,6 +141,26 @@ class StoreLocked(StoreError):
 
 class StoreFormat(StoreError):
     """The index has a format version that this code does not know, or it is damaged."""
+
+
+class StoreDamaged(StoreFormat):
+    """One value of one document in the index does not match its checksum.
+
+    ``part`` is document, vector, original or thumbnail; ``id``, ``modality`` (None: not known) and ``row``
+    say of which document, ``what`` all of that in words. Indexing it again repairs it.
+    """
+
+    def __init__(self, part: str, id: str, row: int, *, modality: str | None = None) -> None:
+        # What is damaged may be the id itself.
+        self.what = f"the {part} of {id!r}, row {row}, is missing or does not match its checksum"
+        super().__init__(
+            f"The index is damaged: {self.what}. Index it again to repair it; crossmodal verify names all "
+            "that is damaged."
+        )
+        self.part = part
+        self.id = id
+        self.row = row
+        self.modality = modality
 
 
 class StoreUnwritable(StoreError):

@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "matplotlib": ("plot", "matplotlib"),
     "onnxruntime": ("onnx", "onnxruntime"),
     "lmdb": ("convert", "lmdb"),
+    "pyarrow": ("parquet", "pyarrow"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

@@ -41,6 +41,12 @@ TASKS: Mapping[str, str] = {
     "train": "fine-tune a model on a data set, or train one as --config says",
     "status": "show what is indexed, without loading a model",
     "convert": "convert an index of an earlier version to today's format",
+    "backup": "copy the index to a file, checked, also while it is used",
+    "restore": "make a backup the index, checked",
+    "verify": "check everything that is stored, and name each damaged record",
+    "compact": "give the space of what was deleted back to the disk",
+    "dump": "write the index with its vectors to a Parquet file",
+    "load": "make an index of a dump",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
 }
@@ -65,6 +71,12 @@ COMMANDS: Mapping[str, Command] = {
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
     "status": Command("status", "show what is indexed, without loading a model"),
     "convert": Command("convert", "convert an index of an earlier version to today's format"),
+    "backup": Command("backup", "copy the index to a file, checked, also while it is used", ("file", "FILE")),
+    "restore": Command("restore", "make a backup the index, checked", ("file", "FILE")),
+    "verify": Command("verify", "check everything that is stored, and name each damaged record"),
+    "compact": Command("compact", "give the space of what was deleted back to the disk"),
+    "dump": Command("dump", "write the index with its vectors to a Parquet file", ("file", "FILE")),
+    "load": Command("load", "make an index of a dump", ("file", "FILE")),
     "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
@@ -158,6 +170,7 @@ _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
 _ENCODING = (*_WITH_INDEX, "evaluate")
 _DATA = ("index", "evaluate", "train")
+_CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
 _IN_MEMORY = ("direct", "compare", *_HALVES)
@@ -368,7 +381,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "convert", "plot"),
+        (*_ENCODING, "train", "status", "convert", "plot", *_CARE),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -385,7 +398,21 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "evaluate", "train", "status", "models", "plot"),
+        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot"),
+    ),
+    Option(
+        "file",
+        "the file to write or to read: a backup is an SQLite database, a dump is Parquet",
+        ("backup", "restore", "dump", "load"),
+        metavar="FILE",
+    ),
+    Option("replace", "put the backup in the place of the index that is there", ("restore",)),
+    Option(
+        "wait",
+        "wait so long for another process that writes the index; by default that is told at once",
+        ("index", "restore", "compact"),
+        metavar="SECONDS",
+        minimum=0,
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
     Option(

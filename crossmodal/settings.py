@@ -86,6 +86,9 @@ class Settings:
     request_size: int = 32
     keep: str = "original"
     strict: bool = False
+    file: Path | None = None
+    replace: bool = False
+    wait: float = 0.0
     top_k: int = 10
     questions: tuple[GivenQuestion, ...] = ()
     modality: Target | None = None

@@ -150,6 +150,16 @@ class Workspace:
         found = [] if store is None else zip(wanted, store.get(wanted, modality), strict=True)
         return {id: record for id, record in found if record is not None}
 
+    def known_ids(self, ids: Iterable[str], modality: Modality) -> list[str]:
+        """Those among ``ids`` that are stored, also where what is stored of them is damaged."""
+        store = self.store()
+        return [] if store is None else store.known_ids(dict.fromkeys(ids), modality)
+
+    def caption_ids(self, photo_id: str) -> list[str]:
+        """The ids of the captions of one photo, in natural order; of damaged ones too."""
+        store = self.store()
+        return [] if store is None else store.caption_ids(photo_id)
+
     def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]:
         """The vectors, float32 (dimension,), of the photos or captions among ``ids``, those stored, by id."""
         store = self.store()
@@ -227,7 +237,9 @@ class Workspace:
         Keys: ``path``, ``format``, ``model`` (None or name, weights, preprocessing, dimension),
         ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
         ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
-        vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says. Raises ``StoreMissing``.
+        vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
+        ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
+        still is. Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -250,7 +262,21 @@ class Workspace:
             "bytes_on_disk": store.bytes_on_disk,
             "last_change": max(changes, default=None),
             "modalities": modalities,
+            "damaged": [
+                {"id": error.id, "modality": error.modality, "part": error.part, "what": error.what}
+                for error in store.damaged()
+            ],
         }
+
+    @property
+    def unwritable_reason(self) -> str | None:
+        """The sentence that says why nothing can be written into the folder; None where something can."""
+        if not self.path.is_dir() or os.access(self.path, os.W_OK):
+            return None
+        return (
+            "The index cannot be written: its disk is read-only, or the server has no permission to write "
+            "into its folder."
+        )
 
     def delete(self) -> None:
         """Delete the index from disk; other files in the folder stay."""

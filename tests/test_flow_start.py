@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_ends_the_flow_within_seconds(tmp_path: Path) -
                 run_for_a_minute(flow)
             assert "of the index Flow ended unexpectedly (killed by SIGKILL)" in str(raised.value)
             assert time.monotonic() < started + 20
-            with pytest.raises(ServiceError, match="Everything acknowledged is safe; start again"):
+            with pytest.raises(ServiceError, match="Start again; crossmodal verify tells"):
                 flow.check()
         finally:
             flow.close()

@@ -326,7 +326,7 @@ def test_altered_bytes_are_found(store_path: Path, what: str) -> None:
                 store.get(["p42"], IMAGE)
             assert store.get(["p41"], IMAGE)[0] is not None
         if what == "content":
-            with pytest.raises(StoreFormat, match=r"contents of 'p42'.*checksum"):
+            with pytest.raises(StoreFormat, match=r"original of 'p42'.*checksum"):
                 store.content("p42")
 
 
@@ -342,15 +342,15 @@ def test_what_does_not_fit_together_is_found(store_path: Path) -> None:
     )
     with EmbeddedStore.open_writer(store_path) as store:
         assert store.get(["p3"], IMAGE) == [None]
-        with pytest.raises(StoreFormat, match="the vector of 'p4' is missing"):
+        with pytest.raises(StoreFormat, match="the vector of 'p4', row 4, is missing"):
             store.vectors(["p4"], IMAGE)
         assert store.get(["p7"], IMAGE)[0] is not None
         assert store.verify() == [
             "row 3 has a vector of 'p3', which no document asks for",
-            "the vector of 'p4', row 4, is missing",
+            "the vector of 'p4', row 4, is missing or does not match its checksum",
             "the contents hold row 3, which no document asks for",
             "the thumbnails hold row 3, which no document asks for",
-            "the thumbnails of row 5 are missing",
+            "the thumbnail of 'p5', row 5, is missing or does not match its checksum",
             "the tags of 'p6', row 6, are not those that can be filtered",
             "the tags hold row 3, which no document asks for",
             "row 99 was never given out",
@@ -367,10 +367,12 @@ def test_damage_gets_no_checksum_of_its_own_when_a_document_moves(store_path: Pa
     with EmbeddedStore.open_writer(store_path) as store:
         # The thumbnail comes later, and the original goes along into the new row.
         with pytest.raises(
-            StoreFormat, match="row 100 in contents is missing or does not match its checksum"
+            StoreFormat, match="the original of 'bare', row 100, is missing or does not match"
         ):
             store.put([replace(bare, content=None, thumbnail=b"small")])
-        assert store.verify() == ["the contents of row 100 do not match their checksum"]
+        assert store.verify() == [
+            "the original of 'bare', row 100, is missing or does not match its checksum"
+        ]
 
 
 def test_nothing_is_put_over_a_document_that_is_there(store_path: Path) -> None:

@@ -24,6 +24,12 @@ _RUNS = {
     "train": ("train", "run"),
     "status": ("without_model", "show_status"),
     "convert": ("without_model", "convert_index"),
+    "backup": ("maintenance", "back_up_index"),
+    "restore": ("maintenance", "restore_index"),
+    "verify": ("maintenance", "verify_index"),
+    "compact": ("maintenance", "compact_index"),
+    "dump": ("maintenance", "dump_index"),
+    "load": ("maintenance", "load_index"),
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
 }

@@ -18,6 +18,7 @@ from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
+from crossmodal.index.embedded.writer_lock import wait_for_writer
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
@@ -64,6 +65,7 @@ class IndexReport:
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
     data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
         model = resolved_for_writing(settings, engine.workspace).model

@@ -23,7 +23,7 @@ from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import IMAGE, TEXT, Failure, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.workspace import Workspace
@@ -83,6 +83,23 @@ class Engine:
         """Raises ServiceError where a process that searches need has ended."""
         if self._query is not None:
             self._query.check()
+
+    def check_search(self) -> None:
+        """Searches photos and captions for one word; raises what a search would raise.
+
+        A word goes through the encoder; its vector finds captions, for which no sentence is searched.
+        """
+        self.workspace.require()
+        (word,) = self.encode(texts=["ready"])
+        probes = [Document.of_query(f"ready-{seeks}", vector=word, seeks=seeks) for seeks in MODALITIES]
+        for doc in self.run_query("search", probes, {"top_k": 1}):
+            if doc.error is not None:
+                raise ServiceError(doc.error)
+
+    def check_writer(self) -> None:
+        """Raises StoreMissing where there is no index, ServiceError where what writes it lost its lock."""
+        self.workspace.require()
+        self._writer.check()
 
     def search(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
         """One outcome a request, in order; an error of one request leaves the others alone.
@@ -155,7 +172,7 @@ class Engine:
         if failed is not None:
             raise StoreUnwritable(failed)
         gone = {doc.id for doc in docs if doc.outcome == "deleted"}
-        left = self.workspace.records(described, TEXT)
+        left = set(self.workspace.known_ids(described, TEXT))
         others = {id for id in described if id not in left} - gone
         return [id for id in named if id in gone] + sorted(others)
 
@@ -236,9 +253,8 @@ class Engine:
         return self._open_flow("index", resolved_for_writing(self._given, self.workspace))
 
     def _captions_of(self, photo_ids: Sequence[str]) -> list[str]:
-        photos = list(self.workspace.records(photo_ids, IMAGE))
-        captions = self.workspace.captions_of(photos)
-        return [caption.id for photo_id in photos for caption in captions[photo_id]]
+        photos = self.workspace.known_ids(photo_ids, IMAGE)
+        return [caption for photo_id in photos for caption in self.workspace.caption_ids(photo_id)]
 
 
 class _Writer:
@@ -286,6 +302,12 @@ class _Writer:
             self._ending = self._users > 0
             if not self._ending:
                 self._close()
+
+    def check(self) -> None:
+        """Raises ServiceError where the open Flow lost a process, or what it writes to."""
+        flow = self._flow
+        if flow is not None:
+            flow.check()
 
     def _opened(self) -> Flow:
         with self._opening:

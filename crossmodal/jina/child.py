@@ -132,7 +132,7 @@ class Child:
         if code is not None:
             raise ServiceError(
                 f"{self._name} ended unexpectedly ({exit_words(code)}). "
-                "Everything acknowledged is safe; start again."
+                "Start again; crossmodal verify tells whether the index is whole."
             )
 
     def wait_ended(self, seconds: float) -> None:

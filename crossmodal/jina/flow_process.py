@@ -94,7 +94,7 @@ class _FlowProcess:
         if self._started:
             return (
                 f"{name} ended unexpectedly ({exit_words(process.exitcode)}). "
-                "Everything acknowledged is safe; start again."
+                "Start again; crossmodal verify tells whether the index is whole."
             )
         if process.exitcode == 0:
             # jina's executors end so after an error that they have logged.

@@ -25,6 +25,7 @@ from crossmodal.errors import (
     ModelError,
     RequestError,
     ServiceError,
+    StoreFormat,
     StoreLocked,
     StoreUnwritable,
 )
@@ -136,7 +137,7 @@ def _status_of(error: CrossmodalError) -> int:
         return 409
     if isinstance(error, StoreUnwritable):
         return 507
-    if isinstance(error, FlowFailure):
+    if isinstance(error, FlowFailure | StoreFormat):
         return 500
     if isinstance(error, ServiceError | ModelError):
         return 503

@@ -31,7 +31,7 @@ _SEARCHED_TOGETHER = 16
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
 
-# A model that doesn't encode one word within this is not ready.
+# What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0
 
 _Result = TypeVar("_Result")
@@ -59,6 +59,8 @@ class Serving:
     writing: Writing = Writing()
     metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
+    # The same moment by a clock that nobody sets.
+    since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         cores = available_cores()
@@ -133,18 +135,17 @@ class Serving:
         return index_state(shards)
 
     async def require_ready(self) -> None:
-        """Sends a word through the encoder and looks at the index.
+        """Searches as a client would; of the index Flow, whether it still holds the writer's lock.
 
-        Raises StoreMissing where there is no index, ServiceError where the model doesn't answer.
+        Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
+        in time.
         """
-        await self._in(self._searching, self.engine.workspace.require)
-        if self.kind != "query":
-            return
+        check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                await self._in(self._searching, lambda: self.engine.encode(texts=["ready"]))
+                await self._in(self._searching, check)
         except TimeoutError:
-            raise ServiceError(f"The model did not answer within {_READY_SECONDS:.0f} seconds.") from None
+            raise ServiceError(f"No search was answered within {_READY_SECONDS:.0f} seconds.") from None
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""

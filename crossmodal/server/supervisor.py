@@ -129,10 +129,11 @@ class _Restarts:
         while self._ends[0] < now - _RESTART_WINDOW_SECONDS:
             self._ends.popleft()
         number = len(self._ends)
-        how = f"{self._name} ended unexpectedly ({exit_words(code)}). Everything acknowledged is safe"
+        how = f"{self._name} ended unexpectedly ({exit_words(code)})"
         if number > _MOST_RESTARTS:
             raise ServiceError(
-                f"{how}, but that was the end number {number} within a minute; it is not started again."
+                f"{how}. That was the end number {number} within a minute; it is not started again. "
+                "crossmodal verify tells whether the index is whole."
             )
         print(
             f"error: {how}; it is started again ({number} of {_MOST_RESTARTS}).", file=sys.stderr, flush=True
@@ -290,7 +291,7 @@ class _Workers:
                 if self._settings.layout == "pods":
                     raise ServiceError(
                         f"The server process ended unexpectedly ({exit_words(code)}). "
-                        "Everything acknowledged is safe; start again."
+                        "Start again; crossmodal verify tells whether the index is whole."
                     )
                 worker.restarts.note_end(code)
             if not worker.pid and not self._signals.stopping and worker.restarts.take():

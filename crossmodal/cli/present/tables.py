@@ -105,6 +105,9 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         if searched is not None and searched["tier"] != "exact":
             recall = "" if searched["recall"] is None else f" {searched['recall']:.1%},"
             console.print(f"{name} are searched by {searched['tier']}:{recall} {searched['recall_measured']}")
+    for damaged in status.get("damaged", ()):
+        line = f"damaged: {damaged['what']}; index it again to repair it"
+        console.print(printable(line, encoding), style="red", soft_wrap=True)
     console.print(file_size(status["bytes_on_disk"]), style="dim")
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded import tags
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import (
     StoredDocument,
-    captions_of,
+    captions_or_damage,
     checksum,
+    documents_in_order,
     read_document,
+    stored_part,
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
@@ -61,10 +63,16 @@ def read_dimension(connection: sqlite3.Connection) -> int | None:
 
 
 class Changes:
-    """The changes of the write transaction that ``connection`` is in."""
+    """The changes of the write transaction that ``connection`` is in.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    ``damaged`` are rows in which something is known to be damaged: what is given takes their place.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, damaged: Collection[int] = ()) -> None:
         self._connection = connection
+        self._damaged = damaged
+        # Rows whose document cannot be read, so that what belongs to them is found by the row alone.
+        self._unreadable: list[int] = []
         self._before = read_state(connection)
         self._next_row = self._before.next_row
         self._removed: list[int] = []
@@ -72,18 +80,18 @@ class Changes:
 
     def put(self, records: Sequence[Record], vectors: NDArray[np.float32] | None) -> list[Outcome]:
         """Stores hashed ``records``, with ``vectors`` (n, dimension) if given; see ``EmbeddedStore.put``."""
-        known: dict[tuple[Modality, str], StoredDocument | None] = {}
+        known: dict[tuple[Modality, str], StoredDocument | StoreDamaged | None] = {}
         last: dict[tuple[Modality, str], int] = {}
         outcomes: list[Outcome] = []
         for position, record in enumerate(records):
             key = record.modality, record.id
             if key not in known:
-                known[key] = read_document(self._connection, *key)
+                known[key] = self._find(*key)
             earlier, old = last.get(key), known[key]
             if earlier is not None:
                 same = records[earlier].content_hash == record.content_hash
             elif old is not None:
-                same = _has_all(old, record, vectors is not None)
+                same = self._has_all(old, record, vectors is not None)
             last[key] = position
             if earlier is None and old is None:
                 outcomes.append("added")
@@ -92,7 +100,7 @@ class Changes:
         changed = [
             (known[key], position)
             for key, position in last.items()
-            if (old := known[key]) is None or not _has_all(old, records[position], vectors is not None)
+            if (old := known[key]) is None or not self._has_all(old, records[position], vectors is not None)
         ]
         if not changed:
             return outcomes
@@ -101,7 +109,7 @@ class Changes:
             for _, position in changed
         ]
         for each, (old, _) in zip(given, changed, strict=True):
-            if old is not None and old.record.content_hash == each.record.content_hash:
+            if isinstance(old, StoredDocument) and old.record.content_hash == each.record.content_hash:
                 self._take_over(each, old)
         self._remove([old for old, _ in changed if old is not None])
         self._add(given)
@@ -114,38 +122,50 @@ class Changes:
 
     def delete(self, ids: Iterable[str], *, captions: bool) -> list[tuple[Modality, str]]:
         """Removes the documents of these ids with all that belongs to them; see ``EmbeddedStore.delete``."""
-        removed: dict[tuple[Modality, str], StoredDocument] = {}
+        removed: dict[tuple[Modality, str], StoredDocument | StoreDamaged] = {}
         for id in dict.fromkeys(ids):
             for modality in MODALITIES:
-                if (document := read_document(self._connection, modality, id)) is not None:
+                if (document := self._find(modality, id)) is not None:
                     removed[modality, id] = document
                     if captions and modality == IMAGE:
-                        for caption_id, caption in captions_of(self._connection, id).items():
-                            removed.setdefault((TEXT, caption_id), caption)
+                        for caption in captions_or_damage(self._connection, id):
+                            if isinstance(caption, StoredDocument):
+                                removed.setdefault((TEXT, caption.record.id), caption)
+                            elif isinstance(caption, StoreDamaged):
+                                removed.setdefault((TEXT, caption.id), caption)
         if removed:
             self._remove(list(removed.values()))
             self._finish()
         return list(removed)
 
+    def _find(self, modality: Modality, id: str) -> StoredDocument | StoreDamaged | None:
+        """The document that is there, or what is wrong with it."""
+        try:
+            return read_document(self._connection, modality, id)
+        except StoreDamaged as error:
+            return error
+
+    def _has_all(self, old: StoredDocument | StoreDamaged, record: Record, with_vector: bool) -> bool:
+        """Whether ``old`` is ``record`` already, with everything that is now given of it, and sound."""
+        if isinstance(old, StoreDamaged) or old.row in self._damaged:
+            return False
+        return (
+            old.record.content_hash == record.content_hash
+            and (old.has_vector or not with_vector)
+            and (old.content_bytes is not None or record.content is None)
+            and (old.thumbnail_bytes is not None or record.thumbnail is None)
+        )
+
     def _take_over(self, given: _Given, old: StoredDocument) -> None:
         """The same version of a document keeps what it had and isn't given again; a new one keeps nothing."""
         if given.vector is None and old.has_vector:
-            given.vector = self._value(vector_table(old.record.modality), "vector", old.row)
+            given.vector = stored_part(self._connection, old, "vector")
         record = given.record
         if record.content is None and old.content_bytes is not None:
-            record = replace(record, content=self._value("contents", "content", old.row))
+            record = replace(record, content=stored_part(self._connection, old, "original"))
         if record.thumbnail is None and old.thumbnail_bytes is not None:
-            record = replace(record, thumbnail=self._value("thumbnails", "content", old.row))
+            record = replace(record, thumbnail=stored_part(self._connection, old, "thumbnail"))
         given.record = record
-
-    def _value(self, table: str, column: str, row: int) -> bytes:
-        found = self._connection.execute(
-            f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)
-        ).fetchone()
-        if found is None or checksum(found[0], row) != found[1]:
-            raise StoreFormat(f"row {row} in {table} is missing or does not match its checksum")
-        value: bytes = found[0]
-        return value
 
     def _add(self, given: Sequence[_Given]) -> None:
         documents, contents, thumbnails, words = [], [], [], []
@@ -181,8 +201,10 @@ class Changes:
         run(tags.INSERT, entries)
         run("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
 
-    def _remove(self, documents: Sequence[StoredDocument]) -> None:
+    def _remove(self, found: Sequence[StoredDocument | StoreDamaged]) -> None:
         run = self._connection.executemany
+        documents = [old for old in found if isinstance(old, StoredDocument)]
+        self._remove_unreadable([old.row for old in found if isinstance(old, StoreDamaged)])
         dimension = read_dimension(self._connection) or 0
         for document in documents:
             self._count(document, 4 * dimension, -1)
@@ -205,6 +227,41 @@ class Changes:
         for table in ("contents", "thumbnails", "documents"):
             run(f"DELETE FROM {table} WHERE row = ?", rows)
         self._removed += [old.row for old in documents]
+
+    def _remove_unreadable(self, rows: Sequence[int]) -> None:
+        """Removes rows whose tags and words aren't known, and so have to be looked for everywhere."""
+        run = self._connection.executemany
+        for row in rows:
+            for table in (*map(vector_table, MODALITIES), "contents", "thumbnails", "documents", "tags"):
+                run(f"DELETE FROM {table} WHERE row = ?", [(row,)])
+        self._removed += rows
+        self._unreadable += rows
+
+    def _make_words_again(self) -> None:
+        """FTS5 takes words out of its index only where it is told what they are."""
+        self._connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        entries = (
+            (each.row, text)
+            for each in documents_in_order(self._connection)
+            if isinstance(each, StoredDocument) and (text := searchable(each.record)) is not None
+        )
+        self._connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", entries)
+
+    def _count_again(self) -> None:
+        """The counters from what is stored."""
+        for modality in MODALITIES:
+            documents, bytes = self._connection.execute(
+                "SELECT count(*), ifnull(sum(ifnull(content_bytes, 0) + ifnull(thumbnail_bytes, 0)), 0)"
+                " FROM documents WHERE modality = ?",
+                (modality,),
+            ).fetchone()
+            vectors, vector_bytes = self._connection.execute(
+                f"SELECT count(*), ifnull(sum(length(vector)), 0) FROM {vector_table(modality)}"
+            ).fetchone()
+            self._connection.execute(
+                "UPDATE counts SET documents = ?, vectors = ?, bytes = ?, last_change = ? WHERE modality = ?",
+                (documents, vectors, bytes + vector_bytes, time.time(), modality),
+            )
 
     def _count(self, document: StoredDocument, vector_bytes: int, sign: int) -> None:
         size = (document.content_bytes or 0) + (document.thumbnail_bytes or 0)
@@ -230,6 +287,9 @@ class Changes:
                     " last_change = ? WHERE modality = ?",
                     (counts["documents"], counts["vectors"], counts["bytes"], time.time(), modality),
                 )
+        if self._unreadable:
+            self._count_again()
+            self._make_words_again()
         run(
             "UPDATE state SET sequence = ?, next_row = ?, tombstones_from = ?",
             (sequence, self._next_row, forgotten),
@@ -240,13 +300,3 @@ class Changes:
 class _Given:
     record: Record
     vector: bytes | None
-
-
-def _has_all(old: StoredDocument, record: Record, with_vector: bool) -> bool:
-    """Whether ``old`` is ``record`` already, with everything that is now given of it."""
-    return (
-        old.record.content_hash == record.content_hash
-        and (old.has_vector or not with_vector)
-        and (old.content_bytes is not None or record.content is None)
-        and (old.thumbnail_bytes is not None or record.thumbnail is None)
-    )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from urllib.parse import quote
 
-from crossmodal.errors import StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
-from crossmodal.index.embedded.writer_lock import is_being_written, no_writer
+from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_writer
 
 __all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
@@ -27,6 +29,9 @@ _LOG_WAIT_MS = 500
 _LOG_BYTES = 64 << 20
 
 _NEARLY_FULL_BYTES = 1 << 20
+
+# Copied without a look at signals, 64 MiB.
+_PAGES_AT_ONCE = 4096
 
 # By the beginning of SQLite's names for errors (https://www.sqlite.org/rescode.html).
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
@@ -77,6 +82,7 @@ class Connections:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / INDEX_FILE
+        self.damage = DamageList(folder)
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None
@@ -179,6 +185,31 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
+    def copy_to(self, path: Path, *, compacted: bool = False) -> None:
+        """Copies the index as of one commit into the new file ``path``, while others read and write it.
+
+        A ``compacted`` copy has no free space in it. Raises StoreUnwritable where ``path`` cannot be written.
+        """
+        with self._named_errors(), self._borrowed() as connection:
+            try:
+                if compacted:
+                    connection.execute("VACUUM INTO ?", (str(path),))
+                    return
+                # One view until all is copied, however often others commit meanwhile.
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM state").fetchone()
+                with closing(sqlite3.connect(path)) as copy:
+                    connection.backup(copy, pages=_PAGES_AT_ONCE)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED):
+                    raise
+                raise StoreUnwritable(
+                    f"{path} cannot be written ({error}). Free some space, or choose another place."
+                ) from error
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
     def close(self) -> None:
         """Release the file, after what is being read; harmless when repeated, and in a forked child."""
         with self._lock:
@@ -209,10 +240,12 @@ class Connections:
             connection = self._idle.pop() if self._idle else None
         try:
             if connection is None:
-                connection = self._connect("mode=ro")
-                # What opening leaves undone, this does.
-                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                if self.superseded and not self._closed:
+                with file_of(self.folder):
+                    connection = self._connect("mode=ro")
+                    # What opening leaves undone, this does.
+                    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                    replaced = self.superseded and not self._closed
+                if replaced:
                     connection.close()
                     raise StoreError(f"The index in {self.folder} was deleted or replaced; open it again.")
         except sqlite3.Error as error:
@@ -283,7 +316,7 @@ class Connections:
             check_same_thread=False,
         )
         # In C: it is called for every text of every row.
-        connection.text_factory = partial(str, encoding="utf-8", errors="surrogatepass")
+        connection.text_factory = partial(str, encoding="utf-8", errors=_decoding_errors())
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         # The file may come from others: it must not run anything, and damage is looked for.
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -294,16 +327,15 @@ class Connections:
     def _named_errors(self) -> Iterator[None]:
         try:
             yield
+        except StoreDamaged as error:
+            self.damage.note(error)
+            raise
         except StoreFormat as error:
             if str(self.folder) in str(error):
                 raise
             raise StoreFormat(f"{self.path} is damaged: {error}. {damage_advice(self.folder)}") from error
         except sqlite3.Error as error:
             raise self._named(error) from error
-        except UnicodeDecodeError as error:
-            raise StoreFormat(
-                f"{self.path} is damaged: a text in it is no UTF-8. {damage_advice(self.folder)}"
-            ) from error
 
     def _named(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
@@ -318,7 +350,7 @@ class Connections:
             )
             return StoreUnwritable(
                 f"{self.path} cannot be written: {reason} ({free:,} bytes free now). Free some space, or "
-                "choose another folder with --workspace; what was indexed before is intact."
+                "choose another folder with --workspace; crossmodal verify tells whether the index is whole."
             )
         if name.startswith(_REFUSED):
             return StoreUnwritable(
@@ -326,6 +358,25 @@ class Connections:
                 f"{self.folder} and what is in it, or choose another folder with --workspace."
             )
         return StoreError(f"{self.path} cannot be used ({error}).")
+
+
+@cache
+def _decoding_errors() -> str:
+    """The name of a way to decode texts, as they are stored by ``storable``, that always gives a text.
+
+    One with bytes that nothing here has written doesn't match its checksum afterwards.
+    """
+    whole = codecs.lookup_error("surrogatepass")
+
+    def decode(error: UnicodeError) -> tuple[str | bytes, int]:
+        try:
+            return whole(error)
+        except UnicodeDecodeError as damaged:
+            return "\N{REPLACEMENT CHARACTER}", damaged.end
+
+    name = "crossmodal-stored"
+    codecs.register_error(name, decode)
+    return name
 
 
 def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:

@@ -23,6 +23,7 @@ from xxhash import xxh3_64_intdigest
 from crossmodal.errors import StoreFormat, StoreLocked, StoreMissing, StoreUnwritable
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.connections import sync_folder
+from crossmodal.index.embedded.copies import require_whole
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
@@ -95,7 +96,7 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
             stores = [held.enter_context(_OldStore(folder)) for folder in folders]
             conversion.total = sum(store.vector_count for store in stores if store.name != _PHOTOS)
             _copy(stores, path / _FOLDER, conversion, progress)
-            _require_whole(path / _FOLDER)
+            require_whole(path / _FOLDER)
             (path / _FOLDER / INDEX_FILE).rename(path / INDEX_FILE)
             sync_folder(path)
     # The old stores last: as long as one is there, another run finishes what was begun.
@@ -182,17 +183,6 @@ def _copy(
         if (missing := documents - stored - len(conversion.left_out)) > 0:
             conversion.left_out.append(f"{missing:,} documents: they had no vector")
         index.mark_converted(_FORMAT)
-
-
-def _require_whole(folder: Path) -> None:
-    """Raises StoreUnwritable where a part of the index is still in its log, for a reader or a full disk."""
-    log = folder / f"{INDEX_FILE}-wal"
-    if log.exists() and log.stat().st_size:
-        raise StoreUnwritable(
-            f"The converted index in {folder} is not in one file yet ({log.name} has {log.stat().st_size:,} "
-            "bytes): the disk is full, or another process reads it. The index of before is untouched; free "
-            "some space and convert again."
-        )
 
 
 @contextmanager

@@ -29,8 +29,10 @@ from crossmodal.records import Modality
 __all__ = [
     "CODES",
     "VECTORS",
+    "VECTORS_MAGIC",
     "DerivedFile",
     "codes_file",
+    "damaged_files",
     "derived_path",
     "remove_other_shards",
     "shards_in_use",
@@ -48,6 +50,10 @@ _CHUNK_BYTES = 1 << 24
 
 # The kinds of derived files, as the ends of their names.
 VECTORS, CODES = "vectors", "codes"
+
+# What each begins with, and the version of what its arrays mean.
+VECTORS_MAGIC = b"XMSEARCH", 2
+CODES_MAGIC = b"XMVCODES", 1
 
 _FOLDER = "derived"
 
@@ -71,6 +77,20 @@ def remove_other_shards(folder: Path, modality: Modality, shards: int) -> None:
     for path in _paths(folder, modality):
         if _shards_of(path) != shards:
             path.unlink(missing_ok=True)
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """The derived files of the index in ``folder`` that don't match their checksums, as paths in it."""
+    damaged = []
+    for path in sorted((folder / _FOLDER).glob("*-of-*.*")):
+        magic = {f".{VECTORS}": VECTORS_MAGIC, f".{CODES}": CODES_MAGIC}.get(path.suffix)
+        if magic is None:
+            continue
+        try:
+            DerivedFile(path, *magic).read()
+        except (StoreFormat, OSError):
+            damaged.append(str(path.relative_to(folder)))
+    return damaged
 
 
 def _paths(folder: Path, modality: Modality) -> list[Path]:
@@ -243,15 +263,12 @@ def _exclusive(path: Path) -> Iterator[int | None]:
             os.close(descriptor)
 
 
-_CODES_MAGIC = b"XMVCODES"
-_CODES_VERSION = 1
-
 _EXACT_TIER = {"tier": "exact", "recall": 1.0, "recall_measured": "every vector is compared"}
 
 
 def codes_file(path: Path) -> DerivedFile:
     """The file of codes at ``path``."""
-    return DerivedFile(path, _CODES_MAGIC, _CODES_VERSION)
+    return DerivedFile(path, *CODES_MAGIC)
 
 
 def stored_tier(folder: Path, modality: Modality, store_id: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from crossmodal.records import MODALITIES, Modality, checked_modality
 
-__all__ = ["APPLICATION_ID", "FORMAT", "INDEX_FILE", "PAGE_BYTES", "SCHEMA", "vector_table"]
+__all__ = ["APPLICATION_ID", "FORMAT", "INDEX_FILE", "PAGE_BYTES", "SCHEMA", "TOKENIZER", "vector_table"]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
 FORMAT = 4
@@ -35,6 +35,9 @@ _VECTORS = "\n".join(
     " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL);"
     for modality in MODALITIES
 )
+
+# What makes words of a text in FTS5.
+TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -89,5 +92,5 @@ CREATE TABLE tombstones (
     sequence INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sequence, row)
 ) WITHOUT ROWID;
 
-CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = 'porter unicode61 remove_diacritics 2');
+CREATE VIRTUAL TABLE words USING fts5 (text, content = '', {TOKENIZER});
 """

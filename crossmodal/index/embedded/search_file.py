@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
-from crossmodal.index.embedded.derived_file import VECTORS, DerivedFile, derived_path
+from crossmodal.index.embedded.derived_file import VECTORS, VECTORS_MAGIC, DerivedFile, derived_path
 from crossmodal.index.embedded.row_view import IdList, RowSegment, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
@@ -24,9 +24,6 @@ _logger = logging.getLogger(__name__)
 
 # Changes that an index reads from the store when it is opened, rather than writing all vectors once more.
 _SHARE_LEFT = 1 / 32
-
-_MAGIC = b"XMSEARCH"
-_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class SearchFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = DerivedFile(path, _MAGIC, _VERSION)
+        self._file = DerivedFile(path, *VECTORS_MAGIC)
 
     def write(self, snapshot: VectorSnapshot) -> bool:
         """Replace the file by what ``snapshot`` holds, block by block, so that memory doesn't grow with it.

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import sqlite3
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,15 +23,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal import limits
-from crossmodal.errors import DataError, ModelMismatch, StoreError, StoreFormat, StoreUnwritable
+from crossmodal.errors import (
+    DataError,
+    ModelMismatch,
+    StoreDamaged,
+    StoreError,
+    StoreFormat,
+    StoreUnwritable,
+)
 from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
+    Part,
     captions_of,
     checksum,
+    damage_of_row,
+    documents_in_order,
     natural_sorted,
     read_document,
+    stored_part,
     usable_id,
 )
 from crossmodal.index.embedded.tags import tag_fields
@@ -145,7 +158,8 @@ class EmbeddedStore:
                 )
         matrix = None if vectors is None else self._checked_vectors(vectors, len(hashed))
         with self._writing, self._connections.write() as connection:
-            return Changes(connection).put(hashed, matrix)
+            damaged = {error.row for error in self._damage(connection)}
+            return Changes(connection, damaged).put(hashed, matrix)
 
     def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]:
         """Delete what has one of ``ids``, photo or caption, in one transaction.
@@ -165,14 +179,22 @@ class EmbeddedStore:
     def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[tuple[Modality, str]]:
         """Modality and id of those hashed ``records`` that are stored with the same hash and a vector.
 
-        With ``originals`` a photo of which only a thumbnail is stored does not count.
+        With ``originals`` a photo of which only a thumbnail is stored does not count. What is known to be
+        damaged never counts, so that it is indexed again.
         """
         same = set()
         with self._connections.read() as connection:
+            damaged = {error.row for error in self._damage(connection)}
             for record in records:
-                known = read_document(connection, record.modality, record.id)
+                try:
+                    known = read_document(connection, record.modality, record.id)
+                except StoreDamaged as error:
+                    # What is given takes its place.
+                    self._connections.damage.note(error)
+                    continue
                 if (
                     known is not None
+                    and known.row not in damaged
                     and known.has_vector
                     and known.record.content_hash == record.content_hash
                     and (not originals or record.modality != IMAGE or known.content_bytes is not None)
@@ -195,7 +217,7 @@ class EmbeddedStore:
                     continue
                 row, vector, known = found
                 if vector is None or checksum(vector, row) != known:
-                    raise StoreFormat(f"the vector of {id!r} is missing or does not match its checksum")
+                    raise StoreDamaged("vector", id, row, modality=modality)
                 vectors[id] = np.frombuffer(vector, "<f4")
         return vectors
 
@@ -211,13 +233,40 @@ class EmbeddedStore:
                 captions.append([found[id].record for id in natural_sorted(list(found))])
         return captions
 
+    def known_ids(self, ids: Iterable[str], modality: Modality) -> list[str]:
+        """Those among ``ids`` that are stored; what is stored of them is not read."""
+        select = "SELECT 1 FROM documents WHERE modality = ? AND id = CAST(? AS TEXT)"
+        with self._connections.read() as connection:
+            return [id for id in ids if connection.execute(select, (modality, storable(id))).fetchone()]
+
+    def caption_ids(self, photo_id: str) -> list[str]:
+        """The ids of the captions of one photo, in natural order; nothing else of them is read."""
+        select = "SELECT id FROM documents WHERE modality = 'text' AND photo_id = CAST(? AS TEXT)"
+        with self._connections.read() as connection:
+            return natural_sorted([id for (id,) in connection.execute(select, (storable(photo_id),))])
+
     def content(self, id: str) -> bytes | None:
         """The untouched bytes of a photo's file; None if they or the photo are not stored."""
-        return self._part("contents", id)
+        return self._part("original", id)
 
     def thumbnail(self, id: str) -> bytes | None:
         """The small JPEG of a photo; None if it or the photo is not stored."""
-        return self._part("thumbnails", id)
+        return self._part("thumbnail", id)
+
+    def everything(self) -> Iterator[tuple[Record, NDArray[np.float32] | None]]:
+        """All records with their bytes, and the vector of each, by row, as of one commit.
+
+        Raises ``StoreDamaged`` at the first damaged one.
+        """
+        with self._connections.read() as connection:
+            for found in documents_in_order(connection):
+                if isinstance(found, StoreFormat):
+                    raise found
+                vector, content, thumbnail = (
+                    stored_part(connection, found, part) for part in ("vector", "original", "thumbnail")
+                )
+                record = replace(found.record, content=content, thumbnail=thumbnail)
+                yield record, None if vector is None else np.frombuffer(vector, "<f4")
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]:
         """The ids of one modality behind ``after``, in the order of their bytes, as of one commit."""
@@ -247,15 +296,32 @@ class EmbeddedStore:
     def verify(self) -> list[str]:
         """Every inconsistency found in a full check of the index, a sentence each; empty if it is sound.
 
-        Reads everything once.
+        Reads everything once. What it finds damaged of a document is listed by ``damaged`` from then on.
         """
         from crossmodal.index.embedded.verification import find_damage
 
         try:
             with self._connections.read() as connection:
-                return find_damage(connection)
+                found = find_damage(connection)
         except StoreFormat as error:
             return [str(error)]
+        damaged = [each for each in found if isinstance(each, StoreDamaged)]
+        self._connections.damage.keep(())
+        for each_damaged in damaged:
+            self._connections.damage.note(each_damaged)
+        return [each.what if isinstance(each, StoreDamaged) else each for each in found]
+
+    def damaged(self) -> list[StoreDamaged]:
+        """What was found damaged when it was read, here or in another process, and still is."""
+        with self._connections.read() as connection:
+            return self._damage(connection)
+
+    def _damage(self, connection: sqlite3.Connection) -> list[StoreDamaged]:
+        rows = self._connections.damage.rows()
+        found = [error for row in rows for error in damage_of_row(connection, row)]
+        if rows and not found:
+            self._connections.damage.keep(())
+        return found
 
     def counts(self, modality: Modality) -> Counts:
         """What there is of one modality."""
@@ -316,8 +382,9 @@ class EmbeddedStore:
 
     @property
     def superseded(self) -> bool:
-        """Whether to open the index again: its file was deleted or replaced since, or this was closed."""
-        return self._connections.superseded
+        """Whether to open the index again: its file, or the lock of who writes it, was deleted or replaced
+        since, or this was closed."""
+        return self._connections.superseded or (self._lock is not None and not self._lock.held)
 
     def _require_writer(self) -> None:
         if self._lock is None:
@@ -329,17 +396,10 @@ class EmbeddedStore:
         with self._connections.read() as connection:
             return read_meta(connection, name)
 
-    def _part(self, table: str, id: str) -> bytes | None:
+    def _part(self, part: Part, id: str) -> bytes | None:
         with self._connections.read() as connection:
             document = read_document(connection, IMAGE, id)
-            if document is None:
-                return None
-            found = connection.execute(
-                f"SELECT content, checksum FROM {table} WHERE row = ?", (document.row,)
-            ).fetchone()
-            if found is not None and checksum(found[0], document.row) != found[1]:
-                raise StoreFormat(f"the {table} of {id!r} do not match their checksum")
-        return None if found is None else bytes(found[0])
+            return None if document is None else stored_part(connection, document, part)
 
     def _checked_vectors(self, vectors: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
         matrix = np.ascontiguousarray(vectors, dtype="<f4")

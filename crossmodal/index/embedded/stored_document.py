@@ -7,27 +7,36 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import orjson
 from xxhash import xxh3_64_intdigest
 
 from crossmodal import limits
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import vector_table
 from crossmodal.records import MODALITIES, Modality, Record
 
 __all__ = [
+    "Part",
     "StoredDocument",
     "captions_of",
+    "captions_or_damage",
     "checksum",
+    "damage_of_row",
+    "document_in_row",
     "documents_in_order",
     "natural_order",
     "natural_sorted",
+    "stored_part",
     "read_document",
     "tags_of",
     "usable_id",
 ]
+
+Part = Literal["vector", "original", "thumbnail"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 # Stands between the values of a row where its checksum is made.
 _BETWEEN = "\x1f"
@@ -105,7 +114,7 @@ class StoredDocument:
         has_vector, content_bytes, thumbnail_bytes, known = values[9:]
         text_of_all = _BETWEEN.join(map(str, values[1:12]))
         if checksum(text_of_all.encode("utf-8", "surrogatepass"), row) != known:
-            raise StoreFormat(f"the document {id!r} in row {row} does not match its checksum")
+            raise StoreDamaged("document", str(id), row, modality=modality)
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
         record = Record(
@@ -127,15 +136,74 @@ def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -
     return None if values is None else StoredDocument.from_values(values)
 
 
+def document_in_row(connection: sqlite3.Connection, row: int) -> StoredDocument | None:
+    """The document in ``row``, None if there is none; raises as ``read_document``."""
+    values = connection.execute(f"{_SELECT} WHERE row = ?", (row,)).fetchone()
+    return None if values is None else StoredDocument.from_values(values)
+
+
+def damage_of_row(connection: sqlite3.Connection, row: int) -> list[StoreDamaged]:
+    """What is damaged of the document in ``row``; nothing where there is none (any more)."""
+    try:
+        document = document_in_row(connection, row)
+    except StoreDamaged as error:
+        return [error]
+    except StoreFormat:
+        return []
+    if document is None:
+        return []
+    found = []
+    for part in PARTS:
+        try:
+            stored_part(connection, document, part)
+        except StoreDamaged as error:
+            found.append(error)
+    return found
+
+
+def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: Part) -> bytes | None:
+    """The vector, original or thumbnail of ``document``, None if it has none; raises ``StoreDamaged``."""
+    record, row = document.record, document.row
+    table, column, expected = {
+        "vector": (vector_table(record.modality), "vector", document.has_vector),
+        "original": ("contents", "content", document.content_bytes is not None),
+        "thumbnail": ("thumbnails", "content", document.thumbnail_bytes is not None),
+    }[part]
+    if not expected:
+        return None
+    found = connection.execute(f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)).fetchone()
+    if found is None or checksum(found[0], row) != found[1]:
+        raise StoreDamaged(part, record.id, row, modality=record.modality)
+    return bytes(found[0])
+
+
 def captions_of(connection: sqlite3.Connection, photo_id: str) -> dict[str, StoredDocument]:
-    """The captions that name ``photo_id`` as their photo, by id, in no particular order."""
-    found = connection.execute(_SELECT_CAPTIONS, (storable(photo_id),))
-    return {values[2]: StoredDocument.from_values(values) for values in found}
+    """The captions that name ``photo_id`` as their photo, by id, in no particular order.
+
+    Raises as ``read_document``.
+    """
+    captions = {}
+    for caption in captions_or_damage(connection, photo_id):
+        if isinstance(caption, StoreFormat):
+            raise caption
+        captions[caption.record.id] = caption
+    return captions
+
+
+def captions_or_damage(
+    connection: sqlite3.Connection, photo_id: str
+) -> Iterator[StoredDocument | StoreFormat]:
+    """The captions of ``photo_id`` in no particular order; as ``documents_in_order``."""
+    return _documents(connection.execute(_SELECT_CAPTIONS, (storable(photo_id),)))
 
 
 def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:
     """All documents by row, and in the place of a damaged one what is wrong with it."""
-    for values in connection.execute(f"{_SELECT} ORDER BY row"):
+    return _documents(connection.execute(f"{_SELECT} ORDER BY row"))
+
+
+def _documents(found: sqlite3.Cursor) -> Iterator[StoredDocument | StoreFormat]:
+    for values in found:
         try:
             yield StoredDocument.from_values(values)
         except StoreFormat as error:

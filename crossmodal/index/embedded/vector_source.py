@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreDamaged
 from crossmodal.filters import Exists, OneOf, Range
 from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections
@@ -102,7 +102,7 @@ class VectorSnapshot:
         return self._state.next_row
 
     def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
-        """The rows from ``first_row`` on, ascending; raises ``StoreFormat`` at a damaged one."""
+        """The rows from ``first_row`` on, ascending; raises ``StoreDamaged`` at a damaged one."""
         source = self.source
         for block in read_blocks(self._connection, source.modality, first_row, self.dimension):
             if source.shards == 1:
@@ -138,7 +138,7 @@ class VectorSnapshot:
 def read_blocks(
     connection: sqlite3.Connection, modality: Modality, first_row: int, dimension: int | None
 ) -> Iterator[VectorBlock]:
-    """The vectors of ``modality`` from ``first_row`` on; raises ``StoreFormat`` at a damaged one."""
+    """The vectors of ``modality`` from ``first_row`` on; raises ``StoreDamaged`` at a damaged one."""
     found = connection.execute(
         f"SELECT row, id, vector, checksum FROM {vector_table(modality)} WHERE row >= ? ORDER BY row",
         (first_row,),
@@ -147,7 +147,7 @@ def read_blocks(
     while part := found.fetchmany(_BLOCK_ROWS):
         for row, id, vector, known in part:
             if len(vector) != length or checksum(vector, row) != known:
-                raise StoreFormat(f"the vector of {id!r} in row {row} does not match its checksum")
+                raise StoreDamaged("vector", id, row, modality=modality)
         yield VectorBlock(
             np.array([row for row, *_ in part], np.uint64),
             [id for _, id, *_ in part],

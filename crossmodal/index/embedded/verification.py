@@ -1,43 +1,59 @@
-"""The full check of an index: whether what it holds is whole and agrees with itself."""
+"""The full check of an index: whether what it holds is whole and agrees with itself.
+
+Vectors and bytes have checksums; tags and words, which have none, are compared with what is made of the
+documents now.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
 
-from crossmodal.errors import StoreFormat
+from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
+from crossmodal.index.embedded.schema import TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
-from crossmodal.index.embedded.vector_source import read_blocks
 from crossmodal.index.embedded.words import searchable
 from crossmodal.records import MODALITIES
 
 __all__ = ["find_damage"]
 
 
-def find_damage(connection: sqlite3.Connection) -> list[str]:
-    """Every inconsistency, one sentence each: first of the file's structure, then of what it says."""
+def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
+    """Every inconsistency, a sentence or the error of one document: first of the file's structure."""
     structure = [text for (text,) in connection.execute("PRAGMA integrity_check")]
     if structure != ["ok"]:
         return [f"the file is damaged: {text}" for text in structure]
     check = _Check(connection)
-    return [*check.documents(), *check.vectors(), *check.parts(), *check.entries(), *check.counters()]
+    return [
+        *check.documents(),
+        *check.vectors(),
+        *check.parts(),
+        *check.entries(),
+        *check.words(),
+        *check.counters(),
+    ]
 
 
 class _Check:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._documents: dict[int, StoredDocument] = {}
+        # Rows of documents that cannot be read; what belongs to them is no damage of its own.
+        self._unreadable: set[int] = set()
 
-    def documents(self) -> Iterator[str]:
+    def documents(self) -> Iterator[str | StoreDamaged]:
         for document in documents_in_order(self._connection):
-            if isinstance(document, StoreFormat):
+            if isinstance(document, StoreDamaged):
+                self._unreadable.add(document.row)
+                yield document
+            elif isinstance(document, StoreFormat):
                 yield str(document)
             else:
                 self._documents[document.row] = document
 
-    def vectors(self) -> Iterator[str]:
+    def vectors(self) -> Iterator[str | StoreDamaged]:
         dimension = read_dimension(self._connection)
         for modality in MODALITIES:
             expected = {
@@ -45,33 +61,39 @@ class _Check:
                 for row, document in self._documents.items()
                 if document.has_vector and document.record.modality == modality
             }
-            try:
-                for block in read_blocks(self._connection, modality, 0, dimension):
-                    for row, id in zip(block.rows.tolist(), block.ids, strict=True):
-                        if expected.pop(row, None) != id:
-                            yield f"row {row} has a vector of {id!r}, which no document asks for"
-            except StoreFormat as error:
-                yield str(error)
-                continue
+            length = 4 * (dimension or 0)
+            for row, id, vector, known in self._connection.execute(
+                f"SELECT row, id, vector, checksum FROM {vector_table(modality)} ORDER BY row"
+            ):
+                wanted = expected.pop(row, None)
+                if wanted != id and row not in self._unreadable:
+                    yield f"row {row} has a vector of {id!r}, which no document asks for"
+                elif len(vector) != length or checksum(vector, row) != known:
+                    yield StoreDamaged("vector", id, row, modality=modality)
             for row, id in expected.items():
-                yield f"the vector of {id!r}, row {row}, is missing"
+                yield StoreDamaged("vector", id, row, modality=modality)
 
-    def parts(self) -> Iterator[str]:
-        for table, sizes in (
-            ("contents", {row: each.content_bytes for row, each in self._documents.items()}),
-            ("thumbnails", {row: each.thumbnail_bytes for row, each in self._documents.items()}),
+    def parts(self) -> Iterator[str | StoreDamaged]:
+        for part, table, sizes in (
+            ("original", "contents", {row: each.content_bytes for row, each in self._documents.items()}),
+            ("thumbnail", "thumbnails", {row: each.thumbnail_bytes for row, each in self._documents.items()}),
         ):
             for row, content, known in self._connection.execute(
                 f"SELECT row, content, checksum FROM {table}"
             ):
                 size = sizes.pop(row, None)
                 if size is None:
-                    yield f"the {table} hold row {row}, which no document asks for"
+                    if row not in self._unreadable:
+                        yield f"the {table} hold row {row}, which no document asks for"
                 elif len(content) != size or checksum(content, row) != known:
-                    yield f"the {table} of row {row} do not match their checksum"
+                    yield self._damaged(part, row)
             for row, size in sizes.items():
                 if size is not None:
-                    yield f"the {table} of row {row} are missing"
+                    yield self._damaged(part, row)
+
+    def _damaged(self, part: str, row: int) -> StoreDamaged:
+        record = self._documents[row].record
+        return StoreDamaged(part, record.id, row, modality=record.modality)
 
     def entries(self) -> Iterator[str]:
         stored: dict[int, set[tuple[object, ...]]] = {}
@@ -86,12 +108,40 @@ class _Check:
             }
             if stored.pop(row, set()) != expected:
                 yield f"the tags of {document.record.id!r}, row {row}, are not those that can be filtered"
-        for row in stored:
+        for row in stored.keys() - self._unreadable:
             yield f"the tags hold row {row}, which no document asks for"
-        (words,) = self._connection.execute("SELECT count(*) FROM words_docsize").fetchone()
-        expected_words = sum(searchable(each.record) is not None for each in self._documents.values())
-        if words != expected_words:
-            yield f"{expected_words} captions have words, but those of {words} can be searched"
+
+    def words(self) -> Iterator[str]:
+        """Compares each occurrence of a word with what FTS5 makes of the captions now."""
+        (stored,) = self._connection.execute("SELECT count(*) FROM words_docsize").fetchone()
+        texts = [
+            (row, text)
+            for row, each in self._documents.items()
+            if (text := searchable(each.record)) is not None
+        ]
+        if stored != len(texts) and not self._unreadable:
+            yield f"{len(texts)} captions have words, but those of {stored} can be searched"
+        run = self._connection.execute
+        try:
+            run(f"CREATE VIRTUAL TABLE temp.made USING fts5 (text, content = '', {TOKENIZER})")
+            run("CREATE VIRTUAL TABLE temp.made_places USING fts5vocab (temp, made, instance)")
+            run("CREATE VIRTUAL TABLE temp.stored_places USING fts5vocab (main, words, instance)")
+            self._connection.executemany("INSERT INTO temp.made (rowid, text) VALUES (?, ?)", texts)
+            places = "SELECT doc, term, offset FROM temp.{}"
+            made, found = places.format("made_places"), places.format("stored_places")
+            differing = run(
+                f"SELECT DISTINCT doc FROM (SELECT * FROM ({made} EXCEPT {found})"
+                f" UNION ALL SELECT * FROM ({found} EXCEPT {made})) ORDER BY doc"
+            )
+            for (row,) in differing:
+                if row in self._documents:
+                    id = self._documents[row].record.id
+                    yield f"the words of {id!r}, row {row}, are not those that can be searched"
+                elif row not in self._unreadable:
+                    yield f"the words hold row {row}, which no document asks for"
+        finally:
+            for table in ("made_places", "stored_places", "made"):
+                run(f"DROP TABLE IF EXISTS temp.{table}")
 
     def counters(self) -> Iterator[str]:
         state = read_state(self._connection)
@@ -100,6 +150,9 @@ class _Check:
         for modality, documents, vectors in self._connection.execute(
             "SELECT modality, documents, vectors FROM counts"
         ):
+            if self._unreadable:
+                # It isn't known of which modality they are.
+                continue
             mine = [each for each in self._documents.values() if each.record.modality == modality]
             for what, counted, found in (
                 ("documents", documents, len(mine)),

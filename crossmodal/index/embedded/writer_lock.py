@@ -9,12 +9,12 @@ import sys
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crossmodal.errors import StoreLocked, StoreUnwritable
 
-__all__ = ["LOCK_FILE", "WriterLock", "is_being_written", "no_writer"]
+__all__ = ["LOCK_FILE", "WriterLock", "file_of", "is_being_written", "no_writer", "wait_for_writer"]
 
 LOCK_FILE = "writer.lock"
 
@@ -22,6 +22,7 @@ LOCK_FILE = "writer.lock"
 # tried again for a moment before it counts.
 _PATIENCE_SECONDS = 1.0
 _POLL_SECONDS = 0.01
+_WAIT_SECONDS = 0.1
 
 _held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
@@ -62,6 +63,7 @@ class WriterLock:
                 f"{path} cannot be written ({error.strerror}). Give write permission to {folder}, or choose "
                 "another folder with --workspace."
             ) from error
+        self._path = path
         self._pid = os.getpid()
         try:
             self._acquire(folder)
@@ -93,6 +95,15 @@ class WriterLock:
                 "another folder with --workspace."
             ) from error
 
+    @property
+    def held(self) -> bool:
+        """Whether the locked file is still the one that others would lock."""
+        try:
+            mine, found = os.fstat(self._descriptor), self._path.stat()
+        except OSError:
+            return False
+        return (mine.st_dev, mine.st_ino) == (found.st_dev, found.st_ino)
+
     def forget(self) -> None:
         """Close this process's descriptor without unlocking what a forked relative still holds."""
         if self._descriptor >= 0:
@@ -104,6 +115,29 @@ class WriterLock:
         if self._descriptor >= 0 and self._pid == os.getpid():
             os.ftruncate(self._descriptor, 0)
             self.forget()
+
+
+@contextmanager
+def file_of(folder: Path, *, replace: bool = False) -> Iterator[None]:
+    """Held while the index's file is opened, and, with ``replace``, while another takes its place.
+
+    SQLite finds the files beside it by their names: who opens one in that moment would share those of the
+    other. A file system without locks is told of elsewhere.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX if replace else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def wait_for_writer(folder: Path, seconds: float) -> None:
+    """Returns once no process writes the index in ``folder``, or after so many seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and is_being_written(folder):
+        time.sleep(_WAIT_SECONDS)
 
 
 @contextmanager

@@ -52,6 +52,7 @@ class _Information:
     async def status(self, request: Request) -> Response:
         serving = self._serving
         held = await asyncio.to_thread(serving.engine.workspace.status)
+        unwritable = serving.engine.workspace.unwritable_reason
         calibration = None if serving.kind == "index" else await asyncio.to_thread(serving.engine.calibration)
         return JsonResponse(
             {
@@ -66,14 +67,15 @@ class _Information:
                 "shards": serving.settings.shards or 1,
                 "layout": serving.settings.layout,
                 "last_change": held["last_change"],
+                "damaged": held["damaged"],
                 "writing": {
-                    "allowed": serving.writing.allowed,
-                    "reason": serving.writing.reason or None,
+                    "allowed": serving.writing.allowed and unwritable is None,
+                    "reason": serving.writing.reason or unwritable,
                     "state": serving.engine.writer_state,
                 },
                 "traffic": serving.metrics.traffic(),
                 "started": datetime.fromtimestamp(serving.started, UTC).isoformat(timespec="seconds"),
-                "uptime_s": round(time.time() - serving.started, 3),
+                "uptime_s": round(time.monotonic() - serving.since, 3),
             }
         )
 
@@ -104,7 +106,7 @@ class _Information:
         return JsonResponse({"status": "ok", "flow": self._serving.kind})
 
     async def ready(self, request: Request) -> Response:
-        """Whether a sentence comes through the Flow as a vector, and the index can be read."""
+        """Whether a search would succeed now: of photos and captions, with a sentence that is encoded."""
         await self._serving.require_ready()
         return JsonResponse({"status": "ready", "flow": self._serving.kind})
 

@@ -1,0 +1,75 @@
+"""What is known to be damaged: each value that did not match its checksum when it was read, by row.
+
+The list is a derived file, ``derived/damaged.jsonl``, so that the process that indexes again learns what
+another one found while it read. A row is never given twice, so an entry means nothing once its row is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from crossmodal.errors import StoreDamaged
+
+__all__ = ["DAMAGE_FILE", "DamageList"]
+
+_logger = logging.getLogger(__name__)
+
+DAMAGE_FILE = "derived/damaged.jsonl"
+
+# A disk that fails as a whole is not told value by value.
+_MOST_LISTED = 10_000
+
+
+class DamageList:
+    """The rows of the index in ``folder`` in which damage was found. Safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / DAMAGE_FILE
+        self._lock = threading.Lock()
+        self._rows: set[int] = set()
+        self._read: tuple[int, int] | None = None
+
+    def note(self, error: StoreDamaged) -> None:
+        """Lists the row; on a disk that cannot be written for this process alone."""
+        with self._lock:
+            if error.row in self._rows or len(self._rows) >= _MOST_LISTED:
+                return
+            self._rows.add(error.row)
+            _logger.error("%s", error)
+            with suppress(OSError):
+                self._path.parent.mkdir(exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"row": error.row, "id": error.id, "part": error.part}) + "\n")
+
+    def rows(self) -> list[int]:
+        """The rows that this process or another one listed, ascending; some may be sound or gone by now."""
+        with self._lock:
+            try:
+                found = self._path.stat()
+            except OSError:
+                return sorted(self._rows)
+            if self._read != (found.st_mtime_ns, found.st_size):
+                self._read = found.st_mtime_ns, found.st_size
+                self._rows.update(_listed(self._path))
+            return sorted(self._rows)
+
+    def keep(self, rows: Iterable[int]) -> None:
+        """Forgets all rows but these."""
+        with self._lock:
+            self._rows, self._read = set(rows), None
+            if not self._rows:
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
+
+
+def _listed(path: Path) -> Iterator[int]:
+    with suppress(OSError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            # A process may have been killed while it wrote one.
+            with suppress(ValueError, KeyError, TypeError):
+                yield int(json.loads(line)["row"])

@@ -1,0 +1,238 @@
+"""An index as a Parquet file that other tools and later versions read, and back: one row a document.
+
+The columns are those of ``COLUMNS``; only ``id`` and ``modality`` must be there. ``tags`` is a JSON object.
+``vector`` has the model's float32 components, as they are compared. ``not_utf8`` is a JSON object of those
+fields that Parquet's strings cannot hold, such as names of files with bytes that are no UTF-8, with escapes;
+their columns have U+FFFD there. The file's metadata say ``crossmodal.format`` (``DUMP_FORMAT``) and
+``crossmodal.model``, the identity of the model as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossmodal.errors import DataError, ModelError, StoreError, StoreFormat, StoreUnwritable
+from crossmodal.extras import extra_for
+from crossmodal.index.embedded.copies import made_beside, publish, require_absent, require_whole
+from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.records import TEXT, Record, checked_modality
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["COLUMNS", "DUMP_FORMAT", "Moved", "dump", "load"]
+
+DUMP_FORMAT = 1
+
+COLUMNS = {
+    "id": "string",
+    "modality": "string: image or text",
+    "content_hash": "string",
+    "text": "string, of a caption",
+    "uri": "string",
+    "mime_type": "string",
+    "photo_id": "string, of a caption: the id of its photo",
+    "tags": "string: a JSON object",
+    "vector": "list of float32",
+    "original": "binary: the photo's file",
+    "thumbnail": "binary: a JPEG",
+    "not_utf8": "string: a JSON object",
+}
+
+_TEXTS = ("id", "modality", "content_hash", "text", "uri", "mime_type", "photo_id", "tags")
+
+# A row group ends after so many documents, or so many bytes of them.
+_GROUP_DOCUMENTS = 1024
+_GROUP_BYTES = 64 << 20
+
+_LOADED_AT_ONCE = 256
+
+
+@dataclass
+class Moved:
+    """How many photos and captions were written to a file, or read from one."""
+
+    photos: int = 0
+    captions: int = 0
+
+    def count(self, records: Sequence[Record]) -> None:
+        """Adds ``records``."""
+        captions = sum(record.modality == TEXT for record in records)
+        self.captions += captions
+        self.photos += len(records) - captions
+
+
+def dump(folder: Path, target: Path) -> Moved:
+    """Writes the index in ``folder``, as of one commit, to the file ``target``.
+
+    Others may read and write the index meanwhile. Raises StoreMissing, StoreDamaged at the first damaged
+    document, StoreError where ``target`` exists, StoreUnwritable, MissingExtra without pyarrow.
+    """
+    with extra_for("A dump as Parquet"):
+        import pyarrow
+        import pyarrow.parquet
+    require_absent(target)
+    moved = Moved()
+    with EmbeddedStore.open_reader(folder) as store, made_beside(target) as made:
+        schema = _schema(store.dimension, store.identity)
+        file = made / "documents.parquet"
+        with _named(target, "written"), pyarrow.parquet.ParquetWriter(file, schema) as writer:
+            for group in _groups(store):
+                writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
+                moved.photos += sum(row["modality"] != TEXT for row in group)
+                moved.captions += sum(row["modality"] == TEXT for row in group)
+        publish(file, target)
+    return moved
+
+
+def load(source: Path, folder: Path) -> Moved:
+    """Makes an index in ``folder``, which has none yet, of the file ``source``.
+
+    Raises StoreError where there is an index or no file, StoreFormat for a file of another format,
+    DataError for a row that cannot be used, StoreLocked, StoreUnwritable, MissingExtra without pyarrow.
+    """
+    with extra_for("Loading Parquet"):
+        import pyarrow.parquet
+    if not source.is_file():
+        raise StoreError(f"There is no file {source}.")
+    target = folder / INDEX_FILE
+    if target.exists():
+        raise StoreError(f"There is an index in {folder} already; choose another folder with --workspace.")
+    moved = Moved()
+    with made_beside(target) as made, _named(source, "read"):
+        lock = WriterLock(folder)
+        try:
+            with pyarrow.parquet.ParquetFile(source) as file:
+                identity = _identity(source, file.schema_arrow)
+                inside = made / "index"
+                with EmbeddedStore.open_writer(inside, identity=identity) as store:
+                    for batch in file.iter_batches(_LOADED_AT_ONCE):
+                        moved.count(_put(store, batch.to_pylist(), moved.photos + moved.captions))
+            require_whole(inside)
+            publish(inside / INDEX_FILE, target)
+        finally:
+            lock.release()
+    return moved
+
+
+@contextmanager
+def _named(path: Path, done: str) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, pyarrow.ArrowException) as error:
+        kind = StoreUnwritable if done == "written" else StoreFormat
+        raise kind(f"{path} cannot be {done} as Parquet ({error}).") from error
+
+
+def _schema(dimension: int | None, identity: ModelIdentity | None) -> pyarrow.Schema:
+    import pyarrow as pa
+
+    vector = pa.list_(pa.float32()) if dimension is None else pa.list_(pa.float32(), dimension)
+    types = {"vector": vector, "original": pa.large_binary(), "thumbnail": pa.binary()}
+    metadata = {"crossmodal.format": str(DUMP_FORMAT)}
+    if identity is not None:
+        metadata["crossmodal.model"] = json.dumps(identity.to_json())
+    return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata)
+
+
+def _groups(store: EmbeddedStore) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    size = 0
+    for record, vector in store.everything():
+        group.append(_row(record, vector))
+        size += len(record.content or b"")
+        if len(group) == _GROUP_DOCUMENTS or size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _row(record: Record, vector: np.ndarray[Any, Any] | None) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(record, name) for name in _TEXTS}
+    values["tags"] = json.dumps(dict(record.tags), ensure_ascii=True)
+    escaped = {}
+    for name in _TEXTS:
+        text = values[name]
+        if text is not None and not text.isascii() and (plain := _plain(text)) != text:
+            escaped[name], values[name] = text, plain
+    return values | {
+        "vector": vector,
+        "original": record.content,
+        "thumbnail": record.thumbnail,
+        "not_utf8": json.dumps(escaped) if escaped else None,
+    }
+
+
+def _plain(text: str) -> str:
+    """``text`` with U+FFFD in the place of halves of characters."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= each <= "\udfff" else each for each in text)
+
+
+def _identity(source: Path, schema: pyarrow.Schema) -> ModelIdentity | None:
+    metadata: Mapping[bytes, bytes] = schema.metadata or {}
+    found = metadata.get(b"crossmodal.format")
+    if found != str(DUMP_FORMAT).encode():
+        said = "no number of a format" if found is None else f"the format {found.decode(errors='replace')!r}"
+        raise StoreFormat(
+            f"{source} has {said} in its metadata (crossmodal.format); this program reads format "
+            f"{DUMP_FORMAT}."
+        )
+    for name in ("id", "modality"):
+        if name not in schema.names:
+            raise StoreFormat(f"{source} has no column {name!r}; it has {', '.join(schema.names)}.")
+    model = metadata.get(b"crossmodal.model")
+    try:
+        return None if model is None else ModelIdentity.from_json(json.loads(model))
+    except (ValueError, ModelError) as error:
+        raise StoreFormat(f"{source} names its model (crossmodal.model) in no form that is known.") from error
+
+
+def _put(store: EmbeddedStore, rows: Sequence[Mapping[str, Any]], before: int) -> list[Record]:
+    records = [_record(row, number) for number, row in enumerate(rows, before + 1)]
+    both = zip(records, (row.get("vector") for row in rows), strict=True)
+    # In the order of the file, so that what ties stays in its order.
+    for has_vector, part in groupby(both, lambda pair: pair[1] is not None):
+        together = list(part)
+        vectors = np.array([vector for _, vector in together], np.float32) if has_vector else None
+        store.put([record for record, _ in together], vectors)
+    return records
+
+
+def _record(row: Mapping[str, Any], number: int) -> Record:
+    given = dict(row)
+    try:
+        given |= json.loads(given.get("not_utf8") or "{}")
+        tags = json.loads(given.get("tags") or "{}")
+        if not isinstance(tags, dict):
+            raise TypeError("its tags are no JSON object")
+        if not isinstance(given["id"], str):
+            raise TypeError("it has no id")
+    except (ValueError, TypeError) as error:
+        raise DataError(f"Row {number} of the file cannot be used: {error}.") from error
+    record = Record(
+        id=given["id"],
+        modality=checked_modality(given["modality"], f"Row {number} of the file"),
+        text=given.get("text"),
+        uri=given.get("uri"),
+        mime_type=given.get("mime_type"),
+        photo_id=given.get("photo_id"),
+        tags=tags,
+        content=given.get("original"),
+        thumbnail=given.get("thumbnail"),
+        content_hash=given.get("content_hash") or "",
+    )
+    return record if record.content_hash else record.hashed()

@@ -1,0 +1,123 @@
+"""Flipped bits in the index under a running server: 500 with the id, listed by status, and repaired."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import TOY_IMAGES, Server, copy_index, run_app, start_server
+
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.records import IMAGE, TEXT
+
+
+@pytest.fixture
+def server(toy_workspace: Path, tmp_path: Path) -> Iterator[Server]:
+    copy_index(toy_workspace, tmp_path / "workspace")
+    server = start_server("query_restful", "--workspace", tmp_path / "workspace")
+    yield server
+    assert server.stop() == 0
+
+
+def flip(workspace: Path, table: str, column: str, rows: str) -> None:
+    """Flips a bit in the middle of the value in each of ``rows``, behind the index's back."""
+    with closing(sqlite3.connect(workspace / "index.sqlite", timeout=10)) as connection, connection:
+        select = f"SELECT row, {column} FROM {table} WHERE row IN ({rows})"
+        for row, value in connection.execute(select).fetchall():
+            altered = bytearray(value.encode() if isinstance(value, str) else value)
+            altered[len(altered) // 2] ^= 0x04
+            changed = altered.decode() if isinstance(value, str) else bytes(altered)
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE row = ?", (changed, row))
+
+
+def rows_of(workspace: Path, modality: str) -> dict[str, int]:
+    with closing(sqlite3.connect(workspace / "index.sqlite")) as connection:
+        select = "SELECT id, row FROM documents WHERE modality = ? ORDER BY row"
+        return dict(connection.execute(select, (modality,)).fetchall())
+
+
+def address(id: str, part: str = "") -> str:
+    return f"/v1/documents/{quote(id, safe='')}{part}"
+
+
+def test_every_flipped_bit_is_told_and_indexing_again_repairs_it(server: Server, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    photos, captions = rows_of(workspace, IMAGE), rows_of(workspace, TEXT)
+    original, thumbnail, record, vector = list(photos)[:4]
+    caption = next(iter(captions))
+    flip(workspace, "contents", "content", str(photos[original]))
+    flip(workspace, "thumbnails", "content", str(photos[thumbnail]))
+    flip(workspace, "documents", "uri", str(photos[record]))
+    flip(workspace, "documents", "text", str(captions[caption]))
+    flip(workspace, "image_vectors", "vector", str(photos[vector]))
+
+    for id, path in (
+        (original, address(original, "/content")),
+        (thumbnail, address(thumbnail, "/thumbnail")),
+        (record, address(record)),
+        (caption, address(caption)),
+    ):
+        status, problem = server.request(path)
+        assert (status, problem["status"]) == (500, 500)
+        assert id in problem["detail"]
+        assert "checksum" in problem["detail"]
+        assert str(tmp_path) not in problem["detail"]
+    with urllib.request.urlopen(server.url + address(vector, "/content")) as answer:
+        assert answer.read() in {path.read_bytes() for path in TOY_IMAGES.iterdir()}
+
+    search = {"queries": [{"terms": [{"id": vector}]}], "top_k": 1}
+    status, problem = server.request("/v1/search", search)
+    assert status == 500, problem
+    assert vector in problem["detail"]
+
+    _, told = server.request("/v1/status")
+    listed = {(each["id"], each["part"]) for each in told["damaged"]}
+    assert listed == {
+        (original, "original"),
+        (thumbnail, "thumbnail"),
+        (record, "document"),
+        (caption, "document"),
+        (vector, "vector"),
+    }
+    shown = run_app("-t", "status", "--workspace", workspace)
+    assert shown.stdout.count("does not match its checksum") == 5
+
+    # The photos' files are still there.
+    repaired = run_app("-t", "index", "--workspace", workspace, "--json")
+    assert repaired.returncode == 0, repaired.stderr
+    report = json.loads(repaired.stdout)
+    assert (report["photos"]["replaced"], report["captions"]["replaced"]) == (4, 1)
+    assert server.request("/v1/status")[1]["damaged"] == []
+    assert server.request(address(record))[0] == 200
+    assert server.request("/v1/search", search)[0] == 200
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+        with urllib.request.urlopen(server.url + address(original, "/content")) as answer:
+            assert answer.read() == store.content(original)
+
+
+def test_what_is_damaged_can_be_deleted(server: Server, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    photos, captions = rows_of(workspace, IMAGE), rows_of(workspace, TEXT)
+    photo, other = list(photos)[:2]
+    mine = [id for id in captions if id.startswith(photo)]
+    flip(workspace, "documents", "uri", f"{photos[photo]}, {photos[other]}")
+    flip(workspace, "documents", "text", str(captions[mine[0]]))
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert len(store.verify()) == 3
+    request = urllib.request.Request(server.url + address(photo), method="DELETE")
+    with urllib.request.urlopen(request) as answer:
+        assert set(json.loads(answer.read())["deleted"]) == {photo, *mine}
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert [error.id for error in store.damaged()] == [other]
+        assert (store.counts(IMAGE).documents, store.counts(TEXT).documents) == (
+            len(photos) - 1,
+            len(captions) - len(mine),
+        )
+        assert len(store.verify()) == 1
