@@ -37,7 +37,7 @@ LAYERS = [
     {"filters"},
     {"options"},
     {"records", "settings", "hosts", "processes", "extras"},
-    {"home_folder"},
+    {"home_folder", "request_ids"},
     {"errors"},
 ]
 
