@@ -19,6 +19,7 @@ from crossmodal.settings import (
     INDEXES,
     KEEP,
     LAYOUTS,
+    LOGS,
     LOSSES,
     MAX_PORT,
     MAX_WORKERS,
@@ -302,6 +303,13 @@ OPTIONS: tuple[Option, ...] = (
         "whether documents can be added and deleted; auto: if the server listens on this machine only",
         ("query_restful",),
         choices=WRITING,
+    ),
+    Option(
+        "log",
+        "a line on stderr for each request, as text or JSON; off: for warnings and errors alone",
+        _SERVING,
+        choices=LOGS,
+        metavar="FORM",
     ),
     Option(
         "grpc_port",

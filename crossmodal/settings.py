@@ -16,6 +16,7 @@ __all__ = [
     "INDEXES",
     "KEEP",
     "LAYOUTS",
+    "LOGS",
     "LOSSES",
     "MAX_PORT",
     "MAX_WORKERS",
@@ -34,6 +35,7 @@ __all__ = [
 LAYOUTS = ("fused", "pods")
 KEEP = ("original", "uri")
 WRITING = ("auto", "on", "off")
+LOGS = ("text", "json", "off")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
 INDEXES = ("auto", "exact", "scan", "coarse", "ivf", "hnsw", "ivfpq", "lsh")
 LOSSES = (
@@ -106,6 +108,7 @@ class Settings:
     workers: int = 1
     grpc_port: int = 0
     writing: str = "auto"
+    log: str = "text"
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None

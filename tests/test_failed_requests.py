@@ -1,9 +1,13 @@
-"""What an unforeseen failure of a request comes to: a 500 for its client, and a traceback in the output."""
+"""What failures of requests come to: a 500 for the client, a traceback with the request's id in the log."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,14 @@ from crossmodal.errors import StoreFormat
 from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
 from crossmodal.server.app import create_app
+from crossmodal.server.log import REQUEST_LOGGER, open_log
+from crossmodal.server.request_log import RequestLog
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 
 
 class Failing:
-    """A Flow that fails on the sentences that say how."""
+    """A Flow that fails, waits or warns on the sentences that say how."""
 
     def run(
         self,
@@ -31,9 +37,15 @@ class Failing:
         *,
         ticket: int | None = None,
     ) -> list[Document]:
+        if (docs[0].text or "").startswith("warn"):
+            # So that others gather meanwhile.
+            time.sleep(0.1)
+            logging.getLogger("crossmodal.flow").warning("seen in the Flow")
         for doc in docs:
             if doc.text == "a bug":
                 raise KeyError("lost")
+            if doc.text == "slow one":
+                time.sleep(1.1)
             if doc.text == "damage":
                 raise StoreFormat("The index is damaged.")
             doc.error = "It is refused."
@@ -59,6 +71,24 @@ def serving(toy_workspace: Path) -> Iterator[Serving]:
     serving.engine.close()
 
 
+@contextmanager
+def opened_log(kind: str) -> Iterator[None]:
+    """The log as a server has it, in this process."""
+    loggers = [logging.getLogger(name) for name in ("crossmodal", "uvicorn")]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    open_log(kind)
+    try:
+        yield
+    finally:
+        for logger, (logger.handlers, logger.propagate, level) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+        logging.getLogger(REQUEST_LOGGER).setLevel(logging.NOTSET)
+
+
+def id_of(answer: httpx2.Response) -> str:
+    return answer.headers["x-request-id"]
+
+
 def ask(serving: Serving, *sentences: str) -> list[httpx2.Response]:
     async def run() -> list[httpx2.Response]:
         transport = httpx2.ASGITransport(create_app(serving))
@@ -73,15 +103,64 @@ def ask(serving: Serving, *sentences: str) -> list[httpx2.Response]:
 def test_an_unforeseen_error_is_a_500_with_its_traceback_in_the_output(
     serving: Serving, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (answer,) = ask(serving, "a bug")
+    with opened_log("text"):
+        (answer,) = ask(serving, "a bug")
     assert (answer.status_code, answer.json()["detail"]) == (
         500,
         "The server failed on this request (KeyError).",
     )
     said = capfd.readouterr().err
-    assert "error: /v1/search failed on a request:" in said
+    assert f"error: /v1/search failed on a request: id={id_of(answer)}\n" in said
     assert "KeyError: 'lost'" in said
     assert "in run" in said
+
+
+def test_what_is_logged_below_names_the_requests_that_share_a_call(
+    serving: Serving, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with opened_log("json"):
+        answers = ask(serving, *[f"warn {number}" for number in range(12)])
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    warned = [line for line in lines if line["event"] == "seen in the Flow"]
+    named = [id for line in warned for id in line.get("ids", [line.get("id")])]
+    assert sorted(named) == sorted(id_of(answer) for answer in answers)
+    requests = {line["id"]: line for line in lines if line["event"] == "request"}
+    assert max(len(line.get("ids", "1")) for line in warned) > 1, "twelve at once on fewer cores"
+    for line in warned:
+        for id in line.get("ids", [line.get("id")]):
+            assert requests[id]["shared"] == len(line.get("ids", "1"))
+
+
+def test_a_failure_outside_of_every_route_is_a_500_with_its_id(
+    serving: Serving, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError("of a middleware")
+
+    async def run() -> httpx2.Response:
+        transport = httpx2.ASGITransport(RequestLog(broken, serving.metrics))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get("/", headers={"X-Request-Id": "mine"})
+
+    with opened_log("json"):
+        answer = asyncio.run(run())
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine")
+    failed, request = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (failed["level"], failed["id"], request["status"]) == ("error", "mine", 500)
+    assert "ZeroDivisionError: of a middleware" in failed["traceback"]
+
+
+def test_a_slow_search_has_a_line_that_says_where_the_time_went(
+    serving: Serving, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with opened_log("json"):
+        slow, _ = ask(serving, "slow one", "quick")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (line,) = [line for line in lines if line["event"] == "slow search" and line["id"] == id_of(slow)]
+    assert line["level"] == "warning"
+    assert line["characters"] == [len("slow one")]
+    assert line["search_ms"] > 1000
+    assert "slow one" not in json.dumps(lines)
 
 
 def test_a_foreseen_error_is_its_sentence_alone(serving: Serving, capfd: pytest.CaptureFixture[str]) -> None:

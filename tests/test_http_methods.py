@@ -61,7 +61,7 @@ def test_metrics_count_what_was_asked(toy_server: Server) -> None:
     assert grown("crossmodal_queries_total") == 6
     assert grown("crossmodal_search_seconds_count") == 3
     assert grown('crossmodal_search_seconds_bucket{le="+Inf"}') == 3
-    assert grown('crossmodal_search_part_seconds_count{part="encode"}') == 3
+    assert grown('crossmodal_stage_seconds_count{stage="encode"}') == 3
     assert grown('crossmodal_requests_total{route="/v1/search",status="200"}') == 3
     assert grown('crossmodal_requests_total{route="/v1/search",status="422"}') == 1
     assert grown('crossmodal_requests_total{route="/v1/documents/{id:path}",status="404"}') == 1

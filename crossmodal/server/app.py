@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.server.contents import add_page
+from crossmodal.server.forwarding import ForwardedWrites
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
-from crossmodal.server.metrics import Metrics
+from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.documents import add_document_routes
@@ -25,8 +23,11 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(serving: Serving) -> Starlette:
-    """Every route that ``serving`` can answer, behind the middleware that all of them need."""
+def create_app(serving: Serving, writer: str | None = None) -> Starlette:
+    """Every route that ``serving`` can answer, behind the middleware that all of them need.
+
+    ``writer`` is the Unix socket of the process that writes, None where that is this one.
+    """
     app = Starlette()
     if serving.kind == "query":
         add_search_route(app, serving)
@@ -37,7 +38,6 @@ def create_app(serving: Serving) -> Starlette:
     add_page(app)
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
-    app.add_middleware(_RequestCount, metrics=serving.metrics)
     if serving.kind == "query":
         # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
         # search and look; guards.require_writing keeps them from changing anything.
@@ -48,34 +48,11 @@ def create_app(serving: Serving) -> Starlette:
             allow_headers=["*"],
         )
     app.add_middleware(HostCheck)
+    if writer is not None:
+        app.add_middleware(ForwardedWrites, writer=writer)
+    # Outermost, so that whatever answers a request, the answer has its id and the log a line.
+    app.add_middleware(RequestLog, metrics=serving.metrics)
     return app
-
-
-class _RequestCount:
-    """Counts requests by route and status."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 0
-
-        async def note_status(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, note_status)
-        except asyncio.CancelledError:
-            self._metrics.count_request("cancelled", 499)
-            raise
-        self._metrics.count_request(getattr(scope.get("route"), "path", "other"), status)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from crossmodal.server.observation import observed
 from crossmodal.server.routes import problem, problem_response
 
 __all__ = ["ForwardedWrites"]
@@ -23,6 +24,9 @@ _SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
 
 # Of one connection only (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"})
+
+# The writing process logs the request, under the id and with the address that this one got it.
+_REPLACED = _HOP_BY_HOP | {b"x-forwarded-for", b"x-request-id"}
 
 
 class ForwardedWrites:
@@ -51,6 +55,7 @@ class ForwardedWrites:
             return
         except ClientDisconnect:
             return
+        observed().elsewhere = True
         try:
             response = StreamingResponse(answer.aiter_raw(), status_code=answer.status_code)
             response.raw_headers = [
@@ -61,7 +66,13 @@ class ForwardedWrites:
             await answer.aclose()
 
     def _forwarded(self, request: Request) -> httpx2.Request:
-        headers = [(name, value) for name, value in request.headers.raw if name not in _HOP_BY_HOP]
+        headers = [(name, value) for name, value in request.headers.raw if name not in _REPLACED]
+        passed = [value for name, value in request.headers.raw if name == b"x-forwarded-for"]
+        address = request.client.host.encode() if request.client else b"unknown"
+        headers += [
+            (b"x-forwarded-for", b", ".join([*passed, address])),
+            (b"x-request-id", observed().id.encode()),
+        ]
         raw_path = request.scope["raw_path"].split(b"?")[0]
         query = request.scope["query_string"]
         url = httpx2.URL("http://writer", raw_path=raw_path + (b"?" + query if query else b""))

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 
-__all__ = ["LATENCY_BOUNDS_MS", "Metrics"]
+from crossmodal.server.observation import STAGES
+from crossmodal.server.process_metrics import ProcessTree
+
+__all__ = ["LATENCY_BOUNDS_MS", "Metrics", "Source"]
 
 # Upper bounds in milliseconds; a search with a warm model takes about ten.
 LATENCY_BOUNDS_MS = (2, 5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500)
@@ -21,12 +27,31 @@ _WINDOW_SECONDS = 60.0
 # Percentiles are those of so many latest searches.
 _LATEST = 2048
 
+# In seconds; waiting may take long where a search takes a millisecond.
+_STAGE_BOUNDS = (0.0005, 0.001, *(bound / 1000 for bound in LATENCY_BOUNDS_MS), 5.0, 10.0, 30.0)
+
+# What a part of the server says of itself: numbers by name.
+Source = Callable[[], Mapping[str, float]]
+
 
 class Metrics:
-    """The counters of one serving process. Not safe across threads: the event loop alone counts."""
+    """The counters of one serving process. Not safe across threads: the event loop alone counts.
 
-    def __init__(self) -> None:
+    Where several serve, ``shared`` is the folder in which they add up, and each answers with the sums; the
+    environment's PROMETHEUS_MULTIPROC_DIR has to name it since before prometheus_client was imported.
+    ``root_process`` is the process whose memory and files, with all below it, are shown; None for this one.
+    """
+
+    def __init__(self, root_process: int | None = None, shared: Path | None = None) -> None:
         self._registry = CollectorRegistry()
+        # What answers a scrape: this process's counters, or the sums of all.
+        self._shown = self._registry
+        if shared is not None:
+            _forget_ended(shared)
+            self._shown = CollectorRegistry()
+            multiprocess.MultiProcessCollector(self._shown, str(shared))  # type: ignore[no-untyped-call]
+        self._shown.register(ProcessTree(root_process or os.getpid()))
+        self._sources: list[tuple[Gauge, Source]] = []
         self._requests = Counter(
             "crossmodal_requests",
             "HTTP requests by route and status",
@@ -40,27 +65,41 @@ class Metrics:
             buckets=[bound / 1000 for bound in LATENCY_BOUNDS_MS],
             registry=self._registry,
         )
-        self._parts = Histogram(
-            "crossmodal_search_part_seconds",
-            "Time that a part of a search took",
-            ["part"],
-            buckets=[bound / 1000 for bound in LATENCY_BOUNDS_MS],
+        self._stages = Histogram(
+            "crossmodal_stage_seconds",
+            "Time that a stage of a search took",
+            ["stage"],
+            buckets=_STAGE_BOUNDS,
+            registry=self._registry,
+        )
+        for stage in STAGES:
+            self._stages.labels(stage)
+        self._refused = Counter(
+            "crossmodal_refused_requests",
+            "Requests refused, by reason: no right to ask, too many at once, too many from one",
+            ["reason"],
             registry=self._registry,
         )
         self._documents = Gauge(
-            "crossmodal_documents", "Documents in the index", ["modality"], registry=self._registry
+            "crossmodal_documents",
+            "Documents in the index",
+            ["modality"],
+            registry=self._registry,
+            multiprocess_mode="livemostrecent",
         )
         self._recall = Gauge(
             "crossmodal_index_recall",
             "Share of the ten best that a search finds, by the last self-check",
             ["modality"],
             registry=self._registry,
+            multiprocess_mode="livemostrecent",
         )
         self._building = Gauge(
             "crossmodal_index_building",
             "Share that is done of what is being built for searching, 1 where nothing is",
             ["modality"],
             registry=self._registry,
+            multiprocess_mode="livemostrecent",
         )
         self._written = Counter(
             "crossmodal_written_documents",
@@ -83,12 +122,35 @@ class Metrics:
         """Count one answered request; ``route`` is the route's pattern, never a path with an id."""
         self._requests.labels(route, str(status)).inc()
 
-    def count_search(self, queries: int, seconds: float, parts_ms: dict[str, float] | None = None) -> None:
+    def count_stages(self, stages_ms: Mapping[str, float]) -> None:
+        """Count the milliseconds that each stage of one request took, and read the sources."""
+        for stage, milliseconds in stages_ms.items():
+            self._stages.labels(stage).observe(milliseconds / 1000)
+        self._read_sources()
+
+    def count_refused(self, reason: str) -> None:
+        """Count one request that was refused; ``reason`` is one of a few words."""
+        self._refused.labels(reason).inc()
+
+    def add_source(self, name: str, read: Source) -> None:
+        """Show what ``read`` gives as ``crossmodal_NAME`` with the label ``of``; of several workers, the sum.
+
+        ``read`` is called after each request and at each scrape, so it only looks at what is known.
+        """
+        gauge = Gauge(
+            f"crossmodal_{name}",
+            f"The state of {name.replace('_', ' ')} now",
+            ["of"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._sources.append((gauge, read))
+        self._read_sources()
+
+    def count_search(self, queries: int, seconds: float) -> None:
         """Count one search request of ``queries`` queries; each of them took as long as the request."""
         self._queries.inc(queries)
         self._latency.observe(seconds)
-        for name, milliseconds in (parts_ms or {}).items():
-            self._parts.labels(name).observe(milliseconds / 1000)
         self._total += queries
         self._recent.append((time.monotonic(), queries))
         self._forget()
@@ -132,12 +194,26 @@ class Metrics:
             recall, building = state["recall"], state["building"]
             self._recall.labels(modality).set(math.nan if recall is None else recall)
             self._building.labels(modality).set(1.0 if building is None else building["done"])
-        return generate_latest(self._registry)
+        self._read_sources()
+        return generate_latest(self._shown)
+
+    def _read_sources(self) -> None:
+        for gauge, read in self._sources:
+            for name, value in read().items():
+                gauge.labels(name).set(value)
 
     def _forget(self) -> None:
         oldest = time.monotonic() - _WINDOW_SECONDS
         while self._recent and self._recent[0][0] < oldest:
             self._recent.popleft()
+
+
+def _forget_ended(folder: Path) -> None:
+    """Removes the gauges of processes that have ended unasked; what they counted stays."""
+    pids = {name[1] for path in folder.iterdir() if (name := re.search(r"_([0-9]+)\.db$", path.name))}
+    for pid in pids:
+        if not Path(f"/proc/{pid}").exists():
+            multiprocess.mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 def _percentile(ordered: list[float], fraction: float) -> float | None:

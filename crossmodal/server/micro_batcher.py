@@ -55,6 +55,11 @@ class MicroBatcher(Generic[Item, Answer]):
         self._start()
         return await request.answers
 
+    def status(self) -> dict[str, float]:
+        """How many items wait, and how many calls are under way."""
+        waiting = sum(len(request.items) for request in self._waiting)
+        return {"waiting": waiting, "under_way": self._under_way}
+
     def _start(self) -> None:
         while self._under_way < self._at_once and (batch := self._next_batch()):
             self._under_way += 1

@@ -6,8 +6,7 @@ Errors of the native API are problem documents (RFC 9457).
 from __future__ import annotations
 
 import json
-import sys
-import traceback
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -31,6 +30,8 @@ from crossmodal.errors import (
 )
 
 __all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response"]
+
+_logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2
 
@@ -83,11 +84,10 @@ def add_route(
         except ClientDisconnect:
             # No client is left to read this.
             return Response(status_code=499)
-        except Exception as error:  # noqa: BLE001  the last line before the client, who must get an answer
+        except Exception as error:
+            # The last line before the client, who must get an answer.
             if not isinstance(error, CrossmodalError):
-                print(f"error: {request.url.path} failed on a request:", file=sys.stderr)
-                traceback.print_exception(error, file=sys.stderr)
-                sys.stderr.flush()
+                _logger.error("%s failed on a request:", path, exc_info=error)
             members = problem_of(error)
             return render_problem(request, members) if render_problem else problem_response(members)
 

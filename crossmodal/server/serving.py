@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
+from crossmodal.server.observation import observed
 from crossmodal.settings import Settings
 
 __all__ = ["Serving", "Writing"]
@@ -43,6 +46,31 @@ class Writing:
 
     allowed: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One query, and the HTTP request that it came in."""
+
+    request: SearchRequest
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of the engine: when it began (``time.perf_counter``), for how many queries, and its times."""
+
+    began: float
+    queries: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What became of one query, in which call."""
+
+    outcome: SearchOutcome
+    call: _Call
 
 
 @dataclass
@@ -68,9 +96,10 @@ class Serving:
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
         self._writing = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write")
-        self._batches: MicroBatcher[SearchRequest, tuple[SearchOutcome, Timing]] = MicroBatcher(
+        self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
+        self.metrics.add_source("searches", self._batches.status)
 
     @property
     def model(self) -> str:
@@ -82,19 +111,26 @@ class Serving:
 
         Their answers don't depend on that. A request with photos is answered by itself, as they take long.
         """
-        if any(term.image is not None for request in requests for term in request.terms):
-            outcomes, timing = await self._in(self._photos, self.engine.search, requests)
-            cut_to(outcomes, limits.ANSWER_TOGETHER.most)
-            return outcomes, timing
-        outcomes, timing = [], Timing()
+        seen = observed()
+        seen.add_queries(requests)
+        asked = [_Asked(request, seen.id) for request in requests]
+        alone = any(term.image is not None for request in requests for term in request.terms)
+        outcomes: list[SearchOutcome] = []
+        timing = Timing()
         left = limits.ANSWER_TOGETHER.most
         # One batch after the other: a large request doesn't fill the queue at once.
-        for start in range(0, len(requests), _SEARCHED_TOGETHER):
-            answered = await self._batches(requests[start : start + _SEARCHED_TOGETHER])
-            found = [outcome for outcome, _ in answered]
+        for start in range(0, len(asked), len(asked) if alone else _SEARCHED_TOGETHER):
+            submitted = time.perf_counter()
+            if alone:
+                answered = await self._in(self._photos, self._answer, asked)
+            else:
+                answered = await self._batches(asked[start : start + _SEARCHED_TOGETHER])
+            found = [answer.outcome for answer in answered]
             left = cut_to(found, left)
             outcomes += found
-            timing.add(answered[0][1])
+            call = answered[0].call
+            timing.add(call.timing)
+            seen.add_search((call.began - submitted) * 1000, call.timing, call.queries)
         return outcomes, timing
 
     async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
@@ -115,14 +151,21 @@ class Serving:
                 return failed | became
             return became
 
+        seen = observed()
+        seen.begin_write("index", (record.id for record in records))
         became = await self._in(self._writing, work)
         for record in records:
-            self.metrics.count_written(became[record.id].outcome or "failed")
+            outcome = became[record.id].outcome or "failed"
+            seen.outcomes[outcome] += 1
+            self.metrics.count_written(outcome)
         return became
 
     async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
         """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+        seen = observed()
+        seen.begin_write("delete", ids)
         deleted = await self._in(self._writing, lambda: self.engine.delete(ids, captions=captions))
+        seen.outcomes["deleted"] += len(deleted)
         self.metrics.count_written("deleted", len(deleted))
         return deleted
 
@@ -153,11 +196,19 @@ class Serving:
         self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()
 
-    async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:
-        outcomes, timing = await self._in(self._searching, self.engine.search, requests)
-        return [(outcome, timing) for outcome in outcomes]
+    async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
+        return await self._in(self._searching, self._answer, asked)
+
+    def _answer(self, asked: Sequence[_Asked]) -> list[_Answer]:
+        began = time.perf_counter()
+        REQUEST_IDS.set(tuple(dict.fromkeys(query.request_id for query in asked)))
+        outcomes, timing = self.engine.search([query.request for query in asked])
+        call = _Call(began, len(asked), timing)
+        return [_Answer(outcome, call) for outcome in outcomes]
 
     async def _in(
         self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
     ) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+        # What is logged there is about the same request.
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(threads, context.run, work, *arguments)

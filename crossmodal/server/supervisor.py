@@ -365,6 +365,7 @@ class _Workers:
             index_only=self._index_only,
             writing_reason=None if self._index_only else _why_not_writing(self._settings),
             writer=writer,
+            metrics_folder=None if self._folder is None else Path(self._folder.name),
         )
 
     def _stop(self) -> None:

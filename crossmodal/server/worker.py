@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import CrossmodalError, ServiceError
-from crossmodal.settings import Settings
+from crossmodal.server.log import open_log
+from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -40,7 +41,8 @@ class WorkerOrder:
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
     the parent; the worker reports on ``started`` that it answers. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
-    that writes, None for that one itself.
+    that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
+    None where there is one.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class WorkerOrder:
     index_only: bool = False
     writing_reason: str | None = None
     writer: str | None = None
+    metrics_folder: Path | None = None
 
 
 def run_worker(order: WorkerOrder) -> int:
@@ -59,17 +62,16 @@ def run_worker(order: WorkerOrder) -> int:
     1 stands for an error that another start would not mend; its sentence is on stderr.
     """
     parent = _Parent(order)
+    open_log(order.settings.log)
     try:
         with ExitStack() as held:
+            if order.metrics_folder is not None:
+                # For prometheus_client, which no part has imported yet.
+                held.enter_context(exported({"PROMETHEUS_MULTIPROC_DIR": str(order.metrics_folder)}))
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
-            app: ASGIApp = create_app(serving)
-            if order.writer is not None:
-                from crossmodal.server.forwarding import ForwardedWrites
-
-                app = ForwardedWrites(app, order.writer)
-            _serve(app, order, serving, parent)
+            _serve(create_app(serving, order.writer), order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -80,6 +82,7 @@ def run_worker(order: WorkerOrder) -> int:
 def _serving(order: WorkerOrder) -> Iterator[Serving]:
     # Only in the worker: the parent stays small.
     from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
+    from crossmodal.server.metrics import Metrics
     from crossmodal.server.serving import Serving, Writing
 
     engine = order.open_engine()
@@ -96,6 +99,8 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             engine,
             settings,
             Writing(order.writing_reason is None, order.writing_reason or ""),
+            # With the parent, and what it runs beside this.
+            Metrics(os.getppid(), order.metrics_folder),
         )
         try:
             yield serving

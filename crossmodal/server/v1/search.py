@@ -38,16 +38,7 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         ]
         _raise_if_all_failed(outcomes)
         timing.total_ms = (time.perf_counter() - started) * 1000
-        serving.metrics.count_search(
-            len(outcomes),
-            timing.total_ms / 1000,
-            {
-                "encode": timing.encode_ms,
-                "search": timing.search_ms,
-                "words": timing.words_ms,
-                "fetch": timing.fetch_ms,
-            },
-        )
+        serving.metrics.count_search(len(outcomes), timing.total_ms / 1000)
         return JsonResponse(
             render_search(outcomes, model=serving.model, timing=timing, problem_of=problem_of)
         )

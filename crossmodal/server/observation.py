@@ -1,0 +1,77 @@
+"""What is seen of one request on its way: filled in by whoever does a part of it, read when it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from crossmodal.query.request import SearchRequest, Timing
+
+__all__ = ["OBSERVED", "STAGES", "Observation", "observed"]
+
+# The parts of a search in their order: for a place in a queue, for a thread and the calls before it, and then
+# those of ``query.request.Timing``.
+STAGES = ("queue", "wait", "encode", "search", "words", "fetch")
+
+# Of a write that names more, the log has the first ones and their number.
+_NAMED_IDS = 5
+
+
+@dataclass(slots=True)
+class Observation:
+    """One HTTP request as it is seen.
+
+    ``stages`` are milliseconds by the names in STAGES; ``characters`` is the length of each sentence that is
+    searched for, as what people ask is not for a log; ``shared`` how many queries the model was called with
+    together. Of a write, ``action`` is "index" or "delete", ``ids`` the first few and ``outcomes`` how many
+    became what. ``refusal`` says in a word why the request was refused, where its status doesn't.
+    ``elsewhere`` is set where another process answers it, and notes it.
+    """
+
+    id: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    queries: int = 0
+    characters: list[int] = field(default_factory=list)
+    shared: int = 0
+    action: str | None = None
+    ids: list[str] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    refusal: str | None = None
+    elsewhere: bool = False
+
+    def add_stage(self, stage: str, milliseconds: float) -> None:
+        """Adds to the time that a stage took."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+
+    def add_queries(self, requests: Sequence[SearchRequest]) -> None:
+        """Notes what is searched for."""
+        self.queries += len(requests)
+        self.characters += [len(term.text) for asked in requests for term in asked.terms if term.text]
+
+    def add_search(self, wait_ms: float, timing: Timing, shared: int) -> None:
+        """Notes a call of the engine that ``shared`` queries were answered by."""
+        self.shared = max(self.shared, shared)
+        self.add_stage("wait", wait_ms)
+        self.add_stage("encode", timing.encode_ms)
+        self.add_stage("search", timing.search_ms)
+        if timing.words_ms:
+            self.add_stage("words", timing.words_ms)
+        self.add_stage("fetch", timing.fetch_ms)
+
+    def begin_write(self, action: str, ids: Iterable[str]) -> None:
+        """Notes that these documents are to be written or deleted."""
+        self.action = action
+        for id in ids:
+            if len(self.ids) == _NAMED_IDS:
+                break
+            self.ids.append(id)
+
+
+OBSERVED: ContextVar[Observation | None] = ContextVar("observed", default=None)
+
+
+def observed() -> Observation:
+    """The request that is being answered; one that nobody reads where none is."""
+    return OBSERVED.get() or Observation()

@@ -1,0 +1,145 @@
+"""The outermost layer: an id for each request, its lines in the log, and its place in the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.server.log import REQUEST_LOGGER
+from crossmodal.server.metrics import Metrics
+from crossmodal.server.observation import OBSERVED, Observation
+from crossmodal.server.routes import problem_of, problem_response
+
+__all__ = ["RequestLog"]
+
+_logger = logging.getLogger(REQUEST_LOGGER)
+
+# A search that takes longer has a line of its own.
+_SLOW_MS = 1000.0
+
+# An id that a client may give: what trackers and proxies make, and nothing that could break a line.
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+# What is told apart in the metrics where whoever refused gave no word of its own.
+_REFUSALS = {401: "key", 403: "forbidden", 421: "host", 429: "too_many"}
+
+# The client has gone before its answer.
+_GONE = 499
+
+
+class RequestLog:
+    """Gives each request an id, and notes what became of it.
+
+    The id is the client's own ``X-Request-Id`` where that is at most 128 characters of a plain kind, else a
+    new one; every answer has it. A request is a line of the log; a write and a refused try are an audit line
+    too, and a search of more than a second one that says where the time went. Neither sentences nor query
+    strings are logged, nor any header.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, whatever happens, and then notes it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        seen = Observation(_id_of(scope))
+        names = OBSERVED.set(seen), REQUEST_IDS.set((seen.id,))
+        started = time.perf_counter()
+        status = sent = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *(pair for pair in message.get("headers", ()) if pair[0] != b"x-request-id"),
+                    (b"x-request-id", seen.id.encode()),
+                ]
+            elif message["type"] == "http.response.body":
+                sent += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except asyncio.CancelledError:
+            status = _GONE
+            raise
+        except Exception as error:
+            _logger.exception("a request failed outside of its route:")
+            if status:
+                # The answer is under way, and can only be cut off.
+                raise
+            await problem_response(problem_of(error))(scope, receive, note)
+        finally:
+            OBSERVED.reset(names[0])
+            REQUEST_IDS.reset(names[1])
+            if not seen.elsewhere:
+                self._finish(scope, seen, status, sent, (time.perf_counter() - started) * 1000)
+
+    def _finish(self, scope: Scope, seen: Observation, status: int, sent: int, total_ms: float) -> None:
+        route = "cancelled" if status == _GONE else getattr(scope.get("route"), "path", "other")
+        refusal = seen.refusal or _REFUSALS.get(status)
+        self._metrics.count_request(route, status)
+        self._metrics.count_stages(seen.stages)
+        if refusal is not None:
+            self._metrics.count_refused(refusal)
+        if not _logger.isEnabledFor(logging.INFO):
+            return
+        who = _who(scope, seen)
+        stages = {f"{stage}_ms": round(taken, 1) for stage, taken in seen.stages.items()}
+        searched = {"queries": seen.queries, "shared": seen.shared} if seen.queries else {}
+        what: dict[str, Any] = {
+            "method": scope["method"],
+            "route": getattr(scope.get("route"), "path", "other"),
+            "status": status,
+        }
+        line = {**what, "ms": round(total_ms, 1), "bytes": sent, **searched, **stages, **who}
+        _logger.info("request", extra={"fields": line})
+        if seen.queries and total_ms > _SLOW_MS:
+            slow = {"ms": round(total_ms, 1), **searched, "characters": seen.characters, **stages, **who}
+            _logger.warning("slow search", extra={"fields": slow})
+        if seen.action is not None or refusal is not None:
+            _logger.info("audit", extra={"fields": {**_audited(seen, refusal), **what, **who}})
+
+
+def _audited(seen: Observation, refusal: str | None) -> dict[str, Any]:
+    if refusal is not None:
+        return {"action": "refused", "reason": refusal}
+    return {
+        "action": seen.action,
+        "ids": [id[:80] for id in seen.ids],
+        "documents": seen.outcomes.total(),
+        "outcomes": dict(seen.outcomes),
+    }
+
+
+def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
+    who: dict[str, Any] = {"id": seen.id, "address": address_of(scope)}
+    if (key := scope["state"].get("key_name")) is not None:
+        who["key"] = key
+    return who
+
+
+def address_of(scope: Scope) -> str:
+    """The address that a request came from; of one that another serving process hands on, the first one."""
+    if scope.get("client"):
+        return str(scope["client"][0])
+    # Only this server's own processes reach the socket that has no address.
+    return Headers(scope=scope).get("x-forwarded-for", "").rpartition(",")[2].strip() or "unix"
+
+
+def _id_of(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
