@@ -15,6 +15,7 @@ __all__ = [
     "DIRECTIONS",
     "INDEXES",
     "KEEP",
+    "KEY_ACTIONS",
     "LAYOUTS",
     "LOSSES",
     "MAX_PORT",
@@ -23,10 +24,12 @@ __all__ = [
     "PRINTS",
     "PROTOCOLS",
     "RUNTIMES",
+    "SCOPES",
     "TARGETS",
     "WRITING",
     "Direction",
     "GivenQuestion",
+    "Scope",
     "Settings",
     "Target",
     "exported",
@@ -51,6 +54,10 @@ Target = Literal["image", "text", "both"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 Direction = Literal["text2image", "image2text", "both"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+Scope = Literal["read", "write", "admin"]
+# Each one includes those before it.
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+KEY_ACTIONS = ("add", "list", "revoke")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -131,9 +138,9 @@ class Settings:
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
-    action: str | None = None
+    action: str = "list"
     name: str | None = None
-    scope: str = "read"
+    scope: Scope = "read"
     json: bool = False
 
     def __post_init__(self) -> None:

@@ -14,25 +14,19 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import Literal, get_args
 
 from crossmodal.errors import SettingsError, StoreError, StoreUnwritable
+from crossmodal.settings import SCOPES, Scope
 
 __all__ = [
     "KEYS_FILE",
-    "SCOPES",
     "Key",
     "KeyFile",
-    "Scope",
     "allows",
     "checked_secret",
     "digest_of",
     "write_private",
 ]
-
-# Each one includes those before it.
-Scope = Literal["read", "write", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 KEYS_FILE = "keys.json"
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmodal.access.keys import Key, KeyFile, Scope, allows, checked_secret, digest_of, write_private
+from crossmodal.access.keys import Key, KeyFile, allows, checked_secret, digest_of, write_private
 from crossmodal.errors import RequestError, StoreUnwritable
 from crossmodal.hosts import is_loopback
-from crossmodal.settings import Settings
+from crossmodal.settings import Scope, Settings
 
 __all__ = ["Access", "Caller", "IndexState", "is_reachable", "mark_public", "marked_public", "require"]
 

@@ -26,6 +26,7 @@ _RUNS = {
     "convert": ("without_model", "convert_index"),
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
+    "keys": ("keys", "run"),
 }
 
 # 128 + SIGPIPE.
