@@ -25,6 +25,7 @@ __all__ = [
     "allows",
     "checked_secret",
     "digest_of",
+    "new_secret",
     "write_private",
 ]
 
@@ -46,6 +47,11 @@ _MAX_NAME_CHARACTERS = 80
 def allows(held: Scope, wanted: Scope) -> bool:
     """Whether a key of the scope ``held`` may do what needs ``wanted``."""
     return SCOPES.index(held) >= SCOPES.index(wanted)
+
+
+def new_secret() -> str:
+    """A key that nobody has yet: 256 random bits, in letters that can stand in a header and an address."""
+    return _BEGINNING + secrets.token_urlsafe(_RANDOM_BYTES)
 
 
 def digest_of(secret: str) -> str:
@@ -143,7 +149,7 @@ class KeyFile:
                 f"{name[:_MAX_NAME_CHARACTERS]!r} is no name for a key: it takes 1 to {_MAX_NAME_CHARACTERS} "
                 "printable characters."
             )
-        secret = _BEGINNING + secrets.token_urlsafe(_RANDOM_BYTES)
+        secret = new_secret()
         created = datetime.now(UTC).isoformat(timespec="seconds")
         with self._changing() as keys:
             if any(key.name == name for key in keys):

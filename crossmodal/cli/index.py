@@ -99,8 +99,8 @@ def run(settings: Settings) -> int:
 
 def _mark_public(engine: Engine, settings: Settings) -> None:
     """Lets everybody read what is indexed now; raises StoreUnwritable where that cannot be noted."""
-    store = engine.workspace.require()
-    mark_public(settings.workspace, (store.id, store.sequence))
+    if (state := engine.workspace.state()) is not None:
+        mark_public(settings.workspace, state)
 
 
 class _Indexing:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossmodal.access.policy import Access
+from crossmodal.server.access.arrivals import Arrivals, parse_networks
+from crossmodal.server.access.gate import Authenticator, Gate
+from crossmodal.server.access.login import add_login_routes
+from crossmodal.server.access.origins import Origins, parse_origins
+from crossmodal.server.access.paths import HiddenPaths
+from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.contents import add_page
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
@@ -25,8 +31,15 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(serving: Serving) -> Starlette:
-    """Every route that ``serving`` can answer, behind the middleware that all of them need."""
+def create_app(serving: Serving, shared: SharedState | None = None) -> Starlette:
+    """Every route that ``serving`` can answer, behind the middleware that all of them need.
+
+    ``shared`` is what other processes of the same server share; without it there are none. Raises
+    SettingsError for an origin, a proxy or a key of the settings that cannot be used.
+    """
+    settings = serving.settings
+    access = Access(settings, serving.engine.workspace.state)
+    authenticator = Authenticator(settings, access, shared or SharedState())
     app = Starlette()
     if serving.kind == "query":
         add_search_route(app, serving)
@@ -34,20 +47,17 @@ def create_app(serving: Serving) -> Starlette:
     add_information_routes(app, serving)
     add_openapi_route(app)
     add_legacy_routes(app, serving)
+    add_login_routes(app, authenticator)
     add_page(app)
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
+    # The last one stands before all others.
+    app.add_middleware(Gate, authenticator=authenticator)
+    app.add_middleware(Origins, allowed=parse_origins(settings.allow_origin))
+    app.add_middleware(HiddenPaths, settings=settings)
     app.add_middleware(_RequestCount, metrics=serving.metrics)
-    if serving.kind == "query":
-        # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
-        # search and look; guards.require_writing keeps them from changing anything.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=["*"],
-            allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["*"],
-        )
     app.add_middleware(HostCheck)
+    app.add_middleware(Arrivals, trusted=parse_networks(settings.trusted_proxy))
     return app
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import in_url, is_loopback, listen
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
+from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings
 
@@ -218,6 +219,7 @@ class _Workers:
         self._alive, self._kept_open = os.pipe()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._writer: socket.socket | None = None
+        self._shared = SharedState()
         self.model = ""
 
     @property
@@ -359,6 +361,7 @@ class _Workers:
             index_only=self._index_only,
             writing_reason=None if self._index_only else _why_not_writing(self._settings),
             writer=writer,
+            shared=self._shared,
         )
 
     def _stop(self) -> None:
@@ -385,7 +388,8 @@ class _Workers:
 
 
 def _announce(settings: Settings, model: str, index_only: bool) -> None:
-    address = f"http://{in_url(settings.host)}:{settings.port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    address = f"{scheme}://{in_url(settings.host)}:{settings.port}"
     where = f"POST to {address}/v1/documents" if index_only else f"open {address} or POST to /v1/search"
     grpc = f", gRPC on {settings.grpc_port}" if settings.grpc_port and not index_only else ""
     print(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from crossmodal.engine.engine import Engine
+    from crossmodal.server.access.shared_table import SharedState
     from crossmodal.server.serving import Serving
 
 __all__ = ["WorkerOrder", "run_worker"]
@@ -40,7 +41,7 @@ class WorkerOrder:
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
     the parent; the worker reports on ``started`` that it answers. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
-    that writes, None for that one itself.
+    that writes, None for that one itself. ``shared`` is what all workers know together.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class WorkerOrder:
     index_only: bool = False
     writing_reason: str | None = None
     writer: str | None = None
+    shared: SharedState | None = None
 
 
 def run_worker(order: WorkerOrder) -> int:
@@ -64,11 +66,11 @@ def run_worker(order: WorkerOrder) -> int:
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
-            app: ASGIApp = create_app(serving)
+            app: ASGIApp = create_app(serving, order.shared)
             if order.writer is not None:
                 from crossmodal.server.forwarding import ForwardedWrites
 
-                app = ForwardedWrites(app, order.writer)
+                app = ForwardedWrites(app, order.writer, tls=order.settings.tls_cert is not None)
             _serve(app, order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -112,6 +114,11 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
         access_log=False,
         lifespan="off",
         ws="none",
+        # Arrivals reads those headers, and only of proxies that were listed.
+        proxy_headers=False,
+        server_header=False,
+        ssl_certfile=order.settings.tls_cert,
+        ssl_keyfile=order.settings.tls_key,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 
