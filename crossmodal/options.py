@@ -18,6 +18,7 @@ from crossmodal.settings import (
     DIRECTIONS,
     INDEXES,
     KEEP,
+    KEY_ACTIONS,
     LAYOUTS,
     LOGS,
     LOSSES,
@@ -26,6 +27,7 @@ from crossmodal.settings import (
     PRINTS,
     PROTOCOLS,
     RUNTIMES,
+    SCOPES,
     TARGETS,
     WRITING,
     Settings,
@@ -50,16 +52,22 @@ TASKS: Mapping[str, str] = {
     "load": "make an index of a dump",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
+    "keys": "list the keys of a server's callers, make and revoke them",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A subcommand: the task that it is, what it does, and what it takes without an option's name."""
+    """A subcommand: the task that it is, what it does, and what it takes without an option's name.
+
+    ``positional`` is an option and how the help writes it. Where there is a ``second``, the first word is for
+    ``positional`` and the others are for that one.
+    """
 
     task: str
     help: str
     positional: tuple[str, str] | None = None
+    second: tuple[str, str] | None = None
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -82,6 +90,12 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
     "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
+    "keys": Command(
+        "keys",
+        "list the keys of a server's callers, make and revoke them",
+        ("action", "ACTION"),
+        ("name", "NAME"),
+    ),
 }
 
 
@@ -93,6 +107,8 @@ class Option:
     other option fills the field of its own name once. ``not_with`` names options beside which it says
     nothing, or the other thing: beside a server's address no index is opened here. ``evaluate_with``
     names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of the flag.
+    ``repeats`` marks those that may be given several times, ``needs`` the options without which it says
+    nothing, and ``secret`` a value that no message may show.
     """
 
     name: str
@@ -108,6 +124,9 @@ class Option:
     evaluate_with: tuple[str, ...] = ()
     asks: bool = False
     alias: str | None = None
+    repeats: bool = False
+    needs: tuple[str, ...] = ()
+    secret: bool = False
 
     @property
     def field(self) -> str:
@@ -254,6 +273,17 @@ OPTIONS: tuple[Option, ...] = (
         metavar="URL",
     ),
     Option(
+        "key",
+        "the key for that server; `serve` takes one for its callers from the variable",
+        ("query",),
+        None,
+        "CROSSMODAL_KEY",
+        "KEY",
+        needs=("url",),
+        secret=True,
+    ),
+    Option("tls_ca", "certificates by which to know that server", ("query",), metavar="FILE", needs=("url",)),
+    Option(
         "data_set",
         "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, or "
         "a CSV or JSONL file",
@@ -312,6 +342,32 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FORM",
     ),
     Option(
+        "allow_origin",
+        "let pages of this origin read too, null: of files; repeatable",
+        _SERVING,
+        metavar="ORIGIN",
+        repeats=True,
+    ),
+    Option("insecure_no_auth", "let other machines in without a key", _SERVING),
+    Option("make_key", "where a key is needed and none exists, make and print one", _SERVING),
+    Option(
+        "trusted_proxy",
+        "believe X-Forwarded headers from here; repeatable",
+        _SERVING,
+        metavar="ADDRESS",
+        repeats=True,
+    ),
+    Option(
+        "rate_limit",
+        "requests a minute for each key and each address; 0 is off",
+        _SERVING,
+        metavar="N",
+        minimum=0,
+        maximum=1_000_000,
+    ),
+    Option("tls_cert", "serve HTTPS with this certificate", _SERVING, metavar="FILE", needs=("tls_key",)),
+    Option("tls_key", "the private key of that certificate", _SERVING, metavar="FILE", needs=("tls_cert",)),
+    Option(
         "grpc_port",
         "answer gRPC, as jina's clients speak it, on this port too; needs the extra jina; 0 is off",
         ("query_restful",),
@@ -368,6 +424,9 @@ OPTIONS: tuple[Option, ...] = (
         ("evaluate",),
         not_with=("compare", *_HALVES),
     ),
+    Option("action", "what to do with keys", ("keys",), choices=KEY_ACTIONS, metavar="ACTION"),
+    Option("name", "the name of a key", ("keys",), metavar="NAME"),
+    Option("scope", "what the new key may do; each includes those before it", ("keys",), choices=SCOPES),
     Option("config", "the training configuration, a JSON file", ("train",), metavar="FILE"),
     Option(
         "loss",
@@ -389,7 +448,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "convert", "plot", *_CARE),
+        (*_ENCODING, "train", "status", "convert", "plot", "keys", *_CARE),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -406,7 +465,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot"),
+        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
     ),
     Option(
         "file",
@@ -423,6 +482,7 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0,
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option("public", "let everybody read this index without a key until it changes", ("index",)),
     Option(
         "keep",
         "what to keep of each photo: its file, or its path and a thumbnail",

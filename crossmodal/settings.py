@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -15,6 +15,7 @@ __all__ = [
     "DIRECTIONS",
     "INDEXES",
     "KEEP",
+    "KEY_ACTIONS",
     "LAYOUTS",
     "LOGS",
     "LOSSES",
@@ -23,10 +24,12 @@ __all__ = [
     "PRINTS",
     "PROTOCOLS",
     "RUNTIMES",
+    "SCOPES",
     "TARGETS",
     "WRITING",
     "Direction",
     "GivenQuestion",
+    "Scope",
     "Settings",
     "Target",
     "exported",
@@ -52,6 +55,10 @@ Target = Literal["image", "text", "both"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 Direction = Literal["text2image", "image2text", "both"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+Scope = Literal["read", "write", "admin"]
+# Each one includes those before it.
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+KEY_ACTIONS = ("add", "list", "revoke")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -87,6 +94,7 @@ class Settings:
     runtime: str = "auto"
     request_size: int = 32
     keep: str = "original"
+    public: bool = False
     strict: bool = False
     file: Path | None = None
     replace: bool = False
@@ -102,6 +110,9 @@ class Settings:
     print: str = "table"
     null: bool = False
     url: str | None = None
+    # Never in what is printed of the settings.
+    key: str | None = field(default=None, repr=False)
+    tls_ca: Path | None = None
     picture: Path | None = None
     host: str = "127.0.0.1"
     port: int = 45678
@@ -109,6 +120,13 @@ class Settings:
     grpc_port: int = 0
     writing: str = "auto"
     log: str = "text"
+    allow_origin: tuple[str, ...] = ()
+    insecure_no_auth: bool = False
+    make_key: bool = False
+    trusted_proxy: tuple[str, ...] = ()
+    rate_limit: int = 0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None
@@ -125,6 +143,9 @@ class Settings:
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
+    action: str = "list"
+    name: str | None = None
+    scope: Scope = "read"
     json: bool = False
 
     def __post_init__(self) -> None:

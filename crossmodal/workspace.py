@@ -84,6 +84,11 @@ class Workspace:
                     return None
             return self._opened
 
+    def state(self) -> tuple[str, int] | None:
+        """The id of the index and the number of commits that changed it; None where there is no index."""
+        store = self.store()
+        return None if store is None else (store.id, store.sequence)
+
     def exists(self) -> bool:
         """Whether there is an index."""
         return self.store() is not None

@@ -26,7 +26,7 @@ VARIABLES = {
 }
 
 
-COMMAND_NAMES = "index, search, serve, status, convert, evaluate, train, models, plot, or -t and a task"
+COMMAND_NAMES = "index, search, serve, status, convert, evaluate, train, models, plot, keys, or -t and a task"
 
 
 def test_defaults() -> None:

@@ -32,6 +32,7 @@ _RUNS = {
     "load": ("maintenance", "load_index"),
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
+    "keys": ("keys", "run"),
 }
 
 # 128 + SIGPIPE.

@@ -107,17 +107,19 @@ def _given_to_command(name: str, arguments: Sequence[str]) -> dict[str, Any]:
     if name == "serve":
         parser.add_argument("--index-only", action="store_true")
     if command.positional is not None:
-        arguments = list(_with_flag(_flag_of(command.positional[0]), arguments))
+        first, others = command.positional[0], (command.second or command.positional)[0]
+        arguments = list(_with_flag(_flag_of(first), _flag_of(others), arguments))
     given = vars(parser.parse_args(arguments))
     given["task"] = "index_restful" if given.pop("index_only", False) else command.task
     _refuse_unused(parser, given, given["task"], "{}")
     return given
 
 
-def _with_flag(flag: str, arguments: Sequence[str]) -> Iterator[str]:
-    """``arguments`` with ``flag`` before each word that stands without an option's name.
+def _with_flag(flag: str, others: str, arguments: Sequence[str]) -> Iterator[str]:
+    """``arguments`` with ``flag`` before the first word that stands without an option's name.
 
-    So such words stay in order with the options beside them, which argparse loses.
+    Those behind it get ``others``. So such words stay in order with the options beside them, which argparse
+    loses.
     """
     valued = {spelling for option in OPTIONS if option.kind != "bool" for spelling in option.flags}
     words = iter(arguments)
@@ -125,11 +127,14 @@ def _with_flag(flag: str, arguments: Sequence[str]) -> Iterator[str]:
         if word in valued:
             yield from (word, *islice(words, 1))
         elif word == "--":
-            yield from (f"{flag}={rest}" for rest in words)
+            for rest in words:
+                yield f"{flag}={rest}"
+                flag = others
         elif word.startswith("-") and word != "-" and (" " not in word or word.partition("=")[0] in valued):
             yield word
         else:
             yield f"{flag}={word}"
+            flag = others
 
 
 def _refuse_unused(
@@ -157,6 +162,8 @@ def _refuse_unused(
             refused.append(
                 f"{option.flag} has no meaning beside {_flag_of(beside[0])}; leave out one of them"
             )
+        elif missing := [name for name in option.needs if given.get(name) is None]:
+            refused.append(f"{option.flag} has no meaning without {_flag_of(missing[0])}")
         elif (
             task == "evaluate"
             and option.evaluate_with
@@ -189,8 +196,8 @@ def _flag_of(name: str) -> str:
 
 
 def _usage(command: str) -> str:
-    positional = COMMANDS[command].positional
-    return command if positional is None else f"{command} [{positional[1]}]"
+    taken = (COMMANDS[command].positional, COMMANDS[command].second)
+    return " ".join([command, *(f"[{positional[1]}]" for positional in taken if positional)])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -254,9 +261,19 @@ class _Once(argparse.Action):
         value = self.const if self.nargs == 0 else values
         if before is not None and (self.nargs != 0 or before != value):
             named = _flag_of(self.dest)
-            said = f"once as {before} and once as {value}" if self.nargs != 0 else f"beside {flag}"
-            parser.error(f"{named} is given twice, {said}; it takes one value")
+            said = f", once as {before} and once as {value}" if self.nargs != 0 else f", beside {flag}"
+            secret = any(option.secret for option in OPTIONS if option.name == self.dest)
+            parser.error(f"{named} is given twice{'' if secret else said}; it takes one value")
         setattr(namespace, self.dest, value)
+
+
+class _Each(argparse.Action):
+    """Adds one value to those before it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, flag: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), values))
 
 
 class _Ask(argparse.Action):
@@ -278,7 +295,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
             parser.add_argument(
                 *option.flags,
                 dest=option.name,
-                action=_Ask if option.asks else _Once,
+                action=_Ask if option.asks else _Each if option.repeats else _Once,
                 required=option.name == "task",
                 type=_argument_type(option),
             )
@@ -310,10 +327,12 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
     columns = max(60, min(shutil.get_terminal_size((100, 24)).columns, 100))
     meaning = TASKS[task] if command is None else COMMANDS[command].help
     rows: list[tuple[str, str]] = []
-    if command is not None and (positional := COMMANDS[command].positional) is not None:
-        name, metavar = positional
-        rows.append((metavar, f"the same as {_flag_of(name)}"))
-        usage = f"crossmodal {_usage(command)}"
+    if command is not None:
+        for positional in (COMMANDS[command].positional, COMMANDS[command].second):
+            if positional is not None:
+                name, metavar = positional
+                rows.append((metavar, f"the same as {_flag_of(name)}"))
+                usage = f"crossmodal {_usage(command)}"
     for option in OPTIONS:
         if task in option.tasks and option.name != "task":
             rows.append((_written(option), option.help + _notes(option)))

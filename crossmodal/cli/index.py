@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from crossmodal.access.policy import mark_public
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.progress import IndexProgress
@@ -77,6 +78,8 @@ def run(settings: Settings) -> int:
             failed = error
         report.seconds = indexing.seconds
         report.finished = failed is None and not signals.stopping
+        if settings.public and report.finished:
+            _mark_public(engine, settings)
     if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
         # Nothing was begun, so there is nothing to report.
         raise failed
@@ -94,6 +97,12 @@ def run(settings: Settings) -> int:
         print("stopped; run the same command again to go on where it ended", file=sys.stderr)
         return STOPPED_BY_SIGNAL
     return 1 if report.failures else 0
+
+
+def _mark_public(engine: Engine, settings: Settings) -> None:
+    """Lets everybody read what is indexed now; raises StoreUnwritable where that cannot be noted."""
+    if (state := engine.workspace.state()) is not None:
+        mark_public(settings.workspace, state)
 
 
 class _Indexing:

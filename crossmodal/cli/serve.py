@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import SettingsError
+from crossmodal.server.access.start import checked_access
 from crossmodal.server.supervisor import supervise
 from crossmodal.settings import Settings
 
@@ -25,6 +26,7 @@ def run(settings: Settings) -> int:
     index_only = settings.task == "index_restful"
     if settings.grpc_port and settings.grpc_port == settings.port:
         raise SettingsError(f"--port and --grpc-port are both {settings.port}; HTTP and gRPC need one each.")
+    settings = checked_access(settings)
     start_grpc = None
     if settings.grpc_port:
         from crossmodal.jina.launch import require_grpc, start_grpc_server

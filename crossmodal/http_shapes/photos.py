@@ -128,12 +128,14 @@ def decode_base64(value: str | bytes, name: str) -> bytes:
     return content
 
 
-def image_url(photo_id: str, base_url: str = "") -> str:
+def image_url(photo_id: str, base_url: str = "", key: str | None = None) -> str:
     """Where an indexed photo can be seen, such as ``http://127.0.0.1:45678/images/3f2a``.
 
-    ``base_url`` is the scheme and host that the client used, without a path.
+    ``base_url`` is the scheme and host that the client used, without a path, and ``key`` the one that its own
+    address held: a picture in a page of another origin has no other way to bring it.
     """
-    return base_url.rstrip("/") + _IMAGES_PATH + quote(photo_id, safe="")
+    address = base_url.rstrip("/") + _IMAGES_PATH + quote(photo_id, safe="")
+    return address if key is None else f"{address}?key={quote(key, safe='')}"
 
 
 def indexed_image_id(address: str, host: str | None) -> str | None:
@@ -144,7 +146,7 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
     """
     if len(address) > limits.URI.most:
         return None
-    path = address
+    path = address.partition("?key=")[0]
     if address[:8].lower().startswith(("http://", "https://")):
         try:
             parts = urlsplit(address)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from crossmodal.access.policy import Access
+from crossmodal.server.access.arrivals import Arrivals, parse_networks
+from crossmodal.server.access.gate import Authenticator, Gate
+from crossmodal.server.access.login import add_login_routes
+from crossmodal.server.access.origins import Origins, parse_origins
+from crossmodal.server.access.paths import HiddenPaths
+from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites
 from crossmodal.server.guards import HostCheck
@@ -23,11 +29,18 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(serving: Serving, writer: str | None = None) -> Starlette:
+def create_app(
+    serving: Serving, writer: str | None = None, shared: SharedState | None = None
+) -> Starlette:
     """Every route that ``serving`` can answer, behind the middleware that all of them need.
 
-    ``writer`` is the Unix socket of the process that writes, None where that is this one.
+    ``writer`` is the Unix socket of the process that writes, None where that is this one. ``shared`` is what
+    other processes of the same server share; without it there are none. Raises SettingsError for an origin, a
+    proxy or a key of the settings that cannot be used.
     """
+    settings = serving.settings
+    access = Access(settings, serving.engine.workspace.state)
+    authenticator = Authenticator(settings, access, shared or SharedState())
     app = Starlette()
     if serving.kind == "query":
         add_search_route(app, serving)
@@ -35,22 +48,19 @@ def create_app(serving: Serving, writer: str | None = None) -> Starlette:
     add_information_routes(app, serving)
     add_openapi_route(app)
     add_legacy_routes(app, serving)
+    add_login_routes(app, authenticator)
     add_page(app)
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
-    if serving.kind == "query":
-        # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
-        # search and look; guards.require_writing keeps them from changing anything.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=["*"],
-            allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["*"],
-        )
+    # The last one stands before all others.
+    app.add_middleware(Gate, authenticator=authenticator)
+    app.add_middleware(Origins, allowed=parse_origins(settings.allow_origin))
+    app.add_middleware(HiddenPaths, settings=settings)
     app.add_middleware(HostCheck)
+    app.add_middleware(Arrivals, trusted=parse_networks(settings.trusted_proxy))
     if writer is not None:
-        app.add_middleware(ForwardedWrites, writer=writer)
-    # Outermost, so that whatever answers a request, the answer has its id and the log a line.
+        app.add_middleware(ForwardedWrites, writer=writer, tls=settings.tls_cert is not None)
+    # Whatever answers a request, the answer has its id and the log a line.
     app.add_middleware(RequestLog, metrics=serving.metrics)
     return app
 

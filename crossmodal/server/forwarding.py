@@ -17,31 +17,34 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crossmodal.server.observation import observed
 from crossmodal.server.routes import problem, problem_response
 
-__all__ = ["ForwardedWrites"]
+__all__ = ["ForwardedWrites", "may_write"]
 
-# POST here never changes anything. /post may: its body says what it is.
-_SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
+# POST here never changes the index. /post may: its body says what it is.
+_NEVER_WRITE = frozenset({"/v1/search", "/search", "/api/search", "/login", "/logout"})
 
 # Of one connection only (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"})
 
-# The writing process logs the request, under the id and with the address that this one got it.
-_REPLACED = _HOP_BY_HOP | {b"x-forwarded-for", b"x-request-id"}
+# The writing process logs the request, under the id that this one gave it.
+_REPLACED = _HOP_BY_HOP | {b"x-request-id"}
 
 
 class ForwardedWrites:
     """Passes what may write on to the process that listens at the Unix socket ``writer``."""
 
-    def __init__(self, app: ASGIApp, writer: str) -> None:
+    def __init__(self, app: ASGIApp, writer: str, *, tls: bool = False) -> None:
         self._app = app
+        self._address = f"{'https' if tls else 'http'}://writer"
         # Uploads take as long as their client does; only connecting has a limit.
         self._client = httpx2.AsyncClient(
-            transport=httpx2.AsyncHTTPTransport(uds=writer), timeout=httpx2.Timeout(None, connect=30.0)
+            # Nobody but this user's processes can be behind the socket.
+            transport=httpx2.AsyncHTTPTransport(uds=writer, verify=False),
+            timeout=httpx2.Timeout(None, connect=30.0),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers reads here and forwards the rest."""
-        if scope["type"] != "http" or not _may_write(scope):
+        if scope["type"] != "http" or not may_write(scope):
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
@@ -67,15 +70,13 @@ class ForwardedWrites:
 
     def _forwarded(self, request: Request) -> httpx2.Request:
         headers = [(name, value) for name, value in request.headers.raw if name not in _REPLACED]
-        passed = [value for name, value in request.headers.raw if name == b"x-forwarded-for"]
-        address = request.client.host.encode() if request.client else b"unknown"
-        headers += [
-            (b"x-forwarded-for", b", ".join([*passed, address])),
-            (b"x-request-id", observed().id.encode()),
-        ]
+        headers.append((b"x-request-id", observed().id.encode()))
+        # As a proxy does: the writer cannot see whom this process talks to.
+        if request.client is not None:
+            headers.append((b"x-forwarded-for", request.client.host.encode()))
         raw_path = request.scope["raw_path"].split(b"?")[0]
         query = request.scope["query_string"]
-        url = httpx2.URL("http://writer", raw_path=raw_path + (b"?" + query if query else b""))
+        url = httpx2.URL(self._address, raw_path=raw_path + (b"?" + query if query else b""))
         return self._client.build_request(request.method, url, headers=headers, content=_body(request))
 
 
@@ -84,7 +85,8 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _may_write(scope: Scope) -> bool:
+def may_write(scope: Scope) -> bool:
+    """Whether the request may change the index."""
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return False
-    return scope["path"] not in _SEARCHES
+    return scope["path"] not in _NEVER_WRITE

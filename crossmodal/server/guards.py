@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -12,17 +11,19 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal import limits
+from crossmodal.access.keys import allows
 from crossmodal.errors import RequestError
 from crossmodal.hosts import is_loopback
 from crossmodal.http_shapes.legacy.answers import render_error
-from crossmodal.server.serving import Serving
+from crossmodal.server.access.arrivals import HOST
+from crossmodal.server.access.caller import caller_of
+from crossmodal.server.access.origins import foreign_origin
+from crossmodal.server.serving import Serving, Writing
 
-__all__ = ["HostCheck", "body_chunks", "read_body", "require_writing"]
+__all__ = ["HostCheck", "body_chunks", "read_body", "require_writing", "writing_for"]
 
 # Between two parts of a body; a client that says nothing for so long has gone, or means harm.
 _SILENCE_SECONDS = 30.0
-
-_HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 class HostCheck:
@@ -34,7 +35,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers it with a 400."""
         hosts = [value for name, value in scope.get("headers", ()) if name == b"host"]
-        if scope["type"] == "http" and not all(_HOST.fullmatch(host) for host in hosts):
+        if scope["type"] == "http" and not all(HOST.fullmatch(host) for host in hosts):
             message = "The Host header is not a host name with an optional port."
             refusal = JSONResponse(render_error(message, envelope=None, status=400), status_code=400)
             await refusal(scope, receive, send)
@@ -42,36 +43,44 @@ class HostCheck:
             await self._app(scope, receive, send)
 
 
-def require_writing(request: Request, serving: Serving) -> None:
-    """Raises RequestError (403) where this server, or this page in a browser, may not change the index.
+def writing_for(request: Request, serving: Serving) -> Writing:
+    """Whether this caller may change the index here, and why not.
 
-    A page of another origin may search; if it could also delete, any page that a user visits could empty the
-    index. A foreign name whose DNS entry points at this machine makes such a page look like this server's
-    own, so while the server listens on this machine only, the host has to be one of its own names.
+    Under a foreign name, as behind a proxy, that has to be asked for by name: --writing auto is for this
+    machine.
     """
     if not serving.writing.allowed:
-        raise RequestError(serving.writing.reason, status=403)
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        return serving.writing
+    caller = caller_of(request.scope)
+    if not allows(caller.scope, "write"):
+        who = "Without a key one" if caller.name is None else f"The key {caller.name!r}"
+        return Writing(False, f"{who} may only {caller.scope} here; that needs a key of the scope write.")
+    settings = serving.settings
+    name = urlsplit(f"//{request.headers.get('host', '')}").hostname or "localhost"
+    if settings.writing == "auto" and is_loopback(settings.host) and not is_loopback(name):
+        return Writing(
+            False,
+            f"Under the name {name[:100]!r} the index is only changed with --writing on; ask at localhost.",
+        )
+    return serving.writing
+
+
+def require_writing(request: Request, serving: Serving) -> None:
+    """Raises RequestError (403) where this server, this key or this page may not change the index.
+
+    A page of another origin may read where --allow-origin lists it; if it could also delete, a mistake there
+    could empty the index.
+    """
+    writing = writing_for(request, serving)
+    if not writing.allowed:
+        raise RequestError(writing.reason, status=403)
+    foreign = foreign_origin(request.scope)
+    if foreign is not None:
         raise RequestError(
-            f"A page of {origin[:100]} may search here, not change the index; use the page of this server.",
+            f"A page of {foreign[:100] or 'another origin'} may search here, not change the index; use the "
+            "page of this server.",
             status=403,
         )
-    if site in ("cross-site", "same-site"):
-        raise RequestError(
-            "A page of another origin may search here, not change the index; use the page of this server.",
-            status=403,
-        )
-    if (origin is not None or site is not None) and is_loopback(serving.settings.host):
-        name = urlsplit(f"//{host}").hostname or ""
-        if not is_loopback(name):
-            raise RequestError(
-                f"This server listens on this machine only, and {name[:100]!r} is none of its names; open "
-                "its page at http://localhost to change the index.",
-                status=403,
-            )
 
 
 async def read_body(request: Request, limit: int = limits.BODY.most) -> bytes:

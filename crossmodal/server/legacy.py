@@ -27,6 +27,7 @@ from crossmodal.http_shapes.values import read_json
 from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT
+from crossmodal.server.access.arrivals import URL_KEY
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
 from crossmodal.server.routes import JsonResponse, add_route
@@ -68,7 +69,8 @@ class _LegacyRoutes:
             host=request.headers.get("host", ""),
         )
         if parsed.endpoint == "search":
-            queries = await self._search(parsed, str(request.base_url))
+            key = getattr(request.state, URL_KEY, None)
+            queries = await self._search(parsed, str(request.base_url), key)
             _raise_if_all_failed([query.error for query in queries])
             content = render_results(parsed, queries, started=started, ended=datetime.now(UTC))
         elif parsed.endpoint == "delete":
@@ -98,7 +100,7 @@ class _LegacyRoutes:
         content = await photo_of(self._serving.engine.workspace, request.path_params["id"])
         return content_response(request, content)
 
-    async def _search(self, parsed: LegacyRequest, base_url: str) -> list[QueryItem]:
+    async def _search(self, parsed: LegacyRequest, base_url: str, key: str | None) -> list[QueryItem]:
         if self._serving.kind != "query":
             raise RequestError(
                 "This server answers /index only; /search is served by `crossmodal serve`.",
@@ -108,7 +110,7 @@ class _LegacyRoutes:
         usable = [query for query in parsed.queries if query.error is None]
         outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])
         answered = {
-            query.id: _answered(query, outcome, base_url)
+            query.id: _answered(query, outcome, base_url, key)
             for query, outcome in zip(usable, outcomes, strict=True)
         }
         self._serving.metrics.count_cached_texts(*self._serving.engine.take_cache_counts())
@@ -190,8 +192,8 @@ def _request(query: QueryItem, top_k: int) -> SearchRequest:
     return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset({"text", "tags"}))
 
 
-def _answered(query: QueryItem, outcome: SearchOutcome, base_url: str) -> QueryItem:
+def _answered(query: QueryItem, outcome: SearchOutcome, base_url: str, key: str | None) -> QueryItem:
     if outcome.error is not None:
         return replace(query, error=str(outcome.error))
-    matches = tuple(shown_match(match, base_url) for match in outcome.matches)
+    matches = tuple(shown_match(match, base_url, key) for match in outcome.matches)
     return replace(query, matches=matches, truncated=outcome.truncated)

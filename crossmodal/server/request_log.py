@@ -12,6 +12,7 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossmodal.access.policy import Caller
 from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.server.log import REQUEST_LOGGER
 from crossmodal.server.metrics import Metrics
@@ -127,8 +128,9 @@ def _audited(seen: Observation, refusal: str | None) -> dict[str, Any]:
 
 def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
     who: dict[str, Any] = {"id": seen.id, "address": address_of(scope)}
-    if (key := scope["state"].get("key_name")) is not None:
-        who["key"] = key
+    caller: Caller | None = scope["state"].get("caller")
+    if caller is not None and caller.name is not None:
+        who["key"] = caller.name
     return who
 
 

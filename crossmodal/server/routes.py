@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -28,16 +28,21 @@ from crossmodal.errors import (
     StoreLocked,
     StoreUnwritable,
 )
+from crossmodal.http_shapes.legacy.answers import render_error
 
-__all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response"]
+__all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response", "refusal"]
 
 _logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2
 
+# The native API and the page; everything else is for older clients.
+_NATIVE = ("/v1/", "/page/", "/login", "/logout", "/metrics", "/healthz", "/readyz")
+
 # What a status means here; the detail says what happened.
 _TITLES = {
     400: "The request cannot be read",
+    401: "A key is needed",
     403: "This is not allowed",
     404: "There is no such thing here",
     405: "This method is not served here",
@@ -48,6 +53,7 @@ _TITLES = {
     415: "This type of content cannot be read",
     416: "This part of the content does not exist",
     422: "A value cannot be used",
+    429: "Too many requests came",
     500: "The server failed",
     503: "The server is not ready",
     507: "The index cannot be written",
@@ -118,6 +124,16 @@ def problem_response(members: dict[str, Any]) -> Response:
     """The answer that carries a problem document."""
     headers = {"Retry-After": str(_RETRY_SECONDS)} if members["status"] in (409, 503) else None
     return JSONResponse(members, members["status"], headers, media_type="application/problem+json")
+
+
+def refusal(scope: Scope, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer of what stands before the routes, in the form that clients of that path read."""
+    if scope["path"] == "/" or scope["path"].startswith(_NATIVE):
+        response = problem_response(problem(status, message))
+    else:
+        response = JSONResponse(render_error(message, envelope=None, status=status), status)
+    response.headers.update(headers or {})
+    return response
 
 
 class _NamedRoute(Route):

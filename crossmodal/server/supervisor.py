@@ -27,6 +27,7 @@ from crossmodal.hosts import in_url, is_loopback, listen
 from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
+from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings, exported
 
@@ -224,6 +225,7 @@ class _Workers:
         self._alive, self._kept_open = os.pipe()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._writer: socket.socket | None = None
+        self._shared = SharedState()
         self.model = ""
 
     @property
@@ -366,6 +368,7 @@ class _Workers:
             writing_reason=None if self._index_only else _why_not_writing(self._settings),
             writer=writer,
             metrics_folder=None if self._folder is None else Path(self._folder.name),
+            shared=self._shared,
         )
 
     def _stop(self) -> None:
@@ -392,7 +395,8 @@ class _Workers:
 
 
 def _announce(settings: Settings, model: str, index_only: bool) -> None:
-    address = f"http://{in_url(settings.host)}:{settings.port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    address = f"{scheme}://{in_url(settings.host)}:{settings.port}"
     where = f"POST to {address}/v1/documents" if index_only else f"open {address} or POST to /v1/search"
     grpc = f", gRPC on {settings.grpc_port}" if settings.grpc_port and not index_only else ""
     print(

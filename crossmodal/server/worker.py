@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from crossmodal.engine.engine import Engine
+    from crossmodal.server.access.shared_table import SharedState
     from crossmodal.server.serving import Serving
 
 __all__ = ["WorkerOrder", "run_worker"]
@@ -42,7 +43,7 @@ class WorkerOrder:
     the parent; the worker reports on ``started`` that it answers. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
     that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
-    None where there is one.
+    None where there is one. ``shared`` is what all workers know together.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class WorkerOrder:
     writing_reason: str | None = None
     writer: str | None = None
     metrics_folder: Path | None = None
+    shared: SharedState | None = None
 
 
 def run_worker(order: WorkerOrder) -> int:
@@ -71,7 +73,7 @@ def run_worker(order: WorkerOrder) -> int:
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
-            _serve(create_app(serving, order.writer), order, serving, parent)
+            _serve(create_app(serving, order.writer, order.shared), order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -117,6 +119,11 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
         access_log=False,
         lifespan="off",
         ws="none",
+        # Arrivals reads those headers, and only of proxies that were listed.
+        proxy_headers=False,
+        server_header=False,
+        ssl_certfile=order.settings.tls_cert,
+        ssl_keyfile=order.settings.tls_key,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
 

@@ -33,14 +33,15 @@ _TRUNCATED = (
 )
 
 
-def shown_match(match: Match, base_url: str) -> Match:
+def shown_match(match: Match, base_url: str, key: str | None = None) -> Match:
     """``match`` as these clients see it: ``uri`` is the address of a photo on this server, at ``base_url``.
 
+    ``key`` is the one that the client's own address held, and goes into those of the photos.
     The tag ``file`` is the name of the photo's file, the tag ``photo`` of a caption the address of its photo.
     """
     # A path of this machine stays on this machine; the photo itself has an address here.
     is_photo = match.modality == IMAGE
-    url = image_url(match.photo_id, base_url) if match.photo_id else None
+    url = image_url(match.photo_id, base_url, key) if match.photo_id else None
     tags = dict(match.tags)
     if match.uri:
         tags.setdefault("file", Path(match.uri).name)

@@ -76,12 +76,26 @@ export async function request(path, { method = "GET", body, signal, timeout = TI
       dispatchEvent(new CustomEvent("server-unreachable"));
       throw new Unreachable(navigator.onLine ? `${location.host} does not answer.` : "This device is offline.");
     }
+    if (answer.status === 401) {
+      // The session is over, or its key was revoked.
+      location.assign(loginUrl());
+      throw await problemOf(answer);
+    }
     const busy = answer.status === 429 || answer.status === 503;
     if (!busy || attempt + 1 >= ATTEMPTS) throw await problemOf(answer);
     const seconds = waitSeconds(answer, attempt);
     onRetry?.(seconds);
     await pause(seconds, signal);
   }
+}
+
+/** Where to log in, to come back to what is shown now. */
+const loginUrl = () => `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+
+/** Ends the session, and shows the page on which to log in. */
+export async function logOut() {
+  await request("/logout", { method: "POST" });
+  location.assign("/login");
 }
 
 const documentPath = (id) => `/v1/documents/${encodeURIComponent(id)}`;

@@ -1,4 +1,4 @@
-import { api, lookUp } from "./api.js";
+import { api, logOut, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
 import { forgetTags, setCalibrated, showFilters } from "./filters.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
@@ -234,6 +234,7 @@ function readStatus() {
 
 function useStatus(read) {
   setCalibrated(read.calibrated);
+  byId("logout-button").hidden = !read.access.session;
   const { image, text } = read.modalities;
   const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
   byId("hero-summary").textContent = image.documents + text.documents
@@ -253,6 +254,7 @@ function forgetIndex() {
 function start() {
   fillIcons(document);
   startSearchBox();
+  byId("logout-button").addEventListener("click", logOut);
   startViewLinks();
   startPictureIntake({ active: () => currentState().view === "search" && !document.querySelector("dialog[open]") });
   startCamera(searchWithPictures);

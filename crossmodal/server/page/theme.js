@@ -26,6 +26,7 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme-toggle");
+    if (!button) return; // the page on which to log in has none
     describe(button);
     button.addEventListener("click", () => {
       root.dataset.theme = currentTheme() === "dark" ? "light" : "dark";

@@ -18,6 +18,8 @@ from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.flow.topology import FLOW_KINDS, FlowKind, describe_steps, draw_flow, flow_file, read_topology
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
+from crossmodal.server.access.caller import caller_of
+from crossmodal.server.guards import writing_for
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
 from crossmodal.workspace import Workspace
@@ -53,6 +55,7 @@ class _Information:
         serving = self._serving
         held = await asyncio.to_thread(serving.engine.workspace.status)
         unwritable = serving.engine.workspace.unwritable_reason
+        writing = writing_for(request, serving)
         calibration = None if serving.kind == "index" else await asyncio.to_thread(serving.engine.calibration)
         return JsonResponse(
             {
@@ -69,10 +72,11 @@ class _Information:
                 "last_change": held["last_change"],
                 "damaged": held["damaged"],
                 "writing": {
-                    "allowed": serving.writing.allowed and unwritable is None,
-                    "reason": serving.writing.reason or unwritable,
+                    "allowed": writing.allowed and unwritable is None,
+                    "reason": writing.reason or unwritable,
                     "state": serving.engine.writer_state,
                 },
+                "access": _access(request),
                 "traffic": serving.metrics.traffic(),
                 "started": datetime.fromtimestamp(serving.started, UTC).isoformat(timespec="seconds"),
                 "uptime_s": round(time.monotonic() - serving.since, 3),
@@ -121,6 +125,16 @@ class _Information:
         return Response(
             self._serving.metrics.exposition(held, states), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
+
+
+def _access(request: Request) -> dict[str, Any]:
+    """What the caller may do: by which key, if any, and whether it logged in on the page."""
+    caller = caller_of(request.scope)
+    return {
+        "key": caller.name,
+        "scope": caller.scope,
+        "session": bool(getattr(request.state, "session", False)),
+    }
 
 
 def _counts(workspace: Workspace) -> dict[str, int]:

@@ -1,0 +1,236 @@
+"""Whose request it is, what that one may do, and how often."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crossmodal.access.policy import Access, Caller, is_reachable, require
+from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.hosts import is_loopback
+from crossmodal.server.access.arrivals import URL_KEY
+from crossmodal.server.access.limits import RateLimit
+from crossmodal.server.access.sessions import Sessions
+from crossmodal.server.access.shared_table import SharedState
+from crossmodal.server.forwarding import may_write
+from crossmodal.server.routes import problem_of, refusal
+from crossmodal.settings import Scope as KeyScope
+from crossmodal.settings import Settings
+
+__all__ = ["FREE_PATHS", "Authenticator", "Gate", "needed_scope"]
+
+# What anybody may ask: whether the server lives, and for the page on which people log in.
+FREE_PATHS = frozenset(
+    {
+        *("/healthz", "/readyz", "/login"),
+        *("/page/base.css", "/page/login.css", "/page/icon.svg", "/page/theme.js"),
+    }
+)
+
+# Wrong keys of one address: so many at once, and then one in two seconds.
+_WRONG_AT_ONCE = 10
+_WRONG_A_MINUTE = 30
+
+# An address that has shown a key is not locked out with that one by others behind the same address.
+_KNOWN_SECONDS = 3600.0
+
+# A provider gives a customer at least so much of IPv6.
+_CUSTOMER_BITS = 64
+
+
+class Gate:
+    """Lets a request through where its key, its session or the server's settings allow what it asks.
+
+    Whoever passes is found with ``caller.caller_of``. Everybody else is answered 401, 403, or 429 with
+    Retry-After; a person with a browser who has no session is led to the page on which to log in.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers it."""
+        app = self._app
+        if scope["type"] == "http":
+            scope.setdefault("state", {})
+            app = self._authenticator.refusal(scope) or app
+        await app(scope, receive, send)
+
+
+class Authenticator:
+    """Who asks, by a key, a session or neither, and how often; for one event loop."""
+
+    def __init__(self, settings: Settings, access: Access, shared: SharedState) -> None:
+        self.access = access
+        self.sessions = Sessions(shared.sessions)
+        self._settings = settings
+        self._shared = shared
+        self._wrong = RateLimit(shared.rates, "wrong ", _WRONG_A_MINUTE, _WRONG_AT_ONCE)
+        limit = settings.rate_limit
+        self._rate = RateLimit(shared.rates, "rate ", limit, limit) if limit else None
+
+    def log_in(self, request: Request, secret: str) -> Caller:
+        """Who logs in with the key ``secret``; raises RequestError, 401 for a wrong one, 429 after many."""
+        return self._identify(_address(request.scope), secret)
+
+    def refusal(self, scope: Scope) -> ASGIApp | None:
+        """What answers the request in place of its route; None where it may pass."""
+        request = Request(scope)
+        if scope["path"] in FREE_PATHS:
+            return None
+        try:
+            caller, session = self._caller(request)
+            scope["state"] |= {"caller": caller, "session": session}
+            self._count(request, caller)
+            require(caller, needed_scope(scope))
+        except RequestError as error:
+            if error.status == 401 and _is_navigation(request):
+                back = quote(scope["path"] + _query(scope), safe="")
+                return RedirectResponse(f"/login?next={back}", 303)
+            return refusal(scope, error.status, str(error), _headers_of(error))
+        except CrossmodalError as error:
+            members = problem_of(error)
+            return refusal(scope, members["status"], members["detail"])
+        return None
+
+    def _caller(self, request: Request) -> tuple[Caller, bool]:
+        """Who asks, and whether by a session."""
+        if self.access.without_key() is not None:
+            self._check_host(request)
+            return self.access.identify(None), False
+        secret = _secret_of(request)
+        if secret is not None:
+            caller = self._identify(_address(request.scope), secret)
+            if URL_KEY in request.scope["state"] and "authorization" not in request.headers:
+                # It stands in histories and bookmarks; what it is for, Jina Box, only reads.
+                caller = Caller(caller.name, "read", caller.sha256)
+            return caller, False
+        sha256 = self.sessions.key_of(request)
+        caller_by_session = None if sha256 is None else self.access.by_digest(sha256)
+        if caller_by_session is not None:
+            _check_same_page(request)
+            return caller_by_session, True
+        return self.access.identify(None), False
+
+    def _identify(self, address: str, secret: str) -> Caller:
+        """Who has the key; after many wrong ones, only keys that came from there before are looked at."""
+        known = f"known {address} {secret}"
+        wait = self._wrong.wait(address)
+        if wait > 0 and self._shared.rates.get(known) is None:
+            raise _TooMany(f"Too many wrong keys came from {address}", wait)
+        try:
+            caller = self.access.identify(secret)
+        except RequestError:
+            self._wrong.take(address)
+            raise
+        self._shared.rates.put(known, time.monotonic() + _KNOWN_SECONDS)
+        return caller
+
+    def _count(self, request: Request, caller: Caller) -> None:
+        if self._rate is None:
+            return
+        counted = [("address ", _address(request.scope))]
+        if caller.sha256 is not None:
+            counted.append(("key ", caller.sha256))
+        for kind, who in counted:
+            if wait := self._rate.take(kind + who):
+                raise _TooMany(
+                    f"More than {self._settings.rate_limit:,} requests a minute came from this "
+                    f"{kind.strip()} (--rate-limit)",
+                    wait,
+                )
+
+    def _check_host(self, request: Request) -> None:
+        """Raises RequestError, 403, for a foreign name of a server that listens on this machine only.
+
+        A foreign name whose DNS entry points at this machine makes any page look like this server's own, to
+        the browser too. With keys it gains nothing: it has neither the key nor the cookie.
+        """
+        host = request.headers.get("host")
+        if host is None or is_reachable(self._settings):
+            return
+        name = urlsplit(f"//{host}").hostname or ""
+        if not is_loopback(name):
+            raise RequestError(
+                f"This server listens on this machine only, and {name[:100]!r} is none of its names; open it "
+                "at http://localhost. Under a name of its own it needs keys (crossmodal keys add NAME), and "
+                "the proxy that gives it that name is told to it with --trusted-proxy.",
+                status=403,
+            )
+
+
+class _TooMany(RequestError):
+    """A caller comes too often; ``seconds`` is how long to wait."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.seconds = math.ceil(seconds)
+        super().__init__(f"{what}; try again in {self.seconds} seconds.", status=429)
+
+
+def needed_scope(scope: Scope) -> KeyScope:
+    """What a key has to allow for the request; of /post only its body says whether it writes."""
+    return "write" if may_write(scope) and scope["path"] != "/post" else "read"
+
+
+def _secret_of(request: Request) -> str | None:
+    """The key that the request brings; raises RequestError, 401, for an Authorization of another kind."""
+    given = request.headers.get("authorization")
+    if given is None:
+        found = request.scope["state"].get(URL_KEY)
+        return None if found is None else str(found)
+    kind, _, secret = given.partition(" ")
+    if kind.lower() != "bearer":
+        raise RequestError("The Authorization header has to be: Bearer KEY.", status=401)
+    return secret.strip()
+
+
+def _check_same_page(request: Request) -> None:
+    """Raises RequestError, 403, where a session changes something and no browser says by whose page."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return
+    if "origin" not in request.headers and request.headers.get("sec-fetch-site") != "same-origin":
+        raise RequestError(
+            "A session's cookie is for the page of this server alone; programs send the key as "
+            "Authorization: Bearer KEY.",
+            status=403,
+        )
+
+
+def _address(scope: Scope) -> str:
+    """The address that is counted: of IPv6, the network of a customer."""
+    client = scope.get("client")
+    text = str(client[0]) if client else ""
+    try:
+        found = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return text
+    if found.version == 6 and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((found, _CUSTOMER_BITS), strict=False))
+    return str(getattr(found, "ipv4_mapped", None) or found)
+
+
+def _is_navigation(request: Request) -> bool:
+    """Whether a person's browser asks for something to show in a tab."""
+    if request.method != "GET":
+        return False
+    mode = request.headers.get("sec-fetch-mode")
+    # Browsers leave that out where the server is reached over plain HTTP.
+    return mode == "navigate" or (mode is None and "text/html" in request.headers.get("accept", ""))
+
+
+def _query(scope: Scope) -> str:
+    text = scope.get("query_string", b"").decode("latin-1")
+    return f"?{text}" if text else ""
+
+
+def _headers_of(error: RequestError) -> dict[str, str]:
+    if isinstance(error, _TooMany):
+        return {"Retry-After": str(error.seconds)}
+    return {"WWW-Authenticate": 'Bearer realm="crossmodal"'} if error.status == 401 else {}
