@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "IMAGE_TYPES",
     "MAX_PIXELS",
     "Frame",
     "SizedPhoto",
@@ -64,6 +65,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x8b", "application/gzip"),
     (0, b"<svg", "image/svg+xml"),
 )
+
+# The types of pictures that are told apart, whether they can be read or not.
+IMAGE_TYPES = frozenset(kind for _, _, kind in _SIGNATURES if kind.startswith("image/"))
 
 # Of each format that can be read, its name, and where in Pillow it is opened.
 _READABLE = {
