@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -87,6 +87,7 @@ class Settings:
     runtime: str = "auto"
     request_size: int = 32
     keep: str = "original"
+    public: bool = False
     strict: bool = False
     top_k: int = 10
     questions: tuple[GivenQuestion, ...] = ()
@@ -99,12 +100,22 @@ class Settings:
     print: str = "table"
     null: bool = False
     url: str | None = None
+    # Never in what is printed of the settings.
+    key: str | None = field(default=None, repr=False)
+    tls_ca: Path | None = None
     picture: Path | None = None
     host: str = "127.0.0.1"
     port: int = 45678
     workers: int = 1
     grpc_port: int = 0
     writing: str = "auto"
+    allow_origin: tuple[str, ...] = ()
+    insecure_no_auth: bool = False
+    make_key: bool = False
+    trusted_proxy: tuple[str, ...] = ()
+    rate_limit: int = 0
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None
@@ -120,6 +131,9 @@ class Settings:
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
+    action: str | None = None
+    name: str | None = None
+    scope: str = "read"
     json: bool = False
 
     def __post_init__(self) -> None:

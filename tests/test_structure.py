@@ -36,6 +36,7 @@ LAYERS = [
     {"images"},
     {"filters"},
     {"options"},
+    {"access"},
     {"records", "settings", "hosts", "processes", "extras"},
     {"home_folder"},
     {"errors"},
