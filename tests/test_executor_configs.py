@@ -13,6 +13,8 @@ from pathlib import Path
 from conftest import REPOSITORY, clean_environment, free_port
 from needs_jina import needs_jina
 
+from crossmodal.jina.launch import TOKEN_FILE
+
 pytestmark = needs_jina
 
 CONFIGS = sorted(path.relative_to(REPOSITORY) for path in (REPOSITORY / "executors").glob("*/config.yml"))
@@ -66,8 +68,10 @@ def test_jina_loads_every_config(tmp_path: Path) -> None:
     }
 
 
-def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
+def test_the_command_of_jina_serves_one_to_who_has_its_token(tmp_path: Path) -> None:
     port = free_port()
+    secret = tmp_path / "token"
+    secret.write_text("a1" * 32)
     command = Path(sys.executable).with_name("jina")
     process = subprocess.Popen(
         [
@@ -76,7 +80,7 @@ def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
             *("model:vse", f"model_cache:{tmp_path}"),
         ],
         cwd=REPOSITORY,
-        env=environment(),
+        env={**environment(), TOKEN_FILE: str(secret)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -87,12 +91,15 @@ def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
             "from crossmodal.jina.documents import MediaDocument\n"
             "client = Client(port=int(sys.argv[1]))\n"
             "docs = DocList[MediaDocument]([MediaDocument(modality='image', blob=b'letter')])\n"
-            "print(client.post('/search', docs, return_type=DocList[MediaDocument])[0].error)"
+            "metadata = (('crossmodal-token', sys.argv[2]),)\n"
+            "answer = client.post('/search', docs, return_type=DocList[MediaDocument], metadata=metadata)\n"
+            "print(answer[0].error)"
         )
         deadline = time.monotonic() + 150
+        token = secret.read_text()
         while True:
             done = subprocess.run(
-                [sys.executable, "-c", script, str(port)],
+                [sys.executable, "-c", script, str(port), token],
                 cwd=REPOSITORY,
                 env=environment(),
                 capture_output=True,
@@ -102,6 +109,15 @@ def test_the_command_of_jina_serves_one(tmp_path: Path) -> None:
             if done.returncode == 0 or time.monotonic() > deadline:
                 break
         assert "not an image" in done.stdout, done.stderr
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(port), "b2" * 32],
+            cwd=REPOSITORY,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "UNAUTHENTICATED" in done.stderr
     finally:
         # jina's command ends without the process that it has started.
         os.killpg(process.pid, signal.SIGKILL)

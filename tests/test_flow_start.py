@@ -99,7 +99,8 @@ def test_what_keeps_a_step_from_being_made_is_said(tmp_path: Path) -> None:
     )
     path = flows / "flow.yml"
     path.write_text(
-        "jtype: Flow\nexecutors:\n- {name: own, uses: ../executors/mine/config.yml, needs: gateway}\n"
+        "jtype: Flow\nexecutors:\n"
+        "- {name: own, uses: ../executors/mine/config.yml, needs: gateway, host: 127.0.0.1}\n"
     )
     with no_process_left(), pytest.raises(ServiceError) as raised:
         PodsFlow("query", path, {})

@@ -17,7 +17,9 @@ from docarray import DocList  # noqa: E402
 from docarray.utils.reduce import reduce_all  # noqa: E402
 
 from crossmodal.documents import Document, ShardScores  # noqa: E402
+from crossmodal.http_shapes.values import shown  # noqa: E402
 from crossmodal.jina.documents import (  # noqa: E402
+    MatchDocument,
     MediaDocument,
     read_messages,
     tags_from_wire,
@@ -51,6 +53,12 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
+def differing(doc: Document, arrived: Document) -> list[str]:
+    """The names of the fields that ``arrived`` has in another way."""
+    names = [field.name for field in fields(Document)]
+    return [name for name in names if not same(getattr(arrived, name), getattr(doc, name))]
+
+
 def test_everything_on_a_document_arrives() -> None:
     match = Match("m", "image", 0.123456789012345, rank=2, uri="/a/b.jpg", file="b.jpg", photo_id="m")
     doc = Document(
@@ -67,18 +75,18 @@ def test_everything_on_a_document_arrives() -> None:
         outcome="added",
         error="bad",
         aborted=True,
+        encoded_ms=1.25,
+    )
+    assert differing(doc, sent(doc, indexing=True)) == []
+    asked = replace(
+        doc,
+        record=None,
         matches=[match, Match("n", "text", -1.0, text="words", tags={"n": LARGE + 1})],
         wanted=["x", "y"],
         shard_states=[{"shard": 0, "recall": None, "vectors": LARGE}],
-        encoded_ms=1.25,
     )
-    arrived = sent(doc, indexing=True)
-    differing = [
-        field.name
-        for field in fields(Document)
-        if not same(getattr(arrived, field.name), getattr(doc, field.name))
-    ]
-    assert differing == []
+    arrived = sent(asked)
+    assert differing(asked, arrived) == []
     assert arrived.embedding is not None
     assert arrived.pixels is not None
     assert (arrived.embedding.dtype, arrived.pixels.dtype) == (np.float32, np.uint8)
@@ -104,6 +112,63 @@ def test_a_modality_that_there_is_not_is_an_error_with_words(field: str) -> None
     (doc,), _ = read_messages([MediaDocument(id="a")], {}, indexing=True)
     assert doc.record is None
     assert "has the modality None" in str(doc.error)
+
+
+@pytest.mark.parametrize(
+    ("brought", "said"),
+    [
+        ({"id": "x" * 512}, "id of the document ID has 512 bytes; the limit is 511"),
+        (
+            {"text": "x" * ((1 << 20) + 1)},
+            "text of the document ID has 1,048,577 characters; the limit is 1,048,576",
+        ),
+        ({"uri": "/" * 20_000}, "uri of the document ID has 20,000 characters; the limit is 12,288"),
+        (
+            {"mime_type": "text/html"},
+            "mime_type of the document ID is 'text/html'; photos and captions are of image/",
+        ),
+        ({"mime_type": "image/svg+xml"}, "mime_type of the document ID is 'image/svg+xml'"),
+        ({"photo_id": ""}, "photo_id of the document ID is ''; it has to be a text that is not empty"),
+        (
+            {"tags": {"a": "x" * (1 << 20)}},
+            "tags of the document ID has 1,048,584 bytes as JSON; the limit is 1,048,576",
+        ),
+        (
+            {"tags": {"a": float("nan")}},
+            "tags of the document ID cannot be stored: the object holds nan, which is not JSON",
+        ),
+        ({"blob": "letters"}, "blob of the document ID is 'letters', not bytes"),
+        ({"original": "letters"}, "original of the document ID is 'letters', not bytes"),
+        (
+            {"pixels": np.zeros((2, 2, 3))},
+            "pixels of the document ID is float64 of the shape (2, 2, 3); it has to be uint8",
+        ),
+        (
+            {"frame": np.zeros(3)},
+            "frame of the document ID is float64 of the shape (3,); it has to be four finite floats",
+        ),
+        ({"embedding": np.zeros((2, 2))}, "embedding of the document ID is float64 of the shape (2, 2)"),
+        (
+            {"embedding": np.array([1, np.inf])},
+            "embedding of the document ID has a number that is not finite",
+        ),
+        (
+            {"outcome": "stolen"},
+            "outcome of the document ID is 'stolen'; it has to be 'added' or 'replaced' or",
+        ),
+        ({"wanted": ["a"]}, "is to be indexed and brings wanted"),
+        ({"matches": DocList[MatchDocument]([MatchDocument(modality="text")])}, "brings matches"),
+    ],
+)
+def test_a_value_that_no_document_has_is_an_error_and_nothing_is_taken(
+    brought: dict[str, Any], said: str
+) -> None:
+    messages = [MediaDocument(**{"id": "a", "modality": "text", "text": "words", **brought})]
+    messages.append(MediaDocument(id="b", modality="text", text="words"))
+    (refused, fine), _ = read_messages(messages, {}, indexing=True)
+    assert said.replace("ID", shown(refused.id)) in str(refused.error)
+    assert refused == Document(refused.id, error=refused.error)
+    assert (fine.error, fine.text) == (None, "words")
 
 
 def test_what_shards_found_is_merged_once(  # a step may put matches into an order of its own afterwards

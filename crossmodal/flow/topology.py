@@ -34,6 +34,8 @@ __all__ = [
 
 GATEWAY = "gateway"
 
+_PLACING = ("host", "port", "protocol", "external", "tls")
+
 FlowKind = Literal["index", "query"]
 FLOW_KINDS: tuple[FlowKind, ...] = ("index", "query")
 
@@ -51,7 +53,8 @@ class StepEntry:
 
     ``sharded`` says whether the YAML gives a number of shards, even if it is 1. ``when`` maps a field of
     the document to the value it must have; an empty one takes every document. ``config`` is
-    the step's own YAML file.
+    the step's own YAML file. ``placing`` is what the YAML says of the process that jina runs it in: its host,
+    port and protocol, and whether it is external.
     """
 
     name: str
@@ -62,6 +65,7 @@ class StepEntry:
     shards: int = 1
     replicas: int = 1
     sharded: bool = False
+    placing: Mapping[str, Any] = field(default_factory=dict)
 
     def takes(self, document: Document) -> bool:
         """Whether ``document`` passes this step's filter."""
@@ -146,6 +150,7 @@ def _read_step(entry: Mapping[str, Any], path: Path) -> StepEntry:
         shards=int(entry.get("shards", 1)),
         sharded="shards" in entry,
         replicas=int(entry.get("replicas", 1)),
+        placing={name: entry[name] for name in _PLACING if name in entry},
     )
 
 

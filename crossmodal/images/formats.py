@@ -13,7 +13,7 @@ from crossmodal.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Format", "format_of", "name_of", "open_image", "sniff_mime_type"]
+__all__ = ["IMAGE_TYPES", "Format", "format_of", "name_of", "open_image", "sniff_mime_type"]
 
 # What a file starts with, at which offset, and what that means.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -40,6 +40,9 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1f\x8b", "application/gzip"),
     (0, b"<svg", "image/svg+xml"),
 )
+
+# The types of pictures that are told apart, whether they can be read or not.
+IMAGE_TYPES = frozenset(kind for _, _, kind in _SIGNATURES if kind.startswith("image/"))
 
 
 @dataclass(frozen=True, slots=True)

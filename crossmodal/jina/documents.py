@@ -17,6 +17,7 @@ from docarray.typing import NdArray
 
 from crossmodal.documents import Document, ShardScores
 from crossmodal.errors import DataError
+from crossmodal.jina.checks import IN_FLOW, check_message
 from crossmodal.match import Match
 from crossmodal.records import Modality, Record, checked_modality, file_name
 from crossmodal.steps.joining import join, merge_shards
@@ -161,8 +162,8 @@ def read_messages(
     """The documents that came, and the visited steps of each by its id.
 
     Joins what jina's own rule leaves: a document twice, where three branches met, and the matches of all
-    shards in any order. ``indexing`` says that each is a record. A modality that there isn't is an error of
-    its document.
+    shards in any order. ``indexing`` says that each is a record. A value that no document has is an error of
+    the document that brings it, from which nothing else is taken then.
     """
     documents: list[Document] = []
     visited: dict[str, list[str]] = {}
@@ -179,6 +180,15 @@ def read_messages(
 
 
 def _read_message(message: MediaDocument, indexing: bool) -> Document:
+    try:
+        check_message(message, IN_FLOW, indexing=indexing)
+        return _read_checked(message, indexing)
+    except (DataError, ValueError) as error:
+        # A ValueError is what a shard says and is no JSON.
+        return Document(str(message.id), error=message.error or str(error))
+
+
+def _read_checked(message: MediaDocument, indexing: bool) -> Document:
     doc = Document(
         str(message.id),
         content=message.blob,
@@ -196,23 +206,20 @@ def _read_message(message: MediaDocument, indexing: bool) -> Document:
             ShardScores(int(part.id), orjson.loads(part.ids), np.asarray(part.scores))
             for part in message.shard_scores
         ]
-    try:
-        doc.modality = _modality(message.modality, message, indexing)
-        doc.seeks = _modality(message.seeks, message, False)
-        if message.matches is not None:
-            doc.matches = [_match(match) for match in message.matches]
-        if indexing and doc.modality is not None:
-            doc.record = Record(
-                id=doc.id,
-                modality=doc.modality,
-                **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
-                tags=tags_from_wire(message.tags),
-                content=message.original,
-                thumbnail=message.stored_thumbnail,
-                content_hash=message.content_hash or "",
-            )
-    except DataError as error:
-        doc.error = doc.error or str(error)
+    doc.modality = _modality(message.modality, message, indexing)
+    doc.seeks = _modality(message.seeks, message, False)
+    if message.matches is not None:
+        doc.matches = [_match(match) for match in message.matches]
+    if indexing and doc.modality is not None:
+        doc.record = Record(
+            id=doc.id,
+            modality=doc.modality,
+            **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
+            tags=tags_from_wire(message.tags),
+            content=message.original,
+            thumbnail=message.stored_thumbnail,
+            content_hash=message.content_hash or "",
+        )
     return doc.checked()
 
 

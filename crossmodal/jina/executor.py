@@ -15,6 +15,7 @@ from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import make_step
 from crossmodal.jina.delivery import visited_name
 from crossmodal.jina.documents import MediaDocument, read_messages, write_message
+from crossmodal.jina.run_token import guard_grpc
 from crossmodal.steps.step import Operation, StepContext
 
 __all__ = ["StepExecutor"]
@@ -44,6 +45,8 @@ class StepExecutor(Executor):
         super().__init__(
             metas=metas, requests=requests, runtime_args=runtime_args, dynamic_batching=dynamic_batching
         )
+        # jina makes the server of this process afterwards, also where its own command runs a single executor.
+        guard_grpc()
         given = runtime_args or {}
         # Of a replica it is the step's name in the Flow's YAML, a slash and the replica's.
         name = (given.get("name") or self.metas.name).split("/")[0]

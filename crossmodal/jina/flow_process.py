@@ -68,6 +68,10 @@ class _FlowProcess:
     def _build(self) -> Any:
         from jina import Flow
 
+        from crossmodal.jina.run_token import guard_grpc
+
+        # Before the fork, for the processes that hold no step as well.
+        guard_grpc()
         # The adapter and the steps' classes, before the fork, so that each executor starts with them.
         import_module("crossmodal.jina.executor")
         for step in read_topology(Path(self._path), os.environ).steps:

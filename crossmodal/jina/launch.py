@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,13 +25,31 @@ from crossmodal.jina.child import Child
 from crossmodal.settings import Settings
 
 __all__ = [
+    "RUN_TOKEN",
+    "TOKEN_FILE",
+    "TOKEN_KEY",
     "import_jina",
+    "make_run_token",
     "quiet_jina",
+    "read_shared_token",
     "require_grpc",
     "require_jina",
     "settings_from_json",
     "start_grpc_server",
 ]
+
+# The variables that carry the token of one run to its processes, and name the file of the one that several
+# hosts share.
+RUN_TOKEN = "CROSSMODAL_RUN_TOKEN"
+TOKEN_FILE = "CROSSMODAL_FLOW_TOKEN_FILE"
+
+# The key of gRPC's metadata that carries either.
+TOKEN_KEY = "crossmodal-token"
+
+_TOKEN_BYTES = 32
+
+# As many characters as 128 bits have in hexadecimal.
+_MIN_TOKEN_CHARACTERS = 32
 
 
 def require_jina(what: str, otherwise: str) -> None:
@@ -63,6 +82,32 @@ def quiet_jina(environment: MutableMapping[str, str] | None = None) -> None:
     # before its process listens there.
     environment.setdefault("JINA_RANDOM_PORT_MIN", "10000")
     environment.setdefault("JINA_RANDOM_PORT_MAX", "19999")
+
+
+def make_run_token(environment: MutableMapping[str, str]) -> str:
+    """A new random token of 256 bits, put into the ``environment`` that a Flow's process is started with."""
+    token = environment[RUN_TOKEN] = secrets.token_urlsafe(_TOKEN_BYTES)
+    return token
+
+
+def read_shared_token(environment: Mapping[str, str]) -> str | None:
+    """The token that this machine shares with others, from the file that a variable names; None without it.
+
+    Raises ServiceError where the file cannot be read, or holds what is no token.
+    """
+    named = environment.get(TOKEN_FILE)
+    if not named:
+        return None
+    try:
+        token = Path(named).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServiceError(f"{TOKEN_FILE} names {named}, which cannot be read ({error}).") from None
+    if len(token) < _MIN_TOKEN_CHARACTERS or not token.isprintable():
+        raise ServiceError(
+            f"The file {named} that {TOKEN_FILE} names holds {len(token)} characters; a token is one line of "
+            f"at least {_MIN_TOKEN_CHARACTERS} that cannot be guessed, as `openssl rand -hex 32` writes."
+        )
+    return token
 
 
 def import_jina() -> Any:

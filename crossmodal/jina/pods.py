@@ -26,7 +26,8 @@ from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
 from crossmodal.jina.delivery import Answer, deliver
-from crossmodal.jina.launch import import_jina, quiet_jina, require_jina
+from crossmodal.jina.launch import TOKEN_KEY, import_jina, make_run_token, quiet_jina, require_jina
+from crossmodal.jina.placement import require_private
 from crossmodal.models import DEFAULT_MODEL, identify_model
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
@@ -65,10 +66,12 @@ class PodsFlow:
         self._kind = kind
         self._topology = read_topology(path, variables)
         _require_literal(variables)
+        require_private(path, self._topology, os.environ)
         # The process removes it, and where it is killed this one does.
         self._temporary = tempfile.TemporaryDirectory(prefix="crossmodal-flow-", ignore_cleanup_errors=True)
         environment = {**os.environ, **variables}
         quiet_jina(environment)
+        token = make_run_token(environment)
         child: Child | None = None
         try:
             child = self._child = Child(
@@ -82,7 +85,7 @@ class PodsFlow:
             )
             # While it starts: that takes more than a second.
             import_jina()
-            self._client = _Client(int(self._child.wait_ready()))
+            self._client = _Client(int(self._child.wait_ready()), token)
         except BaseException:
             if child is not None:
                 child.kill()
@@ -167,8 +170,9 @@ class PodsFlow:
 class _Client:
     """jina's own client of the gateway at the local ``port``."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str) -> None:
         jina = import_jina()
+        self._metadata = ((TOKEN_KEY, token),)
         self._client = jina.Client(host="127.0.0.1", port=port, protocol="grpc", asyncio=True)
         self._refused = jina.excepts.BaseJinaException
 
@@ -191,6 +195,7 @@ class _Client:
                 return_responses=True,
                 continue_on_error=True,
                 stream=False,
+                metadata=self._metadata,
             ):
                 status = response.header.status
                 if status.code == status.ERROR:

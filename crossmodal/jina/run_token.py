@@ -1,0 +1,139 @@
+"""The token without which no process of a Flow takes a call: of one run, or shared with other hosts.
+
+jina's servers answer whoever connects: they take documents, tell versions and addresses of the machine, and
+delete any file that a call of their ``restore`` names. jina hands executors' servers no interceptors, so in
+the processes of a Flow the two functions of gRPC that make servers and channels are replaced by these, which
+jina then calls. Health and reflection stay open, as jina asks for both without metadata.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+
+from crossmodal.errors import ServiceError
+from crossmodal.hosts import is_loopback
+from crossmodal.jina.launch import RUN_TOKEN, TOKEN_FILE, TOKEN_KEY, read_shared_token
+
+__all__ = ["guard_grpc"]
+
+_OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
+
+
+def guard_grpc() -> None:
+    """From now on, servers and channels that this process makes demand and send the token.
+
+    So do those of processes forked from it. The tokens come from the environment: that of the run, and the
+    one shared with other hosts in a file. Does nothing the second time. Raises ServiceError where the file
+    cannot be used; a server without any token is refused when it is made.
+    """
+    if isinstance(grpc.aio.server, partial) and grpc.aio.server.func is _make_server:
+        return
+    tokens = _Tokens(os.environ.pop(RUN_TOKEN, None), read_shared_token(os.environ))
+    grpc.aio.server = partial(_make_server, grpc.aio.server, tokens)
+    grpc.aio.insecure_channel = partial(_make_local_channel, grpc.aio.insecure_channel, tokens)
+    grpc.aio.secure_channel = partial(_make_secure_channel, grpc.aio.secure_channel, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """The token of this run, and the one that hosts share."""
+
+    run: str | None
+    shared: str | None
+
+    def accept(self, given: str | bytes) -> bool:
+        """Whether it is one of them; the time that takes doesn't tell how much of it is right."""
+        offered = given if isinstance(given, bytes) else given.encode()
+        known = [token.encode() for token in (self.run, self.shared) if token]
+        # All of them, whichever fits.
+        return sum(hmac.compare_digest(offered, token) for token in known) > 0
+
+
+class _Guard(grpc.aio.ServerInterceptor):
+    """Refuses calls without the token before anything of their message is read."""
+
+    def __init__(self, tokens: _Tokens) -> None:
+        self._tokens = tokens
+
+    async def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
+        if details.method.startswith(_OPEN_TO_ALL):
+            return await continuation(details)
+        given = dict(details.invocation_metadata or ()).get(TOKEN_KEY, "")
+        if self._tokens.accept(given):
+            return await continuation(details)
+        # As a handler of streams, which gets no message that it doesn't ask for.
+        return grpc.stream_stream_rpc_method_handler(_refuse)
+
+
+async def _refuse(messages: Any, context: Any) -> None:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED,
+        f"This port is for the processes of one Flow: the call brings no {TOKEN_KEY} that it knows.",
+    )
+
+
+class _Bearer(grpc.aio.UnaryUnaryClientInterceptor):
+    """Adds the token to every call; documents and questions for endpoints are sent by such ones."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], details: Any, request: Any
+    ) -> Any:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), (TOKEN_KEY, self._token))
+        return await continuation(details._replace(metadata=metadata), request)
+
+
+def _make_server(original: Callable[..., Any], tokens: _Tokens, *args: Any, **options: Any) -> Any:
+    if not (tokens.run or tokens.shared):
+        _fail(
+            "A process of a Flow takes no calls without a token: "
+            f"set {TOKEN_FILE} to a file that holds the one of the Flow that calls it."
+        )
+    options["interceptors"] = [_Guard(tokens), *(options.get("interceptors") or ())]
+    server = original(*args, **options)
+    server.add_insecure_port = partial(_add_local_port, server.add_insecure_port)
+    return server
+
+
+def _add_local_port(original: Callable[[str], int], address: str) -> int:
+    host = address.rpartition(":")[0].strip("[]")
+    if not is_loopback(host):
+        _fail(
+            f"A process of a Flow does not listen on {address} without TLS; listen on 127.0.0.1, behind "
+            "something that ends TLS where other hosts call it."
+        )
+    return original(address)
+
+
+def _make_local_channel(
+    original: Callable[..., Any], tokens: _Tokens, target: str, *args: Any, **options: Any
+) -> Any:
+    local = is_loopback(target.rpartition(":")[0].strip("[]"))
+    return original(target, *args, **_with_token(options, tokens.run if local else None))
+
+
+def _make_secure_channel(
+    original: Callable[..., Any], tokens: _Tokens, target: str, *args: Any, **options: Any
+) -> Any:
+    return original(target, *args, **_with_token(options, tokens.shared))
+
+
+def _with_token(options: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+    given: Sequence[Any] = options.get("interceptors") or ()
+    return {**options, "interceptors": [*given, _Bearer(token)] if token else list(given) or None}
+
+
+def _fail(sentence: str) -> None:
+    # jina, kept quiet, would end without a word.
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    raise ServiceError(sentence)
