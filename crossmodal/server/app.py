@@ -29,9 +29,7 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(
-    serving: Serving, writer: str | None = None, shared: SharedState | None = None
-) -> Starlette:
+def create_app(serving: Serving, writer: str | None = None, shared: SharedState | None = None) -> Starlette:
     """Every route that ``serving`` can answer, behind the middleware that all of them need.
 
     ``writer`` is the Unix socket of the process that writes, None where that is this one. ``shared`` is what
