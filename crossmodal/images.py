@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_PIXELS",
+    "READABLE_TYPES",
     "Frame",
     "SizedPhoto",
     "decode_image",
@@ -74,6 +75,8 @@ _READABLE = {
     "image/bmp": ("BMP", "BmpImagePlugin", "BmpImageFile"),
     "image/tiff": ("TIFF", "TiffImagePlugin", "TiffImageFile"),
 }
+
+READABLE_TYPES = frozenset(_READABLE)
 
 
 def sniff_mime_type(blob: bytes) -> str | None:

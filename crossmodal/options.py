@@ -79,7 +79,8 @@ class Option:
     ``asks`` marks those that give a question each time, all into the settings field ``questions``; every
     other option fills the field of its own name once. ``not_with`` names options beside which it says
     nothing, or the other thing: beside a server's address no index is opened here. ``evaluate_with``
-    names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of the flag.
+    names those of which ``evaluate`` needs one to use it, ``needs`` the one without which it says nothing.
+    ``alias`` is another spelling of the flag.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Option:
     maximum: float | None = None
     not_with: tuple[str, ...] = ()
     evaluate_with: tuple[str, ...] = ()
+    needs: str | None = None
     asks: bool = False
     alias: str | None = None
 
@@ -121,6 +123,11 @@ class Option:
     def kind(self) -> str:
         """The annotated type of the settings field, without ``| None``."""
         return str(Settings.__dataclass_fields__[self.field].type).split(" | ")[0]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether it may be given several times, each time with one more value of the field's tuple."""
+        return self.kind.startswith("tuple") and not self.asks
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -281,6 +288,18 @@ OPTIONS: tuple[Option, ...] = (
         "whether documents can be added and deleted; auto: if the server listens on this machine only",
         ("query_restful",),
         choices=WRITING,
+    ),
+    Option(
+        "fetch_urls",
+        "take photos at http and https URLs too, and fetch them; only from addresses on the internet",
+        _SERVING,
+    ),
+    Option(
+        "fetch_from",
+        "fetch from this host only: NAME, *.NAME for all below it, or either with :PORT; as often as needed",
+        _SERVING,
+        metavar="HOST",
+        needs="fetch_urls",
     ),
     Option(
         "grpc_port",

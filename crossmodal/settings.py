@@ -105,6 +105,8 @@ class Settings:
     workers: int = 1
     grpc_port: int = 0
     writing: str = "auto"
+    fetch_urls: bool = False
+    fetch_from: tuple[str, ...] = ()
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None

@@ -153,6 +153,8 @@ def _refuse_unused(
                 f"{option.flag} has no meaning for {spelled.format(*_named((task,), spelled))}; "
                 f"it belongs to {_listed(belongs)}"
             )
+        elif option.needs is not None and given.get(option.needs) is None:
+            refused.append(f"{option.flag} has no meaning without {_flag_of(option.needs)}; add that")
         elif beside:
             refused.append(
                 f"{option.flag} has no meaning beside {_flag_of(beside[0])}; leave out one of them"
@@ -259,6 +261,15 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+class _Add(argparse.Action):
+    """Adds one value to those before it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, flag: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, (*(getattr(namespace, self.dest) or ()), values))
+
+
 class _Ask(argparse.Action):
     """Adds one question to those before it."""
 
@@ -278,7 +289,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
             parser.add_argument(
                 *option.flags,
                 dest=option.name,
-                action=_Ask if option.asks else _Once,
+                action=_Ask if option.asks else _Add if option.repeated else _Once,
                 required=option.name == "task",
                 type=_argument_type(option),
             )

@@ -20,6 +20,7 @@ from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.settings import Settings
+from crossmodal.url_photos import UrlPhotos
 
 __all__ = ["Serving", "Writing"]
 
@@ -48,13 +49,14 @@ class Serving:
     """One running server: the engine behind it, and who may write.
 
     ``kind`` is the Flow that it serves: "index" writes and answers no searches. ``settings`` are those of the
-    index. For one event loop.
+    index. ``url_photos`` fetches photos by URL, None where nothing is fetched. For one event loop.
     """
 
     kind: FlowKind
     engine: Engine
     settings: Settings
     writing: Writing = Writing()
+    url_photos: UrlPhotos | None = None
     metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
 
@@ -145,6 +147,8 @@ class Serving:
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()
+        if self.url_photos is not None:
+            self.url_photos.close()
 
     async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:
         outcomes, timing = await self._in(self._searching, self.engine.search, requests)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from crossmodal.engine.engine import Engine
     from crossmodal.server.serving import Serving
+    from crossmodal.url_photos import UrlPhotos
 
 __all__ = ["WorkerOrder", "run_worker"]
 
@@ -96,11 +97,21 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             engine,
             settings,
             Writing(order.writing_reason is None, order.writing_reason or ""),
+            url_photos=_url_photos(settings),
         )
         try:
             yield serving
         finally:
             serving.close()
+
+
+def _url_photos(settings: Settings) -> UrlPhotos | None:
+    if not settings.fetch_urls:
+        return None
+    from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
+    from crossmodal.url_photos import UrlPhotos
+
+    return UrlPhotos(max_bytes=MAX_IMAGE_BYTES, hosts=settings.fetch_from)
 
 
 def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) -> None:
