@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
@@ -109,10 +108,13 @@ class UrlPhotos:
         tls: ssl.SSLContext | None = None,
         seconds: float = _SECONDS,
     ) -> None:
+        import httpx2
+
         self._hosts = tuple(map(_allowed_host, hosts))
         self._max_bytes = max_bytes
         self._resolve = resolve or _resolved
-        self._given_tls = tls
+        # Now: reading the machine's certificates takes a fifth of a second.
+        self._tls = tls or httpx2.create_ssl_context()
         self._seconds = seconds
         self._places = asyncio.Semaphore(_AT_ONCE)
         # Threads of its own: a name server that doesn't answer would hold up all else that runs in threads.
@@ -252,12 +254,6 @@ class UrlPhotos:
                 f"The photo at the URL has more than {self._max_bytes:,} bytes, the limit for one."
             )
 
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        import httpx2
-
-        return self._given_tls or httpx2.create_ssl_context()
-
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -349,8 +345,8 @@ def _allowed_host(text: str) -> _AllowedHost:
     below = text.startswith("*.")
     match = re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]+)(?::([0-9]{1,5}))?", text[2:] if below else text)
     host = None if match is None else _plain_host(match[1])
-    port = int(match[2]) if match is not None and match[2] else None
-    if host is None or (below and _is_address(host)) or not 1 <= (port or 1) <= MAX_PORT:
+    port = None if match is None or match[2] is None else int(match[2])
+    if host is None or (below and _is_address(host)) or (port is not None and not 1 <= port <= MAX_PORT):
         raise SettingsError(
             f"--fetch-from {text!r} is no host; write NAME, *.NAME for all below it, or either with :PORT."
         )

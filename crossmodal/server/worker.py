@@ -83,6 +83,8 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
     from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
     from crossmodal.server.serving import Serving, Writing
 
+    # Before the model is loaded: an unusable list of hosts is told at once.
+    url_photos = _url_photos(order.settings)
     engine = order.open_engine()
     with ExitStack() as held:
         held.callback(engine.close)
@@ -97,7 +99,7 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             engine,
             settings,
             Writing(order.writing_reason is None, order.writing_reason or ""),
-            url_photos=_url_photos(settings),
+            url_photos=url_photos,
         )
         try:
             yield serving
