@@ -220,7 +220,7 @@ class UrlPhotos:
         )
         # Below httpx2's client, which keeps cookies, follows redirects and asks the environment for proxies.
         transport = httpx2.AsyncHTTPTransport(
-            verify=self._tls, trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0)
+            verify=self._tls, limits=httpx2.Limits(max_keepalive_connections=0)
         )
         async with transport:
             answer = await transport.handle_async_request(request)

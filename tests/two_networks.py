@@ -35,6 +35,10 @@ PRIVATE = (
 )
 PRIVATE_6 = ("fd00:ec2::254", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001:0:7f00:1::1", "fec0::1")
 
+# Of the other machine too, as a neighbour in the same private network, to whom the inside has a route.
+NEIGHBOURS = ("10.1.1.1", "100.64.0.9", "169.254.7.7", "172.31.0.9", "192.168.7.7")
+NEIGHBOURS_6 = ("fd12::1", "fec0::7", "64:ff9b::a01:101", "2002:a01:101::1")
+
 _CLONE_NEWNET = 0x40000000
 
 _Arguments = ParamSpec("_Arguments")
@@ -84,6 +88,9 @@ def two_networks() -> Iterator[tuple[Machine, Machine]]:
         inside.ip(f"addr add {address}/32 dev lo")
     for address in PRIVATE_6:
         inside.ip(f"addr add {address}/128 dev lo nodad")
+    for address in (*NEIGHBOURS, *NEIGHBOURS_6):
+        outside.ip(f"addr add {address} dev cable nodad")
+        inside.ip(f"route add {address} dev cable src {INSIDE_6 if ':' in address else INSIDE}")
     yield inside, outside
     inside.close()
     outside.close()
