@@ -23,7 +23,8 @@ SECRET = b"the secret of the machine inside"
 class PhotoHost(ThreadingHTTPServer):
     """Answers photos and tricks by path, over IPv4 and IPv6, and keeps the ``requests`` that it got.
 
-    Of ``/redirect?to=URL`` URL is where it leads; each further ``&to=`` one more hop.
+    Of ``/redirect?to=URL`` URL is where it leads; each further ``&to=`` one more hop. ``held_most`` is
+    how many asked for ``/held`` at the same time.
     """
 
     address_family = socket.AF_INET6
@@ -31,6 +32,8 @@ class PhotoHost(ThreadingHTTPServer):
 
     def __init__(self, port: int, certificate: Path | None = None, handler: Any = None) -> None:
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.held = self.held_most = 0
+        self.holding = threading.Lock()
         super().__init__(("::", port), handler or _Tricks)
         if certificate is not None:
             tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -110,6 +113,15 @@ class _Tricks(_Handler):
 
     def do_photo(self, query: dict[str, list[str]]) -> None:
         self.answer(200, {"Content-Type": "text/html", "Content-Length": str(len(PHOTO))}, PHOTO)
+
+    def do_held(self, query: dict[str, list[str]]) -> None:
+        with self.server.holding:
+            self.server.held += 1
+            self.server.held_most = max(self.server.held, self.server.held_most)
+        time.sleep(0.1)
+        with self.server.holding:
+            self.server.held -= 1
+        self.do_photo(query)
 
     def do_missing(self, query: dict[str, list[str]]) -> None:
         self.answer(404, {}, SECRET)

@@ -459,6 +459,8 @@ def test_a_request_has_limits_for_all_its_photos_together(net: Net) -> None:
     assert fetched[:MAX_URLS] == [PHOTO] * MAX_URLS
     for refused in fetched[MAX_URLS:]:
         assert "names 18 URLs of photos; the limit is 16" in refusal(refused)
+    assert net.fetch(*(f"http://{OUTSIDE}/held?{number}" for number in range(9))) == [PHOTO] * 9
+    assert net.outside.held_most <= 4
     fetched = net.fetch(*urls[:5], max_bytes=len(PHOTO))
     assert sum(photo == PHOTO for photo in fetched) <= 2
     assert any("too large together" in str(error) for error in fetched if isinstance(error, FetchError))
