@@ -8,6 +8,7 @@
     │   └── ReaderGone       what reads stdout has ended, as `head` does after ten lines
     ├── MissingExtra         a package is not installed that only some uses need
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
+    │   ├── FetchError       a photo's URL that is refused or could not be fetched
     │   ├── FilterError      a filter on tags cannot be used; carries where in it
     │   ├── ImageError       bytes that are not an image that can be read safely
     │   ├── QueryError       a query of weighted terms that cannot be read or answered
@@ -42,6 +43,7 @@ __all__ = [
     "CrossmodalError",
     "DataError",
     "DataSetError",
+    "FetchError",
     "FilterError",
     "FlowFailure",
     "ImageError",
@@ -86,6 +88,10 @@ class MissingExtra(CrossmodalError):
 
 class DataError(CrossmodalError):
     """One input (a file, a row, a caption, a query) cannot be used; the rest can go on."""
+
+
+class FetchError(DataError):
+    """A photo's URL that is refused, or from which no photo came."""
 
 
 class FilterError(DataError):

@@ -155,6 +155,11 @@ class Option:
         return str(Settings.__dataclass_fields__[self.field].type).split(" | ")[0]
 
     @property
+    def repeated(self) -> bool:
+        """Whether it may be given several times, each time with one more value of the field's tuple."""
+        return self.kind.startswith("tuple") and not self.asks
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """The subcommands that use it."""
         return tuple(name for name, command in COMMANDS.items() if command.task in self.tasks)
@@ -367,6 +372,19 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("tls_cert", "serve HTTPS with this certificate", _SERVING, metavar="FILE", needs=("tls_key",)),
     Option("tls_key", "the private key of that certificate", _SERVING, metavar="FILE", needs=("tls_cert",)),
+    Option(
+        "fetch_urls",
+        "take photos at http and https URLs too, and fetch them; only from addresses on the internet",
+        _SERVING,
+    ),
+    Option(
+        "fetch_from",
+        "fetch from this host only: NAME, *.NAME for all below it, or either with :PORT; as often as needed",
+        _SERVING,
+        metavar="HOST",
+        needs=("fetch_urls",),
+        repeats=True,
+    ),
     Option(
         "grpc_port",
         "answer gRPC, as jina's clients speak it, on this port too; needs the extra jina; 0 is off",

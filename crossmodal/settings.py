@@ -127,6 +127,8 @@ class Settings:
     rate_limit: int = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    fetch_urls: bool = False
+    fetch_from: tuple[str, ...] = ()
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None

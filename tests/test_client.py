@@ -241,7 +241,12 @@ def test_ids_are_escaped_and_an_address_may_have_a_path() -> None:
 def test_what_a_query_says_stands_in_the_request() -> None:
     client, requests = mocked(httpx2.Response(200, json=FOUND))
     client.search(
-        terms=[Term("dog"), {"image": "id:42", "weight": 0.5}, Term("snow", weight=-0.4)],
+        terms=[
+            Term("dog"),
+            {"image": "id:42", "weight": 0.5},
+            Term("snow", weight=-0.4),
+            Term(image="https://photos.example/snow.jpg"),
+        ],
         modality="both",
         top_k=3,
         min_score=0.2,
@@ -254,6 +259,7 @@ def test_what_a_query_says_stands_in_the_request() -> None:
             {"text": "dog", "weight": 1.0},
             {"image": "id:42", "weight": 0.5},
             {"text": "snow", "weight": -0.4},
+            {"image": "https://photos.example/snow.jpg", "weight": 1.0},
         ],
         "modality": "both",
         "top_k": 3,

@@ -33,6 +33,7 @@ LAYERS = [
     {"match"},
     {"models"},
     {"data_sets"},
+    {"url_photos"},
     {"images"},
     {"filters"},
     {"options"},

@@ -17,11 +17,11 @@ from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS
 
 __all__ = ["Image", "Pages", "Query", "QueryOptions", "SearchOptions", "Term", "only_result", "search_call"]
 
-# A photo's bytes; the path of a file; or what the server understands: "id:ID", a data URI, or the path of an
-# indexed photo there.
+# A photo's bytes; the path of a file; or what the server understands: "id:ID", a data URI, the path of an
+# indexed photo there, or, where it runs with --fetch-urls, a URL.
 Image = str | os.PathLike[str] | bytes
 
-_FOR_THE_SERVER = ("id:", "data:", "/v1/documents/", "/images/")
+_FOR_THE_SERVER = ("id:", "data:", "/v1/documents/", "/images/", "http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)

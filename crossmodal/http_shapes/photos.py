@@ -1,4 +1,4 @@
-"""Photos inside JSON: data URIs (RFC 2397), base64, and the addresses of indexed photos on this server."""
+"""Photos inside JSON: data URIs (RFC 2397), base64, addresses of indexed photos on this server, and URLs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from crossmodal import limits
-from crossmodal.errors import RequestError
+from crossmodal.errors import FetchError, RequestError
 from crossmodal.http_shapes.values import shown
 from crossmodal.images import sniff_mime_type
+from crossmodal.url_photos import FetchedPhotos
 
 __all__ = [
     "DataUri",
     "decode_base64",
     "decode_data_uri",
+    "fetched_photo",
     "image_url",
     "indexed_image_id",
     "is_data_uri",
+    "opened_for_clients",
 ]
 
 # Types and parameters take a few dozen characters; anything longer before the comma is no data URI.
@@ -162,6 +165,26 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
         return unquote(own["image"] or own["document"], errors="strict") or None
     except UnicodeDecodeError:
         return None
+
+
+def fetched_photo(address: str, fetched: FetchedPhotos | None) -> bytes | None:
+    """The photo that was fetched from the URL ``address``; None where it is none that was fetched.
+
+    ``fetched`` is None where the server fetches nothing. Raises the FetchError of that URL.
+    """
+    found = None if fetched is None else fetched.get(address)
+    if isinstance(found, FetchError):
+        raise FetchError(str(found))
+    return found
+
+
+def opened_for_clients(fetched: FetchedPhotos | None) -> str:
+    """The sentence's part that says what this server opens for a client: nothing, or http and https URLs."""
+    if fetched is None:
+        return (
+            "this server never fetches a URL or opens a path for a client (--fetch-urls lets it fetch URLs)"
+        )
+    return "this server never opens a path for a client and fetches only http and https URLs"
 
 
 def _too_large(size: int) -> RequestError:

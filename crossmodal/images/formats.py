@@ -13,7 +13,7 @@ from crossmodal.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["IMAGE_TYPES", "Format", "format_of", "name_of", "open_image", "sniff_mime_type"]
+__all__ = ["IMAGE_TYPES", "READABLE_TYPES", "Format", "format_of", "name_of", "open_image", "sniff_mime_type"]
 
 # What a file starts with, at which offset, and what that means.
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -133,6 +133,8 @@ _READABLE = {
     "image/bmp": Format("BMP", "BmpImagePlugin", "BmpImageFile", codec_bytes=_bmp_codec_bytes),
     "image/tiff": Format("TIFF", "TiffImagePlugin", "TiffImageFile", codec_bytes=_tiff_codec_bytes),
 }
+
+READABLE_TYPES = frozenset(_READABLE)
 
 
 def sniff_mime_type(blob: bytes) -> str | None:

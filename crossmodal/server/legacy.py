@@ -22,7 +22,13 @@ from crossmodal.http_shapes.legacy.answers import (
     shown_match,
 )
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
-from crossmodal.http_shapes.legacy.requests import LegacyRequest, envelope_of, parse_request
+from crossmodal.http_shapes.legacy.requests import (
+    LegacyRequest,
+    endpoint_of,
+    envelope_of,
+    parse_request,
+    photo_urls,
+)
 from crossmodal.http_shapes.values import read_json
 from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchOutcome, SearchRequest
@@ -32,6 +38,7 @@ from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
+from crossmodal.url_photos import FetchedPhotos
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
@@ -67,6 +74,7 @@ class _LegacyRoutes:
             path=request.url.path,
             envelope_override=_override(request),
             host=request.headers.get("host", ""),
+            fetched=await self._fetched(request),
         )
         if parsed.endpoint == "search":
             key = getattr(request.state, URL_KEY, None)
@@ -99,6 +107,18 @@ class _LegacyRoutes:
         """An indexed photo."""
         content = await photo_of(self._serving.engine.workspace, request.path_params["id"])
         return content_response(request, content)
+
+    async def _fetched(self, request: Request) -> FetchedPhotos | None:
+        """What came from the URLs of the request's photos; None where this server fetches nothing."""
+        if self._serving.url_photos is None:
+            return None
+        body, path = request.state.body, request.url.path
+        urls = photo_urls(
+            body, path=path, envelope_override=_override(request), host=request.headers.get("host", "")
+        )
+        if urls and endpoint_of(body, path) != "search":
+            require_writing(request, self._serving)
+        return await self._serving.url_photos.fetch_all(urls)
 
     async def _search(self, parsed: LegacyRequest, base_url: str, key: str | None) -> list[QueryItem]:
         if self._serving.kind != "query":

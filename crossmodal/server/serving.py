@@ -25,6 +25,7 @@ from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.server.observation import observed
 from crossmodal.settings import Settings
+from crossmodal.url_photos import UrlPhotos
 
 __all__ = ["Serving", "Writing"]
 
@@ -78,13 +79,14 @@ class Serving:
     """One running server: the engine behind it, and who may write.
 
     ``kind`` is the Flow that it serves: "index" writes and answers no searches. ``settings`` are those of the
-    index. For one event loop.
+    index. ``url_photos`` fetches photos by URL, None where nothing is fetched. For one event loop.
     """
 
     kind: FlowKind
     engine: Engine
     settings: Settings
     writing: Writing = Writing()
+    url_photos: UrlPhotos | None = None
     metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
     # The same moment by a clock that nobody sets.
@@ -195,6 +197,8 @@ class Serving:
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()
+        if self.url_photos is not None:
+            self.url_photos.close()
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
         return await self._in(self._searching, self._answer, asked)

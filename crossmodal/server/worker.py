@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from crossmodal.engine.engine import Engine
     from crossmodal.server.access.shared_table import SharedState
     from crossmodal.server.serving import Serving
+    from crossmodal.url_photos import UrlPhotos
 
 __all__ = ["WorkerOrder", "run_worker"]
 
@@ -87,6 +88,8 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
     from crossmodal.server.metrics import Metrics
     from crossmodal.server.serving import Serving, Writing
 
+    # Before the model is loaded: an unusable list of hosts is told at once.
+    url_photos = _url_photos(order.settings)
     engine = order.open_engine()
     with ExitStack() as held:
         held.callback(engine.close)
@@ -103,11 +106,21 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             Writing(order.writing_reason is None, order.writing_reason or ""),
             # With the parent, and what it runs beside this.
             Metrics(os.getppid(), order.metrics_folder),
+            url_photos=url_photos,
         )
         try:
             yield serving
         finally:
             serving.close()
+
+
+def _url_photos(settings: Settings) -> UrlPhotos | None:
+    if not settings.fetch_urls:
+        return None
+    from crossmodal import limits
+    from crossmodal.url_photos import UrlPhotos
+
+    return UrlPhotos(max_bytes=limits.PHOTO.most, hosts=settings.fetch_from)
 
 
 def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from crossmodal import limits
-from crossmodal.errors import RequestError
+from crossmodal.errors import FetchError, RequestError
 from crossmodal.http_shapes.documents import (
     captions_of,
     checked_image_type,
@@ -17,15 +17,27 @@ from crossmodal.http_shapes.documents import (
     records_of,
     tags_of,
 )
-from crossmodal.http_shapes.photos import decode_base64, decode_data_uri, indexed_image_id, is_data_uri
+from crossmodal.http_shapes.photos import (
+    decode_base64,
+    decode_data_uri,
+    fetched_photo,
+    indexed_image_id,
+    is_data_uri,
+    opened_for_clients,
+)
 from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, shown
 from crossmodal.images import sniff_mime_type
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record
+from crossmodal.url_photos import FetchedPhotos, is_web_url
 
-__all__ = ["DocumentItem", "QueryItem", "parse_documents", "parse_query"]
+__all__ = ["DocumentItem", "QueryItem", "parse_documents", "parse_query", "photo_url"]
 
 _ADDRESS = re.compile(r"(?:blob:)?(?:https?|ftps?|s3|gs)://|file:/", re.IGNORECASE)
+
+
+_NOT_SET = (None, "")
+_BESIDE_A_URL = ("text", "caption", "captions", "blob", "buffer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +72,27 @@ class DocumentItem:
     error: str | None = None
 
 
-def parse_query(item: object, name: str, host: str | None) -> QueryItem:
-    """The query in ``item``, which errors call ``name``; raises RequestError where it cannot be answered."""
+def photo_url(item: object, host: str | None) -> str | None:
+    """The URL of the photo to fetch before ``item`` is parsed, if there is one.
+
+    A URL beside a text, a caption or a photo is none. ``host`` is the request's Host header.
+    """
+    address = item if isinstance(item, str) else None
+    if isinstance(item, dict) and all(item.get(key) in _NOT_SET for key in _BESIDE_A_URL):
+        address = item.get("url") if item.get("uri") in _NOT_SET else item["uri"]
+    if not isinstance(address, str) or not is_web_url(address := address.strip()):
+        return None
+    return address if indexed_image_id(address, host) is None else None
+
+
+def parse_query(item: object, name: str, host: str | None, fetched: FetchedPhotos | None = None) -> QueryItem:
+    """The query in ``item``, which errors call ``name``; raises RequestError where it cannot be answered.
+
+    ``host`` is the request's Host header. ``fetched`` is what came from its ``photo_url``, None where the
+    server fetches nothing.
+    """
     if isinstance(item, str):
-        found = _query_from_address(item.strip(), name, uuid4().hex, host)
+        found = _query_from_address(item.strip(), name, uuid4().hex, host, fetched)
         if found is not None:
             return found
         text = checked_text(item, f"The query {name}")
@@ -81,9 +110,9 @@ def parse_query(item: object, name: str, host: str | None) -> QueryItem:
         text = checked_text(sentence, f"The text of {name}")
         return QueryItem(item_id, TEXT, text=text, mime_type="text/plain")
     if uri:
-        query = _query_from_address(uri, name, item_id, host)
+        query = _query_from_address(uri, name, item_id, host, fetched)
         if query is None:
-            raise _never_opened(uri, name)
+            raise _never_opened(uri, name, fetched)
         if modality not in (None, query.modality):
             raise RequestError(f"{name} has modality {modality!r}, but its uri holds {query.modality}.")
         return query
@@ -95,10 +124,11 @@ def parse_query(item: object, name: str, host: str | None) -> QueryItem:
     raise RequestError(f"{name} has no text, no blob and no uri: there is nothing to search for.")
 
 
-def parse_documents(item: object, name: str) -> list[Record]:
+def parse_documents(item: object, name: str, fetched: FetchedPhotos | None = None) -> list[Record]:
     """What ``item`` gives to index: a caption, a photo, or a photo followed by its captions.
 
-    Errors call the item ``name``. Raises RequestError where it cannot be indexed.
+    Errors call the item ``name``. ``fetched`` is what came from its ``photo_url``, None where the server
+    fetches nothing. Raises RequestError where it cannot be indexed.
     """
     if isinstance(item, str):
         item = {"uri": item} if is_data_uri(item) or _ADDRESS.match(item.strip()) else {"text": item}
@@ -117,7 +147,10 @@ def parse_documents(item: object, name: str) -> list[Record]:
         elif content is None:
             content, mime_type = decoded.content, checked_image_type(decoded.mime_type, name)
     elif uri and content is None and not captions:
-        raise _never_opened(uri, name)
+        content = _fetched(uri, name, fetched)
+        if content is None:
+            raise _never_opened(uri, name, fetched)
+        mime_type = sniff_mime_type(content)
     elif uri:
         # Stored for the client, as a tag: a path or URL in ``uri`` would look like one of the server's.
         tags.setdefault("uri", plain_json(uri, f"The uri of {name}"))
@@ -131,8 +164,10 @@ def parse_documents(item: object, name: str) -> list[Record]:
     return records_of(id, photo=content, mime_type=mime_type, captions=captions, photo_id=photo_id, tags=tags)
 
 
-def _query_from_address(address: str, name: str, item_id: str, host: str | None) -> QueryItem | None:
-    """The query in a data URI or an address of an indexed photo; None for what is neither nor a URL."""
+def _query_from_address(
+    address: str, name: str, item_id: str, host: str | None, fetched: FetchedPhotos | None
+) -> QueryItem | None:
+    """The query in a data URI, a URL or an address of an indexed photo; None for any other string."""
     indexed = indexed_image_id(address, host)
     if indexed is not None:
         return QueryItem(
@@ -145,15 +180,25 @@ def _query_from_address(address: str, name: str, item_id: str, host: str | None)
             return QueryItem(item_id, TEXT, text=text, mime_type="text/plain")
         mime_type = checked_image_type(decoded.mime_type, name)
         return QueryItem(item_id, IMAGE, content=decoded.content, mime_type=mime_type)
+    photo = _fetched(address, name, fetched)
+    if photo is not None:
+        return QueryItem(item_id, IMAGE, content=photo, mime_type=sniff_mime_type(photo))
     if _ADDRESS.match(address):
-        raise _never_opened(address, name)
+        raise _never_opened(address, name, fetched)
     return None
 
 
-def _never_opened(address: str, name: str) -> RequestError:
+def _fetched(address: str, name: str, fetched: FetchedPhotos | None) -> bytes | None:
+    try:
+        return fetched_photo(address, fetched)
+    except FetchError as error:
+        raise RequestError(f"{name}: {error}") from None
+
+
+def _never_opened(address: str, name: str, fetched: FetchedPhotos | None) -> RequestError:
     return RequestError(
-        f"{name} names {shown(address)}, and this server never fetches a URL or opens a path for a client; "
-        "send the photo itself as a data URI (data:image/jpeg;base64,...)."
+        f"{name} names {shown(address)}, and {opened_for_clients(fetched)}; send the photo itself as a data "
+        "URI (data:image/jpeg;base64,...)."
     )
 
 

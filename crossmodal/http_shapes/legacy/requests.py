@@ -10,11 +10,18 @@ from uuid import uuid4
 
 from crossmodal import limits
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem, parse_documents, parse_query
+from crossmodal.http_shapes.legacy.items import (
+    DocumentItem,
+    QueryItem,
+    parse_documents,
+    parse_query,
+    photo_url,
+)
 from crossmodal.http_shapes.values import checked_id, plain_json, shown, whole_number
 from crossmodal.records import TEXT, Record
+from crossmodal.url_photos import FetchedPhotos
 
-__all__ = ["Envelope", "LegacyRequest", "envelope_of", "parse_request"]
+__all__ = ["Envelope", "LegacyRequest", "endpoint_of", "envelope_of", "parse_request", "photo_urls"]
 
 _DEFAULT_TOP_K = 10
 
@@ -62,23 +69,41 @@ def envelope_of(body: object, path: str, override: str | None = None) -> Envelop
         return _envelope_by_shape(body, path)
 
 
+def photo_urls(body: object, *, path: str, envelope_override: str | None, host: str | None) -> list[str]:
+    """The URLs in ``body`` of photos to fetch before it is parsed with the same arguments."""
+    data = _data_of(body) if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(data, list):
+        return []
+    try:
+        endpoint = endpoint_of(body, path)
+    except RequestError:
+        return []
+    if endpoint == "search":
+        envelope = envelope_of(body, path, envelope_override)
+        data = [_as_sent(item, envelope) for item in data]
+    items = () if endpoint == "delete" else data
+    return [url for item in items if (url := photo_url(item, host)) is not None]
+
+
 def parse_request(
     body: object,
     *,
     path: str,
     envelope_override: str | None = None,
     host: str | None = None,
+    fetched: FetchedPhotos | None = None,
 ) -> LegacyRequest:
     """The request in ``body`` (parsed JSON) sent to ``path``; ``host`` is the request's Host header.
 
-    A single item that cannot be used has an ``error`` and the others go on; where none can be used,
-    RequestError says why of the first. RequestError is the only error raised, for any JSON value.
+    ``fetched`` is what came from its ``photo_urls``, None where the server fetches nothing. A single item
+    that cannot be used has an ``error`` and the others go on; where none can be used, RequestError says why
+    of the first. RequestError is the only error raised, for any JSON value.
     """
     _named_envelope(envelope_override)
     envelope = envelope_of(body, path, envelope_override)
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object with a list under 'data'.")
-    endpoint = _endpoint_of(body, path)
+    endpoint = endpoint_of(body, path)
     parameters = body.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise RequestError(f"'parameters' is {shown(parameters)}; it has to be an object.")
@@ -91,22 +116,22 @@ def parse_request(
     )
     if endpoint == "search":
         items = _items_of(body, "queries", limits.QUERIES)
-        return replace(request, queries=_queries(items, envelope, host))
+        return replace(request, queries=_queries(items, envelope, host, fetched))
     if endpoint == "delete":
         return replace(request, ids=_ids_of(body))
     items = _items_of(body, "documents", limits.LEGACY_DOCUMENTS)
-    return replace(request, documents=_documents(items))
+    return replace(request, documents=_documents(items, fetched))
 
 
-def _queries(items: list[object], envelope: Envelope, host: str | None) -> tuple[QueryItem, ...]:
+def _queries(
+    items: list[object], envelope: Envelope, host: str | None, fetched: FetchedPhotos | None
+) -> tuple[QueryItem, ...]:
     queries: list[QueryItem] = []
     errors: list[RequestError] = []
     seen: set[str] = set()
     for position, item in enumerate(items):
-        if envelope is Envelope.JINABOX and isinstance(item, str):
-            item = _unescaped(item)
         try:
-            query = parse_query(item, f"data[{position}]", host)
+            query = parse_query(_as_sent(item, envelope), f"data[{position}]", host, fetched)
             if query.id in seen:
                 raise RequestError(f"data[{position}] has the id {shown(query.id)} of an earlier query.")
             seen.add(query.id)
@@ -119,13 +144,13 @@ def _queries(items: list[object], envelope: Envelope, host: str | None) -> tuple
     return tuple(queries)
 
 
-def _documents(items: list[object]) -> tuple[DocumentItem, ...]:
+def _documents(items: list[object], fetched: FetchedPhotos | None) -> tuple[DocumentItem, ...]:
     documents: list[DocumentItem] = []
     errors: list[RequestError] = []
     seen: set[str] = set()
     for position, item in enumerate(items):
         try:
-            records = parse_documents(item, f"data[{position}]")
+            records = parse_documents(item, f"data[{position}]", fetched)
             for record in records:
                 if record.id in seen:
                     raise RequestError(
@@ -183,6 +208,10 @@ def _data_of(body: dict[str, object]) -> object:
     return data
 
 
+def _as_sent(item: object, envelope: Envelope) -> object:
+    return _unescaped(item) if envelope is Envelope.JINABOX and isinstance(item, str) else item
+
+
 def _unescaped(text: str) -> str:
     """What ``answers`` escaped for Jina Box: it puts a clicked caption, entities and all, into its query."""
     for entity, character in _ENTITIES:
@@ -190,7 +219,8 @@ def _unescaped(text: str) -> str:
     return text
 
 
-def _endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
+def endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
+    """What the path, or of /post the body, asks for; raises RequestError where that is nothing known."""
     trimmed = path.rstrip("/")
     name = trimmed.rpartition("/")[2]
     if trimmed == "/post":

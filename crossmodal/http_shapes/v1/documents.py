@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crossmodal.errors import RequestError
+from crossmodal.errors import FetchError, RequestError
 from crossmodal.http_shapes.documents import (
     captions_of,
     checked_image_type,
@@ -15,12 +15,18 @@ from crossmodal.http_shapes.documents import (
     records_of,
     tags_of,
 )
-from crossmodal.http_shapes.photos import decode_data_uri, is_data_uri
+from crossmodal.http_shapes.photos import (
+    decode_data_uri,
+    fetched_photo,
+    is_data_uri,
+    opened_for_clients,
+)
 from crossmodal.http_shapes.values import plain_json, read_json, shown
 from crossmodal.images import sniff_mime_type
 from crossmodal.records import Record
+from crossmodal.url_photos import FetchedPhotos, is_web_url
 
-__all__ = ["UploadMetadata", "parse_line", "parse_metadata", "parse_upload"]
+__all__ = ["UploadMetadata", "parse_line", "parse_metadata", "parse_upload", "photo_url"]
 
 # Stands for every file in a form's metadata.
 _ALL_FILES = "*"
@@ -79,10 +85,21 @@ def parse_upload(name: str, content: bytes, source: str, metadata: UploadMetadat
     return _documents({**described, "tags": tags}, source, photo=content)
 
 
-def parse_line(raw: bytes, number: int) -> list[Record]:
+def photo_url(raw: bytes) -> str | None:
+    """The URL of the photo to fetch before a line of JSON is parsed, if it has one."""
+    try:
+        item = read_json(raw)
+    except RequestError:
+        return None
+    image = item.get("image") if isinstance(item, dict) else None
+    return image.strip() if isinstance(image, str) and is_web_url(image.strip()) else None
+
+
+def parse_line(raw: bytes, number: int, fetched: FetchedPhotos | None = None) -> list[Record]:
     """The photo with its captions, or the caption, in line ``number`` of JSON lines.
 
-    Raises RequestError where it cannot be indexed.
+    ``fetched`` is what came from its ``photo_url``, None where the server fetches nothing. Raises
+    RequestError where it cannot be indexed.
     """
     name = f"line {number}"
     item = read_json(raw, f"Line {number}")
@@ -92,7 +109,7 @@ def parse_line(raw: bytes, number: int) -> list[Record]:
         )
     _check_keys(item, _LINE_KEYS, f"Line {number}")
     image = item.pop("image", None)
-    return _documents(item, name, photo=None if image is None else _decoded(image, name))
+    return _documents(item, name, photo=None if image is None else _photo(image, name, fetched))
 
 
 def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[Record]:
@@ -110,14 +127,20 @@ def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[
     )
 
 
-def _decoded(image: object, name: str) -> bytes:
+def _photo(image: object, name: str, fetched: FetchedPhotos | None) -> bytes:
     if not isinstance(image, str):
         raise RequestError(f"The image of {name} is {shown(image)}; it has to be a data URI.", status=422)
     address = image.strip()
     if not is_data_uri(address):
+        try:
+            photo = fetched_photo(address, fetched)
+        except FetchError as error:
+            raise RequestError(f"The image of {name}: {error}", status=422) from None
+        if photo is not None:
+            return photo
         raise RequestError(
-            f"The image of {name} is {shown(address)}, and this server never fetches a URL or opens a path "
-            "for a client; send the photo itself as a data URI (data:image/jpeg;base64,...).",
+            f"The image of {name} is {shown(address)}, and {opened_for_clients(fetched)}; send the photo "
+            "itself as a data URI (data:image/jpeg;base64,...).",
             status=422,
         )
     decoded = decode_data_uri(address)

@@ -6,14 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from crossmodal import limits
-from crossmodal.errors import CrossmodalError, DataError, FilterError, QueryError, RequestError
+from crossmodal.errors import CrossmodalError, DataError, FetchError, FilterError, QueryError, RequestError
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.http_shapes.photos import decode_data_uri, indexed_image_id, is_data_uri
+from crossmodal.http_shapes.photos import (
+    decode_data_uri,
+    fetched_photo,
+    indexed_image_id,
+    is_data_uri,
+    opened_for_clients,
+)
 from crossmodal.http_shapes.values import checked_id, checked_text, shown
 from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
+from crossmodal.url_photos import FetchedPhotos, is_web_url
 
-__all__ = ["parse_search"]
+__all__ = ["parse_search", "photo_urls"]
 
 # What a document that was not liked takes away beside one that was: less, as in Rocchio's feedback.
 _UNLIKED_WEIGHT = -0.5
@@ -37,20 +44,38 @@ _IMAGE_FORMS = (
 )
 
 
+def photo_urls(body: object, host: str | None) -> list[str]:
+    """The URLs in ``body`` of photos to fetch before it is parsed; ``host`` as there."""
+    queries = body.get("queries", [body]) if isinstance(body, dict) else None
+    urls = []
+    for query in queries[:MAX_QUERIES] if isinstance(queries, list) else ():
+        terms = query.get("terms") if isinstance(query, dict) else None
+        for holder in (query, *(terms[:MAX_TERMS] if isinstance(terms, list) else ())):
+            image = holder.get("image") if isinstance(holder, dict) else None
+            if isinstance(image, str) and is_web_url(address := image.strip()):
+                urls.append(address)
+    return [url for url in urls if indexed_image_id(url, host) is None]
+
+
 def parse_search(
-    body: object, *, uploads: Sequence[bytes] = (), host: str | None = None
+    body: object,
+    *,
+    uploads: Sequence[bytes] = (),
+    host: str | None = None,
+    fetched: FetchedPhotos | None = None,
 ) -> list[SearchRequest | CrossmodalError]:
     """The queries in ``body`` (parsed JSON), in order: each a request, or the error that says why it is none.
 
     ``uploads`` are the photos that came as files. ``host`` is the request's Host header, by which addresses
-    of this server's own photos are known. Raises RequestError where the body as a whole is no search.
+    of this server's own photos are known. ``fetched`` is what came from its ``photo_urls``, None where the
+    server fetches nothing. Raises RequestError where the body as a whole is no search.
     """
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
     if "queries" not in body:
         if uploads and not any(kind in body for kind in (*_KINDS, "unlike")):
             body = {**body, "image": "upload:0"}
-        return [_attempt(body, {}, "", uploads, host)]
+        return [_attempt(body, {}, "", uploads, host, fetched)]
     listed = body["queries"]
     shared = {key: value for key, value in body.items() if key != "queries"}
     for key in shared:
@@ -66,17 +91,23 @@ def parse_search(
     if len(listed) > limits.QUERIES.most:
         raise _refused(limits.QUERIES.exceeded("'queries'", len(listed)), "/queries")
     return [
-        _attempt(query, shared, f"/queries/{number}", uploads, host) for number, query in enumerate(listed)
+        _attempt(query, shared, f"/queries/{number}", uploads, host, fetched)
+        for number, query in enumerate(listed)
     ]
 
 
 def _attempt(
-    query: object, shared: Mapping[str, Any], place: str, uploads: Sequence[bytes], host: str | None
+    query: object,
+    shared: Mapping[str, Any],
+    place: str,
+    uploads: Sequence[bytes],
+    host: str | None,
+    fetched: FetchedPhotos | None,
 ) -> SearchRequest | CrossmodalError:
     try:
         if not isinstance(query, dict):
             raise _refused(f"A query is {shown(query)}; it has to be an object such as {_EXAMPLE}.", place)
-        return _Query(query, shared, place, uploads, host).request()
+        return _Query(query, shared, place, uploads, host, fetched).request()
     except RequestError as error:
         # The checks of ids and texts that all clients share don't know of pointers.
         return error if error.status != 400 else QueryError(str(error), pointer=place or None)
@@ -92,12 +123,14 @@ class _Query:
         place: str,
         uploads: Sequence[bytes],
         host: str | None,
+        fetched: FetchedPhotos | None,
     ) -> None:
         self._query = query
         self._values = {**shared, **query}
         self._place = place
         self._uploads = uploads
         self._host = host
+        self._fetched = fetched
 
     def request(self) -> SearchRequest:
         for key in self._query:
@@ -212,11 +245,14 @@ class _Query:
             if not decoded.mime_type.startswith("image/"):
                 raise _refused(f"The image is of the type {shown(decoded.mime_type)}; {_IMAGE_FORMS}.", at)
             return Term(weight=weight, image=decoded.content)
-        raise _refused(
-            f"The image is {shown(address)}; {_IMAGE_FORMS}. This server never fetches a URL and never opens "
-            "a path for a client.",
-            at,
-        )
+        try:
+            photo = fetched_photo(address, self._fetched)
+        except FetchError as error:
+            raise _refused(str(error), at) from None
+        if photo is not None:
+            return Term(weight=weight, image=photo)
+        opened = opened_for_clients(self._fetched)
+        raise _refused(f"The image is {shown(address)}; {_IMAGE_FORMS}: {opened}.", at)
 
     def _expression(self, value: object) -> tuple[Term, ...]:
         pointer = f"{self._place}/expression"

@@ -16,7 +16,13 @@ from starlette.responses import Response
 from crossmodal import limits
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.v1.answers import document_json
-from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_line, parse_metadata, parse_upload
+from crossmodal.http_shapes.v1.documents import (
+    UploadMetadata,
+    parse_line,
+    parse_metadata,
+    parse_upload,
+    photo_url,
+)
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.contents import content_response, photo_of, thumbnail_of
@@ -25,6 +31,7 @@ from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.adding import Adding
+from crossmodal.url_photos import UrlPhotos
 from crossmodal.workspace import Workspace
 
 __all__ = ["add_document_routes"]
@@ -106,7 +113,7 @@ class _Documents:
                 if media_type == FORM_TYPE:
                     await _add_form(request, adding)
                 elif media_type in _LINES_TYPES:
-                    await _add_lines(request, adding)
+                    await _add_lines(request, adding, self._serving.url_photos)
                 else:
                     raise RequestError(
                         f"The content type is {shown(media_type)}; send files as {FORM_TYPE}, or documents "
@@ -158,7 +165,7 @@ async def _add_form(request: Request, adding: Adding) -> None:
             )
 
 
-async def _add_lines(request: Request, adding: Adding) -> None:
+async def _add_lines(request: Request, adding: Adding, photos: UrlPhotos | None) -> None:
     lines = 0
     async for number, line in _numbered_lines(body_chunks(request)):
         lines += 1
@@ -169,7 +176,11 @@ async def _add_lines(request: Request, adding: Adding) -> None:
                 f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
-            await _add_parsed(adding, source, partial(parse_line, line, number))
+            fetched = None
+            if photos is not None:
+                url = await asyncio.to_thread(photo_url, line)
+                fetched = await photos.fetch_all([] if url is None else [url])
+            await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
     if not lines:
         raise RequestError(
             'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422

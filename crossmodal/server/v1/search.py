@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.http_shapes.v1.answers import render_search
-from crossmodal.http_shapes.v1.search import parse_search
+from crossmodal.http_shapes.v1.search import parse_search, photo_urls
 from crossmodal.http_shapes.values import read_json
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.server.forms import media_type_of, read_form
@@ -27,7 +27,10 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
     async def search(request: Request) -> Response:
         started = time.perf_counter()
         body, uploads = await _body(request)
-        queries = parse_search(body, uploads=uploads, host=request.headers.get("host"))
+        host = request.headers.get("host")
+        photos = serving.url_photos
+        fetched = None if photos is None else await photos.fetch_all(photo_urls(body, host))
+        queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
         requests = [query for query in queries if isinstance(query, SearchRequest)]
         found, timing = await serving.search(requests)
         serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
