@@ -158,8 +158,6 @@ def _refuse_unused(
                 f"{option.flag} has no meaning for {spelled.format(*_named((task,), spelled))}; "
                 f"it belongs to {_listed(belongs)}"
             )
-        elif option.needs is not None and given.get(option.needs) is None:
-            refused.append(f"{option.flag} has no meaning without {_flag_of(option.needs)}; add that")
         elif beside:
             refused.append(
                 f"{option.flag} has no meaning beside {_flag_of(beside[0])}; leave out one of them"

@@ -105,7 +105,7 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             settings,
             Writing(order.writing_reason is None, order.writing_reason or ""),
             # With the parent, and what it runs beside this.
-            Metrics(os.getppid(), order.metrics_folder),
+            metrics=Metrics(os.getppid(), order.metrics_folder),
             url_photos=url_photos,
         )
         try:

@@ -48,9 +48,9 @@ def photo_urls(body: object, host: str | None) -> list[str]:
     """The URLs in ``body`` of photos to fetch before it is parsed; ``host`` as there."""
     queries = body.get("queries", [body]) if isinstance(body, dict) else None
     urls = []
-    for query in queries[:MAX_QUERIES] if isinstance(queries, list) else ():
+    for query in queries[: limits.QUERIES.most] if isinstance(queries, list) else ():
         terms = query.get("terms") if isinstance(query, dict) else None
-        for holder in (query, *(terms[:MAX_TERMS] if isinstance(terms, list) else ())):
+        for holder in (query, *(terms[: limits.TERMS.most] if isinstance(terms, list) else ())):
             image = holder.get("image") if isinstance(holder, dict) else None
             if isinstance(image, str) and is_web_url(address := image.strip()):
                 urls.append(address)
