@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, TOY_IMAGES, children_of
+from conftest import REPOSITORY, TOY_IMAGES, decoders_of, is_running
 from photos import encoded, toy_photo
 from PIL import Image
 
@@ -160,7 +160,7 @@ def test_eight_wide_images_at_once_stay_within_the_budget(budget: MemoryBudget) 
         waiting = [threads.submit(eight.decode, bomb, WANTED) for _ in range(8)]
         bare = 0
         while not all(future.done() for future in waiting):
-            workers = children_of(os.getpid())
+            workers = decoders_of(os.getpid())
             bare = max(bare, len(workers))
             most = max(most, sum(map(anonymous_bytes, workers)))
             used = max(used, budget.status().used)
@@ -208,7 +208,7 @@ def test_a_hang_costs_one_photo(budget: MemoryBudget, slow: bytes) -> None:
         assert pool.decode(CAT, WANTED).pixels.shape == (224, 224, 3)
         assert budget.status().used == 0
     # Nothing is left behind, not even a zombie.
-    assert worker not in children_of(os.getpid())
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_one_that_ends_while_it_waits_is_replaced(pool: DecodePool) -> None:
@@ -273,7 +273,7 @@ def test_all_end_with_their_parent_however_that_ends(tmp_path: Path, slow: bytes
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        workers = children_of(process.pid)
+        workers = decoders_of(process.pid)
         assert workers
         if stopped:
             for worker in workers:
@@ -299,14 +299,6 @@ def interrupted(
             started.set()
     os.kill(worker, number)
     return future, worker
-
-
-def is_running(pid: int) -> bool:
-    """Whether it is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def anonymous_bytes(pid: int) -> int:
