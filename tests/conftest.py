@@ -193,10 +193,25 @@ def server_over_copy(workspace: Path, folder: Path) -> Iterator[Server]:
 
 
 def children_of(pid: int) -> Sequence[int]:
-    """The process ids of all descendants of a process."""
+    """The process ids of all descendants of a process but its decoders, which come and go."""
+    decoders = set(decoders_of(pid))
+    return [child for child in _descendants(pid) if child not in decoders]
+
+
+def decoders_of(pid: int) -> Sequence[int]:
+    """The process ids of those descendants that decode photos."""
+    found = []
+    for child in _descendants(pid):
+        with suppress(*_ENDED):
+            if b"crossmodal.images.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+def _descendants(pid: int) -> Sequence[int]:
     found: list[int] = []
     for child in _children(pid):
-        found += [child, *children_of(child)]
+        found += [child, *_descendants(child)]
     return found
 
 

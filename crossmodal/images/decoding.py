@@ -14,7 +14,7 @@ from crossmodal.errors import ImageError
 from crossmodal.images.budget import process_budget
 from crossmodal.images.cropping import Frame
 from crossmodal.images.formats import name_of, open_image
-from crossmodal.images.headers import bytes_to_decode, bytes_to_open, check_size, orientation_of
+from crossmodal.images.headers import bytes_to_decode, bytes_to_open, check_size
 from crossmodal.images.limits import FIRST_GRANT_BYTES, MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ __all__ = [
 
 _THUMBNAIL_QUALITY = 85
 _THUMBNAIL_SIDE = 256
+
+_ORIENTATION_TAG = 0x0112
 
 # EXIF orientation to what makes the photo upright, as names of PIL.Image.Transpose.
 _TRANSPOSE = {
@@ -151,7 +153,7 @@ class Opened:
         image.load()
         size = image.size
         frame: Frame = (0.0, 0.0, *size) if drafted is None else drafted[1]
-        orientation = orientation_of(image)
+        orientation = _orientation_of(image)
         image = _to_rgb(image)
         return _upright(image, orientation), _turned(frame, size, orientation)
 
@@ -159,6 +161,19 @@ class Opened:
 def _is_deep(image: Image) -> bool:
     """Whether it is greyscale of more than 8 bits."""
     return image.mode.startswith("I") or image.mode == "F"
+
+
+def _orientation_of(image: Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, where there is none that can be read.
+
+    Of an image that is loaded, as asking for it loads a PNG.
+    """
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
+        # Photos with damaged EXIF are common, and their pixels are fine.
+        return 1
+    return orientation if isinstance(orientation, int) else 1
 
 
 def _upright(image: Image, orientation: int) -> Image:

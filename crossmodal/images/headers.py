@@ -11,7 +11,7 @@ from crossmodal.images.limits import MAX_ASPECT, MAX_FRAMES, MAX_SIDE, MEGABYTE
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["bytes_to_decode", "bytes_to_open", "check_size", "orientation_of"]
+__all__ = ["bytes_to_decode", "bytes_to_open", "check_size"]
 
 # Beside the pixels: a block of Pillow's storage that is not full, tables of codecs, a row or two of buffers,
 # what scaling keeps between its two passes, and the thumbnail.
@@ -22,11 +22,10 @@ _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;1
 _COLOUR_BYTES = 4
 _ROW_BYTES = 16
 
-# Two copies beside the image while it becomes an array of 3 bytes a pixel; or one where it is cut and scaled.
+# Two copies beside the image while it becomes an array of 3 bytes a pixel; or one while it is turned upright,
+# or cut and scaled.
 _AS_ARRAY_BYTES = 6
 _AS_INPUT_BYTES = 4
-
-_ORIENTATION_TAG = 0x0112
 
 
 def check_size(size: tuple[int, int], max_pixels: int, frames: int = 1) -> None:
@@ -73,17 +72,6 @@ def bytes_to_decode(image: Image, blob: bytes, full_size: tuple[int, int], *, wh
     # Not all at once: what a stage no longer needs is gone in the next one.
     decoding = stored + format_of(blob).codec_bytes(image, full_size)
     converting = 0 if image.mode == "RGB" else stored + pixels + colour
-    turning = 2 * colour if orientation_of(image) != 1 else 0
     giving = colour + pixels * (_AS_ARRAY_BYTES if whole else _AS_INPUT_BYTES)
     rows = 3 * _ROW_BYTES * max(full_size)
-    return max(decoding, converting, turning, giving) + rows + _OVERHEAD_BYTES + 3 * len(blob)
-
-
-def orientation_of(image: Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none that can be read."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
-        # Photos with damaged EXIF are common, and their pixels are fine.
-        return 1
-    return orientation if isinstance(orientation, int) else 1
+    return max(decoding, converting, giving) + rows + _OVERHEAD_BYTES + 3 * len(blob)

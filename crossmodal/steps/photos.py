@@ -68,7 +68,9 @@ class ImageLoader(_PhotoStep):
         self._pool = held.enter_context(shared_pool(int(decode_memory) * MEGABYTE))
         # Also where nobody closes this step.
         self._let_go = weakref.finalize(self, held.close)
-        # Beside what else is loaded.
+
+    def prepare(self) -> None:
+        """Starts a process that decodes, while other steps load their models."""
         self._pool.prepare()
 
     def close(self) -> None:
