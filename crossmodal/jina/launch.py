@@ -9,9 +9,11 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -55,6 +57,7 @@ def quiet_jina(environment: MutableMapping[str, str] | None = None) -> None:
     """
     environment = os.environ if environment is None else environment
     environment["JINA_OPTOUT_TELEMETRY"] = "1"
+    _give_home(environment)
     environment.setdefault("JINA_LOG_LEVEL", "CRITICAL")
     # gRPC prints its goodbye messages (GOAWAY) on stderr otherwise.
     environment.setdefault("GRPC_VERBOSITY", "NONE")
@@ -63,6 +66,23 @@ def quiet_jina(environment: MutableMapping[str, str] | None = None) -> None:
     # before its process listens there.
     environment.setdefault("JINA_RANDOM_PORT_MIN", "10000")
     environment.setdefault("JINA_RANDOM_PORT_MAX", "19999")
+
+
+def _give_home(environment: MutableMapping[str, str]) -> None:
+    """Sets HOME to a folder of this user's where jina, which makes ~/.cache/jina when it is imported, cannot.
+
+    So it is in containers with ``--user`` or ``--read-only``. Without any such folder jina's own error tells.
+    """
+    home = environment.get("HOME")
+    with suppress(OSError, RuntimeError):
+        (Path(home or Path.home()) / ".cache" / "jina").mkdir(parents=True, exist_ok=True)
+        return
+    folder = Path(tempfile.gettempdir()) / f"crossmodal-home-{os.geteuid()}"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
+            folder = Path(tempfile.mkdtemp(prefix="crossmodal-home-"))
+        environment["HOME"] = str(folder)
 
 
 def import_jina() -> Any:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
-from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_writer
+from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 
 __all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
@@ -36,6 +36,11 @@ _PAGES_AT_ONCE = 4096
 # By the beginning of SQLite's names for errors (https://www.sqlite.org/rescode.html).
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_TOOBIG")
+_UNREADABLE = ("SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_FSTAT")
+_NO_LOCKS = (
+    *(f"SQLITE_IOERR_{what}" for what in ("LOCK", "RDLOCK", "UNLOCK", "CHECKRESERVEDLOCK", "SHMLOCK")),
+    "SQLITE_NOLFS",
+)
 _REFUSED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 # A forked child must neither use nor close the connections of its parent, so they are held here for ever.
@@ -45,8 +50,8 @@ _inherited: list[sqlite3.Connection] = []
 def damage_advice(folder: Path) -> str:
     """The second sentence of every message about a damaged index in ``folder``."""
     return (
-        f"Delete the index in {folder} and index again; or stop all that uses it, delete {INDEX_FILE}-wal "
-        f"and {INDEX_FILE}-shm, and restore {INDEX_FILE} from a copy."
+        f"Look at the disk; then restore a backup with: crossmodal restore FILE --replace, or delete the "
+        f"index in {folder} and index again."
     )
 
 
@@ -248,6 +253,9 @@ class Connections:
                 if replaced:
                     connection.close()
                     raise StoreError(f"The index in {self.folder} was deleted or replaced; open it again.")
+        except OSError as error:
+            # No file handle is left, or the folder is gone.
+            raise StoreError(f"{self.path} cannot be opened ({error.strerror}).") from error
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
@@ -340,7 +348,17 @@ class Connections:
     def _named(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(_DAMAGED):
-            return StoreFormat(f"{self.path} is damaged ({error}). {damage_advice(self.folder)}")
+            # What cannot be read at all, SQLite calls damaged as well.
+            return StoreFormat(
+                f"{self.path} is damaged or its disk fails ({error}). {damage_advice(self.folder)}"
+            )
+        if name.startswith(_NO_LOCKS):
+            return no_locks(self.folder, str(error))
+        if name.startswith(_UNREADABLE):
+            return StoreError(
+                f"{self.path} cannot be read ({error}): the disk fails, or the file was cut off. Look at the "
+                "disk; crossmodal verify tells what is damaged, and crossmodal restore brings a backup back."
+            )
         free = shutil.disk_usage(self.folder).free
         if name.startswith(_FULL) or (name.startswith(_REFUSED) and free < _NEARLY_FULL_BYTES):
             reason = (

@@ -29,8 +29,8 @@ __all__ = [
     "documents_in_order",
     "natural_order",
     "natural_sorted",
-    "stored_part",
     "read_document",
+    "stored_part",
     "tags_of",
     "usable_id",
 ]
