@@ -15,7 +15,15 @@ from pathlib import Path
 
 from crossmodal.errors import StoreLocked, StoreUnwritable
 
-__all__ = ["LOCK_FILE", "WriterLock", "file_of", "is_being_written", "no_locks", "no_writer", "wait_for_writer"]
+__all__ = [
+    "LOCK_FILE",
+    "WriterLock",
+    "file_of",
+    "is_being_written",
+    "no_locks",
+    "no_writer",
+    "wait_for_writer",
+]
 
 LOCK_FILE = "writer.lock"
 
