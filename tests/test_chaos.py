@@ -1,4 +1,4 @@
-"""kill -9 at random moments loses nothing that was acknowledged; ``python -m tests.chaos`` is the long run."""
+"""kill -9 at random moments loses nothing that was acknowledged; ``python -m tests.chaos`` does it longer."""
 
 from __future__ import annotations
 

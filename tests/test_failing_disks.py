@@ -1,4 +1,4 @@
-"""A disk that fails, a file system without locks, no home folder, no file handles: a sentence, or it works."""
+"""A failing disk, a file system without locks, no home folder, no file handles: a sentence, or it works."""
 
 from __future__ import annotations
 
