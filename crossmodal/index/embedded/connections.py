@@ -28,6 +28,9 @@ _LOG_WAIT_MS = 500
 # The write-ahead log is cut to this length when it starts over, after a reader has held it back.
 _LOG_BYTES = 64 << 20
 
+# After a commit that leaves more than this in it, it is written into the file: the reserve has to hold that.
+_LOG_PAGES = 160
+
 _NEARLY_FULL_BYTES = 1 << 20
 
 # Copied without a look at signals, 64 MiB.
@@ -215,6 +218,17 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
+    def empty_log(self) -> None:
+        """Writes what is in the log into the file and gives its space back, as far as readers let that be."""
+        if self._writer is None:
+            return
+        with suppress(sqlite3.Error):
+            self._writer.execute(f"PRAGMA busy_timeout = {_LOG_WAIT_MS}")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+
     def close(self) -> None:
         """Release the file, after what is being read; harmless when repeated, and in a forked child."""
         with self._lock:
@@ -224,12 +238,9 @@ class Connections:
         if self._pid != os.getpid():
             _inherited.extend(connections)
             return
-        if self._writer is not None:
-            # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
-            with suppress(sqlite3.Error):
-                self._writer.execute(f"PRAGMA busy_timeout = {_LOG_WAIT_MS}")
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer = None
+        # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
+        self.empty_log()
+        self._writer = None
         for connection in connections:
             connection.close()
 
@@ -308,6 +319,7 @@ class Connections:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         except BaseException:
