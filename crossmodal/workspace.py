@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from crossmodal.errors import ModelMismatch, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
+from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
@@ -104,7 +106,10 @@ class Workspace:
         return store
 
     def require_writable(self) -> None:
-        """Make the folder if it isn't there; raise ``StoreUnwritable`` if nothing can be written into it."""
+        """Make the folder if it isn't there; raise ``StoreUnwritable`` if nothing can be written into it.
+
+        From an index that is there something can be deleted on a full disk, too.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path) as file:
@@ -112,6 +117,9 @@ class Workspace:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
+            deletable = (self.path / INDEX_FILE).exists() and Reserve(self.path).exists
+            if error.errno == errno.ENOSPC and deletable:
+                return
             raise StoreUnwritable(
                 f"The workspace {self.path} cannot be written ({error.strerror}). Free some space or give "
                 "write permission for it, or choose another folder with --workspace."
@@ -286,7 +294,7 @@ class Workspace:
     def delete(self) -> None:
         """Delete the index from disk; other files in the folder stay."""
         self.close()
-        for name in (INDEX_FILE, f"{INDEX_FILE}-wal", f"{INDEX_FILE}-shm"):
+        for name in (INDEX_FILE, f"{INDEX_FILE}-wal", f"{INDEX_FILE}-shm", RESERVE_FILE):
             (self.path / name).unlink(missing_ok=True)
         for name in ("derived", *OLD_STORES):
             shutil.rmtree(self.path / name, ignore_errors=True)

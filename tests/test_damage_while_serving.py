@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sqlite3
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from conftest import TOY_IMAGES, Server, copy_index, run_app, start_server
 
+from crossmodal.index.embedded.derived_file import damaged_files
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import IMAGE, TEXT
 
@@ -121,3 +125,70 @@ def test_what_is_damaged_can_be_deleted(server: Server, tmp_path: Path) -> None:
             len(captions) - len(mine),
         )
         assert len(store.verify()) == 1
+
+
+def found_by(server: Server) -> list[tuple[str, float]] | None:
+    """The matches of a sentence; None while the server starts again."""
+    try:
+        status, answer = server.request(
+            "/v1/search", {"queries": [{"terms": [{"text": "a dog"}]}], "top_k": 5}
+        )
+    except (OSError, http.client.HTTPException):
+        return None
+    assert status == 200, answer
+    return [(match["id"], match["cosine"]) for match in answer["results"][0]["matches"]]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_derived_file_that_changes_in_use_is_made_again(
+    server: Server, tmp_path: Path, damage: str
+) -> None:
+    file = tmp_path / "workspace" / "derived" / "image.0-of-1.vectors"
+    before, whole = found_by(server), file.read_bytes()
+    assert before is not None
+    truth = (tmp_path / "workspace" / "index.sqlite").read_bytes()
+    with file.open("r+b") as held:
+        if damage == "flip":
+            for place in range(64, len(whole) - 2000, 100):
+                held.seek(place)
+                held.write(bytes([whole[place] ^ 0x40]))
+        else:
+            held.truncate(70)
+    deadline = time.monotonic() + 60
+    while (again := found_by(server)) is None or not file.exists():
+        assert time.monotonic() < deadline, server.output()
+        time.sleep(0.2)
+    assert again == before
+    assert damaged_files(tmp_path / "workspace") == []
+    assert found_by(server) == before
+    assert (tmp_path / "workspace" / "index.sqlite").read_bytes() == truth
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_truth_is_told_and_never_written_over(server: Server, tmp_path: Path, damage: str) -> None:
+    workspace = tmp_path / "workspace"
+    file = workspace / "index.sqlite"
+    whole = file.read_bytes()
+    originals = {path.name: path.read_bytes() for path in TOY_IMAGES.iterdir()}
+    ids = list(rows_of(workspace, IMAGE))
+    with file.open("r+b") as held:
+        if damage == "flip":
+            for place in range(200_000, len(whole), 30_011):
+                held.seek(place)
+                held.write(bytes([whole[place] ^ 0x10]))
+        else:
+            held.truncate(len(whole) // 2)
+    altered = file.read_bytes()
+    wrong = 0
+    for id in ids:
+        try:
+            with urllib.request.urlopen(server.url + address(id, "/content")) as answer:
+                assert answer.read() in originals.values(), "wrong content with status 200"
+        except urllib.error.HTTPError as error:
+            with error:
+                assert error.code in (500, 503), error.read()
+            wrong += 1
+    assert wrong > 0
+    told = run_app("verify", "--workspace", workspace)
+    assert told.returncode == 1
+    assert file.read_bytes() == altered

@@ -114,7 +114,8 @@ def test_status(workspace: Workspace) -> None:
     assert (image["documents"], image["vectors"], image["model"]) == (12, 12, "vse")
     assert (text["documents"], text["vectors"], text["model"]) == (24, 24, "vse")
     assert (image["search"]["tier"], image["search"]["recall"]) == ("exact", 1.0)
-    on_disk = sum(file.stat().st_size for file in workspace.path.rglob("*") if file.is_file())
+    files = [file for file in workspace.path.rglob("*") if file.name != "reserve"]
+    on_disk = sum(file.stat().st_size for file in files if file.is_file())
     assert status["bytes_on_disk"] == on_disk
     assert image["bytes_on_disk"] == 12 * (1000 + 50 + 4 * 8)
     assert text["bytes_on_disk"] == 24 * 4 * 8

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
-from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_writer
+from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 
 __all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
@@ -28,6 +28,9 @@ _LOG_WAIT_MS = 500
 # The write-ahead log is cut to this length when it starts over, after a reader has held it back.
 _LOG_BYTES = 64 << 20
 
+# After a commit that leaves more than this in it, it is written into the file: the reserve has to hold that.
+_LOG_PAGES = 160
+
 _NEARLY_FULL_BYTES = 1 << 20
 
 # Copied without a look at signals, 64 MiB.
@@ -36,6 +39,11 @@ _PAGES_AT_ONCE = 4096
 # By the beginning of SQLite's names for errors (https://www.sqlite.org/rescode.html).
 _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_FORMAT")
 _FULL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_TOOBIG")
+_UNREADABLE = ("SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ", "SQLITE_IOERR_FSTAT")
+_NO_LOCKS = (
+    *(f"SQLITE_IOERR_{what}" for what in ("LOCK", "RDLOCK", "UNLOCK", "CHECKRESERVEDLOCK", "SHMLOCK")),
+    "SQLITE_NOLFS",
+)
 _REFUSED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 # A forked child must neither use nor close the connections of its parent, so they are held here for ever.
@@ -45,8 +53,8 @@ _inherited: list[sqlite3.Connection] = []
 def damage_advice(folder: Path) -> str:
     """The second sentence of every message about a damaged index in ``folder``."""
     return (
-        f"Delete the index in {folder} and index again; or stop all that uses it, delete {INDEX_FILE}-wal "
-        f"and {INDEX_FILE}-shm, and restore {INDEX_FILE} from a copy."
+        f"Look at the disk; then restore a backup with: crossmodal restore FILE --replace, or delete the "
+        f"index in {folder} and index again."
     )
 
 
@@ -210,6 +218,17 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 
+    def empty_log(self) -> None:
+        """Writes what is in the log into the file and gives its space back, as far as readers let that be."""
+        if self._writer is None:
+            return
+        with suppress(sqlite3.Error):
+            self._writer.execute(f"PRAGMA busy_timeout = {_LOG_WAIT_MS}")
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
+
     def close(self) -> None:
         """Release the file, after what is being read; harmless when repeated, and in a forked child."""
         with self._lock:
@@ -219,12 +238,9 @@ class Connections:
         if self._pid != os.getpid():
             _inherited.extend(connections)
             return
-        if self._writer is not None:
-            # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
-            with suppress(sqlite3.Error):
-                self._writer.execute(f"PRAGMA busy_timeout = {_LOG_WAIT_MS}")
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._writer = None
+        # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
+        self.empty_log()
+        self._writer = None
         for connection in connections:
             connection.close()
 
@@ -248,6 +264,9 @@ class Connections:
                 if replaced:
                     connection.close()
                     raise StoreError(f"The index in {self.folder} was deleted or replaced; open it again.")
+        except OSError as error:
+            # No file handle is left, or the folder is gone.
+            raise StoreError(f"{self.path} cannot be opened ({error.strerror}).") from error
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
@@ -300,6 +319,7 @@ class Connections:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
         except BaseException:
@@ -340,7 +360,17 @@ class Connections:
     def _named(self, error: sqlite3.Error) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(_DAMAGED):
-            return StoreFormat(f"{self.path} is damaged ({error}). {damage_advice(self.folder)}")
+            # What cannot be read at all, SQLite calls damaged as well.
+            return StoreFormat(
+                f"{self.path} is damaged or its disk fails ({error}). {damage_advice(self.folder)}"
+            )
+        if name.startswith(_NO_LOCKS):
+            return no_locks(self.folder, str(error))
+        if name.startswith(_UNREADABLE):
+            return StoreError(
+                f"{self.path} cannot be read ({error}): the disk fails, or the file was cut off. Look at the "
+                "disk; crossmodal verify tells what is damaged, and crossmodal restore brings a backup back."
+            )
         free = shutil.disk_usage(self.folder).free
         if name.startswith(_FULL) or (name.startswith(_REFUSED) and free < _NEARLY_FULL_BYTES):
             reason = (

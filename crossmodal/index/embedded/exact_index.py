@@ -17,7 +17,7 @@ from crossmodal.index.embedded.exact_search import search_exactly
 from crossmodal.index.embedded.row_follower import RowFollower
 from crossmodal.index.embedded.row_view import RowView
 from crossmodal.index.embedded.scores import inner_products
-from crossmodal.index.embedded.search_file import SearchFile, SearchFileSource
+from crossmodal.index.embedded.search_file import FileState, SearchFile, SearchFileSource
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 
 __all__ = ["ExactIndex", "checked_queries", "matching_rows"]
@@ -47,6 +47,9 @@ class ExactIndex:
         self._lock = threading.RLock()
         self._follower = RowFollower()
         self._saved: SearchFileSource | None = None
+        # What tells that the mapped file was altered in place, which nothing here does.
+        self._mapped: FileState | None = None
+        self._file_lost = False
         self._selections: OrderedDict[Filter, NDArray[np.uint8]] = OrderedDict()
         self._load()
         self.refresh()
@@ -63,6 +66,11 @@ class ExactIndex:
     def has_file(self) -> bool:
         """Whether a derived file was named."""
         return self._search_file is not None
+
+    @property
+    def file_lost(self) -> bool:
+        """Whether the derived file was damaged and has to be written again."""
+        return self._file_lost
 
     def refresh(self) -> None:
         """Take over what the store has committed since; only new rows and tombstones are read."""
@@ -121,11 +129,13 @@ class ExactIndex:
         if self._search_file is None:
             return False
         saved = self._saved
-        if saved is not None and saved.sequence == self._source.sequence == self.view().sequence:
+        current = saved is not None and saved.sequence == self._source.sequence == self.view().sequence
+        if current and not self._file_lost:
             return True
         with self._source.snapshot() as snapshot:
             written = self._search_file.save(snapshot)
         if written:
+            self._file_lost = False
             self._load()
         return written
 
@@ -138,7 +148,16 @@ class ExactIndex:
             )
 
     def _refresh(self) -> RowView:
-        """Take over the newest commit."""
+        """Take over the newest commit, and let go of a file that is not what was mapped."""
+        if self._mapped is not None and self._search_file is not None:
+            now = self._search_file.state()
+            if now is not None and now.number == self._mapped.number and now != self._mapped:
+                _logger.warning(
+                    "%s was altered while it was in use; reading the store instead.", self._search_file.path
+                )
+                self._let_go_of_file()
+                self._follower = RowFollower()
+                self._selections.clear()
         if self._follower.view.sequence != self._source.sequence:
             with self._source.snapshot() as snapshot:
                 self._follow(snapshot)
@@ -166,10 +185,17 @@ class ExactIndex:
                 self._selections.popitem(last=False)
         return view, np.unpackbits(bits, count=view.positions, bitorder="little").view(np.bool_)
 
+    def _let_go_of_file(self) -> None:
+        assert self._search_file is not None
+        self._search_file.remove()
+        self._saved = self._mapped = None
+        self._file_lost = True
+
     def _load(self) -> None:
         """Use the derived file if it is whole and of this store."""
         if self._search_file is None:
             return
+        before = self._search_file.state()
         try:
             content = self._search_file.read()
         except FileNotFoundError:
@@ -177,7 +203,7 @@ class ExactIndex:
         except (StoreFormat, OSError) as error:
             _logger.warning("%s is not used (%s); reading the store instead.", self._search_file.path, error)
             if isinstance(error, StoreFormat):
-                self._search_file.remove()
+                self._let_go_of_file()
             return
         source = content.source
         with self._lock:
@@ -189,6 +215,8 @@ class ExactIndex:
             self._selections.clear()
             self._follower.adopt(content)
             self._saved = source
+            # Another process may have replaced it meanwhile.
+            self._mapped = before if before == self._search_file.state() else None
 
 
 def checked_queries(queries: NDArray[np.floating[Any]], top_k: int = 1) -> NDArray[np.float32]:

@@ -230,7 +230,7 @@ class Maintenance:
 
     def _save_is_due(self, view: RowView) -> bool:
         unsaved = len(view.tail) + view.dead
-        worth_it = unsaved > max(_FEW_UNSAVED, _SHARE_UNSAVED * len(view))
+        worth_it = self._index.file_lost or unsaved > max(_FEW_UNSAVED, _SHARE_UNSAVED * len(view))
         return worth_it and self._index.has_file and self._is_writable
 
     def _train(self, view: RowView, tier: str) -> Codes:

@@ -18,7 +18,7 @@ from crossmodal.index.embedded.row_view import IdList, RowSegment, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 
-__all__ = ["SearchFile", "SearchFileContent", "SearchFileSource", "save_vectors"]
+__all__ = ["FileState", "SearchFile", "SearchFileContent", "SearchFileSource", "save_vectors"]
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +43,15 @@ class SearchFileContent:
     source: SearchFileSource
     segment: RowSegment
     longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What changes where a file is altered in place (size and time of change) or replaced (its number)."""
+
+    number: tuple[int, int]
+    size: int
+    changed_ns: int
 
 
 class SearchFile:
@@ -109,6 +118,14 @@ class SearchFile:
         return SearchFileContent(
             _source(header), RowSegment(arrays["rows"], ids, arrays["vectors"]), header["longest"]
         )
+
+    def state(self) -> FileState | None:
+        """The state of the file now; None where it isn't there."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return FileState((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
 
     def remove(self) -> None:
         """Deletes the file, if that is possible: each opening would warn of a damaged one."""

@@ -33,6 +33,7 @@ from crossmodal.errors import (
 )
 from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
+from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
     Part,
@@ -91,12 +92,14 @@ class EmbeddedStore:
                 f"The folder {path} cannot be made ({error.strerror}). Give write permission or free some "
                 "space, or choose another folder with --workspace."
             ) from error
-        lock = WriterLock(path)
+        reserve = Reserve(path)
         try:
-            connections = Connections.open_writer(path)
-        except BaseException:
-            lock.release()
-            raise
+            lock, connections = cls._locked(path)
+        except StoreUnwritable:
+            # On a full disk, so that something can be deleted.
+            if not reserve.free():
+                raise
+            lock, connections = cls._locked(path)
         store = cls(path, connections, lock)
         try:
             if not connections.initialised:
@@ -106,7 +109,17 @@ class EmbeddedStore:
         except BaseException:
             store.close()
             raise
+        reserve.take()
         return store
+
+    @staticmethod
+    def _locked(path: Path) -> tuple[WriterLock, Connections]:
+        lock = WriterLock(path)
+        try:
+            return lock, Connections.open_writer(path)
+        except BaseException:
+            lock.release()
+            raise
 
     @classmethod
     def open_reader(cls, path: Path, *, identity: ModelIdentity | None = None) -> Self:
@@ -164,11 +177,40 @@ class EmbeddedStore:
     def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]:
         """Delete what has one of ``ids``, photo or caption, in one transaction.
 
-        With ``captions`` also those that describe the photos. Returns modality and id of all that went.
+        With ``captions`` also those that describe the photos. Returns modality and id of all that went. On a
+        full disk it uses the space that is reserved for this, and more than one transaction where that is
+        still too little for one.
         """
         self._require_writer()
-        with self._writing, self._connections.write() as connection:
+        named = list(dict.fromkeys(ids))
+        with self._writing:
+            try:
+                return self._delete(named, captions)
+            except StoreUnwritable:
+                reserve = Reserve(self.path)
+                if not reserve.free():
+                    raise
+            try:
+                return self._delete_in_parts(named, captions)
+            finally:
+                reserve.take()
+
+    def _delete(self, ids: Sequence[str], captions: bool) -> list[tuple[Modality, str]]:
+        with self._connections.write() as connection:
             return Changes(connection).delete(ids, captions=captions)
+
+    def _delete_in_parts(self, ids: Sequence[str], captions: bool) -> list[tuple[Modality, str]]:
+        try:
+            self._connections.empty_log()
+            deleted = self._delete(ids, captions)
+        except StoreUnwritable:
+            if len(ids) < 2:
+                raise
+            half = len(ids) // 2
+            deleted = self._delete_in_parts(ids[:half], captions)
+            deleted += self._delete_in_parts(ids[half:], captions)
+        self._connections.empty_log()
+        return deleted
 
     def get(self, ids: Sequence[str], modality: Modality) -> list[Record | None]:
         """The records of ``ids`` without content and thumbnail, None for each that is not stored."""
@@ -370,7 +412,7 @@ class EmbeddedStore:
 
     @property
     def bytes_on_disk(self) -> int:
-        """The size of all files of the index, derived ones included."""
+        """The size of all files of the index, derived ones included, without the space in reserve."""
         size = 0
         files = (self.path.glob(f"{INDEX_FILE}*"), self.path.glob(LOCK_FILE), self.path.glob("derived/*"))
         for file in chain(*files):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import os
@@ -14,7 +15,15 @@ from pathlib import Path
 
 from crossmodal.errors import StoreLocked, StoreUnwritable
 
-__all__ = ["LOCK_FILE", "WriterLock", "file_of", "is_being_written", "no_writer", "wait_for_writer"]
+__all__ = [
+    "LOCK_FILE",
+    "WriterLock",
+    "file_of",
+    "is_being_written",
+    "no_locks",
+    "no_writer",
+    "wait_for_writer",
+]
 
 LOCK_FILE = "writer.lock"
 
@@ -36,6 +45,28 @@ def _forget_in_forked_children() -> None:
             lock.forget()
 
     os.register_at_fork(after_in_child=forget)
+
+
+# What file systems without locks answer: some shared ones (NFS, SMB) and some made of other storage.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+def no_locks(folder: Path, said: str | None) -> StoreUnwritable:
+    """The error that says that the file system of ``folder`` has no locks."""
+    return StoreUnwritable(
+        f"The file system of {folder} has no locks ({said}), as shared ones (NFS, SMB) may lack them, and "
+        "without them an index cannot be kept whole. Put the workspace on a local disk, with --workspace."
+    )
+
+
+def _lock(descriptor: int, how: int, folder: Path) -> None:
+    """Locks without waiting; raises BlockingIOError where another has it, StoreUnwritable without locks."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise no_locks(folder, error.strerror) from error
+        raise
 
 
 def _holder(descriptor: int) -> str:
@@ -77,7 +108,7 @@ class WriterLock:
         patience = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(self._descriptor, fcntl.LOCK_EX, folder)
                 break
             except BlockingIOError:
                 if time.monotonic() > patience:
@@ -153,7 +184,7 @@ def no_writer(folder: Path) -> Iterator[None]:
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _lock(descriptor, fcntl.LOCK_SH, folder)
         except BlockingIOError:
             raise StoreLocked(
                 f"{folder} is being written by {_holder(descriptor)}, and reading beside a writer needs "

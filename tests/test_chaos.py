@@ -1,0 +1,31 @@
+"""kill -9 at random moments loses nothing that was acknowledged; ``python -m tests.chaos`` does it longer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+KILLS = 20
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", "--kills", str(KILLS), "--json", tmp_path / "report.json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert (report["kills"], report["lost"]) == (KILLS, 0)
+    assert set(report["kinds"]) == {"write", "codes", "copies", "conversion", "engine"}
+    assert all(kind["kills"] >= 1 for kind in report["kinds"].values())
+    assert report["acknowledged"] >= 10 * KILLS
+    assert done.stdout.splitlines()[-1].split() == ["all", str(KILLS), str(report["acknowledged"]), "0"]
