@@ -14,6 +14,7 @@ from crossmodal.errors import DataError, RequestError
 from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
 from crossmodal.http_shapes.values import plain_json, shown
 from crossmodal.images import IMAGE_TYPES, MAX_PIXELS
+from crossmodal.index.embedded.stored_document import LONGEST_ID_BYTES
 from crossmodal.query.expression import MAX_TEXT
 from crossmodal.records import Outcome
 
@@ -34,9 +35,6 @@ FROM_CLIENTS = Limits(text=MAX_TEXT, content=MAX_IMAGE_BYTES, wanted=1000)
 
 # What the processes of one Flow send each other: a photo on disk may be larger, and so may its caption.
 IN_FLOW = Limits(text=1 << 20, content=1 << 30, wanted=1_000_000)
-
-# LMDB, in which indexes of an earlier format lie, takes keys of at most so many bytes (MDB_MAXKEYSIZE).
-_MAX_ID_BYTES = 511
 
 # PATH_MAX of Linux, with every byte of a path written as three characters.
 _MAX_URI_CHARACTERS = 3 * 4096
@@ -83,7 +81,7 @@ def _id(value: Any, limits: Limits) -> str | None:
     if not isinstance(value, str) or not value:
         return f"is {shown(value)}; it has to be a text that is not empty"
     size = len(value.encode("utf-8", "surrogatepass"))
-    return f"has {size:,} bytes; the limit is {_MAX_ID_BYTES}" if size > _MAX_ID_BYTES else None
+    return f"has {size:,} bytes; the limit is {LONGEST_ID_BYTES}" if size > LONGEST_ID_BYTES else None
 
 
 def _one_of(values: tuple[str, ...], value: Any, limits: Limits) -> str | None:
@@ -159,7 +157,7 @@ _CHECKS: Mapping[str, Callable[[Any, Limits], str | None]] = {
     "mime_type": _media_type,
     "photo_id": _id,
     "tags": _tags,
-    "content_hash": partial(_text, most=_MAX_ID_BYTES),
+    "content_hash": partial(_text, most=LONGEST_ID_BYTES),
     "blob": _bytes,
     "pixels": _pixels,
     "frame": _frame,

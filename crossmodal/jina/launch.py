@@ -25,6 +25,7 @@ from crossmodal.jina.child import Child
 from crossmodal.settings import Settings
 
 __all__ = [
+    "GRPC_SETTINGS",
     "RUN_TOKEN",
     "TOKEN_FILE",
     "TOKEN_KEY",
@@ -42,6 +43,9 @@ __all__ = [
 # hosts share.
 RUN_TOKEN = "CROSSMODAL_RUN_TOKEN"
 TOKEN_FILE = "CROSSMODAL_FLOW_TOKEN_FILE"
+
+# The variable that carries the settings of the process that answers gRPC.
+GRPC_SETTINGS = "CROSSMODAL_GRPC_SETTINGS"
 
 # The key of gRPC's metadata that carries either.
 TOKEN_KEY = "crossmodal-token"
@@ -136,11 +140,11 @@ def start_grpc_server(settings: Settings) -> Child:
     process, or by its ``stop``. Raises ServiceError where jina is missing or the port is taken.
     """
     require_grpc(settings)
-    environment: dict[str, str] = {}
+    # In its environment: command lines can be read by everybody on the machine, and there may be a key in it.
+    environment = {GRPC_SETTINGS: _to_json(settings)}
     quiet_jina(environment)
     return Child(
         "crossmodal.jina.grpc_server",
-        _to_json(settings),
         name="The process that answers gRPC",
         environment=environment,
     )
@@ -150,8 +154,11 @@ def settings_from_json(text: str) -> Settings:
     """The settings that ``start_grpc_server`` handed over."""
     given: dict[str, Any] = json.loads(text)
     for field in fields(Settings):
-        if given[field.name] is not None and "Path" in str(field.type):
-            given[field.name] = Path(given[field.name])
+        value = given[field.name]
+        if value is not None and "Path" in str(field.type):
+            given[field.name] = Path(value)
+        elif isinstance(value, list):
+            given[field.name] = tuple(value)
     return Settings(**given)
 
 
