@@ -1,15 +1,10 @@
-"""Searches over gRPC as jina's own clients speak it: ``python -m crossmodal.jina.grpc_server``.
+"""Searches over gRPC as jina's own clients speak it: /search and /encode, and nothing else.
 
-A process beside the HTTP server with an engine of its own over the same index; its settings come in its
-environment. It answers /search and /encode, and ends with its parent. From jina it takes only the protocol:
-its messages and services.
+From jina it takes only the protocol: its messages and services.
 """
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from pathlib import PurePath
@@ -37,10 +32,8 @@ from crossmodal.http_shapes.photos import MAX_IMAGE_BYTES
 from crossmodal.index.embedded.stored_document import LONGEST_ID_BYTES
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
-from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.interceptors import CallCheck, Refusal
-from crossmodal.jina.launch import GRPC_SETTINGS, settings_from_json
 from crossmodal.jina.wire import has_more_fields
 from crossmodal.records import IMAGE, TEXT, checked_modality
 from crossmodal.settings import Settings
@@ -314,40 +307,3 @@ def _credentials(settings: Settings) -> Any:
         raise SettingsError(
             f"The certificate {settings.tls_cert} or its key cannot be read ({error.strerror or error})."
         ) from None
-
-
-async def _serve(engine: Engine, settings: Settings, ending: asyncio.Event, parent: Parent) -> None:
-    server = await make_server(engine, settings)
-    await server.start()
-    parent.say_ready()
-    await ending.wait()
-    await server.stop(grace=CLOSE_SECONDS - 1)
-
-
-def _main() -> None:
-    settings = settings_from_json(os.environ.pop(GRPC_SETTINGS))
-    loop = asyncio.new_event_loop()
-    ending = asyncio.Event()
-    started = threading.Event()
-
-    def end() -> None:
-        if not started.is_set():
-            os._exit(1)
-        loop.call_soon_threadsafe(ending.set)
-        # Requests under way may take longer than that, and a parent that was killed cannot end this process.
-        threading.Event().wait(CLOSE_SECONDS)
-        os._exit(1)
-
-    parent = Parent(end)
-    with Engine(settings) as engine:
-        try:
-            engine.prepare()
-            started.set()
-            loop.run_until_complete(_serve(engine, settings, ending, parent))
-        except CrossmodalError as error:
-            parent.say_failed(str(error))
-            sys.exit(1)
-
-
-if __name__ == "__main__":
-    _main()

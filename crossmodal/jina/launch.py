@@ -10,9 +10,11 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,7 +24,7 @@ from typing import Any
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import listen
 from crossmodal.jina.child import Child
-from crossmodal.settings import Settings
+from crossmodal.settings import Settings, exported
 
 __all__ = [
     "GRPC_SETTINGS",
@@ -118,13 +120,38 @@ def import_jina() -> Any:
     """The module ``jina``, kept quiet, without the signal handler that it installs when it is imported."""
     quiet_jina()
     before = signal.getsignal(signal.SIGINT)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _usable_home():
         # In another thread than the first it cannot install the handler, and warns of that.
         warnings.simplefilter("ignore")
         jina = import_module("jina")
     if threading.current_thread() is threading.main_thread() and before is not None:
         signal.signal(signal.SIGINT, before)
     return jina
+
+
+@contextmanager
+def _usable_home() -> Iterator[None]:
+    """A home folder for the time in which jina is imported, where there is none that can be written.
+
+    jina and the client of its hub make folders of their own there at once, and fail where they cannot; in a
+    container under any user's number there may be no home at all.
+    """
+    home = Path("~").expanduser() if _has_home() else None
+    try:
+        for made in (".cache/jina", ".jina"):
+            if home is not None:
+                (home / made).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        home = None
+    if home is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="crossmodal-jina-") as instead, exported({"HOME": instead}):
+        yield
+
+
+def _has_home() -> bool:
+    return os.path.expanduser("~").startswith("/")  # noqa: PTH111  Path raises where there is none
 
 
 def require_grpc(settings: Settings) -> None:
@@ -144,7 +171,7 @@ def start_grpc_server(settings: Settings) -> Child:
     environment = {GRPC_SETTINGS: _to_json(settings)}
     quiet_jina(environment)
     return Child(
-        "crossmodal.jina.grpc_server",
+        "crossmodal.jina.grpc_process",
         name="The process that answers gRPC",
         environment=environment,
     )

@@ -22,6 +22,7 @@ from crossmodal.errors import (
     CrossmodalError,
     DataError,
     FlowFailure,
+    FlowTimeout,
     ModelError,
     RequestError,
     ServiceError,
@@ -48,6 +49,7 @@ _TITLES = {
     422: "A value cannot be used",
     500: "The server failed",
     503: "The server is not ready",
+    504: "The server did not answer in time",
     507: "The index cannot be written",
 }
 
@@ -138,6 +140,8 @@ def _status_of(error: CrossmodalError) -> int:
         return 507
     if isinstance(error, FlowFailure):
         return 500
+    if isinstance(error, FlowTimeout):
+        return 504
     if isinstance(error, ServiceError | ModelError):
         return 503
     return 422 if isinstance(error, DataError) else 503

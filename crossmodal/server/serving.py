@@ -127,9 +127,9 @@ class Serving:
         return index_state(shards)
 
     async def require_ready(self) -> None:
-        """Sends a word through the encoder and looks at the index.
+        """Sends a word through the encoder and looks at the index; of pods, asks every shard as well.
 
-        Raises StoreMissing where there is no index, ServiceError where the model doesn't answer.
+        Raises StoreMissing where there is no index, ServiceError where the model or a shard doesn't answer.
         """
         await self._in(self._searching, self.engine.workspace.require)
         if self.kind != "query":
@@ -137,8 +137,11 @@ class Serving:
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await self._in(self._searching, lambda: self.engine.encode(texts=["ready"]))
+                if self.settings.layout == "pods":
+                    await self._in(self._searching, self.engine.shard_states)
         except TimeoutError:
-            raise ServiceError(f"The model did not answer within {_READY_SECONDS:.0f} seconds.") from None
+            who = "A process of the Flow" if self.settings.layout == "pods" else "The model"
+            raise ServiceError(f"{who} did not answer within {_READY_SECONDS:.0f} seconds.") from None
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
