@@ -23,7 +23,8 @@
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
     ├── ServiceError         a Flow could not start, lost a process, or its port is taken
-    │   └── FlowFailure      a running Flow failed on one request as a whole
+    │   ├── FlowFailure      a running Flow failed on one request as a whole
+    │   └── FlowTimeout      a running Flow did not answer a request in time
     └── ClientError          a call of the Python client failed
         ├── ApiError         the server answered that it cannot do that; carries the problem document
         └── ServerUnavailable  the server cannot be reached, or is not ready, after all retries
@@ -46,6 +47,7 @@ __all__ = [
     "FetchError",
     "FilterError",
     "FlowFailure",
+    "FlowTimeout",
     "ImageError",
     "MissingExtra",
     "ModelError",
@@ -190,6 +192,10 @@ class ServiceError(CrossmodalError):
 
 class FlowFailure(ServiceError):
     """A running Flow failed on one request as a whole, and would fail on it again."""
+
+
+class FlowTimeout(ServiceError):
+    """A running Flow did not answer a request in time; one of its processes may be stuck."""
 
 
 class ClientError(CrossmodalError):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +20,42 @@ from needs_jina import skip_module_without_jina
 skip_module_without_jina()
 
 from crossmodal.documents import Document  # noqa: E402
-from crossmodal.errors import ServiceError  # noqa: E402
+from crossmodal.errors import FlowTimeout, ServiceError  # noqa: E402
 from crossmodal.flow.topology import flow_file, read_topology  # noqa: E402
+from crossmodal.jina import pods  # noqa: E402
 from crossmodal.jina.launch import RUN_TOKEN, TOKEN_FILE, TOKEN_KEY  # noqa: E402
 from crossmodal.jina.placement import require_private  # noqa: E402
 from crossmodal.jina.pods import PodsFlow, open_pods  # noqa: E402
 from crossmodal.records import Record  # noqa: E402
+from crossmodal.server.routes import problem_of  # noqa: E402
 from crossmodal.settings import Settings  # noqa: E402
 
 
 @dataclass
 class RunningFlow:
-    """An index Flow, where it listens, and the token of its run."""
+    """An index Flow, its processes, where they listen, and the token of the run."""
 
     flow: PodsFlow
     workspace: Path
+    pids: list[int]
     ports: dict[int, str]
     token: str
+
+
+def opened(pid: int) -> list[str]:
+    """What a process has open."""
+    found: list[str] = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(link.readlink()))
+    return found
 
 
 def listening(pids: list[int]) -> dict[int, str]:
     """The ports that any of these processes listens on, and at which address (in hexadecimal)."""
     held: set[str] = set()
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                held.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+        held |= {name.removeprefix("socket:[").removesuffix("]") for name in opened(pid)}
     found: dict[int, str] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
@@ -59,13 +70,17 @@ def listening(pids: list[int]) -> dict[int, str]:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFlow]:
     workspace = tmp_path_factory.mktemp("ports") / "index"
     before = set(children_of(os.getpid()))
-    with open_pods("index", Settings(workspace=workspace, model="vse", shards=1, layout="pods")) as flow:
+    with pytest.MonkeyPatch.context() as patch:
+        # As in a container under another user's number: jina would make folders there.
+        patch.setenv("HOME", "/proc/nowhere")
+        flow = open_pods("index", Settings(workspace=workspace, model="vse", shards=1, layout="pods"))
+    with flow:
         pids = [pid for pid in children_of(os.getpid()) if pid not in before]
         environment = Path(f"/proc/{pids[0]}/environ").read_bytes().split(b"\0")
         (token,) = (line.split(b"=", 1)[1].decode() for line in environment if RUN_TOKEN.encode() in line)
         for pid in pids:
             assert token.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
-        yield RunningFlow(flow, workspace, listening(pids), token)
+        yield RunningFlow(flow, workspace, pids, listening(pids), token)
 
 
 def photo(**fields: Any) -> Any:
@@ -154,6 +169,39 @@ def test_the_run_itself_goes_on(running: RunningFlow) -> None:
     (doc,) = running.flow.run("index", [Document.of_record(record.hashed())])
     assert (doc.error, doc.outcome) == (None, "added")
     assert stored(running.workspace) == [("own", "/photos/coffee.jpg")]
+
+
+def test_a_process_that_is_stopped_holds_a_request_no_longer_than_its_deadline(
+    running: RunningFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = str(running.workspace / "writer.lock")
+    (committer,) = (pid for pid in running.pids if lock in opened(pid))
+    doc = Document("stuck", "text", text="words", record=Record("stuck", "text", text="words").hashed())
+    with monkeypatch.context() as patch:
+        patch.setattr(pods, "_ANSWER_SECONDS", 2.0)
+        patch.setattr(pods, "_DOCUMENT_SECONDS", 1.0)
+        os.kill(committer, signal.SIGSTOP)
+        try:
+            with pytest.raises(FlowTimeout, match="did not answer within 3 seconds; one of its processes"):
+                running.flow.run("index", [doc])
+        finally:
+            os.kill(committer, signal.SIGCONT)
+    assert problem_of(FlowTimeout("Stuck."))["status"] == 504
+    # The process goes on with what it has got, and answers again.
+    (again,) = running.flow.run("index", [replace(doc)])
+    assert again.error is None
+    assert "stuck" in [id for id, _ in stored(running.workspace)]
+
+
+def test_jina_is_imported_without_a_home_and_leaves_nothing(tmp_path: Path) -> None:
+    script = (
+        "import os; from crossmodal.jina.launch import import_jina\n"
+        "print(import_jina().__version__, os.environ['HOME'])"
+    )
+    given = {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path), "PYTHONPATH": "."}
+    done = run_python("-c", script, environment=given)
+    assert done.stdout.split()[1:] == ["/proc/nowhere"], done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def edited(folder: Path, **placing: Any) -> Path:

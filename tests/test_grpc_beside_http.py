@@ -205,8 +205,8 @@ def test_the_server_never_imports_jina_and_its_process_ends_with_it(toy_workspac
     children = list(children_of(server.process.pid))
     for pid in [server.process.pid, *children]:
         has_grpc = "grpc/_cython" in Path(f"/proc/{pid}/maps").read_text()
-        assert has_grpc == (b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    answering = [pid for pid in children if b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert has_grpc == (b"grpc_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    answering = [pid for pid in children if b"grpc_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(answering) == 1
     server.stop(signal.SIGKILL)
     deadline = time.monotonic() + 30
@@ -221,7 +221,7 @@ def grpc_process_of(server: Server, before: int = 0) -> int:
     while server.process.poll() is None and time.monotonic() < deadline:
         for pid in children_of(server.process.pid):
             with suppress(OSError):
-                if pid != before and b"grpc_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if pid != before and b"grpc_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
         time.sleep(0.02)
     pytest.fail(f"no process answers gRPC: {server.output()}")

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import configured_class, read_topology
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
+from crossmodal.jina.launch import import_jina
 from crossmodal.processes import exit_words
 
 _CHECK_SECONDS = 0.1
@@ -66,7 +67,7 @@ class _FlowProcess:
         self._leave(0)
 
     def _build(self) -> Any:
-        from jina import Flow
+        jina = import_jina()
 
         from crossmodal.jina.run_token import guard_grpc
 
@@ -76,7 +77,7 @@ class _FlowProcess:
         import_module("crossmodal.jina.executor")
         for step in read_topology(Path(self._path), os.environ).steps:
             configured_class(step.config)
-        return Flow.load_config(self._path).config_gateway(
+        return jina.Flow.load_config(self._path).config_gateway(
             protocol="grpc", host="127.0.0.1", grpc_server_options=_EXCLUSIVE_PORT
         )
 

@@ -1,15 +1,12 @@
-"""Searches over gRPC as jina's own clients speak it: ``python -m crossmodal.jina.grpc_server SETTINGS``.
+"""Searches over gRPC as jina's own clients speak it: /search and /encode, and nothing else.
 
-A process beside the HTTP server with an engine of its own over the same index. It answers /search and
-/encode, and ends with its parent. From jina it takes only the protocol: its messages and services.
+From jina it takes only the protocol: its messages and services.
 """
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -20,43 +17,80 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
 from crossmodal import limits
+from crossmodal.access.policy import Access
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestError, ServiceError
+from crossmodal.errors import (
+    CrossmodalError,
+    DataError,
+    FlowFailure,
+    RequestError,
+    ServiceError,
+    SettingsError,
+)
 from crossmodal.hosts import in_url
-from crossmodal.jina.child import CLOSE_SECONDS, Parent
+from crossmodal.jina.bounded_work import BoundedWork
+from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
-from crossmodal.jina.launch import settings_from_json
+from crossmodal.jina.interceptors import CallCheck, Refusal
+from crossmodal.jina.wire import has_more_fields
 from crossmodal.records import IMAGE, TEXT, checked_modality
+from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
+
+__all__ = ["make_server"]
 
 _logger = logging.getLogger(__name__)
 
 # What is open to everyone who can connect.
 _OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"}
 
+# A photo as large as HTTP takes it, and its fields beside it; jina sets no limit.
+_MAX_MESSAGE_BYTES = limits.PHOTO.most + (1 << 20)
+_MAX_ANSWER_BYTES = 64 << 20
+
+# The most documents with all their fields have some tens of thousands.
+_MAX_FIELDS = 100_000
+
+# Calls at the same time, whose messages are held in memory; more are refused before they are read.
+_MAX_CALLS = 64
+
+# A stream that sends nothing ends after so long.
+_IDLE_SECONDS = 60.0
+
 _OPTIONS = [
     # gRPC lets several servers share a port otherwise.
     ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", limits.BODY.most),
-    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_ANSWER_BYTES),
+    ("grpc.max_concurrent_streams", _MAX_CALLS),
+    # Connections that never say what they want, say nothing more, or whose other end is gone.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # jina's clients ask every ten seconds whether the server is there, also without a call.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Clients connect again by themselves, so that a key that was revoked isn't in use for ever.
+    ("grpc.max_connection_age_ms", 3_600_000),
+    ("grpc.max_connection_age_grace_ms", 120_000),
 ]
 
 
 class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, work: BoundedWork) -> None:
         self._engine = engine
+        self._work = work
 
-    async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
+    async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
         answer = DataRequest()
-        answer.header.request_id = request.header.request_id
-        answer.header.exec_endpoint = request.header.exec_endpoint
         answer.document_array_cls = DocList[MediaDocument]
         try:
-            answer.data.docs = await asyncio.to_thread(self._answer, request)
+            answer.data.docs = await self._work.do(lambda: self._answer(request, answer), context)
             answer.status.code = jina_pb2.StatusProto.SUCCESS
         except CrossmodalError as error:
             answer.data.docs = DocList[MediaDocument]()
@@ -64,9 +98,20 @@ class _Services:
             answer.status.description = str(error)
         return answer
 
-    async def Call(self, requests: Any, context: Any = None) -> AsyncIterator[DataRequest]:
+    async def Call(self, requests: Any, context: Any) -> AsyncIterator[DataRequest]:
         """A stream of requests, each answered before the next one is read."""
-        async for request in requests:
+        coming = aiter(requests)
+        while True:
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    request = await anext(coming)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"The stream sent no request within {_IDLE_SECONDS:.0f} seconds.",
+                )
             yield await self.process_single_data(request, context)
 
     async def endpoint_discovery(self, empty: Any, context: Any) -> Any:
@@ -81,8 +126,10 @@ class _Services:
         # jina would answer versions, addresses and folders of this machine.
         return jina_pb2.JinaInfoProto()
 
-    def _answer(self, request: DataRequest) -> DocList[MediaDocument]:
-        endpoint = request.header.exec_endpoint
+    def _answer(self, request: DataRequest, answer: DataRequest) -> DocList[MediaDocument]:
+        _check_size(request)
+        answer.header.request_id = request.header.request_id
+        endpoint = answer.header.exec_endpoint = request.header.exec_endpoint
         operation = _OPERATIONS.get(endpoint)
         if operation is None:
             raise RequestError(
@@ -106,9 +153,21 @@ class _Services:
         by_id = {doc.id: doc for doc in answered}
         return DocList[MediaDocument](
             [
-                _shown(by_id.get(query.id, query), str(message.id), operation)
+                # An id that no document can have would be sent back as well, however long it is.
+                _shown(by_id.get(query.id, query), str(message.id)[:limits.STORED_ID.most], operation)
                 for query, message in zip(queries, messages, strict=True)
             ]
+        )
+
+
+def _check_size(request: DataRequest) -> None:
+    """Raises RequestError before anything of a message is unpacked that would take long, or much memory."""
+    packed = request.buffer
+    if packed is not None and has_more_fields(packed, jina_pb2.DataRequestProto.DESCRIPTOR, _MAX_FIELDS):
+        raise RequestError(
+            f"The request has more than {_MAX_FIELDS:,} fields, counted over all its documents and tags. "
+            "Choose a smaller request_size.",
+            status=413,
         )
 
 
@@ -132,6 +191,11 @@ def _query(message: MediaDocument, id: str) -> Document:
         id, text=message.text, content=message.blob, embedding=message.embedding, wanted=message.wanted
     )
     try:
+        check_message(message, FROM_CLIENTS)
+    except DataError as error:
+        # Without what is wrong with it, which would be sent back.
+        return Document(id, error=str(error))
+    try:
         query.modality = checked_modality(
             message.modality or (IMAGE if message.blob else TEXT if message.text else None),
             "The document",
@@ -139,10 +203,10 @@ def _query(message: MediaDocument, id: str) -> Document:
         query.seeks = other_modality(query.modality)
     except DataError:
         query.error = (
-            f"The modality is {limits.quoted(str(message.modality))}; it must be 'text' or 'image', and "
-            "a document with neither text nor blob must say it."
+            f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with "
+            "neither text nor blob must say it."
         )
-    return query.checked()
+    return query
 
 
 def _shown(answer: Document, id: str, operation: Operation) -> MediaDocument:
@@ -168,9 +232,19 @@ def _hide_paths(match: MatchDocument) -> None:
         match.uri = None
 
 
-async def _serve(engine: Engine, address: str, ending: asyncio.Event, parent: Parent) -> None:
-    server = grpc.aio.server(options=_OPTIONS)
-    services = _Services(engine)
+async def make_server(engine: Engine, settings: Settings) -> Any:
+    """A server of gRPC over ``engine`` that is not started yet, and listens where ``settings`` say.
+
+    Whoever calls it needs what HTTP needs: a key where there are keys. Raises ServiceError where the port
+    cannot be listened on, SettingsError for a certificate that cannot be used.
+    """
+    access = Access(settings, partial(_index_state, engine))
+    server = grpc.aio.server(
+        interceptors=[CallCheck(partial(_why_not, access))],
+        options=_OPTIONS,
+        maximum_concurrent_rpcs=_MAX_CALLS,
+    )
+    services = _Services(engine, BoundedWork())
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)
@@ -179,46 +253,51 @@ async def _serve(engine: Engine, address: str, ending: asyncio.Event, parent: Pa
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    address = f"{in_url(settings.host)}:{settings.grpc_port}"
+    credentials = _credentials(settings)
     try:
-        bound = server.add_insecure_port(address)
+        bound = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
     except RuntimeError:
         bound = 0
     if not bound:
         raise ServiceError(
             f"{address} cannot be listened on; end what uses it, or choose another port with --grpc-port."
         )
-    await server.start()
-    parent.say_ready()
-    await ending.wait()
-    await server.stop(grace=CLOSE_SECONDS - 1)
+    return server
 
 
-def _main() -> None:
-    settings = settings_from_json(sys.argv[1])
-    loop = asyncio.new_event_loop()
-    ending = asyncio.Event()
-    started = threading.Event()
-
-    def end() -> None:
-        if not started.is_set():
-            os._exit(1)
-        loop.call_soon_threadsafe(ending.set)
-        # Requests under way may take longer than that, and a parent that was killed cannot end this process.
-        threading.Event().wait(CLOSE_SECONDS)
-        os._exit(1)
-
-    parent = Parent(end)
-    with Engine(settings) as engine:
-        try:
-            engine.prepare()
-            started.set()
-            loop.run_until_complete(
-                _serve(engine, f"{in_url(settings.host)}:{settings.grpc_port}", ending, parent)
-            )
-        except CrossmodalError as error:
-            parent.say_failed(str(error))
-            sys.exit(1)
+def _why_not(access: Access, metadata: Mapping[str, str | bytes]) -> Refusal | None:
+    """Why a call with this metadata is refused; None where it may read."""
+    kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
+    try:
+        access.check(secret.strip() if kind.lower() == "bearer" else None, "read")
+    except RequestError as error:
+        unknown = error.status == 401
+        return (
+            grpc.StatusCode.UNAUTHENTICATED if unknown else grpc.StatusCode.PERMISSION_DENIED,
+            str(error),
+        )
+    except CrossmodalError as error:
+        return grpc.StatusCode.UNAVAILABLE, str(error)
+    return None
 
 
-if __name__ == "__main__":
-    _main()
+def _index_state(engine: Engine) -> tuple[str, int] | None:
+    store = engine.workspace.store()
+    return None if store is None else (store.id, store.sequence)
+
+
+def _credentials(settings: Settings) -> Any:
+    """What TLS needs, None where the settings name no certificate."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    try:
+        return grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())])
+    except OSError as error:
+        raise SettingsError(
+            f"The certificate {settings.tls_cert} or its key cannot be read ({error.strerror or error})."
+        ) from None

@@ -10,9 +10,11 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,9 +24,10 @@ from typing import Any
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import listen
 from crossmodal.jina.child import Child
-from crossmodal.settings import Settings
+from crossmodal.settings import Settings, exported
 
 __all__ = [
+    "GRPC_SETTINGS",
     "RUN_TOKEN",
     "TOKEN_FILE",
     "TOKEN_KEY",
@@ -42,6 +45,9 @@ __all__ = [
 # hosts share.
 RUN_TOKEN = "CROSSMODAL_RUN_TOKEN"
 TOKEN_FILE = "CROSSMODAL_FLOW_TOKEN_FILE"
+
+# The variable that carries the settings of the process that answers gRPC.
+GRPC_SETTINGS = "CROSSMODAL_GRPC_SETTINGS"
 
 # The key of gRPC's metadata that carries either.
 TOKEN_KEY = "crossmodal-token"
@@ -114,13 +120,38 @@ def import_jina() -> Any:
     """The module ``jina``, kept quiet, without the signal handler that it installs when it is imported."""
     quiet_jina()
     before = signal.getsignal(signal.SIGINT)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _usable_home():
         # In another thread than the first it cannot install the handler, and warns of that.
         warnings.simplefilter("ignore")
         jina = import_module("jina")
     if threading.current_thread() is threading.main_thread() and before is not None:
         signal.signal(signal.SIGINT, before)
     return jina
+
+
+@contextmanager
+def _usable_home() -> Iterator[None]:
+    """A home folder for the time in which jina is imported, where there is none that can be written.
+
+    jina and the client of its hub make folders of their own there at once, and fail where they cannot; in a
+    container under any user's number there may be no home at all.
+    """
+    home = Path("~").expanduser() if _has_home() else None
+    try:
+        for made in (".cache/jina", ".jina"):
+            if home is not None:
+                (home / made).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        home = None
+    if home is not None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="crossmodal-jina-") as instead, exported({"HOME": instead}):
+        yield
+
+
+def _has_home() -> bool:
+    return os.path.expanduser("~").startswith("/")  # noqa: PTH111  Path raises where there is none
 
 
 def require_grpc(settings: Settings) -> None:
@@ -136,11 +167,11 @@ def start_grpc_server(settings: Settings) -> Child:
     process, or by its ``stop``. Raises ServiceError where jina is missing or the port is taken.
     """
     require_grpc(settings)
-    environment: dict[str, str] = {}
+    # In its environment: command lines can be read by everybody on the machine, and there may be a key in it.
+    environment = {GRPC_SETTINGS: _to_json(settings)}
     quiet_jina(environment)
     return Child(
-        "crossmodal.jina.grpc_server",
-        _to_json(settings),
+        "crossmodal.jina.grpc_process",
         name="The process that answers gRPC",
         environment=environment,
     )
@@ -150,8 +181,11 @@ def settings_from_json(text: str) -> Settings:
     """The settings that ``start_grpc_server`` handed over."""
     given: dict[str, Any] = json.loads(text)
     for field in fields(Settings):
-        if given[field.name] is not None and "Path" in str(field.type):
-            given[field.name] = Path(given[field.name])
+        value = given[field.name]
+        if value is not None and "Path" in str(field.type):
+            given[field.name] = Path(value)
+        elif isinstance(value, list):
+            given[field.name] = tuple(value)
     return Settings(**given)
 
 

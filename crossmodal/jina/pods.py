@@ -11,6 +11,7 @@ import concurrent.futures
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 from crossmodal import errors
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError, FlowFailure, ModelError, ServiceError, StoreError
+from crossmodal.errors import CrossmodalError, FlowFailure, FlowTimeout, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.images.budget import process_budget
@@ -35,6 +36,11 @@ from crossmodal.steps.step import Operation
 __all__ = ["PodsFlow", "open_pods"]
 
 _CHECK_SECONDS = 0.5
+
+# A Flow has so long to answer, and more for each document that is in it: as much as a large model takes for a
+# photo on a slow machine. A process that is stopped or stuck would hold a request for ever.
+_ANSWER_SECONDS = 20.0
+_DOCUMENT_SECONDS = 5.0
 
 # What the sender still has, and the last step has not sent back.
 _RETAINED = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
@@ -91,6 +97,9 @@ class PodsFlow:
                 child.kill()
             self._temporary.cleanup()
             raise
+        # The documents that are in the Flow now.
+        self._documents = 0
+        self._counting = threading.Lock()
         # One loop for all threads: jina's client takes one thread at a time.
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"{kind}-client", daemon=True)
@@ -106,7 +115,8 @@ class PodsFlow:
     ) -> list[Document]:
         """What comes out of the last step; the documents are the ones given, with what the steps added.
 
-        Raises ServiceError where a process has ended, FlowFailure where the Flow fails on the request.
+        Raises ServiceError where a process has ended, FlowFailure where the Flow fails on the request,
+        FlowTimeout where it doesn't answer.
         """
         if not docs:
             return []
@@ -151,10 +161,17 @@ class PodsFlow:
     def _send(
         self, operation: Operation, docs: Sequence[Document], parameters: Mapping[str, Any]
     ) -> dict[str, Answer]:
+        seconds = _ANSWER_SECONDS + _DOCUMENT_SECONDS * self._count(len(docs))
+        deadline = time.monotonic() + seconds
         asking = asyncio.run_coroutine_threadsafe(self._client.post(operation, docs, parameters), self._loop)
         try:
             while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
                 self.check()
+                if time.monotonic() > deadline:
+                    raise FlowTimeout(
+                        f"The {self._kind} Flow did not answer within {seconds:.0f} seconds; one of its "
+                        "processes is stuck or far behind."
+                    )
             return asking.result()
         except (ConnectionError, FlowFailure) as error:
             # One that ends takes the others with it in a moment, and then it is known which one it was.
@@ -164,7 +181,14 @@ class PodsFlow:
                 raise
             raise ServiceError(f"The {self._kind} Flow does not answer: {error}") from error
         finally:
+            self._count(-len(docs))
             asking.cancel()
+
+    def _count(self, more: int) -> int:
+        """How many documents are in the Flow, with so many more."""
+        with self._counting:
+            self._documents += more
+            return self._documents
 
 
 class _Client:

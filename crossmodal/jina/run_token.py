@@ -20,11 +20,10 @@ import grpc  # type: ignore[import-untyped]
 
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import is_loopback
+from crossmodal.jina.interceptors import CallCheck, Refusal
 from crossmodal.jina.launch import RUN_TOKEN, TOKEN_FILE, TOKEN_KEY, read_shared_token
 
 __all__ = ["guard_grpc"]
-
-_OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 
 
 def guard_grpc() -> None:
@@ -49,35 +48,18 @@ class _Tokens:
     run: str | None
     shared: str | None
 
-    def accept(self, given: str | bytes) -> bool:
-        """Whether it is one of them; the time that takes doesn't tell how much of it is right."""
+    def why_not(self, metadata: Mapping[str, str | bytes]) -> Refusal | None:
+        """None for a call with one of them; the time that takes doesn't tell how much of it is right."""
+        given = metadata.get(TOKEN_KEY, "")
         offered = given if isinstance(given, bytes) else given.encode()
         known = [token.encode() for token in (self.run, self.shared) if token]
         # All of them, whichever fits.
-        return sum(hmac.compare_digest(offered, token) for token in known) > 0
-
-
-class _Guard(grpc.aio.ServerInterceptor):
-    """Refuses calls without the token before anything of their message is read."""
-
-    def __init__(self, tokens: _Tokens) -> None:
-        self._tokens = tokens
-
-    async def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
-        if details.method.startswith(_OPEN_TO_ALL):
-            return await continuation(details)
-        given = dict(details.invocation_metadata or ()).get(TOKEN_KEY, "")
-        if self._tokens.accept(given):
-            return await continuation(details)
-        # As a handler of streams, which gets no message that it doesn't ask for.
-        return grpc.stream_stream_rpc_method_handler(_refuse)
-
-
-async def _refuse(messages: Any, context: Any) -> None:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED,
-        f"This port is for the processes of one Flow: the call brings no {TOKEN_KEY} that it knows.",
-    )
+        if sum(hmac.compare_digest(offered, token) for token in known):
+            return None
+        return (
+            grpc.StatusCode.UNAUTHENTICATED,
+            f"This port is for the processes of one Flow: the call brings no {TOKEN_KEY} that it knows.",
+        )
 
 
 class _Bearer(grpc.aio.UnaryUnaryClientInterceptor):
@@ -99,7 +81,7 @@ def _make_server(original: Callable[..., Any], tokens: _Tokens, *args: Any, **op
             "A process of a Flow takes no calls without a token: "
             f"set {TOKEN_FILE} to a file that holds the one of the Flow that calls it."
         )
-    options["interceptors"] = [_Guard(tokens), *(options.get("interceptors") or ())]
+    options["interceptors"] = [CallCheck(tokens.why_not), *(options.get("interceptors") or ())]
     server = original(*args, **options)
     server.add_insecure_port = partial(_add_local_port, server.add_insecure_port)
     return server

@@ -21,6 +21,7 @@ from crossmodal.errors import (
     CrossmodalError,
     DataError,
     FlowFailure,
+    FlowTimeout,
     ModelError,
     RequestError,
     ServiceError,
@@ -56,6 +57,7 @@ _TITLES = {
     429: "Too many requests came",
     500: "The server failed",
     503: "The server is not ready",
+    504: "The server did not answer in time",
     507: "The index cannot be written",
 }
 
@@ -155,6 +157,8 @@ def _status_of(error: CrossmodalError) -> int:
         return 507
     if isinstance(error, FlowFailure | StoreFormat):
         return 500
+    if isinstance(error, FlowTimeout):
+        return 504
     if isinstance(error, ServiceError | ModelError):
         return 503
     return 422 if isinstance(error, DataError) else 503

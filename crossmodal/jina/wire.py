@@ -1,0 +1,59 @@
+"""How much there is in a message of protobuf, found out before it is unpacked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["has_more_fields"]
+
+# https://protobuf.dev/programming-guides/encoding: how a value is written.
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+
+
+def has_more_fields(raw: bytes, descriptor: Any, most: int) -> bool:
+    """Whether the message ``raw`` of the type ``descriptor`` has more than ``most`` fields at all depths.
+
+    Two bytes make a field, and unpacked it takes a hundred and more; looking at bytes costs nothing, however
+    many a field has. What is no protobuf is left to the parser, which refuses it.
+    """
+    view = memoryview(raw)
+    inside: list[tuple[int, int, Any]] = [(0, len(raw), descriptor)]
+    count = 0
+    try:
+        while inside:
+            at, end, kind = inside.pop()
+            while at < end:
+                count += 1
+                if count > most:
+                    return True
+                tag, at = _varint(view, at)
+                written = tag & 7
+                if written == _VARINT:
+                    _, at = _varint(view, at)
+                elif written == _LENGTH:
+                    length, at = _varint(view, at)
+                    field = kind.fields_by_number.get(tag >> 3)
+                    if field is not None and field.message_type is not None:
+                        inside.append((at, min(at + length, end), field.message_type))
+                    at += length
+                elif written in (_EIGHT_BYTES, _FOUR_BYTES):
+                    at += 8 if written == _EIGHT_BYTES else 4
+                else:
+                    return False
+    except IndexError:
+        return False
+    return False
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    """The number that starts ``at`` a place, and where it ends; raises IndexError beyond the end."""
+    value = shift = 0
+    while True:
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise IndexError("a varint has at most ten bytes")

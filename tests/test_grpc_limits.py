@@ -1,0 +1,254 @@
+"""What a call over gRPC may bring and how long it may take; the engine is a stub that can be held up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import free_port
+from needs_jina import skip_module_without_jina
+
+skip_module_without_jina()
+
+import grpc  # type: ignore[import-untyped]  # noqa: E402
+from docarray import DocList  # noqa: E402
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # noqa: E402
+from jina.proto import jina_pb2, jina_pb2_grpc  # noqa: E402
+from jina.types.request.data import DataRequest  # noqa: E402
+
+from crossmodal.access.keys import KeyFile  # noqa: E402
+from crossmodal.documents import Document  # noqa: E402
+from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
+from crossmodal.jina.documents import MediaDocument  # noqa: E402
+from crossmodal.jina.grpc_server import make_server  # noqa: E402
+from crossmodal.models.runtimes.forms import available_cores  # noqa: E402
+from crossmodal.settings import Settings  # noqa: E402
+
+
+class StubEngine:
+    """Answers every query with itself, once ``held`` is not; counts those that it has begun."""
+
+    def __init__(self) -> None:
+        self.workspace = SimpleNamespace(store=lambda: None)
+        self.begun: list[str | None] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def run_query(self, operation: str, docs: list[Document], parameters: Any) -> list[Document]:
+        self.begun += [doc.text for doc in docs]
+        assert self.go.wait(60)
+        return docs
+
+
+class Served:
+    """The server over a stub, in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = StubEngine()
+        self.target = f"{settings.host}:{settings.grpc_port}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._server = self._in_loop(make_server(self.engine, settings))  # type: ignore[arg-type]
+        self._in_loop(self._server.start())
+
+    def _in_loop(self, doing: Any) -> Any:
+        async def do() -> Any:
+            return await doing
+
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(30)
+
+    def close(self) -> None:
+        self.engine.go.set()
+        self._in_loop(self._server.stop(5))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(Settings(workspace=tmp_path_factory.mktemp("grpc"), grpc_port=free_port()))
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def channel(served: Served) -> Iterator[Any]:
+    with grpc.insecure_channel(served.target, options=[("grpc.max_send_message_length", -1)]) as channel:
+        yield channel
+
+
+def request(*messages: Any, endpoint: str = "/search") -> DataRequest:
+    made = DataRequest()
+    made.document_array_cls = DocList[MediaDocument]
+    made.header.exec_endpoint = endpoint
+    made.data.docs = DocList[MediaDocument](messages)
+    return made
+
+
+def ask(channel: Any, made: DataRequest, **options: Any) -> list[Any]:
+    answer = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
+        made, **{"timeout": 30, **options}
+    )
+    answer.document_array_cls = DocList[MediaDocument]
+    if answer.header.status.code == jina_pb2.StatusProto.ERROR:
+        raise ValueError(answer.header.status.description)
+    return list(answer.docs)
+
+
+def refused(code: Any, channel: Any, made: DataRequest, **options: Any) -> str:
+    with pytest.raises(grpc.RpcError) as raised:
+        ask(channel, made, **options)
+    assert raised.value.code() == code
+    return str(raised.value.details())
+
+
+def test_a_sentence_of_sixty_million_characters_is_refused_and_nobody_waits(
+    served: Served, channel: Any
+) -> None:
+    long = request(MediaDocument(text="dog " * 15_000_000))
+    started = time.monotonic()
+    said = refused(grpc.StatusCode.RESOURCE_EXHAUSTED, channel, long)
+    assert "60000" in said
+    assert str(33 << 20) in said
+    # One that the message's limit lets pass meets that of the text, before any work.
+    (answer, other) = ask(channel, request(MediaDocument(text="x" * 30_000_000), MediaDocument(text="a cat")))
+    assert "has 30,000,000 characters; the limit is 2,000" in str(answer.error)
+    assert other.error is None
+    assert time.monotonic() < started + 20
+    assert "a cat" in served.engine.begun
+    assert max(len(text or "") for text in served.engine.begun) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("brought", "said"),
+    [
+        ({"blob": "letters"}, "The field blob of the document"),
+        ({"embedding": np.array([np.nan]), "modality": "text"}, "has a number that is not finite"),
+        ({"text": "a", "mime_type": "text/html"}, "is 'text/html'"),
+        ({"text": "a", "wanted": ["a"] * 1001}, "has 1,001 entries; the limit is 1,000"),
+    ],
+)
+def test_a_field_that_no_document_has_fails_that_document(
+    channel: Any, brought: dict[str, Any], said: str
+) -> None:
+    refused, other = ask(channel, request(MediaDocument(**brought), MediaDocument(text="fine")))
+    assert said in str(refused.error)
+    assert other.error is None
+
+
+def test_a_message_of_millions_of_parts_is_refused_before_it_is_unpacked(channel: Any) -> None:
+    made = jina_pb2.DataRequestProto()
+    made.header.exec_endpoint = "/search"
+    empty = made.data.docs.docs.add()
+    made.data.docs.docs.extend([empty] * 1_000_000)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="more than 100,000 fields"):
+        ask(channel, DataRequest(made.SerializeToString()))
+    made = jina_pb2.DataRequestProto()
+    made.header.exec_endpoint = "/search"
+    node = made.data.docs.docs.add().data["tags"]
+    for number in range(200_000):
+        node.dict.data[str(number)].integer = 1
+    with pytest.raises(ValueError, match="more than 100,000 fields"):
+        ask(channel, DataRequest(made.SerializeToString()))
+    assert time.monotonic() < started + 20
+
+
+def test_requests_beyond_the_limit_are_refused_and_late_ones_never_begin(
+    served: Served, channel: Any
+) -> None:
+    served.engine.go.clear()
+    served.engine.begun.clear()
+    call = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data
+    busy = [call.future(request(MediaDocument(text="busy")), timeout=60) for _ in range(available_cores())]
+    deadline = time.monotonic() + 30
+    while len(served.engine.begun) < len(busy) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert served.engine.begun == ["busy"] * len(busy)
+    # It waits for its turn, until its client doesn't any more.
+    started = time.monotonic()
+    refused(grpc.StatusCode.DEADLINE_EXCEEDED, channel, request(MediaDocument(text="late")), timeout=0.5)
+    assert time.monotonic() < started + 10
+    waiting = [
+        call.future(request(MediaDocument(text="waiting")), timeout=60)
+        for _ in range(MAX_REQUESTS - len(busy))
+    ]
+    said = ""
+    while not said and time.monotonic() < deadline:
+        # Those above may be on their way still.
+        try:
+            ask(channel, request(MediaDocument(text="too many")), timeout=0.5)
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                said = str(error.details())
+    assert said == f"{MAX_REQUESTS} requests are under way, which is the limit; try again in a moment."
+    with grpc.insecure_channel(served.target) as other:
+        state = health_pb2_grpc.HealthStub(other).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert state.status == health_pb2.HealthCheckResponse.SERVING
+    served.engine.go.set()
+    for future in (*busy, *waiting):
+        future.result(60)
+    # Its place is free again.
+    assert ask(channel, request(MediaDocument(text="after")))[0].error is None
+    assert set(served.engine.begun) == {"busy", "waiting", "after"}
+
+
+def test_where_there_are_keys_every_call_but_health_needs_one(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    secret = keys.add("reader", "read")
+    served = Served(Settings(workspace=tmp_path, grpc_port=free_port()))
+    nothing = jina_pb2.google_dot_protobuf_dot_empty__pb2.Empty()
+    made = request(MediaDocument(text="a cat"))
+    try:
+        with grpc.insecure_channel(served.target) as channel:
+            calls = [
+                (jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data, made),
+                (lambda made, **o: next(jina_pb2_grpc.JinaRPCStub(channel).Call(iter([made]), **o)), made),
+                (jina_pb2_grpc.JinaDiscoverEndpointsRPCStub(channel).endpoint_discovery, nothing),
+                (jina_pb2_grpc.JinaGatewayDryRunRPCStub(channel).dry_run, nothing),
+                (jina_pb2_grpc.JinaInfoRPCStub(channel)._status, nothing),
+            ]
+            for call, message in calls:
+                for metadata in (
+                    (),
+                    (("authorization", "Bearer crossmodal_wrong"),),
+                    (("authorization", secret),),
+                ):
+                    with pytest.raises(grpc.RpcError) as raised:
+                        call(message, metadata=metadata, timeout=30)
+                    assert raised.value.code() == grpc.StatusCode.UNAUTHENTICATED
+                    assert secret not in str(raised.value.details())
+                call(message, metadata=(("authorization", f"Bearer {secret}"),), timeout=30)
+            assert served.engine.begun == ["a cat", "a cat"]
+            state = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
+            assert state.status == health_pb2.HealthCheckResponse.SERVING
+            keys.revoke("reader")
+            said = refused(
+                grpc.StatusCode.UNAUTHENTICATED,
+                channel,
+                made,
+                metadata=(("authorization", f"Bearer {secret}"),),
+            )
+            assert "not known here" in said
+    finally:
+        served.close()
+
+
+def test_beyond_this_machine_nobody_gets_in_without_a_key(tmp_path: Path) -> None:
+    served = Served(Settings(workspace=tmp_path, host="0.0.0.0", grpc_port=free_port()))
+    try:
+        with grpc.insecure_channel(served.target.replace("0.0.0.0", "127.0.0.1")) as channel:
+            said = refused(grpc.StatusCode.UNAUTHENTICATED, channel, request(MediaDocument(text="a cat")))
+        assert "needs a key" in said
+        assert served.engine.begun == []
+    finally:
+        served.close()
