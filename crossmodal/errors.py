@@ -20,8 +20,10 @@
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
+    │   └── Overloaded       the server has as much to do as it takes on
     ├── ServiceError         a Flow could not start, lost a process, or its port is taken
-    │   └── FlowFailure      a running Flow failed on one request as a whole
+    │   ├── FlowFailure      a running Flow failed on one request as a whole
+    │   └── DeadlinePassed   nobody waits for the answer any more
     └── ClientError          a call of the Python client failed
         ├── ApiError         the server answered that it cannot do that; carries the problem document
         └── ServerUnavailable  the server cannot be reached, or is not ready, after all retries
@@ -41,6 +43,7 @@ __all__ = [
     "CrossmodalError",
     "DataError",
     "DataSetError",
+    "DeadlinePassed",
     "FilterError",
     "FlowFailure",
     "ImageError",
@@ -48,6 +51,7 @@ __all__ = [
     "ModelError",
     "ModelMismatch",
     "OutputError",
+    "Overloaded",
     "QueryError",
     "ReaderGone",
     "RequestError",
@@ -156,12 +160,23 @@ class RequestError(CrossmodalError):
         self.status = status
 
 
+class Overloaded(RequestError):
+    """The server has as much to do as it takes on; the same request may be answered a moment later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=429)
+
+
 class ServiceError(CrossmodalError):
     """A Flow could not start, lost one of its processes, or its port is taken."""
 
 
 class FlowFailure(ServiceError):
     """A running Flow failed on one request as a whole, and would fail on it again."""
+
+
+class DeadlinePassed(ServiceError):
+    """Nobody waits for the answer any more: its deadline passed, or the client hung up."""
 
 
 class ClientError(CrossmodalError):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from crossmodal import errors
+from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, FlowFailure, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
@@ -147,6 +148,7 @@ class PodsFlow:
         asking = asyncio.run_coroutine_threadsafe(self._client.post(operation, docs, parameters), self._loop)
         try:
             while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
+                check_deadline()
                 self.check()
             return asking.result()
         except (ConnectionError, FlowFailure) as error:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.contents import add_page
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
@@ -37,6 +38,7 @@ def create_app(serving: Serving) -> Starlette:
     add_page(app)
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
+    app.add_middleware(AdmissionControl, admission=serving.admission)
     app.add_middleware(_RequestCount, metrics=serving.metrics)
     if serving.kind == "query":
         # Jina Box posts JSON from whatever page it stands on, which browsers preflight. Other pages may
@@ -75,7 +77,7 @@ class _RequestCount:
         except asyncio.CancelledError:
             self._metrics.count_request("cancelled", 499)
             raise
-        self._metrics.count_request(getattr(scope.get("route"), "path", "other"), status)
+        self._metrics.count_request(getattr(scope.get("route"), "path", "other"), status or 499)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -14,12 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crossmodal.server.routes import problem, problem_response
+from crossmodal.server.routes import SEARCHES, problem, problem_response
 
 __all__ = ["ForwardedWrites"]
-
-# POST here never changes anything. /post may: its body says what it is.
-_SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
 
 # Of one connection only (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"})
@@ -76,4 +73,4 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 def _may_write(scope: Scope) -> bool:
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return False
-    return scope["path"] not in _SEARCHES
+    return scope["path"] not in SEARCHES

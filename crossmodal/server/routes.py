@@ -21,6 +21,7 @@ from starlette.types import Scope
 from crossmodal.errors import (
     CrossmodalError,
     DataError,
+    DeadlinePassed,
     FlowFailure,
     ModelError,
     RequestError,
@@ -29,9 +30,20 @@ from crossmodal.errors import (
     StoreUnwritable,
 )
 
-__all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response"]
+__all__ = [
+    "SEARCHES",
+    "JsonResponse",
+    "add_route",
+    "problem",
+    "problem_of",
+    "problem_response",
+    "retry_headers",
+]
 
 _RETRY_SECONDS = 2
+
+# POST here never changes anything. /post may: its body says what it is.
+SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
 
 # What a status means here; the detail says what happened.
 _TITLES = {
@@ -46,8 +58,10 @@ _TITLES = {
     415: "This type of content cannot be read",
     416: "This part of the content does not exist",
     422: "A value cannot be used",
+    429: "The server is busy",
     500: "The server failed",
     503: "The server is not ready",
+    504: "The answer took too long",
     507: "The index cannot be written",
 }
 
@@ -115,8 +129,17 @@ def problem_of(error: Exception) -> dict[str, Any]:
 
 def problem_response(members: dict[str, Any]) -> Response:
     """The answer that carries a problem document."""
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if members["status"] in (409, 503) else None
-    return JSONResponse(members, members["status"], headers, media_type="application/problem+json")
+    return JSONResponse(
+        members, members["status"], retry_headers(members["status"]), media_type="application/problem+json"
+    )
+
+
+def retry_headers(status: int) -> dict[str, str] | None:
+    """What tells a client when to try again, where that is worth it."""
+    if status == 429:
+        # What waits is done within a second or so.
+        return {"Retry-After": "1"}
+    return {"Retry-After": str(_RETRY_SECONDS)} if status in (409, 503) else None
 
 
 class _NamedRoute(Route):
@@ -136,6 +159,8 @@ def _status_of(error: CrossmodalError) -> int:
         return 409
     if isinstance(error, StoreUnwritable):
         return 507
+    if isinstance(error, DeadlinePassed):
+        return 504
     if isinstance(error, FlowFailure):
         return 500
     if isinstance(error, ServiceError | ModelError):

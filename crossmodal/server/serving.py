@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from crossmodal import limits
+from crossmodal.deadlines import Deadline, current_deadline, until
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
@@ -19,6 +20,8 @@ from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.models.runtimes.forms import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.server.admission import Admission
+from crossmodal.server.connections import Connections
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.settings import Settings
@@ -30,6 +33,9 @@ _SEARCHED_TOGETHER = 16
 
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
+
+# A batch that is written takes longer than this only where it will never end.
+_WRITING_SECONDS = 600.0
 
 # A model that doesn't encode one word within this is not ready.
 _READY_SECONDS = 5.0
@@ -62,6 +68,8 @@ class Serving:
 
     def __post_init__(self) -> None:
         cores = available_cores()
+        self.admission = Admission(cores, self.settings.request_timeout)
+        self.connections = Connections()
         self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
@@ -79,12 +87,21 @@ class Serving:
         """One outcome a request, in order; requests that come at the same time are answered together.
 
         Their answers don't depend on that. A request with photos is answered by itself, as they take long.
+        Raises Overloaded where too much is waiting already, DeadlinePassed between two steps.
         """
-        if any(term.image is not None for request in requests for term in request.terms):
-            outcomes, timing = await self._in(self._photos, self.engine.search, requests)
-            cut_to(outcomes, limits.ANSWER_TOGETHER.most)
-            return outcomes, timing
-        outcomes, timing = [], Timing()
+        photos = sum(term.image is not None for request in requests for term in request.terms)
+        with self.admission.search_places(len(requests), photos):
+            return await (self._search_photos if photos else self._search_sentences)(requests)
+
+    async def _search_photos(self, requests: Sequence[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        outcomes, timing = await self._in(self._photos, self.engine.search, requests)
+        cut_to(outcomes, limits.ANSWER_TOGETHER.most)
+        return outcomes, timing
+
+    async def _search_sentences(
+        self, requests: Sequence[SearchRequest]
+    ) -> tuple[list[SearchOutcome], Timing]:
+        outcomes, timing = list[SearchOutcome](), Timing()
         left = limits.ANSWER_TOGETHER.most
         # One batch after the other: a large request doesn't fill the queue at once.
         for start in range(0, len(requests), _SEARCHED_TOGETHER):
@@ -132,11 +149,20 @@ class Serving:
                 shards[state["modality"]].append(state)
         return index_state(shards)
 
+    def require_healthy(self) -> None:
+        """Raises ServiceError where a step is stuck, which only a restart mends."""
+        if (stuck := self.admission.stuck) is not None:
+            raise ServiceError(stuck)
+
     async def require_ready(self) -> None:
         """Sends a word through the encoder and looks at the index.
 
-        Raises StoreMissing where there is no index, ServiceError where the model doesn't answer.
+        Raises StoreMissing where there is no index, ServiceError where the model doesn't answer or more is
+        waiting already than is taken on.
         """
+        self.require_healthy()
+        if self.admission.overloaded:
+            raise ServiceError("This server is busy: as many sentences are waiting as it takes on.")
         await self._in(self._searching, self.engine.workspace.require)
         if self.kind != "query":
             return
@@ -153,10 +179,21 @@ class Serving:
         self._writing.shutdown()
 
     async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:
-        outcomes, timing = await self._in(self._searching, self.engine.search, requests)
+        # Of many requests: each leaves by itself where nobody waits for it any more.
+        with until(Deadline(self.admission.seconds)):
+            outcomes, timing = await self._in(self._searching, self.engine.search, requests)
         return [(outcome, timing) for outcome in outcomes]
 
     async def _in(
         self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
     ) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
+        # A write loads the model first, which nobody can hurry.
+        seconds = _WRITING_SECONDS if threads is self._writing else self.admission.seconds
+        deadline = current_deadline() or Deadline(seconds)
+
+        def watched() -> _Result:
+            # Counted from when a thread takes it: who waits in the queue is not stuck.
+            with self.admission.under_way(Deadline(seconds)), until(deadline):
+                return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(threads, watched)
