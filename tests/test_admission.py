@@ -18,7 +18,8 @@ from starlette.responses import Response
 from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
 from crossmodal.errors import DeadlinePassed, Overloaded
-from crossmodal.server.admission import Admission, Places
+from crossmodal.places import Places
+from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
 

@@ -37,7 +37,7 @@ LAYERS = [
     {"filters"},
     {"options"},
     {"records", "settings", "hosts", "processes", "extras"},
-    {"home_folder", "limits", "deadlines"},
+    {"home_folder", "limits", "deadlines", "places"},
     {"errors"},
 ]
 

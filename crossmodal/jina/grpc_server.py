@@ -20,14 +20,24 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
 from crossmodal import limits
+from crossmodal.deadlines import Deadline, until
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import CrossmodalError, DataError, FlowFailure, RequestError, ServiceError
+from crossmodal.errors import (
+    CrossmodalError,
+    DataError,
+    DeadlinePassed,
+    FlowFailure,
+    Overloaded,
+    RequestError,
+    ServiceError,
+)
 from crossmodal.hosts import in_url
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.launch import settings_from_json
-from crossmodal.records import IMAGE, TEXT, checked_modality
+from crossmodal.places import Places
+from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
 from crossmodal.steps.step import Operation
 
 _logger = logging.getLogger(__name__)
@@ -40,14 +50,35 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", limits.BODY.most),
     ("grpc.max_send_message_length", -1),
+    # Connections that say nothing, or belong to nobody any more.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_concurrent_streams", 64),
 ]
 
 
-class _Services:
-    """jina's gRPC services; the generated code finds the methods by their names."""
+# Calls whose message is in memory at a time; what is beyond is refused before it is read.
+_CALLS = 64
 
-    def __init__(self, engine: Engine) -> None:
+# Requests that are worked on or wait for that.
+_PLACES = 32
+
+# Queries that are searched for together, so that their answers can be cut in between.
+_TOGETHER = 16
+
+
+class _Services:
+    """jina's gRPC services; the generated code finds the methods by their names.
+
+    ``seconds`` is the longest that a request may take.
+    """
+
+    def __init__(self, engine: Engine, seconds: float) -> None:
         self._engine = engine
+        self._seconds = seconds
+        self._places = Places("requests", _PLACES)
 
     async def process_single_data(self, request: DataRequest, context: Any = None) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
@@ -56,13 +87,36 @@ class _Services:
         answer.header.exec_endpoint = request.header.exec_endpoint
         answer.document_array_cls = DocList[MediaDocument]
         try:
-            answer.data.docs = await asyncio.to_thread(self._answer, request)
+            answer.data.docs = await self._in_time(request, context)
             answer.status.code = jina_pb2.StatusProto.SUCCESS
+        except (Overloaded, DeadlinePassed) as error:
+            if context is None:
+                raise
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            if isinstance(error, Overloaded):
+                code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            await context.abort(code, str(error), (("retry-after", "1"),))
         except CrossmodalError as error:
             answer.data.docs = DocList[MediaDocument]()
             answer.status.code = jina_pb2.StatusProto.ERROR
             answer.status.description = str(error)
         return answer
+
+    async def _in_time(self, request: DataRequest, context: Any) -> DocList[MediaDocument]:
+        """The documents that answer ``request``; given up at the deadline or when the client hangs up."""
+        left = None if context is None else context.time_remaining()
+        deadline = Deadline(self._seconds if left is None else min(left, self._seconds))
+        with self._places.take(), until(deadline):
+            try:
+                async with asyncio.timeout(deadline.seconds):
+                    return await asyncio.to_thread(self._answer, request)
+            except TimeoutError:
+                raise DeadlinePassed(
+                    f"There was no answer within {deadline.seconds:g} seconds, and the work was given up; "
+                    "--request-timeout of the server is the limit."
+                ) from None
+            finally:
+                deadline.give_up()
 
     async def Call(self, requests: Any, context: Any = None) -> AsyncIterator[DataRequest]:
         """A stream of requests, each answered before the next one is read."""
@@ -95,7 +149,7 @@ class _Services:
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
         try:
-            answered = self._engine.run_query(operation, sent, request.parameters or {}) if sent else []
+            answered = self._run(operation, sent, request.parameters or {})
         except CrossmodalError:
             raise
         except Exception as error:
@@ -110,6 +164,35 @@ class _Services:
                 for query, message in zip(queries, messages, strict=True)
             ]
         )
+
+    def _run(
+        self, operation: Operation, sent: list[Document], parameters: Mapping[str, Any]
+    ) -> list[Document]:
+        answered: list[Document] = []
+        left = limits.ANSWER_TOGETHER.most
+        size = _TOGETHER if operation == "search" else limits.MESSAGES.most
+        for start in range(0, len(sent), size):
+            found = self._engine.run_query(operation, sent[start : start + size], parameters)
+            for doc in found:
+                left = _cut(doc, left)
+            answered += found
+        return answered
+
+
+def _cut(doc: Document, left: int) -> int:
+    """Leaves out matches beyond ``left`` bytes of texts and tags, says so, and returns what is left of them."""
+    for rank, match in enumerate(doc.matches or ()):
+        left -= len(match.text or "") + (json_size(match.tags) if match.tags else 0)
+        if rank and left < 0:
+            number = len(doc.matches or ())
+            del (doc.matches or [])[rank:]
+            doc.error = (
+                f"{number - rank:,} of {number:,} matches are left out: one answer has at most "
+                f"{limits.ANSWER_TOGETHER.most >> 20} MiB of texts and tags. Ask for fewer with top_k, or ask "
+                "fewer queries at once."
+            )
+            break
+    return max(left, 0)
 
 
 def _messages(request: DataRequest) -> list[MediaDocument]:
@@ -169,8 +252,8 @@ def _hide_paths(match: MatchDocument) -> None:
 
 
 async def _serve(engine: Engine, address: str, ending: asyncio.Event, parent: Parent) -> None:
-    server = grpc.aio.server(options=_OPTIONS)
-    services = _Services(engine)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_CALLS)
+    services = _Services(engine, engine.settings.request_timeout)
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)
