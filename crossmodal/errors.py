@@ -22,9 +22,10 @@
     │   │   └── StoreDamaged one value of one document does not match its checksum; carries which
     │   └── StoreUnwritable  the disk is full or read-only
     ├── RequestError         an HTTP request that cannot be answered; carries the HTTP status
+    │   └── Overloaded       the server has as much to do as it takes on
     ├── ServiceError         a Flow could not start, lost a process, or its port is taken
     │   ├── FlowFailure      a running Flow failed on one request as a whole
-    │   └── FlowTimeout      a running Flow did not answer a request in time
+    │   └── DeadlinePassed   nobody waits for the answer any more, or a process of the Flow gave none in time
     └── ClientError          a call of the Python client failed
         ├── ApiError         the server answered that it cannot do that; carries the problem document
         └── ServerUnavailable  the server cannot be reached, or is not ready, after all retries
@@ -44,15 +45,16 @@ __all__ = [
     "CrossmodalError",
     "DataError",
     "DataSetError",
+    "DeadlinePassed",
     "FetchError",
     "FilterError",
     "FlowFailure",
-    "FlowTimeout",
     "ImageError",
     "MissingExtra",
     "ModelError",
     "ModelMismatch",
     "OutputError",
+    "Overloaded",
     "QueryError",
     "ReaderGone",
     "RequestError",
@@ -186,6 +188,13 @@ class RequestError(CrossmodalError):
         self.status = status
 
 
+class Overloaded(RequestError):
+    """The server has as much to do as it takes on; the same request may be answered a moment later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=429)
+
+
 class ServiceError(CrossmodalError):
     """A Flow could not start, lost one of its processes, or its port is taken."""
 
@@ -194,8 +203,8 @@ class FlowFailure(ServiceError):
     """A running Flow failed on one request as a whole, and would fail on it again."""
 
 
-class FlowTimeout(ServiceError):
-    """A running Flow did not answer a request in time; one of its processes may be stuck."""
+class DeadlinePassed(ServiceError):
+    """Nobody waits for the answer any more: its deadline passed, the client hung up, or a process is stuck."""
 
 
 class ClientError(CrossmodalError):

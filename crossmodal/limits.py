@@ -166,13 +166,20 @@ FILE_NAME = Limit(
 REQUEST_ID = Limit(
     "the id of a jina request", 128, "characters", "Shorten it.", "a longer one is replaced", "HTTP"
 )
+BODIES_TOGETHER = Limit(
+    "the bodies of all requests that a serving process reads at the same time",
+    256 * _MIB,
+    "bytes",
+    "Try again in a moment.",
+    where="HTTP",
+)
 ANSWER = Limit(
     "the texts, captions and tags of one query's matches",
     4 * _MIB,
     "bytes",
     "Ask for fewer with top_k and for the rest with offset, or leave tags and captions out with 'return'.",
-    "the answer says 'truncated' where matches were left out for it; one match always comes. Over gRPC a match without its "
-    "tags says '$left_out'",
+    "the answer says 'truncated' where matches were left out for it; one match always comes. Over gRPC a "
+    "match without its tags says '$left_out'",
 )
 ANSWER_TOGETHER = Limit(
     "those of all queries of one request",

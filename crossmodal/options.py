@@ -334,6 +334,13 @@ OPTIONS: tuple[Option, ...] = (
         maximum=MAX_WORKERS,
     ),
     Option(
+        "request_timeout",
+        "give up what is not answered within so many seconds; the header Request-Timeout asks for less",
+        _SERVING,
+        metavar="SECONDS",
+        minimum=0.1,
+    ),
+    Option(
         "writing",
         "whether documents can be added and deleted; auto: if the server listens on this machine only",
         ("query_restful",),

@@ -117,6 +117,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 45678
     workers: int = 1
+    request_timeout: float = 60.0
     grpc_port: int = 0
     writing: str = "auto"
     log: str = "text"

@@ -20,7 +20,7 @@ from needs_jina import skip_module_without_jina
 skip_module_without_jina()
 
 from crossmodal.documents import Document  # noqa: E402
-from crossmodal.errors import FlowTimeout, ServiceError  # noqa: E402
+from crossmodal.errors import DeadlinePassed, ServiceError  # noqa: E402
 from crossmodal.flow.topology import flow_file, read_topology  # noqa: E402
 from crossmodal.jina import pods  # noqa: E402
 from crossmodal.jina.launch import RUN_TOKEN, TOKEN_FILE, TOKEN_KEY  # noqa: E402
@@ -182,11 +182,11 @@ def test_a_process_that_is_stopped_holds_a_request_no_longer_than_its_deadline(
         patch.setattr(pods, "_DOCUMENT_SECONDS", 1.0)
         os.kill(committer, signal.SIGSTOP)
         try:
-            with pytest.raises(FlowTimeout, match="did not answer within 3 seconds; one of its processes"):
+            with pytest.raises(DeadlinePassed, match="did not answer within 3 seconds; one of its processes"):
                 running.flow.run("index", [doc])
         finally:
             os.kill(committer, signal.SIGCONT)
-    assert problem_of(FlowTimeout("Stuck."))["status"] == 504
+    assert problem_of(DeadlinePassed("Stuck."))["status"] == 504
     # The process goes on with what it has got, and answers again.
     (again,) = running.flow.run("index", [replace(doc)])
     assert again.error is None

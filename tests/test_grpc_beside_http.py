@@ -185,6 +185,15 @@ def test_a_request_of_too_many_documents_is_refused_with_the_limit(client: GrpcC
     assert "the limit is 1,024" in answer["error"]
 
 
+def test_a_sentence_of_millions_of_characters_is_refused_before_it_is_worked_on(client: GrpcClient) -> None:
+    long, short = client.post(
+        "/search", [{"id": "a", "text": "x " * 5_000_000}, {"id": "b", "text": SENTENCE}]
+    )
+    assert "10,000,000 characters; the limit is 2,000" in long["error"]
+    assert len(long["error"]) < 300
+    assert (len(short["matches"]) > 0, short["error"]) == (True, None)
+
+
 def test_an_answer_may_be_sent_as_the_next_request(client: GrpcClient) -> None:
     sent = {"id": "a", "text": SENTENCE, "error": "old", "visited": ["join_all"], "outcomes": ["added"]}
     (answer,) = client.post("/search", [sent], {"top_k": 2})

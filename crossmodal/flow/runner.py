@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, Protocol, Self
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, ServiceError
 from crossmodal.flow.topology import GATEWAY, StepEntry, Topology, load_step
@@ -104,6 +105,7 @@ class LocalFlow:
         done = 0
         try:
             for step in self._steps:
+                check_deadline()
                 entry = step.entry
                 if len(entry.needs) == 1:
                     arriving = passed[entry.needs[0]]

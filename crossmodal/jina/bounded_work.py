@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
-import grpc  # type: ignore[import-untyped]
-
-from crossmodal.models.runtimes.forms import available_cores
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import DeadlinePassed
+from crossmodal.machine import available_cores
+from crossmodal.places import Places
 
 __all__ = ["MAX_REQUESTS", "BoundedWork"]
 
@@ -19,49 +20,49 @@ __all__ = ["MAX_REQUESTS", "BoundedWork"]
 # for about a second.
 MAX_REQUESTS = 32
 
-# For a client that sets no deadline.
-_ANSWER_SECONDS = 120.0
-
 _Result = TypeVar("_Result")
 
 
 class BoundedWork:
-    """Does the work of requests in as many threads as there are cores; more than MAX_REQUESTS are refused."""
+    """Does the work of requests in as many threads as there are cores; more than MAX_REQUESTS are refused.
 
-    def __init__(self) -> None:
+    ``seconds`` is the longest that a request may take, where its client doesn't say less.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.places = Places("requests", MAX_REQUESTS)
+        self._seconds = seconds
         self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="answer")
-        self._under_way = 0
 
     async def do(self, work: Callable[[], _Result], context: Any) -> _Result:
-        """What ``work`` returns; ends the call where there is no place for it, or its deadline passes.
+        """What ``work`` returns; raises Overloaded where there is no place for it, DeadlinePassed when too late.
 
-        Work that has not begun by then never does; what has begun keeps its place until its end.
+        Work that has not begun by then never does; what has begun ends at its next step, and keeps its place
+        until that.
         """
         remaining = context.time_remaining()
-        seconds = _ANSWER_SECONDS if remaining is None else min(remaining, _ANSWER_SECONDS)
-        if seconds <= 0:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "The deadline of the call has passed.")
-        if self._under_way >= MAX_REQUESTS:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"{MAX_REQUESTS} requests are under way, which is the limit; try again in a moment.",
-            )
-        self._under_way += 1
-        future = self._threads.submit(work)
-        future.add_done_callback(partial(self._leave, asyncio.get_running_loop()))
+        deadline = Deadline(self._seconds if remaining is None else min(remaining, self._seconds))
+        if deadline.passed:
+            raise DeadlinePassed("The deadline of the call has passed.")
+        place = ExitStack()
+        place.enter_context(self.places.take())
+        loop = asyncio.get_running_loop()
+
+        def leave(done: Any) -> None:
+            # The loop may have ended before the last thread.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(place.close)
+
+        with until(deadline):
+            future = self._threads.submit(copy_context().run, work)
+        future.add_done_callback(leave)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline.seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            await context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED, f"There was no answer within {seconds:.1f} seconds."
-            )
-            raise
-
-    def _leave(self, loop: asyncio.AbstractEventLoop, future: Future[Any]) -> None:
-        # The loop may have ended before the last thread.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._leave_now)
-
-    def _leave_now(self) -> None:
-        self._under_way -= 1
+            raise DeadlinePassed(
+                f"There was no answer within {deadline.seconds:g} seconds, and the work was given up; "
+                "--request-timeout of the server is the limit."
+            ) from None
+        finally:
+            deadline.give_up()

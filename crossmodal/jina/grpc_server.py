@@ -23,7 +23,9 @@ from crossmodal.engine.engine import Engine
 from crossmodal.errors import (
     CrossmodalError,
     DataError,
+    DeadlinePassed,
     FlowFailure,
+    Overloaded,
     RequestError,
     ServiceError,
     SettingsError,
@@ -34,7 +36,7 @@ from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.interceptors import CallCheck, Refusal
 from crossmodal.jina.wire import has_more_fields
-from crossmodal.records import IMAGE, TEXT, checked_modality
+from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 
@@ -48,6 +50,9 @@ _OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"
 # A photo as large as HTTP takes it, and its fields beside it; jina sets no limit.
 _MAX_MESSAGE_BYTES = limits.PHOTO.most + (1 << 20)
 _MAX_ANSWER_BYTES = 64 << 20
+
+# Queries that are searched for together, so that their answers can be cut in between.
+_TOGETHER = 16
 
 # The most documents with all their fields have some tens of thousands.
 _MAX_FIELDS = 100_000
@@ -92,6 +97,10 @@ class _Services:
         try:
             answer.data.docs = await self._work.do(lambda: self._answer(request, answer), context)
             answer.status.code = jina_pb2.StatusProto.SUCCESS
+        except (Overloaded, DeadlinePassed) as error:
+            late = isinstance(error, DeadlinePassed)
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
+            await context.abort(code, str(error), (("retry-after", "1"),))
         except CrossmodalError as error:
             answer.data.docs = DocList[MediaDocument]()
             answer.status.code = jina_pb2.StatusProto.ERROR
@@ -142,7 +151,7 @@ class _Services:
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
         try:
-            answered = self._engine.run_query(operation, sent, request.parameters or {}) if sent else []
+            answered = self._run(operation, sent, request.parameters or {})
         except CrossmodalError:
             raise
         except Exception as error:
@@ -158,6 +167,36 @@ class _Services:
                 for query, message in zip(queries, messages, strict=True)
             ]
         )
+
+
+    def _run(
+        self, operation: Operation, sent: list[Document], parameters: Mapping[str, Any]
+    ) -> list[Document]:
+        answered: list[Document] = []
+        left = limits.ANSWER_TOGETHER.most
+        size = _TOGETHER if operation == "search" else limits.MESSAGES.most
+        for start in range(0, len(sent), size):
+            found = self._engine.run_query(operation, sent[start : start + size], parameters)
+            for doc in found:
+                left = _cut(doc, left)
+            answered += found
+        return answered
+
+
+def _cut(doc: Document, left: int) -> int:
+    """Leaves out matches beyond ``left`` bytes of texts and tags, says so, and returns what is left of them."""
+    for rank, match in enumerate(doc.matches or ()):
+        left -= len(match.text or "") + (json_size(match.tags) if match.tags else 0)
+        if rank and left < 0:
+            number = len(doc.matches or ())
+            del (doc.matches or [])[rank:]
+            doc.error = (
+                f"{number - rank:,} of {number:,} matches are left out: one answer has at most "
+                f"{limits.ANSWER_TOGETHER.most >> 20} MiB of texts and tags. Ask for fewer with top_k, or ask "
+                "fewer queries at once."
+            )
+            break
+    return max(left, 0)
 
 
 def _check_size(request: DataRequest) -> None:
@@ -244,7 +283,7 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    services = _Services(engine, BoundedWork())
+    services = _Services(engine, BoundedWork(settings.request_timeout))
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)

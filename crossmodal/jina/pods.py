@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from crossmodal import errors
+from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError, FlowFailure, FlowTimeout, ModelError, ServiceError, StoreError
+from crossmodal.errors import CrossmodalError, FlowFailure, DeadlinePassed, ModelError, ServiceError, StoreError
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.images.budget import process_budget
@@ -116,7 +117,7 @@ class PodsFlow:
         """What comes out of the last step; the documents are the ones given, with what the steps added.
 
         Raises ServiceError where a process has ended, FlowFailure where the Flow fails on the request,
-        FlowTimeout where it doesn't answer.
+        DeadlinePassed where it doesn't answer.
         """
         if not docs:
             return []
@@ -166,9 +167,10 @@ class PodsFlow:
         asking = asyncio.run_coroutine_threadsafe(self._client.post(operation, docs, parameters), self._loop)
         try:
             while not concurrent.futures.wait([asking], timeout=_CHECK_SECONDS).done:
+                check_deadline()
                 self.check()
                 if time.monotonic() > deadline:
-                    raise FlowTimeout(
+                    raise DeadlinePassed(
                         f"The {self._kind} Flow did not answer within {seconds:.0f} seconds; one of its "
                         "processes is stuck or far behind."
                     )

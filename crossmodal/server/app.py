@@ -14,6 +14,7 @@ from crossmodal.server.access.login import add_login_routes
 from crossmodal.server.access.origins import Origins, parse_origins
 from crossmodal.server.access.paths import HiddenPaths
 from crossmodal.server.access.shared_table import SharedState
+from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites
 from crossmodal.server.guards import HostCheck
@@ -51,6 +52,7 @@ def create_app(serving: Serving, writer: str | None = None, shared: SharedState 
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
     # The last one stands before all others.
+    app.add_middleware(AdmissionControl, admission=serving.admission)
     app.add_middleware(Gate, authenticator=authenticator)
     app.add_middleware(Origins, allowed=parse_origins(settings.allow_origin))
     app.add_middleware(HiddenPaths, settings=settings)

@@ -15,12 +15,9 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.server.observation import observed
-from crossmodal.server.routes import problem, problem_response
+from crossmodal.server.routes import NEVER_WRITE, problem, problem_response
 
 __all__ = ["ForwardedWrites", "may_write"]
-
-# POST here never changes the index. /post may: its body says what it is.
-_NEVER_WRITE = frozenset({"/v1/search", "/search", "/api/search", "/login", "/logout"})
 
 # Of one connection only (RFC 9110, 7.6.1).
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer"})
@@ -89,4 +86,4 @@ def may_write(scope: Scope) -> bool:
     """Whether the request may change the index."""
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return False
-    return scope["path"] not in _NEVER_WRITE
+    return scope["path"] not in NEVER_WRITE

@@ -36,7 +36,7 @@ from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.access.arrivals import URL_KEY
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
-from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.routes import JsonResponse, add_route, retry_headers
 from crossmodal.server.serving import Serving
 from crossmodal.url_photos import FetchedPhotos
 
@@ -83,11 +83,13 @@ class _LegacyRoutes:
             content = render_results(parsed, queries, started=started, ended=datetime.now(UTC))
         elif parsed.endpoint == "delete":
             require_writing(request, self._serving)
-            deleted = set(await self._serving.delete(parsed.ids, captions=True))
+            with self._serving.admission.writes.take():
+                deleted = set(await self._serving.delete(parsed.ids, captions=True))
             content = render_deleted(parsed, deleted, started=started, ended=datetime.now(UTC))
         else:
             require_writing(request, self._serving)
-            documents = await self._index(parsed)
+            with self._serving.admission.writes.take():
+                documents = await self._index(parsed)
             _raise_if_all_failed([document.error for document in documents])
             content = render_index(parsed, documents, started=started, ended=datetime.now(UTC))
         return JsonResponse(content)
@@ -184,7 +186,8 @@ def legacy_error(request: Request, message: str, status: int) -> Response:
     """The error in the envelope of the client whose shape the request had."""
     body = getattr(request.state, "body", None)
     envelope = envelope_of(body, request.url.path, _override(request))
-    return JsonResponse(render_error(message, envelope=envelope, status=status), status_code=status)
+    content = render_error(message, envelope=envelope, status=status)
+    return JsonResponse(content, status_code=status, headers=retry_headers(status))
 
 
 def _envelope_of_problem(request: Request, problem: dict[str, Any]) -> Response:

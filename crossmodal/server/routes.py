@@ -20,8 +20,8 @@ from starlette.types import Scope
 from crossmodal.errors import (
     CrossmodalError,
     DataError,
+    DeadlinePassed,
     FlowFailure,
-    FlowTimeout,
     ModelError,
     RequestError,
     ServiceError,
@@ -31,7 +31,17 @@ from crossmodal.errors import (
 )
 from crossmodal.http_shapes.legacy.answers import render_error
 
-__all__ = ["JsonResponse", "add_route", "problem", "problem_of", "problem_response", "refusal"]
+__all__ = [
+    "NEVER_WRITE",
+    "SEARCHES",
+    "JsonResponse",
+    "add_route",
+    "problem",
+    "problem_of",
+    "problem_response",
+    "refusal",
+    "retry_headers",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +49,10 @@ _RETRY_SECONDS = 2
 
 # The native API and the page; everything else is for older clients.
 _NATIVE = ("/v1/", "/page/", "/login", "/logout", "/metrics", "/healthz", "/readyz")
+
+# POST here never changes anything. /post may: its body says what it is.
+SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
+NEVER_WRITE = SEARCHES | {"/login", "/logout"}
 
 # What a status means here; the detail says what happened.
 _TITLES = {
@@ -124,8 +138,17 @@ def problem_of(error: Exception) -> dict[str, Any]:
 
 def problem_response(members: dict[str, Any]) -> Response:
     """The answer that carries a problem document."""
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if members["status"] in (409, 503) else None
-    return JSONResponse(members, members["status"], headers, media_type="application/problem+json")
+    return JSONResponse(
+        members, members["status"], retry_headers(members["status"]), media_type="application/problem+json"
+    )
+
+
+def retry_headers(status: int) -> dict[str, str] | None:
+    """What tells a client when to try again, where that is worth it."""
+    if status == 429:
+        # What waits is done within a second or so.
+        return {"Retry-After": "1"}
+    return {"Retry-After": str(_RETRY_SECONDS)} if status in (409, 503) else None
 
 
 def refusal(scope: Scope, status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -155,10 +178,10 @@ def _status_of(error: CrossmodalError) -> int:
         return 409
     if isinstance(error, StoreUnwritable):
         return 507
+    if isinstance(error, DeadlinePassed):
+        return 504
     if isinstance(error, FlowFailure | StoreFormat):
         return 500
-    if isinstance(error, FlowTimeout):
-        return 504
     if isinstance(error, ServiceError | ModelError):
         return 503
     return 422 if isinstance(error, DataError) else 503

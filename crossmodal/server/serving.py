@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from crossmodal import limits
+from crossmodal.deadlines import Deadline, current_deadline, until
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
@@ -21,6 +22,8 @@ from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.server.admission import Admission
+from crossmodal.server.connections import Connections
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.server.observation import observed
@@ -34,6 +37,9 @@ _SEARCHED_TOGETHER = 16
 
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
+
+# A batch that is written takes longer than this only where it will never end.
+_WRITING_SECONDS = 600.0
 
 # What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0
@@ -94,6 +100,8 @@ class Serving:
 
     def __post_init__(self) -> None:
         cores = available_cores()
+        self.admission = Admission(cores, self.settings.request_timeout)
+        self.connections = Connections()
         self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
@@ -112,11 +120,18 @@ class Serving:
         """One outcome a request, in order; requests that come at the same time are answered together.
 
         Their answers don't depend on that. A request with photos is answered by itself, as they take long.
+        Raises Overloaded where too much is waiting already, DeadlinePassed between two steps.
         """
+        photos = sum(term.image is not None for request in requests for term in request.terms)
+        with self.admission.search_places(len(requests), photos):
+            return await self._search(requests, alone=photos > 0)
+
+    async def _search(
+        self, requests: Sequence[SearchRequest], *, alone: bool
+    ) -> tuple[list[SearchOutcome], Timing]:
         seen = observed()
         seen.add_queries(requests)
         asked = [_Asked(request, seen.id) for request in requests]
-        alone = any(term.image is not None for request in requests for term in request.terms)
         outcomes: list[SearchOutcome] = []
         timing = Timing()
         left = limits.ANSWER_TOGETHER.most
@@ -179,12 +194,20 @@ class Serving:
                 shards[state["modality"]].append(state)
         return index_state(shards)
 
+    def require_healthy(self) -> None:
+        """Raises ServiceError where a step is stuck, which only a restart mends."""
+        if (stuck := self.admission.stuck) is not None:
+            raise ServiceError(stuck)
+
     async def require_ready(self) -> None:
         """Searches as a client would; of the index Flow, whether it still holds the writer's lock.
 
         Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
-        in time.
+        in time, a step is stuck, or more is waiting already than is taken on.
         """
+        self.require_healthy()
+        if self.admission.overloaded:
+            raise ServiceError("This server is busy: as many sentences are waiting as it takes on.")
         check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
         try:
             async with asyncio.timeout(_READY_SECONDS):
@@ -201,7 +224,9 @@ class Serving:
             self.url_photos.close()
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
-        return await self._in(self._searching, self._answer, asked)
+        # Of many requests: each leaves by itself where nobody waits for it any more.
+        with until(Deadline(self.admission.seconds)):
+            return await self._in(self._searching, self._answer, asked)
 
     def _answer(self, asked: Sequence[_Asked]) -> list[_Answer]:
         began = time.perf_counter()
@@ -213,6 +238,15 @@ class Serving:
     async def _in(
         self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
     ) -> _Result:
+        # A write loads the model first, which nobody can hurry.
+        seconds = _WRITING_SECONDS if threads is self._writing else self.admission.seconds
+        deadline = current_deadline() or Deadline(seconds)
+
+        def watched() -> _Result:
+            # Counted from when a thread takes it: who waits in the queue is not stuck.
+            with self.admission.under_way(Deadline(seconds)), until(deadline):
+                return work(*arguments)
+
         # What is logged there is about the same request.
         context = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(threads, context.run, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(threads, context.run, watched)

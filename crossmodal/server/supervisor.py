@@ -51,6 +51,9 @@ _REFUSED = 1
 
 _CHECK_SECONDS = 0.5
 
+# A worker reports twice a second; one that has not for so long does not run, or is stopped.
+_SILENT_SECONDS = 10.0
+
 
 class BesideProcess(Protocol):
     """A process beside the workers that ends with this one, such as the one that speaks gRPC."""
@@ -198,9 +201,12 @@ class _Worker:
 
     number: int
     pid: int = 0
-    # The pipe on which the process reports that it answers; -1 once it has.
+    # The pipe on which the process reports; -1 where there is none.
     started: int = -1
     answering: bool = False
+    # When it last reported, and what it said of a step that will not come back.
+    heard: float = 0.0
+    stuck: str | None = None
     restarts: _Restarts = field(default_factory=lambda: _Restarts("The server process"))
 
 
@@ -226,6 +232,7 @@ class _Workers:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._writer: socket.socket | None = None
         self._shared = SharedState()
+        self._looked = time.monotonic()
         self.model = ""
 
     @property
@@ -264,24 +271,52 @@ class _Workers:
 
     @property
     def starting(self) -> list[int]:
-        """The pipes on which those that start report."""
+        """The pipes on which they report that they answer, and from then on that they still do."""
         return [worker.started for worker in self._workers if worker.started >= 0]
 
+    def _kill_stuck(self) -> None:
+        """Kills those that have not been heard of for too long, and those that say that a step is stuck."""
+        now = time.monotonic()
+        # Where this process stood still itself, with the whole machine or under a debugger, nobody was heard.
+        still = now - self._looked
+        self._looked = now
+        for worker in self._workers:
+            if still > 2 * _CHECK_SECONDS:
+                worker.heard = max(worker.heard, now - _CHECK_SECONDS)
+            silent = now - worker.heard
+            if not worker.pid or not worker.answering or (silent < _SILENT_SECONDS and worker.stuck is None):
+                continue
+            if _is_traced(worker.pid):
+                worker.heard, worker.stuck = now, None
+                continue
+            why = worker.stuck or f"It did not run for {silent:.0f} seconds."
+            print(f"error: The server process is killed. {why}", file=sys.stderr, flush=True)
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.answering = False
+
     def hear(self, ready: Collection[int]) -> None:
-        """Reads the reports of those that start; ``ready`` can be read from."""
+        """Reads the reports; ``ready`` can be read from."""
         for worker in self._workers:
             if worker.started in ready:
-                report = os.read(worker.started, 4096)
-                self._close_started(worker)
-                if report:
-                    self.model = json.loads(report)["model"]
-                    worker.answering = True
+                report = os.read(worker.started, 1 << 16)
+                if not report:
+                    self._close_started(worker)
+                    continue
+                worker.heard = time.monotonic()
+                # Shorter than a pipe writes at once, so that none is cut.
+                for said in map(json.loads, report.splitlines()):
+                    if "model" in said:
+                        self.model = said["model"]
+                        worker.answering, worker.stuck = True, None
+                    else:
+                        worker.stuck = said["stuck"]
 
     def check(self) -> bool:
         """Starts what is due, at first and after an end; True where a worker refuses to serve.
 
         Raises ServiceError where one ends too often, or where jina's processes would have to be restarted.
         """
+        self._kill_stuck()
         for worker in self._workers:
             if worker.pid and (code := self._end_of(worker)) is not None:
                 was_answering, worker.answering = worker.answering, False
@@ -392,6 +427,15 @@ class _Workers:
         for worker in self._workers:
             if worker.pid and os.waitpid(worker.pid, options)[0]:
                 worker.pid = 0
+
+
+def _is_traced(pid: int) -> bool:
+    """Whether a debugger holds the process."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in status.splitlines())
 
 
 def _announce(settings: Settings, model: str, index_only: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ __all__ = ["WorkerOrder", "run_worker"]
 _GRACE_SECONDS = 5
 
 _CHECK_SECONDS = 0.5
+_BEAT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class WorkerOrder:
     """What a worker gets from its parent.
 
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
-    the parent; the worker reports on ``started`` that it answers. ``index_only`` serves the index Flow,
+    the parent; the worker reports on ``started`` that it answers, and from
+    then on twice a second that it still does. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
     that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
     None where there is one. ``shared`` is what all workers know together.
@@ -125,9 +128,15 @@ def _url_photos(settings: Settings) -> UrlPhotos | None:
 
 def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) -> None:
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+    from crossmodal.server.connections import IDLE_SECONDS, Connections, limited_protocol, raise_file_limit
+
+    serving.connections = Connections(raise_file_limit())
     config = uvicorn.Config(
         app,
+        http=limited_protocol(AutoHTTPProtocol, serving.connections),
+        timeout_keep_alive=IDLE_SECONDS,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -157,6 +166,17 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
             # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):
                 os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
+            os.set_blocking(order.started, False)
+            self._beating = asyncio.create_task(self._beat())
+
+        async def _beat(self) -> None:
+            """Tells the parent again and again that the event loop runs, and whether a step is stuck."""
+            while True:
+                stuck = serving.admission.stuck
+                # Nobody reads any more, or nobody has read for minutes: the parent has a watch of its own.
+                with suppress(BrokenPipeError, BlockingIOError):
+                    os.write(order.started, json.dumps({"stuck": stuck}).encode() + b"\n")
+                await asyncio.sleep(_BEAT_SECONDS)
 
     server = Server(config)
 

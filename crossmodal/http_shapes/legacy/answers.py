@@ -28,8 +28,8 @@ _MIME_TYPES: Mapping[Modality, str] = {"image": "image/jpeg", "text": "text/plai
 Json = dict[str, Any]
 
 _TRUNCATED = (
-    f"The answer ends after {limits.ANSWER.most >> 20} MiB of texts and tags; ask for fewer matches with top_k, or "
-    "index documents with fewer tags."
+    f"The answer ends after {limits.ANSWER.most >> 20} MiB of texts and tags; ask for fewer matches with "
+    "top_k, or index documents with fewer tags."
 )
 
 

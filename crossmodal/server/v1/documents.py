@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -100,7 +101,8 @@ class _Documents:
         given = _parameters(request, ("captions",)).get("captions", "true")
         if given not in ("true", "false"):
             raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
-        deleted = await self._serving.delete([id], captions=given == "true")
+        with self._serving.admission.writes.take():
+            deleted = await self._serving.delete([id], captions=given == "true")
         if not deleted:
             raise _missing(id)
         return JsonResponse({"deleted": deleted})
@@ -108,7 +110,9 @@ class _Documents:
     async def add(self, request: Request) -> Response:
         require_writing(request, self._serving)
         media_type = media_type_of(request)
-        async with Adding(self._serving) as adding:
+        async with AsyncExitStack() as held:
+            held.enter_context(self._serving.admission.writes.take())
+            adding = await held.enter_async_context(Adding(self._serving))
             try:
                 if media_type == FORM_TYPE:
                     await _add_form(request, adding)

@@ -107,6 +107,7 @@ class _Information:
         return self._flows[kind]
 
     async def health(self, request: Request) -> Response:
+        self._serving.require_healthy()
         return JsonResponse({"status": "ok", "flow": self._serving.kind})
 
     async def ready(self, request: Request) -> Response:

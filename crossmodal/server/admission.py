@@ -1,0 +1,95 @@
+"""How much work a server takes on, and for how long: bounded queues by kind, and deadlines.
+
+What is beyond a queue is refused at once with 429, before anything is read or made of it. Work whose deadline
+has passed, or whose client has hung up, is given up: it leaves its queue, and its place is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from crossmodal.deadlines import Deadline
+from crossmodal.places import Places
+
+__all__ = ["Admission"]
+
+# Sentences that may wait for each core; at some milliseconds each this is about a second.
+_SENTENCES_A_CORE = 128
+
+# Photos that may wait for each core: a decoded one takes tens of milliseconds.
+_PHOTOS_A_CORE = 16
+
+# Requests that write, each with a document and two batches in memory, and requests that only read.
+_WRITES = 32
+_READS = 256
+
+# A request of many sentences has so many under way at a time.
+_HEAVIEST = 16
+
+# A step that works on for so long after the last one who waited for it left does not come back.
+_STUCK_SECONDS = 30.0
+
+
+@dataclass
+class Admission:
+    """The places of one serving process with ``cores``, its deadlines, and what was refused and given up.
+
+    ``seconds`` is the deadline of a request that names none; an upload's begins anew with each part of it.
+    """
+
+    cores: int
+    seconds: float
+    timed_out: int = 0
+    hung_up: int = 0
+    body_bytes: int = 0
+    _under_way: set[Deadline] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.sentences = Places("sentences", _SENTENCES_A_CORE * self.cores)
+        self.photos = Places("photos", _PHOTOS_A_CORE * self.cores)
+        self.writes = Places("writing requests", _WRITES)
+        self.reads = Places("reading requests", _READS)
+
+    def search_places(self, sentences: int, photos: int) -> AbstractContextManager[None]:
+        """The places of one search request, as a context; raises Overloaded."""
+        if photos:
+            return self.photos.take(photos)
+        return self.sentences.take(min(sentences, _HEAVIEST))
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether the next search would be refused."""
+        return self.sentences.full
+
+    @property
+    def stuck(self) -> str | None:
+        """A sentence where a step that is under way will not come back; None where all do."""
+        overdue = max((deadline.overdue for deadline in list(self._under_way)), default=0.0)
+        if overdue < _STUCK_SECONDS:
+            return None
+        return f"A step is stuck: it should have ended {overdue:,.0f} seconds ago."
+
+    def status(self) -> dict[str, Any]:
+        """By kind the places ``held``, the ``most`` there are and those ``shed``; what was given up."""
+        kinds = (self.sentences, self.photos, self.writes, self.reads)
+        return {
+            "queues": {
+                places.name: {"held": places.held, "most": places.most, "shed": places.shed}
+                for places in kinds
+            },
+            "timed_out": self.timed_out,
+            "hung_up": self.hung_up,
+            "body_bytes": self.body_bytes,
+        }
+
+    @contextmanager
+    def under_way(self, deadline: Deadline) -> Iterator[None]:
+        """Notes that a thread works, and is to be done by ``deadline``, as long as the context lasts."""
+        self._under_way.add(deadline)
+        try:
+            yield
+        finally:
+            self._under_way.discard(deadline)

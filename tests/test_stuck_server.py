@@ -1,0 +1,104 @@
+"""A serving process that stands still is noticed, killed and started again; the server answers meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Server, children_of, is_running, start_server
+
+STUCK_AT_ONCE = """
+import sys, time
+from crossmodal.cli import main
+from crossmodal.engine.engine import Engine
+from crossmodal.server import admission
+
+# The sentence stands for whatever makes a model loop for ever; the limit is minutes otherwise.
+admission._STUCK_SECONDS = 1.0
+search = Engine.search
+
+def search_or_loop(self, requests):
+    while any(term.text == "loop for ever" for request in requests for term in request.terms):
+        time.sleep(0.01)
+    return search(self, requests)
+
+Engine.search = search_or_loop
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def worker_of(server: Server) -> int:
+    (worker,) = children_of(server.process.pid)
+    return worker
+
+
+def wait_until_gone(pid: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while is_running(pid):
+        assert time.monotonic() < deadline, "nobody killed it"
+        time.sleep(0.05)
+
+
+def test_a_stopped_worker_is_killed_and_another_answers(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace)
+    try:
+        stopped = worker_of(server)
+        os.kill(stopped, signal.SIGSTOP)
+        # Waits in the socket's queue for the next worker.
+        status, _ = server.request("/v1/search", {"text": "a cat"}, timeout=90)
+        assert status == 200
+        assert not is_running(stopped)
+        said = server.output()
+        assert "The server process is killed. It did not run for 1" in said
+        assert "it is started again (1 of 5)" in said
+    finally:
+        server.stop()
+
+
+def test_a_parent_that_stood_still_itself_kills_nobody(toy_workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", toy_workspace)
+    try:
+        worker = worker_of(server)
+        # As where the whole machine was suspended, or a debugger held all of it.
+        for pid in (server.process.pid, worker):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(12)
+        os.kill(server.process.pid, signal.SIGCONT)
+        time.sleep(2)
+        os.kill(worker, signal.SIGCONT)
+        assert server.request("/v1/search", {"text": "a cat"})[0] == 200
+        assert worker_of(server) == worker
+        assert "killed" not in server.output()
+    finally:
+        server.stop()
+
+
+def test_a_step_that_never_returns_ends_its_request_and_the_worker(toy_workspace: Path) -> None:
+    server = start_server(
+        "query_restful",
+        *("--workspace", toy_workspace, "--request-timeout", "1"),
+        program=("-c", STUCK_AT_ONCE),
+    )
+    try:
+        looping = worker_of(server)
+        status, problem = server.request("/v1/search", {"text": "loop for ever"})
+        assert (status, problem["title"]) == (504, "The answer took too long")
+        wait_until_gone(looping, 30)
+        assert "A step is stuck" in server.output()
+        assert server.request("/v1/search", {"text": "a cat"}, timeout=90)[0] == 200
+        assert server.request("/healthz")[0] == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_in_a_debugger_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossmodal.server import supervisor
+
+    assert not supervisor._is_traced(os.getpid())
+    monkeypatch.setattr(Path, "read_text", lambda self: "Name:\tx\nTracerPid:\t77\n")
+    assert supervisor._is_traced(os.getpid())
