@@ -204,7 +204,7 @@ class FlowFailure(ServiceError):
 
 
 class DeadlinePassed(ServiceError):
-    """Nobody waits for the answer any more: its deadline passed, the client hung up, or a process is stuck."""
+    """Nobody waits any more: the deadline passed, the client hung up, or a process is stuck."""
 
 
 class ClientError(CrossmodalError):

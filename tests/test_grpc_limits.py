@@ -190,7 +190,10 @@ def test_requests_beyond_the_limit_are_refused_and_late_ones_never_begin(
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
                 said = str(error.details())
-    assert said == f"{MAX_REQUESTS} requests are under way, which is the limit; try again in a moment."
+    assert said == (
+        f"This server is busy: it works on {MAX_REQUESTS} requests and takes on {MAX_REQUESTS}. "
+        "Try again in a moment."
+    )
     with grpc.insecure_channel(served.target) as other:
         state = health_pb2_grpc.HealthStub(other).Check(health_pb2.HealthCheckRequest(), timeout=30)
         assert state.status == health_pb2.HealthCheckResponse.SERVING

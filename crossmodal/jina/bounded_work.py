@@ -35,7 +35,7 @@ class BoundedWork:
         self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="answer")
 
     async def do(self, work: Callable[[], _Result], context: Any) -> _Result:
-        """What ``work`` returns; raises Overloaded where there is no place for it, DeadlinePassed when too late.
+        """What ``work`` returns; raises Overloaded without a place for it, DeadlinePassed when too late.
 
         Work that has not begun by then never does; what has begun ends at its next step, and keeps its place
         until that.

@@ -20,7 +20,14 @@ from typing import Any, Self
 from crossmodal import errors
 from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError, FlowFailure, DeadlinePassed, ModelError, ServiceError, StoreError
+from crossmodal.errors import (
+    CrossmodalError,
+    DeadlinePassed,
+    FlowFailure,
+    ModelError,
+    ServiceError,
+    StoreError,
+)
 from crossmodal.filters import Filter
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.images.budget import process_budget
