@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import MutableMapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,9 +93,12 @@ def start_grpc_server(settings: Settings) -> Child:
     require_grpc(settings)
     environment: dict[str, str] = {}
     quiet_jina(environment)
+    if settings.key is not None:
+        # Everybody on this machine can read a command line.
+        environment["CROSSMODAL_KEY"] = settings.key
     return Child(
         "crossmodal.jina.grpc_server",
-        _to_json(settings),
+        _to_json(replace(settings, key=None)),
         name="The process that answers gRPC",
         environment=environment,
     )
@@ -107,7 +110,7 @@ def settings_from_json(text: str) -> Settings:
     for field in fields(Settings):
         if given[field.name] is not None and "Path" in str(field.type):
             given[field.name] = Path(given[field.name])
-    return Settings(**given)
+    return Settings(**{**given, "key": os.environ.get("CROSSMODAL_KEY") or None})
 
 
 def _to_json(settings: Settings) -> str:
