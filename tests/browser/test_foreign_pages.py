@@ -46,11 +46,15 @@ async function steal(photo) {{
 
 REFUSED = "^console: (Failed to load resource|Access to fetch|Cross-Origin)"
 
+# The browser's own way to show a photo alone has styles, which the photo's policy keeps out like any other.
+STYLED = "^console: Applying inline style violates .*/content"
+
 
 def test_a_foreign_page_lists_and_fetches_nothing(
     page: Page, site: Site, watch: Watch, toy_server: Server
 ) -> None:
     watch.expect(REFUSED)
+    watch.expect(STYLED)
     document = toy_server.request("/v1/documents")[1]["documents"][0]
     path = document["photo"]["content"]
     address = site.add("/steal.html", "text/html", _PAGE.format(server=toy_server.url).encode())

@@ -9,7 +9,8 @@ import pytest
 from conftest import Server, copy_index, start_server
 from playwright.sync_api import Page, expect
 
-from browser.accessibility import violations
+from browser.accessibility import assert_accessible
+from browser.site import Site
 from browser.watch import Watch
 from crossmodal.access.keys import KeyFile
 
@@ -34,7 +35,7 @@ def test_a_person_logs_in_searches_and_logs_out(
     page.goto(f"{server.url}/?view=status")
     expect(page).to_have_url(f"{server.url}/login?next=%2F%3Fview%3Dstatus")
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
-    assert violations(page) == []
+    assert_accessible(page)
     box = page.get_by_label("Key")
     expect(box).to_be_focused()
     box.fill("not the key")
@@ -56,7 +57,7 @@ def test_a_person_logs_in_searches_and_logs_out(
     # Neither the page nor what it has shown is left.
     page.goto(f"{server.url}/")
     expect(page.get_by_label("Key")).to_be_visible()
-    assert page.evaluate("async () => (await fetch('/v1/documents')).status") == 401
+    assert page.context.request.get(f"{server.url}/v1/documents").status == 401
 
 
 def test_a_page_whose_session_is_over_leads_to_the_form(
@@ -72,6 +73,22 @@ def test_a_page_whose_session_is_over_leads_to_the_form(
     page.locator("#search-box").fill("a rocket")
     page.locator("#search-box").press("Enter")
     expect(page.get_by_label("Key")).to_be_visible()
+
+
+def test_who_is_logged_in_can_follow_a_link_from_another_page(
+    page: Page, site: Site, key_and_server: tuple[str, Server]
+) -> None:
+    key, server = key_and_server
+    link = f'<!doctype html><link rel="icon" href="data:,"><a href="{server.url}/?view=status">photos</a>'
+    elsewhere = site.add("/link.html", "text/html", link.encode()).replace("127.0.0.1", "localhost")
+    page.goto(elsewhere)
+    page.get_by_role("link").click()
+    page.get_by_label("Key").fill(key)
+    page.get_by_label("Key").press("Enter")
+    expect(page).to_have_url(f"{server.url}/?view=status")
+    page.goto(elsewhere)
+    page.get_by_role("link").click()
+    expect(page).to_have_url(f"{server.url}/?view=status")
 
 
 def test_without_keys_there_is_nothing_to_log_out_of(page: Page, toy_server: Server) -> None:
