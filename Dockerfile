@@ -1,5 +1,7 @@
 # Serves the toy data set at once: docker build -t crossmodal . && docker run --rm -p 45678:45678 crossmodal
 # To serve your own index: docker run --rm -p 45678:45678 -v "$PWD/workspace:/app/workspace" crossmodal
+# The toy data set is public. Any other index needs a key: of the workspace (crossmodal keys add), of the variable
+# CROSSMODAL_KEY (-e CROSSMODAL_KEY), or one that is made at the first start and printed once.
 # With published models: docker build --build-arg REQUIREMENTS=requirements.txt -t crossmodal .
 # With jina's gRPC on port 45679: docker build --target jina -t crossmodal:jina .
 
@@ -20,14 +22,14 @@ RUN pip install --no-cache-dir -r requirements-base.txt -r requirements-jina.txt
 COPY . .
 
 USER 10001
-RUN ["python", "app.py", "-t", "index"]
+RUN ["python", "app.py", "-t", "index", "--public"]
 
 # HTTP, and gRPC as the clients of jina speak it.
 EXPOSE 45678 45679
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
 
-CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--grpc-port", "45679"]
+CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--make-key", "--grpc-port", "45679"]
 
 
 # The default.
@@ -52,11 +54,11 @@ RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQU
 COPY . .
 
 USER 10001
-RUN ["python", "app.py", "-t", "index"]
+RUN ["python", "app.py", "-t", "index", "--public"]
 
 EXPOSE 45678
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
 
 # No shell in between: SIGTERM from `docker stop` reaches python, which ends its processes and exits.
-CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0"]
+CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--make-key"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -146,7 +147,7 @@ def start_server(
     server = Server(process, f"http://127.0.0.1:{port}", log)
     atexit.register(process.kill)
     deadline = time.monotonic() + timeout
-    while not server.output().startswith("serving"):
+    while not re.search("^serving ", server.output(), re.MULTILINE):
         if process.poll() is not None:
             pytest.fail(f"the server ended with {process.returncode}: {server.output()}")
         if time.monotonic() > deadline:

@@ -123,6 +123,8 @@ def test_it_indexes_the_toy_data_and_then_serves_it(stage: str) -> None:
     assert index.task == "index"
     assert (index.data_set, Settings().data_set) == (None, "toy-data")
     assert (serve.task, serve.host) == ("query_restful", "0.0.0.0")
+    # What is baked in is for everybody; what anybody puts in its place is not.
+    assert (index.public, serve.make_key, serve.insecure_no_auth) == (True, True, None)
     assert index.workspace is serve.workspace is None
     assert serve.grpc_port == (45679 if stage == "jina" else None)
 

@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 import subprocess
+import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -186,7 +187,7 @@ def test_status_and_health(toy_server: Server) -> None:
     assert answer["modalities"]["image"]["documents"] == len(list(TOY_IMAGES.glob("*.jpg")))
 
 
-def test_browsers_of_other_pages_may_ask(toy_server: Server) -> None:
+def test_pages_of_other_origins_may_not_ask(toy_server: Server) -> None:
     request = urllib.request.Request(
         toy_server.url + "/search",
         method="OPTIONS",
@@ -196,8 +197,12 @@ def test_browsers_of_other_pages_may_ask(toy_server: Server) -> None:
             "Access-Control-Request-Headers": "content-type",
         },
     )
-    with urllib.request.urlopen(request) as answer:
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    with refused.value as answer:
+        assert answer.code == 403
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "--allow-origin http://example.com" in answer.read().decode()
 
 
 def test_paths_of_the_server_are_not_told(toy_server: Server, toy_workspace: Path) -> None:

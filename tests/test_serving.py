@@ -80,7 +80,9 @@ def assert_only_this_machine_reaches(server: Server) -> None:
 
 
 def test_host_opens_it_to_other_machines_which_may_only_read(toy_workspace: Path) -> None:
-    server = start_server("query_restful", "--workspace", toy_workspace, "--host", "0.0.0.0")
+    server = start_server(
+        "query_restful", "--workspace", toy_workspace, "--host", "0.0.0.0", "--insecure-no-auth"
+    )
     try:
         own = {server.process.pid, *children_of(server.process.pid)}
         hosts = {host for pid in own for host, _ in listening_addresses(pid)}

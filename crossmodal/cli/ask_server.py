@@ -27,7 +27,7 @@ _OF_THE_QUERY = frozenset({400, 404, 413, 415, 422})
 @contextmanager
 def open_server(url: str, settings: Settings, filter: Filter | None) -> Iterator[_ServerAnswers]:
     """The server at ``url``; raises ClientError where that is no address."""
-    with Client(url, retries=_RETRIES) as client:
+    with Client(url, retries=_RETRIES, key=settings.key, tls_ca=settings.tls_ca) as client:
         yield _ServerAnswers(client, settings, filter)
 
 

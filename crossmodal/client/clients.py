@@ -19,6 +19,7 @@ from collections.abc import (
 )
 from functools import wraps
 from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 from urllib.parse import quote
@@ -274,12 +275,16 @@ class AsyncClient(_Calls):
         timeout: float = TIMEOUT_SECONDS,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        tls_ca: str | Path | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         import httpx2
 
         base = base_address(url)
-        self._http = httpx2.AsyncClient(**client_options(base, timeout, headers), transport=transport)
+        self._http = httpx2.AsyncClient(
+            **client_options(base, timeout, headers, key, tls_ca), transport=transport
+        )
         super().__init__(base, timeout, retries, self._http.request, asyncio.sleep, asyncio.to_thread)
 
     async def aclose(self) -> None:
@@ -349,8 +354,10 @@ class Client:
     """A client of the server at ``url``, such as ``http://localhost:45678``; close it, or use it in ``with``.
 
     ``timeout`` is in seconds, for connecting and for each wait for bytes. ``retries`` says how often a call
-    is attempted; every call here can be repeated without harm. ``headers`` go with every request.
-    ``transport`` replaces the network. One client can be used from several threads.
+    is attempted; every call here can be repeated without harm. ``headers`` go with every request,
+    and so does ``key``, where the server needs one. ``tls_ca`` is a PEM file of the certificates by which to
+    know a server that no public authority vouches for. ``transport`` replaces the
+    network. One client can be used from several threads.
 
     Every method raises ApiError where the server says that it cannot do what was asked, ServerUnavailable
     where it cannot be reached or isn't ready, and ClientError for anything else. All are CrossmodalErrors.
@@ -363,12 +370,16 @@ class Client:
         timeout: float = TIMEOUT_SECONDS,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        tls_ca: str | Path | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         import httpx2
 
         self.url = base_address(url)
-        self._http = httpx2.Client(**client_options(self.url, timeout, headers), transport=transport)
+        self._http = httpx2.Client(
+            **client_options(self.url, timeout, headers, key, tls_ca), transport=transport
+        )
         self._calls = _Calls(
             self.url,
             timeout,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
@@ -105,17 +107,36 @@ def base_address(url: str) -> str:
     return url.rstrip("/")
 
 
-def client_options(base: str, timeout: float, headers: Mapping[str, str] | None) -> dict[str, Any]:
-    """The arguments of the HTTP library's client."""
+def client_options(
+    base: str, timeout: float, headers: Mapping[str, str] | None, key: str | None, tls_ca: str | Path | None
+) -> dict[str, Any]:
+    """The arguments of the HTTP library's client; raises ClientError for an unusable key or ``tls_ca``."""
+    if key is not None and not (key and all("!" <= character <= "~" for character in key)):
+        raise ClientError(
+            f"The key of {len(key)} characters cannot be sent: it has to be printable ASCII without spaces."
+        )
     return {
         "base_url": base,
         "timeout": timeout,
         "headers": {
             "Accept": "application/json, application/problem+json;q=0.9, */*;q=0.1",
             "User-Agent": "crossmodal-client",
+            **({} if key is None else {"Authorization": f"Bearer {key}"}),
             **(headers or {}),
         },
+        **({} if tls_ca is None else {"verify": _trusting(tls_ca)}),
     }
+
+
+def _trusting(tls_ca: str | Path) -> ssl.SSLContext:
+    """Knows servers by the certificates in that file alone."""
+    try:
+        return ssl.create_default_context(cafile=tls_ca)
+    except OSError as error:
+        raise ClientError(
+            f"The certificates in {tls_ca} cannot be read ({error.strerror or error}); it has to be a PEM "
+            "file."
+        ) from None
 
 
 def encode_json(value: Any) -> bytes:

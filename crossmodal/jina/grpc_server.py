@@ -183,7 +183,7 @@ class _Services:
 
 
 def _cut(doc: Document, left: int) -> int:
-    """Leaves out matches beyond ``left`` bytes of texts and tags and says so; returns what is left of them."""
+    """Leaves out matches beyond ``left`` bytes of texts and tags; returns what is left of them."""
     for rank, match in enumerate(doc.matches or ()):
         left -= len(match.text or "") + (json_size(match.tags) if match.tags else 0)
         if rank and left < 0:

@@ -5,23 +5,39 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOY_IMAGES, Server
+from conftest import TOY_IMAGES, Server, copy_index, start_server
 from playwright.sync_api import Page, expect
 
 from browser.jina_box import VERSIONS, JinaBox, matches
-from browser.site import Site
+from browser.site import Site, serving
 from browser.watch import Watch
+from crossmodal.access.keys import KeyFile
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded"
 
 REFUSED = r"^console: Failed to load resource: the server responded with a status of 4\d\d"
 
 Open = Callable[..., JinaBox]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """The pages that Jina Box stands on; the servers are started with its origin."""
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def toy_server(toy_workspace: Path, site: Site) -> Iterator[Server]:
+    """A query server over the toy index that pages of ``site`` may read."""
+    server = start_server("query_restful", "--workspace", toy_workspace, "--allow-origin", site.url)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=VERSIONS)
@@ -242,3 +258,21 @@ def test_of_two_files_the_one_that_can_be_read_is_answered(
     cat = "data:image/jpeg;base64," + base64.b64encode((TOY_IMAGES / "cat.jpg").read_bytes()).decode()
     _, answer = toy_server.request("/search", {"data": [cat], "mode": "search", "top_k": 2})
     assert shown == [match["text"] for match in matches(answer)]
+
+
+def test_a_key_in_its_address_finds_and_shows_photos(
+    open_box: Open, toy_workspace: Path, tmp_path: Path, site: Site
+) -> None:
+    workspace = copy_index(toy_workspace, tmp_path / "workspace")
+    key = KeyFile(workspace).add("box", "read")
+    server = start_server("query_restful", "--workspace", workspace, "--allow-origin", site.url)
+    try:
+        box = open_box(f"{server.url}/search?key={key}", top_k=3)
+        box.type("a cat")
+        shown = box.photos(3)
+        assert all(address.endswith(f"?key={key}") for address in shown)
+        box.page.locator(".jina-result-0").click()
+        box.captions(3)
+        assert key not in server.output()
+    finally:
+        server.stop()

@@ -9,7 +9,7 @@ from conftest import TOY_IMAGES, Server, start_server
 from playwright.sync_api import BrowserContext, Page
 
 from browser.jina_box import VERSIONS, JinaBox
-from browser.site import Site
+from browser.site import Site, serving
 from browser.watch import Watch
 
 CAPTIONS = [
@@ -21,14 +21,21 @@ CAPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def captions_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def site() -> Iterator[Site]:
+    """The pages that Jina Box stands on; the server is started with its origin."""
+    with serving() as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def captions_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Iterator[Server]:
     """A query server over an index of nothing but CAPTIONS."""
     workspace = tmp_path_factory.mktemp("captions") / "workspace"
     indexing = start_server("index_restful", "--workspace", workspace)
     status, answer = indexing.request("/index", {"data": [{"text": caption} for caption in CAPTIONS]})
     indexing.stop()
     assert status == 200, answer
-    server = start_server("query_restful", "--workspace", workspace)
+    server = start_server("query_restful", "--workspace", workspace, "--allow-origin", site.url)
     yield server
     server.stop()
 

@@ -59,8 +59,9 @@ class Arrivals:
 
     def _resolve(self, scope: Scope) -> None:
         hops = _listed(scope, b"x-forwarded-for")
-        client = scope.get("client")
-        peer, port = client if client is not None else (hops.pop() if hops else "", 0)
+        peer, port = scope.get("client") or ("", 0)
+        if not peer and hops and _is_of_this_server(scope):
+            peer = hops.pop()
         through_proxy = self._is_trusted(peer)
         while self._is_trusted(peer) and hops:
             peer, port = hops.pop(), 0
@@ -81,6 +82,12 @@ class Arrivals:
             return False
         mapped = getattr(found, "ipv4_mapped", None)
         return any((mapped or found) in network for network in self._trusted)
+
+
+def _is_of_this_server(scope: Scope) -> bool:
+    """Whether it came over the socket file of another serving process, and not by a port."""
+    server = scope.get("server")
+    return server is None or server[1] is None
 
 
 def _listed(scope: Scope, name: bytes) -> list[str]:

@@ -159,9 +159,9 @@ class Authenticator:
         name = urlsplit(f"//{host}").hostname or ""
         if not is_loopback(name):
             raise RequestError(
-                f"This server listens on this machine only, and {name[:100]!r} is none of its names; open it "
-                "at http://localhost. Under a name of its own it needs keys (crossmodal keys add NAME), and "
-                "the proxy that gives it that name is told to it with --trusted-proxy.",
+                f"This server listens on this machine only, and {name[:100]!r} is none of its names; open "
+                "its page at http://localhost. Under a name of its own it needs keys (crossmodal keys "
+                "add NAME), and the proxy that gives it that name is told to it with --trusted-proxy.",
                 status=403,
             )
 

@@ -25,6 +25,8 @@ _MESSAGE = "<!-- message -->"
 
 _MOST_BYTES = 4096
 
+_AGAIN = '<!doctype html><title>Crossmodal search</title><meta http-equiv="refresh" content="0">'
+
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; "
@@ -44,6 +46,10 @@ def add_login_routes(app: Starlette, authenticator: Authenticator) -> None:
     async def show(request: Request) -> Response:
         if access.without_key() is not None or _is_logged_in(request, access, sessions):
             return RedirectResponse(_next(request), 303)
+        if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            # Who followed a link from another page may be logged in: a browser leaves the cookie out of that,
+            # and not out of what this page causes.
+            return Response(_AGAIN, headers=_HEADERS, media_type="text/html")
         return _form(page)
 
     async def log_in(request: Request) -> Response:
