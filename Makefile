@@ -28,7 +28,11 @@ TEST_PROCESSES := 2
 BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 
-.PHONY: demo test test-short slow screenshots bench lint types package clean install
+# What the containers install: without torch, whose builds for CPUs and GPUs share a version and no hash.
+LOCKED := requirements-base.txt requirements-jina.txt
+TOOLS := .venv-tools
+
+.PHONY: demo test test-short slow screenshots bench lint types package lock audit sbom clean install
 
 demo: $(BASE)
 	$(RUN) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
@@ -64,6 +68,22 @@ types: $(TEST)
 package: $(SHORT)
 	$(RUN) -m hatchling build
 
+# requirements.lock: every package with its hashes, for Python 3.11 to 3.13. Installed by
+# `pip install --require-hashes -r requirements.lock`.
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/uv pip compile $(LOCKED) --universal --python-version 3.11 --generate-hashes --no-annotate \
+	    --custom-compile-command "make lock" --output-file requirements.lock
+
+# Known vulnerabilities of what is locked; .ci/audit-exceptions.txt explains those that are let pass.
+audit: $(TOOLS)/.installed
+	.ci/audit $(TOOLS)/bin/pip-audit
+
+# What is locked, as CycloneDX.
+sbom: $(TOOLS)/.installed
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py requirements requirements.lock --output-format JSON --output-reproducible \
+	    --output-file dist/sbom.json
+
 install: $(FULL)
 
 $(BASE): requirements-base.txt constraints.txt
@@ -83,6 +103,11 @@ $(TEST): $(FULL) requirements-test.txt
 
 $(SHORT): $(BASE) requirements-test.txt
 	$(RUN) -m pip install --quiet -r requirements-test.txt
+	touch $@
+
+$(TOOLS)/.installed: requirements-tools.txt
+	$(INTERPRETER) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet -r requirements-tools.txt
 	touch $@
 
 # npm writes this file itself, so a failed installation is tried again.

@@ -179,7 +179,8 @@ class Option:
             number = int(text) if whole else float(text)
         except ValueError:
             number = math.nan
-        if math.isnan(number):
+        # Not isnan(), which makes a float of whole numbers that may be too large for one.
+        if number != number:
             raise ValueError(f"{text!r} is not a {'whole number' if whole else 'number'}")
         if self.minimum is not None and number < self.minimum:
             raise ValueError(f"{number} is below the minimum, {self.minimum}")

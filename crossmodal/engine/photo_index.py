@@ -70,7 +70,7 @@ class PhotoIndex:
     statement.
 
     Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` for a value that an option
-    doesn't have.
+    doesn't have, and ``TypeError`` for an id that is no text.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class PhotoIndex:
 
     def get(self, id: str) -> Record | None:
         """The photo with that id, else the caption, without its bytes; None if there is neither."""
-        return self._workspace.find(id)
+        return self._workspace.find(_checked_id(id))
 
     def page(self, modality: Modality = IMAGE, *, after: str | None = None, limit: int = 24) -> list[Record]:
         """The first ``limit`` photos or captions behind the id ``after``, in order of id."""
@@ -154,16 +154,16 @@ class PhotoIndex:
 
     def captions_of(self, photo_id: str) -> list[Record]:
         """The captions that describe a photo, in natural order."""
-        return self._workspace.captions_of([photo_id])[photo_id]
+        return self._workspace.captions_of([_checked_id(photo_id)])[photo_id]
 
     def photo(self, id: str) -> bytes | None:
         """The untouched file of a photo; None if it is not stored."""
-        found = self._workspace.content(id)
+        found = self._workspace.content(_checked_id(id))
         return None if found is None else found[0]
 
     def thumbnail(self, id: str) -> bytes | None:
         """The small JPEG of a photo; None if there is no such photo."""
-        found = self._workspace.thumbnail(id)
+        found = self._workspace.thumbnail(_checked_id(id))
         return None if found is None else found[0]
 
     def add(self, source: str | Path | Iterable[Record | Failure]) -> AddSummary:
@@ -177,7 +177,7 @@ class PhotoIndex:
 
             source = open_data_set(str(source), data_root=self._settings.data_root)
         summary = AddSummary()
-        for item in self._engine.index(source):
+        for item in self._engine.index(_checked_records(source)):
             if isinstance(item, Failure):
                 summary.failures.append(item)
             elif item.failure is not None:
@@ -194,7 +194,7 @@ class PhotoIndex:
         the others. Raises ``StoreMissing`` if nothing is indexed, ``StoreLocked`` (another process is
         indexing), ``StoreUnwritable``.
         """
-        return self._engine.delete(list(dict.fromkeys(ids)), captions=captions)
+        return self._engine.delete(list(dict.fromkeys(map(_checked_id, ids))), captions=captions)
 
     @overload
     def search(
@@ -250,7 +250,7 @@ class PhotoIndex:
 
         Raises ``RequestError`` where nothing has that id.
         """
-        excluded = frozenset({id, *options.pop("exclude", ())})
+        excluded = frozenset({_checked_id(id), *options.pop("exclude", ())})
         return self._find_all(
             [_request((Term(id=id),), top_k, {**options, "exclude": excluded}, similar=True)]
         )[0]
@@ -293,6 +293,19 @@ class PhotoIndex:
             )
             for outcome in outcomes
         ]
+
+
+def _checked_id(id: object) -> str:
+    if not isinstance(id, str):
+        raise TypeError(f"The id is {id!r:.80}; it must be a text.")
+    return id
+
+
+def _checked_records(items: Iterable[object]) -> Iterator[Record | Failure]:
+    for item in items:
+        if not isinstance(item, Record | Failure):
+            raise TypeError(f"The item {item!r:.80} to add is a {type(item).__name__}; it must be a Record.")
+        yield item
 
 
 def _terms(query: Any) -> tuple[Term, ...]:

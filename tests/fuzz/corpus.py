@@ -1,0 +1,111 @@
+"""Writes the corpus that fuzzing starts from: ``python -m tests.fuzz.corpus``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+__all__ = ["CORPUS", "corpus_of"]
+
+CORPUS = Path(__file__).with_name("corpus")
+
+_SEARCHES = (
+    b'{"text": "a dog", "top_k": 5}',
+    b'{"terms": [{"text": "dog"}, {"image": "id:42", "weight": 0.5}, {"id": "x", "weight": -1}]}',
+    b'{"queries": [{"expression": "dog - snow"}, {"like": ["a"], "unlike": ["b"]}], "modality": "both"}',
+    b'{"image": "data:image/png;base64,iVBORw0KGgo=", "min_score": 0.5, "return": ["tags"]}',
+    b'{"image": "upload:0", "filter": {"a": {"$gte": 1}}, "hybrid": true, "group_duplicates": false}',
+)
+_LEGACY = (
+    b'\0{"data": ["a dog", "data:image/png;base64,AAAA"], "top_k": 5, "mode": "search"}',
+    b'\0{"data": [{"text": "a", "id": "1", "tags": {"a": 1}}], "parameters": {"top_k": 3}}',
+    b'\x01{"docs": [{"uri": "data:text/plain,a", "mime_type": "text/plain"}], "request_id": "x"}',
+    b'\x03{"ids": ["a", "b"]}',
+    b'\x04{"exec_endpoint": "/search", "data": {"docs": [{"blob": "AAAA", "modality": "image"}]}}',
+)
+_LINES = (
+    b'{"id": "a", "text": "a dog", "tags": {"place": "harbour", "year": 2019, "more": [1, "x", true]}}',
+    b'{"image": "data:image/png;base64,iVBORw0KGgo=", "captions": ["one", "two"]}',
+)
+_METADATA = (b'{"a.jpg": {"captions": ["x"], "tags": {"a": 1}, "id": "1"}, "*": {"tags": {"b": "c"}}}',)
+_FORM = (
+    b'--line\r\nContent-Disposition: form-data; name="metadata"\r\n\r\n{}\r\n'
+    b'--line\r\nContent-Disposition: form-data; name="file"; filename="a%22.jpg"\r\n'
+    b"Content-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\n\r\nphoto\r\n--line--\r\n",
+)
+_FILTERS = (
+    b'{"place": "harbour", "year": {"$gte": 2019, "$lt": 2021.5}}',
+    b'{"$or": [{"a": {"$in": [1, "x", true]}}, {"$not": {"b": {"$exists": false}}}]}',
+    b'{"$and": [{"a.b": {"$nin": []}}, {"modality": "image"}, {"c": {"$ne": null}}]}',
+    b'{"\\"": {"$eq": -0.0}, "": 1e300}',
+)
+_EXPRESSIONS = (
+    b"dog + 0.5*id:42 - snow",
+    b'"a + b" - 2*"say \\"x\\" \\\\"',
+    b'id:"a b" + t-shirt - .5*rock-n-roll',
+    "grün + 1e0*猫 - \u00a0x".encode(),
+    b"\xed\xa0\x80 - a",
+)
+
+
+def corpus_of(target: str) -> Iterator[bytes]:
+    """The inputs of a target."""
+    if target == "images":
+        yield from _photos()
+    elif target == "bodies":
+        for kind, contents in (
+            (b"S", _SEARCHES),
+            (b"L", _LEGACY),
+            (b"N", _LINES),
+            (b"M", _METADATA),
+            (b"F", _FORM),
+        ):
+            yield from (kind + content for content in contents)
+    else:
+        yield from {"filters": _FILTERS, "expressions": _EXPRESSIONS}[target]
+
+
+def _photos() -> Iterator[bytes]:
+    gradient = Image.linear_gradient("L").resize((12, 9))
+    for mode, kind, options in (
+        ("RGB", "JPEG", {"quality": 20}),
+        ("CMYK", "JPEG", {"quality": 20, "progressive": True}),
+        ("RGB", "PNG", {}),
+        ("RGBA", "PNG", {}),
+        ("I;16", "PNG", {}),
+        ("P", "PNG", {"bits": 4, "transparency": 1}),
+        ("P", "GIF", {"save_all": True, "append_images": [gradient.rotate(90).resize((12, 9))]}),
+        ("RGBA", "WEBP", {"lossless": True}),
+        ("RGB", "WEBP", {"quality": 10}),
+        ("1", "TIFF", {"compression": "group4"}),
+        ("RGB", "TIFF", {"compression": "tiff_lzw"}),
+        ("L", "BMP", {}),
+        ("RGB", "ICO", {"sizes": [(8, 8)]}),
+        ("RGB", "PPM", {}),
+    ):
+        file = BytesIO()
+        made = gradient.convert(mode)
+        exif = Image.Exif()
+        # Orientation, so that photos are turned.
+        exif[0x0112] = 6
+        if kind in ("JPEG", "PNG", "WEBP"):
+            options = {**options, "exif": exif}
+        made.save(file, kind, **options)
+        yield file.getvalue()
+
+
+def main() -> None:
+    """Writes what is missing; what fuzzing found before stays."""
+    for target in ("images", "bodies", "filters", "expressions"):
+        folder = CORPUS / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for content in corpus_of(target):
+            (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
