@@ -180,7 +180,7 @@ class _Services:
 
 
 def _cut(doc: Document, left: int) -> int:
-    """Leaves out matches beyond ``left`` bytes of texts and tags, says so, and returns what is left of them."""
+    """Leaves out matches beyond ``left`` bytes of texts and tags and says so; what is left of the bytes."""
     for rank, match in enumerate(doc.matches or ()):
         left -= len(match.text or "") + (json_size(match.tags) if match.tags else 0)
         if rank and left < 0:
@@ -188,8 +188,8 @@ def _cut(doc: Document, left: int) -> int:
             del (doc.matches or [])[rank:]
             doc.error = (
                 f"{number - rank:,} of {number:,} matches are left out: one answer has at most "
-                f"{limits.ANSWER_TOGETHER.most >> 20} MiB of texts and tags. Ask for fewer with top_k, or ask "
-                "fewer queries at once."
+                f"{limits.ANSWER_TOGETHER.most >> 20} MiB of texts and tags. Ask for fewer with top_k, or "
+                "ask fewer queries at once."
             )
             break
     return max(left, 0)

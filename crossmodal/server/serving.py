@@ -180,8 +180,10 @@ class Serving:
 
     async def _search_together(self, requests: list[SearchRequest]) -> list[tuple[SearchOutcome, Timing]]:
         # Of many requests: each leaves by itself where nobody waits for it any more.
+        started = time.monotonic()
         with until(Deadline(self.admission.seconds)):
             outcomes, timing = await self._in(self._searching, self.engine.search, requests)
+        self.admission.note_batch(len(requests), time.monotonic() - started)
         return [(outcome, timing) for outcome in outcomes]
 
     async def _in(
