@@ -8,6 +8,7 @@ its latency is what it was. Ten minutes unless SECONDS says otherwise.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import Counter
@@ -57,6 +58,8 @@ class Report:
     before: int
     after: int
     normal_after: float
+    # Searches answered for each CPU second of the server, at the sustainable rate and beyond it.
+    by_cpu: tuple[float, float]
 
     @property
     def growth(self) -> float:
@@ -71,6 +74,8 @@ class Report:
         yield f"sustainable: {self.sustainable:.0f} searches/s; offered: {self.offered:.0f}/s"
         yield f"for {seen.seconds:.0f} s: {dict(seen.counts())}"
         yield f"goodput: {self.goodput:.2f} of the sustainable rate (goal {GOODPUT})"
+        alone, beyond = self.by_cpu
+        yield f"answered in a CPU second of the server: {alone:.0f}, then {beyond:.0f} ({beyond / alone:.2f})"
         for name, status in (("accepted", 200), ("refused", 429)):
             p50, p99 = (seen.percentile(share, status) * 1000 for share in (0.5, 0.99))
             yield f"{name}: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
@@ -157,6 +162,15 @@ async def _until_normal(connections: _Connections, normal: float) -> float:
     return first - started if in_a_row >= 5 else float("inf")
 
 
+def cpu_of(pids: Iterable[int]) -> float:
+    """The CPU seconds that processes have used (proc(5), utime and stime)."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def memory_of(pids: Iterable[int]) -> int:
     """The bytes that processes hold themselves (proc(5), RssAnon)."""
     total = 0
@@ -172,15 +186,20 @@ async def measure(port: int, pids: Iterable[int], seconds: float) -> Report:
     try:
         await _closed_loop(connections, WARM_SECONDS, CLIENTS)
         alone = await _closed_loop(connections, 2.0, 1)
+        started = cpu_of(pids)
         sustained = await _closed_loop(connections, WARM_SECONDS, CLIENTS)
+        alone_cpu = sustained.counts()[200] / max(cpu_of(pids) - started, 0.01)
         sustainable = sustained.rate()
         # The queue and its connections have been full once before memory is compared.
         await _open_loop(connections, 3.0, TIMES * sustainable)
         before = memory_of(pids)
+        started = cpu_of(pids)
         overload = await _open_loop(connections, seconds, TIMES * sustainable)
+        by_cpu = alone_cpu, overload.counts()[200] / max(cpu_of(pids) - started, 0.01)
         normal_after = await _until_normal(connections, 2 * max(alone.percentile(0.99), 0.02))
         offered = sum(overload.counts().values()) / overload.seconds
-        return Report(sustainable, offered, overload, before, memory_of(pids), normal_after)
+        after = memory_of(pids)
+        return Report(sustainable, offered, overload, before, after, normal_after, by_cpu)
     finally:
         await connections.close()
 

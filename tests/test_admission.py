@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,14 @@ from starlette.responses import Response
 
 from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
-from crossmodal.errors import DeadlinePassed, Overloaded
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import DeadlinePassed, Overloaded, ServiceError
 from crossmodal.places import Places
 from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
+from crossmodal.server.serving import Serving
+from crossmodal.settings import Settings
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -235,6 +239,27 @@ def test_a_step_that_does_not_come_back_is_told() -> None:
         with admission.under_way(Deadline(-100)):
             assert "100 seconds ago" in str(admission.stuck)
     assert admission.stuck is None
+
+
+def test_ready_and_healthy_are_true(toy_workspace: Path) -> None:
+    settings = Settings(workspace=toy_workspace)
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            with (
+                serving.admission.sentences.take(10_000),
+                pytest.raises(ServiceError, match="This server is busy"),
+            ):
+                asyncio.run(serving.require_ready())
+            serving.require_healthy()
+            with serving.admission.under_way(Deadline(-100)):
+                with pytest.raises(ServiceError, match="stuck"):
+                    serving.require_healthy()
+                with pytest.raises(ServiceError, match="stuck"):
+                    asyncio.run(serving.require_ready())
+            asyncio.run(serving.require_ready())
+        finally:
+            serving.close()
 
 
 def test_many_times_too_much_is_shed_and_the_rest_is_answered(toy_server: Server) -> None:
