@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,14 @@ from starlette.responses import Response
 
 from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
-from crossmodal.errors import DeadlinePassed, Overloaded
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import DeadlinePassed, Overloaded, ServiceError
 from crossmodal.places import Places
 from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
+from crossmodal.server.serving import Serving
+from crossmodal.settings import Settings
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -191,6 +195,21 @@ def test_a_full_queue_refuses_a_search_before_its_body_is_read() -> None:
     assert exchange.admission.status()["queues"]["sentences"]["shed"] == 1
 
 
+def test_the_queue_is_as_long_as_can_be_answered_in_about_a_second() -> None:
+    admission = Admission(cores=2, seconds=60)
+    assert admission.sentences.most == 256
+    for _ in range(50):
+        admission.note_batch(16, 16 * 0.02)
+    # Two cores, each with a batch of 16 at 20 ms a sentence: 100 sentences a second.
+    assert 95 <= admission.sentences.most <= 105
+    for _ in range(50):
+        admission.note_batch(1, 5.0)
+    assert admission.sentences.most == 48, "the cores stay busy"
+    for _ in range(50):
+        admission.note_batch(16, 0.001)
+    assert admission.sentences.most == 256
+
+
 def test_all_bodies_together_have_a_limit() -> None:
     exchange = Exchange(only_read)
     exchange.admission.body_bytes = limits.BODIES_TOGETHER.most - 10
@@ -222,6 +241,27 @@ def test_a_step_that_does_not_come_back_is_told() -> None:
     assert admission.stuck is None
 
 
+def test_ready_and_healthy_are_true(toy_workspace: Path) -> None:
+    settings = Settings(workspace=toy_workspace)
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            with (
+                serving.admission.sentences.take(10_000),
+                pytest.raises(ServiceError, match="This server is busy"),
+            ):
+                asyncio.run(serving.require_ready())
+            serving.require_healthy()
+            with serving.admission.under_way(Deadline(-100)):
+                with pytest.raises(ServiceError, match="stuck"):
+                    serving.require_healthy()
+                with pytest.raises(ServiceError, match="stuck"):
+                    asyncio.run(serving.require_ready())
+            asyncio.run(serving.require_ready())
+        finally:
+            serving.close()
+
+
 def test_many_times_too_much_is_shed_and_the_rest_is_answered(toy_server: Server) -> None:
     host, _, port = toy_server.url.removeprefix("http://").partition(":")
 
@@ -246,6 +286,6 @@ def test_many_times_too_much_is_shed_and_the_rest_is_answered(toy_server: Server
 
     counted = Counter(status for status, _ in asyncio.run(all_at_once()))
     assert set(counted) == {200, 429}, counted
-    assert counted[200] >= 128
+    assert counted[200] >= 48
     assert toy_server.request("/v1/search", {"text": "a dog"})[0] == 200
     assert toy_server.request("/readyz")[0] == 200

@@ -16,8 +16,14 @@ from crossmodal.places import Places
 
 __all__ = ["Admission"]
 
-# Sentences that may wait for each core; at some milliseconds each this is about a second.
-_SENTENCES_A_CORE = 128
+# Sentences that are taken on for each core: as many as are answered within a second or so, and not fewer than
+# keep the cores busy with full batches.
+_MOST_SENTENCES_A_CORE = 128
+_LEAST_SENTENCES_A_CORE = 24
+_WAIT_SECONDS = 1.0
+
+# How much the latest batch changes what is known of the time that a sentence takes.
+_NEWEST_SHARE = 0.2
 
 # Photos that may wait for each core: a decoded one takes tens of milliseconds.
 _PHOTOS_A_CORE = 16
@@ -45,10 +51,11 @@ class Admission:
     timed_out: int = 0
     hung_up: int = 0
     body_bytes: int = 0
+    _seconds_each: float = 0.0
     _under_way: set[Deadline] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.sentences = Places("sentences", _SENTENCES_A_CORE * self.cores)
+        self.sentences = Places("sentences", _MOST_SENTENCES_A_CORE * self.cores)
         self.photos = Places("photos", _PHOTOS_A_CORE * self.cores)
         self.writes = Places("writing requests", _WRITES)
         self.reads = Places("reading requests", _READS)
@@ -58,6 +65,15 @@ class Admission:
         if photos:
             return self.photos.take(photos)
         return self.sentences.take(min(sentences, _HEAVIEST))
+
+    def note_batch(self, sentences: int, seconds: float) -> None:
+        """Learns from a batch of ``sentences`` that took ``seconds`` how many can be answered in time."""
+        each = seconds / sentences
+        self._seconds_each += _NEWEST_SHARE * (each - self._seconds_each)
+        # The batches of all cores are under way where any are waiting.
+        in_time = int(_WAIT_SECONDS / max(self._seconds_each, 1e-6))
+        most, least = _MOST_SENTENCES_A_CORE, _LEAST_SENTENCES_A_CORE
+        self.sentences.most = self.cores * min(max(in_time, least), most)
 
     @property
     def overloaded(self) -> bool:

@@ -225,8 +225,11 @@ class Serving:
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
         # Of many requests: each leaves by itself where nobody waits for it any more.
+        started = time.monotonic()
         with until(Deadline(self.admission.seconds)):
-            return await self._in(self._searching, self._answer, asked)
+            answers = await self._in(self._searching, self._answer, asked)
+        self.admission.note_batch(len(asked), time.monotonic() - started)
+        return answers
 
     def _answer(self, asked: Sequence[_Asked]) -> list[_Answer]:
         began = time.perf_counter()
