@@ -409,7 +409,8 @@ def test_photos_are_kept_by_browsers_and_asked_for_again(toy_server: Server) -> 
             assert shown.status_code == 200
             assert shown.headers["content-type"] == "image/jpeg"
             assert shown.headers["x-content-type-options"] == "nosniff"
-            assert shown.headers["content-security-policy"] == "default-src 'none'"
+            policy = "default-src 'none'; sandbox; frame-ancestors 'none'"
+            assert shown.headers["content-security-policy"] == policy
             assert "max-age" in shown.headers["cache-control"]
             tag = shown.headers["etag"]
             assert tag.startswith('"')

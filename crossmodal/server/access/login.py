@@ -25,7 +25,10 @@ _MESSAGE = "<!-- message -->"
 
 _MOST_BYTES = 4096
 
-_AGAIN = '<!doctype html><title>Crossmodal search</title><meta http-equiv="refresh" content="0">'
+_AGAIN = (
+    '<!doctype html><title>Crossmodal search</title><link rel="icon" href="/page/icon.svg">'
+    '<meta http-equiv="refresh" content="0">'
+)
 
 _HEADERS = {
     "Content-Security-Policy": (
