@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "matplotlib": ("plot", "matplotlib"),
     "onnxruntime": ("onnx", "onnxruntime"),
     "lmdb": ("convert", "lmdb"),
+    "opentelemetry": ("otel", "OpenTelemetry"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

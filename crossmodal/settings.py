@@ -108,6 +108,7 @@ class Settings:
     grpc_port: int = 0
     writing: str = "auto"
     log: str = "text"
+    otlp: str | None = None
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None

@@ -15,6 +15,7 @@ from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
+from crossmodal.server.traces import Traces
 from crossmodal.server.v1.documents import add_document_routes
 from crossmodal.server.v1.information import add_information_routes
 from crossmodal.server.v1.openapi import add_openapi_route
@@ -23,10 +24,11 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(serving: Serving, writer: str | None = None) -> Starlette:
+def create_app(serving: Serving, writer: str | None = None, traces: Traces | None = None) -> Starlette:
     """Every route that ``serving`` can answer, behind the middleware that all of them need.
 
-    ``writer`` is the Unix socket of the process that writes, None where that is this one.
+    ``writer`` is the Unix socket of the process that writes, None where that is this one. ``traces`` get each
+    request.
     """
     app = Starlette()
     if serving.kind == "query":
@@ -51,7 +53,7 @@ def create_app(serving: Serving, writer: str | None = None) -> Starlette:
     if writer is not None:
         app.add_middleware(ForwardedWrites, writer=writer)
     # Outermost, so that whatever answers a request, the answer has its id and the log a line.
-    app.add_middleware(RequestLog, metrics=serving.metrics)
+    app.add_middleware(RequestLog, metrics=serving.metrics, traces=traces)
     return app
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from crossmodal.engine.engine import Engine
     from crossmodal.server.serving import Serving
+    from crossmodal.server.traces import Traces
 
 __all__ = ["WorkerOrder", "run_worker"]
 
@@ -71,7 +72,13 @@ def run_worker(order: WorkerOrder) -> int:
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
-            _serve(create_app(serving, order.writer), order, serving, parent)
+            traces: Traces | None = None
+            if order.settings.otlp is not None:
+                from crossmodal.server.traces import Traces
+
+                traces = Traces(order.settings.otlp)
+                held.callback(traces.close)
+            _serve(create_app(serving, order.writer, traces), order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

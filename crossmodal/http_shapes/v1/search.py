@@ -44,7 +44,8 @@ def parse_search(
     """The queries in ``body`` (parsed JSON), in order: each a request, or the error that says why it is none.
 
     ``uploads`` are the photos that came as files. ``host`` is the request's Host header, by which addresses
-    of this server's own photos are known. Raises RequestError where the body as a whole is no search.
+    of this server's own photos are known. Raises RequestError or QueryError where the body as a whole is no
+    search.
     """
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
