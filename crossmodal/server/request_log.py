@@ -148,7 +148,8 @@ def _audited(seen: Observation, refusal: str | None) -> dict[str, Any]:
 
 def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
     who: dict[str, Any] = {"id": seen.id, "address": address_of(scope)}
-    if (key := scope["state"].get("key_name")) is not None:
+    # Whoever checks keys sets it.
+    if (key := getattr(scope["state"].get("caller"), "name", None)) is not None:
         who["key"] = key
     return who
 
