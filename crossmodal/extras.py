@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "onnxruntime": ("onnx", "onnxruntime"),
     "lmdb": ("convert", "lmdb"),
     "pyarrow": ("parquet", "pyarrow"),
+    "opentelemetry": ("otel", "OpenTelemetry"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

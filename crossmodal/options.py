@@ -394,6 +394,13 @@ OPTIONS: tuple[Option, ...] = (
         repeats=True,
     ),
     Option(
+        "otlp",
+        "send a trace of each request to the OpenTelemetry collector at this address, over HTTP; needs the "
+        "extra otel",
+        _SERVING,
+        metavar="URL",
+    ),
+    Option(
         "grpc_port",
         "answer gRPC, as jina's clients speak it, on this port too; needs the extra jina; 0 is off",
         ("query_restful",),

@@ -130,6 +130,7 @@ class Settings:
     tls_key: Path | None = None
     fetch_urls: bool = False
     fetch_from: tuple[str, ...] = ()
+    otlp: str | None = None
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None

@@ -47,7 +47,7 @@ class App:
         made = Settings(workspace=workspace, model="clip-mini", **settings)
         self.serving = Serving("query", engine, made, Writing(True))
         self.shared = SharedState()
-        self.app: Starlette = create_app(self.serving, self.shared)
+        self.app: Starlette = create_app(self.serving, shared=self.shared)
 
     def session(
         self,

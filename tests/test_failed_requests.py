@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -21,7 +22,9 @@ from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
 from crossmodal.server.app import create_app
 from crossmodal.server.log import REQUEST_LOGGER, open_log
+from crossmodal.server.observation import observed
 from crossmodal.server.request_log import RequestLog
+from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 
@@ -148,6 +151,36 @@ def test_a_failure_outside_of_every_route_is_a_500_with_its_id(
     failed, request = map(json.loads, capfd.readouterr().err.splitlines())
     assert (failed["level"], failed["id"], request["status"]) == ("error", "mine", 500)
     assert "ZeroDivisionError: of a middleware" in failed["traceback"]
+
+
+def test_the_line_names_the_key_and_the_reason_of_a_refusal(
+    serving: Serving, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def gate(scope: Any, receive: Any, send: Any) -> None:
+        scope["state"]["caller"] = SimpleNamespace(name="laptop")
+        observed().refusal = "rate"
+        await problem_response(problem(429, "Too many."))(scope, receive, send)
+
+    async def run() -> httpx2.Response:
+        transport = httpx2.ASGITransport(RequestLog(gate, serving.metrics))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.get("/")
+
+    with opened_log("json"):
+        asyncio.run(run())
+    request, audit = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (request["key"], audit["key"], audit["reason"]) == ("laptop", "laptop", "rate")
+    assert b'crossmodal_refused_requests_total{reason="rate"} 1.0' in serving.metrics.exposition({}, {})
+
+
+def test_what_parts_say_of_themselves_is_among_the_metrics(serving: Serving) -> None:
+    held: dict[str, Any] = {"queues": {"photos": {"held": 3, "shed": 7}}, "open": True}
+    serving.metrics.add_source("admission", lambda: held)
+    said = serving.metrics.exposition({}, {}).decode()
+    assert 'crossmodal_admission{of="queues.photos.held"} 3.0' in said
+    assert 'crossmodal_admission{of="open"} 1.0' in said
+    held["queues"]["photos"]["shed"] = 8
+    assert 'crossmodal_admission{of="queues.photos.shed"} 8.0' in serving.metrics.exposition({}, {}).decode()
 
 
 def test_a_slow_search_has_a_line_that_says_where_the_time_went(

@@ -13,8 +13,7 @@ from crossmodal import limits
 from crossmodal.deadlines import Deadline, until
 from crossmodal.errors import DeadlinePassed, Overloaded, RequestError
 from crossmodal.server.admission import Admission
-from crossmodal.server.refusals import error_response
-from crossmodal.server.routes import SEARCHES
+from crossmodal.server.routes import SEARCHES, refusal
 
 __all__ = ["AdmissionControl"]
 
@@ -42,8 +41,8 @@ class AdmissionControl:
         try:
             seconds, named = self._seconds(scope)
             places = self._places(scope)
-        except RequestError as refusal:
-            await error_response(Request(scope), refusal)(scope, receive, send)
+        except RequestError as error:
+            await refusal(scope, error.status, str(error))(scope, receive, send)
             return
         deadline = Deadline(seconds)
         with places, until(deadline):
@@ -117,7 +116,7 @@ class _Exchange:
                 f"There was no answer within {self._deadline.seconds:g} seconds, and the work was given up. "
                 "--request-timeout of the server is the limit; the header Request-Timeout asks for less."
             )
-            await error_response(Request(scope), error)(scope, self._next_part, send)
+            await refusal(scope, 504, str(error))(scope, self._next_part, send)
         finally:
             self._admission.body_bytes -= self._held
             if self._watching is not None:

@@ -22,6 +22,7 @@ from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
+from crossmodal.server.traces import Traces
 from crossmodal.server.v1.documents import add_document_routes
 from crossmodal.server.v1.information import add_information_routes
 from crossmodal.server.v1.openapi import add_openapi_route
@@ -30,12 +31,18 @@ from crossmodal.server.v1.search import add_search_route
 __all__ = ["create_app"]
 
 
-def create_app(serving: Serving, writer: str | None = None, shared: SharedState | None = None) -> Starlette:
+def create_app(
+    serving: Serving,
+    *,
+    writer: str | None = None,
+    shared: SharedState | None = None,
+    traces: Traces | None = None,
+) -> Starlette:
     """Every route that ``serving`` can answer, behind the middleware that all of them need.
 
     ``writer`` is the Unix socket of the process that writes, None where that is this one. ``shared`` is what
-    other processes of the same server share; without it there are none. Raises SettingsError for an origin, a
-    proxy or a key of the settings that cannot be used.
+    other processes of the same server share; without it there are none. ``traces`` get each request. Raises
+    SettingsError for an origin, a proxy or a key of the settings that cannot be used.
     """
     settings = serving.settings
     access = Access(settings, serving.engine.workspace.state)
@@ -61,7 +68,7 @@ def create_app(serving: Serving, writer: str | None = None, shared: SharedState 
     if writer is not None:
         app.add_middleware(ForwardedWrites, writer=writer, tls=settings.tls_cert is not None)
     # Whatever answers a request, the answer has its id and the log a line.
-    app.add_middleware(RequestLog, metrics=serving.metrics)
+    app.add_middleware(RequestLog, metrics=serving.metrics, traces=traces)
     return app
 
 

@@ -36,14 +36,11 @@ from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.access.arrivals import URL_KEY
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
-from crossmodal.server.routes import JsonResponse, add_route, retry_headers
+from crossmodal.server.routes import JsonResponse, add_route, asked_envelope, retry_headers
 from crossmodal.server.serving import Serving
 from crossmodal.url_photos import FetchedPhotos
 
 __all__ = ["add_legacy_routes", "legacy_error"]
-
-_OVERRIDE_HEADER = "x-envelope"
-
 
 def add_legacy_routes(app: Starlette, serving: Serving) -> None:
     """Adds /search, /index, /update, /delete, /post and their kin, /status and /images/ID."""
@@ -72,7 +69,7 @@ class _LegacyRoutes:
         parsed = parse_request(
             request.state.body,
             path=request.url.path,
-            envelope_override=_override(request),
+            envelope_override=asked_envelope(request),
             host=request.headers.get("host", ""),
             fetched=await self._fetched(request),
         )
@@ -116,7 +113,7 @@ class _LegacyRoutes:
             return None
         body, path = request.state.body, request.url.path
         urls = photo_urls(
-            body, path=path, envelope_override=_override(request), host=request.headers.get("host", "")
+            body, path=path, envelope_override=asked_envelope(request), host=request.headers.get("host", "")
         )
         if urls and endpoint_of(body, path) != "search":
             require_writing(request, self._serving)
@@ -185,7 +182,7 @@ class _LegacyRoutes:
 def legacy_error(request: Request, message: str, status: int) -> Response:
     """The error in the envelope of the client whose shape the request had."""
     body = getattr(request.state, "body", None)
-    envelope = envelope_of(body, request.url.path, _override(request))
+    envelope = envelope_of(body, request.url.path, asked_envelope(request))
     content = render_error(message, envelope=envelope, status=status)
     return JsonResponse(content, status_code=status, headers=retry_headers(status))
 
@@ -198,10 +195,6 @@ def _raise_if_all_failed(errors: Sequence[str | None]) -> None:
     first = errors[0]
     if first is not None and None not in errors:
         raise RequestError(first, status=422)
-
-
-def _override(request: Request) -> str | None:
-    return request.headers.get(_OVERRIDE_HEADER) or request.query_params.get("envelope")
 
 
 def _request(query: QueryItem, top_k: int) -> SearchRequest:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ _LATEST = 2048
 # In seconds; waiting may take long where a search takes a millisecond.
 _STAGE_BOUNDS = (0.0005, 0.001, *(bound / 1000 for bound in LATENCY_BOUNDS_MS), 5.0, 10.0, 30.0)
 
-# What a part of the server says of itself: numbers by name.
-Source = Callable[[], Mapping[str, float]]
+# What a part of the server says of itself: numbers by name, or by a name and another one below it.
+Source = Callable[[], Mapping[str, Any]]
 
 
 class Metrics:
@@ -132,17 +132,19 @@ class Metrics:
         """Count one request that was refused; ``reason`` is one of a few words."""
         self._refused.labels(reason).inc()
 
-    def add_source(self, name: str, read: Source) -> None:
-        """Show what ``read`` gives as ``crossmodal_NAME`` with the label ``of``; of several workers, the sum.
+    def add_source(self, name: str, read: Source, *, common: bool = False) -> None:
+        """Show what ``read`` gives as ``crossmodal_NAME`` with the label ``of``.
 
-        ``read`` is called after each request and at each scrape, so it only looks at what is known.
+        Of several workers it is the sum, or with ``common`` the latest, where all of them see the same. A
+        number below a name is ``name.number``. ``read`` is called after each request and at each scrape, so
+        it only looks at what is known.
         """
         gauge = Gauge(
             f"crossmodal_{name}",
             f"The state of {name.replace('_', ' ')} now",
             ["of"],
             registry=self._registry,
-            multiprocess_mode="livesum",
+            multiprocess_mode="livemostrecent" if common else "livesum",
         )
         self._sources.append((gauge, read))
         self._read_sources()
@@ -199,13 +201,21 @@ class Metrics:
 
     def _read_sources(self) -> None:
         for gauge, read in self._sources:
-            for name, value in read().items():
+            for name, value in _numbers(read()):
                 gauge.labels(name).set(value)
 
     def _forget(self) -> None:
         oldest = time.monotonic() - _WINDOW_SECONDS
         while self._recent and self._recent[0][0] < oldest:
             self._recent.popleft()
+
+
+def _numbers(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{above}{name}.")
+        else:
+            yield above + name, float(value)
 
 
 def _forget_ended(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -23,15 +24,17 @@ _NAMED_IDS = 5
 class Observation:
     """One HTTP request as it is seen.
 
-    ``stages`` are milliseconds by the names in STAGES; ``characters`` is the length of each sentence that is
-    searched for, as what people ask is not for a log; ``shared`` how many queries the model was called with
-    together. Of a write, ``action`` is "index" or "delete", ``ids`` the first few and ``outcomes`` how many
-    became what. ``refusal`` says in a word why the request was refused, where its status doesn't.
-    ``elsewhere`` is set where another process answers it, and notes it.
+    ``stages`` are milliseconds by the names in STAGES, and ``spans`` when each of them began and ended, in
+    nanoseconds since 1970. ``characters`` is the length of each sentence that is searched for, as what people
+    ask is not for a log; ``shared`` how many queries the model was called with together. Of a write,
+    ``action`` is "index" or "delete", ``ids`` the first few and ``outcomes`` how many became what.
+    ``refusal`` says in a word why the request was refused, where its status doesn't. ``elsewhere`` is set
+    where another process answers it, and notes it.
     """
 
     id: str = ""
     stages: dict[str, float] = field(default_factory=dict)
+    spans: list[tuple[str, int, int]] = field(default_factory=list)
     queries: int = 0
     characters: list[int] = field(default_factory=list)
     shared: int = 0
@@ -41,9 +44,13 @@ class Observation:
     refusal: str | None = None
     elsewhere: bool = False
 
-    def add_stage(self, stage: str, milliseconds: float) -> None:
-        """Adds to the time that a stage took."""
+    def add_stage(self, stage: str, milliseconds: float, ended_ns: int | None = None) -> int:
+        """Adds to the time that a stage took, which ended now if ``ended_ns`` is None; returns its begin."""
+        ended = time.time_ns() if ended_ns is None else ended_ns
+        began = ended - int(milliseconds * 1e6)
         self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+        self.spans.append((stage, began, ended))
+        return began
 
     def add_queries(self, requests: Sequence[SearchRequest]) -> None:
         """Notes what is searched for."""
@@ -51,14 +58,19 @@ class Observation:
         self.characters += [len(term.text) for asked in requests for term in asked.terms if term.text]
 
     def add_search(self, wait_ms: float, timing: Timing, shared: int) -> None:
-        """Notes a call of the engine that ``shared`` queries were answered by."""
+        """Notes a call of the engine that ``shared`` queries were answered by, and that has just ended."""
         self.shared = max(self.shared, shared)
-        self.add_stage("wait", wait_ms)
-        self.add_stage("encode", timing.encode_ms)
-        self.add_stage("search", timing.search_ms)
-        if timing.words_ms:
-            self.add_stage("words", timing.words_ms)
-        self.add_stage("fetch", timing.fetch_ms)
+        at: int | None = None
+        # From its end backwards: how long each part took is known, and in which order they came.
+        for stage, taken in (
+            ("fetch", timing.fetch_ms),
+            ("words", timing.words_ms),
+            ("search", timing.search_ms),
+            ("encode", timing.encode_ms),
+            ("wait", wait_ms),
+        ):
+            if taken or stage != "words":
+                at = self.add_stage(stage, taken, at)
 
     def begin_write(self, action: str, ids: Iterable[str]) -> None:
         """Notes that these documents are to be written or deleted."""

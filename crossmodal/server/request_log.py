@@ -18,6 +18,7 @@ from crossmodal.server.log import REQUEST_LOGGER
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
 from crossmodal.server.routes import problem_of, problem_response
+from crossmodal.server.traces import Traces
 
 __all__ = ["RequestLog"]
 
@@ -45,9 +46,10 @@ class RequestLog:
     strings are logged, nor any header.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, whatever happens, and then notes it."""
@@ -57,7 +59,7 @@ class RequestLog:
         scope.setdefault("state", {})
         seen = Observation(_id_of(scope))
         names = OBSERVED.set(seen), REQUEST_IDS.set((seen.id,))
-        started = time.perf_counter()
+        started, started_ns = time.perf_counter(), time.time_ns()
         status = sent = 0
 
         async def note(message: Message) -> None:
@@ -87,9 +89,28 @@ class RequestLog:
             OBSERVED.reset(names[0])
             REQUEST_IDS.reset(names[1])
             if not seen.elsewhere:
-                self._finish(scope, seen, status, sent, (time.perf_counter() - started) * 1000)
+                trace = self._trace(scope, seen, status, started_ns)
+                self._finish(scope, seen, status, sent, (time.perf_counter() - started) * 1000, trace)
 
-    def _finish(self, scope: Scope, seen: Observation, status: int, sent: int, total_ms: float) -> None:
+    def _trace(self, scope: Scope, seen: Observation, status: int, started_ns: int) -> dict[str, str]:
+        if self._traces is None:
+            return {}
+        attributes = {
+            "http.request.method": scope["method"],
+            "http.route": getattr(scope.get("route"), "path", "other"),
+            "http.response.status_code": status,
+        }
+        return {"trace": self._traces.add(scope, seen, started_ns, time.time_ns(), attributes)}
+
+    def _finish(
+        self,
+        scope: Scope,
+        seen: Observation,
+        status: int,
+        sent: int,
+        total_ms: float,
+        trace: dict[str, str],
+    ) -> None:
         route = "cancelled" if status == _GONE else getattr(scope.get("route"), "path", "other")
         refusal = seen.refusal or _REFUSALS.get(status)
         self._metrics.count_request(route, status)
@@ -98,7 +119,7 @@ class RequestLog:
             self._metrics.count_refused(refusal)
         if not _logger.isEnabledFor(logging.INFO):
             return
-        who = _who(scope, seen)
+        who = {**_who(scope, seen), **trace}
         stages = {f"{stage}_ms": round(taken, 1) for stage, taken in seen.stages.items()}
         searched = {"queries": seen.queries, "shared": seen.shared} if seen.queries else {}
         what: dict[str, Any] = {

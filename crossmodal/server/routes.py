@@ -30,12 +30,14 @@ from crossmodal.errors import (
     StoreUnwritable,
 )
 from crossmodal.http_shapes.legacy.answers import render_error
+from crossmodal.http_shapes.legacy.requests import envelope_of
 
 __all__ = [
     "NEVER_WRITE",
     "SEARCHES",
     "JsonResponse",
     "add_route",
+    "asked_envelope",
     "problem",
     "problem_of",
     "problem_response",
@@ -156,9 +158,15 @@ def refusal(scope: Scope, status: int, message: str, headers: Mapping[str, str] 
     if scope["path"] == "/" or scope["path"].startswith(_NATIVE):
         response = problem_response(problem(status, message))
     else:
-        response = JSONResponse(render_error(message, envelope=None, status=status), status)
-    response.headers.update(headers or {})
+        envelope = envelope_of(None, scope["path"], asked_envelope(Request(scope)))
+        response = JSONResponse(render_error(message, envelope=envelope, status=status), status)
+    response.headers.update(headers or retry_headers(status) or {})
     return response
+
+
+def asked_envelope(request: Request) -> str | None:
+    """The envelope that a client of jina asks for by name."""
+    return request.headers.get("x-envelope") or request.query_params.get("envelope")
 
 
 class _NamedRoute(Route):

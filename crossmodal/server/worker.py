@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from crossmodal.engine.engine import Engine
     from crossmodal.server.access.shared_table import SharedState
     from crossmodal.server.serving import Serving
+    from crossmodal.server.traces import Traces
     from crossmodal.url_photos import UrlPhotos
 
 __all__ = ["WorkerOrder", "run_worker"]
@@ -77,7 +78,14 @@ def run_worker(order: WorkerOrder) -> int:
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
-            _serve(create_app(serving, order.writer, order.shared), order, serving, parent)
+            traces: Traces | None = None
+            if order.settings.otlp is not None:
+                from crossmodal.server.traces import Traces
+
+                traces = Traces(order.settings.otlp)
+                held.callback(traces.close)
+            app = create_app(serving, writer=order.writer, shared=order.shared, traces=traces)
+            _serve(app, order, serving, parent)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1

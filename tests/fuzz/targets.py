@@ -48,8 +48,8 @@ def bodies(data: bytes) -> None:
     """Bodies of requests; the first byte says which kind."""
     kind, body = data[:1], data[1:]
     read = _BODIES.get(kind, _search)
-    # A stranger's mistake is theirs: 400 to 499.
-    with suppress(RequestError):
+    # What the server answers with 400 to 499.
+    with suppress(RequestError, QueryError):
         read(body)
 
 

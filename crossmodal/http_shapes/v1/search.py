@@ -68,7 +68,7 @@ def parse_search(
 
     ``uploads`` are the photos that came as files. ``host`` is the request's Host header, by which addresses
     of this server's own photos are known. ``fetched`` is what came from its ``photo_urls``, None where the
-    server fetches nothing. Raises RequestError where the body as a whole is no search.
+    server fetches nothing. Raises RequestError or QueryError where the body as a whole is no search.
     """
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
