@@ -20,8 +20,8 @@ from bench.vectors import opened, settled
 from crossmodal.flow.pipeline import CAPTIONS_FOR_A_PHOTO
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
 from crossmodal.machine import available_cores
+from crossmodal.models import DEFAULT_MODEL, load_image_encoder, load_text_encoder
 from crossmodal.records import IMAGE, TEXT, Record, record_id
 from crossmodal.workspace import Workspace
 
