@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -151,3 +152,25 @@ def test_decoding_in_this_process_keeps_to_the_budget_too() -> None:
     finally:
         process_budget(before.limit)
     assert decode_image(large).shape == (2500, 2500, 3)
+
+
+def test_a_forked_process_shares_it_and_holds_nothing_of_its_parents(budget: MemoryBudget) -> None:
+    hear, say = os.pipe()
+    with budget.reserve(100 * MEGABYTE):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with budget.reserve(200 * MEGABYTE):
+                    os.write(say, b"%d" % (budget.status().used // MEGABYTE))
+                    time.sleep(60)
+            finally:
+                os._exit(1)
+        try:
+            assert os.read(hear, 16) == b"300"
+            assert budget.status().used == 300 * MEGABYTE
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert budget.status().used == 100 * MEGABYTE
+    os.close(hear)
+    os.close(say)

@@ -116,3 +116,19 @@ def test_a_container_sees_its_own_part_of_version_1_under_the_hosts_path(tmp_pat
     )
     assert available_cores(root) == 1
     assert available_memory(root) == GIGABYTE
+
+
+def test_torch_takes_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    from crossmodal.models.runtimes import forms
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(forms, "available_cores", lambda: 1)
+        forms.set_torch_threads(None)
+        assert torch.get_num_threads() == 1
+        forms.set_torch_threads(2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -65,7 +65,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards`` and ``trust_remote_code`` are the command line's options.
+    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code`` and ``decode_memory`` (in MB) are the
+    command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -85,6 +86,7 @@ class PhotoIndex:
         keep: str = "original",
         shards: int | None = None,
         trust_remote_code: bool = False,
+        decode_memory: int | None = None,
     ) -> None:
         settings = Settings(
             workspace=Path(workspace),
@@ -95,6 +97,7 @@ class PhotoIndex:
             keep=keep,
             shards=shards,
             trust_remote_code=trust_remote_code,
+            decode_memory=decode_memory,
         )
         if model_cache is not None:
             settings = replace(settings, model_cache=Path(model_cache))

@@ -38,6 +38,9 @@ _END_SECONDS = 5.0
 # The shared memory of an ordinary photo is kept for the next one.
 _KEPT_BYTES = 1 << 20
 
+# Decoding takes more bytes for each pixel, so that the time for so many pixels is never too short.
+_LEAST_PIXEL = 4
+
 # What a process says before it ends while starting.
 _MOST_SAID = 1000
 
@@ -238,37 +241,48 @@ class _Worker:
         # Until it has said that it is done.
         self.usable = False
         try:
-            os.pwrite(self._memory, blob, 0)
-            self._send(_job(blob, request, reserved.size))
-            answer = self._receive(seconds(0))
-            while (needed := answer.get("needed")) is not None:
-                try:
-                    reserved.grow(needed)
-                except ImageError:
-                    self._send({"granted": 0})
-                    self._receive(seconds(0))
-                    self.usable = True
-                    raise
-                self._send({"granted": reserved.size})
-                # Of some bytes a pixel, so that it is never too short.
-                answer = self._receive(seconds(needed // 4))
+            answer = self._ask(blob, request, reserved, seconds)
+            photo = None if "error" in answer else self._read(answer, request)
+            if len(blob) > _KEPT_BYTES:
+                os.ftruncate(self._memory, 0)
+            self.usable = True
         except TimeoutError:
             raise ImageError(
                 f"Decoding the {name_of(blob)} file of {len(blob):,} bytes was given up after "
-                f"{seconds(reserved.size // 4):.0f} seconds."
+                f"{seconds(reserved.size // _LEAST_PIXEL):.0f} seconds."
             ) from None
         except (EOFError, ConnectionError, ValueError):
             raise ImageError(
                 f"Decoding the {name_of(blob)} file of {len(blob):,} bytes ended its process "
                 f"({exit_words(self._ended())}); the file is damaged, or memory is short."
             ) from None
-        photo = None if "error" in answer else self._read(answer, request)
-        if len(blob) > _KEPT_BYTES:
-            os.ftruncate(self._memory, 0)
-        self.usable = True
+        finally:
+            if not self.usable:
+                # Before the memory that it was granted is granted to another one.
+                self._process.kill()
+                self._ended()
         if photo is None:
             raise ImageError(str(answer["error"]))
         return photo
+
+    def _ask(
+        self, blob: bytes, request: PhotoRequest, reserved: Reservation, seconds: Callable[[int], float]
+    ) -> dict[str, Any]:
+        """Its answer about one photo; what it needs beside what is ``reserved`` is granted meanwhile."""
+        os.pwrite(self._memory, blob, 0)
+        self._send(_job(blob, request, reserved.size))
+        answer = self._receive(seconds(0))
+        while (needed := answer.get("needed")) is not None:
+            try:
+                reserved.grow(needed)
+            except ImageError:
+                self._send({"granted": 0})
+                self._receive(seconds(0))
+                self.usable = True
+                raise
+            self._send({"granted": reserved.size})
+            answer = self._receive(seconds(needed // _LEAST_PIXEL))
+        return answer
 
     def end(self) -> None:
         """Kills it, whatever it does."""

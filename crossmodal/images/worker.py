@@ -103,11 +103,12 @@ class _Allowance:
 
 
 def _limit_memory(further: int | None) -> None:
-    """Lets this process take so many bytes more than it has now; None: as many as there are."""
-    limit = resource.RLIM_INFINITY
+    """Lets this process take so many bytes more than it has now; None: as many as it was started with."""
+    limit = most = resource.getrlimit(resource.RLIMIT_AS)[1]
     if further is not None:
         limit = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * _PAGE + further
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
 def _end_with_parent(lifeline: int) -> None:

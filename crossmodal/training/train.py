@@ -18,6 +18,7 @@ from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import find_native, load_preprocessing
+from crossmodal.models.runtimes.forms import set_torch_threads
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
@@ -233,11 +234,12 @@ def _photos(run: Run, doing: str) -> Callable[[int], None]:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[int]:
-    """Torch with ``count`` threads an operation (None: as it is) for the time being; yields how many."""
+    """Torch with ``count`` threads an operation (None: its own number, but no more than there are cores) for
+    the time being; yields how many."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    set_torch_threads(count)
     try:
         yield torch.get_num_threads()
     finally:

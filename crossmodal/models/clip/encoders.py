@@ -25,6 +25,7 @@ from crossmodal.models.runtimes.forms import (
     TORCH_F32,
     Form,
     in_form,
+    set_torch_threads,
 )
 
 __all__ = ["load_image_encoder", "load_text_encoder"]
@@ -120,8 +121,7 @@ def load_text_encoder(source: ClipSource, options: LoadOptions) -> NetworkTextEn
 
 
 def _network(source: ClipSource, options: LoadOptions) -> Any:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_torch_threads(options.threads)
     return build_network(source)
 
 

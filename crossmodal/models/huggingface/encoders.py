@@ -18,7 +18,14 @@ from crossmodal.models.huggingface.source import TransformersSource
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.libraries import import_transformers
 from crossmodal.models.runtimes.choice import Candidate, Memory, choose, photo_probes, sentence_probes
-from crossmodal.models.runtimes.forms import TORCH_BF16, TORCH_F32, Form, in_form, torch_concurrency
+from crossmodal.models.runtimes.forms import (
+    TORCH_BF16,
+    TORCH_F32,
+    Form,
+    in_form,
+    set_torch_threads,
+    torch_concurrency,
+)
 
 __all__ = ["load_image_encoder", "load_text_encoder"]
 
@@ -132,8 +139,7 @@ def _load(source: TransformersSource, options: LoadOptions, unused: Sequence[str
     source.require_trust(options.trust_remote_code)
     code = source.custom_code
     transformers = import_transformers() if code is None else _import_for_custom_code()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_torch_threads(options.threads)
     folder = source.files
     try:
         network = transformers.AutoModel.from_pretrained(

@@ -22,7 +22,14 @@ from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.native.vocabularies import padded
 from crossmodal.models.runtimes import graph, onnx_file
 from crossmodal.models.runtimes.choice import FILE, Candidate, Memory, choose, photo_probes, sentence_probes
-from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_BF16, OPENVINO_F32, TORCH_F32, Form
+from crossmodal.models.runtimes.forms import (
+    ONNX_F32,
+    OPENVINO_BF16,
+    OPENVINO_F32,
+    TORCH_F32,
+    Form,
+    set_torch_threads,
+)
 from crossmodal.models.runtimes.networks import CacheEntry, open_network
 
 __all__ = ["load_image_encoder", "load_text_encoder", "write_probe_vectors"]
@@ -125,8 +132,7 @@ def _plain_image_encoder(checkpoint: NativeCheckpoint, threads: int | None) -> N
 
     from crossmodal.models.native.towers import load_image_tower
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
     # Channels last is the layout that CPU convolutions compute in.
     tower = load_image_tower(checkpoint).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -145,8 +151,7 @@ def _plain_text_encoder(checkpoint: NativeCheckpoint, threads: int | None) -> Ne
 
     from crossmodal.models.native.towers import load_text_tower
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_torch_threads(threads)
     tower, vocabulary = load_text_tower(checkpoint), checkpoint.vocabulary()
 
     def run(rows: Sequence[Sequence[int]]) -> Floats:

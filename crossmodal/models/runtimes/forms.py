@@ -26,6 +26,7 @@ __all__ = [
     "in_form",
     "instruction_sets",
     "openvino_core",
+    "set_torch_threads",
     "torch_concurrency",
 ]
 
@@ -95,6 +96,14 @@ def torch_concurrency() -> int:
     import torch
 
     return max(1, available_cores() // torch.get_num_threads())
+
+
+def set_torch_threads(threads: int | None) -> None:
+    """Lets each call of torch take ``threads``; None: as many as it takes by itself, which knows nothing of a
+    container's quota, but no more than there are cores."""
+    import torch
+
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()) if threads is None else threads)
 
 
 @cache

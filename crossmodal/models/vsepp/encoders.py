@@ -15,7 +15,7 @@ from crossmodal.errors import ModelError
 from crossmodal.models.encoders import LoadOptions, NetworkImageEncoder, NetworkTextEncoder, Runner
 from crossmodal.models.libraries import import_torchvision
 from crossmodal.models.runtimes.choice import Candidate, Memory, choose
-from crossmodal.models.runtimes.forms import TORCH_F32, torch_concurrency
+from crossmodal.models.runtimes.forms import TORCH_F32, set_torch_threads, torch_concurrency
 from crossmodal.models.vsepp.source import VseppSource
 
 __all__ = ["load_image_encoder", "load_text_encoder"]
@@ -78,8 +78,7 @@ def load_text_encoder(source: VseppSource, options: LoadOptions) -> NetworkTextE
 
 
 def _tower(source: VseppSource, options: LoadOptions, build: Callable[[], nn.Module]) -> nn.Module:
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_torch_threads(options.threads)
     try:
         return build().float().eval()
     except (KeyError, RuntimeError, ValueError) as error:
