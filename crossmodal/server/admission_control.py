@@ -6,7 +6,6 @@ import asyncio
 import math
 from contextlib import AbstractContextManager, nullcontext
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal import limits

@@ -42,6 +42,7 @@ from crossmodal.url_photos import FetchedPhotos
 
 __all__ = ["add_legacy_routes", "legacy_error"]
 
+
 def add_legacy_routes(app: Starlette, serving: Serving) -> None:
     """Adds /search, /index, /update, /delete, /post and their kin, /status and /images/ID."""
     routes = _LegacyRoutes(serving)
