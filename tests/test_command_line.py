@@ -88,7 +88,7 @@ def test_the_help_of_each_command_fits_on_a_screen(
     assert code == 0
     lines = shown.splitlines()
     assert lines[0].startswith(f"usage: crossmodal {name}")
-    assert len(lines) <= 64
+    assert len(lines) <= 80
     assert max(map(len, lines)) <= columns
     words = " ".join(shown.split())
     for option in OPTIONS:

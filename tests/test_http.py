@@ -17,6 +17,8 @@ import pytest
 from conftest import REPOSITORY, TOY_IMAGES, Server
 from PIL import Image
 
+from crossmodal import limits
+
 SENTENCE = "a rocket on the launch pad"
 
 
@@ -163,14 +165,14 @@ def test_a_bad_query_leaves_its_neighbours_alone(toy_server: Server) -> None:
 def test_a_body_that_is_too_large_is_refused(toy_server: Server) -> None:
     try:
         status, answer = toy_server.request(
-            "/search", b'{"data": ["' + b"a" * (65 << 20) + b'"]}', timeout=60
+            "/search", b'{"data": ["' + b"a" * (limits.BODY.most + 1) + b'"]}', timeout=60
         )
     except OSError:
         # The server may close the connection while the rest is still on its way; it goes on all the same.
         assert toy_server.request("/healthz")[0] == 200
         return
     assert status == 413
-    assert "64 MiB" in json.dumps(answer)
+    assert f"{limits.BODY.most >> 20} MiB" in json.dumps(answer)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/nothing"), ("GET", "/search"), ("POST", "/images/1")])

@@ -26,7 +26,10 @@ VARIABLES = {
 }
 
 
-COMMAND_NAMES = "index, search, serve, status, convert, evaluate, train, models, plot, keys, or -t and a task"
+COMMAND_NAMES = (
+    "index, search, serve, status, convert, backup, restore, verify, compact, dump, load, evaluate, train, models, "
+    "plot, keys, or -t and a task"
+)
 
 
 def test_defaults() -> None:
@@ -146,7 +149,7 @@ def test_nothing_else_reads_the_environment() -> None:
         if re.search(r"os\.(environ|getenv)", path.read_text(encoding="utf-8"))
     }
     # Beside the command line: what is set for processes that are started, and for jina.
-    readers = {path for path in readers if not path.startswith("crossmodal/jina/")}
+    readers = {path for path in readers if not path.startswith(("crossmodal/jina/", "crossmodal/images/"))}
     for_processes = {"crossmodal/settings.py", "crossmodal/images/budget.py", "crossmodal/images/pool.py"}
     assert readers == {"crossmodal/cli/arguments.py", *for_processes}
 
