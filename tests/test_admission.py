@@ -8,16 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import Server
+from conftest import TOY_IMAGES, Server
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
+from crossmodal.documents import Document
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DeadlinePassed, Overloaded, ServiceError
 from crossmodal.places import Places
@@ -26,6 +29,8 @@ from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
+from crossmodal.steps.encoding import ImageEncoder
+from crossmodal.steps.step import StepContext
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -131,7 +136,7 @@ async def only_read(request: Request) -> None:
 def test_past_its_deadline_a_request_is_given_up_with_504() -> None:
     exchange = Exchange(read_and_wait, seconds=0.1)
     status, _, problem = answer_of(exchange.ask())
-    assert (status, problem["status"], problem["title"]) == (504, 504, "The answer took too long")
+    assert (status, problem["status"], problem["title"]) == (504, 504, "The server did not answer in time")
     assert "0.1 seconds" in problem["detail"]
     assert "--request-timeout" in problem["detail"]
     assert (exchange.cancelled, exchange.admission.status()["timed_out"]) == (1, 1)
@@ -187,7 +192,7 @@ def test_a_full_queue_refuses_a_search_before_its_body_is_read() -> None:
     exchange = Exchange(only_read)
     with exchange.admission.sentences.take(exchange.admission.sentences.most):
         status, headers, problem = answer_of(exchange.ask(part_delays=(30.0,)))
-        assert (status, headers["retry-after"], problem["title"]) == (429, "1", "The server is busy")
+        assert (status, headers["retry-after"], problem["title"]) == (429, "1", "Too many requests came")
         # Photos have a queue of their own, and what is read as well.
         assert answer_of(exchange.ask(content_type="multipart/form-data"))[0] == 200
         assert answer_of(exchange.ask("/v1/documents", method="GET"))[0] == 200
@@ -230,6 +235,27 @@ def test_steps_stop_where_nobody_waits() -> None:
         with pytest.raises(DeadlinePassed, match="60 seconds"):
             check_deadline()
     check_deadline()
+
+
+def test_many_photos_of_one_search_stop_where_nobody_waits() -> None:
+    photo = min(TOY_IMAGES.glob("*.jpg")).read_bytes()
+    deadline = Deadline(60)
+    encoded = 0
+
+    def encode(pixels: Any) -> Any:
+        nonlocal encoded
+        encoded += 1
+        deadline.give_up()
+        return np.ones((len(pixels), 8), np.float32)
+
+    loaded: Any = SimpleNamespace(image_encoder=lambda *names, **options: SimpleNamespace(encode=encode))
+    step = ImageEncoder(StepContext("image_encoder", loaded=loaded), model="none", model_cache="none")
+    docs = [Document.of_query(str(n), content=photo) for n in range(9)]
+    for doc in docs:
+        doc.pixels = np.zeros((4, 4, 3), np.uint8)
+    with until(deadline), pytest.raises(DeadlinePassed):
+        step.search(docs, {})
+    assert encoded == 1
 
 
 def test_a_step_that_does_not_come_back_is_told() -> None:

@@ -86,7 +86,7 @@ def test_a_step_that_never_returns_ends_its_request_and_the_worker(toy_workspace
     try:
         looping = worker_of(server)
         status, problem = server.request("/v1/search", {"text": "loop for ever"})
-        assert (status, problem["title"]) == (504, "The answer took too long")
+        assert (status, problem["title"]) == (504, "The server did not answer in time")
         wait_until_gone(looping, 30)
         assert "A step is stuck" in server.output()
         assert server.request("/v1/search", {"text": "a cat"}, timeout=90)[0] == 200

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.policy import Caller
@@ -97,7 +98,7 @@ class RequestLog:
             return {}
         attributes = {
             "http.request.method": scope["method"],
-            "http.route": getattr(scope.get("route"), "path", "other"),
+            "http.route": _route_of(scope),
             "http.response.status_code": status,
         }
         return {"trace": self._traces.add(scope, seen, started_ns, time.time_ns(), attributes)}
@@ -111,7 +112,7 @@ class RequestLog:
         total_ms: float,
         trace: dict[str, str],
     ) -> None:
-        route = "cancelled" if status == _GONE else getattr(scope.get("route"), "path", "other")
+        route = "cancelled" if status == _GONE else _route_of(scope)
         refusal = seen.refusal or _REFUSALS.get(status)
         self._metrics.count_request(route, status)
         self._metrics.count_stages(seen.stages)
@@ -124,7 +125,7 @@ class RequestLog:
         searched = {"queries": seen.queries, "shared": seen.shared} if seen.queries else {}
         what: dict[str, Any] = {
             "method": scope["method"],
-            "route": getattr(scope.get("route"), "path", "other"),
+            "route": _route_of(scope),
             "status": status,
         }
         line = {**what, "ms": round(total_ms, 1), "bytes": sent, **searched, **stages, **who}
@@ -153,6 +154,14 @@ def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
     if caller is not None and caller.name is not None:
         who["key"] = caller.name
     return who
+
+
+def _route_of(scope: Scope) -> str:
+    """The path of the route, also where what stands before the routes has answered; "other" without any."""
+    if (route := scope.get("route")) is None:
+        routes = scope["app"].routes if "app" in scope else ()
+        route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
+    return str(getattr(route, "path", "other"))
 
 
 def address_of(scope: Scope) -> str:

@@ -38,8 +38,8 @@ _SEARCHED_TOGETHER = 16
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
 
-# A batch that is written takes longer than this only where it will never end.
-_WRITING_SECONDS = 600.0
+# A batch that is written takes longer than this only where it will never end: the first loads the model.
+_WRITING_SECONDS = 1800.0
 
 # What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
 from crossmodal.errors import DataError
 from crossmodal.models.encoders import ImageEncoder as ImageModel
@@ -73,6 +74,7 @@ class ImageEncoder(_Encoder):
             return
         for doc in to_encode(docs):
             if doc.pixels is not None:
+                check_deadline()
                 started = time.perf_counter()
                 self._encode([doc])
                 doc.encoded_ms = (time.perf_counter() - started) * 1000
@@ -106,6 +108,7 @@ class TextEncoder(_Encoder):
         model = self._model
         together = parameters.get(TOGETHER) or model.independent
         for batch in [sentences] if together else [[doc] for doc in sentences]:
+            check_deadline()
             _encode_with(model, batch)
         encoded_ms = (time.perf_counter() - started) * 1000
         for doc in sentences:
