@@ -11,6 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from crossmodal.index.embedded.conversion import convert
@@ -112,7 +113,7 @@ def _check_copies(kind: Kind) -> None:
     kind.expected = assert_holds(kind.folder, kind.expected, pending)
     promised = {
         Path(line.split()[1])
-        for line, end in zip(lines, lines[1:], strict=False)
+        for line, end in pairwise(lines)
         if line.startswith("backup") and end == "done"
     }
     there = {path for path in kind.folder.parent.glob(f"{kind.folder.name}-backup-*") if path.is_file()}
