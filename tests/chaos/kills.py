@@ -112,9 +112,7 @@ def _check_copies(kind: Kind) -> None:
     pending = kind.follow(lines)
     kind.expected = assert_holds(kind.folder, kind.expected, pending)
     promised = {
-        Path(line.split()[1])
-        for line, end in pairwise(lines)
-        if line.startswith("backup") and end == "done"
+        Path(line.split()[1]) for line, end in pairwise(lines) if line.startswith("backup") and end == "done"
     }
     there = {path for path in kind.folder.parent.glob(f"{kind.folder.name}-backup-*") if path.is_file()}
     assert promised <= there, "an acknowledged backup is not there"
