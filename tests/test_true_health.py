@@ -1,4 +1,4 @@
-"""/readyz says ready only where a search would succeed now, /v1/status whether the disk takes anything."""
+"""/readyz says ready only where a search would succeed, and /v1/status whether the disk takes anything."""
 
 from __future__ import annotations
 

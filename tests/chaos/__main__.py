@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.chaos.kills import KINDS, Kind
@@ -28,10 +29,12 @@ def main() -> int:
         order = [name for name, share in KINDS.items() for _ in range(share)]
         queue = (order * (given.kills // len(order) + 1))[: given.kills]
         chance.shuffle(queue)
-        for name in queue:
-            kinds[name].kill()
+        # Ctrl-C ends it with what it has found by then.
+        with suppress(KeyboardInterrupt):
+            for name in queue:
+                kinds[name].kill()
     report = {
-        "kills": given.kills,
+        "kills": sum(kind.kills for kind in kinds.values()),
         "acknowledged": sum(kind.acknowledged for kind in kinds.values()),
         "lost": sum(len(kind.problems) for kind in kinds.values()),
         "seconds": round(time.monotonic() - started, 1),
