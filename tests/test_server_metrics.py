@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import REPOSITORY, Server, children_of, copy_index, start_server
+from conftest import REPOSITORY, Server, children_of, copy_index, decoders_of, start_server
 from prometheus_client.parser import text_string_to_metric_families
 
 DASHBOARD = REPOSITORY / "docs" / "grafana.json"
@@ -74,7 +74,7 @@ def test_stages_refusals_and_processes(server: Server) -> None:
     assert samples['crossmodal_refused_requests_total{"reason": "forbidden"}'] == 1
     assert samples['crossmodal_searches{"of": "waiting"}'] == 0
     assert samples['crossmodal_index_recall{"modality": "image"}'] == 1.0
-    pids = {server.process.pid, *children_of(server.process.pid)}
+    pids = {server.process.pid, *children_of(server.process.pid), *decoders_of(server.process.pid)}
     memory = {key: value for key, value in samples.items() if key.startswith("crossmodal_process_resident")}
     assert {int(json.loads(key[key.index("{") :])["pid"]) for key in memory} == pids
     assert all(2e6 < value < 2e9 for value in memory.values())

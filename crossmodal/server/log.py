@@ -66,4 +66,6 @@ class _JsonFormatter(logging.Formatter):
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value if _PLAIN.fullmatch(value) else json.dumps(value)
+    if isinstance(value, int | float):
+        return str(value)
     return json.dumps(value, separators=(",", ":"), default=str)

@@ -137,7 +137,9 @@ def _run_in_child(arguments: list[str], said: Path) -> None:
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, output), (2, output)):
             os.dup2(source, target)
-        sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, "rw"[number > 0]) for number in range(3))
+        sys.stdin, sys.stdout = os.fdopen(0, "r"), os.fdopen(1, "w")
+        # As Python opens it.
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
         from crossmodal.cli import main
 
         code = main(arguments)
