@@ -218,7 +218,9 @@ def test_nothing_is_removed_while_the_new_index_is_not_in_one_file(workspace: Pa
             # A snapshot that keeps the log from being copied into the file.
             stack.enter_context(held[0].vector_source(IMAGE).snapshot())
 
-    with pytest.raises(StoreUnwritable, match=r"another process reads it. The index of before is untouched"):
+    with pytest.raises(
+        StoreUnwritable, match=r"another process reads it. What was there before is untouched"
+    ):
         convert(workspace, hold)
     assert all((workspace / name).is_dir() for name in OLD)
     stack.close()

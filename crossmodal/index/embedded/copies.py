@@ -216,8 +216,8 @@ def require_whole(folder: Path) -> None:
     if _log(folder).exists() and (left := _log(folder).stat().st_size):
         raise StoreUnwritable(
             f"The new index in {folder} is not in one file yet ({_log(folder).name} has {left:,} bytes): the "
-            "disk is full, or another process reads it. Nothing else was changed; free some space and try "
-            "again."
+            "disk is full, or another process reads it. What was there before is untouched; free some space "
+            "and try again."
         )
 
 
