@@ -175,12 +175,12 @@ def test_the_line_names_the_key_and_the_reason_of_a_refusal(
 
 def test_what_parts_say_of_themselves_is_among_the_metrics(serving: Serving) -> None:
     held: dict[str, Any] = {"queues": {"photos": {"held": 3, "shed": 7}}, "open": True}
-    serving.metrics.add_source("admission", lambda: held)
+    serving.metrics.add_source("part", lambda: held)
     said = serving.metrics.exposition({}, {}).decode()
-    assert 'crossmodal_admission{of="queues.photos.held"} 3.0' in said
-    assert 'crossmodal_admission{of="open"} 1.0' in said
+    assert 'crossmodal_part{of="queues.photos.held"} 3.0' in said
+    assert 'crossmodal_part{of="open"} 1.0' in said
     held["queues"]["photos"]["shed"] = 8
-    assert 'crossmodal_admission{of="queues.photos.shed"} 8.0' in serving.metrics.exposition({}, {}).decode()
+    assert 'crossmodal_part{of="queues.photos.shed"} 8.0' in serving.metrics.exposition({}, {}).decode()
 
 
 def test_a_slow_search_has_a_line_that_says_where_the_time_went(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from crossmodal import limits
@@ -18,6 +18,7 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
+from crossmodal.images.budget import process_budget
 from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
@@ -110,6 +111,10 @@ class Serving:
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
         self.metrics.add_source("searches", self._batches.status)
+        self.metrics.add_source("admission", self.admission.status)
+        self.metrics.add_source("connections", self.connections.status)
+        # All processes of a server share it.
+        self.metrics.add_source("decode_memory", lambda: asdict(process_budget().status()), common=True)
 
     @property
     def model(self) -> str:
