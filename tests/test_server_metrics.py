@@ -70,7 +70,8 @@ def test_stages_refusals_and_processes(server: Server) -> None:
     samples = scraped(server)
     for stage in ("wait", "encode", "search", "fetch"):
         assert samples[f'crossmodal_stage_seconds_count{{"stage": "{stage}"}}'] >= 2
-    assert samples['crossmodal_stage_seconds_count{"stage": "queue"}'] == 0
+    assert samples['crossmodal_admission{"of": "queues.sentences.held"}'] == 0
+    assert samples['crossmodal_decode_memory{"of": "limit"}'] >= 128 << 20
     assert samples['crossmodal_refused_requests_total{"reason": "forbidden"}'] == 1
     assert samples['crossmodal_searches{"of": "waiting"}'] == 0
     assert samples['crossmodal_index_recall{"modality": "image"}'] == 1.0

@@ -12,9 +12,9 @@ from crossmodal.query.request import SearchRequest, Timing
 
 __all__ = ["OBSERVED", "STAGES", "Observation", "observed"]
 
-# The parts of a search in their order: for a place in a queue, for a thread and the calls before it, and then
-# those of ``query.request.Timing``.
-STAGES = ("queue", "wait", "encode", "search", "words", "fetch")
+# The parts of a search in their order: waiting for a thread and the calls before it, and then what the engine
+# times.
+STAGES = ("wait", "encode", "search", "words", "fetch")
 
 # Of a write that names more, the log has the first ones and their number.
 _NAMED_IDS = 5

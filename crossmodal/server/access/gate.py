@@ -19,6 +19,7 @@ from crossmodal.server.access.limits import RateLimit
 from crossmodal.server.access.sessions import Sessions
 from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.forwarding import may_write
+from crossmodal.server.observation import observed
 from crossmodal.server.routes import problem_of, refusal
 from crossmodal.settings import Scope as KeyScope
 from crossmodal.settings import Settings
@@ -94,6 +95,8 @@ class Authenticator:
             if error.status == 401 and _is_navigation(request):
                 back = quote(scope["path"] + _query(scope), safe="")
                 return RedirectResponse(f"/login?next={back}", 303)
+            if isinstance(error, _TooMany):
+                observed().refusal = "rate"
             return refusal(scope, error.status, str(error), _headers_of(error))
         except CrossmodalError as error:
             members = problem_of(error)
