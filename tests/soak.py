@@ -77,7 +77,11 @@ class _User:
         self._soak.seen[what, status] += 1
 
     def _sentence(self) -> int:
-        words = " ".join(self._chance.choices("a dog cat beach red people sun field stairs two".split(), k=6))
+        words = " ".join(
+            self._chance.choices(
+                ["a", "dog", "cat", "beach", "red", "people", "sun", "field", "stairs", "two"], k=6
+            )
+        )
         return self._http.post("/v1/search", json={"text": words, "top_k": 20}).status_code
 
     def _photo(self) -> int:
