@@ -1,4 +1,4 @@
-"""A server in use for a long time: ``python -m tests.soak [SECONDS] [RATE]``, by default an hour at 5 a second.
+"""A server in use for long: ``python -m tests.soak [SECONDS] [RATE]``, by default an hour at 5 a second.
 
 Searches by sentence and by photo, uploads, deletions and pictures in random order, as many uploads as
 deletions. It prints what the processes held at each tenth of the time, the answers by status, and whether the
@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import httpx2
@@ -30,10 +31,12 @@ HELD = 50
 
 TENTHS = 10
 
+WORDS = ("a", "dog", "cat", "beach", "red", "people", "sun", "field", "stairs", "two")
+
 
 @dataclass
 class Soak:
-    """What became of the requests: ``memory`` in bytes at the end of each tenth, ``seen`` by what and status."""
+    """What became of the requests: ``memory`` in bytes after each tenth, ``seen`` by what and status."""
 
     memory: list[int] = field(default_factory=list)
     seen: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -133,7 +136,7 @@ def soak(seconds: float, rate: float) -> Soak:
                 user = _User(http, photos, result)
                 before = http.get("/v1/status").json()["modalities"]["image"]["documents"]
                 started = time.monotonic()
-                for number in range(int(seconds * rate)):
+                for number in count():
                     if (ahead := started + number / rate - time.monotonic()) > 0:
                         time.sleep(ahead)
                     user.one()
@@ -141,7 +144,7 @@ def soak(seconds: float, rate: float) -> Soak:
                         pid = server.process.pid
                         result.memory.append(memory_of([pid, *children_of(pid), *decoders_of(pid)]))
                         print(f"{len(result.memory)}0%: {result.memory[-1] >> 20} MiB", flush=True)
-                    if time.monotonic() - started >= seconds:
+                    if len(result.memory) == TENTHS:
                         break
                 result.expected = before + user.held
                 result.found = http.get("/v1/status").json()["modalities"]["image"]["documents"]
