@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from jina.proto import jina_pb2, jina_pb2_grpc  # noqa: E402
 from jina.types.request.data import DataRequest  # noqa: E402
 
+from crossmodal import limits
 from crossmodal.access.keys import KeyFile  # noqa: E402
 from crossmodal.documents import Document  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
@@ -114,18 +115,19 @@ def refused(code: Any, channel: Any, made: DataRequest, **options: Any) -> str:
 def test_a_sentence_of_sixty_million_characters_is_refused_and_nobody_waits(
     served: Served, channel: Any
 ) -> None:
-    long = request(MediaDocument(text="dog " * 15_000_000))
     started = time.monotonic()
-    said = refused(grpc.StatusCode.RESOURCE_EXHAUSTED, channel, long)
-    assert "60000" in said
-    assert str(33 << 20) in said
-    # One that the message's limit lets pass meets that of the text, before any work.
-    (answer, other) = ask(channel, request(MediaDocument(text="x" * 30_000_000), MediaDocument(text="a cat")))
-    assert "has 30,000,000 characters; the limit is 2,000" in str(answer.error)
+    # The message may hold the largest photo, so this meets the limit of the text, before any work.
+    (answer, other) = ask(
+        channel, request(MediaDocument(text="dog " * 15_000_000), MediaDocument(text="a cat"))
+    )
+    assert "has 60,000,000 characters; the limit is 2,000" in str(answer.error)
     assert other.error is None
     assert time.monotonic() < started + 20
     assert "a cat" in served.engine.begun
     assert max(len(text or "") for text in served.engine.begun) <= 2000
+    longer = request(MediaDocument(text="dog " * 20_000_000))
+    said = refused(grpc.StatusCode.RESOURCE_EXHAUSTED, channel, longer)
+    assert str(limits.PHOTO.most + (1 << 20)) in said
 
 
 @pytest.mark.parametrize(

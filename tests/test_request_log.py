@@ -88,7 +88,7 @@ def test_a_sane_id_of_the_client_is_kept_and_any_other_replaced(server: Server) 
     [
         ("/nothing/here", {}, 404, "other"),
         ("/v1/documents/secret-id", {}, 404, "/v1/documents/{id:path}"),
-        ("/healthz", {"Host": "not a host"}, 400, "other"),
+        ("/healthz", {"Host": "not a host"}, 400, "/healthz"),
     ],
 )
 def test_answers_without_a_result_have_an_id_and_a_line(
