@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from jina.proto import jina_pb2, jina_pb2_grpc  # noqa: E402
 from jina.types.request.data import DataRequest  # noqa: E402
 
-from crossmodal import limits
+from crossmodal import limits  # noqa: E402
 from crossmodal.access.keys import KeyFile  # noqa: E402
 from crossmodal.documents import Document  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
