@@ -32,7 +32,7 @@ _SLOW_MS = 1000.0
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 # What is told apart in the metrics where whoever refused gave no word of its own.
-_REFUSALS = {401: "key", 403: "forbidden", 421: "host", 429: "busy"}
+_REFUSALS = {401: "key", 403: "forbidden", 429: "busy"}
 
 # The client has gone before its answer.
 _GONE = 499
