@@ -229,7 +229,9 @@ def test_following_that_ended_at_a_damaged_vector_begins_again(
 
         change_a_checksum(1)
         for _ in range(2):
-            with pytest.raises(StoreFormat, match="the vector of 'c250' in row 250 does not match"):
+            with pytest.raises(
+                StoreFormat, match="the vector of 'c250', row 250, is missing or does not match"
+            ):
                 index.refresh()
         change_a_checksum(-1)
         assert index.search(vectors[:5], 50) == exact(store).search(vectors[:5], 50)

@@ -275,7 +275,7 @@ def test_one_that_ends_again_and_again_ends_the_server(toy_workspace: Path) -> N
         assert server.process.wait(60) == 1
         said = server.output()
         assert re.findall(r"started again \((\d) of 5\)", said) == list("12345")
-        assert "that was the end number 6 within a minute" in said
+        assert "That was the end number 6 within a minute" in said
         assert "Traceback" not in said
     finally:
         server.stop(signal.SIGKILL)

@@ -134,7 +134,7 @@ def test_a_sentence_of_sixty_million_characters_is_refused_and_nobody_waits(
     ("brought", "said"),
     [
         ({"blob": "letters"}, "The field blob of the document"),
-        ({"embedding": np.array([np.nan]), "modality": "text"}, "has a number that is not finite"),
+        ({"embedding": np.array([np.nan]), "modality": "text"}, "has what is not a finite number"),
         ({"text": "a", "mime_type": "text/html"}, "is 'text/html'"),
         ({"text": "a", "wanted": ["a"] * 1001}, "has 1,001 entries; the limit is 1,000"),
     ],

@@ -150,7 +150,7 @@ def test_a_modality_that_there_is_not_is_an_error_with_words(field: str) -> None
         ({"embedding": np.zeros((2, 2))}, "embedding of the document ID is float64 of the shape (2, 2)"),
         (
             {"embedding": np.array([1, np.inf])},
-            "embedding of the document ID has a number that is not finite",
+            "embedding of the document ID has what is not a finite number",
         ),
         (
             {"outcome": "stolen"},

@@ -144,7 +144,7 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
 # What a question to a server uses.
 ASKED = {
     *("task", "query_text", "image", "query", "like", "top_k", "offset", "min_score", "modality", "filter"),
-    *("hybrid", "group_duplicates", "print", "null", "picture", "url", "json"),
+    *("hybrid", "group_duplicates", "print", "null", "picture", "url", "key", "tls_ca", "json"),
 }
 
 
@@ -157,7 +157,9 @@ def test_beside_a_server_nothing_is_said_of_an_index_here(
     option: Option, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Also where it says what is so without it.
-    value = option.choices[0] if option.choices else {"int": "1"}.get(option.kind, "x")
+    value = (
+        option.choices[0] if option.choices else {"int": str(int(option.minimum or 1))}.get(option.kind, "x")
+    )
     given = [option.flag] if option.kind == "bool" else [option.flag, value]
     with pytest.raises(SystemExit) as ended:
         read_settings(["search", "x", "--url", "http://localhost:1", *given], {})

@@ -141,7 +141,7 @@ def test_too_many_ends_in_a_minute_end_the_server(toy_workspace: Path) -> None:
         assert server.process.wait(10) == 1
         said = server.output()
         assert re.findall(r"started again \((\d) of 5\)", said) == list("12345")
-        assert "that was the end number 6 within a minute" in said
+        assert "That was the end number 6 within a minute" in said
         assert "Traceback" not in said
 
 

@@ -166,7 +166,7 @@ def test_a_server_that_was_not_asked_to_names_the_option(toy_server: Server) -> 
 def test_a_list_of_hosts_says_nothing_without_fetching(tmp_path: Path) -> None:
     done = run_app("serve", "--workspace", tmp_path, "--fetch-from", "photos.example")
     assert done.returncode == 2
-    assert done.stderr == "error: --fetch-from has no meaning without --fetch-urls; add that.\n"
+    assert done.stderr == "error: --fetch-from has no meaning without --fetch-urls.\n"
 
 
 def test_a_list_of_hosts_is_read_from_every_option(toy_workspace: Path) -> None:

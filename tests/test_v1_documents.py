@@ -612,7 +612,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def test_a_disk_that_fills_up_fails_the_rest(small_disk: Callable[[str], Path], toy_workspace: Path) -> None:
-    workspace = small_disk("12m") / "workspace"
+    workspace = small_disk("24m") / "workspace"
     copy_index(toy_workspace, workspace)
     server = start_server("query_restful", "--workspace", workspace)
     padding = random.Random(9)

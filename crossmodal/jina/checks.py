@@ -118,7 +118,7 @@ def _embedding(value: Any, limits: Limits) -> str | None:
             f"is {vector.dtype} of the shape {vector.shape}; it has to be a vector of floats, at most "
             f"{DIMENSION.most:,}"
         )
-    return None if np.isfinite(vector).all() else "has a number that is not finite"
+    return None if np.isfinite(vector).all() else "has what is not a finite number"
 
 
 def _pixels(value: Any, limits: Limits) -> str | None:

@@ -123,10 +123,12 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
 
     def count_stages(self, stages_ms: Mapping[str, float]) -> None:
-        """Count the milliseconds that each stage of one request took, and read the sources."""
+        """Count the milliseconds that each stage of one request took."""
         for stage, milliseconds in stages_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
-        self._read_sources()
+        if self._shown is not self._registry:
+            # Another process may answer the next scrape.
+            self._read_sources()
 
     def count_refused(self, reason: str) -> None:
         """Count one request that was refused; ``reason`` is one of a few words."""
@@ -136,8 +138,8 @@ class Metrics:
         """Show what ``read`` gives as ``crossmodal_NAME`` with the label ``of``.
 
         Of several workers it is the sum, or with ``common`` the latest, where all of them see the same. A
-        number below a name is ``name.number``. ``read`` is called after each request and at each scrape, so
-        it only looks at what is known.
+        number below a name is ``name.number``. ``read`` is called at each scrape, and with several workers after
+        each request, so it only looks at what is known.
         """
         gauge = Gauge(
             f"crossmodal_{name}",

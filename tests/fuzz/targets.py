@@ -11,6 +11,7 @@ from contextlib import suppress
 import numpy as np
 from starlette.requests import Request
 
+from crossmodal import limits
 from crossmodal.errors import CrossmodalError, FilterError, ImageError, QueryError, RequestError
 from crossmodal.filters import parse_filter
 from crossmodal.http_shapes.legacy.requests import parse_request
@@ -18,7 +19,7 @@ from crossmodal.http_shapes.v1.documents import parse_line, parse_metadata
 from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.http_shapes.values import read_json
 from crossmodal.images import decode_image, decode_reduced, sniff_mime_type, thumbnail_of
-from crossmodal.query.expression import MAX_TERMS, MAX_TEXT, MAX_WEIGHT, parse_expression
+from crossmodal.query.expression import parse_expression
 from crossmodal.query.request import SearchRequest
 from crossmodal.records import Record
 from crossmodal.server.forms import form_parts
@@ -70,12 +71,12 @@ def expressions(data: bytes) -> None:
     """Expressions: an error, or terms within the limits."""
     with suppress(QueryError):
         terms = parse_expression(_text_of(data))
-        assert 1 <= len(terms) <= MAX_TERMS
+        assert 1 <= len(terms) <= limits.TERMS.most
         assert any(term.weight > 0 for term in terms)
         for term in terms:
             assert math.isfinite(term.weight)
-            assert 0 < abs(term.weight) <= MAX_WEIGHT
-            assert len(term.text or term.id or "") <= MAX_TEXT
+            assert 0 < abs(term.weight) <= limits.WEIGHT.most
+            assert len(term.text or term.id or "") <= limits.SENTENCE.most
 
 
 def _text_of(data: bytes) -> str:
