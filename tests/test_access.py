@@ -539,6 +539,27 @@ def test_every_answer_is_closed_to_other_pages(app: Callable[..., App]) -> None:
     assert server.get("/v1/documents").headers["cache-control"].startswith("private")
 
 
+def test_a_read_that_is_not_taken_on_is_answered_like_any_other(
+    app: Callable[..., App], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = app()
+    photo = server.photo()
+    reads = server.serving.admission.reads
+    with reads.take(reads.most):
+        for path in ("/v1/status", photo):
+            answer = server.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1"), path
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            assert "reading requests" in said(answer)
+        assert server.get("/v1/status").json()["status"] == 429
+        # Clients of that path know jina's envelope.
+        assert "description" in server.get("/images/x").json()["status"]
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+    assert server.get("/v1/status").status_code == 200
+
+
 def test_paths_of_the_server_stay_with_the_server(
     app: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
