@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -284,6 +286,47 @@ def test_ready_and_healthy_are_true(toy_workspace: Path) -> None:
                 with pytest.raises(ServiceError, match="stuck"):
                     asyncio.run(serving.require_ready())
             asyncio.run(serving.require_ready())
+        finally:
+            serving.close()
+
+
+def test_however_many_ask_few_checks_whether_it_is_ready_are_made(
+    toy_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=toy_workspace)
+    checks = 0
+    failing = threading.Event()
+
+    def check(engine: Engine) -> None:
+        nonlocal checks
+        checks += 1
+        time.sleep(0.1)
+        if failing.is_set():
+            raise ServiceError("Nothing is found.")
+
+    monkeypatch.setattr(Engine, "check_search", check)
+
+    async def ask() -> None:
+        await asyncio.gather(*(serving.require_ready() for _ in range(200)))
+        assert checks == 1
+        # What was found is told for a moment, and then looked for again.
+        failing.set()
+        deadline = time.monotonic() + 30
+        while checks == 1:
+            assert time.monotonic() < deadline
+            with suppress(ServiceError):
+                await serving.require_ready()
+            await asyncio.sleep(0.02)
+        answers = await asyncio.gather(
+            *(serving.require_ready() for _ in range(200)), return_exceptions=True
+        )
+        assert {str(answer) for answer in answers} == {"Nothing is found."}
+        assert checks <= 3
+
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            asyncio.run(ask())
         finally:
             serving.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
@@ -44,6 +44,9 @@ _WRITING_SECONDS = 1800.0
 
 # What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0
+
+# Everybody may ask whether the server is ready: what is known is told for so long without looking again.
+_READY_KNOWN_SECONDS = 1.0
 
 _Result = TypeVar("_Result")
 
@@ -110,6 +113,7 @@ class Serving:
         self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
+        self._readiness = _SharedCheck(self._find_something)
         self.metrics.add_source("searches", self._batches.status)
         self.metrics.add_source("admission", self.admission.status)
         self.metrics.add_source("connections", self.connections.status)
@@ -207,18 +211,13 @@ class Serving:
     async def require_ready(self) -> None:
         """Searches as a client would; of the index Flow, whether it still holds the writer's lock.
 
-        Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
+        All who ask at about the same time get the result of one check. Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
         in time, a step is stuck, or more is waiting already than is taken on.
         """
         self.require_healthy()
         if self.admission.overloaded:
             raise ServiceError("This server is busy: as many sentences are waiting as it takes on.")
-        check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await self._in(self._searching, check)
-        except TimeoutError:
-            raise ServiceError(f"No search was answered within {_READY_SECONDS:.0f} seconds.") from None
+        await self._readiness.require()
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
@@ -227,6 +226,10 @@ class Serving:
         self._writing.shutdown()
         if self.url_photos is not None:
             self.url_photos.close()
+
+    async def _find_something(self) -> None:
+        check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
+        await self._in(self._searching, check)
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
         # Of many requests: each leaves by itself where nobody waits for it any more.
@@ -258,3 +261,37 @@ class Serving:
         # What is logged there is about the same request.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(threads, context.run, watched)
+
+
+class _SharedCheck:
+    """A check of which one at a time is under way, however many ask; for one event loop."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._check = check
+        self._began = 0.0
+        self._ended = 0.0
+        self._latest: asyncio.Task[Exception | None] | None = None
+
+    async def require(self) -> None:
+        """Raises what the latest check raised, and ServiceError where that takes too long."""
+        now = time.monotonic()
+        if self._latest is None or (self._latest.done() and now - self._ended >= _READY_KNOWN_SECONDS):
+            self._began = now
+            self._latest = asyncio.create_task(self._result())
+        try:
+            async with asyncio.timeout(self._began + _READY_SECONDS - now):
+                # Who asks may leave; the others wait on.
+                failed = await asyncio.shield(self._latest)
+        except TimeoutError:
+            raise ServiceError(f"No search was answered within {_READY_SECONDS:.0f} seconds.") from None
+        if failed is not None:
+            raise failed.with_traceback(None)
+
+    async def _result(self) -> Exception | None:
+        try:
+            await self._check()
+        except Exception as error:  # noqa: BLE001  it is for all who ask
+            return error
+        finally:
+            self._ended = time.monotonic()
+        return None
