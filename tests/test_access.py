@@ -330,6 +330,12 @@ def test_requests_are_limited_by_key_and_by_address(app: Callable[..., App]) -> 
     assert statuses(fourth, *(f"2001:db8::{n}" for n in range(5))) == [200] * 5
     assert statuses(fifth, "2001:db8::99", "2001:db8:0:1::1") == [429, 200]
     assert server.get("/healthz", address="10.1.0.1").status_code == 200
+    # Who is refused counts as well, and takes nothing from a key that comes from elsewhere.
+    without = [server.get("/v1/models", address="10.2.0.1") for _ in range(6)]
+    assert [answer.status_code for answer in without] == [401] * 5 + [429]
+    assert "from this address" in said(without[-1])
+    sixth = server.keys.add("six", "read")
+    assert statuses(sixth, "10.2.0.1", "10.2.0.2") == [429, 200]
 
 
 FOREIGN = [

@@ -87,9 +87,12 @@ class Authenticator:
         if scope["path"] in FREE_PATHS:
             return None
         try:
+            # Before it is known who asks: those who are refused count as well.
+            self._count("address", _address(scope))
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
-            self._count(request, caller)
+            if caller.sha256 is not None:
+                self._count("key", caller.sha256)
             require(caller, needed_scope(scope))
         except RequestError as error:
             if error.status == 401 and _is_navigation(request):
@@ -136,19 +139,13 @@ class Authenticator:
         self._shared.rates.put(known, time.monotonic() + _KNOWN_SECONDS)
         return caller
 
-    def _count(self, request: Request, caller: Caller) -> None:
-        if self._rate is None:
-            return
-        counted = [("address ", _address(request.scope))]
-        if caller.sha256 is not None:
-            counted.append(("key ", caller.sha256))
-        for kind, who in counted:
-            if wait := self._rate.take(kind + who):
-                raise _TooMany(
-                    f"More than {self._settings.rate_limit:,} requests a minute came from this "
-                    f"{kind.strip()} (--rate-limit)",
-                    wait,
-                )
+    def _count(self, kind: str, who: str) -> None:
+        if self._rate is not None and (wait := self._rate.take(f"{kind} {who}")):
+            raise _TooMany(
+                f"More than {self._settings.rate_limit:,} requests a minute came from this {kind} "
+                "(--rate-limit)",
+                wait,
+            )
 
     def _check_host(self, request: Request) -> None:
         """Raises RequestError, 403, for a foreign name of a server that listens on this machine only.
