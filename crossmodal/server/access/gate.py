@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crossmodal.access.policy import Access, Caller, is_reachable, require
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
-from crossmodal.server.access.arrivals import URL_KEY
+from crossmodal.server.access.arrivals import UNTOLD_PROXY, URL_KEY
 from crossmodal.server.access.limits import RateLimit
 from crossmodal.server.access.sessions import Sessions
 from crossmodal.server.access.shared_table import SharedState
@@ -110,6 +110,7 @@ class Authenticator:
         """Who asks, and whether by a session."""
         if self.access.without_key() is not None:
             self._check_host(request)
+            self._check_proxy(request)
             return self.access.identify(None), False
         secret = _secret_of(request)
         if secret is not None:
@@ -162,6 +163,21 @@ class Authenticator:
                 f"This server listens on this machine only, and {name[:100]!r} is none of its names; open "
                 "its page at http://localhost. Under a name of its own it needs keys (crossmodal keys "
                 "add NAME), and the proxy that gives it that name is told to it with --trusted-proxy.",
+                status=403,
+            )
+
+    def _check_proxy(self, request: Request) -> None:
+        """Raises RequestError, 403, where a proxy opens a server without keys to more than this machine.
+
+        Usual proxies ask at localhost, so the name doesn't tell.
+        """
+        if is_reachable(self._settings) or self._settings.insecure_no_auth:
+            return
+        if request.scope["state"].get(UNTOLD_PROXY):
+            raise RequestError(
+                "This server listens on this machine only and has no keys, and the request came through a "
+                "proxy (X-Forwarded-For, X-Real-IP, Forwarded or Via), through which other machines reach it. "
+                "Make keys (crossmodal keys add NAME), and tell it the proxy's address with --trusted-proxy.",
                 status=403,
             )
 
