@@ -229,7 +229,9 @@ class Serving:
 
     async def _find_something(self) -> None:
         check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
-        await self._in(self._searching, check)
+        # Of all who ask: the deadline of the first is not theirs.
+        with until(Deadline(self.admission.seconds)):
+            await self._in(self._searching, check)
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
         # Of many requests: each leaves by itself where nobody waits for it any more.
