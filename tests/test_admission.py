@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,8 +24,11 @@ from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
 from crossmodal.documents import Document
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import DeadlinePassed, Overloaded, ServiceError
 from crossmodal.places import Places
+from crossmodal.records import TEXT, Record
+from crossmodal.server import serving as server_serving
 from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
@@ -286,6 +289,43 @@ def test_ready_and_healthy_are_true(toy_workspace: Path) -> None:
                 with pytest.raises(ServiceError, match="stuck"):
                     asyncio.run(serving.require_ready())
             asyncio.run(serving.require_ready())
+        finally:
+            serving.close()
+
+
+def test_a_write_that_does_not_come_back_is_told_once_the_model_is_loaded(
+    toy_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each batch would have had to end long ago, but for what is loaded first.
+    monkeypatch.setattr(server_serving, "_WRITING_SECONDS", -1000.0)
+    record = Record("one", TEXT, text="a sentence").hashed()
+    states = ["idle", "running"]
+    told: list[str | None] = []
+
+    def index(engine: Engine, records: Any, **options: Any) -> Iterator[Indexed]:
+        for _ in range(2):
+            told.append(serving.admission.stuck)
+            yield Indexed(record, "added")
+
+    def delete(engine: Engine, ids: Any, **options: Any) -> list[str]:
+        told.append(serving.admission.stuck)
+        return list(ids)
+
+    monkeypatch.setattr(Engine, "writer_state", property(lambda self: states.pop(0) if states else "running"))
+    monkeypatch.setattr(Engine, "index", index)
+    monkeypatch.setattr(Engine, "delete", delete)
+    settings = Settings(workspace=toy_workspace)
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            assert asyncio.run(serving.index([record]))["one"].outcome == "added"
+            loading, running = told
+            assert loading is None
+            # 15 seconds for the document.
+            assert "985 seconds ago" in str(running)
+            assert asyncio.run(serving.delete(["one"], captions=True)) == ["one"]
+            assert "985 seconds ago" in str(told[-1])
+            assert serving.admission.stuck is None
         finally:
             serving.close()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -39,8 +41,14 @@ _SEARCHED_TOGETHER = 16
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
 
-# A batch that is written takes longer than this only where it will never end: the first loads the model.
-_WRITING_SECONDS = 1800.0
+# A batch that is written takes longer than this, and so much more for each of its documents, only where it
+# will never end: the largest models take seconds for a photo, and several batches share the cores.
+_WRITING_SECONDS = 120.0
+_WRITING_SECONDS_EACH = 15.0
+_DOCUMENTS_A_BATCH = 32
+
+# The first one loads the model, perhaps over a slow line.
+_LOADING_SECONDS = 1800.0
 
 # What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0
@@ -166,7 +174,12 @@ class Serving:
             became: dict[str, Indexed] = {}
             try:
                 # One batch at a time: other requests that write are under way as well.
-                for indexed in self.engine.index(records, at_once=1):
+                written = self.engine.index(records, at_once=1)
+                while True:
+                    with self._write_under_way(len(records)):
+                        indexed = next(written, None)
+                    if indexed is None:
+                        break
                     if isinstance(indexed, Indexed):
                         became[indexed.record.id] = indexed
             except StoreUnwritable as error:
@@ -188,9 +201,14 @@ class Serving:
 
     async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
         """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+
+        def work() -> list[str]:
+            with self._write_under_way(len(ids)):
+                return self.engine.delete(ids, captions=captions)
+
         seen = observed()
         seen.begin_write("delete", ids)
-        deleted = await self._in(self._writing, lambda: self.engine.delete(ids, captions=captions))
+        deleted = await self._in(self._writing, work)
         seen.outcomes["deleted"] += len(deleted)
         self.metrics.count_written("deleted", len(deleted))
         return deleted
@@ -248,11 +266,18 @@ class Serving:
         call = _Call(began, len(asked), timing)
         return [_Answer(outcome, call) for outcome in outcomes]
 
+    def _write_under_way(self, documents: int) -> AbstractContextManager[None]:
+        """Notes that a batch of at most so many documents is written, as long as the context lasts."""
+        if self.engine.writer_state == "running":
+            each = _WRITING_SECONDS_EACH * min(documents, _DOCUMENTS_A_BATCH)
+            return self.admission.under_way(Deadline(_WRITING_SECONDS + each))
+        return self.admission.under_way(Deadline(_LOADING_SECONDS))
+
     async def _in(
         self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
     ) -> _Result:
-        # A write loads the model first, which nobody can hurry.
-        seconds = _WRITING_SECONDS if threads is self._writing else self.admission.seconds
+        # What writes has a watch for each of its batches.
+        seconds = math.inf if threads is self._writing else self.admission.seconds
         deadline = current_deadline() or Deadline(seconds)
 
         def watched() -> _Result:
