@@ -357,9 +357,7 @@ def test_however_many_ask_few_checks_whether_it_is_ready_are_made(
             with suppress(ServiceError):
                 await serving.require_ready()
             await asyncio.sleep(0.02)
-        answers = await asyncio.gather(
-            *(serving.require_ready() for _ in range(200)), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(serving.require_ready() for _ in range(200)), return_exceptions=True)
         assert {str(answer) for answer in answers} == {"Nothing is found."}
         assert checks <= 3
 
