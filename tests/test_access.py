@@ -330,6 +330,12 @@ def test_requests_are_limited_by_key_and_by_address(app: Callable[..., App]) -> 
     assert statuses(fourth, *(f"2001:db8::{n}" for n in range(5))) == [200] * 5
     assert statuses(fifth, "2001:db8::99", "2001:db8:0:1::1") == [429, 200]
     assert server.get("/healthz", address="10.1.0.1").status_code == 200
+    # Who is refused counts as well, and takes nothing from a key that comes from elsewhere.
+    without = [server.get("/v1/models", address="10.2.0.1") for _ in range(6)]
+    assert [answer.status_code for answer in without] == [401] * 5 + [429]
+    assert "from this address" in said(without[-1])
+    sixth = server.keys.add("six", "read")
+    assert statuses(sixth, "10.2.0.1", "10.2.0.2") == [429, 200]
 
 
 FOREIGN = [
@@ -472,6 +478,51 @@ def test_a_foreign_name_of_this_machine_reads_nothing(app: Callable[..., App]) -
     assert server.get("/v1/documents", base=rebound).status_code == 401
 
 
+def test_without_keys_no_proxy_opens_this_machine_to_others(app: Callable[..., App]) -> None:
+    """What nginx and others pass on names localhost as its Host, and comes from this machine."""
+    server = app()
+    photo = server.photo()
+    for headers in (
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"X-Real-IP": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9"},
+        {"Via": "1.1 proxy"},
+    ):
+        for path in (photo, "/v1/documents", "/", "/metrics"):
+            refused = server.get(path, headers=headers)
+            assert refused.status_code == 403, (headers, path)
+            assert "crossmodal keys add NAME" in said(refused)
+            assert "--trusted-proxy" in said(refused)
+        written = server.ask("POST", "/v1/documents", headers={**LINE, **headers}, content=b"{}")
+        assert written.status_code == 403
+        assert server.get("/readyz", headers=headers).status_code == 200
+        assert app(insecure_no_auth=True).get("/v1/models", headers=headers).status_code == 200
+    # With keys it is for them to say; with a proxy of which it was told there have to be some.
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+    assert app(trusted_proxy=("127.0.0.1",)).get("/v1/models", headers=forwarded).status_code == 401
+    key = server.keys.add("me", "read")
+    assert server.get("/v1/models", headers=forwarded, key=key).status_code == 200
+
+
+def test_what_another_process_forwards_came_through_no_proxy(app: Callable[..., App]) -> None:
+    server = app()
+
+    def statuses(*hops: str) -> int:
+        async def over_a_socket_file(scope: Any, receive: Any, send: Any) -> None:
+            await server.app({**scope, "client": None, "server": ("/run/writer.sock", None)}, receive, send)
+
+        async def ask() -> int:
+            transport = httpx2.ASGITransport(over_a_socket_file)
+            async with httpx2.AsyncClient(transport=transport, base_url=OWN) as http:
+                headers = [("X-Forwarded-For", hop) for hop in hops]
+                return (await http.get("/v1/models", headers=headers)).status_code
+
+        return asyncio.run(ask())
+
+    assert statuses("127.0.0.1") == 200
+    assert statuses("203.0.113.9", "127.0.0.1") == 403
+
+
 def test_forwarded_headers_count_from_listed_proxies_alone(app: Callable[..., App]) -> None:
     server = app(trusted_proxy=("10.0.0.0/8", "2001:db8::7"), rate_limit=2, host="0.0.0.0", writing="on")
     key = server.keys.add("me", "write")
@@ -537,6 +588,27 @@ def test_every_answer_is_closed_to_other_pages(app: Callable[..., App]) -> None:
         assert "no-" in headers["cache-control"] or "private" in headers["cache-control"], path
     assert server.get(photo).headers["cache-control"] == "private, max-age=300"
     assert server.get("/v1/documents").headers["cache-control"].startswith("private")
+
+
+def test_a_read_that_is_not_taken_on_is_answered_like_any_other(
+    app: Callable[..., App], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = app()
+    photo = server.photo()
+    reads = server.serving.admission.reads
+    with reads.take(reads.most):
+        for path in ("/v1/status", photo):
+            answer = server.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "1"), path
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+            assert "reading requests" in said(answer)
+        assert server.get("/v1/status").json()["status"] == 429
+        # Clients of that path know jina's envelope.
+        assert "description" in server.get("/images/x").json()["status"]
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.exc_info]
+    assert server.get("/v1/status").status_code == 200
 
 
 def test_paths_of_the_server_stay_with_the_server(

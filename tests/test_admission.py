@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +24,11 @@ from crossmodal import limits
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
 from crossmodal.documents import Document
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import DeadlinePassed, Overloaded, ServiceError
 from crossmodal.places import Places
+from crossmodal.records import TEXT, Record
+from crossmodal.server import serving as server_serving
 from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
@@ -284,6 +289,82 @@ def test_ready_and_healthy_are_true(toy_workspace: Path) -> None:
                 with pytest.raises(ServiceError, match="stuck"):
                     asyncio.run(serving.require_ready())
             asyncio.run(serving.require_ready())
+        finally:
+            serving.close()
+
+
+def test_a_write_that_does_not_come_back_is_told_once_the_model_is_loaded(
+    toy_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each batch would have had to end long ago, but for what is loaded first.
+    monkeypatch.setattr(server_serving, "_WRITING_SECONDS", -1000.0)
+    record = Record("one", TEXT, text="a sentence").hashed()
+    states = ["idle", "running"]
+    told: list[str | None] = []
+
+    def index(engine: Engine, records: Any, **options: Any) -> Iterator[Indexed]:
+        for _ in range(2):
+            told.append(serving.admission.stuck)
+            yield Indexed(record, "added")
+
+    def delete(engine: Engine, ids: Any, **options: Any) -> list[str]:
+        told.append(serving.admission.stuck)
+        return list(ids)
+
+    monkeypatch.setattr(Engine, "writer_state", property(lambda self: states.pop(0) if states else "running"))
+    monkeypatch.setattr(Engine, "index", index)
+    monkeypatch.setattr(Engine, "delete", delete)
+    settings = Settings(workspace=toy_workspace)
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            assert asyncio.run(serving.index([record]))["one"].outcome == "added"
+            loading, running = told
+            assert loading is None
+            # 15 seconds for the document.
+            assert "985 seconds ago" in str(running)
+            assert asyncio.run(serving.delete(["one"], captions=True)) == ["one"]
+            assert "985 seconds ago" in str(told[-1])
+            assert serving.admission.stuck is None
+        finally:
+            serving.close()
+
+
+def test_however_many_ask_few_checks_whether_it_is_ready_are_made(
+    toy_workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=toy_workspace)
+    checks = 0
+    failing = threading.Event()
+
+    def check(engine: Engine) -> None:
+        nonlocal checks
+        checks += 1
+        time.sleep(0.1)
+        if failing.is_set():
+            raise ServiceError("Nothing is found.")
+
+    monkeypatch.setattr(Engine, "check_search", check)
+
+    async def ask() -> None:
+        await asyncio.gather(*(serving.require_ready() for _ in range(200)))
+        assert checks == 1
+        # What was found is told for a moment, and then looked for again.
+        failing.set()
+        deadline = time.monotonic() + 30
+        while checks == 1:
+            assert time.monotonic() < deadline
+            with suppress(ServiceError):
+                await serving.require_ready()
+            await asyncio.sleep(0.02)
+        answers = await asyncio.gather(*(serving.require_ready() for _ in range(200)), return_exceptions=True)
+        assert {str(answer) for answer in answers} == {"Nothing is found."}
+        assert checks <= 3
+
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            asyncio.run(ask())
         finally:
             serving.close()
 

@@ -30,6 +30,30 @@ Engine.search = search_or_loop
 sys.exit(main(sys.argv[1:]))
 """
 
+STOPPED_AT_ITS_FIRST_START = """
+import os, signal, sys, time
+from pathlib import Path
+from crossmodal.cli import main
+from crossmodal.engine.engine import Engine
+from crossmodal.server import supervisor
+
+# Minutes otherwise.
+supervisor._SILENT_START_SECONDS = 4.0
+prepare = Engine.prepare
+stopped = Path(sys.argv.pop())
+
+def prepare_slowly(self):
+    if not stopped.exists():
+        stopped.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    # Longer than the limit, but it runs.
+    time.sleep(7)
+    prepare(self)
+
+Engine.prepare = prepare_slowly
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def worker_of(server: Server) -> int:
     (worker,) = children_of(server.process.pid)
@@ -54,6 +78,23 @@ def test_a_stopped_worker_is_killed_and_another_answers(toy_workspace: Path) -> 
         assert not is_running(stopped)
         said = server.output()
         assert "The server process is killed. It did not run for 1" in said
+        assert "it is started again (1 of 5)" in said
+    finally:
+        server.stop()
+
+
+def test_a_worker_that_is_stopped_as_it_starts_is_killed_and_a_slow_one_is_not(
+    toy_workspace: Path, tmp_path: Path
+) -> None:
+    stopped = tmp_path / "stopped"
+    server = start_server(
+        "query_restful", "--workspace", toy_workspace, stopped, program=("-c", STOPPED_AT_ITS_FIRST_START)
+    )
+    try:
+        assert not is_running(int(stopped.read_text()))
+        assert server.request("/v1/search", {"text": "a cat"})[0] == 200
+        said = server.output()
+        assert said.count("The server process is killed. It did not run for") == 1
         assert "it is started again (1 of 5)" in said
     finally:
         server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,10 +53,13 @@ def test_ready_ends_where_searching_fails(toy_workspace: Path, tmp_path: Path) -
     try:
         assert server.request("/readyz")[0] == 200
         (workspace / "index.sqlite").rename(workspace / "away")
+        # Each answer holds for a moment.
+        time.sleep(1.5)
         status, problem = server.request("/readyz")
         assert status == 503, problem
         assert server.request("/healthz")[0] == 200
         (workspace / "away").rename(workspace / "index.sqlite")
+        time.sleep(1.5)
         assert server.request("/readyz")[0] == 200
     finally:
         assert server.stop() == 0

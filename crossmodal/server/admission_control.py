@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,14 +37,16 @@ class AdmissionControl:
         if scope["type"] != "http" or scope["path"] in _EXEMPT:
             await self._app(scope, receive, send)
             return
-        try:
-            seconds, named = self._seconds(scope)
-            places = self._places(scope)
-        except RequestError as error:
-            await refusal(scope, error.status, str(error))(scope, receive, send)
-            return
-        deadline = Deadline(seconds)
-        with places, until(deadline):
+        with ExitStack() as held:
+            try:
+                seconds, named = self._seconds(scope)
+                # Refuses as it is entered, which must not climb past the middleware before this.
+                held.enter_context(self._places(scope))
+            except RequestError as error:
+                await refusal(scope, error.status, str(error))(scope, receive, send)
+                return
+            deadline = Deadline(seconds)
+            held.enter_context(until(deadline))
             exchange = _Exchange(self._app, self._admission, deadline, restarts=not named)
             await exchange.run(scope, receive, send)
 

@@ -34,8 +34,13 @@ class ForwardedWrites:
         self._address = f"{'https' if tls else 'http'}://writer"
         # Uploads take as long as their client does; only connecting has a limit.
         self._client = httpx2.AsyncClient(
-            # Nobody but this user's processes can be behind the socket.
-            transport=httpx2.AsyncHTTPTransport(uds=writer, verify=False),
+            transport=httpx2.AsyncHTTPTransport(
+                uds=writer,
+                # Nobody but this user's processes can be behind the socket.
+                verify=False,
+                # As many as clients have with this process: a few slow ones must not keep out the others.
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
+            ),
             timeout=httpx2.Timeout(None, connect=30.0),
         )
 

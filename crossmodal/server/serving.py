@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -39,11 +41,20 @@ _SEARCHED_TOGETHER = 16
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
 
-# A batch that is written takes longer than this only where it will never end: the first loads the model.
-_WRITING_SECONDS = 1800.0
+# A batch that is written takes longer than this, and so much more for each of its documents, only where it
+# will never end: the largest models take seconds for a photo, and several batches share the cores.
+_WRITING_SECONDS = 120.0
+_WRITING_SECONDS_EACH = 15.0
+_DOCUMENTS_A_BATCH = 32
+
+# The first one loads the model, perhaps over a slow line.
+_LOADING_SECONDS = 1800.0
 
 # What doesn't find anything for one word within this is not ready.
 _READY_SECONDS = 5.0
+
+# Everybody may ask whether the server is ready: what is known is told for so long without looking again.
+_READY_KNOWN_SECONDS = 1.0
 
 _Result = TypeVar("_Result")
 
@@ -110,6 +121,7 @@ class Serving:
         self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
+        self._readiness = _SharedCheck(self._find_something)
         self.metrics.add_source("searches", self._batches.status)
         self.metrics.add_source("admission", self.admission.status)
         self.metrics.add_source("connections", self.connections.status)
@@ -162,7 +174,12 @@ class Serving:
             became: dict[str, Indexed] = {}
             try:
                 # One batch at a time: other requests that write are under way as well.
-                for indexed in self.engine.index(records, at_once=1):
+                written = self.engine.index(records, at_once=1)
+                while True:
+                    with self._write_under_way(len(records)):
+                        indexed = next(written, None)
+                    if indexed is None:
+                        break
                     if isinstance(indexed, Indexed):
                         became[indexed.record.id] = indexed
             except StoreUnwritable as error:
@@ -184,9 +201,14 @@ class Serving:
 
     async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
         """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+
+        def work() -> list[str]:
+            with self._write_under_way(len(ids)):
+                return self.engine.delete(ids, captions=captions)
+
         seen = observed()
         seen.begin_write("delete", ids)
-        deleted = await self._in(self._writing, lambda: self.engine.delete(ids, captions=captions))
+        deleted = await self._in(self._writing, work)
         seen.outcomes["deleted"] += len(deleted)
         self.metrics.count_written("deleted", len(deleted))
         return deleted
@@ -207,18 +229,13 @@ class Serving:
     async def require_ready(self) -> None:
         """Searches as a client would; of the index Flow, whether it still holds the writer's lock.
 
-        Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
+        All who ask at about the same time get the result of one check. Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
         in time, a step is stuck, or more is waiting already than is taken on.
         """
         self.require_healthy()
         if self.admission.overloaded:
             raise ServiceError("This server is busy: as many sentences are waiting as it takes on.")
-        check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await self._in(self._searching, check)
-        except TimeoutError:
-            raise ServiceError(f"No search was answered within {_READY_SECONDS:.0f} seconds.") from None
+        await self._readiness.require()
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
@@ -227,6 +244,12 @@ class Serving:
         self._writing.shutdown()
         if self.url_photos is not None:
             self.url_photos.close()
+
+    async def _find_something(self) -> None:
+        check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
+        # Of all who ask: the deadline of the first is not theirs.
+        with until(Deadline(self.admission.seconds)):
+            await self._in(self._searching, check)
 
     async def _search_together(self, asked: list[_Asked]) -> list[_Answer]:
         # Of many requests: each leaves by itself where nobody waits for it any more.
@@ -243,11 +266,18 @@ class Serving:
         call = _Call(began, len(asked), timing)
         return [_Answer(outcome, call) for outcome in outcomes]
 
+    def _write_under_way(self, documents: int) -> AbstractContextManager[None]:
+        """Notes that a batch of at most so many documents is written, as long as the context lasts."""
+        if self.engine.writer_state == "running":
+            each = _WRITING_SECONDS_EACH * min(documents, _DOCUMENTS_A_BATCH)
+            return self.admission.under_way(Deadline(_WRITING_SECONDS + each))
+        return self.admission.under_way(Deadline(_LOADING_SECONDS))
+
     async def _in(
         self, threads: ThreadPoolExecutor, work: Callable[..., _Result], *arguments: Any
     ) -> _Result:
-        # A write loads the model first, which nobody can hurry.
-        seconds = _WRITING_SECONDS if threads is self._writing else self.admission.seconds
+        # What writes has a watch for each of its batches.
+        seconds = math.inf if threads is self._writing else self.admission.seconds
         deadline = current_deadline() or Deadline(seconds)
 
         def watched() -> _Result:
@@ -258,3 +288,37 @@ class Serving:
         # What is logged there is about the same request.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(threads, context.run, watched)
+
+
+class _SharedCheck:
+    """A check of which one at a time is under way, however many ask; for one event loop."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]]) -> None:
+        self._check = check
+        self._began = 0.0
+        self._ended = 0.0
+        self._latest: asyncio.Task[Exception | None] | None = None
+
+    async def require(self) -> None:
+        """Raises what the latest check raised, and ServiceError where that takes too long."""
+        now = time.monotonic()
+        if self._latest is None or (self._latest.done() and now - self._ended >= _READY_KNOWN_SECONDS):
+            self._began = now
+            self._latest = asyncio.create_task(self._result())
+        try:
+            async with asyncio.timeout(self._began + _READY_SECONDS - now):
+                # Who asks may leave; the others wait on.
+                failed = await asyncio.shield(self._latest)
+        except TimeoutError:
+            raise ServiceError(f"No search was answered within {_READY_SECONDS:.0f} seconds.") from None
+        if failed is not None:
+            raise failed.with_traceback(None)
+
+    async def _result(self) -> Exception | None:
+        try:
+            await self._check()
+        except Exception as error:  # noqa: BLE001  it is for all who ask
+            return error
+        finally:
+            self._ended = time.monotonic()
+        return None

@@ -54,6 +54,9 @@ _CHECK_SECONDS = 0.5
 # A worker reports twice a second; one that has not for so long does not run, or is stopped.
 _SILENT_SECONDS = 10.0
 
+# While it starts, what it loads may keep it from reporting for a while.
+_SILENT_START_SECONDS = 120.0
+
 
 class BesideProcess(Protocol):
     """A process beside the workers that ends with this one, such as the one that speaks gRPC."""
@@ -204,7 +207,7 @@ class _Worker:
     # The pipe on which the process reports; -1 where there is none.
     started: int = -1
     answering: bool = False
-    # When it last reported, and what it said of a step that will not come back.
+    # When it was forked or last reported, and what it said of a step that will not come back.
     heard: float = 0.0
     stuck: str | None = None
     restarts: _Restarts = field(default_factory=lambda: _Restarts("The server process"))
@@ -271,7 +274,7 @@ class _Workers:
 
     @property
     def starting(self) -> list[int]:
-        """The pipes on which they report that they answer, and from then on that they still do."""
+        """The pipes on which they report that they start, that they answer, and that they still do."""
         return [worker.started for worker in self._workers if worker.started >= 0]
 
     def _kill_stuck(self) -> None:
@@ -284,7 +287,8 @@ class _Workers:
             if still > 2 * _CHECK_SECONDS:
                 worker.heard = max(worker.heard, now - _CHECK_SECONDS)
             silent = now - worker.heard
-            if not worker.pid or not worker.answering or (silent < _SILENT_SECONDS and worker.stuck is None):
+            patience = _SILENT_SECONDS if worker.answering else _SILENT_START_SECONDS
+            if not worker.pid or (silent < patience and worker.stuck is None):
                 continue
             if _is_traced(worker.pid):
                 worker.heard, worker.stuck = now, None
@@ -292,7 +296,8 @@ class _Workers:
             why = worker.stuck or f"It did not run for {silent:.0f} seconds."
             print(f"error: The server process is killed. {why}", file=sys.stderr, flush=True)
             os.kill(worker.pid, signal.SIGKILL)
-            worker.answering = False
+            # Its end is still to be seen; until then there is nothing else to do about it.
+            worker.answering, worker.heard, worker.stuck = False, now, None
 
     def hear(self, ready: Collection[int]) -> None:
         """Reads the reports; ``ready`` can be read from."""
@@ -359,6 +364,7 @@ class _Workers:
         if pid:
             os.close(say)
             worker.pid, worker.started = pid, hear
+            worker.heard, worker.stuck = time.monotonic(), None
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             return
         # In the worker. Whatever happens, it must not come back into the parent's code.

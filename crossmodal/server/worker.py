@@ -44,8 +44,8 @@ class WorkerOrder:
     """What a worker gets from its parent.
 
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
-    the parent; the worker reports on ``started`` that it answers, and from
-    then on twice a second that it still does. ``index_only`` serves the index Flow,
+    the parent; the worker reports on ``started`` twice a second that it
+    starts, then once that it answers, and from then on that it still does. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
     that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
     None where there is one. ``shared`` is what all workers know together.
@@ -69,6 +69,7 @@ def run_worker(order: WorkerOrder) -> int:
     1 stands for an error that another start would not mend; its sentence is on stderr.
     """
     parent = _Parent(order)
+    end_reports = _report_start(order.started)
     open_log(order.settings.log)
     try:
         with ExitStack() as held:
@@ -85,7 +86,7 @@ def run_worker(order: WorkerOrder) -> int:
                 traces = Traces(order.settings.otlp)
                 held.callback(traces.close)
             app = create_app(serving, writer=order.writer, shared=order.shared, traces=traces)
-            _serve(app, order, serving, parent)
+            _serve(app, order, serving, parent, end_reports)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -134,7 +135,9 @@ def _url_photos(settings: Settings) -> UrlPhotos | None:
     return UrlPhotos(max_bytes=limits.PHOTO.most, hosts=settings.fetch_from)
 
 
-def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) -> None:
+def _serve(
+    app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent, end_reports: Callable[[], None]
+) -> None:
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
@@ -171,6 +174,7 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Listens, then reports that to the parent."""
             await super().startup(sockets)
+            end_reports()
             # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):
                 os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
@@ -203,6 +207,25 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
     server.run(sockets=list(order.sockets))
     if failed:
         raise failed[0]
+
+
+def _report_start(started: int) -> Callable[[], None]:
+    """Tells the parent until the returned function is called that this process runs, however long it loads."""
+    ended = threading.Event()
+
+    def report() -> None:
+        with suppress(BrokenPipeError):
+            while not ended.wait(_BEAT_SECONDS):
+                os.write(started, json.dumps({"stuck": None}).encode() + b"\n")
+
+    thread = threading.Thread(target=report, name="report-start", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        ended.set()
+        thread.join()
+
+    return end
 
 
 def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import SettingsError
 
-__all__ = ["HOST", "URL_KEY", "Arrivals", "parse_networks"]
+__all__ = ["HOST", "UNTOLD_PROXY", "URL_KEY", "Arrivals", "parse_networks"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -19,6 +19,12 @@ HOST = re.compile(rb"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 # Where in the state of a request a key is that stood in its address.
 URL_KEY = "url_key"
+
+# Where in the state of a request it stands that it came through a proxy of which the server was not told.
+UNTOLD_PROXY = "untold_proxy"
+
+# What proxies add to what they pass on, X-Forwarded-For apart.
+_OF_PROXIES = frozenset({b"x-real-ip", b"forwarded", b"via"})
 
 _PARAMETER = b"key="
 
@@ -40,7 +46,7 @@ def parse_networks(given: Iterable[str]) -> tuple[Network, ...]:
 class Arrivals:
     """Puts the client, the scheme and the host into the scope as the proxies in ``trusted`` report them.
 
-    Of everybody else those headers are ignored. A key in the address moves from there into the request's
+    Of everybody else those headers are ignored, but for a note that there were some. A key in the address moves from there into the request's
     state, so that nothing behind this, the log least of all, sees it. A connection without an address is one
     of another serving process, which names its client as the last of X-Forwarded-For.
     """
@@ -63,6 +69,9 @@ class Arrivals:
         if not peer and hops and _is_of_this_server(scope):
             peer = hops.pop()
         through_proxy = self._is_trusted(peer)
+        scope["state"][UNTOLD_PROXY] = not through_proxy and (
+            bool(hops) or any(name in _OF_PROXIES for name, _ in scope["headers"])
+        )
         while self._is_trusted(peer) and hops:
             peer, port = hops.pop(), 0
         scope["client"] = (peer, port)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crossmodal.access.policy import Access, Caller, is_reachable, require
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
-from crossmodal.server.access.arrivals import URL_KEY
+from crossmodal.server.access.arrivals import UNTOLD_PROXY, URL_KEY
 from crossmodal.server.access.limits import RateLimit
 from crossmodal.server.access.sessions import Sessions
 from crossmodal.server.access.shared_table import SharedState
@@ -87,9 +87,12 @@ class Authenticator:
         if scope["path"] in FREE_PATHS:
             return None
         try:
+            # Before it is known who asks: those who are refused count as well.
+            self._count("address", _address(scope))
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
-            self._count(request, caller)
+            if caller.sha256 is not None:
+                self._count("key", caller.sha256)
             require(caller, needed_scope(scope))
         except RequestError as error:
             if error.status == 401 and _is_navigation(request):
@@ -107,6 +110,7 @@ class Authenticator:
         """Who asks, and whether by a session."""
         if self.access.without_key() is not None:
             self._check_host(request)
+            self._check_proxy(request)
             return self.access.identify(None), False
         secret = _secret_of(request)
         if secret is not None:
@@ -136,19 +140,13 @@ class Authenticator:
         self._shared.rates.put(known, time.monotonic() + _KNOWN_SECONDS)
         return caller
 
-    def _count(self, request: Request, caller: Caller) -> None:
-        if self._rate is None:
-            return
-        counted = [("address ", _address(request.scope))]
-        if caller.sha256 is not None:
-            counted.append(("key ", caller.sha256))
-        for kind, who in counted:
-            if wait := self._rate.take(kind + who):
-                raise _TooMany(
-                    f"More than {self._settings.rate_limit:,} requests a minute came from this "
-                    f"{kind.strip()} (--rate-limit)",
-                    wait,
-                )
+    def _count(self, kind: str, who: str) -> None:
+        if self._rate is not None and (wait := self._rate.take(f"{kind} {who}")):
+            raise _TooMany(
+                f"More than {self._settings.rate_limit:,} requests a minute came from this {kind} "
+                "(--rate-limit)",
+                wait,
+            )
 
     def _check_host(self, request: Request) -> None:
         """Raises RequestError, 403, for a foreign name of a server that listens on this machine only.
@@ -165,6 +163,21 @@ class Authenticator:
                 f"This server listens on this machine only, and {name[:100]!r} is none of its names; open "
                 "its page at http://localhost. Under a name of its own it needs keys (crossmodal keys "
                 "add NAME), and the proxy that gives it that name is told to it with --trusted-proxy.",
+                status=403,
+            )
+
+    def _check_proxy(self, request: Request) -> None:
+        """Raises RequestError, 403, where a proxy opens a server without keys to more than this machine.
+
+        Usual proxies ask at localhost, so the name doesn't tell.
+        """
+        if is_reachable(self._settings) or self._settings.insecure_no_auth:
+            return
+        if request.scope["state"].get(UNTOLD_PROXY):
+            raise RequestError(
+                "This server listens on this machine only and has no keys, and the request came through a "
+                "proxy (X-Forwarded-For, X-Real-IP, Forwarded or Via), through which other machines reach it. "
+                "Make keys (crossmodal keys add NAME), and tell it the proxy's address with --trusted-proxy.",
                 status=403,
             )
 
