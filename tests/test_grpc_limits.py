@@ -26,6 +26,7 @@ from jina.types.request.data import DataRequest  # noqa: E402
 from crossmodal import limits  # noqa: E402
 from crossmodal.access.keys import KeyFile  # noqa: E402
 from crossmodal.documents import Document  # noqa: E402
+from crossmodal.errors import StoreError  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
 from crossmodal.jina.documents import MediaDocument  # noqa: E402
 from crossmodal.jina.grpc_server import make_server  # noqa: E402
@@ -37,14 +38,17 @@ class StubEngine:
     """Answers every query with itself, once ``held`` is not; counts those that it has begun."""
 
     def __init__(self) -> None:
-        self.workspace = SimpleNamespace(store=lambda: None)
+        self.workspace = SimpleNamespace(state=lambda: None)
         self.begun: list[str | None] = []
         self.go = threading.Event()
         self.go.set()
+        self.failure: Exception | None = None
 
     def run_query(self, operation: str, docs: list[Document], parameters: Any) -> list[Document]:
         self.begun += [doc.text for doc in docs]
         assert self.go.wait(60)
+        if self.failure is not None:
+            raise self.failure
         return docs
 
 
@@ -255,5 +259,25 @@ def test_beyond_this_machine_nobody_gets_in_without_a_key(tmp_path: Path) -> Non
             said = refused(grpc.StatusCode.UNAUTHENTICATED, channel, request(MediaDocument(text="a cat")))
         assert "needs a key" in said
         assert served.engine.begun == []
+    finally:
+        served.close()
+
+
+def test_paths_of_the_server_stay_with_the_server(tmp_path: Path) -> None:
+    served = Served(Settings(workspace=tmp_path, grpc_port=free_port()))
+    made = request(MediaDocument(text="a cat"))
+    try:
+        with grpc.insecure_channel(served.target) as channel:
+            served.engine.failure = StoreError(f"The index {tmp_path}/index.db is damaged.")
+            with pytest.raises(ValueError, match=r"The index WORKSPACE/index\.db is damaged\."):
+                ask(channel, made)
+            served.engine.failure = OSError(f"{tmp_path} is gone")
+            with pytest.raises(ValueError, match=r"failed on this request \(OSError\)") as raised:
+                ask(channel, made)
+            assert str(tmp_path) not in str(raised.value)
+            (tmp_path / "keys.json").write_text("{")
+            said = refused(grpc.StatusCode.UNAVAILABLE, channel, made)
+            assert "cannot read its keys" in said
+            assert "keys.json" not in said
     finally:
         served.close()

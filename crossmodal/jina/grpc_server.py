@@ -17,6 +17,7 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
 from crossmodal import limits
+from crossmodal.access.own_paths import OwnPaths
 from crossmodal.access.policy import Access
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
@@ -24,7 +25,6 @@ from crossmodal.errors import (
     CrossmodalError,
     DataError,
     DeadlinePassed,
-    FlowFailure,
     Overloaded,
     RequestError,
     ServiceError,
@@ -86,9 +86,10 @@ _OPTIONS = [
 class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
-    def __init__(self, engine: Engine, work: BoundedWork) -> None:
+    def __init__(self, engine: Engine, work: BoundedWork, paths: OwnPaths) -> None:
         self._engine = engine
         self._work = work
+        self._paths = paths
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
@@ -102,10 +103,20 @@ class _Services:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
             await context.abort(code, str(error), (("retry-after", "1"),))
         except CrossmodalError as error:
-            answer.data.docs = DocList[MediaDocument]()
-            answer.status.code = jina_pb2.StatusProto.ERROR
-            answer.status.description = str(error)
+            self._fail(answer, str(error))
+        except Exception as error:
+            # gRPC would send its words.
+            _logger.exception("A request to %s failed.", answer.header.exec_endpoint)
+            self._fail(
+                answer,
+                f"The Flow failed on this request ({type(error).__name__}); the server's output says why.",
+            )
         return answer
+
+    def _fail(self, answer: DataRequest, why: str) -> None:
+        answer.data.docs = DocList[MediaDocument]()
+        answer.status.code = jina_pb2.StatusProto.ERROR
+        answer.status.description = self._paths.hide(why)
 
     async def Call(self, requests: Any, context: Any) -> AsyncIterator[DataRequest]:
         """A stream of requests, each answered before the next one is read."""
@@ -150,15 +161,9 @@ class _Services:
         # Under ids of its own, as clients may repeat theirs.
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
-        try:
-            answered = self._run(operation, sent, request.parameters or {})
-        except CrossmodalError:
-            raise
-        except Exception as error:
-            _logger.exception("A request to %s failed.", endpoint)
-            raise FlowFailure(
-                f"The Flow failed on this request ({type(error).__name__}); the server's output says why."
-            ) from error
+        answered = self._run(operation, sent, request.parameters or {})
+        for doc in answered:
+            doc.error = doc.error and self._paths.hide(doc.error)
         by_id = {doc.id: doc for doc in answered}
         return DocList[MediaDocument](
             [
@@ -276,13 +281,13 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     Whoever calls it needs what HTTP needs: a key where there are keys. Raises ServiceError where the port
     cannot be listened on, SettingsError for a certificate that cannot be used.
     """
-    access = Access(settings, partial(_index_state, engine))
+    access = Access(settings, engine.workspace.state)
     server = grpc.aio.server(
         interceptors=[CallCheck(partial(_why_not, access))],
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    services = _Services(engine, BoundedWork(settings.request_timeout))
+    services = _Services(engine, BoundedWork(settings.request_timeout), OwnPaths(settings))
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)
@@ -320,13 +325,13 @@ def _why_not(access: Access, metadata: Mapping[str, str | bytes]) -> Refusal | N
             str(error),
         )
     except CrossmodalError as error:
-        return grpc.StatusCode.UNAVAILABLE, str(error)
+        # Its sentence names files, and this is somebody without a key.
+        _logger.error("Nobody is let in over gRPC: %s", error)
+        return (
+            grpc.StatusCode.UNAVAILABLE,
+            "The server cannot read its keys or its index, so nobody is let in; its log says why.",
+        )
     return None
-
-
-def _index_state(engine: Engine) -> tuple[str, int] | None:
-    store = engine.workspace.store()
-    return None if store is None else (store.id, store.sequence)
 
 
 def _credentials(settings: Settings) -> Any:

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from crossmodal.access.shared_table import SharedState
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import in_url, is_loopback, listen
 from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
-from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings, exported
 

@@ -12,12 +12,12 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.access.policy import Access, Caller, is_reachable, require
+from crossmodal.access.rates import RateLimit
+from crossmodal.access.shared_table import SharedState
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
 from crossmodal.server.access.arrivals import URL_KEY
-from crossmodal.server.access.limits import RateLimit
 from crossmodal.server.access.sessions import Sessions
-from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.forwarding import may_write
 from crossmodal.server.observation import observed
 from crossmodal.server.routes import problem_of, refusal
