@@ -15,6 +15,7 @@ from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.launch import GRPC_SETTINGS, import_jina, settings_from_json
+from crossmodal.log import open_log
 from crossmodal.settings import Settings
 
 
@@ -42,6 +43,7 @@ def _main() -> None:
         threading.Event().wait(CLOSE_SECONDS)
         os._exit(1)
 
+    open_log(settings.log)
     parent = Parent(end)
     # Before anything imports a part of it.
     import_jina()

@@ -6,7 +6,6 @@ From jina it takes only the protocol: its messages and services.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -18,7 +17,9 @@ from jina.types.request.data import DataRequest
 
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
-from crossmodal.access.policy import Access
+from crossmodal.access.policy import Access, require
+from crossmodal.access.shared_table import SharedTable
+from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import (
@@ -34,8 +35,9 @@ from crossmodal.hosts import in_url
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
-from crossmodal.jina.interceptors import CallCheck, Refusal
+from crossmodal.jina.interceptors import Call, CallCheck, Refusal, address_of
 from crossmodal.jina.wire import has_more_fields
+from crossmodal.log import REQUEST_LOGGER
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
@@ -43,6 +45,17 @@ from crossmodal.steps.step import Operation
 __all__ = ["make_server"]
 
 _logger = logging.getLogger(__name__)
+_request_logger = logging.getLogger(REQUEST_LOGGER)
+
+# The status of a refused call for that of HTTP, and the reason in the log.
+_REFUSED_WITH = {
+    401: (grpc.StatusCode.UNAUTHENTICATED, "key"),
+    403: (grpc.StatusCode.PERMISSION_DENIED, "forbidden"),
+    429: (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate"),
+}
+
+# Addresses and keys whose calls are counted at the same time.
+_MAX_COUNTED = 4096
 
 # What is open to everyone who can connect.
 _OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"}
@@ -283,7 +296,7 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     """
     access = Access(settings, engine.workspace.state)
     server = grpc.aio.server(
-        interceptors=[CallCheck(partial(_why_not, access))],
+        interceptors=[CallCheck(_Entry(access, settings).why_not)],
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
@@ -313,25 +326,43 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     return server
 
 
-def _why_not(access: Access, metadata: Mapping[str, str | bytes]) -> Refusal | None:
-    """Why a call with this metadata is refused; None where it may read."""
-    kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
-    try:
-        access.check(secret.strip() if kind.lower() == "bearer" else None, "read")
-    except RequestError as error:
-        unknown = error.status == 401
-        return (
-            grpc.StatusCode.UNAUTHENTICATED if unknown else grpc.StatusCode.PERMISSION_DENIED,
-            str(error),
-        )
-    except CrossmodalError as error:
-        # Its sentence names files, and this is somebody without a key.
-        _logger.error("Nobody is let in over gRPC: %s", error)
-        return (
-            grpc.StatusCode.UNAVAILABLE,
-            "The server cannot read its keys or its index, so nobody is let in; its log says why.",
-        )
-    return None
+class _Entry:
+    """Who may call, and how often: the rules of HTTP, counted in this process."""
+
+    def __init__(self, access: Access, settings: Settings) -> None:
+        self._access = access
+        self._throttle = Throttle(settings, access, SharedTable(_MAX_COUNTED))
+
+    def why_not(self, call: Call) -> Refusal | None:
+        """Why the call is refused; None where it may read. A refused one has a line in the log."""
+        method, metadata, peer = call
+        address = address_of(peer)
+        try:
+            self._check(counted_address(address), metadata)
+        except RequestError as error:
+            code, reason = _REFUSED_WITH[error.status]
+            wait = (("retry-after", str(error.seconds)),) if isinstance(error, TooMany) else ()
+            refusal: Refusal = (code, str(error), wait)
+        except CrossmodalError as error:
+            # Its sentence names files, and this is somebody without a key.
+            _logger.error("Nobody is let in over gRPC: %s", error)
+            reason = "unreadable"
+            said = "The server cannot read its keys or its index, so nobody is let in; its log says why."
+            refusal = (grpc.StatusCode.UNAVAILABLE, said, ())
+        else:
+            return None
+        fields = {"action": "refused", "reason": reason, "method": method, "status": refusal[0].name}
+        _request_logger.info("audit", extra={"fields": {**fields, "address": address}})
+        return refusal
+
+    def _check(self, address: str, metadata: Mapping[str, str | bytes]) -> None:
+        kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
+        if self._access.without_key() is None and kind.lower() == "bearer":
+            caller = self._throttle.identify(address, secret.strip())
+        else:
+            caller = self._access.identify(None)
+        self._throttle.count(address, caller)
+        require(caller, "read")
 
 
 def _credentials(settings: Settings) -> Any:

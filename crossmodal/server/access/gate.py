@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
-import time
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
@@ -12,8 +9,8 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.access.policy import Access, Caller, is_reachable, require
-from crossmodal.access.rates import RateLimit
 from crossmodal.access.shared_table import SharedState
+from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
 from crossmodal.server.access.arrivals import URL_KEY
@@ -33,16 +30,6 @@ FREE_PATHS = frozenset(
         *("/page/base.css", "/page/login.css", "/page/icon.svg", "/page/theme.js"),
     }
 )
-
-# Wrong keys of one address: so many at once, and then one in two seconds.
-_WRONG_AT_ONCE = 10
-_WRONG_A_MINUTE = 30
-
-# An address that has shown a key is not locked out with that one by others behind the same address.
-_KNOWN_SECONDS = 3600.0
-
-# A provider gives a customer at least so much of IPv6.
-_CUSTOMER_BITS = 64
 
 
 class Gate:
@@ -72,14 +59,11 @@ class Authenticator:
         self.access = access
         self.sessions = Sessions(shared.sessions)
         self._settings = settings
-        self._shared = shared
-        self._wrong = RateLimit(shared.rates, "wrong ", _WRONG_A_MINUTE, _WRONG_AT_ONCE)
-        limit = settings.rate_limit
-        self._rate = RateLimit(shared.rates, "rate ", limit, limit) if limit else None
+        self._throttle = Throttle(settings, access, shared.rates)
 
     def log_in(self, request: Request, secret: str) -> Caller:
         """Who logs in with the key ``secret``; raises RequestError, 401 for a wrong one, 429 after many."""
-        return self._identify(_address(request.scope), secret)
+        return self._throttle.identify(_address(request.scope), secret)
 
     def refusal(self, scope: Scope) -> ASGIApp | None:
         """What answers the request in place of its route; None where it may pass."""
@@ -89,13 +73,13 @@ class Authenticator:
         try:
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
-            self._count(request, caller)
+            self._throttle.count(_address(scope), caller)
             require(caller, needed_scope(scope))
         except RequestError as error:
             if error.status == 401 and _is_navigation(request):
                 back = quote(scope["path"] + _query(scope), safe="")
                 return RedirectResponse(f"/login?next={back}", 303)
-            if isinstance(error, _TooMany):
+            if isinstance(error, TooMany):
                 observed().refusal = "rate"
             return refusal(scope, error.status, str(error), _headers_of(error))
         except CrossmodalError as error:
@@ -110,7 +94,7 @@ class Authenticator:
             return self.access.identify(None), False
         secret = _secret_of(request)
         if secret is not None:
-            caller = self._identify(_address(request.scope), secret)
+            caller = self._throttle.identify(_address(request.scope), secret)
             if URL_KEY in request.scope["state"] and "authorization" not in request.headers:
                 # It stands in histories and bookmarks; what it is for, Jina Box, only reads.
                 caller = Caller(caller.name, "read", caller.sha256)
@@ -121,34 +105,6 @@ class Authenticator:
             _check_same_page(request)
             return caller_by_session, True
         return self.access.identify(None), False
-
-    def _identify(self, address: str, secret: str) -> Caller:
-        """Who has the key; after many wrong ones, only keys that came from there before are looked at."""
-        known = f"known {address} {secret}"
-        wait = self._wrong.wait(address)
-        if wait > 0 and self._shared.rates.get(known) is None:
-            raise _TooMany(f"Too many wrong keys came from {address}", wait)
-        try:
-            caller = self.access.identify(secret)
-        except RequestError:
-            self._wrong.take(address)
-            raise
-        self._shared.rates.put(known, time.monotonic() + _KNOWN_SECONDS)
-        return caller
-
-    def _count(self, request: Request, caller: Caller) -> None:
-        if self._rate is None:
-            return
-        counted = [("address ", _address(request.scope))]
-        if caller.sha256 is not None:
-            counted.append(("key ", caller.sha256))
-        for kind, who in counted:
-            if wait := self._rate.take(kind + who):
-                raise _TooMany(
-                    f"More than {self._settings.rate_limit:,} requests a minute came from this "
-                    f"{kind.strip()} (--rate-limit)",
-                    wait,
-                )
 
     def _check_host(self, request: Request) -> None:
         """Raises RequestError, 403, for a foreign name of a server that listens on this machine only.
@@ -167,14 +123,6 @@ class Authenticator:
                 "add NAME), and the proxy that gives it that name is told to it with --trusted-proxy.",
                 status=403,
             )
-
-
-class _TooMany(RequestError):
-    """A caller comes too often; ``seconds`` is how long to wait."""
-
-    def __init__(self, what: str, seconds: float) -> None:
-        self.seconds = math.ceil(seconds)
-        super().__init__(f"{what}; try again in {self.seconds} seconds.", status=429)
 
 
 def needed_scope(scope: Scope) -> KeyScope:
@@ -207,16 +155,8 @@ def _check_same_page(request: Request) -> None:
 
 
 def _address(scope: Scope) -> str:
-    """The address that is counted: of IPv6, the network of a customer."""
     client = scope.get("client")
-    text = str(client[0]) if client else ""
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return text
-    if found.version == 6 and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, _CUSTOMER_BITS), strict=False))
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    return counted_address(str(client[0]) if client else "")
 
 
 def _is_navigation(request: Request) -> bool:
@@ -234,6 +174,6 @@ def _query(scope: Scope) -> str:
 
 
 def _headers_of(error: RequestError) -> dict[str, str]:
-    if isinstance(error, _TooMany):
+    if isinstance(error, TooMany):
         return {"Retry-After": str(error.seconds)}
     return {"WWW-Authenticate": 'Bearer realm="crossmodal"'} if error.status == 401 else {}
