@@ -70,7 +70,8 @@ class Throttle:
         for kind, who in counted:
             if wait := self._rate.take(kind + who):
                 raise TooMany(
-                    f"More than {self._limit:,} requests a minute came from this {kind.strip()} (--rate-limit)",
+                    f"More than {self._limit:,} requests a minute came from this {kind.strip()} "
+                    "(--rate-limit)",
                     wait,
                 )
 

@@ -18,6 +18,8 @@ from crossmodal.jina.launch import GRPC_SETTINGS, import_jina, settings_from_jso
 from crossmodal.log import open_log
 from crossmodal.settings import Settings
 
+_BEAT_SECONDS = 0.5
+
 
 async def _serve(engine: Engine, settings: Settings, ending: asyncio.Event, parent: Parent) -> None:
     from crossmodal.jina.grpc_server import make_server
@@ -25,8 +27,17 @@ async def _serve(engine: Engine, settings: Settings, ending: asyncio.Event, pare
     server = await make_server(engine, settings)
     await server.start()
     parent.say_ready()
+    beating = asyncio.create_task(_beat(parent))
     await ending.wait()
+    beating.cancel()
     await server.stop(grace=CLOSE_SECONDS - 1)
+
+
+async def _beat(parent: Parent) -> None:
+    """Tells the parent again and again that the event loop runs."""
+    while True:
+        parent.say_running()
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 def _main() -> None:
