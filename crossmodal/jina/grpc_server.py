@@ -35,7 +35,7 @@ from crossmodal.hosts import in_url
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
-from crossmodal.jina.interceptors import Call, CallCheck, Refusal, address_of
+from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
 from crossmodal.jina.wire import has_more_fields
 from crossmodal.log import REQUEST_LOGGER
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
@@ -296,7 +296,7 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     """
     access = Access(settings, engine.workspace.state)
     server = grpc.aio.server(
-        interceptors=[CallCheck(_Entry(access, settings).why_not)],
+        interceptors=[PeerCheck(_Entry(access, settings).why_not)],
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 
-__all__ = ["Call", "CallCheck", "Refusal", "address_of"]
+__all__ = ["Call", "CallCheck", "PeerCheck", "Refusal", "address_of"]
 
 # The status that a call is refused with, why, and metadata that says more.
-Refusal = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
+Refusal = tuple[grpc.StatusCode, str] | tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
 
 # The method that is called, its metadata, and the other end of the connection as gRPC writes it.
 Call = tuple[str, dict[str, str | bytes], str]
@@ -20,7 +20,28 @@ _OPEN_TO_ALL = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerRefle
 
 
 class CallCheck(grpc.aio.ServerInterceptor):
-    """Refuses calls for which ``why_not`` has an answer; health and reflection stay open.
+    """Refuses calls for whose metadata ``why_not`` has an answer; health and reflection stay open."""
+
+    def __init__(self, why_not: Callable[[Mapping[str, str | bytes]], Refusal | None]) -> None:
+        self._why_not = why_not
+
+    async def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
+        """The handler of the call, or one that refuses it."""
+        if details.method.startswith(_OPEN_TO_ALL):
+            return await continuation(details)
+        refusal = self._why_not(dict(details.invocation_metadata or ()))
+        if refusal is None:
+            return await continuation(details)
+
+        async def refuse(messages: Any, context: Any) -> None:
+            await context.abort(*refusal)
+
+        # As a handler of streams, which gets no message that it doesn't ask for.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class PeerCheck(grpc.aio.ServerInterceptor):
+    """As CallCheck, by the other end of the connection as well.
 
     Methods take a stream of messages, or one, and answer alike, as those of jina do.
     """
