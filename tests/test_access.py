@@ -14,12 +14,12 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from crossmodal.access import shared_table
 from crossmodal.access.keys import KeyFile
+from crossmodal.access.shared_table import SharedState
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import SettingsError, StoreUnwritable
-from crossmodal.server.access import shared_table
 from crossmodal.server.access.gate import FREE_PATHS
-from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving, Writing
 from crossmodal.settings import Settings

@@ -20,8 +20,8 @@ from crossmodal.engine.engine import Engine
 from crossmodal.errors import StoreFormat
 from crossmodal.flow.runner import Flow
 from crossmodal.flow.topology import FlowKind
+from crossmodal.log import REQUEST_LOGGER, open_log
 from crossmodal.server.app import create_app
-from crossmodal.server.log import REQUEST_LOGGER, open_log
 from crossmodal.server.observation import observed
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response

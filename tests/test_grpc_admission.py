@@ -10,10 +10,12 @@ import pytest
 from needs_jina import needs_jina
 
 from crossmodal import limits
+from crossmodal.access.own_paths import OwnPaths
 from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT
+from crossmodal.settings import Settings
 
 pytestmark = needs_jina
 
@@ -74,7 +76,8 @@ def services(engine: SlowEngine, seconds: float = 30.0) -> Any:
     from crossmodal.jina.bounded_work import BoundedWork
     from crossmodal.jina.grpc_server import _Services
 
-    return _Services(engine, BoundedWork(seconds))  # type: ignore[arg-type]  # it needs no more of an engine
+    work, paths = BoundedWork(seconds), OwnPaths(Settings())
+    return _Services(engine, work, paths)  # type: ignore[arg-type]  # it needs no more of an engine
 
 
 @pytest.mark.parametrize(("own", "of_call"), [(0.1, None), (30.0, 0.1)])

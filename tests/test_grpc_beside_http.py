@@ -265,6 +265,25 @@ def test_a_killed_process_is_started_again_and_http_goes_on(toy_workspace: Path)
         server.stop(signal.SIGKILL)
 
 
+def test_one_that_does_not_run_is_killed_and_started_again(toy_workspace: Path) -> None:
+    port = free_port()
+    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+    try:
+        stopped = grpc_process_of(server)
+        os.kill(stopped, signal.SIGSTOP)
+        assert grpc_process_of(server, stopped) != stopped
+        assert not is_running(stopped)
+        assert re.search(
+            rf"The process that answers gRPC on port {port} is killed\. It did not run for 1\d seconds",
+            server.output(),
+        )
+        assert "it is started again (1 of 5)" in server.output()
+        assert server.request("/v1/search", {"text": "a cat"})[0] == 200
+        assert server.stop() == 0
+    finally:
+        server.stop(signal.SIGKILL)
+
+
 def test_one_that_ends_again_and_again_ends_the_server(toy_workspace: Path) -> None:
     server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(free_port()))
     try:

@@ -26,9 +26,11 @@ from jina.types.request.data import DataRequest  # noqa: E402
 from crossmodal import limits  # noqa: E402
 from crossmodal.access.keys import KeyFile  # noqa: E402
 from crossmodal.documents import Document  # noqa: E402
+from crossmodal.errors import StoreError  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
 from crossmodal.jina.documents import MediaDocument  # noqa: E402
 from crossmodal.jina.grpc_server import make_server  # noqa: E402
+from crossmodal.log import REQUEST_LOGGER  # noqa: E402
 from crossmodal.models.runtimes.forms import available_cores  # noqa: E402
 from crossmodal.settings import Settings  # noqa: E402
 
@@ -37,14 +39,17 @@ class StubEngine:
     """Answers every query with itself, once ``held`` is not; counts those that it has begun."""
 
     def __init__(self) -> None:
-        self.workspace = SimpleNamespace(store=lambda: None)
+        self.workspace = SimpleNamespace(state=lambda: None)
         self.begun: list[str | None] = []
         self.go = threading.Event()
         self.go.set()
+        self.failure: Exception | None = None
 
     def run_query(self, operation: str, docs: list[Document], parameters: Any) -> list[Document]:
         self.begun += [doc.text for doc in docs]
         assert self.go.wait(60)
+        if self.failure is not None:
+            raise self.failure
         return docs
 
 
@@ -255,5 +260,64 @@ def test_beyond_this_machine_nobody_gets_in_without_a_key(tmp_path: Path) -> Non
             said = refused(grpc.StatusCode.UNAUTHENTICATED, channel, request(MediaDocument(text="a cat")))
         assert "needs a key" in said
         assert served.engine.begun == []
+    finally:
+        served.close()
+
+
+def test_paths_of_the_server_stay_with_the_server(tmp_path: Path) -> None:
+    served = Served(Settings(workspace=tmp_path, grpc_port=free_port()))
+    made = request(MediaDocument(text="a cat"))
+    try:
+        with grpc.insecure_channel(served.target) as channel:
+            served.engine.failure = StoreError(f"The index {tmp_path}/index.db is damaged.")
+            with pytest.raises(ValueError, match=r"The index WORKSPACE/index\.db is damaged\."):
+                ask(channel, made)
+            served.engine.failure = OSError(f"{tmp_path} is gone")
+            with pytest.raises(ValueError, match=r"failed on this request \(OSError\)") as raised:
+                ask(channel, made)
+            assert str(tmp_path) not in str(raised.value)
+            (tmp_path / "keys.json").write_text("{")
+            said = refused(grpc.StatusCode.UNAVAILABLE, channel, made)
+            assert "cannot read its keys" in said
+            assert "keys.json" not in said
+    finally:
+        served.close()
+
+
+def test_wrong_keys_are_slowed_down_and_logged_and_calls_are_limited(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", REQUEST_LOGGER)
+    keys = KeyFile(tmp_path)
+    secret, late = keys.add("reader", "read"), keys.add("late", "read")
+    served = Served(Settings(workspace=tmp_path, grpc_port=free_port(), rate_limit=3))
+    made = request(MediaDocument(text="a cat"))
+
+    def code_with(key: str) -> str:
+        try:
+            ask(channel, made, metadata=(("authorization", f"Bearer {key}"),))
+        except grpc.RpcError as error:
+            return str(error.code().name)
+        return "OK"
+
+    try:
+        with grpc.insecure_channel(served.target) as channel:
+            assert code_with(secret) == "OK"
+            assert [code_with(f"wrong{n}") for n in range(11)] == ["UNAUTHENTICATED"] * 10 + [
+                "RESOURCE_EXHAUSTED"
+            ]
+            # Not even the right one, if it is tried only now; the one that was shown before is.
+            assert [code_with(late), code_with(secret), code_with(secret)] == [
+                "RESOURCE_EXHAUSTED",
+                "OK",
+                "OK",
+            ]
+            assert code_with(secret) == "RESOURCE_EXHAUSTED"
+        lines = [record.fields for record in caplog.records if record.name == REQUEST_LOGGER]
+        assert [line["reason"] for line in lines] == ["key"] * 10 + ["rate"] * 3
+        assert {(line["action"], line["address"]) for line in lines} == {("refused", "127.0.0.1")}
+        assert (lines[0]["status"], lines[-1]["status"]) == ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
+        assert "wrong0" not in str(lines)
+        assert secret not in str(lines)
     finally:
         served.close()

@@ -38,7 +38,7 @@ LAYERS = [
     {"filters"},
     {"options"},
     {"access"},
-    {"records", "settings", "hosts", "processes", "extras"},
+    {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places"},
     {"errors"},
 ]

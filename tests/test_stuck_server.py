@@ -138,8 +138,8 @@ def test_a_step_that_never_returns_ends_its_request_and_the_worker(toy_workspace
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_worker_in_a_debugger_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossmodal.server import supervisor
+    from crossmodal.server import silence
 
-    assert not supervisor._is_traced(os.getpid())
+    assert not silence._is_traced(os.getpid())
     monkeypatch.setattr(Path, "read_text", lambda self: "Name:\tx\nTracerPid:\t77\n")
-    assert supervisor._is_traced(os.getpid())
+    assert silence._is_traced(os.getpid())

@@ -14,7 +14,7 @@ from crossmodal.errors import DataError, RequestError
 from crossmodal.http_shapes.values import plain_json, shown
 from crossmodal.images import MAX_PIXELS
 from crossmodal.images.formats import IMAGE_TYPES
-from crossmodal.limits import DIMENSION, PHOTO, SENTENCE, STORED_ID, TOP_K
+from crossmodal.limits import DIMENSION, PHOTO, SENTENCE, STORED_ID, TAGS, TOP_K, URI
 from crossmodal.records import Outcome
 
 __all__ = ["FROM_CLIENTS", "IN_FLOW", "Limits", "check_message"]
@@ -22,23 +22,21 @@ __all__ = ["FROM_CLIENTS", "IN_FLOW", "Limits", "check_message"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a document may bring: characters of ``text``, bytes of ``content``, and ids in ``wanted``."""
+    """How much a document may bring: bytes of ``tags`` as JSON, and ids in ``wanted``."""
 
-    text: int
-    content: int
+    tags: int
     wanted: int
 
 
 # What anybody may send, over gRPC as over HTTP.
-FROM_CLIENTS = Limits(text=SENTENCE.most, content=PHOTO.most, wanted=TOP_K.most)
+FROM_CLIENTS = Limits(tags=TAGS.most, wanted=TOP_K.most)
 
-# What the processes of one Flow send each other: a photo on disk may be larger, and so may its caption.
-IN_FLOW = Limits(text=1 << 20, content=1 << 30, wanted=1_000_000)
+# What the processes of one Flow send each other: large whole numbers are longer, and shards ask for many ids.
+IN_FLOW = Limits(tags=2 * TAGS.most, wanted=1_000_000)
 
-# PATH_MAX of Linux, with every byte of a path written as three characters.
-_MAX_URI_CHARACTERS = 3 * 4096
+# Every byte of a path may be written as three characters.
+_MAX_URI_CHARACTERS = 3 * URI.most
 
-_MAX_TAGS_BYTES = 1 << 20
 _MAX_SENTENCE_CHARACTERS = 100_000
 _MAX_MATCHES = 1_000_000
 
@@ -71,7 +69,7 @@ def check_message(message: Any, limits: Limits, *, indexing: bool = False) -> No
 def _text(value: Any, limits: Limits, *, most: int | None = None) -> str | None:
     if not isinstance(value, str):
         return f"is {shown(value)}, not a text"
-    most = limits.text if most is None else most
+    most = SENTENCE.most if most is None else most
     return f"has {len(value):,} characters; the limit is {most:,}" if len(value) > most else None
 
 
@@ -96,8 +94,8 @@ def _media_type(value: Any, limits: Limits) -> str | None:
 def _bytes(value: Any, limits: Limits) -> str | None:
     if not isinstance(value, bytes):
         return f"is {shown(value)}, not bytes"
-    if len(value) > limits.content:
-        return f"has {len(value) / 2**20:,.1f} MiB; the limit is {limits.content >> 20:,} MiB"
+    if len(value) > PHOTO.most:
+        return f"has {len(value) / 2**20:,.1f} MiB; the limit is {PHOTO.most >> 20:,} MiB"
     return None
 
 
@@ -108,7 +106,7 @@ def _tags(value: Any, limits: Limits) -> str | None:
         size = len(orjson.dumps(plain_json(dict(value), "the object")))
     except (RequestError, orjson.JSONEncodeError) as error:
         return f"cannot be stored: {str(error).rstrip('.')}"
-    return f"has {size:,} bytes as JSON; the limit is {_MAX_TAGS_BYTES:,}" if size > _MAX_TAGS_BYTES else None
+    return f"has {size:,} bytes as JSON; the limit is {limits.tags:,}" if size > limits.tags else None
 
 
 def _embedding(value: Any, limits: Limits) -> str | None:

@@ -1,7 +1,7 @@
 """A process of this project's own beside this one: ``Child`` where it is started, ``Parent`` inside of it.
 
-They share two pipes. The child says on its stdout, as a line of JSON, that it is ready or that it has failed;
-its stdin ends when its parent does.
+They share two pipes. The child says on its stdout, in lines of JSON, that it is ready, that it still runs, or
+that it has failed; its stdin ends when its parent does.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Child:
         self._deadline = time.monotonic() + start_seconds
         self._ready: str | None = None
         self._failure: str | None = None
+        self._heard = time.monotonic()
         self._said: list[str] = []
         # One thread at a time reads the stdout of the process, until that has ended.
         self._reading = threading.Lock()
@@ -86,6 +87,11 @@ class Child:
         """What can be read from when ``is_ready`` may have changed."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
+
+    def heard(self) -> float:
+        """When it last said something, of ``time.monotonic``."""
+        self._read(0)
+        return self._heard
 
     def is_ready(self) -> bool:
         """Whether it has said that it is; doesn't wait.
@@ -184,6 +190,7 @@ class Child:
                 if not said:
                     self._speaking = False
                     break
+                self._heard = time.monotonic()
                 *lines, self._unread = (self._unread + said).split(b"\n")
                 for line in map(json.loads, lines):
                     self._ready = line.get("ready", self._ready)
@@ -228,6 +235,13 @@ class Parent:
     def say_ready(self, what: str = "") -> None:
         """Says that this process is ready, and ``what`` one needs to use it."""
         self._say({"ready": what})
+
+    def say_running(self) -> None:
+        """Says that this process still runs; to be called twice a second once it is ready."""
+        os.set_blocking(self._line.fileno(), False)
+        # Nobody has read for minutes.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self._line.fileno(), b'{"running": ""}\n')
 
     def say_failed(self, sentence: str) -> None:
         """Says why this process cannot go on."""

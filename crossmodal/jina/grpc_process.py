@@ -15,7 +15,10 @@ from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.launch import GRPC_SETTINGS, import_jina, settings_from_json
+from crossmodal.log import open_log
 from crossmodal.settings import Settings
+
+_BEAT_SECONDS = 0.5
 
 
 async def _serve(engine: Engine, settings: Settings, ending: asyncio.Event, parent: Parent) -> None:
@@ -24,8 +27,17 @@ async def _serve(engine: Engine, settings: Settings, ending: asyncio.Event, pare
     server = await make_server(engine, settings)
     await server.start()
     parent.say_ready()
+    beating = asyncio.create_task(_beat(parent))
     await ending.wait()
+    beating.cancel()
     await server.stop(grace=CLOSE_SECONDS - 1)
+
+
+async def _beat(parent: Parent) -> None:
+    """Tells the parent again and again that the event loop runs."""
+    while True:
+        parent.say_running()
+        await asyncio.sleep(_BEAT_SECONDS)
 
 
 def _main() -> None:
@@ -42,6 +54,7 @@ def _main() -> None:
         threading.Event().wait(CLOSE_SECONDS)
         os._exit(1)
 
+    open_log(settings.log)
     parent = Parent(end)
     # Before anything imports a part of it.
     import_jina()

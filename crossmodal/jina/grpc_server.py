@@ -6,7 +6,6 @@ From jina it takes only the protocol: its messages and services.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -17,14 +16,16 @@ from jina.proto import jina_pb2, jina_pb2_grpc
 from jina.types.request.data import DataRequest
 
 from crossmodal import limits
-from crossmodal.access.policy import Access
+from crossmodal.access.own_paths import OwnPaths
+from crossmodal.access.policy import Access, require
+from crossmodal.access.shared_table import SharedTable
+from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import (
     CrossmodalError,
     DataError,
     DeadlinePassed,
-    FlowFailure,
     Overloaded,
     RequestError,
     ServiceError,
@@ -34,8 +35,9 @@ from crossmodal.hosts import in_url
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
-from crossmodal.jina.interceptors import CallCheck, Refusal
+from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
 from crossmodal.jina.wire import has_more_fields
+from crossmodal.log import REQUEST_LOGGER
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
@@ -43,6 +45,17 @@ from crossmodal.steps.step import Operation
 __all__ = ["make_server"]
 
 _logger = logging.getLogger(__name__)
+_request_logger = logging.getLogger(REQUEST_LOGGER)
+
+# The status of a refused call for that of HTTP, and the reason in the log.
+_REFUSED_WITH = {
+    401: (grpc.StatusCode.UNAUTHENTICATED, "key"),
+    403: (grpc.StatusCode.PERMISSION_DENIED, "forbidden"),
+    429: (grpc.StatusCode.RESOURCE_EXHAUSTED, "rate"),
+}
+
+# Addresses and keys whose calls are counted at the same time.
+_MAX_COUNTED = 4096
 
 # What is open to everyone who can connect.
 _OPERATIONS: Mapping[str, Operation] = {"/search": "search", "/encode": "encode"}
@@ -86,9 +99,10 @@ _OPTIONS = [
 class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
-    def __init__(self, engine: Engine, work: BoundedWork) -> None:
+    def __init__(self, engine: Engine, work: BoundedWork, paths: OwnPaths) -> None:
         self._engine = engine
         self._work = work
+        self._paths = paths
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
@@ -102,10 +116,20 @@ class _Services:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
             await context.abort(code, str(error), (("retry-after", "1"),))
         except CrossmodalError as error:
-            answer.data.docs = DocList[MediaDocument]()
-            answer.status.code = jina_pb2.StatusProto.ERROR
-            answer.status.description = str(error)
+            self._fail(answer, str(error))
+        except Exception as error:
+            # gRPC would send its words.
+            _logger.exception("A request to %s failed.", answer.header.exec_endpoint)
+            self._fail(
+                answer,
+                f"The Flow failed on this request ({type(error).__name__}); the server's output says why.",
+            )
         return answer
+
+    def _fail(self, answer: DataRequest, why: str) -> None:
+        answer.data.docs = DocList[MediaDocument]()
+        answer.status.code = jina_pb2.StatusProto.ERROR
+        answer.status.description = self._paths.hide(why)
 
     async def Call(self, requests: Any, context: Any) -> AsyncIterator[DataRequest]:
         """A stream of requests, each answered before the next one is read."""
@@ -150,15 +174,9 @@ class _Services:
         # Under ids of its own, as clients may repeat theirs.
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
-        try:
-            answered = self._run(operation, sent, request.parameters or {})
-        except CrossmodalError:
-            raise
-        except Exception as error:
-            _logger.exception("A request to %s failed.", endpoint)
-            raise FlowFailure(
-                f"The Flow failed on this request ({type(error).__name__}); the server's output says why."
-            ) from error
+        answered = self._run(operation, sent, request.parameters or {})
+        for doc in answered:
+            doc.error = doc.error and self._paths.hide(doc.error)
         by_id = {doc.id: doc for doc in answered}
         return DocList[MediaDocument](
             [
@@ -276,13 +294,13 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     Whoever calls it needs what HTTP needs: a key where there are keys. Raises ServiceError where the port
     cannot be listened on, SettingsError for a certificate that cannot be used.
     """
-    access = Access(settings, partial(_index_state, engine))
+    access = Access(settings, engine.workspace.state)
     server = grpc.aio.server(
-        interceptors=[CallCheck(partial(_why_not, access))],
+        interceptors=[PeerCheck(_Entry(access, settings).why_not)],
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    services = _Services(engine, BoundedWork(settings.request_timeout))
+    services = _Services(engine, BoundedWork(settings.request_timeout), OwnPaths(settings))
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)
@@ -308,25 +326,46 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     return server
 
 
-def _why_not(access: Access, metadata: Mapping[str, str | bytes]) -> Refusal | None:
-    """Why a call with this metadata is refused; None where it may read."""
-    kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
-    try:
-        access.check(secret.strip() if kind.lower() == "bearer" else None, "read")
-    except RequestError as error:
-        unknown = error.status == 401
-        return (
-            grpc.StatusCode.UNAUTHENTICATED if unknown else grpc.StatusCode.PERMISSION_DENIED,
-            str(error),
-        )
-    except CrossmodalError as error:
-        return grpc.StatusCode.UNAVAILABLE, str(error)
-    return None
+class _Entry:
+    """Who may call, and how often: the rules of HTTP, counted in this process."""
 
+    def __init__(self, access: Access, settings: Settings) -> None:
+        self._access = access
+        self._throttle = Throttle(settings, access, SharedTable(_MAX_COUNTED))
 
-def _index_state(engine: Engine) -> tuple[str, int] | None:
-    store = engine.workspace.store()
-    return None if store is None else (store.id, store.sequence)
+    def why_not(self, call: Call) -> Refusal | None:
+        """Why the call is refused; None where it may read. A refused one has a line in the log."""
+        method, metadata, peer = call
+        address = address_of(peer)
+        try:
+            self._check(counted_address(address), metadata)
+        except RequestError as error:
+            code, reason = _REFUSED_WITH[error.status]
+            wait = (("retry-after", str(error.seconds)),) if isinstance(error, TooMany) else ()
+            refusal: Refusal = (code, str(error), wait)
+        except CrossmodalError as error:
+            # Its sentence names files, and this is somebody without a key.
+            _logger.error("Nobody is let in over gRPC: %s", error)
+            reason = "unreadable"
+            said = "The server cannot read its keys or its index, so nobody is let in; its log says why."
+            refusal = (grpc.StatusCode.UNAVAILABLE, said, ())
+        else:
+            return None
+        fields = {"action": "refused", "reason": reason, "method": method, "status": refusal[0].name}
+        _request_logger.info("audit", extra={"fields": {**fields, "address": address}})
+        return refusal
+
+    def _check(self, address: str, metadata: Mapping[str, str | bytes]) -> None:
+        kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
+        # Before it is known who asks: those who are refused count as well.
+        self._throttle.count("address", address)
+        if self._access.without_key() is None and kind.lower() == "bearer":
+            caller = self._throttle.identify(address, secret.strip())
+        else:
+            caller = self._access.identify(None)
+        if caller.sha256 is not None:
+            self._throttle.count("key", caller.sha256)
+        require(caller, "read")
 
 
 def _credentials(settings: Settings) -> Any:

@@ -8,12 +8,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from crossmodal.access.policy import Access
+from crossmodal.access.shared_table import SharedState
 from crossmodal.server.access.arrivals import Arrivals, parse_networks
 from crossmodal.server.access.gate import Authenticator, Gate
 from crossmodal.server.access.login import add_login_routes
 from crossmodal.server.access.origins import Origins, parse_origins
 from crossmodal.server.access.paths import HiddenPaths
-from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites

@@ -138,8 +138,8 @@ class Metrics:
         """Show what ``read`` gives as ``crossmodal_NAME`` with the label ``of``.
 
         Of several workers it is the sum, or with ``common`` the latest, where all of them see the same. A
-        number below a name is ``name.number``. ``read`` is called at each scrape, and with several workers after
-        each request, so it only looks at what is known.
+        number below a name is ``name.number``. ``read`` is called at each scrape, and with several workers
+        after each request, so it only looks at what is known.
         """
         gauge = Gauge(
             f"crossmodal_{name}",

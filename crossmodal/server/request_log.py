@@ -14,8 +14,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.policy import Caller
+from crossmodal.log import REQUEST_LOGGER
 from crossmodal.request_ids import REQUEST_IDS
-from crossmodal.server.log import REQUEST_LOGGER
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
 from crossmodal.server.routes import problem_of, problem_response

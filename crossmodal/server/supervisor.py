@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from crossmodal.access.shared_table import SharedState
 from crossmodal.errors import ServiceError
 from crossmodal.hosts import in_url, is_loopback, listen
 from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
-from crossmodal.server.access.shared_table import SharedState
+from crossmodal.server.silence import CHECK_SECONDS, SILENT_SECONDS, Silence
 from crossmodal.server.worker import WorkerOrder, run_worker
 from crossmodal.settings import Settings, exported
 
@@ -49,22 +50,21 @@ _STOP_SECONDS = 8.0
 # What a worker that refuses to serve, and has said why, ends with.
 _REFUSED = 1
 
-_CHECK_SECONDS = 0.5
-
-# A worker reports twice a second; one that has not for so long does not run, or is stopped.
-_SILENT_SECONDS = 10.0
-
-# While it starts, what it loads may keep it from reporting for a while.
+# While it starts, what a worker loads may keep it from reporting for a while.
 _SILENT_START_SECONDS = 120.0
 
 
 class BesideProcess(Protocol):
     """A process beside the workers that ends with this one, such as the one that speaks gRPC."""
 
+    @property
+    def pid(self) -> int: ...
     def fileno(self) -> int: ...
+    def heard(self) -> float: ...
     def is_ready(self) -> bool: ...
     def poll(self) -> int | None: ...
     def stop(self) -> None: ...
+    def kill(self) -> None: ...
 
 
 def supervise(
@@ -108,7 +108,7 @@ def _wait(workers: _Workers, beside: _Beside, signals: StopSignals) -> None:
     """Waits until a process reports that it answers, is due to start, or a signal comes; at most a moment."""
     due = min(workers.due, beside.due) - time.monotonic()
     ready, _, _ = select.select(
-        [signals.wake, *workers.starting, *beside.starting], [], [], min(max(due, 0.0), _CHECK_SECONDS)
+        [signals.wake, *workers.starting, *beside.starting], [], [], min(max(due, 0.0), CHECK_SECONDS)
     )
     workers.hear(ready)
 
@@ -157,6 +157,7 @@ class _Beside:
         self._process: BesideProcess | None = None
         self._restarts = _Restarts(self._name)
         self._answered = False
+        self._silence = Silence()
         self.answering = start is None
 
     def __enter__(self) -> _Beside:
@@ -177,18 +178,25 @@ class _Beside:
         return [] if self._process is None or self.answering else [self._process.fileno()]
 
     def check(self) -> None:
-        """Starts it where it has ended, or never was; raises ServiceError where it cannot serve."""
+        """Starts it where it has ended, or never was, and kills it where it is stuck.
+
+        Raises ServiceError where it cannot serve.
+        """
         if self._start is None:
             return
         if self._process is None:
             if self._restarts.take():
                 self._process = self._start()
             return
+        if self.answering:
+            self._kill_stuck(self._process)
         # Polled first: then all that it has reported before its end can be read.
         code = self._process.poll()
         if not self.answering:
             self.answering = self._process.is_ready()
             self._answered |= self.answering
+            # It reports from then on.
+            self._silence = Silence()
         if code is not None:
             self.answering = False
             self._process.stop()
@@ -196,6 +204,12 @@ class _Beside:
             if not self._answered:
                 raise ServiceError(f"{self._name} ended while starting ({exit_words(code)}).")
             self._restarts.note_end(code)
+
+    def _kill_stuck(self, process: BesideProcess) -> None:
+        self._silence.end(process.heard())
+        if (why := self._silence.why_stuck(process.pid)) is not None:
+            print(f"error: {self._name} is killed. {why}", file=sys.stderr, flush=True)
+            process.kill()
 
 
 @dataclass(slots=True)
@@ -207,8 +221,8 @@ class _Worker:
     # The pipe on which the process reports; -1 where there is none.
     started: int = -1
     answering: bool = False
-    # When it was forked or last reported, and what it said of a step that will not come back.
-    heard: float = 0.0
+    # Since it was forked or last reported, and what it said there of a step that will not come back.
+    silence: Silence = field(default_factory=Silence)
     stuck: str | None = None
     restarts: _Restarts = field(default_factory=lambda: _Restarts("The server process"))
 
@@ -235,7 +249,6 @@ class _Workers:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._writer: socket.socket | None = None
         self._shared = SharedState()
-        self._looked = time.monotonic()
         self.model = ""
 
     @property
@@ -279,25 +292,19 @@ class _Workers:
 
     def _kill_stuck(self) -> None:
         """Kills those that have not been heard of for too long, and those that say that a step is stuck."""
-        now = time.monotonic()
-        # Where this process stood still itself, with the whole machine or under a debugger, nobody was heard.
-        still = now - self._looked
-        self._looked = now
         for worker in self._workers:
-            if still > 2 * _CHECK_SECONDS:
-                worker.heard = max(worker.heard, now - _CHECK_SECONDS)
-            silent = now - worker.heard
-            patience = _SILENT_SECONDS if worker.answering else _SILENT_START_SECONDS
-            if not worker.pid or (silent < patience and worker.stuck is None):
+            if not worker.pid:
                 continue
-            if _is_traced(worker.pid):
-                worker.heard, worker.stuck = now, None
+            patience = SILENT_SECONDS if worker.answering else _SILENT_START_SECONDS
+            stuck = worker.silence.why_stuck(worker.pid, worker.stuck, patience)
+            if stuck is None:
+                worker.stuck = None
                 continue
-            why = worker.stuck or f"It did not run for {silent:.0f} seconds."
-            print(f"error: The server process is killed. {why}", file=sys.stderr, flush=True)
+            print(f"error: The server process is killed. {stuck}", file=sys.stderr, flush=True)
             os.kill(worker.pid, signal.SIGKILL)
             # Its end is still to be seen; until then there is nothing else to do about it.
-            worker.answering, worker.heard, worker.stuck = False, now, None
+            worker.answering, worker.stuck = False, None
+            worker.silence.end()
 
     def hear(self, ready: Collection[int]) -> None:
         """Reads the reports; ``ready`` can be read from."""
@@ -307,7 +314,7 @@ class _Workers:
                 if not report:
                     self._close_started(worker)
                     continue
-                worker.heard = time.monotonic()
+                worker.silence.end()
                 # Shorter than a pipe writes at once, so that none is cut.
                 for said in map(json.loads, report.splitlines()):
                     if "model" in said:
@@ -364,7 +371,7 @@ class _Workers:
         if pid:
             os.close(say)
             worker.pid, worker.started = pid, hear
-            worker.heard, worker.stuck = time.monotonic(), None
+            worker.silence, worker.stuck = Silence(), None
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             return
         # In the worker. Whatever happens, it must not come back into the parent's code.
@@ -433,15 +440,6 @@ class _Workers:
         for worker in self._workers:
             if worker.pid and os.waitpid(worker.pid, options)[0]:
                 worker.pid = 0
-
-
-def _is_traced(pid: int) -> bool:
-    """Whether a debugger holds the process."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in status.splitlines())
 
 
 def _announce(settings: Settings, model: str, index_only: bool) -> None:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import CrossmodalError, ServiceError
-from crossmodal.server.log import open_log
+from crossmodal.log import open_log
 from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from crossmodal.access.shared_table import SharedState
     from crossmodal.engine.engine import Engine
-    from crossmodal.server.access.shared_table import SharedState
     from crossmodal.server.serving import Serving
     from crossmodal.server.traces import Traces
     from crossmodal.url_photos import UrlPhotos

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
-import time
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
@@ -12,12 +9,12 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.access.policy import Access, Caller, is_reachable, require
+from crossmodal.access.shared_table import SharedState
+from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
 from crossmodal.server.access.arrivals import UNTOLD_PROXY, URL_KEY
-from crossmodal.server.access.limits import RateLimit
 from crossmodal.server.access.sessions import Sessions
-from crossmodal.server.access.shared_table import SharedState
 from crossmodal.server.forwarding import may_write
 from crossmodal.server.observation import observed
 from crossmodal.server.routes import problem_of, refusal
@@ -33,16 +30,6 @@ FREE_PATHS = frozenset(
         *("/page/base.css", "/page/login.css", "/page/icon.svg", "/page/theme.js"),
     }
 )
-
-# Wrong keys of one address: so many at once, and then one in two seconds.
-_WRONG_AT_ONCE = 10
-_WRONG_A_MINUTE = 30
-
-# An address that has shown a key is not locked out with that one by others behind the same address.
-_KNOWN_SECONDS = 3600.0
-
-# A provider gives a customer at least so much of IPv6.
-_CUSTOMER_BITS = 64
 
 
 class Gate:
@@ -72,14 +59,11 @@ class Authenticator:
         self.access = access
         self.sessions = Sessions(shared.sessions)
         self._settings = settings
-        self._shared = shared
-        self._wrong = RateLimit(shared.rates, "wrong ", _WRONG_A_MINUTE, _WRONG_AT_ONCE)
-        limit = settings.rate_limit
-        self._rate = RateLimit(shared.rates, "rate ", limit, limit) if limit else None
+        self._throttle = Throttle(settings, access, shared.rates)
 
     def log_in(self, request: Request, secret: str) -> Caller:
         """Who logs in with the key ``secret``; raises RequestError, 401 for a wrong one, 429 after many."""
-        return self._identify(_address(request.scope), secret)
+        return self._throttle.identify(_address(request.scope), secret)
 
     def refusal(self, scope: Scope) -> ASGIApp | None:
         """What answers the request in place of its route; None where it may pass."""
@@ -88,17 +72,17 @@ class Authenticator:
             return None
         try:
             # Before it is known who asks: those who are refused count as well.
-            self._count("address", _address(scope))
+            self._throttle.count("address", _address(scope))
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
             if caller.sha256 is not None:
-                self._count("key", caller.sha256)
+                self._throttle.count("key", caller.sha256)
             require(caller, needed_scope(scope))
         except RequestError as error:
             if error.status == 401 and _is_navigation(request):
                 back = quote(scope["path"] + _query(scope), safe="")
                 return RedirectResponse(f"/login?next={back}", 303)
-            if isinstance(error, _TooMany):
+            if isinstance(error, TooMany):
                 observed().refusal = "rate"
             return refusal(scope, error.status, str(error), _headers_of(error))
         except CrossmodalError as error:
@@ -114,7 +98,7 @@ class Authenticator:
             return self.access.identify(None), False
         secret = _secret_of(request)
         if secret is not None:
-            caller = self._identify(_address(request.scope), secret)
+            caller = self._throttle.identify(_address(request.scope), secret)
             if URL_KEY in request.scope["state"] and "authorization" not in request.headers:
                 # It stands in histories and bookmarks; what it is for, Jina Box, only reads.
                 caller = Caller(caller.name, "read", caller.sha256)
@@ -125,28 +109,6 @@ class Authenticator:
             _check_same_page(request)
             return caller_by_session, True
         return self.access.identify(None), False
-
-    def _identify(self, address: str, secret: str) -> Caller:
-        """Who has the key; after many wrong ones, only keys that came from there before are looked at."""
-        known = f"known {address} {secret}"
-        wait = self._wrong.wait(address)
-        if wait > 0 and self._shared.rates.get(known) is None:
-            raise _TooMany(f"Too many wrong keys came from {address}", wait)
-        try:
-            caller = self.access.identify(secret)
-        except RequestError:
-            self._wrong.take(address)
-            raise
-        self._shared.rates.put(known, time.monotonic() + _KNOWN_SECONDS)
-        return caller
-
-    def _count(self, kind: str, who: str) -> None:
-        if self._rate is not None and (wait := self._rate.take(f"{kind} {who}")):
-            raise _TooMany(
-                f"More than {self._settings.rate_limit:,} requests a minute came from this {kind} "
-                "(--rate-limit)",
-                wait,
-            )
 
     def _check_host(self, request: Request) -> None:
         """Raises RequestError, 403, for a foreign name of a server that listens on this machine only.
@@ -182,14 +144,6 @@ class Authenticator:
             )
 
 
-class _TooMany(RequestError):
-    """A caller comes too often; ``seconds`` is how long to wait."""
-
-    def __init__(self, what: str, seconds: float) -> None:
-        self.seconds = math.ceil(seconds)
-        super().__init__(f"{what}; try again in {self.seconds} seconds.", status=429)
-
-
 def needed_scope(scope: Scope) -> KeyScope:
     """What a key has to allow for the request; of /post only its body says whether it writes."""
     return "write" if may_write(scope) and scope["path"] != "/post" else "read"
@@ -220,16 +174,8 @@ def _check_same_page(request: Request) -> None:
 
 
 def _address(scope: Scope) -> str:
-    """The address that is counted: of IPv6, the network of a customer."""
     client = scope.get("client")
-    text = str(client[0]) if client else ""
-    try:
-        found = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return text
-    if found.version == 6 and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, _CUSTOMER_BITS), strict=False))
-    return str(getattr(found, "ipv4_mapped", None) or found)
+    return counted_address(str(client[0]) if client else "")
 
 
 def _is_navigation(request: Request) -> bool:
@@ -247,6 +193,6 @@ def _query(scope: Scope) -> str:
 
 
 def _headers_of(error: RequestError) -> dict[str, str]:
-    if isinstance(error, _TooMany):
+    if isinstance(error, TooMany):
         return {"Retry-After": str(error.seconds)}
     return {"WWW-Authenticate": 'Bearer realm="crossmodal"'} if error.status == 401 else {}

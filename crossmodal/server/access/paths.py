@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
-
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from crossmodal.access.own_paths import OwnPaths
 from crossmodal.settings import Settings
 
 __all__ = ["HiddenPaths"]
@@ -20,16 +15,11 @@ _TEXTS = ("application/json", "application/problem+json", "application/x-ndjson"
 
 
 class HiddenPaths:
-    """Writes WORKSPACE, MODELS, DATA and HOME for these folders' paths in every text that is answered.
-
-    Sentences about a full disk or a damaged index name files, for the person who started the server. A
-    stranger needs no map of the machine.
-    """
+    """Hides them, as ``OwnPaths`` does, in every text that is answered."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._names = _names_of(settings)
-        self._paths = re.compile(rb"(?<![\w/.-])(" + b"|".join(map(re.escape, self._names)) + rb")(?![\w-])")
+        self._paths = OwnPaths(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and its answer back."""
@@ -54,10 +44,11 @@ class HiddenPaths:
         await self._app(scope, receive, hide)
 
     def _hidden(self, start: Message, message: Message) -> Message:
-        body = message.get("body", b"")
-        if not any(path in body for path in self._names):
+        answered = message.get("body", b"")
+        body = self._paths.hide_in(answered)
+        if body == answered:
+            # Of HEAD the length is that of a body which is not sent.
             return message
-        body = self._paths.sub(lambda found: self._names[found[1]], body)
         MutableHeaders(scope=start)["Content-Length"] = str(len(body))
         return {**message, "body": body}
 
@@ -65,27 +56,3 @@ class HiddenPaths:
 def _is_text(message: Message) -> bool:
     headers = Headers(raw=message["headers"])
     return headers.get("content-type", "").startswith(_TEXTS) and "content-encoding" not in headers
-
-
-def _names_of(settings: Settings) -> Mapping[bytes, bytes]:
-    """What is written for each path, longer ones first: a folder may lie in another."""
-    folders = {b"DATA": settings.data_root, b"MODELS": settings.model_cache}
-    # Not every user has a home folder.
-    with suppress(RuntimeError):
-        folders[b"HOME"] = Path.home()
-    folders[b"WORKSPACE"] = settings.workspace
-    names: dict[bytes, bytes] = {}
-    for name, folder in folders.items():
-        for spelled in _spellings(folder):
-            names[spelled] = name
-    return dict(sorted(names.items(), key=lambda item: -len(item[0])))
-
-
-def _spellings(folder: Path) -> Iterable[bytes]:
-    for path in {str(folder), str(folder.absolute()), str(folder.resolve())}:
-        # Of a path as short as / or /app nothing can be learned, and it stands in other words.
-        if path.count("/") > 1 or (path.startswith("/") and len(path) > 4):
-            text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            yield text.encode()
-            # As JSON writes quotes and what is no ASCII.
-            yield json.dumps(text)[1:-1].encode()

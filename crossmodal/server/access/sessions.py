@@ -8,7 +8,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.server.access.shared_table import SharedTable
+from crossmodal.access.shared_table import SharedTable
 
 __all__ = ["SESSION_SECONDS", "Sessions"]
 

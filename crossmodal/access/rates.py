@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from crossmodal.server.access.shared_table import SharedTable
+from crossmodal.access.shared_table import SharedTable
 
 __all__ = ["RateLimit"]
 
