@@ -23,6 +23,7 @@ from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
 from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.server.access.paths import PathNames
 from crossmodal.server.admission import Admission
 from crossmodal.server.connections import Connections
 from crossmodal.server.metrics import Metrics
@@ -101,6 +102,8 @@ class Serving:
 
     def __post_init__(self) -> None:
         cores = available_cores()
+        # For errors of single documents and queries; those of whole requests lose paths on the way out.
+        self.path_names = PathNames(self.settings)
         self.admission = Admission(cores, self.settings.request_timeout)
         self.connections = Connections()
         self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")

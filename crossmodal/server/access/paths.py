@@ -13,23 +13,39 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.settings import Settings
 
-__all__ = ["HiddenPaths"]
+__all__ = ["HiddenPaths", "PathNames"]
 
 # What is read as text by whoever asked; photos and the page's files hold no paths of this machine.
 _TEXTS = ("application/json", "application/problem+json", "application/x-ndjson", "text/plain", "text/html")
 
 
-class HiddenPaths:
-    """Writes WORKSPACE, MODELS, DATA and HOME for these folders' paths in every text that is answered.
+class PathNames:
+    """Writes WORKSPACE, MODELS, DATA and HOME for these folders' paths in sentences."""
 
-    Sentences about a full disk or a damaged index name files, for the person who started the server. A
-    stranger needs no map of the machine.
-    """
-
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+    def __init__(self, settings: Settings) -> None:
         self._names = _names_of(settings)
         self._paths = re.compile(rb"(?<![\w/.-])(" + b"|".join(map(re.escape, self._names)) + rb")(?![\w-])")
+
+    def hide(self, sentence: str) -> str:
+        """The sentence without paths of this machine."""
+        return self.hide_in(sentence.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+
+    def hide_in(self, text: bytes) -> bytes:
+        """The same of a whole text, in UTF-8 or in JSON."""
+        return self._paths.sub(lambda found: self._names[found[1]], text)
+
+
+class HiddenPaths:
+    """Answers errors, of status 400 and above, without paths of this machine, as ``PathNames`` writes them.
+
+    Sentences about a full disk or a damaged index name files, for the person who started the server. A
+    stranger needs no map of the machine. Other answers hold what users have written, tags with paths of
+    their own among it, and pass as they are: what writes a sentence of an error into one hides its paths.
+    """
+
+    def __init__(self, app: ASGIApp, names: PathNames) -> None:
+        self._app = app
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and its answer back."""
@@ -40,7 +56,7 @@ class HiddenPaths:
 
         async def hide(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and _is_text(message):
+            if message["type"] == "http.response.start" and _is_error_text(message):
                 # Its length is known with its body.
                 start = message
                 return
@@ -54,15 +70,14 @@ class HiddenPaths:
         await self._app(scope, receive, hide)
 
     def _hidden(self, start: Message, message: Message) -> Message:
-        body = message.get("body", b"")
-        if not any(path in body for path in self._names):
-            return message
-        body = self._paths.sub(lambda found: self._names[found[1]], body)
+        body = self._names.hide_in(message.get("body", b""))
         MutableHeaders(scope=start)["Content-Length"] = str(len(body))
         return {**message, "body": body}
 
 
-def _is_text(message: Message) -> bool:
+def _is_error_text(message: Message) -> bool:
+    if message["status"] < 400:
+        return False
     headers = Headers(raw=message["headers"])
     return headers.get("content-type", "").startswith(_TEXTS) and "content-encoding" not in headers
 
