@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.errors import ImageError
 from crossmodal.images.limits import MEGABYTE, default_decode_memory
 
@@ -94,7 +95,10 @@ class MemoryBudget:
             )
 
     def take(self, wanted: int) -> frozenset[int]:
-        """The parts that make ``wanted`` bytes, once they are free; first come, first served."""
+        """The parts that make ``wanted`` bytes, once they are free; first come, first served.
+
+        Raises DeadlinePassed where nobody waits for the photo any more.
+        """
         count = min(-(-wanted // self._part), _PARTS)
         with self._changed:
             self._after_fork()
@@ -111,6 +115,7 @@ class MemoryBudget:
                             if len(taken) == count:
                                 self._held.update(taken)
                                 return frozenset(taken)
+                    check_deadline()
                     self._changed.wait(_POLL_SECONDS)
             except BaseException:
                 self._unlock(taken)

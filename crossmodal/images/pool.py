@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.errors import ImageError, ServiceError
+from crossmodal.deadlines import check_deadline
+from crossmodal.errors import DeadlinePassed, ImageError, ServiceError
 from crossmodal.images.budget import MemoryBudget, Reservation, process_budget
 from crossmodal.images.cropping import Square
 from crossmodal.images.formats import name_of
@@ -31,6 +32,9 @@ __all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "shared_pool"]
 
 # Python and Pillow take a fraction of a second, on a busy machine some.
 _START_SECONDS = 60.0
+
+# How often those that wait for a process look whether somebody still waits for them.
+_POLL_SECONDS = 0.05
 
 # What is killed ends at once, unless the kernel itself is stuck in it.
 _END_SECONDS = 5.0
@@ -115,7 +119,8 @@ class DecodePool:
         """The photo in the bytes of a file, upright and RGB, as ``request`` wants it.
 
         Waits for a process and for memory. Raises ImageError as ``decode_image`` does, and where the decoder
-        crashes, hangs or takes more memory than the header promises; ServiceError where no process starts.
+        crashes, hangs or takes more memory than the header promises; ServiceError where no process starts;
+        DeadlinePassed where nobody waits for it any more before it has a process and memory.
         """
         with self._worker() as worker, self.budget.reserve(FIRST_GRANT_BYTES) as reserved:
             return worker.decode(blob, request, reserved, self._seconds)
@@ -161,7 +166,8 @@ class DecodePool:
         with self._changed:
             self._after_fork()
             while not self._idle and self._count >= self._most:
-                self._changed.wait()
+                check_deadline()
+                self._changed.wait(_POLL_SECONDS)
             # The last one that worked: its memory is warm, and the others can be swapped out.
             worker = self._idle.pop() if self._idle else None
             if worker is None:
@@ -275,7 +281,7 @@ class _Worker:
         while (needed := answer.get("needed")) is not None:
             try:
                 reserved.grow(needed)
-            except ImageError:
+            except (ImageError, DeadlinePassed):
                 self._send({"granted": 0})
                 self._receive(seconds(0))
                 self.usable = True
