@@ -212,6 +212,22 @@ def test_a_hang_costs_one_photo(budget: MemoryBudget, slow: bytes) -> None:
     assert not Path(f"/proc/{worker}").exists()
 
 
+def test_the_file_itself_is_in_the_budget(budget: MemoryBudget) -> None:
+    # Its pixels fit into what is free, and so do three copies of it; the two that are there before do not.
+    long = CAT + bytes(40 * MEGABYTE)
+    with DecodePool(budget, most=1) as pool, ThreadPoolExecutor(1) as threads:
+        with budget.reserve(budget.limit - 100 * MEGABYTE):
+            waits = threads.submit(pool.decode, long, WANTED)
+            while budget.status().waiting == 0 and not waits.done():
+                time.sleep(0.001)
+            assert not pool.pids()
+        assert waits.result(60).pixels.shape == (224, 224, 3)
+        assert budget.status().used == 0
+        # One that only fits without what is counted beside it is decoded alone.
+        larger = CAT + bytes(150 * MEGABYTE)
+        assert pool.decode(larger, WANTED).pixels.shape == (224, 224, 3)
+
+
 def test_nobody_waits_for_a_process_or_for_memory_after_the_deadline(
     budget: MemoryBudget, slow: bytes
 ) -> None:

@@ -185,15 +185,18 @@ class Reservation:
         self.size = wanted
         self._parts = budget.take(wanted)
 
-    def grow(self, wanted: int) -> None:
+    def grow(self, wanted: int, beside: int = 0) -> None:
         """Makes it ``wanted`` bytes where it is less; raises ImageError where there will never be as many.
+
+        What is in memory ``beside`` them is counted as far as the budget goes: who has all of it is alone.
 
         What it has is given back before more is waited for: two that wait for each other would wait for ever.
         So nothing may have been allocated yet.
         """
+        self._budget.require(wanted)
+        wanted = min(wanted + beside, self._budget.limit)
         if wanted <= self.size:
             return
-        self._budget.require(wanted)
         self.release()
         self._parts, self.size = self._budget.take(wanted), wanted
 

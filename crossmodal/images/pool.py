@@ -122,7 +122,8 @@ class DecodePool:
         crashes, hangs or takes more memory than the header promises; ServiceError where no process starts;
         DeadlinePassed where nobody waits for it any more before it has a process and memory.
         """
-        with self._worker() as worker, self.budget.reserve(FIRST_GRANT_BYTES) as reserved:
+        first = _first_grant(blob) + _bytes_of(blob)
+        with self._worker() as worker, self.budget.reserve(first) as reserved:
             return worker.decode(blob, request, reserved, self._seconds)
 
     def pids(self) -> list[int]:
@@ -255,7 +256,7 @@ class _Worker:
         except TimeoutError:
             raise ImageError(
                 f"Decoding the {name_of(blob)} file of {len(blob):,} bytes was given up after "
-                f"{seconds(reserved.size // _LEAST_PIXEL):.0f} seconds."
+                f"{self._messages.gettimeout() or 0:.0f} seconds."
             ) from None
         except (EOFError, ConnectionError, ValueError):
             raise ImageError(
@@ -276,17 +277,17 @@ class _Worker:
     ) -> dict[str, Any]:
         """Its answer about one photo; what it needs beside what is ``reserved`` is granted meanwhile."""
         os.pwrite(self._memory, blob, 0)
-        self._send(_job(blob, request, reserved.size))
+        self._send(_job(blob, request, min(_first_grant(blob), reserved.size)))
         answer = self._receive(seconds(0))
         while (needed := answer.get("needed")) is not None:
             try:
-                reserved.grow(needed)
+                reserved.grow(needed, beside=_bytes_of(blob))
             except (ImageError, DeadlinePassed):
                 self._send({"granted": 0})
                 self._receive(seconds(0))
                 self.usable = True
                 raise
-            self._send({"granted": reserved.size})
+            self._send({"granted": needed})
             answer = self._receive(seconds(needed // _LEAST_PIXEL))
         return answer
 
@@ -355,6 +356,16 @@ class _Worker:
         self._messages.close()
         for number in (self._memory, self._said, self._lifeline):
             os.close(number)
+
+
+def _first_grant(blob: bytes) -> int:
+    """What the worker gets unasked; opening a file may copy it."""
+    return FIRST_GRANT_BYTES + len(blob)
+
+
+def _bytes_of(blob: bytes) -> int:
+    """What a photo's file takes beside its decoding: it is in the shared memory and in the worker."""
+    return 2 * len(blob)
 
 
 def _job(blob: bytes, request: PhotoRequest, granted: int) -> dict[str, Any]:
