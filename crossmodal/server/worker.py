@@ -138,7 +138,13 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    from crossmodal.server.connections import IDLE_SECONDS, Connections, limited_protocol, raise_file_limit
+    from crossmodal.server.connections import (
+        IDLE_SECONDS,
+        Connections,
+        limited_handshakes,
+        limited_protocol,
+        raise_file_limit,
+    )
 
     serving.connections = Connections(raise_file_limit())
     config = uvicorn.Config(
@@ -170,7 +176,8 @@ def _serve(app: ASGIApp, order: WorkerOrder, serving: Serving, parent: _Parent) 
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Listens, then reports that to the parent."""
-            await super().startup(sockets)
+            with limited_handshakes():
+                await super().startup(sockets)
             # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):
                 os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
