@@ -23,6 +23,8 @@ COPY . .
 
 USER 10001
 RUN ["python", "app.py", "-t", "index", "--public"]
+# An index is for its owner only; this one is public, and may run as somebody else (--user).
+RUN chmod -R a+rX /app/workspace
 
 # HTTP, and gRPC as the clients of jina speak it.
 EXPOSE 45678 45679
@@ -55,6 +57,8 @@ COPY . .
 
 USER 10001
 RUN ["python", "app.py", "-t", "index", "--public"]
+# An index is for its owner only; this one is public, and may run as somebody else (--user).
+RUN chmod -R a+rX /app/workspace
 
 EXPOSE 45678
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -20,6 +20,7 @@ from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record, checked_modality
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Workspace:
         From an index that is there something can be deleted on a full disk, too.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.path)
             with tempfile.TemporaryFile(dir=self.path) as file:
                 file.write(bytes(_LEAST_SPACE_BYTES))
                 file.flush()

@@ -18,7 +18,10 @@ from crossmodal.access import shared_table
 from crossmodal.access.keys import KeyFile
 from crossmodal.access.shared_table import SharedState
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import SettingsError, StoreUnwritable
+from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import SettingsError, StoreError, StoreUnwritable
+from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
+from crossmodal.records import Record
 from crossmodal.server.access.gate import FREE_PATHS
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving, Writing
@@ -629,6 +632,36 @@ def test_paths_of_the_server_stay_with_the_server(
         assert "The workspace WORKSPACE cannot be written; see WORKSPACE/index.sqlite." in answer.text
         assert str(tmp_path) not in answer.text
         assert int(answer.headers["content-length"]) == len(answer.content)
+
+
+def test_what_users_wrote_keeps_its_paths_and_errors_of_single_documents_lose_them(
+    app: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = app()
+    path = f"{tmp_path}/mine.jpg"
+
+    def half(records: list[Record], **named: object) -> Iterator[Indexed]:
+        yield Indexed(records[0], "added")
+        yield Indexed(records[1], error=f"{path} is full.")
+
+    monkeypatch.setattr(server.serving.engine, "index", half)
+    lines = b"\n".join(json.dumps({"id": id, "text": "b"}).encode() for id in (path, "b"))
+    found = server.ask("POST", "/v1/documents", headers=LINE, content=lines).json()["results"]
+    assert [result["id"] for result in found] == [path, "b"]
+    assert [result["error"] for result in found] == [None, "WORKSPACE/mine.jpg is full."]
+    data = [{"id": "a", "text": path, "tags": {"path": path}}, {"id": "b", "text": "b"}]
+    answer = server.ask("POST", "/index", json={"data": data})
+    assert "WORKSPACE/mine.jpg is full." in answer.text
+    assert f"{path} is full" not in answer.text
+
+    def outcomes(requests: list[SearchRequest]) -> tuple[list[SearchOutcome], Timing]:
+        damaged = SearchOutcome(requests[1], error=StoreError(f"{path} is damaged."))
+        return [SearchOutcome(requests[0]), damaged], Timing()
+
+    monkeypatch.setattr(server.serving.engine, "search", outcomes)
+    queries = {"queries": [{"text": "a"}, {"text": "b"}]}
+    searched = server.ask("POST", "/v1/search", json=queries).json()["results"]
+    assert searched[1]["error"]["detail"] == "WORKSPACE/mine.jpg is damaged."
 
 
 def test_no_answer_shows_a_key(app: Callable[..., App], caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from uvicorn import Server as Uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from crossmodal.server import connections
-from crossmodal.server.connections import Connections, limited_protocol, raise_file_limit
+from crossmodal.server.connections import Connections, limited_handshakes, limited_protocol, raise_file_limit
 
 try:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -252,3 +253,20 @@ def test_a_real_server_closes_two_hundred_of_each(toy_server: Server) -> None:
     waited = sorted(asyncio.run(all_of_them()))
     assert waited[len(waited) // 2] < 2
     assert json.dumps(toy_server.request("/healthz")[1]) == '{"status": "ok", "flow": "query"}'
+
+
+def test_who_never_ends_the_tls_handshake_is_closed() -> None:
+    async def run() -> None:
+        # Who says nothing doesn't get to see that there is no certificate.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        loop = asyncio.get_running_loop()
+        with limited_handshakes():
+            server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=tls)
+            plain = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        async with server, plain:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            assert await ended(reader) == b""
+            await closed([writer])
+        assert "create_server" not in vars(loop)
+
+    asyncio.run(run())

@@ -16,7 +16,8 @@ from conftest import REPOSITORY
 from photos import encoded
 from PIL import Image
 
-from crossmodal.errors import ImageError
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import DeadlinePassed, ImageError
 from crossmodal.images import decode_image
 from crossmodal.images.budget import MemoryBudget, process_budget
 
@@ -83,6 +84,20 @@ def test_who_waits_is_counted_and_served_first(budget: MemoryBudget) -> None:
     large.join(10)
     small.join(10)
     assert order == ["large", "small"]
+
+
+def test_nobody_waits_longer_than_until_the_deadline(budget: MemoryBudget) -> None:
+    with budget.reserve(400 * MEGABYTE):
+        with until(Deadline(0.05)), pytest.raises(DeadlinePassed):
+            budget.reserve(500 * MEGABYTE)
+        with until(Deadline(0.05)), budget.reserve(MEGABYTE) as more:
+            with pytest.raises(DeadlinePassed):
+                more.grow(500 * MEGABYTE)
+            assert more.size == 0
+        assert budget.status().used == 400 * MEGABYTE
+        assert budget.status().waiting == 0
+    with budget.reserve(512 * MEGABYTE):
+        assert budget.status().used == 512 * MEGABYTE
 
 
 def test_what_can_never_fit_is_refused_at_once(budget: MemoryBudget) -> None:

@@ -20,7 +20,8 @@ from conftest import REPOSITORY, TOY_IMAGES, decoders_of, is_running
 from photos import encoded, toy_photo
 from PIL import Image
 
-from crossmodal.errors import ImageError
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import DeadlinePassed, ImageError
 from crossmodal.images import decode_reduced, thumbnail_of
 from crossmodal.images.budget import MemoryBudget
 from crossmodal.images.cropping import Square
@@ -209,6 +210,48 @@ def test_a_hang_costs_one_photo(budget: MemoryBudget, slow: bytes) -> None:
         assert budget.status().used == 0
     # Nothing is left behind, not even a zombie.
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_the_file_itself_is_in_the_budget(budget: MemoryBudget) -> None:
+    # Its pixels fit into what is free, and so do three copies of it; the two that are there before do not.
+    long = CAT + bytes(40 * MEGABYTE)
+    with DecodePool(budget, most=1) as pool, ThreadPoolExecutor(1) as threads:
+        with budget.reserve(budget.limit - 100 * MEGABYTE):
+            waits = threads.submit(pool.decode, long, WANTED)
+            while budget.status().waiting == 0 and not waits.done():
+                time.sleep(0.001)
+            assert not pool.pids()
+        assert waits.result(60).pixels.shape == (224, 224, 3)
+        assert budget.status().used == 0
+        # One that only fits without what is counted beside it is decoded alone.
+        larger = CAT + bytes(150 * MEGABYTE)
+        assert pool.decode(larger, WANTED).pixels.shape == (224, 224, 3)
+
+
+def test_nobody_waits_for_a_process_or_for_memory_after_the_deadline(
+    budget: MemoryBudget, slow: bytes
+) -> None:
+    def within(seconds: float, pool: DecodePool, blob: bytes) -> ModelPhoto:
+        with until(Deadline(seconds)):
+            return pool.decode(blob, WANTED)
+
+    with DecodePool(budget, most=1) as pool:
+        with ThreadPoolExecutor(1) as threads, budget.reserve(budget.limit):
+            # It has the only process, and waits for memory until it is over.
+            first = threads.submit(within, 1.0, pool, CAT)
+            while budget.status().waiting == 0:
+                time.sleep(0.001)
+            with pytest.raises(DeadlinePassed):
+                within(0.05, pool, CAT)
+            with pytest.raises(DeadlinePassed):
+                first.result(60)
+        (worker,) = pool.pids()
+        # One that has been asked for more than it was granted at first stays usable as well.
+        with budget.reserve(budget.limit - 40 * MEGABYTE), pytest.raises(DeadlinePassed):
+            within(1.0, pool, slow)
+        assert pool.decode(CAT, WANTED).pixels.shape == (224, 224, 3)
+        assert pool.pids() == [worker]
+        assert budget.status().used == budget.status().waiting == 0
 
 
 def test_one_that_ends_while_it_waits_is_replaced(pool: DecodePool) -> None:

@@ -139,6 +139,13 @@ def test_the_command_gets_signals_itself_and_is_not_root(stage: str) -> None:
     assert names.index("USER") < names.index("CMD")
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_whoever_it_runs_as_can_read_the_toy_index(stage: str) -> None:
+    runs = arguments(stage, "RUN")
+    made = next(number for number, step in enumerate(runs) if step.startswith("[") and '"index"' in step)
+    assert runs[made + 1] == "chmod -R a+rX /app/workspace"
+
+
 def test_what_is_built_by_default_needs_no_jina() -> None:
     assert list(stages()) == ["jina", "serve"], "the last one is the default"
     assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+ AS serve", arguments("serve", "FROM")[0])

@@ -39,7 +39,7 @@ LAYERS = [
     {"options"},
     {"access"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
-    {"home_folder", "limits", "machine", "request_ids", "deadlines", "places"},
+    {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},
     {"errors"},
 ]
 

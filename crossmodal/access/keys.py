@@ -16,6 +16,7 @@ from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from crossmodal.errors import SettingsError, StoreError, StoreUnwritable
+from crossmodal.private_files import make_private_folder
 from crossmodal.settings import SCOPES, Scope
 
 __all__ = [
@@ -172,7 +173,7 @@ class KeyFile:
     def _changing(self) -> Iterator[tuple[Key, ...]]:
         """The keys, while no other process changes them."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.path.parent)
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise self._unwritable(error) from None

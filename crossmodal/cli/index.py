@@ -20,6 +20,7 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
 from crossmodal.index.embedded.writer_lock import wait_for_writer
+from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
@@ -169,8 +170,9 @@ def _write_report(report: IndexReport, workspace: Path) -> str | None:
     temporary = path.with_suffix(".tmp")
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     try:
-        workspace.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        make_private_folder(workspace)
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=private_opener) as file:
+            file.write(text)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):

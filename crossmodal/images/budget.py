@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.errors import ImageError
 from crossmodal.images.limits import MEGABYTE, default_decode_memory
 
@@ -94,7 +95,10 @@ class MemoryBudget:
             )
 
     def take(self, wanted: int) -> frozenset[int]:
-        """The parts that make ``wanted`` bytes, once they are free; first come, first served."""
+        """The parts that make ``wanted`` bytes, once they are free; first come, first served.
+
+        Raises DeadlinePassed where nobody waits for the photo any more.
+        """
         count = min(-(-wanted // self._part), _PARTS)
         with self._changed:
             self._after_fork()
@@ -111,6 +115,7 @@ class MemoryBudget:
                             if len(taken) == count:
                                 self._held.update(taken)
                                 return frozenset(taken)
+                    check_deadline()
                     self._changed.wait(_POLL_SECONDS)
             except BaseException:
                 self._unlock(taken)
@@ -180,15 +185,18 @@ class Reservation:
         self.size = wanted
         self._parts = budget.take(wanted)
 
-    def grow(self, wanted: int) -> None:
+    def grow(self, wanted: int, beside: int = 0) -> None:
         """Makes it ``wanted`` bytes where it is less; raises ImageError where there will never be as many.
+
+        What is in memory ``beside`` them is counted as far as the budget goes: who has all of it is alone.
 
         What it has is given back before more is waited for: two that wait for each other would wait for ever.
         So nothing may have been allocated yet.
         """
+        self._budget.require(wanted)
+        wanted = min(wanted + beside, self._budget.limit)
         if wanted <= self.size:
             return
-        self._budget.require(wanted)
         self.release()
         self._parts, self.size = self._budget.take(wanted), wanted
 

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.errors import ImageError, ServiceError
+from crossmodal.deadlines import check_deadline
+from crossmodal.errors import DeadlinePassed, ImageError, ServiceError
 from crossmodal.images.budget import MemoryBudget, Reservation, process_budget
 from crossmodal.images.cropping import Square
 from crossmodal.images.formats import name_of
@@ -31,6 +32,9 @@ __all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "shared_pool"]
 
 # Python and Pillow take a fraction of a second, on a busy machine some.
 _START_SECONDS = 60.0
+
+# How often those that wait for a process look whether somebody still waits for them.
+_POLL_SECONDS = 0.05
 
 # What is killed ends at once, unless the kernel itself is stuck in it.
 _END_SECONDS = 5.0
@@ -115,9 +119,11 @@ class DecodePool:
         """The photo in the bytes of a file, upright and RGB, as ``request`` wants it.
 
         Waits for a process and for memory. Raises ImageError as ``decode_image`` does, and where the decoder
-        crashes, hangs or takes more memory than the header promises; ServiceError where no process starts.
+        crashes, hangs or takes more memory than the header promises; ServiceError where no process starts;
+        DeadlinePassed where nobody waits for it any more before it has a process and memory.
         """
-        with self._worker() as worker, self.budget.reserve(FIRST_GRANT_BYTES) as reserved:
+        first = _first_grant(blob) + _bytes_of(blob)
+        with self._worker() as worker, self.budget.reserve(first) as reserved:
             return worker.decode(blob, request, reserved, self._seconds)
 
     def pids(self) -> list[int]:
@@ -161,7 +167,8 @@ class DecodePool:
         with self._changed:
             self._after_fork()
             while not self._idle and self._count >= self._most:
-                self._changed.wait()
+                check_deadline()
+                self._changed.wait(_POLL_SECONDS)
             # The last one that worked: its memory is warm, and the others can be swapped out.
             worker = self._idle.pop() if self._idle else None
             if worker is None:
@@ -249,7 +256,7 @@ class _Worker:
         except TimeoutError:
             raise ImageError(
                 f"Decoding the {name_of(blob)} file of {len(blob):,} bytes was given up after "
-                f"{seconds(reserved.size // _LEAST_PIXEL):.0f} seconds."
+                f"{self._messages.gettimeout() or 0:.0f} seconds."
             ) from None
         except (EOFError, ConnectionError, ValueError):
             raise ImageError(
@@ -270,17 +277,17 @@ class _Worker:
     ) -> dict[str, Any]:
         """Its answer about one photo; what it needs beside what is ``reserved`` is granted meanwhile."""
         os.pwrite(self._memory, blob, 0)
-        self._send(_job(blob, request, reserved.size))
+        self._send(_job(blob, request, min(_first_grant(blob), reserved.size)))
         answer = self._receive(seconds(0))
         while (needed := answer.get("needed")) is not None:
             try:
-                reserved.grow(needed)
-            except ImageError:
+                reserved.grow(needed, beside=_bytes_of(blob))
+            except (ImageError, DeadlinePassed):
                 self._send({"granted": 0})
                 self._receive(seconds(0))
                 self.usable = True
                 raise
-            self._send({"granted": reserved.size})
+            self._send({"granted": needed})
             answer = self._receive(seconds(needed // _LEAST_PIXEL))
         return answer
 
@@ -349,6 +356,16 @@ class _Worker:
         self._messages.close()
         for number in (self._memory, self._said, self._lifeline):
             os.close(number)
+
+
+def _first_grant(blob: bytes) -> int:
+    """What the worker gets unasked; opening a file may copy it."""
+    return FIRST_GRANT_BYTES + len(blob)
+
+
+def _bytes_of(blob: bytes) -> int:
+    """What a photo's file takes beside its decoding: it is in the shared memory and in the worker."""
+    return 2 * len(blob)
 
 
 def _job(blob: bytes, request: PhotoRequest, granted: int) -> dict[str, Any]:

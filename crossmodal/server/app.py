@@ -62,7 +62,7 @@ def create_app(
     app.add_middleware(AdmissionControl, admission=serving.admission)
     app.add_middleware(Gate, authenticator=authenticator)
     app.add_middleware(Origins, allowed=parse_origins(settings.allow_origin))
-    app.add_middleware(HiddenPaths, settings=settings)
+    app.add_middleware(HiddenPaths, names=serving.path_names)
     app.add_middleware(HostCheck)
     app.add_middleware(Arrivals, trusted=parse_networks(settings.trusted_proxy))
     if writer is not None:

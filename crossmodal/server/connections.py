@@ -11,13 +11,16 @@ import asyncio
 import resource
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from crossmodal.hosts import is_loopback
 
-__all__ = ["Connections", "limited_protocol", "raise_file_limit"]
+__all__ = ["Connections", "limited_handshakes", "limited_protocol", "raise_file_limit"]
 
-# From the connection, or from the first byte of a later request, to the end of the headers.
+# From the connection, or from the first byte of a later request, to the end of the headers; a TLS handshake
+# may take as long before that.
 HEADER_SECONDS = 10.0
 HEADER_BYTES = 64 << 10
 
@@ -121,6 +124,27 @@ class Connections:
                 self.end(protocol)
         if self._open:
             self._look_later()
+
+
+@contextmanager
+def limited_handshakes() -> Iterator[None]:
+    """Makes servers that the event loop creates meanwhile close connections whose TLS handshake takes long.
+
+    asyncio tells the protocol of a connection only after the handshake, for which it gives a minute; uvicorn
+    has no option for that.
+    """
+    loop: Any = asyncio.get_running_loop()
+    create = loop.create_server
+
+    async def limited(*arguments: Any, ssl: Any = None, **options: Any) -> Any:
+        seconds = HEADER_SECONDS if ssl else None
+        return await create(*arguments, ssl=ssl, ssl_handshake_timeout=seconds, **options)
+
+    loop.create_server = limited
+    try:
+        yield
+    finally:
+        del loop.create_server
 
 
 def limited_protocol(protocol: Any, connections: Connections) -> Any:

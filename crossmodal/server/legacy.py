@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.legacy.answers import (
     render_deleted,
@@ -130,7 +131,7 @@ class _LegacyRoutes:
         usable = [query for query in parsed.queries if query.error is None]
         outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])
         answered = {
-            query.id: _answered(query, outcome, base_url, key)
+            query.id: self._answered(query, outcome, base_url, key)
             for query, outcome in zip(usable, outcomes, strict=True)
         }
         self._serving.metrics.count_cached_texts(*self._serving.engine.take_cache_counts())
@@ -146,13 +147,21 @@ class _LegacyRoutes:
         records = await asyncio.to_thread(lambda: [record.hashed() for record in usable])
         indexed = await self._serving.index(records)
         return [
-            document
-            if document.error is not None
-            else DocumentItem(
-                document.record, indexed[document.record.id].outcome, indexed[document.record.id].error
-            )
+            document if document.error is not None else self._became(indexed[document.record.id], document)
             for document in documents
         ]
+
+    def _became(self, indexed: Indexed, document: DocumentItem) -> DocumentItem:
+        error = indexed.error and self._serving.path_names.hide(indexed.error)
+        return DocumentItem(document.record, indexed.outcome, error)
+
+    def _answered(
+        self, query: QueryItem, outcome: SearchOutcome, base_url: str, key: str | None
+    ) -> QueryItem:
+        if outcome.error is not None:
+            return replace(query, error=self._serving.path_names.hide(str(outcome.error)))
+        matches = tuple(shown_match(match, base_url, key) for match in outcome.matches)
+        return replace(query, matches=matches, truncated=outcome.truncated)
 
     def _refuse_missing(self, documents: Sequence[DocumentItem]) -> list[DocumentItem]:
         """``documents`` with an error for those that are not indexed, as an update adds nothing."""
@@ -207,10 +216,3 @@ def _request(query: QueryItem, top_k: int) -> SearchRequest:
     else:
         term, target = Term(text=query.text or ""), IMAGE
     return SearchRequest((term,), modality=target, top_k=top_k, fields=frozenset({"text", "tags"}))
-
-
-def _answered(query: QueryItem, outcome: SearchOutcome, base_url: str, key: str | None) -> QueryItem:
-    if outcome.error is not None:
-        return replace(query, error=str(outcome.error))
-    matches = tuple(shown_match(match, base_url, key) for match in outcome.matches)
-    return replace(query, matches=matches, truncated=outcome.truncated)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from crossmodal import limits
+from crossmodal.access.own_paths import OwnPaths
 from crossmodal.deadlines import Deadline, current_deadline, until
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
@@ -112,6 +113,8 @@ class Serving:
 
     def __post_init__(self) -> None:
         cores = available_cores()
+        # For errors of single documents and queries; those of whole requests lose paths on the way out.
+        self.path_names = OwnPaths(self.settings)
         self.admission = Admission(cores, self.settings.request_timeout)
         self.connections = Connections()
         self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")

@@ -141,7 +141,13 @@ def _serve(
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    from crossmodal.server.connections import IDLE_SECONDS, Connections, limited_protocol, raise_file_limit
+    from crossmodal.server.connections import (
+        IDLE_SECONDS,
+        Connections,
+        limited_handshakes,
+        limited_protocol,
+        raise_file_limit,
+    )
 
     serving.connections = Connections(raise_file_limit())
     config = uvicorn.Config(
@@ -173,7 +179,8 @@ def _serve(
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             """Listens, then reports that to the parent."""
-            await super().startup(sockets)
+            with limited_handshakes():
+                await super().startup(sockets)
             end_reports()
             # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):

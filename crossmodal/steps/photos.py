@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,9 @@ class _PhotoStep(Step):
         if len(photos) == 1:
             work(photos[0])
         else:
-            list(self._threads.map(work, photos))
+            # Each with a copy of the context: the request's deadline holds in there as well.
+            contexts = [copy_context() for _ in photos]
+            list(self._threads.map(lambda context, photo: context.run(work, photo), contexts, photos))
 
 
 class ImageLoader(_PhotoStep):

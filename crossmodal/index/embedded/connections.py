@@ -18,6 +18,7 @@ from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissin
 from crossmodal.index.embedded.damage import DamageList
 from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
 from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
+from crossmodal.private_files import touch_private
 
 __all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
 
@@ -125,7 +126,8 @@ class Connections:
         """For writing as well, by the one process that has the writer's lock; made if it is not there."""
         path = folder / INDEX_FILE
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644))
+            # SQLite gives its log the same mode.
+            touch_private(path)
         except OSError as error:
             raise StoreUnwritable(
                 f"{path} cannot be written ({error.strerror}). Make it writable, or choose another folder "
@@ -200,6 +202,7 @@ class Connections:
         """
         with self._named_errors(), self._borrowed() as connection:
             try:
+                touch_private(path)
                 if compacted:
                     connection.execute("VACUUM INTO ?", (str(path),))
                     return
@@ -208,7 +211,7 @@ class Connections:
                 connection.execute("SELECT count(*) FROM state").fetchone()
                 with closing(sqlite3.connect(path)) as copy:
                     connection.backup(copy, pages=_PAGES_AT_ONCE)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 if getattr(error, "sqlite_errorname", "").startswith(_DAMAGED):
                     raise
                 raise StoreUnwritable(

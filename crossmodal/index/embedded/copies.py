@@ -14,12 +14,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.connections import Connections, sync_folder
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock, file_of
+from crossmodal.private_files import make_private_folder, touch_private
 
 __all__ = ["back_up", "compact", "made_beside", "publish", "require_absent", "require_whole", "restore"]
 
@@ -63,6 +65,7 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> None:
     with made_beside(target) as made, _writing(folder):
         _require_space(made, backup.stat().st_size)
         try:
+            touch_private(made / INDEX_FILE)
             shutil.copyfile(backup, made / INDEX_FILE)
         except OSError as error:
             raise StoreUnwritable(
@@ -124,7 +127,9 @@ def made_beside(target: Path) -> Iterator[Path]:
     """
     folder = target.with_name(f"{target.name}.making")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # Such as a workspace that there was none of.
+        make_private_folder(folder.parent)
+        make_private_folder(folder)
     except OSError as error:
         raise StoreUnwritable(
             f"{target} cannot be written ({error.strerror}). Give write permission or free some space, or "
@@ -183,6 +188,9 @@ def _take_the_place(made: Path, folder: Path) -> None:
         # They belong to the file of before; who still reads that has them open.
         for name in (_log(folder), folder / f"{INDEX_FILE}-shm"):
             name.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            # Whoever may read the index of before may read this one.
+            made.chmod(S_IMODE((folder / INDEX_FILE).stat().st_mode))
         made.rename(folder / INDEX_FILE)
     sync_folder(folder)
 

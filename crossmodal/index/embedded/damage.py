@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crossmodal.errors import StoreDamaged
+from crossmodal.private_files import private_opener
 
 __all__ = ["DAMAGE_FILE", "DamageList"]
 
@@ -43,7 +44,7 @@ class DamageList:
             _logger.error("%s", error)
             with suppress(OSError):
                 self._path.parent.mkdir(exist_ok=True)
-                with self._path.open("a", encoding="utf-8") as file:
+                with open(self._path, "a", encoding="utf-8", opener=private_opener) as file:
                     file.write(json.dumps({"row": error.row, "id": error.id, "part": error.part}) + "\n")
 
     def rows(self) -> list[int]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.connections import sync_folder
 from crossmodal.index.embedded.vector_source import VectorSource
+from crossmodal.private_files import PRIVATE_FILE
 from crossmodal.records import Modality
 
 __all__ = [
@@ -244,7 +245,7 @@ def _exclusive(path: Path) -> Iterator[int | None]:
     A file left by a killed process is taken over: its lock ended with it.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.private_files import touch_private
 from crossmodal.records import TEXT, Record, checked_modality
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def dump(folder: Path, target: Path) -> Moved:
     with EmbeddedStore.open_reader(folder) as store, made_beside(target) as made:
         schema = _schema(store.dimension, store.identity)
         file = made / "documents.parquet"
+        touch_private(file)
         with _named(target, "written"), pyarrow.parquet.ParquetWriter(file, schema) as writer:
             for group in _groups(store):
                 writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))

@@ -7,6 +7,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from crossmodal.private_files import PRIVATE_FILE
+
 __all__ = ["RESERVE_FILE", "Reserve"]
 
 RESERVE_FILE = "reserve"
@@ -42,7 +44,7 @@ class Reserve:
             size = min(_BYTES, held + usage.free) // _STEP_BYTES * _STEP_BYTES
             if size <= held or usage.total < _SMALLEST_DISK_BYTES:
                 return
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
             try:
                 os.posix_fallocate(descriptor, 0, size)
             finally:

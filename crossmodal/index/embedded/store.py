@@ -52,6 +52,7 @@ from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
 from crossmodal.index.protocols import Counts, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
@@ -524,6 +525,6 @@ def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIde
 def _make_folder(path: Path) -> None:
     """Make ``path`` and its parents so that they survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    make_private_folder(path)
     for folder in missing:
         sync_folder(folder.parent)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from crossmodal.errors import StoreLocked, StoreUnwritable
+from crossmodal.private_files import PRIVATE_FILE
 
 __all__ = [
     "LOCK_FILE",
@@ -88,7 +89,7 @@ class WriterLock:
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK_FILE
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         except OSError as error:
             raise StoreUnwritable(
                 f"{path} cannot be written ({error.strerror}). Give write permission to {folder}, or choose "

@@ -47,7 +47,10 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Any]:
-    """The tensors of a TorchScript archive, float32. Raises ModelError where it cannot be read."""
+    """The tensors of a TorchScript archive, float32. Raises ModelError where it cannot be read.
+
+    Unlike other files of weights it is not only data: loading it may run TorchScript of its own.
+    """
     import torch
 
     try:

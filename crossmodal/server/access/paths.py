@@ -6,7 +6,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.own_paths import OwnPaths
-from crossmodal.settings import Settings
 
 __all__ = ["HiddenPaths"]
 
@@ -15,11 +14,16 @@ _TEXTS = ("application/json", "application/problem+json", "application/x-ndjson"
 
 
 class HiddenPaths:
-    """Hides them, as ``OwnPaths`` does, in every text that is answered."""
+    """Answers errors, of status 400 and above, without paths of this machine, as ``OwnPaths`` writes them.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    Sentences about a full disk or a damaged index name files, for the person who started the server. A
+    stranger needs no map of the machine. Other answers hold what users have written, tags with paths of
+    their own among it, and pass as they are: what writes a sentence of an error into one hides its paths.
+    """
+
+    def __init__(self, app: ASGIApp, names: OwnPaths) -> None:
         self._app = app
-        self._paths = OwnPaths(settings)
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and its answer back."""
@@ -30,7 +34,7 @@ class HiddenPaths:
 
         async def hide(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and _is_text(message):
+            if message["type"] == "http.response.start" and _is_error_text(message):
                 # Its length is known with its body.
                 start = message
                 return
@@ -45,7 +49,7 @@ class HiddenPaths:
 
     def _hidden(self, start: Message, message: Message) -> Message:
         answered = message.get("body", b"")
-        body = self._paths.hide_in(answered)
+        body = self._names.hide_in(answered)
         if body == answered:
             # Of HEAD the length is that of a body which is not sent.
             return message
@@ -53,6 +57,8 @@ class HiddenPaths:
         return {**message, "body": body}
 
 
-def _is_text(message: Message) -> bool:
+def _is_error_text(message: Message) -> bool:
+    if message["status"] < 400:
+        return False
     headers = Headers(raw=message["headers"])
     return headers.get("content-type", "").startswith(_TEXTS) and "content-encoding" not in headers

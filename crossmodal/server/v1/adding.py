@@ -89,7 +89,7 @@ class Adding:
         for record in records:
             result = self._result(source, record)
             if self._broken is not None:
-                result.error = str(self._broken)
+                result.error = self._serving.path_names.hide(str(self._broken))
                 continue
             self._batch.append(_Pending(record, result, photo))
             self._batch_bytes += record.size
@@ -175,7 +175,8 @@ class Adding:
                 self.wrote = True
                 for pending in batch:
                     became = written[pending.record.id]
-                    pending.result.outcome, pending.result.error = became.outcome, became.error
+                    pending.result.outcome = became.outcome
+                    pending.result.error = became.error and self._serving.path_names.hide(became.error)
                 return
         for pending in batch:
-            pending.result.error = str(self._broken)
+            pending.result.error = self._serving.path_names.hide(str(self._broken))

@@ -73,7 +73,7 @@ class _Information:
                 "damaged": held["damaged"],
                 "writing": {
                     "allowed": writing.allowed and unwritable is None,
-                    "reason": writing.reason or unwritable,
+                    "reason": serving.path_names.hide(writing.reason or unwritable or "") or None,
                     "state": serving.engine.writer_state,
                 },
                 "access": _access(request),

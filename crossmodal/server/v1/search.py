@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -42,8 +43,13 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         _raise_if_all_failed(outcomes)
         timing.total_ms = (time.perf_counter() - started) * 1000
         serving.metrics.count_search(len(outcomes), timing.total_ms / 1000)
+
+        def shown_problem(error: Exception) -> dict[str, Any]:
+            members = problem_of(error)
+            return members | {"detail": serving.path_names.hide(members["detail"])}
+
         return JsonResponse(
-            render_search(outcomes, model=serving.model, timing=timing, problem_of=problem_of)
+            render_search(outcomes, model=serving.model, timing=timing, problem_of=shown_problem)
         )
 
     add_route(app, "/v1/search", search, ["POST"])
