@@ -232,7 +232,8 @@ class Serving:
     async def require_ready(self) -> None:
         """Searches as a client would; of the index Flow, whether it still holds the writer's lock.
 
-        All who ask at about the same time get the result of one check. Raises StoreError where the index cannot be read, or there is none, ServiceError where no answer comes
+        All who ask at about the same time get the result of one check. Raises StoreError where the index
+        cannot be read, or there is none, ServiceError where no answer comes
         in time, a step is stuck, or more is waiting already than is taken on.
         """
         self.require_healthy()

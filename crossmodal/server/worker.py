@@ -44,8 +44,8 @@ class WorkerOrder:
     """What a worker gets from its parent.
 
     ``open_engine`` gives the engine; ``sockets`` are listening; ``parent`` is a pipe's end that closes with
-    the parent; the worker reports on ``started`` twice a second that it
-    starts, then once that it answers, and from then on that it still does. ``index_only`` serves the index Flow,
+    the parent; the worker reports on ``started`` twice a second that it starts, then once that it answers,
+    and from then on that it still does. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
     that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
     None where there is one. ``shared`` is what all workers know together.
@@ -217,7 +217,7 @@ def _serve(
 
 
 def _report_start(started: int) -> Callable[[], None]:
-    """Tells the parent until the returned function is called that this process runs, however long it loads."""
+    """Tells the parent that this process runs, until the returned function is called."""
     ended = threading.Event()
 
     def report() -> None:

@@ -46,7 +46,8 @@ def parse_networks(given: Iterable[str]) -> tuple[Network, ...]:
 class Arrivals:
     """Puts the client, the scheme and the host into the scope as the proxies in ``trusted`` report them.
 
-    Of everybody else those headers are ignored, but for a note that there were some. A key in the address moves from there into the request's
+    Of everybody else those headers are ignored, but for a note that there were some. A key in the address
+    moves from there into the request's
     state, so that nothing behind this, the log least of all, sees it. A connection without an address is one
     of another serving process, which names its client as the last of X-Forwarded-For.
     """

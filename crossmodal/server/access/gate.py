@@ -138,7 +138,7 @@ class Authenticator:
         if request.scope["state"].get(UNTOLD_PROXY):
             raise RequestError(
                 "This server listens on this machine only and has no keys, and the request came through a "
-                "proxy (X-Forwarded-For, X-Real-IP, Forwarded or Via), through which other machines reach it. "
+                "proxy (X-Forwarded-For, X-Real-IP, Forwarded or Via), through which others reach it. "
                 "Make keys (crossmodal keys add NAME), and tell it the proxy's address with --trusted-proxy.",
                 status=403,
             )
