@@ -25,7 +25,7 @@ class Silence:
         self._heard = max(self._heard, time.monotonic() if heard is None else heard)
 
     def why_stuck(self, pid: int, said: str | None = None, patience: float = SILENT_SECONDS) -> str | None:
-        """Why the process ``pid`` is to be killed: what it ``said`` itself, or ``patience`` seconds of silence.
+        """Why the process ``pid`` is to be killed: what it ``said``, or ``patience`` seconds of silence.
 
         To be called every CHECK_SECONDS, also while there is nothing to fear.
         """
