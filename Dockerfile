@@ -24,6 +24,7 @@ COPY . .
 USER 10001
 RUN ["python", "app.py", "-t", "index", "--public"]
 # An index is for its owner only; this one is public, and may run as somebody else (--user).
+# hadolint ignore=DL3059
 RUN chmod -R a+rX /app/workspace
 
 # HTTP, and gRPC as the clients of jina speak it.
@@ -58,6 +59,7 @@ COPY . .
 USER 10001
 RUN ["python", "app.py", "-t", "index", "--public"]
 # An index is for its owner only; this one is public, and may run as somebody else (--user).
+# hadolint ignore=DL3059
 RUN chmod -R a+rX /app/workspace
 
 EXPOSE 45678

@@ -159,7 +159,7 @@ def test_a_document_is_checked_by_the_process_that_it_enters(running: RunningFlo
         assert "The field mime_type of the document 'page' is 'text/html'" in str(answer.error)
     vector = np.array([np.nan] * 512, np.float32)
     (answer,) = post(next(iter(running.ports)), "/index", running.token, photo(id="page", embedding=vector))
-    assert "embedding of the document 'page' has a number that is not finite" in str(answer.error)
+    assert "embedding of the document 'page' has what is not a finite number" in str(answer.error)
     assert "page" not in [id for id, _ in stored(running.workspace)]
 
 

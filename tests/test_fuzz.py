@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import run_python
 from fuzz.corpus import CORPUS, corpus_of
 from fuzz.targets import TARGETS
+
+from crossmodal import limits
 
 # The same mutations each time.
 SEED = 13
@@ -62,7 +65,8 @@ def test_nothing_but_documented_errors_comes_out(target: str) -> None:
 
 
 def test_a_target_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fuzz.targets.MAX_WEIGHT", 0.1)
+    known = SimpleNamespace(**{**vars(limits), "WEIGHT": SimpleNamespace(most=0.1)})
+    monkeypatch.setattr("fuzz.targets.limits", known)
     with pytest.raises(AssertionError):
         TARGETS["expressions"](b"dog")
 

@@ -219,6 +219,10 @@ except CrossmodalError as error:
 """
     content = photo("p3").content
     assert content is not None
+    # Its owner lets others read it.
+    store_path.chmod(0o755)
+    for file in store_path.iterdir():
+        file.chmod(0o755 if file.is_dir() else 0o644)
     assert as_nobody(code, store_path) == f"100 {content[:4].hex()}"
     with EmbeddedStore.open_writer(store_path) as store:
         store.delete(["p5"])
