@@ -71,6 +71,8 @@ def test_stages_refusals_and_processes(server: Server) -> None:
     for stage in ("wait", "encode", "search", "fetch"):
         assert samples[f'crossmodal_stage_seconds_count{{"stage": "{stage}"}}'] >= 2
     assert samples['crossmodal_admission{"of": "queues.sentences.held"}'] == 0
+    # That of this scrape, at least.
+    assert samples['crossmodal_connections{"of": "open"}'] >= 1
     assert samples['crossmodal_decode_memory{"of": "limit"}'] >= 128 << 20
     assert samples['crossmodal_refused_requests_total{"reason": "forbidden"}'] == 1
     assert samples['crossmodal_searches{"of": "waiting"}'] == 0

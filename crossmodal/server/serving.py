@@ -107,6 +107,7 @@ class Serving:
     writing: Writing = Writing()
     url_photos: UrlPhotos | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    connections: Connections = field(default_factory=Connections)
     started: float = field(default_factory=time.time)
     # The same moment by a clock that nobody sets.
     since: float = field(default_factory=time.monotonic)
@@ -116,7 +117,6 @@ class Serving:
         # For errors of single documents and queries; those of whole requests lose paths on the way out.
         self.path_names = OwnPaths(self.settings)
         self.admission = Admission(cores, self.settings.request_timeout)
-        self.connections = Connections()
         self._searching = ThreadPoolExecutor(cores, thread_name_prefix="search")
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")

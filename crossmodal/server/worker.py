@@ -97,6 +97,7 @@ def run_worker(order: WorkerOrder) -> int:
 def _serving(order: WorkerOrder) -> Iterator[Serving]:
     # Only in the worker: the parent stays small.
     from crossmodal.engine.opening import resolved_for_reading, resolved_for_writing
+    from crossmodal.server.connections import Connections, raise_file_limit
     from crossmodal.server.metrics import Metrics
     from crossmodal.server.serving import Serving, Writing
 
@@ -118,6 +119,7 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             Writing(order.writing_reason is None, order.writing_reason or ""),
             # With the parent, and what it runs beside this.
             metrics=Metrics(os.getppid(), order.metrics_folder),
+            connections=Connections(raise_file_limit()),
             url_photos=url_photos,
         )
         try:
@@ -141,15 +143,8 @@ def _serve(
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    from crossmodal.server.connections import (
-        IDLE_SECONDS,
-        Connections,
-        limited_handshakes,
-        limited_protocol,
-        raise_file_limit,
-    )
+    from crossmodal.server.connections import IDLE_SECONDS, limited_handshakes, limited_protocol
 
-    serving.connections = Connections(raise_file_limit())
     config = uvicorn.Config(
         app,
         http=limited_protocol(AutoHTTPProtocol, serving.connections),
