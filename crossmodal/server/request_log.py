@@ -90,15 +90,19 @@ class RequestLog:
             OBSERVED.reset(names[0])
             REQUEST_IDS.reset(names[1])
             if not seen.elsewhere:
-                trace = self._trace(scope, seen, status, started_ns)
-                self._finish(scope, seen, status, sent, (time.perf_counter() - started) * 1000, trace)
+                route = _route_of(scope)
+                trace = self._trace(scope, route, seen, status, started_ns)
+                total_ms = (time.perf_counter() - started) * 1000
+                self._finish(scope, route, seen, status, sent, total_ms, trace)
 
-    def _trace(self, scope: Scope, seen: Observation, status: int, started_ns: int) -> dict[str, str]:
+    def _trace(
+        self, scope: Scope, route: str, seen: Observation, status: int, started_ns: int
+    ) -> dict[str, str]:
         if self._traces is None:
             return {}
         attributes = {
             "http.request.method": scope["method"],
-            "http.route": _route_of(scope),
+            "http.route": route,
             "http.response.status_code": status,
         }
         return {"trace": self._traces.add(scope, seen, started_ns, time.time_ns(), attributes)}
@@ -106,15 +110,15 @@ class RequestLog:
     def _finish(
         self,
         scope: Scope,
+        route: str,
         seen: Observation,
         status: int,
         sent: int,
         total_ms: float,
         trace: dict[str, str],
     ) -> None:
-        route = "cancelled" if status == _GONE else _route_of(scope)
         refusal = seen.refusal or _REFUSALS.get(status)
-        self._metrics.count_request(route, status)
+        self._metrics.count_request("cancelled" if status == _GONE else route, status)
         self._metrics.count_stages(seen.stages)
         if refusal is not None:
             self._metrics.count_refused(refusal)
@@ -125,7 +129,7 @@ class RequestLog:
         searched = {"queries": seen.queries, "shared": seen.shared} if seen.queries else {}
         what: dict[str, Any] = {
             "method": scope["method"],
-            "route": _route_of(scope),
+            "route": route,
             "status": status,
         }
         line = {**what, "ms": round(total_ms, 1), "bytes": sent, **searched, **stages, **who}
