@@ -515,10 +515,17 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0,
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option(
+        "delete-missing",
+        "let photos go whose files are gone, also where they are more than a fifth of their folder",
+        ("index",),
+        not_with=("num-docs", "split"),
+    ),
+    Option("verify", "read also the files whose size, time and inode are as they were", ("index",)),
     Option("public", "let everybody read this index without a key until it changes", ("index",)),
     Option(
         "keep",
-        "what to keep of each photo: its file, or its path and a thumbnail",
+        "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
         ("index", *_SERVING),
         choices=KEEP,
     ),

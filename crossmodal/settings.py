@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LAYOUTS = ("fused", "pods")
-KEEP = ("original", "uri")
+KEEP = ("path", "original")
 WRITING = ("auto", "on", "off")
 LOGS = ("text", "json", "off")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
@@ -93,7 +93,9 @@ class Settings:
     trust_remote_code: bool = False
     runtime: str = "auto"
     request_size: int = 32
-    keep: str = "original"
+    keep: str = "path"
+    delete_missing: bool = False
+    verify: bool = False
     public: bool = False
     strict: bool = False
     file: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import DataSet, open_data_set
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
 from crossmodal.index.embedded.writer_lock import wait_for_writer
@@ -32,11 +33,19 @@ STOPPED_BY_SIGNAL = 130
 
 @dataclass
 class ModalityCount:
-    """How many documents of one modality were new, changed, already there, and failed in the Flow."""
+    """How many documents of one modality were new, changed, already there, and failed in the Flow.
+
+    Of photos also those that lay in another file before, that lie in one more, that are back from the trash,
+    and that went there; of captions those that their file doesn't give any more.
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
+    restored: int = 0
+    deleted: int = 0
     failed: int = 0
 
 
@@ -46,8 +55,8 @@ class IndexReport:
 
     ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
     ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
-    count. ``notes`` are sentences on what was left out on purpose. ``started`` is False where the Flow
-    never ran, ``finished`` where the run was stopped.
+    count. ``notes`` are sentences on what was left out on purpose, ``kept`` one on photos that stay although
+    their files are gone. ``started`` is False where the Flow never ran, ``finished`` where the run was stopped.
     """
 
     data_set: str
@@ -58,6 +67,7 @@ class IndexReport:
     unusable: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    kept: str | None = None
     seconds: float = 0.0
     documents_per_second: float = 0.0
     started: bool = False
@@ -72,13 +82,15 @@ def run(settings: Settings) -> int:
     with StopSignals() as signals, engine_for(settings) as engine:
         model = resolved_for_writing(settings, engine.workspace).model
         report = IndexReport(data_set.name, str(settings.workspace), str(model))
-        indexing = _Indexing(data_set, settings, report, signals)
+        indexing = _Indexing(engine, data_set, settings, report, signals)
         try:
-            indexing.through(engine)
+            indexing.through()
         except CrossmodalError as error:
             failed = error
-        report.seconds = indexing.seconds
         report.finished = failed is None and not signals.stopping
+        if report.finished:
+            indexing.settle()
+        report.seconds = indexing.seconds
         if settings.public and report.finished:
             _mark_public(engine, settings)
     if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
@@ -97,7 +109,9 @@ def run(settings: Settings) -> int:
     if not report.finished:
         print("stopped; run the same command again to go on where it ended", file=sys.stderr)
         return STOPPED_BY_SIGNAL
-    return 1 if report.failures else 0
+    if report.kept is not None:
+        print(f"warning: {report.kept}", file=sys.stderr)
+    return 1 if report.failures or report.kept else 0
 
 
 def _mark_public(engine: Engine, settings: Settings) -> None:
@@ -110,9 +124,15 @@ class _Indexing:
     """One run: hands the data set's records to the engine, and counts what became of each."""
 
     def __init__(
-        self, data_set: DataSet, settings: Settings, report: IndexReport, signals: StopSignals
+        self,
+        engine: Engine,
+        data_set: DataSet,
+        settings: Settings,
+        report: IndexReport,
+        signals: StopSignals,
     ) -> None:
         self._data_set = data_set
+        self._run = LibraryRun(engine, data_set, settings.delete_missing, settings.verify)
         self._settings = settings
         self._report = report
         self._signals = signals
@@ -123,10 +143,10 @@ class _Indexing:
         """How long the Flow has been at work."""
         return round(time.monotonic() - self._started, 3) if self._report.started else 0.0
 
-    def through(self, engine: Engine) -> None:
+    def through(self) -> None:
         """Indexes everything; raises DataError at the first failure where the settings are strict."""
         expected = self._data_set.expected(self._settings.num_docs)
-        indexed = engine.index(self._items(), size=self._settings.request_size)
+        indexed = self._run.index(size=self._settings.request_size, take=self._taken)
         with (
             IndexProgress(expected, enabled=not self._settings.json) as progress,
             # However this ends, what is under way is finished before the engine closes.
@@ -134,16 +154,24 @@ class _Indexing:
         ):
             for item in indexed:
                 outcome, failure = self._count(item)
-                progress.advance(**{outcome: 1})
+                shown = outcome if outcome in ("added", "replaced", "failed") else "unchanged"
+                progress.advance(**{shown: 1})
                 if failure is not None:
                     self._fail(failure)
 
-    def _items(self) -> Iterator[Record | Failure]:
-        """The data set, until there are as many documents as asked for or a signal comes."""
+    def settle(self) -> None:
+        """Takes out of the index what isn't there any more, where all of the data set was to be indexed."""
+        if self._settings.num_docs is None and self._settings.split is None:
+            settled = self._run.settle()
+            self._report.photos.deleted, self._report.captions.deleted = settled.photos, settled.captions
+            self._report.kept = settled.kept
+
+    def _taken(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
+        """The items, until there are as many documents as asked for or a signal comes."""
         # It is read when the Flow is there, and not before.
         self._report.started, self._started = True, time.monotonic()
         taken = 0
-        for item in self._data_set:
+        for item in items:
             if self._signals.stopping or taken == self._settings.num_docs:
                 return
             taken += isinstance(item, Record)
