@@ -516,10 +516,10 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
     Option(
-        "delete-missing",
+        "delete_missing",
         "let photos go whose files are gone, also where they are more than a fifth of their folder",
         ("index",),
-        not_with=("num-docs", "split"),
+        not_with=("num_docs", "split"),
     ),
     Option("verify", "read also the files whose size, time and inode are as they were", ("index",)),
     Option("public", "let everybody read this index without a key until it changes", ("index",)),
