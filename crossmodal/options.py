@@ -26,9 +26,11 @@ from crossmodal.settings import (
     MAX_WORKERS,
     PRINTS,
     PROTOCOLS,
+    ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
     TARGETS,
+    TRASH_ACTIONS,
     WRITING,
     Settings,
 )
@@ -53,6 +55,9 @@ TASKS: Mapping[str, str] = {
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
     "keys": "list the keys of a server's callers, make and revoke them",
+    "watch": "index a folder, and again what changes in it, until Ctrl-C",
+    "roots": "list the folders of an index's photos, move and remove them",
+    "trash": "list the photos that the disk lost, restore them, or empty the trash",
 }
 
 
@@ -78,6 +83,21 @@ COMMANDS: Mapping[str, Command] = {
         "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
     ),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
+    "watch": Command(
+        "watch", "index a folder, and again what changes in it, until Ctrl-C", ("data_set", "DATA")
+    ),
+    "roots": Command(
+        "roots",
+        "list the folders of an index's photos, move and remove them",
+        ("action", "ACTION"),
+        ("items", "FOLDER ..."),
+    ),
+    "trash": Command(
+        "trash",
+        "list the photos that the disk lost, restore them, or empty the trash",
+        ("action", "ACTION"),
+        ("items", "ID ..."),
+    ),
     "status": Command("status", "show what is indexed, without loading a model"),
     "convert": Command("convert", "convert an index of an earlier version to today's format"),
     "backup": Command("backup", "copy the index to a file, checked, also while it is used", ("file", "FILE")),
@@ -194,8 +214,8 @@ _UNDERSCORED = frozenset({"num_docs", "request_size", "data_set", "top_k"})
 
 _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
-_ENCODING = (*_WITH_INDEX, "evaluate")
-_DATA = ("index", "evaluate", "train")
+_ENCODING = (*_WITH_INDEX, "watch", "evaluate")
+_DATA = ("index", "watch", "evaluate", "train")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
@@ -457,7 +477,20 @@ OPTIONS: tuple[Option, ...] = (
         ("evaluate",),
         not_with=("compare", *_HALVES),
     ),
-    Option("action", "what to do with keys", ("keys",), choices=KEY_ACTIONS, metavar="ACTION"),
+    Option(
+        "action",
+        "what to do",
+        ("keys", "roots", "trash"),
+        choices=tuple(dict.fromkeys((*KEY_ACTIONS, *ROOT_ACTIONS, *TRASH_ACTIONS))),
+        metavar="ACTION",
+    ),
+    Option(
+        "items",
+        "a folder of photos, or the id of a photo in the trash",
+        ("roots", "trash"),
+        metavar="ITEM",
+        repeats=True,
+    ),
     Option("name", "the name of a key", ("keys",), metavar="NAME"),
     Option("scope", "what the new key may do; each includes those before it", ("keys",), choices=SCOPES),
     Option("config", "the training configuration, a JSON file", ("train",), metavar="FILE"),
@@ -481,7 +514,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "convert", "plot", "keys", *_CARE),
+        (*_ENCODING, "train", "status", "convert", "plot", "keys", "roots", "trash", *_CARE),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -498,7 +531,19 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
+        (
+            "index",
+            "query",
+            "evaluate",
+            "train",
+            "status",
+            "verify",
+            "models",
+            "plot",
+            "keys",
+            "roots",
+            "trash",
+        ),
     ),
     Option(
         "file",
@@ -526,7 +571,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "keep",
         "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
-        ("index", *_SERVING),
+        ("index", "watch", *_SERVING),
         choices=KEEP,
     ),
     Option(

@@ -23,9 +23,11 @@ __all__ = [
     "MAX_WORKERS",
     "PRINTS",
     "PROTOCOLS",
+    "ROOT_ACTIONS",
     "RUNTIMES",
     "SCOPES",
     "TARGETS",
+    "TRASH_ACTIONS",
     "WRITING",
     "Direction",
     "GivenQuestion",
@@ -59,6 +61,8 @@ Scope = Literal["read", "write", "admin"]
 # Each one includes those before it.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 KEY_ACTIONS = ("add", "list", "revoke")
+ROOT_ACTIONS = ("list", "move", "remove")
+TRASH_ACTIONS = ("list", "restore", "empty")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -151,6 +155,7 @@ class Settings:
     output: Path | None = None
     action: str = "list"
     name: str | None = None
+    items: tuple[str, ...] = ()
     scope: Scope = "read"
     json: bool = False
 

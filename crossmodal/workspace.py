@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crossmodal.index.embedded.library import Library
     from crossmodal.index.protocols import Standing, TagField, WordHit
 
 __all__ = ["Workspace"]
@@ -153,9 +154,14 @@ class Workspace:
         hashed = [record if record.content_hash else record.hashed() for record in records]
         return store.standings(hashed, originals=originals)
 
+    @property
+    def library(self) -> Library | None:
+        """Where the photos lie, and the trash; None where there is no index."""
+        return None if (store := self.store()) is None else store.library
+
     def has_other(self, file: LocalFile, photo: str) -> bool:
         """Whether another photo than ``photo`` was in ``file`` when it was indexed."""
-        known = None if (store := self.store()) is None else store.library.file(file)
+        known = None if self.library is None else self.library.file(file)
         return known is not None and known.photo != photo
 
     def move_of(self, record: Record) -> str | None:
@@ -170,7 +176,7 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            return "copied" if any(os.path.lexists(file.absolute) for file in files) else "moved"  # noqa: PTH110
+            return "copied" if any(os.path.lexists(file.absolute) for file in files) else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:

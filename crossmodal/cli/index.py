@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,16 +17,26 @@ from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.data_sets.data_set import Limits
+from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import resolved_for_writing
-from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
+from crossmodal.errors import (
+    CrossmodalError,
+    DataError,
+    DataSetError,
+    MissingExtra,
+    ModelError,
+    StoreUnwritable,
+)
 from crossmodal.index.embedded.writer_lock import wait_for_writer
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 REPORT_FILE = "index-report.json"
 
@@ -76,12 +88,11 @@ class IndexReport:
 
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    data_set = _opened(settings)
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
-        model = resolved_for_writing(settings, engine.workspace).model
-        report = IndexReport(data_set.name, str(settings.workspace), str(model))
+        report = _report(engine, data_set, settings)
         indexing = _Indexing(engine, data_set, settings, report, signals)
         try:
             indexing.through()
@@ -112,6 +123,43 @@ def run(settings: Settings) -> int:
     if report.kept is not None:
         print(f"warning: {report.kept}", file=sys.stderr)
     return 1 if report.failures or report.kept else 0
+
+
+def _opened(settings: Settings) -> DataSet:
+    """The data set; of a folder that is not there or empty, the error says what becomes of its photos."""
+    try:
+        return open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    except DataSetError as error:
+        folder = os.path.abspath(os.path.expanduser(settings.data_set))  # noqa: PTH100, PTH111
+        with Workspace(settings.workspace) as workspace:
+            library = workspace.library
+            lost = 0 if library is None else library.photos_below(library.folder(folder))
+        if not lost:
+            raise
+        if settings.delete_missing and Path(folder).is_dir():
+            return FolderOfImages(settings.data_set, Path(folder), limits=Limits(), content=True)
+        raise DataSetError(
+            f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try again; "
+            f"where it lies elsewhere now, say so with: crossmodal roots move {shlex.quote(folder)} NEW; if it is "
+            f"gone for good: crossmodal roots remove {shlex.quote(folder)}"
+        ) from None
+
+
+def index_data_set(
+    engine: Engine, data_set: DataSet, settings: Settings, signals: StopSignals
+) -> IndexReport:
+    """Brings a data set into an index that is open; returns what became of it. Raises as ``Engine.index``."""
+    report = _report(engine, data_set, settings)
+    indexing = _Indexing(engine, data_set, settings, report, signals)
+    indexing.through()
+    if not signals.stopping:
+        indexing.settle()
+    return report
+
+
+def _report(engine: Engine, data_set: DataSet, settings: Settings) -> IndexReport:
+    model = resolved_for_writing(settings, engine.workspace).model
+    return IndexReport(data_set.name, str(settings.workspace), str(model))
 
 
 def _mark_public(engine: Engine, settings: Settings) -> None:

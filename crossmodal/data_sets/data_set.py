@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossmodal.data_sets.photos import Photo, read_photo, shown_uri, signature_of
+from crossmodal.data_sets.photos import read_photo, shown_uri, signature_of
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE

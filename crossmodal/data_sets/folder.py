@@ -105,6 +105,10 @@ class FolderOfImages(DataSet):
         self.folder = folder
         self.root = Path(os.path.abspath(folder))  # noqa: PTH100  (keeps symlinks)
 
+    def below(self, folder: Path) -> FolderOfImages:
+        """The same for a folder inside of it."""
+        return FolderOfImages(str(folder), folder, limits=self.limits, content=self.content)
+
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
         for path in find_images(self.folder, passed_over):

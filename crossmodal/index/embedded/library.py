@@ -94,6 +94,11 @@ class Library:
         with self._connections.read() as connection:
             yield from local_files.files_below(connection, folder)
 
+    def photos_below(self, folder: LocalFile) -> int:
+        """How many photos lie below a folder of a root."""
+        with self._connections.read() as connection:
+            return len({photo for _, photo in local_files.files_below(connection, folder)})
+
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of this content, in the index or in the trash; None where there is none."""
         with self._connections.read() as connection:

@@ -40,6 +40,7 @@ from crossmodal.index.embedded.changes import (
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.library import Library, is_trashed, restore
+from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
@@ -56,7 +57,6 @@ from crossmodal.index.embedded.tags import tag_fields
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
-from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.protocols import Counts, Standing, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import make_private_folder

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from crossmodal.errors import StoreDamaged, StoreMissing
+from crossmodal.errors import StoreMissing
 from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import Connections, storable
-from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE, LIBRARY, LIBRARY_INDEXES, TOKENIZER, WORDS
+from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE, LIBRARY, LIBRARY_INDEXES, WORDS
 from crossmodal.index.embedded.stored_document import (
     BETWEEN,
     StoredDocument,
@@ -144,6 +144,8 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         and each.record.modality == IMAGE
         and each.record.local is None
         and (each.record.uri or "").startswith("/")
+        # Others cannot be indexed any more; their files have to be renamed first.
+        and storable(each.record.uri) == each.record.uri
     }
     root = _common_folder(str(each.record.uri) for each in photos.values())
     for document in photos.values():
