@@ -1,4 +1,4 @@
-"""Reading the original of a photo from where it lies: inside its root, a regular file, and what was indexed."""
+"""The original of a photo from where it lies: inside its root, a regular file, and what was indexed."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def digest_of(content: bytes) -> str:
 
 
 def photo_id(digest: str) -> str:
-    """The id that a photo gets from the ``digest_of`` its file, so that two files of one content are one photo."""
+    """The id that a photo gets from the ``digest_of`` its file: files of one content are one photo."""
     return digest[:_ID_HEX_DIGITS]
 
 
@@ -66,7 +66,7 @@ def record_id(source: str) -> str:
 
 
 def caption_id(photo: str, text: str, number: int = 0) -> str:
-    """The id of a caption of the photo with that id, by its text; ``number`` counts the same text before it."""
+    """The id of a caption of a photo by its text; ``number`` counts the same text before it."""
     again = f"-{number}" if number else ""
     return f"{photo}-{record_id(text)[:_CAPTION_HEX_DIGITS]}{again}"
 
@@ -113,8 +113,8 @@ class Record:
     ``thumbnail`` a small JPEG of it. ``photo_id`` is, for a caption, the id of the photo that it describes.
     ``tags`` are JSON values that people gave, ``metadata`` those that were found in the file; ``keeps``
     names those of the two that stay as the index has them, because nothing was said of them. ``local`` is the
-    file, where indexing found it on this machine, ``origin`` the file that gave a caption. ``content_hash`` is
-    filled in by ``hashed`` and tells whether a document has changed.
+    file, where indexing found it on this machine, ``origin`` the file that gave a caption. ``content_hash``
+    is filled in by ``hashed`` and tells whether a document has changed.
     """
 
     id: str

@@ -167,7 +167,7 @@ class Workspace:
     def move_of(self, record: Record) -> str | None:
         """What became of a photo that the index has, by where its file is now.
 
-        moved: it was elsewhere; copied: it is there as well; restored: it is in the trash; None: none of these.
+        moved: it was elsewhere; copied: it is there as well; restored: it was in the trash; None: none of it.
         """
         store = self.store()
         if store is None or record.local is None:
@@ -276,8 +276,8 @@ class Workspace:
             content = read_original(store.library.files_of(id), record.digest)
         if content is None:
             raise OriginalGone(
-                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; only "
-                "its thumbnail is left. Index its folder again."
+                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; "
+                "only its thumbnail is left. Index its folder again."
             )
         return content, record.mime_type or "application/octet-stream"
 

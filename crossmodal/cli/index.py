@@ -68,7 +68,8 @@ class IndexReport:
     ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
     ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
     count. ``notes`` are sentences on what was left out on purpose, ``kept`` one on photos that stay although
-    their files are gone. ``started`` is False where the Flow never ran, ``finished`` where the run was stopped.
+    their files are gone. ``started`` is False where the Flow never ran, ``finished`` where the run was
+    stopped.
     """
 
     data_set: str
@@ -139,9 +140,9 @@ def _opened(settings: Settings) -> DataSet:
         if settings.delete_missing and Path(folder).is_dir():
             return FolderOfImages(settings.data_set, Path(folder), limits=Limits(), content=True)
         raise DataSetError(
-            f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try again; "
-            f"where it lies elsewhere now, say so with: crossmodal roots move {shlex.quote(folder)} NEW; if it is "
-            f"gone for good: crossmodal roots remove {shlex.quote(folder)}"
+            f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "
+            "again; where it lies elsewhere now, say so with: crossmodal roots move "
+            f"{shlex.quote(folder)} NEW; if it is gone for good: crossmodal roots remove {shlex.quote(folder)}"
         ) from None
 
 

@@ -53,8 +53,9 @@ class DataSet(ABC):
     ``name`` is what the user gave, ``description`` the layout that was recognised, and
     ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
     ``root`` is the folder below which its photos lie, ``origin`` the file that gives the captions, None where
-    there is none. Of several files of one content the first one makes the record, and where there is ``known``
-    each of the others another one of the same id. ``walked`` says after a whole iteration whether every photo below the root was seen: all
+    there is none. Of several files of one content the first one makes the record, and where there is
+    ``known`` each of the others another one of the same id. ``walked`` says after a whole iteration
+    whether every photo below the root was seen: all
     folders there were looked into, and could be read. ``known``, where it is given, is asked for photos that
     need not be read.
     """

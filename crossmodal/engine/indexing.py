@@ -61,7 +61,8 @@ def index_records(
     """Brings records into the index and yields what became of each, after it is on disk.
 
     A record that the index has with the same content is not encoded again (with ``originals``, only if the
-    photo's file is stored); failures among ``items`` come out as they are. ``size`` photos make one request, and
+    photo's file is stored); failures among ``items`` come out as they are. ``size`` photos make one request,
+    and
     ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
     StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
     """

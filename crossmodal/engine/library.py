@@ -74,7 +74,7 @@ class Settled:
 class LibraryRun:
     """One run of indexing a data set: what it met, and what of the index it did not meet.
 
-    ``verify`` reads also the files that look as they did. Memory holds 8 bytes for each file and each caption.
+    ``verify`` reads also the files that look as they did. Memory holds 8 bytes for each file and caption.
     """
 
     engine: Engine
@@ -167,8 +167,9 @@ class LibraryRun:
         photos = self._library.photos_below(LocalFile(self._library.folder(root).root, ""))
         if len(going) > FEW_PHOTOS and len(going) > LARGEST_SHARE * photos and not self.delete_missing:
             settled.kept = (
-                f"{len(going):,} of the {photos:,} photos of {root} are not there any more; as that is more than a "
-                "fifth of them, they stay in the index. If they are gone for good, say so with --delete-missing."
+                f"{len(going):,} of the {photos:,} photos of {root} are not there any more; as that is more "
+                "than a fifth of them, they stay in the index. If they are gone for good, say so with "
+                "--delete-missing."
             )
             going = set()
         settled.photos = len(going)

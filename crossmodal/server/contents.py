@@ -37,7 +37,7 @@ class _Content:
 
 
 async def photo_of(workspace: Workspace, id: str) -> _Content:
-    """An indexed photo; raises RequestError, 404, where there is none, OriginalGone where its file is gone."""
+    """An indexed photo; raises RequestError, 404, where there is none, and OriginalGone."""
     return await asyncio.to_thread(_read, id, workspace.content)
 
 

@@ -101,11 +101,10 @@ class Library:
 
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of this content, in the index or in the trash; None where there is none."""
+        select = "SELECT {} FROM {} WHERE digest = ?1"
+        both = f"{select.format('id', 'documents')} UNION ALL {select.format('photo', 'trash')}"
         with self._connections.read() as connection:
-            found = connection.execute(
-                "SELECT id FROM documents WHERE digest = ?1 UNION ALL SELECT photo FROM trash WHERE digest = ?1",
-                (digest,),
-            ).fetchone()
+            found = connection.execute(both, (digest,)).fetchone()
         return None if found is None else str(found[0])
 
     def captions_from(self, origin: str) -> Iterator[tuple[str, str]]:
@@ -140,7 +139,7 @@ class Library:
             local_files.add_root(connection, folder)
 
     def move_root(self, path: str, to: str) -> int:
-        """Says that what lay below the root ``path`` lies below the folder ``to`` now; returns how many files.
+        """Says that what lay below the root ``path`` lies below ``to`` now; returns how many files.
 
         Raises DataError where there is no such root, or where ``to`` is inside of another one or around it.
         """

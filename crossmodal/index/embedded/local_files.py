@@ -1,7 +1,7 @@
 """The tables ``roots`` and ``files``: where photos lie on this machine.
 
-A photo may lie in several files of one content. A file belongs to the outermost root above it, so that no file
-is there twice.
+A photo may lie in several files of one content. A file belongs to the outermost root above it, so that no
+file is there twice.
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ BETWEEN = "\x1f"
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str)
 
 _FIELDS = (
-    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, metadata, digest, origin, uploaded,"
-    " has_vector, content_bytes, thumbnail_bytes, checksum"
+    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, metadata, digest, origin,"
+    " uploaded, has_vector, content_bytes, thumbnail_bytes, checksum"
 )
 # The first file of the photo, or of a caption's photo.
 _FILE = (

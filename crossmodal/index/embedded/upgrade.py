@@ -1,7 +1,7 @@
 """From an index of format 4 to today's: in one transaction, so that it is done or not begun.
 
-Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is new
-is the digest of each photo, and where it lies.
+Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
+new is the digest of each photo, and where it lies.
 """
 
 from __future__ import annotations
