@@ -142,7 +142,8 @@ def _opened(settings: Settings) -> DataSet:
         raise DataSetError(
             f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "
             "again; where it lies elsewhere now, say so with: crossmodal roots move "
-            f"{shlex.quote(folder)} NEW; if it is gone for good: crossmodal roots remove {shlex.quote(folder)}"
+            f"{shlex.quote(folder)} NEW; if it is gone for good: crossmodal roots remove "
+            f"{shlex.quote(folder)}"
         ) from None
 
 

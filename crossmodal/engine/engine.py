@@ -181,6 +181,12 @@ class Engine:
         others = {id for id in described if id not in left} - gone
         return [id for id in named if id in gone] + sorted(others)
 
+    def add_root(self, folder: str) -> None:
+        """Makes the absolute path ``folder`` a root, and roots inside of it a part of it. Raises as ``index``."""
+        root = Document(folder, IMAGE, record=Record(folder, IMAGE, local=LocalFile(folder, "")))
+        with self._writer.flow() as flow:
+            _raise_failed(flow.run("update", [root]))
+
     def forget(self, files: Sequence[LocalFile]) -> None:
         """Forgets files that are gone; photos that lie nowhere else go to the trash. Raises as ``index``."""
         for start in range(0, len(files), _FILES_AT_ONCE):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from crossmodal import limits
+from crossmodal.data_sets.photos import read_photo
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
-from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality
+from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality, digest_of
 from crossmodal.workspace import Workspace
 
 __all__ = ["Indexed", "index_batches", "index_records"]
@@ -80,10 +81,12 @@ def index_records(
                     aside.put(Indexed(_light(record), "unchanged"))
                 elif standing == "known":
                     known.append(_light(record))
+                elif isinstance(whole := _with_content(record), Failure):
+                    aside.put(whole)
                 else:
                     if record.local is not None and workspace.has_other(record.local, record.id):
                         changed.add(record.id)
-                    yield record
+                    yield whole
             for indexed in _updated(flow, workspace, known):
                 aside.put(indexed)
 
@@ -93,6 +96,19 @@ def index_records(
             is_changed = indexed.outcome == "added" and indexed.record.id in changed
             yield replace(indexed, outcome="replaced") if is_changed else indexed
     yield from _taken(aside)
+
+
+def _with_content(record: Record) -> Record | Failure:
+    """A photo with the content of its file, which was not read where it looked as it did."""
+    if record.modality != IMAGE or record.content is not None or record.local is None:
+        return record
+    try:
+        photo = read_photo(record.local.absolute, max_bytes=limits.PHOTO.most)
+    except DataError as error:
+        return Failure(record.local.absolute, str(error))
+    if digest_of(photo.content) != record.digest:
+        return Failure(record.local.absolute, "the file changed while its folder was indexed: index it again")
+    return replace(record, content=photo.content, mime_type=photo.mime_type)
 
 
 def _updated(flow: Flow, workspace: Workspace, records: list[Record]) -> Iterator[Indexed]:

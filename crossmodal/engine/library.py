@@ -94,7 +94,17 @@ class LibraryRun:
     ) -> Generator[Indexed | Failure, None, None]:
         """Indexes the data set, or of its items what ``take`` lets through; yields as ``Engine.index``."""
         self.data_set.known = KnownLibrary(self.engine.workspace, reread=self.verify)
+        self._unite_roots()
         yield from self.engine.index(self._watched(take(self.data_set)), size=size)
+
+    def _unite_roots(self) -> None:
+        """Makes the data set's folder a root before it is walked, where there are roots inside of it."""
+        library = self.engine.workspace.library
+        if library is not None and self.data_set.root is not None:
+            folder = str(self.data_set.root)
+            inside = f"{folder.rstrip('/')}/"
+            if any(root.path.startswith(inside) for root in library.roots()):
+                self.engine.add_root(folder)
 
     def _watched(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
         for item in items:

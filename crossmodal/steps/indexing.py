@@ -277,8 +277,15 @@ class Committer(Step):
                 doc.outcome = outcome
 
     def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Stores what is new of documents of which the index has the content, in one transaction."""
+        """Stores what is new of documents of which the index has the content, in one transaction.
+
+        A document without a path in its file names a new root.
+        """
         todo = pending(docs)
+        for doc in todo:
+            if (file := doc.record and doc.record.local) and not file.path:
+                self._store.library.add_root(file.root)
+        todo = [doc for doc in todo if not (doc.record and doc.record.local and not doc.record.local.path)]
         records = [doc.record for doc in todo if doc.record is not None]
         try:
             outcomes = self._store.update(records)
