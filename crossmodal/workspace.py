@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from crossmodal.data_sets.photos import signature_of
 from crossmodal.errors import (
     ModelMismatch,
     OriginalGone,
@@ -176,7 +177,8 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            return "copied" if any(os.path.lexists(file.absolute) for file in files) else "moved"
+            as_before = any(signature_of(file.absolute) == file.signature for file in files)
+            return "copied" if as_before else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:

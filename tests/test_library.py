@@ -120,10 +120,10 @@ def test_what_people_said_goes_with_a_photo_that_moves_or_is_edited(folder: Path
         assert files(index)["rocket.jpg"] == ["on its pad"]
         assert photo_named(index, "tom.jpg").tags["place"] == "home"
         assert photo_named(index, "rocket.jpg").tags["place"] == "the Cape"
-        # An edited copy under the old name, beside the photo under a new one: both have what was said.
+        # An edited one under the old name, beside the photo under a new one: both have what was said.
         (folder / "trip" / "tom.jpg").rename(folder / "trip" / "original.jpg")
         (folder / "trip" / "tom.jpg").write_bytes(edited("cat"))
-        assert counts(index.add(folder)) == {"moved": 1, "replaced": 1, "unchanged": 3}
+        assert counts(index.add(folder)) == {"moved": 1, "replaced": 1, "unchanged": 4}
         assert files(index)["tom.jpg"] == files(index)["original.jpg"] == ["whiskers"]
         assert [match.text for match in index.search("whiskers", 2, modality="text", hybrid=True)] == [
             "whiskers",
@@ -385,7 +385,7 @@ def test_a_year_of_changes(tmp_path: Path) -> None:
     library, trashed_from = tmp_path / "library", random.Random(7)
     for name in ("2019", "2020/summer", "phone"):
         (library / name).mkdir(parents=True)
-    base = [path for path in sorted(TOY_IMAGES.iterdir())]
+    base = sorted(TOY_IMAGES.iterdir())
     made = 0
 
     def new_photo() -> bytes:
