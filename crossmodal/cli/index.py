@@ -8,17 +8,25 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from crossmodal.access.policy import mark_public
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.progress import IndexProgress
-from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.data_sets import DataSet, open_data_sets
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
-from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
+from crossmodal.errors import (
+    CrossmodalError,
+    DataError,
+    DataSetError,
+    MissingExtra,
+    ModelError,
+    StoreUnwritable,
+)
 from crossmodal.index.embedded.writer_lock import wait_for_writer
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
@@ -66,13 +74,15 @@ class IndexReport:
 
 def run(settings: Settings) -> int:
     """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    data_sets = _open(settings)
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
         model = resolved_for_writing(settings, engine.workspace).model
-        report = IndexReport(data_set.name, str(settings.workspace), str(model))
-        indexing = _Indexing(data_set, settings, report, signals)
+        report = IndexReport(
+            ", ".join(data_set.name for data_set in data_sets), str(settings.workspace), str(model)
+        )
+        indexing = _Indexing(data_sets, settings, report, signals)
         try:
             indexing.through(engine)
         except CrossmodalError as error:
@@ -86,7 +96,7 @@ def run(settings: Settings) -> int:
         raise failed
     indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
     report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
-    report.notes = data_set.notes
+    report.notes = [note for data_set in data_sets for note in data_set.notes]
     unwritable = _write_report(report, settings.workspace)
     _print(report, settings, written=unwritable is None)
     # Of a disk to which the index cannot be written either, the one sentence about that is enough.
@@ -97,7 +107,26 @@ def run(settings: Settings) -> int:
     if not report.finished:
         print("stopped; run the same command again to go on where it ended", file=sys.stderr)
         return STOPPED_BY_SIGNAL
+    if indexing.taken == 0 and not report.failures:
+        raise DataSetError(f"There was nothing to index in {report.data_set}: no photo and no caption.")
     return 1 if report.failures else 0
+
+
+def _open(settings: Settings) -> list[DataSet]:
+    """The data sets; says what was guessed of each, before anything is read."""
+    opened = open_data_sets(
+        settings.data_sets,
+        data_root=settings.data_root,
+        stdin=sys.stdin.buffer,
+        split=settings.split,
+        read_as=settings.read_as,
+        exclude=settings.exclude,
+        null=settings.null,
+    )
+    for data_set in opened:
+        if data_set.guess is not None:
+            print(data_set.guess, file=sys.stderr)
+    return opened
 
 
 def _mark_public(engine: Engine, settings: Settings) -> None:
@@ -107,16 +136,20 @@ def _mark_public(engine: Engine, settings: Settings) -> None:
 
 
 class _Indexing:
-    """One run: hands the data set's records to the engine, and counts what became of each."""
+    """One run: hands the data sets' records to the engine, and counts what became of each.
+
+    ``taken`` counts those records.
+    """
 
     def __init__(
-        self, data_set: DataSet, settings: Settings, report: IndexReport, signals: StopSignals
+        self, data_sets: list[DataSet], settings: Settings, report: IndexReport, signals: StopSignals
     ) -> None:
-        self._data_set = data_set
+        self._data_sets = data_sets
         self._settings = settings
         self._report = report
         self._signals = signals
         self._started = 0.0
+        self.taken = 0
 
     @property
     def seconds(self) -> float:
@@ -125,7 +158,8 @@ class _Indexing:
 
     def through(self, engine: Engine) -> None:
         """Indexes everything; raises DataError at the first failure where the settings are strict."""
-        expected = self._data_set.expected(self._settings.num_docs)
+        hints = [data_set.expected(self._settings.num_docs) for data_set in self._data_sets]
+        expected = None if None in hints else sum(hint for hint in hints if hint is not None)
         indexed = engine.index(self._items(), size=self._settings.request_size)
         with (
             IndexProgress(expected, enabled=not self._settings.json) as progress,
@@ -139,14 +173,13 @@ class _Indexing:
                     self._fail(failure)
 
     def _items(self) -> Iterator[Record | Failure]:
-        """The data set, until there are as many documents as asked for or a signal comes."""
+        """The data sets, until there are as many documents as asked for or a signal comes."""
         # It is read when the Flow is there, and not before.
         self._report.started, self._started = True, time.monotonic()
-        taken = 0
-        for item in self._data_set:
-            if self._signals.stopping or taken == self._settings.num_docs:
+        for item in chain.from_iterable(self._data_sets):
+            if self._signals.stopping or self.taken == self._settings.num_docs:
                 return
-            taken += isinstance(item, Record)
+            self.taken += isinstance(item, Record)
             yield item
 
     def _count(self, item: Indexed | Failure) -> tuple[str, Failure | None]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from crossmodal.data_sets.photos import Photo, read_photo, shown_uri
@@ -35,9 +36,18 @@ class DataSet(ABC):
 
     Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
     time and 20 characters for each photo so far; never the captions, never the photos.
-    ``name`` is what the user gave, ``description`` the layout that was recognised, and
-    ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
+    ``name`` is what the user gave, ``description`` the layout that was recognised, ``guess`` a sentence on it
+    where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
+    iteration took for granted and passed over on purpose (files that are not images).
+
+    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walked``
+    says whether the last iteration looked, without an error, into every folder below ``root``.
     """
+
+    root: Path | None = None
+    origin: str | None = None
+    guess: str | None = None
+    walked: bool = False
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -48,7 +58,8 @@ class DataSet(ABC):
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
-        self.notes = []
+        self.notes = [] if self.guess is None else [self.guess]
+        self.walked = False
         for item in _assemble(
             self.mentions(),
             max_file_bytes=self.limits.max_file_bytes,
@@ -79,7 +90,8 @@ class Mention:
     """One place in a data set that names a photo.
 
     ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns. ``sweep`` marks the
+    ``captions`` what it says (not checked yet) and ``tags`` the further columns; None where it cannot say
+    anything of tags, as a folder. ``sweep`` marks the
     search for remaining photos of a folder (those that no row named): such a mention of a known photo is
     neither new nor wrong.
     """
@@ -87,7 +99,7 @@ class Mention:
     photo: str
     where: str
     captions: tuple[Any, ...] = ()
-    tags: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] | None = None
     sweep: bool = False
 
 
@@ -141,7 +153,7 @@ def _assemble(
                 pending = _Unusable(photo_id, mention, str(error), len(mention.captions))
                 continue
             captions_met[photo_id] = 0
-            yield _photo_record(photo_id, photo, mention.tags)
+            yield _photo_record(photo_id, photo, mention.tags or {})
         elif not mention.captions and not mention.sweep:
             yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
         for caption in mention.captions:
@@ -197,7 +209,7 @@ def _caption_record(mention: Mention, photo_id: str, position: int, text: str) -
         uri=shown_uri(mention.photo),
         mime_type="text/plain",
         photo_id=photo_id,
-        tags=mention.tags,
+        tags=mention.tags or {},
     ).hashed()
 
 
