@@ -259,8 +259,8 @@ def test_photos_that_a_benchmarks_list_does_not_name_are_counted(folder: Path, w
     data_set = open_data_set(str(folder), data_root=folder)
     assert photos(data_set) == ["coins.jpg"]
     assert data_set.notes[1:] == [
-        f"{folder}: left out 4 photos that the file of captions doesn't name; --read-as folder takes every photo, "
-        "without captions"
+        f"{folder}: left out 4 photos that the file of captions doesn't name; --read-as folder takes "
+        "every photo, without captions"
     ]
     assert len(photos(open_data_set(str(folder), data_root=folder, read_as="folder"))) == 5
 
@@ -269,7 +269,8 @@ def test_what_is_guessed_of_a_file_is_said(folder: Path) -> None:
     (folder / "list.csv").write_text("Photo;text;place;year\ncat.jpg;A cat .;home;2019\n")
     data_set = open_data_set(str(folder / "list.csv"), data_root=folder)
     assert data_set.guess == (
-        f"Read as CSV file {folder}/list.csv: photos in the column Photo, captions in text, tags in place, year"
+        f"Read as CSV file {folder}/list.csv: photos in the column Photo, captions in text, tags in "
+        "place, year"
     )
     assert open_data_set("toy-data", data_root=TOY_DATA.parent).guess is None
     assert open_data_set(str(folder / "2019"), data_root=folder).guess is None

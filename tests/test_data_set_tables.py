@@ -167,8 +167,8 @@ def test_a_cell_that_makes_a_column_of_numbers_text_is_named(folder: Path) -> No
     data_set = open_data_set(str(path), data_root=folder)
     assert len(list(data_set)) == 3
     assert data_set.notes[1:] == [
-        f"{path}: the column x is text, because 1 cell is no number, such as 'n/a' in line 3; the other 2 are "
-        "numbers, and compare as text"
+        f"{path}: the column x is text, because 1 cell is no number, such as 'n/a' in line 3; the other 2 "
+        "are numbers, and compare as text"
     ]
 
 
@@ -184,7 +184,9 @@ def test_a_row_with_an_empty_caption_is_a_photo_without_one(folder: Path, name: 
     assert outline(read(folder / name)) == ["cat.jpg", "coffee.jpg", "A cup .", "rocket.jpg"]
 
 
-WORDS = "image,caption,place\ncat.jpg,Die Katze schläft – müde…,Zürich\ncoffee.jpg,un café noir,Orléans\n"
+WORDS = (
+    "image,caption,place\ncat.jpg,Die Katze schläft \u2013 müde…,Zürich\ncoffee.jpg,un café noir,Orléans\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +209,7 @@ def test_encodings_are_recognised_and_said(
     path = csv_of(folder, mark + WORDS.replace("\n", line_end).encode(codec))
     data_set = open_data_set(str(path), data_root=folder)
     items = list(data_set)
-    said = ["cat.jpg", "Die Katze schläft – müde…", "coffee.jpg", "un café noir"]
+    said = ["cat.jpg", "Die Katze schläft \u2013 müde…", "coffee.jpg", "un café noir"]
     assert outline(items) == said
     assert [item.tags["place"] for item in items if isinstance(item, Record)][::2] == ["Zürich", "Orléans"]
     notes = [note for note in data_set.notes if "read as" in note]
@@ -224,7 +226,7 @@ def test_latin_1_is_named_where_it_is_that(folder: Path) -> None:
 
 def test_bytes_without_a_character_in_windows_1252_lose_no_row(folder: Path) -> None:
     content = b"image,caption\ncat.jpg,caf\xe9 \x81\ncoffee.jpg,\x93cup\x94\n"
-    assert outline(read(csv_of(folder, content))) == ["cat.jpg", "café \x81", "coffee.jpg", "\x93cup\x94"]
+    assert outline(read(csv_of(folder, content))) == ["cat.jpg", "café \x81", "coffee.jpg", "“cup”"]
 
 
 def test_a_few_wrong_bytes_do_not_make_utf_8_something_else(folder: Path) -> None:
@@ -255,7 +257,7 @@ def test_captions_of_every_script_are_read(folder: Path) -> None:
         "un cafe\u0301 noir sur la table ronde",
         "Straße im Regen",
         "猫在桌子上睡觉",
-        "ＣＡＦＥ sign",
+        "\uff23\uff21\uff26\uff25 sign",
         "Кошка спит на диване",
     ]
     rows = [{"image": "cat.jpg", "text": text} for text in said]

@@ -22,9 +22,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-# The bytes that Windows-1252 gives no character; in Latin-1 they are control characters.
-_NOT_IN_WINDOWS_1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
-# Only there the two differ.
+# Windows-1252 and Latin-1 differ only there.
 _OUTSIDE_80_TO_9F = bytes(byte for byte in range(256) if not 0x80 <= byte <= 0x9F)
 
 
@@ -56,8 +54,8 @@ def encoding_of(path: Path) -> Encoding:
     """The encoding of a text file: by its mark (BOM), else UTF-8 where that fits, else a guess.
 
     A file without a mark is read through. With zero bytes at every other place it is UTF-16; with more bytes
-    that UTF-8 doesn't allow than characters that only UTF-8 makes likely it is Windows-1252, or Latin-1 where
-    the two don't differ or Windows-1252 has no character. Raises DataSetError where it cannot be read.
+    that UTF-8 doesn't allow than characters beyond ASCII that it makes of others, it is Windows-1252, which is
+    called Latin-1 where the two don't differ. Raises DataSetError where it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -77,7 +75,7 @@ def encoding_of(path: Path) -> Encoding:
 def _without_mark(chunks: Iterator[bytes]) -> Encoding:
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     fitting = unfitting = 0
-    upper: set[int] = set()
+    label = "Latin-1"
     for chunk in chunks:
         text = decoder.decode(chunk)
         if text.isascii():
@@ -85,13 +83,12 @@ def _without_mark(chunks: Iterator[bytes]) -> Encoding:
         characters = text.encode("utf-8", "ignore").decode()
         fitting += len(characters) - len(characters.encode("ascii", "ignore"))
         unfitting += len(text) - len(characters)
-        upper.update(chunk.translate(None, _OUTSIDE_80_TO_9F))
+        if chunk.translate(None, _OUTSIDE_80_TO_9F):
+            label = "Windows-1252"
     unfitting += len(decoder.decode(b"", final=True))
     if unfitting <= fitting:
         return _UTF_8
-    if upper and not upper & _NOT_IN_WINDOWS_1252:
-        return Encoding("cp1252", "Windows-1252")
-    return Encoding("latin-1", "Latin-1")
+    return Encoding("cp1252", label)
 
 
 def read_lines(path: Path, max_characters: int, encoding: Encoding | None = None) -> Iterator[Line]:
@@ -128,11 +125,14 @@ def count_lines(path: Path) -> int:
 def _as_surrogates(error: UnicodeError) -> tuple[str, int]:
     """Each byte that is no character as the lone surrogate that ``surrogateescape`` makes of it.
 
-    That handler itself leaves out bytes below 128, of which UTF-16 can have some.
+    That handler itself leaves out bytes below 128, of which UTF-16 can have some. The five bytes that
+    Windows-1252 leaves open are control characters, as in https://encoding.spec.whatwg.org/#windows-1252.
     """
     if not isinstance(error, UnicodeDecodeError):
         raise error
     wrong = error.object[error.start : error.end]
+    if error.encoding == "charmap":
+        return wrong.decode("latin-1"), error.end
     return "".join(chr(0xDC00 + (byte | 0x80)) for byte in wrong), error.end
 
 
