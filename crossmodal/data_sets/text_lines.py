@@ -53,9 +53,9 @@ class Line:
 def encoding_of(path: Path) -> Encoding:
     """The encoding of a text file: by its mark (BOM), else UTF-8 where that fits, else a guess.
 
-    A file without a mark is read through. With zero bytes at every other place it is UTF-16; with more bytes
-    that UTF-8 doesn't allow than characters beyond ASCII that it makes of others, it is Windows-1252, which is
-    called Latin-1 where the two don't differ. Raises DataSetError where it cannot be read.
+    A file without a mark is read through. With zero bytes at every other place it is UTF-16. Where more bytes
+    are not UTF-8 than characters beyond ASCII are, it is Windows-1252, which is called Latin-1 where the two
+    don't differ. Raises DataSetError where it cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -64,7 +64,7 @@ def encoding_of(path: Path) -> Encoding:
                 if start.startswith(mark):
                     return Encoding(codec, label)
             zeros = start[0::2].count(0), start[1::2].count(0)
-            if max(zeros) > len(start) // 5:
+            if max(zeros) > max(2, len(start) // 5):
                 return Encoding("utf-16-le" if zeros[1] > zeros[0] else "utf-16-be", "UTF-16")
             file.seek(0)
             return _without_mark(iter(lambda: file.read(_CHUNK_BYTES), b""))
