@@ -176,10 +176,17 @@ def test_a_list_goes_through_the_command_line_and_an_empty_one_is_an_error(folde
             check=False,
         )
 
-    done = indexed(b"2019/coffee.jpg\0" + os.fsencode(folder / "cat.jpg") + b"\0", "-0", folder / "2020")
+    table = folder / "list.csv"
+    table.write_text("image,caption\ncat.jpg,A cat .\n")
+    listed = b"2019/coffee.jpg\0" + os.fsencode(folder / "cat.jpg") + b"\0"
+    done = indexed(listed, "-0", folder / "2020", "-d", table)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert (report["data_set"], report["photos"]["added"]) == (f"stdin, {folder / '2020'}", 3)
+    assert report["data_set"] == f"stdin, {folder / '2020'}, {table}"
+    assert (report["photos"]["added"], report["captions"]["added"]) == (3, 1)
+    guess = f"Read as CSV file {table}: photos in the column image, captions in caption"
+    assert report["notes"] == [guess]
+    assert done.stderr.decode().startswith(f"{guess}\n")
     done = indexed(b"\n\n")
     assert done.returncode == 1
     assert b"There was nothing to index in stdin: no photo and no caption." in done.stderr
