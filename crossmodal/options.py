@@ -26,6 +26,7 @@ from crossmodal.settings import (
     MAX_WORKERS,
     PRINTS,
     PROTOCOLS,
+    READ_AS,
     ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
@@ -77,7 +78,7 @@ class Command:
 
 COMMANDS: Mapping[str, Command] = {
     "index": Command(
-        "index", "index photos and captions: a folder, a table, or a data set", ("data_set", "DATA")
+        "index", "index photos and captions: folders, tables, photos or data sets", ("data_set", "DATA ...")
     ),
     "search": Command(
         "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
@@ -124,11 +125,11 @@ class Option:
     """One option: its name, its help, the tasks that use it, and how it is written.
 
     ``asks`` marks those that give a question each time, all into the settings field ``questions``; every
-    other option fills the field of its own name once. ``not_with`` names options beside which it says
-    nothing, or the other thing: beside a server's address no index is opened here. ``evaluate_with``
-    names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of the flag.
-    ``repeats`` marks those that may be given several times, ``needs`` the options without which it says
-    nothing, and ``secret`` a value that no message may show.
+    other option fills the field ``fills``, by default that of its own name, once. ``not_with`` names options
+    beside which it says nothing, or the other thing: beside a server's address no index is opened here.
+    ``evaluate_with`` names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of
+    the flag. ``repeats`` marks those that may be given several times, ``needs`` the options without which it
+    says nothing, and ``secret`` a value that no message may show.
     """
 
     name: str
@@ -147,11 +148,12 @@ class Option:
     repeats: bool = False
     needs: tuple[str, ...] = ()
     secret: bool = False
+    fills: str | None = None
 
     @property
     def field(self) -> str:
         """The settings field that it fills."""
-        return "questions" if self.asks else self.name
+        return "questions" if self.asks else self.fills or self.name
 
     @property
     def flag(self) -> str:
@@ -290,7 +292,12 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FORM",
         not_with=("json",),
     ),
-    Option("null", "with --print paths, end each path with NUL", ("query",), "-0"),
+    Option(
+        "null",
+        "end each path with NUL: with --print paths, and in the list of -d -",
+        ("index", "query"),
+        "-0",
+    ),
     Option("picture", "also write the matches as one picture", ("query",), metavar="FILE.png"),
     Option(
         "url",
@@ -311,12 +318,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls_ca", "certificates by which to know that server", ("query",), metavar="FILE", needs=("url",)),
     Option(
         "data_set",
-        "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, or "
-        "a CSV or JSONL file",
+        "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, "
+        "a CSV or JSONL file, or a photo; index takes it repeatedly, and - for a list of photos on stdin",
         _DATA,
         "-d",
         metavar="DATA",
         not_with=("config",),
+        repeats=True,
+        fills="data_sets",
+    ),
+    Option(
+        "read_as",
+        "the layout to read the data as, instead of guessing it",
+        ("index", "evaluate"),
+        choices=READ_AS,
+        metavar="LAYOUT",
+    ),
+    Option(
+        "exclude",
+        "leave out what this pattern of gitignore's language means in a folder; repeatable",
+        ("index", "evaluate"),
+        metavar="PATTERN",
+        repeats=True,
     ),
     Option(
         "split",

@@ -220,10 +220,9 @@ def test_a_variable_that_a_task_does_not_use_is_no_mistake() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("-t index -d a -d b", "--data_set is given twice, once as a and once as b; it takes one value"),
+        ("-t index -m a -m b", "--model is given twice, once as a and once as b; it takes one value"),
         ("search a -k 1 -k 2", "--top_k is given twice, once as 1 and once as 2"),
-        ("index a -d b", "--data_set is given twice, once as a and once as b"),
-        ("index a b", "--data_set is given twice, once as a and once as b"),
+        ("backup a --file b", "--file is given twice, once as a and once as b"),
         ("index --strict --keep-going", "--strict is given twice, beside --keep-going"),
     ],
 )

@@ -50,18 +50,20 @@ class DataSet(ABC):
 
     Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
     time and 200 bytes for each photo so far; never the captions, never the photos.
-    ``name`` is what the user gave, ``description`` the layout that was recognised, and
-    ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
-    ``root`` is the folder below which its photos lie, ``origin`` the file that gives the captions, None where
-    there is none. Of several files of one content the first one makes the record, and where there is
-    ``known`` each of the others another one of the same id. ``walked`` says after a whole iteration
-    whether every photo below the root was seen: all
-    folders there were looked into, and could be read. ``known``, where it is given, is asked for photos that
-    need not be read.
+    ``name`` is what the user gave, ``description`` the layout that was recognised, ``guess`` a sentence on it
+    where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
+    iteration took for granted and passed over on purpose (files that are not images).
+
+    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walked``
+    says whether the last iteration looked, without an error, into every folder below ``root``. ``known``,
+    where it is given, is asked for photos that need not be read. Of several files of one content the first
+    one makes the record, and where there is ``known`` each of the others another one of the same id.
     """
 
     root: Path | None = None
-    origin: Path | None = None
+    origin: str | None = None
+    guess: str | None = None
+    walked: bool = False
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -69,12 +71,11 @@ class DataSet(ABC):
         self.limits = limits
         self.content = content
         self.notes: list[str] = []
-        self.walked = False
         self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
-        self.notes = []
+        self.notes = [] if self.guess is None else [self.guess]
         self.walked = False
         for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
@@ -101,8 +102,8 @@ class Mention:
     """One place in a data set that names a photo.
 
     ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns, None where nothing is said
-    of tags. ``sweep`` marks the
+    ``captions`` what it says (not checked yet) and ``tags`` the further columns; None where it cannot say
+    anything of tags, as a folder. ``sweep`` marks the
     search for remaining photos of a folder (those that no row named): such a mention of a known photo is
     neither new nor wrong.
     """
@@ -241,7 +242,7 @@ class _Assembly:
                 mime_type="text/plain",
                 photo_id=photo,
                 tags=mention.tags or {},
-                origin=None if origin is None else str(origin),
+                origin=origin,
             ).hashed()
 
 

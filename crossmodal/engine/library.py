@@ -147,7 +147,7 @@ class LibraryRun:
         met, photos = np.unique(self._captions), np.unique(self._photos)
         unmet = [
             id
-            for source in (str(origin), OLD_ORIGIN)
+            for source in (origin, OLD_ORIGIN)
             for id, photo in self._library.captions_from(source)
             if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
         ]
