@@ -1,13 +1,12 @@
 """The one table of the tags that photos get from their files: names, types and what they mean.
 
-docs/library.md shows it (``python -m crossmodal.metadata.fields`` writes the section), filters take a tag's
+docs/library.md shows it (``python -m crossmodal.metadata`` writes it), filters take a tag's
 type from it, and what is private is left out for whoever may not see where photos were taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 __all__ = ["FIELDS", "LATITUDE", "LOCATION", "LONGITUDE", "PRIVATE", "Field", "FieldKind", "tags_section"]
@@ -84,22 +83,8 @@ FIELDS = {field.name: field for field in _ALL}
 
 PRIVATE = frozenset(field.name for field in _ALL if field.private)
 
-_PAGE = Path("docs/library.md")
-_BEGIN, _END = "<!-- tags -->\n", "<!-- end of tags -->\n"
-
 
 def tags_section() -> str:
     """The table of docs/library.md."""
     rows = [f"| `{field.name}` | {field.kind} | {field.unit} | {field.means} |" for field in _ALL]
     return "\n".join(["| tag | type | unit | what it says |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def _write() -> None:
-    text = _PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    _PAGE.write_text(before + _BEGIN + tags_section() + _END + after, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    _write()
