@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ __all__ = [
     "Outcome",
     "Record",
     "checked_modality",
+    "composed",
     "file_name",
     "json_size",
     "record_id",
@@ -87,16 +89,26 @@ class Record:
     content_hash: str = ""
 
     def hashed(self) -> Record:
-        """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that a user can change."""
-        described = json.dumps(
+        """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that a user can change.
+
+        Its text and tags are ``composed``, so that letters with marks are equal however they were written.
+        """
+        record, described = self, self._described()
+        # How JSON writes what is not ASCII; there is nothing to compose without it.
+        if "\\u" in described:
+            record = replace(self, text=composed(self.text), tags=composed(self.tags))
+            described = record._described()
+        digest = hashlib.sha256(described.encode())
+        digest.update(self.content or b"")
+        return replace(record, content_hash=digest.hexdigest()[:32])
+
+    def _described(self) -> str:
+        return json.dumps(
             [self.modality, self.text, self.uri, self.photo_id, dict(self.tags)],
             sort_keys=True,
             ensure_ascii=True,
             default=str,
         )
-        digest = hashlib.sha256(described.encode())
-        digest.update(self.content or b"")
-        return replace(self, content_hash=digest.hexdigest()[:32])
 
     def beyond_limits(self) -> str | None:
         """A sentence on the first of its values that is larger than the limits allow; None if none is.
@@ -125,6 +137,17 @@ class Record:
     def size(self) -> int:
         """The bytes that this record occupies in flight, roughly: its content and its text."""
         return len(self.content or b"") + len(self.text or "")
+
+
+def composed(value: Any) -> Any:
+    """A JSON value with every text in it, names too, in Unicode's composed form (NFC)."""
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if isinstance(value, Mapping):
+        return {composed(key): composed(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [composed(inner) for inner in value]
+    return value
 
 
 def tags_beyond_limits(tags: Mapping[str, Any], name: str) -> str | None:

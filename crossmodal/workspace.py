@@ -226,7 +226,7 @@ class Workspace:
         return list(known[1])
 
     def search_words(self, text: str, limit: int) -> list[WordHit]:
-        """The ``limit`` captions that fit the words of ``text`` best; ties are in order of id."""
+        """The ``limit`` captions, and photos by their files, that fit the words of ``text`` best."""
         store = self.store()
         return [] if store is None else store.search_words(text, limit)
 

@@ -70,7 +70,7 @@ def deepest(request: SearchRequest) -> int:
 
 
 class WordSearch:
-    """Searches the captions' words. Safe across threads."""
+    """Searches the words of captions and of photos' files. Safe across threads."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -108,9 +108,11 @@ class WordSearch:
 
 
 def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
-    """The BM25 score of each caption, or of each photo by its best caption, best first."""
+    """The BM25 score of each caption, or of each photo by its best caption or its file, best first."""
     found: dict[str, float] = {}
     for hit in hits:
+        if target == TEXT and hit.modality != TEXT:
+            continue
         id = hit.id if target == TEXT else hit.photo_id
         if id:
             found.setdefault(id, hit.bm25)

@@ -5,14 +5,16 @@
     wanted = parse_filter({"place": "harbour", "year": {"$gte": 2019}})
     wanted.matches("image", {"place": "harbour", "year": 2020})
 
-The operators are ``$eq``, ``$ne``, ``$in``, ``$nin``, ``$lt``, ``$lte``, ``$gt``, ``$gte`` and ``$exists``,
-joined by ``$and``, ``$or`` and ``$not``; several keys of one object mean and.
+The operators are ``$eq``, ``$ne``, ``$eqi`` (text, whatever its case), ``$in``, ``$nin``, ``$lt``, ``$lte``,
+``$gt``, ``$gte`` and ``$exists``, joined by ``$and``, ``$or`` and ``$not``; several keys of one
+object mean and.
 """
 
 from crossmodal.filters.conditions import (
     COMPARISONS,
     MODALITY_FIELD,
     And,
+    EqualsCaseless,
     Exists,
     Filter,
     Not,
@@ -21,6 +23,7 @@ from crossmodal.filters.conditions import (
     Range,
     RangeOperator,
     TagValues,
+    caseless,
     collect_values,
     field_name,
     number_of,
@@ -32,6 +35,7 @@ __all__ = [
     "COMPARISONS",
     "MODALITY_FIELD",
     "And",
+    "EqualsCaseless",
     "Exists",
     "Filter",
     "Not",
@@ -40,6 +44,7 @@ __all__ = [
     "Range",
     "RangeOperator",
     "TagValues",
+    "caseless",
     "collect_values",
     "field_name",
     "number_of",

@@ -12,20 +12,22 @@ from crossmodal.errors import FilterError
 from crossmodal.filters.conditions import (
     MODALITY_FIELD,
     And,
+    EqualsCaseless,
     Exists,
     Filter,
     Not,
     OneOf,
     Or,
     Range,
+    caseless,
     field_name,
     tag_name,
 )
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.records import IMAGE, TEXT, composed
 
 __all__ = ["parse_filter"]
 
-_OPERATORS = ("$eq", "$ne", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
+_OPERATORS = ("$eq", "$ne", "$eqi", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
 _CONNECTIVES = ("$and", "$or", "$not")
 _LONGEST_SHOWN = 60
 
@@ -83,7 +85,7 @@ class _Parser:
         elif not tag_name(key) and key != MODALITY_FIELD:
             raise FilterError(f"The field's name {_shown(key)} is empty; write a tag's name.", pointer)
         else:
-            yield from self._field(field_name(tag_name(key)), value, pointer)
+            yield from self._field(field_name(tag_name(composed(key))), value, pointer)
 
     def _parts(self, key: str, value: object, pointer: str, level: int) -> tuple[Filter, ...]:
         if not isinstance(value, list | tuple) or not value:
@@ -120,6 +122,10 @@ class _Parser:
             case "$eq" | "$ne":
                 found = _one_of(field, operator, [value], [pointer])
                 return Not(found) if operator == "$ne" else found
+            case "$eqi":
+                if not isinstance(value, str):
+                    raise FilterError(_told(field, operator, "needs text", value), pointer)
+                return EqualsCaseless(field, caseless(value))
             case "$in" | "$nin":
                 if not isinstance(value, list | tuple):
                     raise FilterError(_told(field, operator, "needs a list of values", value), pointer)
@@ -169,7 +175,7 @@ def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneO
                 pointer,
             )
         if isinstance(value, str):
-            strings.add(value)
+            strings.add(composed(value))
         elif isinstance(value, bool):
             booleans.add(value)
         elif isinstance(value, int | float):
@@ -187,7 +193,7 @@ def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneO
 
 def _bound(field: str, operator: str, value: object, pointer: str) -> float | str:
     if isinstance(value, str):
-        return value
+        return str(composed(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(field, operator, value, pointer)
     raise FilterError(_told(field, operator, "needs a number or text", value), pointer)

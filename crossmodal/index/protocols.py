@@ -101,8 +101,12 @@ class Counts(NamedTuple):
 
 
 class WordHit(NamedTuple):
-    """A caption that has a word of the query: its id, its photo's id if it has one, and its BM25 score."""
+    """A document that has a word of the query, and its BM25 score: a caption, or a photo by its file's name.
 
+    ``photo_id`` is that of the photo itself, or of the caption's photo if it has one.
+    """
+
+    modality: Modality
     id: str
     photo_id: str | None
     bm25: float

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossmodal import limits
 from crossmodal.errors import QueryError
-from crossmodal.records import Modality, checked_modality
+from crossmodal.records import Modality, checked_modality, composed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ class Term:
 
     A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
     ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
-    is known. Raises ValueError otherwise, DataError for a ``kind`` that is no modality, and QueryError for
-    what is too large.
+    is known. The text is kept in NFC. Raises ValueError otherwise, DataError for a ``kind`` that is no
+    modality, and QueryError for what is too large.
     """
 
     weight: float = 1.0
@@ -54,6 +54,7 @@ class Term:
             raise ValueError("a term has exactly one of text, image, id and vector")
         if self.kind is not None:
             checked_modality(self.kind, "The term's vector")
+        object.__setattr__(self, "text", composed(self.text))
         for limit, what, value in (
             (limits.SENTENCE, "The text", self.text),
             (limits.STORED_ID, "The id", self.id),

@@ -323,7 +323,7 @@ class EmbeddedStore:
                     yield id
 
     def search_words(self, text: str, limit: int) -> list[WordHit]:
-        """The ``limit`` captions that fit the words of ``text`` best; see ``words.search_words``."""
+        """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
         with self._connections.read() as connection:
             return search_words(connection, text, limit)
 

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
 
-from crossmodal.filters import Exists, OneOf, Range, collect_values, field_name, tag_name
+from crossmodal.filters import (
+    EqualsCaseless,
+    Exists,
+    OneOf,
+    Range,
+    caseless,
+    collect_values,
+    field_name,
+    tag_name,
+)
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.records import Modality
@@ -56,10 +65,12 @@ def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterat
 
 
 def rows_that_match(
-    connection: sqlite3.Connection, modality: Modality, condition: OneOf | Range | Exists
+    connection: sqlite3.Connection, modality: Modality, condition: OneOf | EqualsCaseless | Range | Exists
 ) -> Iterator[int]:
     """The rows whose tags fulfil ``condition``, in no particular order; a row may come more than once."""
     place = modality, storable(tag_name(condition.field))
+    if isinstance(condition, EqualsCaseless):
+        condition = _spelled(connection, place, condition)
     select = "SELECT row FROM tags WHERE modality = ? AND name = CAST(? AS TEXT)"
     if isinstance(condition, Exists):
         yield from _rows(connection, select, place)
@@ -86,6 +97,17 @@ def rows_that_match(
                 yield from _rows(
                     connection, f"{select} AND kind = ? AND value IN ({listed})", (*place, kind, *part)
                 )
+
+
+def _spelled(connection: sqlite3.Connection, place: tuple[Any, ...], condition: EqualsCaseless) -> OneOf:
+    """The same condition by the ways in which the index's tags spell it."""
+    found = connection.execute(
+        "SELECT DISTINCT value FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?",
+        (*place, Kind.STRING),
+    )
+    return OneOf(
+        condition.field, frozenset(value for (value,) in found if caseless(value) == condition.string)
+    )
 
 
 def tag_fields(
