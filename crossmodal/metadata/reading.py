@@ -10,6 +10,7 @@ from crossmodal.images.formats import name_of
 from crossmodal.metadata.containers import MAX_BLOCK_BYTES, Blocks, read_blocks
 from crossmodal.metadata.dates import from_exif, from_file_time, from_name, same_moment
 from crossmodal.metadata.exif import Exif, read_exif
+from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.metadata.found import Found, text_of
 from crossmodal.metadata.iptc import read_iptc
 from crossmodal.metadata.sidecars import MAX_SIDECAR_BYTES, read_takeout
@@ -68,8 +69,14 @@ def read_metadata(
     words = _png_words(blocks)
     tags = Found()
     _say_taken(tags, beside, exif.found, xmp, iptc, words, name, modified)
+    # A camera knows best where it was, and photo programs what people wrote.
+    for source in (*beside, exif.found, xmp):
+        if LATITUDE in source:
+            tags.place((source[LATITUDE], source[LONGITUDE]))
     for source in (*beside, xmp, iptc, exif.found, words):
-        _say_all(tags, source)
+        for tag, value in source.items():
+            if tag not in ("taken", LATITUDE, LONGITUDE):
+                tags.say(tag, value)
     _say_file(tags, content, name, folder, _upright(blocks, exif))
     _shorten(tags, warnings)
     captions = [
@@ -147,15 +154,6 @@ def _say_taken(
             tags["taken"], tags["taken_from"] = moment, by
             tags["year"], tags["month"] = int(moment[:4]), int(moment[5:7])
             return
-
-
-def _say_all(tags: Found, source: Found) -> None:
-    # The two coordinates come from one source.
-    place = source.get("latitude"), source.get("longitude")
-    for name, value in source.items():
-        if name not in ("taken", "latitude", "longitude"):
-            tags.say(name, value)
-    tags.place(None if place[0] is None or place[1] is None else (place[0], place[1]))
 
 
 def _upright(blocks: Blocks, exif: Exif) -> tuple[int, int] | None:
