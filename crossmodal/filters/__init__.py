@@ -7,7 +7,8 @@
 
 The operators are ``$eq``, ``$ne``, ``$eqi`` (text, whatever its case), ``$in``, ``$nin``, ``$lt``, ``$lte``,
 ``$gt``, ``$gte`` and ``$exists``, joined by ``$and``, ``$or`` and ``$not``; several keys of one
-object mean and.
+object mean and. Dates (``taken``) compare by the parts that are given, ``location`` by distance: ``$near``
+with ``$within_km``.
 """
 
 from crossmodal.filters.conditions import (
@@ -29,7 +30,9 @@ from crossmodal.filters.conditions import (
     number_of,
     tag_name,
 )
+from crossmodal.filters.dates import Period
 from crossmodal.filters.parsing import parse_filter
+from crossmodal.filters.places import Near
 
 __all__ = [
     "COMPARISONS",
@@ -38,9 +41,11 @@ __all__ = [
     "EqualsCaseless",
     "Exists",
     "Filter",
+    "Near",
     "Not",
     "OneOf",
     "Or",
+    "Period",
     "Range",
     "RangeOperator",
     "TagValues",
