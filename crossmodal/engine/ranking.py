@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossmodal.filters.sorting import Order
 from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.protocols import WordHit
 from crossmodal.match import Match, Parts
@@ -17,11 +18,11 @@ from crossmodal.query.calibration import Calibration
 from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.fusion import fuse, group
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
-from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record
 from crossmodal.steps.joining import match_order
 from crossmodal.workspace import Workspace
 
-__all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked"]
+__all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked", "sort_by_tag"]
 
 # Grouping needs more results than it will show; so many times what is asked for is fetched, then all.
 _GROUPING_FACTOR = 4
@@ -167,6 +168,20 @@ def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
         match.duplicates = tuple(matches[int(position)].id for position in found.duplicates)
         kept.append(match)
     return kept
+
+
+def sort_by_tag(matches: Sequence[Match], order: Order, workspace: Workspace) -> list[Match]:
+    """``matches`` by one of their tags, which not all of them have brought along."""
+    tags = {
+        (modality, id): record.tags
+        for modality in MODALITIES
+        for id, record in workspace.records(
+            [match.id for match in matches if match.modality == modality], modality
+        ).items()
+    }
+    return order.sorted(
+        matches, lambda match: tags.get((match.modality, match.id), {}), lambda match: match.id
+    )
 
 
 def _fuse(found: Sequence[Match], words: Sequence[tuple[str, float]]) -> None:

@@ -104,7 +104,7 @@ def _covered(value: object) -> tuple[str, str] | None:
     numbers = [int(number) for number in found.groups() if number is not None]
     known = len(numbers)
     try:
-        first = datetime(*numbers, *(1,) * max(3 - known, 0))  # type: ignore[arg-type, misc]
+        first = datetime(*numbers, *(1,) * max(3 - known, 0))  # type: ignore[arg-type]
     except ValueError:
         return None
     if first.year > _LAST_YEAR:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order, Place
     from crossmodal.models.identity import ModelIdentity
     from crossmodal.records import Modality, Outcome, Record
 
@@ -149,9 +150,21 @@ class DocumentStore(Protocol):
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]: ...
 
+    def listed(
+        self,
+        modality: Modality,
+        limit: int,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+        after: Place | None = None,
+    ) -> list[Record]: ...
+
     def search_words(self, text: str, limit: int) -> list[WordHit]: ...
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]: ...
+
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]: ...
 
     def counts(self, modality: Modality) -> Counts: ...
 

@@ -47,7 +47,8 @@ def from_exif(value: object, zone: object = None) -> str | None:
     if not isinstance(value, str) or not (found := _EXIF.match(value[:_LONGEST])):
         return None
     zoned = _ZONE.match(zone[:_LONGEST]) if isinstance(zone, str) else None
-    return _moment(*found.groups(), zoned[1] if zoned else None)
+    year, month, day, hour, minute, second = found.groups()
+    return _moment(year, month, day, hour, minute, second, zoned[1] if zoned else None)
 
 
 def from_iso(value: object) -> str | None:

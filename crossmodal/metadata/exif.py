@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import warnings
 from io import BytesIO
@@ -220,7 +221,7 @@ def _read_file(main: _Values, block: bytes, exif: Exif) -> None:
             order = "little" if block[:2] == b"II" else "big"
             width = 4 if name == "iptc" else 1
             try:
-                value = b"".join(unit.to_bytes(width, order) for unit in value)  # type: ignore[arg-type]
+                value = b"".join(unit.to_bytes(width, order) for unit in value)
             except OverflowError:
                 value = None
         if isinstance(value, bytes):
@@ -258,9 +259,12 @@ def _degrees(value: Any, reference: str | None, negative: str) -> float | None:
     if not isinstance(value, tuple | list) or not reference:
         return None
     try:
-        degrees = sum(float(part) / 60**place for place, part in enumerate(value[:3]) if part == part)
+        parts = [float(part) for part in value[:3]]
     except _DAMAGE:
         return None
+    degrees = 0.0
+    for part, unit in zip(parts, (1, 60, 3600), strict=False):
+        degrees += 0.0 if math.isnan(part) else part / unit
     return -degrees if reference.upper().startswith(negative) else degrees
 
 
