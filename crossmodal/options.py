@@ -285,6 +285,17 @@ OPTIONS: tuple[Option, ...] = (
     Option("hybrid", "search captions by their words too", ("query",)),
     Option("group_duplicates", "show one of several near-duplicates", ("query",)),
     Option(
+        "literal",
+        "take questions as they are: years, places and names of files in them are words and no filters",
+        ("query",),
+    ),
+    Option(
+        "sort",
+        "sort what was found by this tag, such as taken; --sort=-taken for the newest first",
+        ("query",),
+        metavar="TAG",
+    ),
+    Option(
         "print",
         "the form of the output",
         ("query",),

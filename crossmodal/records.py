@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from crossmodal import limits
 from crossmodal.errors import DataError
 
 __all__ = [
+    "FILE_ORIGIN",
     "IMAGE",
     "MODALITIES",
     "TEXT",
@@ -25,6 +27,7 @@ __all__ = [
     "Record",
     "caption_id",
     "checked_modality",
+    "composed",
     "digest_of",
     "file_name",
     "json_size",
@@ -39,6 +42,9 @@ TEXT: Modality = "text"
 MODALITIES: tuple[Modality, ...] = (IMAGE, TEXT)
 
 Outcome = Literal["added", "replaced", "unchanged"]
+
+# The origin of a caption that the photo's own file gives: its title, or its description.
+FILE_ORIGIN = "file"
 
 # The two layers of tags, by the fields of a record.
 Layer = Literal["tags", "metadata"]
@@ -136,10 +142,25 @@ class Record:
     def hashed(self) -> Record:
         """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that can change.
 
-        Where a file lies is no part of it: a photo that moves stays what it is.
+        Where a file lies is no part of it: a photo that moves stays what it is. Its text and tags are
+        ``composed``, so that letters with marks are equal however they were written.
         """
         digest = self.digest or (None if self.content is None else digest_of(self.content))
-        described = json.dumps(
+        record = replace(self, digest=digest)
+        described = record._described()
+        # How JSON writes what is not ASCII; there is nothing to compose without it.
+        if "\\u" in described:
+            record = replace(
+                record,
+                text=composed(self.text),
+                tags=composed(self.tags),
+                metadata=composed(self.metadata),
+            )
+            described = record._described()
+        return replace(record, content_hash=hashlib.sha256(described.encode()).hexdigest()[:32])
+
+    def _described(self) -> str:
+        return json.dumps(
             [
                 self.modality,
                 self.text,
@@ -147,14 +168,12 @@ class Record:
                 self.photo_id,
                 dict(self.tags),
                 dict(self.metadata),
-                digest,
+                self.digest,
             ],
             sort_keys=True,
             ensure_ascii=True,
             default=str,
         )
-        hashed = hashlib.sha256(described.encode()).hexdigest()
-        return replace(self, digest=digest, content_hash=hashed[:32])
 
     def keeping(self, known: Record) -> Record:
         """A hashed copy with what it ``keeps`` from ``known``; itself where it keeps nothing."""
@@ -201,6 +220,17 @@ class Record:
     def size(self) -> int:
         """The bytes that this record occupies in flight, roughly: its content and its text."""
         return len(self.content or b"") + len(self.text or "")
+
+
+def composed(value: Any) -> Any:
+    """A JSON value with every text in it, names too, in Unicode's composed form (NFC)."""
+    if isinstance(value, str):
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
+    if isinstance(value, Mapping):
+        return {composed(key): composed(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [composed(inner) for inner in value]
+    return value
 
 
 def tags_beyond_limits(tags: Mapping[str, Any], name: str) -> str | None:

@@ -122,6 +122,8 @@ class Settings:
     offset: int = 0
     hybrid: bool = False
     group_duplicates: bool = False
+    sort: str | None = None
+    literal: bool = False
     print: str = "table"
     null: bool = False
     url: str | None = None

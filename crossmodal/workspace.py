@@ -9,11 +9,10 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.data_sets.photos import signature_of
+from crossmodal.data_sets.beside import signature_of
 from crossmodal.errors import (
     ModelMismatch,
     OriginalGone,
@@ -22,6 +21,7 @@ from crossmodal.errors import (
     StoreMissing,
     StoreUnwritable,
 )
+from crossmodal.filters.sorting import Place
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order
     from crossmodal.index.embedded.library import Library
     from crossmodal.index.protocols import Standing, TagField, WordHit
 
@@ -177,7 +179,7 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            as_before = any(signature_of(file.absolute) == file.signature for file in files)
+            as_before = any(file.signature.startswith(signature_of(file.absolute)) for file in files)
             return "copied" if as_before else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
@@ -230,15 +232,26 @@ class Workspace:
         found = [[] for _ in wanted] if store is None else store.captions_of(wanted)
         return dict(zip(wanted, found, strict=True))
 
-    def list_records(self, modality: Modality, limit: int, after: str | None = None) -> list[Record]:
-        """The first ``limit`` photos or captions in order of id, without bytes; those behind ``after``."""
+    def list_records(
+        self,
+        modality: Modality,
+        limit: int,
+        after: str | None = None,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+    ) -> list[Record]:
+        """The first ``limit`` photos or captions that match ``filter``, without bytes, in order of id.
+
+        Those behind the id ``after``; with an ``order`` in that one, behind the place that ``after`` names
+        (``Order.place_of`` a record). Raises DataError for what is no place.
+        """
         checked_modality(modality, "What is asked for")
+        place = None
+        if after:
+            place = Place(None, after) if order is None else Place.from_text(after)
         store = self.store()
-        if store is None:
-            return []
-        ids = list(islice(store.ids(modality, after=after or ""), limit))
-        # What is deleted in this moment is left out.
-        return [record for record in store.get(ids, modality) if record is not None]
+        return [] if store is None else store.listed(modality, limit, filter=filter, order=order, after=place)
 
     def tag_fields(self, limit_values: int = 50) -> list[TagField]:
         """The tags that the index has, in order of their names, each with its most frequent values.
@@ -258,8 +271,13 @@ class Workspace:
             self._tag_fields = {limit_values: known}
         return list(known[1])
 
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]:
+        """The different texts that the photos or captions have under the name ``tag``."""
+        store = self.store()
+        return [] if store is None else store.tag_texts(modality, tag)
+
     def search_words(self, text: str, limit: int) -> list[WordHit]:
-        """The ``limit`` captions that fit the words of ``text`` best; ties are in order of id."""
+        """The ``limit`` captions, and photos by their files, that fit the words of ``text`` best."""
         store = self.store()
         return [] if store is None else store.search_words(text, limit)
 

@@ -12,6 +12,7 @@ from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
 from crossmodal.match import Match
+from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import Target
 from crossmodal.settings import Settings
 
@@ -66,6 +67,8 @@ class _ServerAnswers:
                 filter=self._filter,
                 hybrid=settings.hybrid,
                 group_duplicates=settings.group_duplicates,
+                sort=settings.sort,
+                recognise=False if settings.literal else None,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
@@ -73,7 +76,13 @@ class _ServerAnswers:
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
         matches = [self._match(match) for match in result.matches]
-        return Answer(question, cast("Target | None", result.modality), matches, has_more=result.has_more)
+        return Answer(
+            question,
+            cast("Target | None", result.modality),
+            matches,
+            has_more=result.has_more,
+            recognised=[Recognised(one.text, one.filter) for one in result.recognised],
+        )
 
     def _match(self, match: Match) -> Match:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""

@@ -17,7 +17,9 @@ from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError, FilterError, SettingsError
 from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.match import Match
+from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import GivenQuestion, Settings
@@ -31,6 +33,7 @@ __all__ = [
     "check_depth",
     "question_batches",
     "read_filter",
+    "read_order",
 ]
 
 STDIN = GivenQuestion("query", "-")
@@ -103,6 +106,14 @@ def read_filter(settings: Settings) -> Filter | None:
     except FilterError as error:
         at = f" at {error.pointer}" if error.pointer else ""
         raise SettingsError(f"--filter{at}: {error}") from None
+
+
+def read_order(settings: Settings) -> Order | None:
+    """The order of ``--sort``, None without one; raises SettingsError for what names no tag."""
+    try:
+        return None if settings.sort is None else parse_order(settings.sort)
+    except DataError as error:
+        raise SettingsError(f"--sort: {error}") from None
 
 
 def check_depth(settings: Settings) -> None:
@@ -184,7 +195,7 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these.
+    these. ``recognised`` are the filters that words of the question became.
     """
 
     question: Question
@@ -192,6 +203,7 @@ class Answer:
     matches: Sequence[Match] = field(default_factory=list)
     error: str | None = None
     has_more: bool = False
+    recognised: Sequence[Recognised] = ()
 
     @property
     def modality(self) -> Modality:

@@ -12,11 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossmodal.data_sets.photos import read_photo, shown_uri, signature_of
+from crossmodal.data_sets.beside import FolderContents
+from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
-from crossmodal.records import IMAGE, TEXT, Failure, Layer, LocalFile, Record, caption_id, digest_of, photo_id
+from crossmodal.metadata import Caption, Metadata
+from crossmodal.records import (
+    FILE_ORIGIN,
+    IMAGE,
+    TEXT,
+    Failure,
+    Layer,
+    LocalFile,
+    Record,
+    caption_id,
+    digest_of,
+    photo_id,
+)
 
 __all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
@@ -54,6 +67,8 @@ class DataSet(ABC):
     where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
     iteration took for granted and passed over on purpose (files that are not images).
 
+    ``warnings`` name what the last iteration used although something of it could not be read.
+
     ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walked``
     says whether the last iteration looked, without an error, into every folder below ``root``. ``known``,
     where it is given, is asked for photos that need not be read. Of several files of one content the first
@@ -71,10 +86,12 @@ class DataSet(ABC):
         self.limits = limits
         self.content = content
         self.notes: list[str] = []
+        self.warnings: list[Failure] = []
         self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
+        self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
         self.walked = False
         for item in _Assembly(self).records():
@@ -140,6 +157,9 @@ class _Assembly:
         self._captions: Counter[str] = Counter()
         self._captions_of_photo = ""
         self._folders: dict[str, LocalFile] = {}
+        self._contents = FolderContents()
+        # What the files of the photos say, until the photo itself has been passed on.
+        self._said: list[Record] = []
 
     def records(self) -> Iterator[Record | Failure]:
         pending: _Unusable | None = None
@@ -169,6 +189,7 @@ class _Assembly:
                 if record.id not in self._photos or self._data_set.known is not None:
                     yield record
                 self._photos.add(record.id)
+                yield from self._said
             elif not mention.captions and not mention.sweep:
                 yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
             photo = self._ids[key]
@@ -179,6 +200,7 @@ class _Assembly:
 
     def _photo(self, mention: Mention) -> Record:
         data_set = self._data_set
+        self._said = []
         local = self._local_file(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
         if known is not None:
@@ -188,18 +210,26 @@ class _Assembly:
             return replace(record, tags=mention.tags or {}).hashed()
         photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
         digest = digest_of(photo.content)
+        metadata = Metadata()
+        # Who only measures, as evaluations do, wants the captions that the data set gives.
+        if local is not None and data_set.known is not None:
+            metadata = self._contents.metadata(photo.content, local)
+            data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
         again = None if data_set.known is None else data_set.known.photo_with(digest)
         id = again or photo_id(digest)
         kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
         if id in self._photos:
             # The first file of a content says what is known of the photo.
             kept += ("metadata",)
+        else:
+            self._said = [_said(id, caption, photo.uri) for caption in metadata.captions]
         return Record(
             id=id,
             modality=IMAGE,
             uri=photo.uri,
             mime_type=photo.mime_type,
             tags=mention.tags or {},
+            metadata=metadata.tags,
             content=photo.content if data_set.content else None,
             digest=digest,
             local=local,
@@ -210,7 +240,7 @@ class _Assembly:
         """Where the photo lies, None for one in a ``data:`` URI; raises as ``signature_of``."""
         if shown_uri(photo) != photo:
             return None
-        signature = signature_of(photo)
+        signature = self._contents.signature(photo)
         root = self._data_set.root
         folder, _, name = photo.rpartition("/")
         if root is not None and (photo.startswith(f"{str(root).rstrip('/')}/")):
@@ -244,6 +274,20 @@ class _Assembly:
                 tags=mention.tags or {},
                 origin=origin,
             ).hashed()
+
+
+def _said(photo: str, caption: Caption, uri: str) -> Record:
+    """The caption of a photo that its own file gives, which says so in its tags."""
+    return Record(
+        id=caption_id(photo, caption.text),
+        modality=TEXT,
+        text=caption.text,
+        uri=uri,
+        mime_type="text/plain",
+        photo_id=photo,
+        metadata={"caption_from": caption.kind},
+        origin=FILE_ORIGIN,
+    ).hashed()
 
 
 @dataclass(frozen=True, slots=True)

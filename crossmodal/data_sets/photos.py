@@ -27,7 +27,6 @@ __all__ = [
     "read_photo_file",
     "resolve",
     "shown_uri",
-    "signature_of",
 ]
 
 # File names that promise an image; the image loader finds out whether the bytes are one.
@@ -82,18 +81,6 @@ def shown_uri(photo: str) -> str:
     if photo[:5].lower() == "data:":
         return f"urn:sha256:{hashlib.sha256(photo.encode()).hexdigest()}"
     return photo
-
-
-def signature_of(path: str) -> str:
-    """What changes when the file at the absolute ``path`` does: its size, time and inode.
-
-    "" where it cannot be looked at; reading it says why.
-    """
-    try:
-        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
-    except (OSError, ValueError):
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
 def read_photo(photo: str, *, max_bytes: int) -> Photo:

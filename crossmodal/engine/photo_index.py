@@ -15,6 +15,7 @@ from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.errors import DataError
 from crossmodal.filters import parse_filter
+from crossmodal.filters.sorting import parse_order
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchRequest, Target
@@ -41,6 +42,8 @@ class QueryOptions(TypedDict, total=False):
     offset: int
     hybrid: bool
     group_duplicates: bool
+    sort: str | None
+    recognise: bool
     exclude: Iterable[str]
 
 
@@ -162,9 +165,26 @@ class PhotoIndex:
         """The photo with that id, else the caption, without its bytes; None if there is neither."""
         return self._workspace.find(_checked_id(id))
 
-    def page(self, modality: Modality = IMAGE, *, after: str | None = None, limit: int = 24) -> list[Record]:
-        """The first ``limit`` photos or captions behind the id ``after``, in order of id."""
-        return self._workspace.list_records(modality, limit, after)
+    def page(
+        self,
+        modality: Modality = IMAGE,
+        *,
+        after: str | Record | None = None,
+        limit: int = 24,
+        filter: Mapping[str, Any] | None = None,
+        sort: str | None = None,
+    ) -> list[Record]:
+        """The first ``limit`` photos or captions behind ``after``, in order of id, that match ``filter``.
+
+        With ``sort``, a tag such as "taken" or "-taken" (the newest first), in that order. ``after`` is the
+        last record of the page before, or its id. Raises ``FilterError``, and ``DataError`` for a ``sort``
+        that names no tag, or an id where a record is needed.
+        """
+        order = None if sort is None else parse_order(sort)
+        if isinstance(after, Record):
+            after = after.id if order is None else order.place_of(after.all_tags, after.id)
+        wanted = None if filter is None else parse_filter(filter)
+        return self._workspace.list_records(modality, limit, after, filter=wanted, order=order)
 
     def captions_of(self, photo_id: str) -> list[Record]:
         """The captions that describe a photo, in natural order."""
@@ -246,6 +266,10 @@ class PhotoIndex:
             look for the words of the captions as well
         ``group_duplicates``
             show one of several near-duplicates
+        ``sort``
+            a tag to sort what was found by, such as "taken", or "-taken" for the newest first
+        ``recognise``
+            False takes years, places and names of files in a sentence as words and not as filters
         ``exclude``
             ids that are no results
 
@@ -314,6 +338,7 @@ class PhotoIndex:
                 modality=outcome.modality,
                 has_more=outcome.has_more,
                 truncated=outcome.truncated,
+                recognised=outcome.recognised,
                 thumbnail=self.thumbnail,
             )
             for outcome in outcomes
@@ -353,7 +378,7 @@ def _request(
     exclude = options.get("exclude", ())
     if isinstance(exclude, str):
         raise DataError(f"exclude is the text {exclude!r}; it must be a list of ids.")
-    filter = options.get("filter")
+    filter, sort = options.get("filter"), options.get("sort")
     return SearchRequest(
         terms,
         modality=options.get("modality"),
@@ -364,5 +389,7 @@ def _request(
         filter=None if filter is None else parse_filter(filter),
         hybrid=options.get("hybrid", False),
         group_duplicates=options.get("group_duplicates", False),
+        sort=None if sort is None else parse_order(sort),
+        recognise=options.get("recognise", True),
         exclude=frozenset(exclude),
     )

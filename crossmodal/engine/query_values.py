@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from crossmodal.query.recognition import Recognised
 
     PhotoInput = str | Path | bytes | Image | NDArray[np.uint8]
 
@@ -82,8 +84,9 @@ class Results(list[Match]):
     """The matches of one query, best first.
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
-    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``). In a
-    notebook they show as pictures with their scores.
+    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
+    ``recognised`` are the filters that words of the query became. In a notebook they show as pictures with
+    their scores.
     """
 
     def __init__(
@@ -93,12 +96,14 @@ class Results(list[Match]):
         modality: Target | None = None,
         has_more: bool = False,
         truncated: bool = False,
+        recognised: Sequence[Recognised] = (),
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
         super().__init__(matches)
         self.modality = modality
         self.has_more = has_more
         self.truncated = truncated
+        self.recognised = tuple(recognised)
         self._thumbnail = thumbnail
 
     def _repr_html_(self) -> str:

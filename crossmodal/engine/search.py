@@ -19,7 +19,16 @@ from typing import Any
 from crossmodal.documents import Document
 from crossmodal.engine.describing import describe
 from crossmodal.engine.encoding import TermEncoder
-from crossmodal.engine.ranking import SearchState, WordSearch, deepest, first_depth, grouped, ranked
+from crossmodal.engine.ranking import (
+    SearchState,
+    WordSearch,
+    deepest,
+    first_depth,
+    grouped,
+    ranked,
+    sort_by_tag,
+)
+from crossmodal.engine.recognising import IndexKnowledge, recognised
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
 from crossmodal.query.calibration import Calibration, calibration_of
@@ -55,6 +64,7 @@ class Searcher:
         self._model_cache = model_cache
         self._encoder = TermEncoder(flow, workspace)
         self._words = WordSearch(workspace)
+        self._knowledge = IndexKnowledge(workspace)
         self._calibration: Calibration | None = None
         self._calibrating = threading.Lock()
 
@@ -79,10 +89,7 @@ class Searcher:
         timing = Timing()
         with _timed(timing, "total_ms"):
             calibration = self.calibration()
-            states = [
-                SearchState(request, SearchOutcome(request), first_depth(request), calibration)
-                for request in requests
-            ]
+            states = [self._state(request, calibration) for request in requests]
             composed = [state for state in states if not self._encoder.is_plain(state.request)]
             if composed:
                 with _timed(timing, "encode_ms"):
@@ -101,6 +108,11 @@ class Searcher:
                         self._finish(state)
                 describe(states, self._workspace)
         return [state.outcome for state in states], timing
+
+    def _state(self, request: SearchRequest, calibration: Calibration | None) -> SearchState:
+        meant, found = recognised(request, self._knowledge)
+        outcome = SearchOutcome(request, recognised=found)
+        return SearchState(meant, outcome, first_depth(meant), calibration)
 
     def _encode(self, states: Sequence[SearchState]) -> None:
         self._encoder.encode(states)
@@ -174,6 +186,8 @@ class Searcher:
         outcome.has_more = len(matches) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
         for rank, match in enumerate(outcome.matches, request.offset + 1):
             match.rank = rank
+        if request.sort is not None:
+            outcome.matches = sort_by_tag(outcome.matches, request.sort, self._workspace)
 
 
 def _compose(state: SearchState) -> None:

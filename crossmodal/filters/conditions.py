@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ __all__ = [
     "COMPARISONS",
     "MODALITY_FIELD",
     "And",
+    "EqualsCaseless",
     "Exists",
     "Filter",
     "Not",
@@ -20,6 +22,7 @@ __all__ = [
     "Range",
     "RangeOperator",
     "TagValues",
+    "caseless",
     "collect_values",
     "field_name",
     "number_of",
@@ -206,6 +209,31 @@ class OneOf(Filter):
             *sorted(self.booleans),
         ]
         return {self.field: {single: values[0]} if len(values) == 1 else {several: values}}
+
+
+def caseless(text: str) -> str:
+    """``text`` as it compares without case: Unicode's default caseless matching over compatible forms."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class EqualsCaseless(Filter):
+    """The text of ``field``, or of an element of it, is ``string`` where case doesn't count.
+
+    ``string`` is ``caseless`` already.
+    """
+
+    field: str
+    string: str
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        values = values_of(tag_name(self.field))
+        return values is not None and any(caseless(value) == self.string for value in values.strings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.field: {"$eqi": self.string}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order, Place
     from crossmodal.models.identity import ModelIdentity
     from crossmodal.records import Modality, Outcome, Record
 
@@ -113,8 +114,12 @@ class Counts(NamedTuple):
 
 
 class WordHit(NamedTuple):
-    """A caption that has a word of the query: its id, its photo's id if it has one, and its BM25 score."""
+    """A document that has a word of the query, and its BM25 score: a caption, or a photo by its file's name.
 
+    ``photo_id`` is that of the photo itself, or of the caption's photo if it has one.
+    """
+
+    modality: Modality
     id: str
     photo_id: str | None
     bm25: float
@@ -159,9 +164,21 @@ class DocumentStore(Protocol):
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]: ...
 
+    def listed(
+        self,
+        modality: Modality,
+        limit: int,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+        after: Place | None = None,
+    ) -> list[Record]: ...
+
     def search_words(self, text: str, limit: int) -> list[WordHit]: ...
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]: ...
+
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]: ...
 
     def counts(self, modality: Modality) -> Counts: ...
 

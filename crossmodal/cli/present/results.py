@@ -11,6 +11,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossmodal.cli.output import json_bytes
@@ -57,6 +58,9 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
         if position:
             paper.line("")
         paper.title(*_title(answer))
+        for one in answer.recognised:
+            taken_for = json.dumps(one.filter, ensure_ascii=False)
+            paper.line(f'"{one.text}" is the filter {taken_for}; --literal takes it as words.', "dim")
         if answer.error:
             paper.line(answer.error, "red")
         elif not answer.matches:
@@ -226,6 +230,7 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "modality": answer.target,
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
+                "recognised": [asdict(one) for one in answer.recognised],
                 "error": answer.error,
             }
             for answer in answers

@@ -3,7 +3,7 @@
 A document's ``row`` is its number: given once, ascending, and another one when the document changes, so that
 a search index in memory follows the file by reading the rows above the last one it knows and the
 ``tombstones`` of those that went. ``vectors`` lie in a table for each modality, so that one is read without
-the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a caption, and finds rows.
+the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a document, and finds rows.
 Text columns may hold what is no UTF-8, such as names of files; see ``connections.storable``.
 """
 
@@ -47,8 +47,8 @@ _VECTORS = "\n".join(
     for modality in MODALITIES
 )
 
-# What makes words of a text in FTS5.
-TOKENIZER = "tokenize = 'porter unicode61 remove_diacritics 2'"
+# ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
+TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
 
 LIBRARY_INDEXES = """
 CREATE INDEX photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;

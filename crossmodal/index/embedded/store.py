@@ -31,6 +31,8 @@ from crossmodal.errors import (
     StoreFormat,
     StoreUnwritable,
 )
+from crossmodal.filters import Filter
+from crossmodal.filters.sorting import Order, Place
 from crossmodal.index.embedded.changes import (
     Changes,
     read_dimension,
@@ -40,6 +42,7 @@ from crossmodal.index.embedded.changes import (
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.library import Library, is_trashed, restore
+from crossmodal.index.embedded.listing import list_documents
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
@@ -53,7 +56,7 @@ from crossmodal.index.embedded.stored_document import (
     stored_part,
     usable_id,
 )
-from crossmodal.index.embedded.tags import tag_fields
+from crossmodal.index.embedded.tags import tag_fields, tag_texts
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
@@ -361,8 +364,21 @@ class EmbeddedStore:
                 for (id,) in page:
                     yield id
 
+    def listed(
+        self,
+        modality: Modality,
+        limit: int,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+        after: Place | None = None,
+    ) -> list[Record]:
+        """The first ``limit`` documents behind ``after``; see ``listing.list_documents``."""
+        with self._connections.read() as connection:
+            return list_documents(connection, modality, limit, filter=filter, order=order, after=after)
+
     def search_words(self, text: str, limit: int) -> list[WordHit]:
-        """The ``limit`` captions that fit the words of ``text`` best; see ``words.search_words``."""
+        """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
         with self._connections.read() as connection:
             return search_words(connection, text, limit)
 
@@ -370,6 +386,11 @@ class EmbeddedStore:
         """The tags that the documents of one modality have; see ``tags.tag_fields``."""
         with self._connections.read() as connection:
             return tag_fields(connection, modality, limit_values)
+
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]:
+        """The different texts that documents have under the name ``tag``."""
+        with self._connections.read() as connection:
+            return tag_texts(connection, modality, tag)
 
     def vector_source(self, modality: Modality, shard: int = 0, shards: int = 1) -> VectorSource:
         """The vectors that a search index over ``modality`` follows, or one shard of them."""

@@ -103,7 +103,7 @@ class _Check:
             expected = {
                 (modality, _text(name), int(kind), _text(value))
                 for modality, name, kind, value, _ in tag_entries(
-                    document.record.modality, document.record.tags, row
+                    document.record.modality, document.record.all_tags, row
                 )
             }
             if stored.pop(row, set()) != expected:
@@ -112,7 +112,7 @@ class _Check:
             yield f"the tags hold row {row}, which no document asks for"
 
     def words(self) -> Iterator[str]:
-        """Compares each occurrence of a word with what FTS5 makes of the captions now."""
+        """Compares each occurrence of a word with what FTS5 makes of the documents now."""
         (stored,) = self._connection.execute("SELECT count(*) FROM words_docsize").fetchone()
         texts = [
             (row, text)
@@ -120,7 +120,7 @@ class _Check:
             if (text := searchable(each.record)) is not None
         ]
         if stored != len(texts) and not self._unreadable:
-            yield f"{len(texts)} captions have words, but those of {stored} can be searched"
+            yield f"{len(texts)} documents have words, but those of {stored} can be searched"
         run = self._connection.execute
         try:
             run(f"CREATE VIRTUAL TABLE temp.made USING fts5 (text, content = '', {TOKENIZER})")

@@ -16,6 +16,7 @@ export const DEFAULTS = Object.freeze({
   terms: Object.freeze([]),
   show: "apart",
   filter: null,
+  literal: false,
   hybrid: false,
   group: false,
   minScore: 0,
@@ -62,6 +63,7 @@ function readAddress(query) {
     terms,
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
+    literal: parameters.get("literal") === "1",
     hybrid: parameters.get("hybrid") === "1",
     group: parameters.get("group") === "1",
     minScore: minScore > 0 && minScore <= 1 ? minScore : 0,
@@ -80,6 +82,7 @@ export function writeAddress(state) {
   if (uploads) parameters.set("uploads", uploads);
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
+  if (state.literal) parameters.set("literal", "1");
   if (state.hybrid) parameters.set("hybrid", "1");
   if (state.group) parameters.set("group", "1");
   if (state.minScore) parameters.set("min_score", state.minScore);
@@ -97,8 +100,8 @@ export const mainTermIndex = (terms) => terms.findIndex((term) => term.kind === 
 
 /** All that decides about the results: two states with the same key have the same results. */
 export function searchKey(state) {
-  const { terms, show, filter, hybrid, group, minScore, topK } = state;
-  return JSON.stringify([terms, show, filter, hybrid, group, minScore, topK]);
+  const { terms, show, filter, literal, hybrid, group, minScore, topK } = state;
+  return JSON.stringify([terms, show, filter, literal, hybrid, group, minScore, topK]);
 }
 
 /** A short sentence for the title and the recent searches: "dog + photo − snow". */

@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import limits
-from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.errors import CrossmodalError, DataError, FilterError, RequestError
+from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.http_shapes.v1.answers import document_json
 from crossmodal.http_shapes.v1.documents import (
     UploadMetadata,
@@ -61,22 +63,22 @@ class _Documents:
         self._serving = serving
 
     async def list(self, request: Request) -> Response:
-        parameters = _parameters(request, ("modality", "limit", "after"))
+        parameters = _parameters(request, ("modality", "limit", "after", "sort", "filter"))
         modality = _modality(parameters.get("modality", IMAGE))
         try:
             limit = whole_number(
                 parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=limits.LISTED.most
             )
-            after = (
-                checked_id(parameters["after"], "'after'", limits.STORED_ID)
-                if "after" in parameters
-                else None
+            order = parse_order(parameters["sort"]) if "sort" in parameters else None
+            after = parameters.get("after")
+            if after is not None and order is None:
+                after = checked_id(after, "'after'", limits.STORED_ID)
+            filter = _filter(parameters.get("filter"))
+            documents, following = await asyncio.to_thread(
+                _listed, self._serving.engine.workspace, modality, limit, after, filter, order
             )
-        except RequestError as error:
+        except (RequestError, DataError) as error:
             raise RequestError(str(error), status=422) from None
-        documents, following = await asyncio.to_thread(
-            _listed, self._serving.engine.workspace, modality, limit, after
-        )
         return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
@@ -274,10 +276,34 @@ def _modality(value: str) -> Modality:
     raise RequestError(f"'modality' is {shown(value)}; it has to be 'image' or 'text'.", status=422)
 
 
+def _filter(text: str | None) -> Filter | None:
+    if text is None:
+        return None
+    try:
+        return parse_filter(json.loads(text))
+    except (ValueError, RecursionError):
+        raise RequestError(
+            f"'filter' is {shown(text)}; it has to be JSON such as {{\"year\": 2019}}."
+        ) from None
+    except FilterError as error:
+        at = f" at {error.pointer}" if error.pointer else ""
+        raise RequestError(f"'filter'{at}: {error}") from None
+
+
 def _listed(
-    workspace: Workspace, modality: Modality, limit: int, after: str | None
+    workspace: Workspace,
+    modality: Modality,
+    limit: int,
+    after: str | None,
+    filter: Filter | None,
+    order: Order | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    records = workspace.list_records(modality, limit + 1, after)
+    """Some documents, and what the next ones stand behind."""
+
+    def place(record: Record) -> str:
+        return record.id if order is None else order.place_of(record.all_tags, record.id)
+
+    records = workspace.list_records(modality, limit + 1, after, filter=filter, order=order)
     listed = records[:limit]
     documents: list[dict[str, Any]] = []
     left = limits.ANSWER_TOGETHER.most
@@ -287,9 +313,9 @@ def _listed(
             left -= json_size(document)
             if documents and left < 0:
                 # The next page begins here.
-                return documents, documents[-1]["id"]
+                return documents, place(listed[len(documents) - 1])
             documents.append(document)
-    return documents, listed[-1].id if len(records) > limit else None
+    return documents, place(listed[-1]) if len(records) > limit else None
 
 
 def _described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
