@@ -179,8 +179,8 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            as_before = any(file.signature.startswith(signature_of(file.absolute)) for file in files)
-            return "copied" if as_before else "moved"
+            now = [(file.signature, signature_of(file.absolute)) for file in files]
+            return "copied" if any(one and known.startswith(one) for known, one in now) else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:

@@ -43,9 +43,9 @@ class FolderContents:
         inside, _, name = local.path.rpartition("/")
         folder = local.absolute.rpartition("/")[0]
         beside = {
-            found: content
+            found: sidecar
             for found in self._sidecars(folder, name)
-            if (content := _read(f"{folder}/{found}")) is not None
+            if (sidecar := _read(f"{folder}/{found}")) is not None
         }
         # Of what the signature says, so that both speak of one moment.
         _, _, rest = local.signature.partition(" ")
