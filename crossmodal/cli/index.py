@@ -46,7 +46,8 @@ class IndexReport:
 
     ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
     ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
-    count. ``notes`` are sentences on what was left out on purpose. ``started`` is False where the Flow
+    count. ``warnings``, of the same form, are damaged photos of which the rest is indexed.
+    ``notes`` are sentences on what was left out on purpose. ``started`` is False where the Flow
     never ran, ``finished`` where the run was stopped.
     """
 
@@ -57,6 +58,7 @@ class IndexReport:
     captions: ModalityCount = field(default_factory=ModalityCount)
     unusable: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     documents_per_second: float = 0.0
@@ -156,6 +158,8 @@ class _Indexing:
         outcome = "failed" if item.error is not None else str(item.outcome)
         counted = self._report.photos if item.modality == IMAGE else self._report.captions
         setattr(counted, outcome, getattr(counted, outcome) + 1)
+        if item.warning is not None and item.error is None:
+            self._report.warnings.append({"source": item.source, "reason": item.warning})
         return outcome, item.failure
 
     def _fail(self, failure: Failure) -> None:

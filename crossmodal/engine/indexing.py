@@ -22,11 +22,13 @@ class Indexed:
     """What became of one record, which comes without its bytes.
 
     ``outcome`` is added, replaced or unchanged; it is None where ``error``, a sentence, says why not.
+    ``warning`` is a sentence on a damaged photo of which the rest is in the index.
     """
 
     record: Record
     outcome: str | None = None
     error: str | None = None
+    warning: str | None = None
 
     @property
     def modality(self) -> Modality:
@@ -101,7 +103,7 @@ def _documents(records: list[Record]) -> list[Document]:
 
 def _indexed(doc: Document) -> Indexed:
     assert doc.record is not None, "what went in with its record comes out with it"
-    return Indexed(_light(doc.record), None if doc.error else doc.outcome, doc.error)
+    return Indexed(_light(doc.record), None if doc.error else doc.outcome, doc.error, doc.warning)
 
 
 def _light(record: Record) -> Record:

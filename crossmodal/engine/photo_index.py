@@ -45,12 +45,16 @@ class QueryOptions(TypedDict, total=False):
 
 @dataclass(slots=True)
 class AddSummary:
-    """What became of the photos and captions of one ``PhotoIndex.add``."""
+    """What became of the photos and captions of one ``PhotoIndex.add``.
+
+    ``warnings`` are damaged photos of which the rest is in the index.
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[Failure] = field(default_factory=list)
 
 
 class PhotoIndex:
@@ -188,6 +192,8 @@ class PhotoIndex:
             else:
                 outcome = str(item.outcome)
                 setattr(summary, outcome, getattr(summary, outcome) + 1)
+                if item.warning is not None:
+                    summary.warnings.append(Failure(item.source, item.warning))
         return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
