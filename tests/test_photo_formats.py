@@ -445,6 +445,10 @@ def test_what_a_format_takes_is_granted_and_no_less(kind: str, pool: DecodePool)
         large.putalpha(large.convert("L"))
         blob = encoded(large.quantize(32), "PNG")
     else:
-        options = {"AVIF": {"speed": 10}, "HEIF": {"quality": 30}, "TIFF": {"compression": "tiff_lzw"}}
+        options = {
+            "AVIF": {"speed": 10},
+            "HEIF": {"enc_params": {"preset": "ultrafast"}},
+            "TIFF": {"compression": "tiff_lzw"},
+        }
         blob = encoded(large, kind, **options.get(kind, {}))
     assert pool.decode(blob, PhotoRequest(Square(64, "squash"), 64)).pixels.shape == (64, 64, 3)

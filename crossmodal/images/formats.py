@@ -119,7 +119,7 @@ def _bmp_codec_bytes(image: Image, size: tuple[int, int]) -> int:
 
 def _jp2_codec_bytes(image: Image, size: tuple[int, int]) -> int:
     """Whole numbers of 32 bits for each value, in tiles and in the image, and what is unpacked of both."""
-    return (12 * len(image.getbands()) + 4) * size[0] * size[1]
+    return (8 * len(image.getbands()) + 4) * size[0] * size[1]
 
 
 def _raw_codec_bytes(image: Image, size: tuple[int, int]) -> int:
@@ -216,7 +216,7 @@ FORMATS = (
         "PIL.AvifImagePlugin:AvifImageFile",
         in_browsers=True,
         shown="the first frame of a sequence",
-        codec_bytes=_each(24),
+        codec_bytes=_each(18),
     ),
     Format(
         "HEIC",
@@ -225,7 +225,7 @@ FORMATS = (
         "pillow_heif.as_plugin:HeifImageFile",
         library="pillow-heif",
         shown="the primary picture",
-        codec_bytes=_each(24),
+        codec_bytes=_each(18),
     ),
     Format(
         "TIFF",
@@ -264,7 +264,7 @@ FORMATS = (
         library="pyjpegxl",
         package="pyjpegxl",
         shown="the first frame of an animation",
-        codec_bytes=_each(48),
+        codec_bytes=_each(28),
     ),
     Format(
         "DNG",

@@ -22,6 +22,7 @@ class JxlPhoto(LatePhoto):
     def _open(self) -> None:
         import pyjpegxl
 
+        assert self.fp is not None
         self._blob = self.fp.read()
         found = pyjpegxl.probe(self._blob)
         self._size = found.width, found.height

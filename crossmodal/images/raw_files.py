@@ -61,6 +61,7 @@ class RawPhoto(LatePhoto):
     format = "RAW"
 
     def _open(self) -> None:
+        assert self.fp is not None
         self._blob = self.fp.read()
         with _opened(self._blob) as raw:
             sizes = raw.sizes
@@ -85,7 +86,7 @@ class RawPhoto(LatePhoto):
 def demosaic_bytes(image: Any, size: tuple[int, int]) -> int:
     """What LibRaw has beside the image, at most: the mosaic, four colours a pixel, and the result twice."""
     pixels = size[0] * size[1]
-    of_mosaic, of_result = 4 * pixels, 22 * pixels
+    of_mosaic, of_result = 4 * pixels, 16 * pixels
     return of_mosaic + (of_result // 4 if getattr(image, "halved", False) else of_result)
 
 
