@@ -15,7 +15,8 @@ from urllib.parse import urljoin
 
 from crossmodal.errors import FetchError, SettingsError
 from crossmodal.hosts import in_url, is_own, is_public
-from crossmodal.images.formats import READABLE_TYPES, sniff_mime_type
+from crossmodal.images import sniff_mime_type
+from crossmodal.images.formats import READABLE_TYPES
 from crossmodal.settings import MAX_PORT
 
 if TYPE_CHECKING:

@@ -365,10 +365,18 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
                 f"{meaning[0].upper()}{meaning[1:]}.",
                 "",
                 *_columns(rows, columns),
+                *(_readable(columns) if task == "index" else ()),
             ]
         )
         + "\n"
     )
+
+
+def _readable(columns: int) -> list[str]:
+    """The formats of photos, as lines below the options."""
+    from crossmodal.images.formats import formats_sentence
+
+    return ["", *textwrap.wrap(f"Photos are read as {formats_sentence()}.", columns)]
 
 
 def _columns(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:

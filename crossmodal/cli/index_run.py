@@ -45,7 +45,8 @@ class IndexReport:
 
     ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
     ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
-    count. ``notes`` are sentences on what was left out on purpose, ``kept`` those on photos that stay
+    count. ``warnings``, of the same form, are photos that are used although something of them could not be
+    read. ``notes`` are sentences on what was left out on purpose, ``kept`` those on photos that stay
     although their files are gone. ``started`` is False where the Flow never ran, ``finished`` where the run
     was stopped.
     """
@@ -57,6 +58,7 @@ class IndexReport:
     captions: ModalityCount = field(default_factory=ModalityCount)
     unusable: int = 0
     failures: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -98,6 +100,9 @@ class IndexRun:
             self.report.seconds = round(time.monotonic() - started, 3)
             indexed = sum(each.added + each.replaced for each in (self.report.photos, self.report.captions))
             self.report.documents_per_second = round(indexed / (self.report.seconds or 1.0), 2)
+            self.report.warnings += [
+                asdict(warning) for data_set in self._data_sets for warning in data_set.warnings
+            ]
             self.report.notes = [note for data_set in self._data_sets for note in data_set.notes]
         self.report.finished = not self._signals.stopping
 
@@ -140,6 +145,8 @@ class IndexRun:
         outcome = "failed" if item.error is not None else str(item.outcome)
         counted = self.report.photos if item.modality == IMAGE else self.report.captions
         setattr(counted, outcome, getattr(counted, outcome) + 1)
+        if item.warning is not None and item.error is None:
+            self.report.warnings.append({"source": item.source, "reason": item.warning})
         return outcome, item.failure
 
     def _fail(self, failure: Failure) -> None:

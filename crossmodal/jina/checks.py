@@ -13,7 +13,7 @@ import orjson
 from crossmodal.errors import DataError, RequestError
 from crossmodal.http_shapes.values import plain_json, shown
 from crossmodal.images import MAX_PIXELS
-from crossmodal.images.formats import IMAGE_TYPES
+from crossmodal.images.signatures import IMAGE_TYPES
 from crossmodal.limits import DIMENSION, PHOTO, SENTENCE, STORED_ID, TAGS, TOP_K, URI
 from crossmodal.records import Outcome
 
@@ -162,6 +162,7 @@ _CHECKS: Mapping[str, Callable[[Any, Limits], str | None]] = {
     "original": _bytes,
     "stored_thumbnail": _bytes,
     "embedding": _embedding,
+    "warning": partial(_text, most=_MAX_SENTENCE_CHARACTERS),
     "error": partial(_text, most=_MAX_SENTENCE_CHARACTERS),
     "outcome": partial(_one_of, (*get_args(Outcome), "deleted")),
     "visited": _ids,

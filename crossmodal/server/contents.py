@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import mimetypes
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +15,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.errors import RequestError
+from crossmodal.errors import ImageError, RequestError
+from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
 from crossmodal.server.routes import add_route
-from crossmodal.workspace import Workspace
+from crossmodal.server.serving import Serving
 
 __all__ = ["PAGE", "add_page", "content_response", "photo_of", "thumbnail_of"]
-
-# Only what a browser shows as a picture: a file from outside must never run as a page.
-_SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
 _CACHED_SECONDS = 300
@@ -36,14 +35,28 @@ class _Content:
     tag: str
 
 
-async def photo_of(workspace: Workspace, id: str) -> _Content:
-    """An indexed photo; raises RequestError, 404, where there is none, and OriginalGone."""
-    return await asyncio.to_thread(_read, id, workspace.content)
+async def photo_of(serving: Serving, id: str, *, original: bool = False) -> _Content:
+    """An indexed photo, as a JPEG where browsers cannot show its file, or else that file.
+
+    Raises RequestError, 404, where there is none, and 422 where the file cannot be read any more, and
+    OriginalGone.
+    """
+    found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+    if original or found.mime_type in BROWSER_TYPES or found.mime_type not in READABLE_TYPES:
+        return found
+    try:
+        picture = await serving.picture(found.tag, found.data)
+    except ImageError as error:
+        raise RequestError(
+            f"The photo cannot be shown: {error} Its file is at ?original=true.", status=422
+        ) from error
+    # Another picture is made of it only where the file is another one.
+    return _Content(picture, "image/jpeg", f'"{found.tag.strip(chr(34))}-jpeg"')
 
 
-async def thumbnail_of(workspace: Workspace, id: str) -> _Content:
+async def thumbnail_of(serving: Serving, id: str) -> _Content:
     """The small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
-    return await asyncio.to_thread(_read, id, workspace.thumbnail)
+    return await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
 
 
 def content_response(request: Request, content: _Content) -> Response:
@@ -57,7 +70,8 @@ def content_response(request: Request, content: _Content) -> Response:
     }
     if _is_held(request, content.tag):
         return Response(status_code=304, headers=headers)
-    media_type = content.mime_type if content.mime_type in _SHOWN else "application/octet-stream"
+    # Only what is a picture: a file from outside must never run as a page.
+    media_type = content.mime_type if content.mime_type in READABLE_TYPES else "application/octet-stream"
     if request.method == "HEAD":
         headers["Content-Length"] = str(len(content.data))
         return Response(media_type=media_type, headers=headers)
@@ -85,6 +99,9 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The one file of the page that is in no folder.
+_FORMATS = "formats.js"
+
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
@@ -95,6 +112,7 @@ def add_page(app: Starlette) -> None:
         for path in sorted(PAGE.iterdir())
         if path.is_file()
     }
+    files[_FORMATS] = _PageFile(_FORMATS, _formats_module().encode())
 
     async def index(request: Request) -> Response:
         return files["index.html"].response(request)
@@ -107,6 +125,17 @@ def add_page(app: Starlette) -> None:
 
     add_route(app, "/", index, ["GET", "HEAD"])
     add_route(app, "/page/{name}", file, ["GET", "HEAD"])
+
+
+def _formats_module() -> str:
+    """The script that tells the page which files are photos, made from the table of formats."""
+    endings, sentence = json.dumps(sorted(EXTENSIONS)), json.dumps(formats_sentence())
+    return (
+        "/** The endings of photos' names; browsers know no type for some of them. */\n"
+        f"export const ENDINGS = {endings};\n\n"
+        "/** The formats, for a sentence. */\n"
+        f"export const FORMATS = {sentence};\n"
+    )
 
 
 class _PageFile:

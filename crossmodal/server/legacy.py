@@ -106,7 +106,7 @@ class _LegacyRoutes:
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
-        content = await photo_of(self._serving.engine.workspace, request.path_params["id"])
+        content = await photo_of(self._serving, request.path_params["id"])
         return content_response(request, content)
 
     async def _fetched(self, request: Request) -> FetchedPhotos | None:

@@ -238,6 +238,8 @@ class Changes:
         if given.vector is None and old.has_vector:
             given.vector = stored_part(self._connection, old, "vector")
         record = given.record
+        if record.mime_type is None:
+            record = replace(record, mime_type=old.record.mime_type)
         if record.content is None and old.content_bytes is not None:
             record = replace(record, content=stored_part(self._connection, old, "original"))
         if record.thumbnail is None and old.thumbnail_bytes is not None:

@@ -83,11 +83,12 @@ class _Documents:
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
-        workspace = self._serving.engine.workspace
-        if part is not None:
-            content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
-            return content_response(request, content)
-        described = await asyncio.to_thread(_described_by_id, workspace, id)
+        if part == "content":
+            original = _flag(request, "original")
+            return content_response(request, await photo_of(self._serving, id, original=original))
+        if part == "thumbnail":
+            return content_response(request, await thumbnail_of(self._serving, id))
+        described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
         return JsonResponse(described)
@@ -100,11 +101,9 @@ class _Documents:
             response = problem_response(refusal)
             response.headers["Allow"] = "GET, HEAD"
             return response
-        given = _parameters(request, ("captions",)).get("captions", "true")
-        if given not in ("true", "false"):
-            raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
+        captions = _flag(request, "captions", unless_given=True)
         with self._serving.admission.writes.take():
-            deleted = await self._serving.delete([id], captions=given == "true")
+            deleted = await self._serving.delete([id], captions=captions)
         if not deleted:
             raise _missing(id)
         return JsonResponse({"deleted": deleted})
@@ -266,6 +265,14 @@ def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
             raise RequestError(f"The parameter {name!r} is given twice; give it once.", status=422)
         given[name] = value
     return given
+
+
+def _flag(request: Request, name: str, *, unless_given: bool = False) -> bool:
+    """The one parameter that the request may have."""
+    given = _parameters(request, (name,)).get(name, str(unless_given).lower())
+    if given not in ("true", "false"):
+        raise RequestError(f"{name!r} is {shown(given)}; it has to be true or false.", status=422)
+    return given == "true"
 
 
 def _modality(value: str) -> Modality:
