@@ -8,7 +8,7 @@ from typing import Any
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
@@ -39,7 +39,7 @@ class Coco(DataSet):
         self.paths = paths
         self.folders = folders
         self.root = paths[0].absolute().parent
-        self.origin = str(paths[0].absolute()) if len(paths) == 1 else None
+        self.origin = plain_path(paths[0]) if len(paths) == 1 else None
         self._unnamed = unnamed
 
     def mentions(self) -> Iterator[Mention | Failure]:

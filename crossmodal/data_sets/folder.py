@@ -9,7 +9,7 @@ from pathlib import Path
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.records import Failure
 
 __all__ = ["FolderOfImages", "count_images", "find_images"]
@@ -89,7 +89,7 @@ class FolderOfImages(DataSet):
     ) -> None:
         super().__init__(name, f"folder of images {folder}", limits, content)
         self.folder = folder
-        self.root = Path(os.path.abspath(folder))  # noqa: PTH100  (keeps symlinks)
+        self.root = Path(plain_path(folder))
         self._exclude = tuple(exclude)
 
     def below(self, folder: Path) -> FolderOfImages:

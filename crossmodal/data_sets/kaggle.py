@@ -8,7 +8,7 @@ from pathlib import Path
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.folder import count_images, find_images
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image, resolve
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path, resolve
 from crossmodal.data_sets.table import Table
 from crossmodal.data_sets.text_lines import count_lines, read_lines
 from crossmodal.errors import DataSetError
@@ -42,8 +42,8 @@ class KaggleFlickr(DataSet):
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
-        self.root = captions.absolute().parent
-        self.origin = str(captions.absolute())
+        self.root = Path(plain_path(captions)).parent
+        self.origin = plain_path(captions)
         self._exclude = tuple(exclude)
         self._table = Table(name, captions, images, split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)

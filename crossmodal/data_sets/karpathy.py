@@ -8,7 +8,7 @@ from typing import Any
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
@@ -42,7 +42,7 @@ class Karpathy(DataSet):
         self.path = path
         self.folders = folders
         self.root = path.absolute().parent
-        self.origin = str(path.absolute())
+        self.origin = plain_path(path)
         self._split = split
         self._unnamed = unnamed if split is None else None
         if split is not None:

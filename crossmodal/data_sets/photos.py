@@ -23,6 +23,7 @@ from crossmodal.limits import PHOTO
 __all__ = [
     "Photo",
     "looks_like_an_image",
+    "plain_path",
     "read_photo",
     "read_photo_file",
     "resolve",
@@ -39,6 +40,11 @@ class Photo:
     uri: str
     mime_type: str | None
     content: bytes
+
+
+def plain_path(path: Path) -> str:
+    """The absolute path without ``.`` and ``..``, and with its links: one name of one file."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def looks_like_an_image(file_name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from crossmodal.data_sets.columns import NumberColumns
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.rows import (
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
@@ -57,7 +57,7 @@ class Table(DataSet):
         super().__init__(name, f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content)
         self.path = path
         self.root = path.absolute().parent
-        self.origin = str(path.absolute())
+        self.origin = plain_path(path)
         self.folders = folders
         self._split = split
         self._encoding = encoding_of(path)

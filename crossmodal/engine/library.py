@@ -129,8 +129,8 @@ class LibraryRun:
         settled = Settled()
         if self.engine.workspace.store() is None:
             return settled
-        self._forget_captions(settled)
         self._delete_superseded()
+        self._forget_captions(settled)
         if self.data_set.walked and self.data_set.root is not None:
             self._forget_files(str(self.data_set.root), settled)
         return settled
