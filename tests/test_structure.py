@@ -37,7 +37,7 @@ LAYERS = [
     {"images"},
     {"filters"},
     {"options"},
-    {"access"},
+    {"access", "originals"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},
     {"errors"},
