@@ -96,7 +96,8 @@ def _open(name: str, settings: Settings) -> DataSet:
         folder = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
         with Workspace(settings.workspace) as workspace:
             library = workspace.library
-            lost = 0 if library is None else library.photos_below(library.folder(folder))
+            root = None if library is None else library.folder(folder)
+            lost = 0 if library is None or root is None else library.photos_below(root)
         if not lost:
             raise
         if settings.delete_missing and Path(folder).is_dir():

@@ -38,7 +38,7 @@ class Coco(DataSet):
         super().__init__(name, f"COCO captions in {', '.join(str(path) for path in paths)}", limits, content)
         self.paths = paths
         self.folders = folders
-        self.root = paths[0].absolute().parent
+        self.root = Path(plain_path(paths[0])).parent
         self.origin = plain_path(paths[0]) if len(paths) == 1 else None
         self._unnamed = unnamed
 

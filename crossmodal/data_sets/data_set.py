@@ -48,8 +48,8 @@ class Limits:
 class KnownPhotos(Protocol):
     """What an index knows of the photos of a data set, so that they need not be read again."""
 
-    def folder(self, path: str) -> LocalFile:
-        """The root to which the absolute path of a folder belongs, and the path below it."""
+    def folder(self, path: str) -> LocalFile | None:
+        """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
 
     def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
         """The id and the digest of the photo in a file that is as it was when it was read."""
@@ -69,8 +69,8 @@ class DataSet(ABC):
 
     ``warnings`` name what the last iteration used although something of it could not be read.
 
-    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walked``
-    says whether the last iteration looked, without an error, into every folder below ``root``. ``known``,
+    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walks``
+    says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked, without an error, into every folder below ``root``. ``known``,
     where it is given, is asked for photos that need not be read. Of several files of one content the first
     one makes the record, and where there is ``known`` each of the others another one of the same id.
     """
@@ -78,6 +78,7 @@ class DataSet(ABC):
     root: Path | None = None
     origin: str | None = None
     guess: str | None = None
+    walks: bool = False
     walked: bool = False
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
@@ -241,15 +242,21 @@ class _Assembly:
         if shown_uri(photo) != photo:
             return None
         signature = self._contents.signature(photo)
-        root = self._data_set.root
         folder, _, name = photo.rpartition("/")
-        if root is not None and (photo.startswith(f"{str(root).rstrip('/')}/")):
-            folder, name = str(root), photo[len(str(root).rstrip("/")) + 1 :]
         if folder not in self._folders:
-            known = self._data_set.known
-            self._folders[folder] = LocalFile(folder, "") if known is None else known.folder(folder)
-        inside = self._folders[folder]
-        return LocalFile(inside.root, f"{inside.path}/{name}".lstrip("/"), signature)
+            self._folders[folder] = self._place_of(folder or "/")
+        place = self._folders[folder]
+        return LocalFile(place.root, f"{place.path}/{name}".lstrip("/"), signature)
+
+    def _place_of(self, folder: str) -> LocalFile:
+        """The folder of a photo in its root: one that is known, the data set's, or itself."""
+        known, root = self._data_set.known, self._data_set.root
+        if known is not None and (place := known.folder(folder)) is not None:
+            return place
+        start = "" if root is None else f"{str(root).rstrip('/')}/"
+        if root is not None and f"{folder}/".startswith(start):
+            return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
+        return LocalFile(folder, "")
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
         origin = self._data_set.origin

@@ -84,6 +84,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class FolderOfImages(DataSet):
     """Every image below a folder."""
 
+    walks = True
+
     def __init__(
         self, name: str, folder: Path, *, limits: Limits, content: bool, exclude: Sequence[str] = ()
     ) -> None:

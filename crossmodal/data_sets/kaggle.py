@@ -27,6 +27,8 @@ class KaggleFlickr(DataSet):
     (``--split dev`` reads ``dev.txt``). A relative name is looked for in each of ``images``.
     """
 
+    walks = True
+
     def __init__(
         self,
         name: str,

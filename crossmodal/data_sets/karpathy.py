@@ -41,7 +41,7 @@ class Karpathy(DataSet):
         super().__init__(name, f"Karpathy's captions in {path}{chosen}", limits, content)
         self.path = path
         self.folders = folders
-        self.root = path.absolute().parent
+        self.root = Path(plain_path(path)).parent
         self.origin = plain_path(path)
         self._split = split
         self._unnamed = unnamed if split is None else None

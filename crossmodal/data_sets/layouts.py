@@ -16,7 +16,7 @@ from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.listed import OnePhoto
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.errors import DataSetError
@@ -146,7 +146,7 @@ def _karpathy(name: str, folder: Path, entries: list[Path], reading: Reading) ->
         content=reading.content,
         unnamed=UnnamedPhotos(folder, reading.exclude),
     )
-    found.root = folder.absolute()
+    found.root = Path(plain_path(folder))
     return found
 
 
@@ -164,7 +164,7 @@ def _coco(name: str, folder: Path, entries: list[Path], reading: Reading) -> Dat
         content=reading.content,
         unnamed=UnnamedPhotos(folder, reading.exclude) if reading.split is None else None,
     )
-    found.root = folder.absolute()
+    found.root = Path(plain_path(folder))
     return found
 
 

@@ -56,7 +56,7 @@ class Table(DataSet):
         self._jsonl = path.suffix.lower() in JSONL_EXTENSIONS
         super().__init__(name, f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content)
         self.path = path
-        self.root = path.absolute().parent
+        self.root = Path(plain_path(path)).parent
         self.origin = plain_path(path)
         self.folders = folders
         self._split = split
