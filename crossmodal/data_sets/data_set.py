@@ -17,9 +17,8 @@ from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
-from crossmodal.metadata import Caption, Metadata
+from crossmodal.metadata import Metadata
 from crossmodal.records import (
-    FILE_ORIGIN,
     IMAGE,
     TEXT,
     Failure,
@@ -70,9 +69,10 @@ class DataSet(ABC):
     ``warnings`` name what the last iteration used although something of it could not be read.
 
     ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walks``
-    says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked, without an error, into every folder below ``root``. ``known``,
-    where it is given, is asked for photos that need not be read. Of several files of one content the first
-    one makes the record, and where there is ``known`` each of the others another one of the same id.
+    says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
+    without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
+    be read. Of several files of one content the first one makes the record, and where there is ``known``
+    each of the others another one of the same id.
     """
 
     root: Path | None = None
@@ -223,7 +223,7 @@ class _Assembly:
             # The first file of a content says what is known of the photo.
             kept += ("metadata",)
         else:
-            self._said = [_said(id, caption, photo.uri) for caption in metadata.captions]
+            self._said = metadata.caption_records(id, photo.uri)
         return Record(
             id=id,
             modality=IMAGE,
@@ -281,20 +281,6 @@ class _Assembly:
                 tags=mention.tags or {},
                 origin=origin,
             ).hashed()
-
-
-def _said(photo: str, caption: Caption, uri: str) -> Record:
-    """The caption of a photo that its own file gives, which says so in its tags."""
-    return Record(
-        id=caption_id(photo, caption.text),
-        modality=TEXT,
-        text=caption.text,
-        uri=uri,
-        mime_type="text/plain",
-        photo_id=photo,
-        metadata={"caption_from": caption.kind},
-        origin=FILE_ORIGIN,
-    ).hashed()
 
 
 @dataclass(frozen=True, slots=True)
