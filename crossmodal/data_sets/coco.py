@@ -39,7 +39,7 @@ class Coco(DataSet):
         self.paths = paths
         self.folders = folders
         self.root = paths[0].absolute().parent
-        self.origin = str(paths[0]) if len(paths) == 1 else None
+        self.origin = paths[0].absolute() if len(paths) == 1 else None
         self._unnamed = unnamed
 
     def mentions(self) -> Iterator[Mention | Failure]:

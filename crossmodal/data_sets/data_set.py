@@ -40,12 +40,13 @@ class DataSet(ABC):
     where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
     iteration took for granted and passed over on purpose (files that are not images).
 
-    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walked``
-    says whether the last iteration looked, without an error, into every folder below ``root``.
+    ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
+    file that gives the captions, None where there is none. ``walked`` says whether the last iteration looked,
+    without an error, into every folder below ``root``.
     """
 
     root: Path | None = None
-    origin: str | None = None
+    origin: Path | None = None
     guess: str | None = None
     walked: bool = False
 

@@ -7,6 +7,7 @@ a folder that is left out contains is not looked at, so nothing in it can be bro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -219,6 +220,19 @@ class Exclusions:
         """Those of a walk from ``root``, an absolute path; raises SettingsError for an unusable pattern."""
         return cls((_Scope.of(root, option_rules(exclude)), _Scope.of(root, _defaults())))
 
+    @classmethod
+    def inside(cls, root: str, folder: str, exclude: Sequence[str] = ()) -> Exclusions | None:
+        """Those of ``folder`` in a walk from ``root``; None where the walk doesn't come there."""
+        exclusions, here = cls.below(root, exclude), root.rstrip("/")
+        for name in folder.removeprefix(here).split("/"):
+            if not name:
+                continue
+            exclusions, _ = exclusions.with_file_of(here or "/")
+            here = f"{here}/{name}"
+            if exclusions.rule_for(name, here, is_folder=True) is not None:
+                return None
+        return exclusions
+
     def rule_for(self, name: str, path: str, *, is_folder: bool) -> Rule | None:
         """The rule that leaves out the entry ``name`` at the absolute ``path``; None where none does."""
         for scope in self.scopes:
@@ -229,6 +243,8 @@ class Exclusions:
     def with_file_of(self, folder: str) -> tuple[Exclusions, list[Failure]]:
         """These and the rules of the file in ``folder``, and what of that file cannot be used."""
         path = f"{folder.rstrip('/')}/{IGNORE_FILE}"
+        if not os.path.lexists(path):
+            return self, []
         rules: list[Rule] = []
         failures: list[Failure] = []
         for found in _file_rules(path):

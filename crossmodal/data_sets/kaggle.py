@@ -42,8 +42,7 @@ class KaggleFlickr(DataSet):
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
-        self.root = captions.absolute().parent
-        self.origin = str(captions)
+        self.root, self.origin = captions.absolute().parent, captions.absolute()
         self._exclude = tuple(exclude)
         self._table = Table(name, captions, images, split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)

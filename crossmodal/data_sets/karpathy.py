@@ -41,8 +41,7 @@ class Karpathy(DataSet):
         super().__init__(name, f"Karpathy's captions in {path}{chosen}", limits, content)
         self.path = path
         self.folders = folders
-        self.root = path.absolute().parent
-        self.origin = str(path)
+        self.root, self.origin = path.absolute().parent, path.absolute()
         self._split = split
         self._unnamed = unnamed if split is None else None
         if split is not None:

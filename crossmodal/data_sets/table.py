@@ -56,8 +56,7 @@ class Table(DataSet):
         self._jsonl = path.suffix.lower() in JSONL_EXTENSIONS
         super().__init__(name, f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content)
         self.path = path
-        self.root = path.absolute().parent
-        self.origin = str(path)
+        self.root, self.origin = path.absolute().parent, path.absolute()
         self.folders = folders
         self._split = split
         self._encoding = encoding_of(path)
