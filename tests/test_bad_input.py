@@ -46,7 +46,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
         b"image,caption,place",
         b"cat.jpg,A cat looks up .,home",
         b"truncated.jpg,Half of some coins .,museum",
-        b"empty.jpg,Nothing .,nowhere",
+        "empty.jpg,Rien à voir .,nowhere".encode(),
         b"text.jpg,A letter .,desk",
         b"bomb.png,Too large .,nowhere",
         b"folder.jpg,A folder .,disk",

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.data_sets.exclusions import DEFAULT_EXCLUSIONS, default_exclusions_table
-from crossmodal.data_sets.folder import find_images
+from crossmodal.data_sets.folder import FolderOfImages, find_images
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.records import Failure, Record
@@ -143,6 +143,20 @@ def test_exclude_beats_the_files_which_beat_the_defaults(tmp_path: Path) -> None
     assert found(tmp_path) == ["@eaDir/d.jpg", "a.jpg", "raw/e.jpg", "sub/c.png"]
     assert found(tmp_path, "@eaDir", "/sub/c.png", "!b.png") == ["a.jpg", "b.png", "raw/e.jpg"]
     assert found(tmp_path, "#eaDir", "raw/") == ["@eaDir/d.jpg", "a.jpg", "sub/c.png"]
+
+
+def test_a_part_of_a_folder_has_the_rules_of_the_whole(tmp_path: Path) -> None:
+    put(tmp_path, "a/b/c.jpg", "a/b/d.png", "a/raw/e.jpg", "a/b/2019/f.jpg")
+    (tmp_path / ".crossmodalignore").write_text("/a/b/2019/\n")
+    (tmp_path / "a" / ".crossmodalignore").write_text("raw/\n")
+    whole = open_data_set(str(tmp_path), data_root=tmp_path, exclude=["*.png"])
+    assert isinstance(whole, FolderOfImages)
+
+    def photos(folder: str) -> list[str]:
+        items = whole.below(tmp_path / folder)
+        return [Path(item.uri or "").name for item in items if isinstance(item, Record)]
+
+    assert [photos(name) for name in ("a", "a/b", "a/b/2019", "a/raw")] == [["c.jpg"], ["c.jpg"], [], []]
 
 
 def test_a_run_says_what_each_rule_left_out(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ class DataSet(ABC):
 
     ``warnings`` name what the last iteration used although something of it could not be read.
 
-    ``root`` is the folder that its photos lie in, ``origin`` the file that captions come from; ``walks``
+    ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
+    file that gives the captions, None where there is none. ``walks``
     says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
     without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
     be read. Of several files of one content the first one makes the record, and where there is ``known``

@@ -7,6 +7,7 @@ a folder that is left out contains is not looked at, so nothing in it can be bro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class Rule:
     """One line of gitignore's language.
 
     ``text`` is the line, ``origin`` what it comes from: "" for a default, ``OPTION``, or the path of a file.
+    ``regex`` matches the whole name of an entry where ``by_name``, else its path relative to where the rule
+    stands.
     """
 
     text: str
@@ -100,10 +103,6 @@ class Rule:
 
     def fits(self, name: str, relative: str) -> bool:
         """Whether it means the entry called ``name`` at the path ``relative`` to where the rule stands."""
-        if self.regex.pattern == ".":  # a star alone
-            return True
-        if self.text.rstrip("/").endswith("/**"):  # whatever lies below
-            return self.regex.match(relative) is not None
         return self.regex.fullmatch(name if self.by_name else relative) is not None
 
 
@@ -127,8 +126,17 @@ def _rule(line: str, origin: str, what: str = "") -> Rule | None:
         excludes=pattern.include,
         folders_only=text.endswith("/"),
         by_name="/" not in text.removeprefix("!").rstrip("/"),
-        regex=pattern.regex,
+        regex=_whole(pattern.regex.pattern, below=text.rstrip("/").endswith("/**")),
     )
+
+
+def _whole(pattern: str, *, below: bool) -> re.Pattern[str]:
+    """The expression of pathspec, made to match an entry as a whole; ``below`` means whatever lies there."""
+    if pattern == ".":  # a star alone
+        return re.compile(".*", re.DOTALL)
+    # The group of a folder's slash has a name, which may stand once where several are joined.
+    plain = pattern.replace("(?P<ps_d>/)", "(?:/)")
+    return re.compile(f"{plain}.*" if below else plain, re.DOTALL)
 
 
 def _defaults() -> tuple[Rule, ...]:
@@ -160,45 +168,83 @@ def option_rules(patterns: Iterable[str]) -> tuple[Rule, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """Rules, and the folder that their paths are relative to, with a slash at its end."""
+    """Rules, and the folder that their paths are relative to, with a slash at its end.
+
+    ``names`` and ``paths`` match a file's name or its relative path where any rule fits; for most none does.
+    """
 
     base: str
     rules: tuple[Rule, ...]
     for_files: tuple[Rule, ...]
+    names: re.Pattern[str] | None
+    paths: re.Pattern[str] | None
 
     @classmethod
     def of(cls, folder: str, rules: Iterable[Rule]) -> _Scope:
         """The rules that hold below ``folder``, the last one first."""
         backwards = tuple(rules)[::-1]
         base = folder if folder.endswith("/") else f"{folder}/"
-        return cls(base, backwards, tuple(rule for rule in backwards if not rule.folders_only))
+        for_files = tuple(rule for rule in backwards if not rule.folders_only)
+        names, paths = (
+            _any(rule for rule in for_files if rule.by_name is by_name) for by_name in (True, False)
+        )
+        return cls(base, backwards, for_files, names, paths)
+
+    def rule_for(self, name: str, path: str, *, is_folder: bool) -> Rule | None:
+        """The rule that decides on an entry; None where none fits."""
+        relative = path[len(self.base) :]
+        if is_folder:
+            candidates = self.rules
+        elif (self.names is not None and self.names.fullmatch(name)) or (
+            self.paths is not None and self.paths.fullmatch(relative)
+        ):
+            candidates = self.for_files
+        else:
+            return None
+        return next((rule for rule in candidates if rule.fits(name, relative)), None)
+
+
+def _any(rules: Iterable[Rule]) -> re.Pattern[str] | None:
+    patterns = [f"(?:{rule.regex.pattern})" for rule in rules]
+    return re.compile("|".join(patterns), re.DOTALL) if patterns else None
 
 
 @dataclass(frozen=True, slots=True)
 class Exclusions:
-    """The rules that hold in one folder: those of the walk, and of the files on the way to it."""
+    """The rules that hold in one folder, the last ones first: ``--exclude``, ignore files, the defaults."""
 
-    option: _Scope
-    files: tuple[_Scope, ...]
-    defaults: _Scope
+    scopes: tuple[_Scope, ...]
 
     @classmethod
     def below(cls, root: str, exclude: Sequence[str] = ()) -> Exclusions:
         """Those of a walk from ``root``, an absolute path; raises SettingsError for an unusable pattern."""
-        return cls(_Scope.of(root, option_rules(exclude)), (), _Scope.of(root, _defaults()))
+        return cls((_Scope.of(root, option_rules(exclude)), _Scope.of(root, _defaults())))
+
+    @classmethod
+    def inside(cls, root: str, folder: str, exclude: Sequence[str] = ()) -> Exclusions | None:
+        """Those of ``folder`` in a walk from ``root``; None where the walk doesn't come there."""
+        exclusions, here = cls.below(root, exclude), root.rstrip("/")
+        for name in folder.removeprefix(here).split("/"):
+            if not name:
+                continue
+            exclusions, _ = exclusions.with_file_of(here or "/")
+            here = f"{here}/{name}"
+            if exclusions.rule_for(name, here, is_folder=True) is not None:
+                return None
+        return exclusions
 
     def rule_for(self, name: str, path: str, *, is_folder: bool) -> Rule | None:
         """The rule that leaves out the entry ``name`` at the absolute ``path``; None where none does."""
-        for scope in (self.option, *self.files, self.defaults):
-            rules = scope.rules if is_folder else scope.for_files
-            for rule in rules:
-                if rule.fits(name, path[len(scope.base) :]):
-                    return rule if rule.excludes else None
+        for scope in self.scopes:
+            if (rule := scope.rule_for(name, path, is_folder=is_folder)) is not None:
+                return rule if rule.excludes else None
         return None
 
     def with_file_of(self, folder: str) -> tuple[Exclusions, list[Failure]]:
         """These and the rules of the file in ``folder``, and what of that file cannot be used."""
         path = f"{folder.rstrip('/')}/{IGNORE_FILE}"
+        if not os.path.lexists(path):
+            return self, []
         rules: list[Rule] = []
         failures: list[Failure] = []
         for found in _file_rules(path):
@@ -206,8 +252,8 @@ class Exclusions:
                 failures.append(found)
             else:
                 rules.append(found)
-        scope = _Scope.of(folder, rules)
-        return Exclusions(self.option, (scope, *self.files), self.defaults), failures
+        option, *others = self.scopes
+        return Exclusions((option, _Scope.of(folder, rules), *others)), failures
 
 
 def _file_rules(path: str) -> Iterator[Rule | Failure]:

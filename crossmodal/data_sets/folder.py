@@ -16,18 +16,20 @@ __all__ = ["FolderOfImages", "count_images", "find_images"]
 
 
 def find_images(
-    folder: Path, passed_over: PassedOver, exclude: Sequence[str] = ()
+    folder: Path, passed_over: PassedOver, exclude: Sequence[str] = (), *, within: Path | None = None
 ) -> Iterator[str | Failure]:
     """Yields the absolute path of every image below ``folder``, by name.
 
     A folder that cannot be read is a failure, and the search goes on. An image is what has an image's
     extension, whatever it is (the reader reports it). What the rules of ``exclusions`` mean is left out:
     the defaults, the ignore files on the way, and the patterns ``exclude``. Links are followed last; a folder
-    is visited once, however many links lead to it. Raises SettingsError for an unusable pattern.
+    is visited once, however many links lead to it. ``within`` is the folder that rules begin at, where that
+    is one around ``folder``. Raises SettingsError for an unusable pattern.
     """
-    root = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
+    start = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
+    begin = Exclusions.inside(os.path.abspath(within or folder), start, exclude)  # noqa: PTH100
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
-    waiting = [(root, Exclusions.below(root, exclude))]
+    waiting = [] if begin is None else [(start, begin)]
     # Links wait until all real folders are visited: a photo keeps its own path, and so its id, when someone
     # links to its folder later.
     links: list[tuple[str, Exclusions]] = []
@@ -69,9 +71,10 @@ def find_images(
             (links if is_link else waiting).append((path, exclusions))
 
 
-def count_images(folder: Path, exclude: Sequence[str] = ()) -> int:
+def count_images(folder: Path, exclude: Sequence[str] = (), *, within: Path | None = None) -> int:
     """How many images ``find_images`` would yield."""
-    return sum(isinstance(path, str) for path in find_images(folder, PassedOver(), exclude))
+    found = find_images(folder, PassedOver(), exclude, within=within)
+    return sum(isinstance(path, str) for path in found)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -93,19 +96,22 @@ class FolderOfImages(DataSet):
         self.folder = folder
         self.root = Path(plain_path(folder))
         self._exclude = tuple(exclude)
+        self._within = folder
 
     def below(self, folder: Path) -> FolderOfImages:
-        """The same for a folder inside of it."""
-        return FolderOfImages(
+        """The same for a folder inside of it, with the rules that hold there."""
+        inside = FolderOfImages(
             str(folder), folder, limits=self.limits, content=self.content, exclude=self._exclude
         )
+        inside._within = self._within
+        return inside
 
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in find_images(self.folder, passed_over, self._exclude):
+        for path in find_images(self.folder, passed_over, self._exclude, within=self._within):
             yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder, self._exclude)
         self.walked = not passed_over.unreadable
 
     def len_hint(self) -> int | None:
-        return count_images(self.folder, self._exclude)
+        return count_images(self.folder, self._exclude, within=self._within)

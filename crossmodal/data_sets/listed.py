@@ -24,7 +24,6 @@ class OnePhoto(DataSet):
     def __init__(self, name: str, path: Path, *, limits: Limits, content: bool) -> None:
         super().__init__(name, f"photo {path}", limits, content)
         self.path = os.path.abspath(path)  # noqa: PTH100  (keeps symlinks)
-        self.root = Path(self.path).parent
 
     def mentions(self) -> Iterator[Mention | Failure]:
         yield Mention(self.path, self.path)
@@ -43,7 +42,7 @@ class ListOfPhotos(DataSet):
 
     def __init__(self, name: str, stream: BinaryIO, *, zeros: bool, limits: Limits, content: bool) -> None:
         super().__init__(name, "list of photos", limits, content)
-        self._folder = self.root = Path.cwd()
+        self._folder = Path.cwd()
         self._stream: BinaryIO | None = stream
         self._zeros = zeros
 
