@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal.errors import RequestError
+from crossmodal.metadata.locations import without_location
 from crossmodal.server.routes import add_route
 from crossmodal.workspace import Workspace
 
@@ -36,12 +37,14 @@ class _Content:
     tag: str
 
 
-async def photo_of(workspace: Workspace, id: str) -> _Content:
+async def photo_of(workspace: Workspace, id: str, *, hide_location: bool = False) -> _Content:
     """An indexed photo; an index made with --keep uri has nothing but thumbnails.
 
-    Raises RequestError, 404, where there is none.
+    With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
+    and 403 where that cannot be taken out.
     """
-    return await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
+    content = await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
+    return await asyncio.to_thread(_without_location, content) if hide_location else content
 
 
 async def thumbnail_of(workspace: Workspace, id: str) -> _Content:
@@ -80,6 +83,19 @@ def _read(id: str, *places: Callable[[str], tuple[bytes, str] | None]) -> _Conte
             data, mime_type = found
             return _Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
     raise RequestError(f"There is no photo {id[:80]!r} in the index.", status=404)
+
+
+def _without_location(content: _Content) -> _Content:
+    data = without_location(content.data)
+    if data is None:
+        raise RequestError(
+            "Where this photo was taken cannot be taken out of its file, so only its thumbnail is shown "
+            "here; an admin key gets it, and `crossmodal serve --show-locations` opens it for everybody.",
+            status=403,
+        )
+    if data == content.data:
+        return content
+    return _Content(data, content.mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
 PAGE = Path(__file__).with_name("page")
