@@ -435,6 +435,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls_cert", "serve HTTPS with this certificate", _SERVING, metavar="FILE", needs=("tls_key",)),
     Option("tls_key", "the private key of that certificate", _SERVING, metavar="FILE", needs=("tls_cert",)),
     Option(
+        "show_locations",
+        "let everybody see where photos were taken, and not only admin keys and people at this machine",
+        _SERVING,
+    ),
+    Option(
         "fetch_urls",
         "take photos at http and https URLs too, and fetch them; only from addresses on the internet",
         _SERVING,

@@ -146,6 +146,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     fetch_urls: bool = False
+    show_locations: bool = False
     fetch_from: tuple[str, ...] = ()
     otlp: str | None = None
     layout: str = "fused"

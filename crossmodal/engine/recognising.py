@@ -73,6 +73,16 @@ class IndexKnowledge:
         return self._known
 
 
+class _WithoutPlaces:
+    """What an index knows, for whoever may not see where photos were taken."""
+
+    def __init__(self, known: IndexKnowledge) -> None:
+        self.has = known.has
+
+    def place(self, words: str) -> None:
+        """There is no place that may be told."""
+
+
 def recognised(request: SearchRequest, known: IndexKnowledge) -> tuple[SearchRequest, tuple[Recognised, ...]]:
     """The request with its sentences as they are understood, and what was recognised in them.
 
@@ -85,7 +95,7 @@ def recognised(request: SearchRequest, known: IndexKnowledge) -> tuple[SearchReq
     found: list[Recognised] = []
     for term in request.terms:
         if term.text and term.weight > 0 and not term.quoted:
-            meant = understand(term.text, known)
+            meant = understand(term.text, known if request.places else _WithoutPlaces(known))
             found += meant.recognised
             if meant.recognised:
                 term = replace(term, text=meant.text)

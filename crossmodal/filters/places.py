@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from crossmodal.filters.conditions import Filter, TagValues
-from crossmodal.metadata.fields import LATITUDE, LOCATION, LONGITUDE
+from crossmodal.filters.conditions import And, Filter, Not, Or, TagValues, tag_name
+from crossmodal.metadata.fields import LATITUDE, LOCATION, LONGITUDE, PRIVATE
 
-__all__ = ["FARTHEST_KM", "Near", "distance_km"]
+__all__ = ["FARTHEST_KM", "Near", "asks_for_places", "distance_km"]
 
 # The mean radius of the earth by the IUGG, 1980.
 _RADIUS_KM = 6371.0088
@@ -73,6 +73,18 @@ class Near(Filter):
         if east > 180:
             return [(west, 180.0), (-180.0, east - 360)]
         return [(west, east)]
+
+
+def asks_for_places(filter: Filter) -> bool:
+    """Whether a condition of ``filter`` is on where photos were taken."""
+    if isinstance(filter, And | Or):
+        return any(map(asks_for_places, filter.parts))
+    if isinstance(filter, Not):
+        return asks_for_places(filter.part)
+    if isinstance(filter, Near):
+        return True
+    tag = tag_name(getattr(filter, "field", "")) or ""
+    return tag.partition(".")[0] in PRIVATE
 
 
 def distance_km(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:

@@ -17,7 +17,7 @@ from jina.types.request.data import DataRequest
 
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
-from crossmodal.access.policy import Access, require
+from crossmodal.access.policy import Access, is_reachable, require
 from crossmodal.access.shared_table import SharedTable
 from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.documents import Document, other_modality
@@ -31,6 +31,7 @@ from crossmodal.errors import (
     ServiceError,
     SettingsError,
 )
+from crossmodal.filters.places import asks_for_places
 from crossmodal.hosts import in_url
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
@@ -38,9 +39,10 @@ from crossmodal.jina.documents import MatchDocument, MediaDocument, write_messag
 from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
 from crossmodal.jina.wire import has_more_fields
 from crossmodal.log import REQUEST_LOGGER
+from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
 from crossmodal.settings import Settings
-from crossmodal.steps.step import Operation
+from crossmodal.steps.step import Operation, filter_of
 
 __all__ = ["make_server"]
 
@@ -99,10 +101,13 @@ _OPTIONS = [
 class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
-    def __init__(self, engine: Engine, work: BoundedWork, paths: OwnPaths) -> None:
+    def __init__(
+        self, engine: Engine, work: BoundedWork, paths: OwnPaths, *, hide_locations: bool = False
+    ) -> None:
         self._engine = engine
         self._work = work
         self._paths = paths
+        self._hide_locations = hide_locations
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
@@ -172,6 +177,8 @@ class _Services:
             )
         messages = _messages(request)
         # Under ids of its own, as clients may repeat theirs.
+        if self._hide_locations:
+            _refuse_locations(request.parameters or {})
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
         answered = self._run(operation, sent, request.parameters or {})
@@ -195,9 +202,21 @@ class _Services:
         for start in range(0, len(sent), size):
             found = self._engine.run_query(operation, sent[start : start + size], parameters)
             for doc in found:
+                for match in doc.matches or () if self._hide_locations else ():
+                    match.tags = without_private(match.tags)
                 left = _cut(doc, left)
             answered += found
         return answered
+
+
+def _refuse_locations(parameters: Mapping[str, Any]) -> None:
+    wanted = filter_of(parameters)
+    if wanted is not None and asks_for_places(wanted):
+        raise RequestError(
+            "The filter asks where photos were taken, which gRPC tells nobody on other machines; `crossmodal "
+            "serve --show-locations` opens it.",
+            status=403,
+        )
 
 
 def _cut(doc: Document, left: int) -> int:
@@ -300,7 +319,12 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
-    services = _Services(engine, BoundedWork(settings.request_timeout), OwnPaths(settings))
+    services = _Services(
+        engine,
+        BoundedWork(settings.request_timeout),
+        OwnPaths(settings),
+        hide_locations=is_reachable(settings) and not settings.show_locations,
+    )
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaSingleDataRequestRPCServicer_to_server(services, server)
     jina_pb2_grpc.add_JinaDiscoverEndpointsRPCServicer_to_server(services, server)

@@ -46,7 +46,8 @@ class SearchRequest:
     ``modality`` is None where the kinds of terms decide it: captions for photos alone (photos where no
     captions are indexed), photos otherwise, and with ``similar`` the kind of the documents that are named.
     ``sort`` is the order of what was found: the best ``top_k``, whatever it is. With ``recognise`` years,
-    places and names of files in a sentence become filters (``query.recognition``).
+    places and names of files in a sentence become filters (``query.recognition``); without ``places`` no
+    places do.
     ``exclude`` are ids that are no results. ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises
     DataError for a number out of its range.
     """
@@ -63,6 +64,7 @@ class SearchRequest:
     fields: frozenset[str] = frozenset(FIELDS)
     sort: Order | None = None
     recognise: bool = False
+    places: bool = True
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from crossmodal.errors import ImageError, RequestError
 from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
+from crossmodal.metadata.locations import without_location
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 
@@ -35,22 +36,25 @@ class _Content:
     tag: str
 
 
-async def photo_of(serving: Serving, id: str, *, original: bool = False) -> _Content:
+async def photo_of(
+    serving: Serving, id: str, *, original: bool = False, hide_location: bool = False
+) -> _Content:
     """An indexed photo, as a JPEG where browsers cannot show its file, or else that file.
 
-    Raises RequestError, 404, where there is none, and 422 where the file cannot be read any more, and
+    With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
+    403 where the location cannot be taken out, and 422 where the file cannot be read any more, and
     OriginalGone.
     """
     found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
     if original or found.mime_type in BROWSER_TYPES or found.mime_type not in READABLE_TYPES:
-        return found
+        return await asyncio.to_thread(_without_location, found) if hide_location else found
     try:
         picture = await serving.picture(found.tag, found.data)
     except ImageError as error:
         raise RequestError(
             f"The photo cannot be shown: {error} Its file is at ?original=true.", status=422
         ) from error
-    # Another picture is made of it only where the file is another one.
+    # Another picture is made of it only where the file is another one. It has pixels and nothing else.
     return _Content(picture, "image/jpeg", f'"{found.tag.strip(chr(34))}-jpeg"')
 
 
@@ -90,6 +94,19 @@ def _read(id: str, read: Callable[[str], tuple[bytes, str] | None]) -> _Content:
         data, mime_type = found
         return _Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
     raise RequestError(f"There is no photo {id[:80]!r} in the index.", status=404)
+
+
+def _without_location(content: _Content) -> _Content:
+    data = without_location(content.data)
+    if data is None:
+        raise RequestError(
+            "Where this photo was taken cannot be taken out of its file, so only its thumbnail is shown "
+            "here; an admin key gets it, and `crossmodal serve --show-locations` opens it for everybody.",
+            status=403,
+        )
+    if data == content.data:
+        return content
+    return _Content(data, content.mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
 
 
 PAGE = Path(__file__).with_name("page")

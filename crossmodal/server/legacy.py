@@ -35,6 +35,7 @@ from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.access.arrivals import URL_KEY
+from crossmodal.server.access.locations import hide_locations, sees_locations
 from crossmodal.server.contents import content_response, photo_of
 from crossmodal.server.guards import read_body, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, asked_envelope, retry_headers
@@ -77,7 +78,8 @@ class _LegacyRoutes:
         )
         if parsed.endpoint == "search":
             key = getattr(request.state, URL_KEY, None)
-            queries = await self._search(parsed, str(request.base_url), key)
+            hidden = not sees_locations(request.scope, self._serving.settings)
+            queries = await self._search(parsed, str(request.base_url), key, hidden)
             _raise_if_all_failed([query.error for query in queries])
             content = render_results(parsed, queries, started=started, ended=datetime.now(UTC))
         elif parsed.endpoint == "delete":
@@ -106,7 +108,8 @@ class _LegacyRoutes:
 
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
-        content = await photo_of(self._serving, request.path_params["id"])
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        content = await photo_of(self._serving, request.path_params["id"], hide_location=hidden)
         return content_response(request, content)
 
     async def _fetched(self, request: Request) -> FetchedPhotos | None:
@@ -121,7 +124,9 @@ class _LegacyRoutes:
             require_writing(request, self._serving)
         return await self._serving.url_photos.fetch_all(urls)
 
-    async def _search(self, parsed: LegacyRequest, base_url: str, key: str | None) -> list[QueryItem]:
+    async def _search(
+        self, parsed: LegacyRequest, base_url: str, key: str | None, hidden: bool
+    ) -> list[QueryItem]:
         if self._serving.kind != "query":
             raise RequestError(
                 "This server answers /index only; /search is served by `crossmodal serve`.",
@@ -130,6 +135,9 @@ class _LegacyRoutes:
         started = time.perf_counter()
         usable = [query for query in parsed.queries if query.error is None]
         outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])
+        if hidden:
+            for outcome in outcomes:
+                hide_locations(outcome.matches)
         answered = {
             query.id: self._answered(query, outcome, base_url, key)
             for query, outcome in zip(usable, outcomes, strict=True)

@@ -27,7 +27,9 @@ from crossmodal.http_shapes.v1.documents import (
     photo_url,
 )
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
+from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
+from crossmodal.server.access.locations import require_no_locations, sees_locations
 from crossmodal.server.contents import content_response, photo_of, thumbnail_of
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
@@ -74,23 +76,35 @@ class _Documents:
             if after is not None and order is None:
                 after = checked_id(after, "'after'", limits.STORED_ID)
             filter = _filter(parameters.get("filter"))
+        except (RequestError, DataError) as error:
+            raise RequestError(str(error), status=422) from None
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        if hidden:
+            require_no_locations(filter, order)
+        try:
             documents, following = await asyncio.to_thread(
                 _listed, self._serving.engine.workspace, modality, limit, after, filter, order
             )
-        except (RequestError, DataError) as error:
+        except DataError as error:
             raise RequestError(str(error), status=422) from None
+        if hidden:
+            documents = [_without_places(document) for document in documents]
         return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
+        hidden = not sees_locations(request.scope, self._serving.settings)
         if part == "content":
             original = _flag(request, "original")
-            return content_response(request, await photo_of(self._serving, id, original=original))
+            photo = await photo_of(self._serving, id, original=original, hide_location=hidden)
+            return content_response(request, photo)
         if part == "thumbnail":
             return content_response(request, await thumbnail_of(self._serving, id))
         described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
+        if hidden:
+            described = _without_places(described)
         return JsonResponse(described)
 
     async def delete(self, request: Request) -> Response:
@@ -281,6 +295,10 @@ def _modality(value: str) -> Modality:
     if value == TEXT:
         return TEXT
     raise RequestError(f"'modality' is {shown(value)}; it has to be 'image' or 'text'.", status=422)
+
+
+def _without_places(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "tags": without_private(document["tags"])}
 
 
 def _filter(text: str | None) -> Filter | None:

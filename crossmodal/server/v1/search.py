@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from crossmodal.http_shapes.v1.answers import render_search
 from crossmodal.http_shapes.v1.search import parse_search, photo_urls
 from crossmodal.http_shapes.values import read_json
 from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.server.access.locations import hide_locations, require_no_locations, sees_locations
 from crossmodal.server.forms import media_type_of, read_form
 from crossmodal.server.guards import read_body
 from crossmodal.server.routes import JsonResponse, add_route, problem_of
@@ -33,7 +35,15 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         fetched = None if photos is None else await photos.fetch_all(photo_urls(body, host))
         queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
         requests = [query for query in queries if isinstance(query, SearchRequest)]
+        hidden = not sees_locations(request.scope, serving.settings)
+        if hidden:
+            for asked in requests:
+                require_no_locations(asked.filter, asked.sort)
+            requests = [replace(asked, places=False) for asked in requests]
         found, timing = await serving.search(requests)
+        if hidden:
+            for outcome in found:
+                hide_locations(outcome.matches)
         serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
         found_next = iter(found)
         outcomes = [
