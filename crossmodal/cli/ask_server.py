@@ -13,6 +13,7 @@ from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
 from crossmodal.match import Match
 from crossmodal.query.request import Target
+from crossmodal.records import IMAGE
 from crossmodal.settings import Settings
 
 __all__ = ["open_server"]
@@ -59,7 +60,7 @@ class _ServerAnswers:
                 image=question.image,
                 expression=question.expression,
                 id=question.like,
-                modality=settings.modality,
+                modality=settings.modality or (IMAGE if question.similar else None),
                 top_k=settings.top_k,
                 offset=settings.offset,
                 min_score=settings.min_score,
@@ -73,7 +74,10 @@ class _ServerAnswers:
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
         matches = [self._match(match) for match in result.matches]
-        return Answer(question, cast("Target | None", result.modality), matches, has_more=result.has_more)
+        target = cast("Target | None", result.modality)
+        return Answer(
+            question, target, matches, has_more=result.has_more, fits=result.fits, doubt=result.doubt
+        )
 
     def _match(self, match: Match) -> Match:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""

@@ -60,7 +60,8 @@ class QueryResult:
     """What one query found, best first.
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
-    were asked for because they were too many bytes for one answer. ``timing`` is that of the whole request.
+    were asked for because they were too many bytes for one answer. ``fits`` says whether the best match fits
+    (None: not known), ``doubt`` why not. ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
 
@@ -72,6 +73,8 @@ class QueryResult:
     model: str
     timing: Timing
     truncated: bool | None = None
+    fits: bool | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

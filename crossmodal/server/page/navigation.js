@@ -17,7 +17,7 @@ export const DEFAULTS = Object.freeze({
   show: "apart",
   filter: null,
   hybrid: false,
-  group: false,
+  group: true,
   minScore: 0,
   topK: 24,
   open: null,
@@ -63,7 +63,7 @@ function readAddress(query) {
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
     hybrid: parameters.get("hybrid") === "1",
-    group: parameters.get("group") === "1",
+    group: parameters.get("group") !== "0",
     minScore: minScore > 0 && minScore <= 1 ? minScore : 0,
     topK: Number.isInteger(topK) && topK >= 1 && topK <= 1000 ? topK : DEFAULTS.topK,
     open: parameters.get("open"),
@@ -81,7 +81,7 @@ export function writeAddress(state) {
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
   if (state.hybrid) parameters.set("hybrid", "1");
-  if (state.group) parameters.set("group", "1");
+  if (!state.group) parameters.set("group", "0");
   if (state.minScore) parameters.set("min_score", state.minScore);
   if (state.topK !== DEFAULTS.topK) parameters.set("top_k", state.topK);
   if (state.open) parameters.set("open", state.open);

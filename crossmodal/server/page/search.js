@@ -86,7 +86,7 @@ function keep(key, answer) {
 
 function section(modality, result) {
   remember(result.matches);
-  return { modality, matches: result.matches, hasMore: result.has_more, error: result.error };
+  return { modality, matches: result.matches, hasMore: result.has_more, doubt: result.doubt, error: result.error };
 }
 
 /**
