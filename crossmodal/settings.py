@@ -121,9 +121,9 @@ class Settings:
     min_score: float | None = None
     offset: int = 0
     hybrid: bool = False
-    group_duplicates: bool = False
     sort: str | None = None
     literal: bool = False
+    group_duplicates: bool = True
     print: str = "table"
     null: bool = False
     url: str | None = None

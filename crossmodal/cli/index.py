@@ -26,6 +26,7 @@ from crossmodal.errors import (
     StoreUnwritable,
 )
 from crossmodal.index.embedded.writer_lock import wait_for_writer
+from crossmodal.models.zoo.suggestion import better_model
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
@@ -44,6 +45,8 @@ def run(settings: Settings) -> int:
     with StopSignals() as signals, engine_for(settings) as engine:
         indexing = IndexRun(engine, data_sets, settings, signals)
         report = indexing.report
+        if settings.model is None and not engine.workspace.exists():
+            print(better_model(report.model, settings.model_cache), file=sys.stderr)
         try:
             indexing.through()
         except CrossmodalError as error:

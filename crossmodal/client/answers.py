@@ -70,7 +70,8 @@ class QueryResult:
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
     were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
-    of the query became. ``timing`` is that of the whole request.
+    of the query became. ``fits`` says whether the best match fits (None: not known), ``doubt`` why not.
+    ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
 
@@ -83,6 +84,8 @@ class QueryResult:
     timing: Timing
     truncated: bool | None = None
     recognised: tuple[Recognised, ...] = ()
+    fits: bool | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ class Results(list[Match]):
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
     ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
-    ``recognised`` are the filters that words of the query became. In a notebook they show as pictures with
-    their scores.
+    ``recognised`` are the filters that words of the query became. ``fits`` says whether the best match fits
+    the query (None: not known), ``doubt`` why not. In a notebook they show as pictures with their scores.
     """
 
     def __init__(
@@ -97,6 +97,8 @@ class Results(list[Match]):
         has_more: bool = False,
         truncated: bool = False,
         recognised: Sequence[Recognised] = (),
+        fits: bool | None = None,
+        doubt: str | None = None,
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
         super().__init__(matches)
@@ -104,13 +106,16 @@ class Results(list[Match]):
         self.has_more = has_more
         self.truncated = truncated
         self.recognised = tuple(recognised)
+        self.fits = fits
+        self.doubt = doubt
         self._thumbnail = thumbnail
 
     def _repr_html_(self) -> str:
         """The matches as HTML, for notebooks: all text is escaped, and no script is in it."""
         if not self:
             return "<p>Nothing was found.</p>"
-        return f"<div>{''.join(map(self._card, self))}</div>"
+        doubt = "" if self.doubt is None else f"<p>{escape(self.doubt)}</p>"
+        return f"<div>{doubt}{''.join(map(self._card, self))}</div>"
 
     def _card(self, match: Match) -> str:
         score = f"{match.cosine:.3f}" if match.score is None else f"{match.score:.0%}"

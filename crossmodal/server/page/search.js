@@ -87,7 +87,7 @@ function keep(key, answer) {
 
 function section(modality, result) {
   remember(result.matches);
-  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, error: result.error };
+  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, doubt: result.doubt, error: result.error };
 }
 
 /**
