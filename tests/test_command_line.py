@@ -134,7 +134,7 @@ REFUSED = [
         "-t index, -t watch, -t index_restful and -t query_restful",
     ),
     ("status --host x", "--host", "status", "serve"),
-    ("search -d x", "--data_set", "search", "index, evaluate and train"),
+    ("search -d x", "--data_set", "search", "index, watch, evaluate and train"),
     ("plot --json --model-cache x", "--model-cache", "plot", None),
     ("serve --index-only --grpc-port 5", "--grpc-port", "serve --index-only", "serve"),
 ]
