@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import secrets
 import time
 from typing import Any
 
@@ -15,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.policy import Caller
 from crossmodal.log import REQUEST_LOGGER
-from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.request_ids import REQUEST_IDS, request_id
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
 from crossmodal.server.routes import problem_of, problem_response
@@ -27,9 +25,6 @@ _logger = logging.getLogger(REQUEST_LOGGER)
 
 # A search that takes longer has a line of its own.
 _SLOW_MS = 1000.0
-
-# An id that a client may give: what trackers and proxies make, and nothing that could break a line.
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 # What is told apart in the metrics where whoever refused gave no word of its own.
 _REFUSALS = {401: "key", 403: "forbidden", 429: "busy"}
@@ -58,7 +53,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        seen = Observation(_id_of(scope))
+        seen = Observation(request_id(Headers(scope=scope).get("x-request-id", "")))
         names = OBSERVED.set(seen), REQUEST_IDS.set((seen.id,))
         started, started_ns = time.perf_counter(), time.time_ns()
         status = sent = 0
@@ -174,8 +169,3 @@ def address_of(scope: Scope) -> str:
         return str(scope["client"][0])
     # Only this server's own processes reach the socket that has no address.
     return Headers(scope=scope).get("x-forwarded-for", "").rpartition(",")[2].strip() or "unix"
-
-
-def _id_of(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
