@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ def post(endpoint, parameters, docs, options):
         if "file" in fields:
             fields["blob"] = open(fields.pop("file"), "rb").read()
         made.append(MediaDocument(**fields))
+    if "metadata" in options:
+        options["metadata"] = tuple(map(tuple, options["metadata"]))
     try:
         answered = client.post(
             endpoint,
@@ -165,6 +168,21 @@ def test_several_requests_are_answered_in_either_way(client: GrpcClient) -> None
     for one, other in zip(streamed, at_once, strict=True):
         assert [match[0] for match in one["matches"]] == [match[0] for match in other["matches"]]
         assert len(one["matches"]) == 3
+
+
+def test_both_protocols_are_counted_and_logged_in_one_place(served: tuple[Server, GrpcClient]) -> None:
+    server, client = served
+    assert len(client.post("/search", [{"text": SENTENCE}], metadata=[["x-request-id", "over-grpc"]])) == 1
+    assert server.request("/v1/search", {"text": SENTENCE}, headers={"X-Request-Id": "over-http"})[0] == 200
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        metrics = answer.read().decode()
+    assert re.search(
+        r'^crossmodal_grpc_requests_total\{endpoint="/search",status="OK"\} [1-9]', metrics, re.MULTILINE
+    )
+    assert re.search(r'^crossmodal_requests_total\{route="/v1/search",status="200"\} [1-9]', metrics, re.M)
+    lines = {line.rpartition(" id=")[2]: line for line in server.output().splitlines()}
+    assert "method=gRPC route=/search status=OK" in lines["over-grpc address=127.0.0.1"]
+    assert "route=/v1/search status=200" in lines["over-http address=127.0.0.1"]
 
 
 def test_sentences_and_photos_are_encoded(client: GrpcClient) -> None:

@@ -29,7 +29,7 @@ from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import STOP_SIGNALS, StopSignals, exit_words
 from crossmodal.server.silence import CHECK_SECONDS, SILENT_SECONDS, Silence
-from crossmodal.server.worker import WorkerOrder, run_worker
+from crossmodal.server.worker import WorkerOrder, metrics_variables, run_worker
 from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ def supervise(
         # All workers, and what is started beside them, decode within one budget.
         budget = process_budget((settings.decode_memory or 0) * MEGABYTE)
         held.enter_context(exported(budget.variables))
-        workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals))
-        beside = held.enter_context(_Beside(settings, start_beside))
+        alone = start_beside is None and (index_only or settings.workers == 1)
+        folder = None if alone else Path(held.enter_context(_private_folder()))
+        workers = held.enter_context(_Workers(settings, open_engine, listening, index_only, signals, folder))
+        beside = held.enter_context(_Beside(settings, start_beside, folder))
         announced = False
         while not signals.stopping:
             if workers.check():
@@ -102,6 +104,11 @@ def supervise(
             if not signals.stopping:
                 _wait(workers, beside, signals)
     return 0
+
+
+def _private_folder() -> tempfile.TemporaryDirectory[str]:
+    """What the processes of one server share: their metrics, and the socket of the one that writes."""
+    return tempfile.TemporaryDirectory(prefix="crossmodal-", ignore_cleanup_errors=True)
 
 
 def _wait(workers: _Workers, beside: _Beside, signals: StopSignals) -> None:
@@ -151,9 +158,12 @@ class _Restarts:
 class _Beside:
     """The process beside the workers, where there is one; ended with the context."""
 
-    def __init__(self, settings: Settings, start: Callable[[], BesideProcess] | None) -> None:
+    def __init__(
+        self, settings: Settings, start: Callable[[], BesideProcess] | None, folder: Path | None
+    ) -> None:
         self._name = f"The process that answers gRPC on port {settings.grpc_port}"
         self._start = start
+        self._folder = folder
         self._process: BesideProcess | None = None
         self._restarts = _Restarts(self._name)
         self._answered = False
@@ -186,7 +196,8 @@ class _Beside:
             return
         if self._process is None:
             if self._restarts.take():
-                self._process = self._start()
+                with exported(metrics_variables(self._folder)):
+                    self._process = self._start()
             return
         if self.answering:
             self._kill_stuck(self._process)
@@ -237,6 +248,7 @@ class _Workers:
         listening: socket.socket,
         index_only: bool,
         signals: StopSignals,
+        folder: Path | None,
     ) -> None:
         self._settings = settings
         self._open_engine = open_engine
@@ -246,7 +258,7 @@ class _Workers:
         self._workers = [_Worker(number) for number in range(1 if index_only else settings.workers)]
         # Closes with this process, however it ends; nothing is ever written into it.
         self._alive, self._kept_open = os.pipe()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = folder
         self._writer: socket.socket | None = None
         self._shared = SharedState()
         self.model = ""
@@ -258,7 +270,6 @@ class _Workers:
 
     def __enter__(self) -> _Workers:
         if len(self._workers) > 1:
-            self._folder = tempfile.TemporaryDirectory(prefix="crossmodal-", ignore_cleanup_errors=True)
             self._writer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._writer.bind(str(self._writer_path))
             self._writer.listen(128)
@@ -272,13 +283,11 @@ class _Workers:
             os.close(self._kept_open)
             if self._writer is not None:
                 self._writer.close()
-            if self._folder is not None:
-                self._folder.cleanup()
 
     @property
     def _writer_path(self) -> Path:
         assert self._folder is not None
-        return Path(self._folder.name) / "writer.sock"
+        return self._folder / "writer.sock"
 
     @property
     def due(self) -> float:
@@ -415,7 +424,7 @@ class _Workers:
             index_only=self._index_only,
             writing_reason=None if self._index_only else _why_not_writing(self._settings),
             writer=writer,
-            metrics_folder=None if self._folder is None else Path(self._folder.name),
+            metrics_folder=self._folder,
             shared=self._shared,
         )
 

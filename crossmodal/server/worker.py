@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from crossmodal.server.traces import Traces
     from crossmodal.url_photos import UrlPhotos
 
-__all__ = ["WorkerOrder", "run_worker"]
+__all__ = ["WorkerOrder", "metrics_variables", "run_worker"]
 
 # A request that takes longer is closed when the server ends; `docker stop` kills after ten seconds.
 _GRACE_SECONDS = 5
@@ -47,8 +47,8 @@ class WorkerOrder:
     the parent; the worker reports on ``started`` twice a second that it starts, then once that it answers,
     and from then on that it still does. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
-    that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
-    None where there is one. ``shared`` is what all workers know together.
+    that writes, None for that one itself. ``metrics_folder`` is where several processes add up what they
+    count, None where there is one. ``shared`` is what all workers know together.
     """
 
     settings: Settings
@@ -73,9 +73,7 @@ def run_worker(order: WorkerOrder) -> int:
     open_log(order.settings.log)
     try:
         with ExitStack() as held:
-            if order.metrics_folder is not None:
-                # For prometheus_client, which no part has imported yet.
-                held.enter_context(exported({"PROMETHEUS_MULTIPROC_DIR": str(order.metrics_folder)}))
+            held.enter_context(exported(metrics_variables(order.metrics_folder)))
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
@@ -91,6 +89,14 @@ def run_worker(order: WorkerOrder) -> int:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
+
+
+def metrics_variables(folder: Path | None) -> dict[str, str]:
+    """The variables by which processes that start with them add up in ``folder`` what they count.
+
+    They are for prometheus_client, which reads them when it is imported; none without a folder.
+    """
+    return {} if folder is None else {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
 
 
 @contextmanager
@@ -251,7 +257,7 @@ class _Parent:
 
     def _watch(self) -> None:
         os.read(self._order.parent, 1)
-        for unix in self._order.sockets[1:]:
-            # The parent would have removed it.
-            shutil.rmtree(Path(unix.getsockname()).parent, ignore_errors=True)
+        if self._order.metrics_folder is not None:
+            # The parent would have removed it, with the socket that is in it.
+            shutil.rmtree(self._order.metrics_folder, ignore_errors=True)
         self.on_end()
