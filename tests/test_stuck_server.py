@@ -35,10 +35,10 @@ import os, signal, sys, time
 from pathlib import Path
 from crossmodal.cli import main
 from crossmodal.engine.engine import Engine
-from crossmodal.server import supervisor
+from crossmodal.server import workers
 
 # Minutes otherwise.
-supervisor._SILENT_START_SECONDS = 4.0
+workers._SILENT_START_SECONDS = 4.0
 prepare = Engine.prepare
 stopped = Path(sys.argv.pop())
 

@@ -25,8 +25,8 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 TEN_MINUTES_BETWEEN = """
 import sys
 from crossmodal.cli import main
-from crossmodal.server import supervisor
-supervisor._BACKOFF_SECONDS = (600.0,) * 5
+from crossmodal.server import restarts
+restarts._BACKOFF_SECONDS = (600.0,) * 5
 sys.exit(main(sys.argv[1:]))
 """
 
