@@ -148,7 +148,7 @@ def _audited(seen: Observation, refusal: str | None) -> dict[str, Any]:
 
 
 def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
-    who: dict[str, Any] = {"id": seen.id, "address": address_of(scope)}
+    who: dict[str, Any] = {"id": seen.id, "address": _address_of(scope)}
     caller: Caller | None = scope["state"].get("caller")
     if caller is not None and caller.name is not None:
         who["key"] = caller.name
@@ -163,9 +163,7 @@ def _route_of(scope: Scope) -> str:
     return str(getattr(route, "path", "other"))
 
 
-def address_of(scope: Scope) -> str:
-    """The address that a request came from; of one that another serving process hands on, the first one."""
-    if scope.get("client"):
-        return str(scope["client"][0])
-    # Only this server's own processes reach the socket that has no address.
-    return Headers(scope=scope).get("x-forwarded-for", "").rpartition(",")[2].strip() or "unix"
+def _address_of(scope: Scope) -> str:
+    """The address that a request came from, as proxies and other serving processes say it."""
+    client = scope.get("client")
+    return str(client[0] if client and client[0] else "unix")

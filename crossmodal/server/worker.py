@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,19 +183,14 @@ def _serve(
             with limited_handshakes():
                 await super().startup(sockets)
             end_reports()
-            # The parent may have ended meanwhile.
-            with suppress(BrokenPipeError):
-                os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
+            _report(order.started, {"model": serving.model})
             os.set_blocking(order.started, False)
             self._beating = asyncio.create_task(self._beat())
 
         async def _beat(self) -> None:
             """Tells the parent again and again that the event loop runs, and whether a step is stuck."""
             while True:
-                stuck = serving.admission.stuck
-                # Nobody reads any more, or nobody has read for minutes: the parent has a watch of its own.
-                with suppress(BrokenPipeError, BlockingIOError):
-                    os.write(order.started, json.dumps({"stuck": stuck}).encode() + b"\n")
+                _report(order.started, {"stuck": serving.admission.stuck})
                 await asyncio.sleep(_BEAT_SECONDS)
 
     server = Server(config)
@@ -221,12 +216,11 @@ def _report_start(started: int) -> Callable[[], None]:
     """Tells the parent that this process runs, until the returned function is called."""
     ended = threading.Event()
 
-    def report() -> None:
-        with suppress(BrokenPipeError):
-            while not ended.wait(_BEAT_SECONDS):
-                os.write(started, json.dumps({"stuck": None}).encode() + b"\n")
+    def report_all() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            _report(started, {"stuck": None})
 
-    thread = threading.Thread(target=report, name="report-start", daemon=True)
+    thread = threading.Thread(target=report_all, name="report-start", daemon=True)
     thread.start()
 
     def end() -> None:
@@ -234,6 +228,12 @@ def _report_start(started: int) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+def _report(started: int, said: Mapping[str, str | None]) -> None:
+    """Tells the parent what there is to say of this process; it may have ended, or not read for minutes."""
+    with suppress(BrokenPipeError, BlockingIOError):
+        os.write(started, json.dumps(said).encode() + b"\n")
 
 
 def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:
