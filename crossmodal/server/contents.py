@@ -7,21 +7,29 @@ import gzip
 import hashlib
 import mimetypes
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import RequestError
+from crossmodal.places import Places
 from crossmodal.server.routes import add_route
-from crossmodal.workspace import Workspace
+from crossmodal.server.serving import Serving
 
-__all__ = ["PAGE", "add_page", "content_response", "photo_of", "thumbnail_of"]
+__all__ = ["PAGE", "add_page", "photo_response", "thumbnail_response"]
 
 # Only what a browser shows as a picture: a file from outside must never run as a page.
 _SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
+
+# What is larger is sent in such parts, and counted as long as that takes; thumbnails never are.
+_SMALL = 1 << 20
+_PART = 256 << 10
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
 _CACHED_SECONDS = 300
@@ -36,20 +44,24 @@ class _Content:
     tag: str
 
 
-async def photo_of(workspace: Workspace, id: str) -> _Content:
-    """An indexed photo; an index made with --keep uri has nothing but thumbnails.
+async def photo_response(request: Request, serving: Serving, id: str) -> Response:
+    """The answer with an indexed photo; an index made with --keep uri has nothing but thumbnails.
 
-    Raises RequestError, 404, where there is none.
+    Raises RequestError, 404, where there is none, and Overloaded where too much is being sent already.
     """
-    return await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
+    workspace = serving.engine.workspace
+    async with serving.admission.reading:
+        content = await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
+    return _response(request, content, serving.admission.sent)
 
 
-async def thumbnail_of(workspace: Workspace, id: str) -> _Content:
-    """The small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
-    return await asyncio.to_thread(_read, id, workspace.thumbnail)
+async def thumbnail_response(request: Request, serving: Serving, id: str) -> Response:
+    """The answer with the small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
+    content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+    return _response(request, content, serving.admission.sent)
 
 
-def content_response(request: Request, content: _Content) -> Response:
+def _response(request: Request, content: _Content, places: Places) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
@@ -64,7 +76,32 @@ def content_response(request: Request, content: _Content) -> Response:
     if request.method == "HEAD":
         headers["Content-Length"] = str(len(content.data))
         return Response(media_type=media_type, headers=headers)
-    return Response(content.data, media_type=media_type, headers=headers)
+    if len(content.data) <= _SMALL:
+        return Response(content.data, media_type=media_type, headers=headers)
+    return _LargeResponse(content.data, places, media_type=media_type, headers=headers)
+
+
+class _LargeResponse(Response):
+    """Sends ``content`` a part at a time, and holds its MiB of ``places`` until the last one is on its way.
+
+    As a whole it would lie in the connection's buffer, where nobody counts it, until its client has read it.
+    Raises Overloaded where there are not enough places.
+    """
+
+    def __init__(self, content: bytes, places: Places, **named: Any) -> None:
+        super().__init__(content, **named)
+        self._held = ExitStack()
+        self._held.enter_context(places.take(-(-len(content) >> 20)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer as quickly as it is read."""
+        with self._held:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            whole = memoryview(self.body)
+            for at in range(0, len(whole), _PART):
+                part = bytes(whole[at : at + _PART])
+                await send({"type": "http.response.body", "body": part, "more_body": at + _PART < len(whole)})
 
 
 def _is_held(request: Request, tag: str) -> bool:

@@ -26,7 +26,7 @@ from crossmodal.http_shapes.v1.documents import (
 )
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
-from crossmodal.server.contents import content_response, photo_of, thumbnail_of
+from crossmodal.server.contents import photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -81,11 +81,10 @@ class _Documents:
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
-        workspace = self._serving.engine.workspace
         if part is not None:
-            content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
-            return content_response(request, content)
-        described = await asyncio.to_thread(_described_by_id, workspace, id)
+            respond = photo_response if part == "content" else thumbnail_response
+            return await respond(request, self._serving, id)
+        described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
         return JsonResponse(described)
@@ -180,11 +179,12 @@ async def _add_lines(request: Request, adding: Adding, photos: UrlPhotos | None)
                 f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
-            fetched = None
-            if photos is not None:
-                url = await asyncio.to_thread(photo_url, line)
-                fetched = await photos.fetch_all([] if url is None else [url])
-            await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
+            async with AsyncExitStack() as held:
+                fetched = None
+                if photos is not None:
+                    url = await asyncio.to_thread(photo_url, line)
+                    fetched = await held.enter_async_context(photos.fetched([] if url is None else [url]))
+                await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
     if not lines:
         raise RequestError(
             'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422

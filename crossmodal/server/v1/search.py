@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,10 +31,14 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         body, uploads = await _body(request)
         host = request.headers.get("host")
         photos = serving.url_photos
-        fetched = None if photos is None else await photos.fetch_all(photo_urls(body, host))
-        queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
-        requests = [query for query in queries if isinstance(query, SearchRequest)]
-        found, timing = await serving.search(requests)
+        async with AsyncExitStack() as held:
+            # They are in memory until they have been searched for.
+            fetched = None
+            if photos is not None:
+                fetched = await held.enter_async_context(photos.fetched(photo_urls(body, host)))
+            queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
+            requests = [query for query in queries if isinstance(query, SearchRequest)]
+            found, timing = await serving.search(requests)
         serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
         found_next = iter(found)
         outcomes = [
