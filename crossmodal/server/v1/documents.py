@@ -26,6 +26,7 @@ from crossmodal.http_shapes.v1.documents import (
 )
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
+from crossmodal.server.access.paths import PATHS_HIDDEN
 from crossmodal.server.contents import photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
@@ -128,8 +129,10 @@ class _Documents:
                 await adding.give_up()
                 members = problem_of(error)
                 if adding.wrote:
-                    # Some of it is indexed already, and stays so.
+                    # Some of it is indexed already, and stays so. Its ids are the client's own words.
+                    members["detail"] = self._serving.path_names.hide(members["detail"])
                     members |= {"results": adding.results(), **adding.counts()}
+                    setattr(request.state, PATHS_HIDDEN, True)
                 return problem_response(members)
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
