@@ -16,7 +16,7 @@ from crossmodal.log import REQUEST_LOGGER
 from crossmodal.request_ids import REQUEST_IDS, request_id
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
-from crossmodal.server.routes import problem_of, problem_response
+from crossmodal.server.routes import problem, problem_of, problem_response
 from crossmodal.server.traces import Traces
 
 __all__ = ["RequestLog"]
@@ -31,6 +31,8 @@ _REFUSALS = {401: "key", 403: "forbidden", 429: "busy"}
 
 # The client has gone before its answer.
 _GONE = 499
+
+_ENDING = "This server is being ended, and the request was not done by then; send it again."
 
 
 class RequestLog:
@@ -73,8 +75,10 @@ class RequestLog:
         try:
             await self._app(scope, receive, note)
         except asyncio.CancelledError:
-            status = _GONE
-            raise
+            # The server ends, and waits no longer for this client.
+            if status:
+                raise
+            await problem_response(problem(503, _ENDING))(scope, receive, note)
         except Exception as error:
             _logger.exception("a request failed outside of its route:")
             if status:

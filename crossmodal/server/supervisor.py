@@ -21,7 +21,7 @@ from crossmodal.images.limits import MEGABYTE
 from crossmodal.processes import StopSignals
 from crossmodal.server.beside import Beside, BesideProcess
 from crossmodal.server.silence import CHECK_SECONDS
-from crossmodal.server.workers import REFUSED, Workers
+from crossmodal.server.workers import Workers
 from crossmodal.settings import Settings, exported
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def supervise(
 
     ``open_engine`` is called in each worker. ``start_beside`` starts another process once the workers answer,
     and again where it ends unasked; it returns without waiting until that is ready. Returns 0 where a signal
-    ended it, 1 where a worker refused to serve (it has said why). Raises ServiceError where the port cannot
-    be listened on, where workers or the process beside them end too often, where that one says why it
+    ended it, 1 or 2 where a worker refused to serve (it has said why). Raises ServiceError where the port
+    cannot be listened on, where workers or the process beside them end too often, where that one says why it
     cannot serve, and where a worker of the layout pods ends at all.
     """
     with ExitStack() as held:
@@ -57,8 +57,8 @@ def supervise(
         beside = held.enter_context(Beside(settings, start_beside, folder))
         announced = False
         while not signals.stopping:
-            if workers.check():
-                return REFUSED
+            if (refused := workers.check()) is not None:
+                return refused
             if announced or workers.answering:
                 beside.check()
             if not announced and workers.answering and beside.answering:

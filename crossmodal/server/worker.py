@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmodal.errors import CrossmodalError, ServiceError
+from crossmodal.errors import CrossmodalError, ServiceError, exit_code_of
 from crossmodal.log import open_log
 from crossmodal.settings import Settings, exported
 
@@ -66,7 +67,7 @@ class WorkerOrder:
 def run_worker(order: WorkerOrder) -> int:
     """Serves until SIGTERM, or until the parent has ended; returns the exit code.
 
-    1 stands for an error that another start would not mend; its sentence is on stderr.
+    1 and 2 stand for errors that another start would not mend; their sentence is on stderr.
     """
     parent = _Parent(order)
     end_reports = _report_start(order.started)
@@ -87,7 +88,7 @@ def run_worker(order: WorkerOrder) -> int:
             _serve(app, order, serving, parent, end_reports)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
+        return exit_code_of(error)
     return 0
 
 
@@ -151,6 +152,7 @@ def _serve(
 
     from crossmodal.server.connections import IDLE_SECONDS, limited_handshakes, limited_protocol
 
+    logging.getLogger("uvicorn.error").addFilter(_is_failure)
     config = uvicorn.Config(
         app,
         http=limited_protocol(AutoHTTPProtocol, serving.connections),
@@ -210,6 +212,11 @@ def _serve(
     server.run(sockets=list(order.sockets))
     if failed:
         raise failed[0]
+
+
+def _is_failure(record: logging.LogRecord) -> bool:
+    """Whether a line is to be logged: not of an answer that is cut off because the server ends."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
 
 
 def _report_start(started: int) -> Callable[[], None]:

@@ -26,10 +26,10 @@ from crossmodal.settings import Settings
 if TYPE_CHECKING:
     from crossmodal.engine.engine import Engine
 
-__all__ = ["REFUSED", "Workers"]
+__all__ = ["Workers"]
 
-# What a worker that refuses to serve, and has said why, ends with.
-REFUSED = 1
+# What a worker that refuses to serve, and has said why, ends with: see ``exit_code_of``.
+_REFUSED = (1, 2)
 
 # A little longer than a worker gives its last requests.
 _STOP_SECONDS = 8.0
@@ -147,8 +147,8 @@ class Workers:
                     else:
                         worker.stuck = said["stuck"]
 
-    def check(self) -> bool:
-        """Starts what is due, at first and after an end; True where a worker refuses to serve.
+    def check(self) -> int | None:
+        """Starts what is due, at first and after an end; the exit code where a worker refuses to serve.
 
         Raises ServiceError where one ends too often, or where jina's processes would have to be restarted.
         """
@@ -158,9 +158,9 @@ class Workers:
                 was_answering, worker.answering = worker.answering, False
                 never_answered = not self.model and code > 0
                 if never_answered or (
-                    code == REFUSED and (not was_answering or self._settings.layout == "pods")
+                    code in _REFUSED and (not was_answering or self._settings.layout == "pods")
                 ):
-                    return True
+                    return code if code in _REFUSED else _REFUSED[0]
                 if self._settings.layout == "pods":
                     raise ServiceError(
                         f"The server process ended unexpectedly ({exit_words(code)}). "
@@ -169,7 +169,7 @@ class Workers:
                 worker.restarts.note_end(code)
             if not worker.pid and not self._signals.stopping and worker.restarts.take():
                 self._fork(worker)
-        return False
+        return None
 
     def _end_of(self, worker: _Worker) -> int | None:
         """The exit code of one that has ended."""
