@@ -10,7 +10,8 @@ import pytest
 from conftest import TOY_IMAGES, Server, free_port, run_app
 
 from crossmodal.cli.arguments import read_settings
-from crossmodal.options import OPTIONS, Option
+from crossmodal.option import Option
+from crossmodal.options import OPTIONS
 
 SENTENCE = "people climb the stairs"
 PHOTO = TOY_IMAGES / "raccoon.jpg"

@@ -11,9 +11,10 @@ import pytest
 from conftest import REPOSITORY, clean_environment, run_app
 
 from crossmodal.cli.arguments import read_settings
+from crossmodal.commands import TASKS
 from crossmodal.errors import SettingsError
 from crossmodal.images import MAX_PIXELS
-from crossmodal.options import OPTIONS, TASKS
+from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 
 # The field, a task that uses it, the option, and a value as it is written and as it is read.

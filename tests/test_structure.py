@@ -37,6 +37,8 @@ LAYERS = [
     {"images"},
     {"filters"},
     {"options"},
+    {"option"},
+    {"commands"},
     {"access"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},
