@@ -337,5 +337,5 @@ def test_a_taken_port_is_a_sentence(toy_workspace: Path) -> None:
     assert f"Port {taken} on 127.0.0.1 cannot be listened on" in done.stderr
     assert "--grpc-port" in done.stderr
     done = run_app(*arguments, str(port))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"--port and --grpc-port are both {port}" in done.stderr

@@ -117,7 +117,7 @@ def test_ctrl_c_stops_after_the_step_and_the_same_command_goes_on(tmp_path: Path
     # With other settings the state is refused.
     config.write_text(json.dumps({**TINY, "seed": 1}))
     refused = run_app(*command)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "holds an unfinished run with other settings (patience, seed, stage 1's epochs)" in refused.stderr
 
 
@@ -129,7 +129,7 @@ def test_an_unusable_configuration_is_a_sentence(tmp_path: Path, text: str, word
     config = tmp_path / "config.json"
     config.write_text(text)
     done = run_app("-t", "train", "--config", config, "--output", tmp_path / "model")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 
