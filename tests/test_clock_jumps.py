@@ -84,7 +84,7 @@ def test_a_server_goes_on(clock: Clock, toy_workspace: Path, tmp_path: Path) -> 
     key = KeyFile(workspace).add("me", "write")
     limited = KeyFile(workspace).add("limited", "read")
     server = start_server(
-        *("query_restful", "--workspace", workspace, "--rate-limit", "100"), environment=clock.environment
+        *("query_restful", "--workspace", workspace, "--rate-limit", "40"), environment=clock.environment
     )
     worker = worker_of(server)
     bearer = {"Authorization": f"Bearer {key}"}
@@ -123,8 +123,7 @@ def assert_rate_limit_holds(server: Server, clock: Clock, key: str) -> None:
     def ask() -> Any:
         return httpx2.get(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
 
-    answers = [ask() for _ in range(110)]
-    assert {answer.status_code for answer in answers} == {200, 429}
+    assert any(ask().status_code == 429 for _ in range(200))
     for offset in (HOUR, -HOUR):
         clock.jump(offset)
         refused = [answer for answer in (ask() for _ in range(8)) if answer.status_code == 429]
