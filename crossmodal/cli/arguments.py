@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
+from crossmodal.commands import COMMANDS, TASKS
 from crossmodal.errors import SettingsError
-from crossmodal.options import COMMANDS, OPTIONS, TASKS, Option
+from crossmodal.option import Option
+from crossmodal.options import OPTIONS
 from crossmodal.settings import STDIN, GivenQuestion, Settings
 
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]

@@ -8,20 +8,28 @@ import hashlib
 import json
 import mimetypes
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import ImageError, RequestError
 from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
 from crossmodal.metadata.locations import without_location
+from crossmodal.places import Places
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 
-__all__ = ["PAGE", "add_page", "content_response", "photo_of", "thumbnail_of"]
+__all__ = ["PAGE", "add_page", "photo_response", "thumbnail_response"]
+
+# What is larger is sent in such parts, and counted as long as that takes; thumbnails never are.
+_SMALL = 1 << 20
+_PART = 256 << 10
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
 _CACHED_SECONDS = 300
@@ -36,34 +44,42 @@ class _Content:
     tag: str
 
 
-async def photo_of(
-    serving: Serving, id: str, *, original: bool = False, hide_location: bool = False
-) -> _Content:
-    """An indexed photo, as a JPEG where browsers cannot show its file, or else that file.
+async def photo_response(
+    request: Request, serving: Serving, id: str, *, original: bool = False, hide_location: bool = False
+) -> Response:
+    """The answer with an indexed photo, as a JPEG where browsers cannot show its file, or else that file.
 
     With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
-    403 where the location cannot be taken out, and 422 where the file cannot be read any more, and
-    OriginalGone.
+    403 where the location cannot be taken out, and 422 where the file cannot be read any more, OriginalGone,
+    and Overloaded where too much is being sent already.
     """
-    found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
-    if original or found.mime_type in BROWSER_TYPES or found.mime_type not in READABLE_TYPES:
-        return await asyncio.to_thread(_without_location, found) if hide_location else found
+    async with serving.admission.reading:
+        found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+        if not original and found.mime_type in READABLE_TYPES - BROWSER_TYPES:
+            found = await _as_jpeg(serving, found)
+        elif hide_location:
+            found = await asyncio.to_thread(_without_location, found)
+    return _response(request, found, serving.admission.sent)
+
+
+async def _as_jpeg(serving: Serving, photo: _Content) -> _Content:
     try:
-        picture = await serving.picture(found.tag, found.data)
+        picture = await serving.picture(photo.tag, photo.data)
     except ImageError as error:
         raise RequestError(
             f"The photo cannot be shown: {error} Its file is at ?original=true.", status=422
         ) from error
     # Another picture is made of it only where the file is another one. It has pixels and nothing else.
-    return _Content(picture, "image/jpeg", f'"{found.tag.strip(chr(34))}-jpeg"')
+    return _Content(picture, "image/jpeg", f'"{photo.tag.strip(chr(34))}-jpeg"')
 
 
-async def thumbnail_of(serving: Serving, id: str) -> _Content:
-    """The small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
-    return await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+async def thumbnail_response(request: Request, serving: Serving, id: str) -> Response:
+    """The answer with the small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
+    content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+    return _response(request, content, serving.admission.sent)
 
 
-def content_response(request: Request, content: _Content) -> Response:
+def _response(request: Request, content: _Content, places: Places) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
@@ -79,7 +95,32 @@ def content_response(request: Request, content: _Content) -> Response:
     if request.method == "HEAD":
         headers["Content-Length"] = str(len(content.data))
         return Response(media_type=media_type, headers=headers)
-    return Response(content.data, media_type=media_type, headers=headers)
+    if len(content.data) <= _SMALL:
+        return Response(content.data, media_type=media_type, headers=headers)
+    return _LargeResponse(content.data, places, media_type=media_type, headers=headers)
+
+
+class _LargeResponse(Response):
+    """Sends ``content`` a part at a time, and holds its MiB of ``places`` until the last one is on its way.
+
+    As a whole it would lie in the connection's buffer, where nobody counts it, until its client has read it.
+    Raises Overloaded where there are not enough places.
+    """
+
+    def __init__(self, content: bytes, places: Places, **named: Any) -> None:
+        super().__init__(content, **named)
+        self._held = ExitStack()
+        self._held.enter_context(places.take(-(-len(content) >> 20)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer as quickly as it is read."""
+        with self._held:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            whole = memoryview(self.body)
+            for at in range(0, len(whole), _PART):
+                part = bytes(whole[at : at + _PART])
+                await send({"type": "http.response.body", "body": part, "more_body": at + _PART < len(whole)})
 
 
 def _is_held(request: Request, tag: str) -> bool:

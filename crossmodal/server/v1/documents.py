@@ -30,7 +30,8 @@ from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.access.locations import require_no_locations, sees_locations
-from crossmodal.server.contents import content_response, photo_of, thumbnail_of
+from crossmodal.server.access.paths import PATHS_HIDDEN
+from crossmodal.server.contents import photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -96,10 +97,9 @@ class _Documents:
         hidden = not sees_locations(request.scope, self._serving.settings)
         if part == "content":
             original = _flag(request, "original")
-            photo = await photo_of(self._serving, id, original=original, hide_location=hidden)
-            return content_response(request, photo)
+            return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
         if part == "thumbnail":
-            return content_response(request, await thumbnail_of(self._serving, id))
+            return await thumbnail_response(request, self._serving, id)
         described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
@@ -144,8 +144,10 @@ class _Documents:
                 await adding.give_up()
                 members = problem_of(error)
                 if adding.wrote:
-                    # Some of it is indexed already, and stays so.
+                    # Some of it is indexed already, and stays so. Its ids are the client's own words.
+                    members["detail"] = self._serving.path_names.hide(members["detail"])
                     members |= {"results": adding.results(), **adding.counts()}
+                    setattr(request.state, PATHS_HIDDEN, True)
                 return problem_response(members)
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
@@ -195,11 +197,12 @@ async def _add_lines(request: Request, adding: Adding, photos: UrlPhotos | None)
                 f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
-            fetched = None
-            if photos is not None:
-                url = await asyncio.to_thread(photo_url, line)
-                fetched = await photos.fetch_all([] if url is None else [url])
-            await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
+            async with AsyncExitStack() as held:
+                fetched = None
+                if photos is not None:
+                    url = await asyncio.to_thread(photo_url, line)
+                    fetched = await held.enter_async_context(photos.fetched([] if url is None else [url]))
+                await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
     if not lines:
         raise RequestError(
             'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422
