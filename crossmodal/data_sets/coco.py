@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized
 from crossmodal.data_sets.json_stream import array_elements
 from crossmodal.data_sets.photos import resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
@@ -38,8 +38,8 @@ class Coco(DataSet):
         super().__init__(name, f"COCO captions in {', '.join(str(path) for path in paths)}", limits, content)
         self.paths = paths
         self.folders = folders
-        self.root = paths[0].absolute().parent
-        self.origin = paths[0].absolute() if len(paths) == 1 else None
+        self.root = normalized(paths[0].parent)
+        self.origin = normalized(paths[0]) if len(paths) == 1 else None
         self._unnamed = unnamed
 
     def mentions(self) -> Iterator[Mention | Failure]:

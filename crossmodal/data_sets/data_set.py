@@ -5,6 +5,7 @@ number."""
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
 
-__all__ = ["DataSet", "Limits", "Mention", "same_split"]
+__all__ = ["DataSet", "Limits", "Mention", "normalized", "same_split"]
 
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
@@ -102,6 +103,11 @@ class Mention:
     captions: tuple[Any, ...] = ()
     tags: Mapping[str, Any] | None = None
     sweep: bool = False
+
+
+def normalized(path: Path) -> Path:
+    """``path`` as an absolute one without ``..``; links stay, so that a photo keeps the path it is given."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
 
 
 def same_split(name: Any, wanted: str) -> bool:

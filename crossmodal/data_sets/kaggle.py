@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized, same_split
 from crossmodal.data_sets.folder import count_images, find_images
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, resolve
@@ -42,7 +42,7 @@ class KaggleFlickr(DataSet):
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
-        self.root, self.origin = captions.absolute().parent, captions.absolute()
+        self.root, self.origin = normalized(captions.parent), normalized(captions)
         self._exclude = tuple(exclude)
         self._table = Table(name, captions, images, split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)
@@ -71,7 +71,7 @@ class KaggleFlickr(DataSet):
         return chosen + round(captions * chosen / photos)
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
-        passed_over = PassedOver(used=(str(self.captions.absolute()),))
+        passed_over = PassedOver(used=(str(self.origin),))
         folder = self.captions.parent
         for path in find_images(folder, passed_over, self._exclude):
             if isinstance(path, Failure):
