@@ -10,6 +10,7 @@
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
     │   ├── FetchError       a photo's URL that is refused or could not be fetched
     │   ├── FilterError      a filter on tags cannot be used; carries where in it
+    │   ├── OriginalGone     the file of a photo is not there any more, or has another content
     │   ├── ImageError       bytes that are not an image that can be read safely
     │   ├── QueryError       a query of weighted terms that cannot be read or answered
     │   └── DataSetError     a data set as a whole is missing or has no known layout
@@ -53,6 +54,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "ModelMismatch",
+    "OriginalGone",
     "OutputError",
     "Overloaded",
     "QueryError",
@@ -67,6 +69,7 @@ __all__ = [
     "StoreLocked",
     "StoreMissing",
     "StoreUnwritable",
+    "exit_code_of",
 ]
 
 
@@ -112,6 +115,10 @@ class FilterError(DataError):
 
 class ImageError(DataError):
     """Bytes that are not an image that can be read safely."""
+
+
+class OriginalGone(DataError):
+    """The file of an indexed photo is not where it was any more, or has another content."""
 
 
 class QueryError(DataError):
@@ -230,3 +237,8 @@ class ApiError(ClientError):
 
 class ServerUnavailable(ClientError):
     """The server cannot be reached, or says that it is not ready, and that stayed so over all retries."""
+
+
+def exit_code_of(error: CrossmodalError) -> int:
+    """What a program ends with after ``error``: 2 for an option that cannot be used, else 1."""
+    return 2 if isinstance(error, SettingsError) else 1

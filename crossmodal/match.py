@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crossmodal.records import IMAGE, Modality, Record, file_name
+from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["FITTING_SCORE", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
+__all__ = ["FITTING_SCORE", "FITTING_UNKNOWN", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
 
 
 class Caption(NamedTuple):
@@ -21,6 +21,9 @@ class Caption(NamedTuple):
 # Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
 # does (docs/scores.md).
 FITTING_SCORE = 0.1
+
+# The same for a sentence whose words the model doesn't know (``query.known_words``).
+FITTING_UNKNOWN = 0.3
 
 # The only tag of a match that comes without its tags, because those of the matches before it were as much as
 # an answer may have (``limits.ANSWER``): how many bytes they have. No filter can name it.
@@ -86,10 +89,10 @@ class Match:
         self.modality = record.modality
         self.text = record.text
         self.uri = record.uri
-        self.file = file_name(record.uri, record.tags)
+        self.file = record.file
         self.mime_type = record.mime_type
         self.photo_id = record.id if record.modality == IMAGE else record.photo_id
-        self.tags = record.tags
+        self.tags = record.all_tags
 
     def leave_out_tags(self, size: int) -> None:
         """Forgets the tags, which have ``size`` bytes as JSON."""

@@ -7,13 +7,9 @@ An option on the command line beats the environment, which beats the default. Th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from crossmodal import limits
+from crossmodal.commands import TASKS
+from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
     INDEXES,
@@ -27,177 +23,20 @@ from crossmodal.settings import (
     PRINTS,
     PROTOCOLS,
     READ_AS,
+    ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
     TARGETS,
+    TRASH_ACTIONS,
     WRITING,
-    Settings,
 )
 
-__all__ = ["COMMANDS", "OPTIONS", "TASKS", "Command", "Option"]
-
-TASKS: Mapping[str, str] = {
-    "index": "index a data set into the workspace, then end",
-    "index_restful": "accept documents to index over HTTP at /index",
-    "query": "answer the questions of --query-text, --image, --query and --like, then end",
-    "query_restful": "answer searches over HTTP at /search",
-    "evaluate": "measure the retrieval quality of a model on a data set",
-    "train": "fine-tune a model on a data set, or train one as --config says",
-    "status": "show what is indexed, without loading a model",
-    "convert": "convert an index of an earlier version to today's format",
-    "backup": "copy the index to a file, checked, also while it is used",
-    "restore": "make a backup the index, checked",
-    "verify": "check everything that is stored, and name each damaged record",
-    "compact": "give the space of what was deleted back to the disk",
-    "dump": "write the index with its vectors to a Parquet file",
-    "load": "make an index of a dump",
-    "models": "list the models that -m knows by name, without loading one",
-    "plot": "write the two Flows as Mermaid flowcharts",
-    "keys": "list the keys of a server's callers, make and revoke them",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A subcommand: the task that it is, what it does, and what it takes without an option's name.
-
-    ``positional`` is an option and how the help writes it. Where there is a ``second``, the first word is for
-    ``positional`` and the others are for that one.
-    """
-
-    task: str
-    help: str
-    positional: tuple[str, str] | None = None
-    second: tuple[str, str] | None = None
-
-
-COMMANDS: Mapping[str, Command] = {
-    "index": Command(
-        "index", "index photos and captions: folders, tables, photos or data sets", ("data_set", "DATA ...")
-    ),
-    "search": Command(
-        "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
-    ),
-    "serve": Command("query_restful", "serve the search page and the HTTP API"),
-    "status": Command("status", "show what is indexed, without loading a model"),
-    "convert": Command("convert", "convert an index of an earlier version to today's format"),
-    "backup": Command("backup", "copy the index to a file, checked, also while it is used", ("file", "FILE")),
-    "restore": Command("restore", "make a backup the index, checked", ("file", "FILE")),
-    "verify": Command("verify", "check everything that is stored, and name each damaged record"),
-    "compact": Command("compact", "give the space of what was deleted back to the disk"),
-    "dump": Command("dump", "write the index with its vectors to a Parquet file", ("file", "FILE")),
-    "load": Command("load", "make an index of a dump", ("file", "FILE")),
-    "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
-    "train": Command("train", "fine-tune a model on your own photos and captions"),
-    "models": Command("models", "list the models that are known by name"),
-    "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
-    "keys": Command(
-        "keys",
-        "list the keys of a server's callers, make and revoke them",
-        ("action", "ACTION"),
-        ("name", "NAME"),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option: its name, its help, the tasks that use it, and how it is written.
-
-    ``asks`` marks those that give a question each time, all into the settings field ``questions``; every
-    other option fills the field ``fills``, by default that of its own name, once. ``not_with`` names options
-    beside which it says nothing, or the other thing: beside a server's address no index is opened here.
-    ``evaluate_with`` names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of
-    the flag. ``repeats`` marks those that may be given several times, ``needs`` the options without which it
-    says nothing, and ``secret`` a value that no message may show.
-    """
-
-    name: str
-    help: str
-    tasks: tuple[str, ...]
-    short: str | None = None
-    variable: str | None = None
-    metavar: str | None = None
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    not_with: tuple[str, ...] = ()
-    evaluate_with: tuple[str, ...] = ()
-    asks: bool = False
-    alias: str | None = None
-    repeats: bool = False
-    needs: tuple[str, ...] = ()
-    secret: bool = False
-    fills: str | None = None
-
-    @property
-    def field(self) -> str:
-        """The settings field that it fills."""
-        return "questions" if self.asks else self.fills or self.name
-
-    @property
-    def flag(self) -> str:
-        """The long flag as it is written in the documentation."""
-        return "--" + (self.name if self.name in _UNDERSCORED else self.name.replace("_", "-"))
-
-    @property
-    def flags(self) -> list[str]:
-        """Every spelling that the command line accepts."""
-        spellings = (self.short, self.flag, "--" + self.name.replace("_", "-"), self.alias)
-        return list(dict.fromkeys(spelling for spelling in spellings if spelling))
-
-    @property
-    def default(self) -> Any:
-        """The value where neither the command line nor the environment says anything."""
-        return Settings.__dataclass_fields__[self.field].default
-
-    @property
-    def kind(self) -> str:
-        """The annotated type of the settings field, without ``| None``."""
-        return str(Settings.__dataclass_fields__[self.field].type).split(" | ")[0]
-
-    @property
-    def repeated(self) -> bool:
-        """Whether it may be given several times, each time with one more value of the field's tuple."""
-        return self.kind.startswith("tuple") and not self.asks
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The subcommands that use it."""
-        return tuple(name for name, command in COMMANDS.items() if command.task in self.tasks)
-
-    def convert(self, text: str) -> Any:
-        """The value that ``text`` says; raises ValueError with the value and the limit."""
-        if self.choices and text not in self.choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}")
-        if self.kind == "Path":
-            if not text:
-                raise ValueError("an empty path was given")
-            return Path(text)
-        if self.kind not in ("int", "float"):
-            return text
-        whole = self.kind == "int"
-        try:
-            number = int(text) if whole else float(text)
-        except ValueError:
-            number = math.nan
-        # Not isnan(), which makes a float of whole numbers that may be too large for one.
-        if number != number:
-            raise ValueError(f"{text!r} is not a {'whole number' if whole else 'number'}")
-        if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"{number} is below the minimum, {self.minimum}")
-        if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"{number} is above the maximum, {self.maximum}")
-        return number
-
-
-# These keep the spelling with an underscore that the predecessor of this system had.
-_UNDERSCORED = frozenset({"num_docs", "request_size", "data_set", "top_k"})
+__all__ = ["OPTIONS"]
 
 _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
-_ENCODING = (*_WITH_INDEX, "evaluate")
-_DATA = ("index", "evaluate", "train")
+_ENCODING = (*_WITH_INDEX, "watch", "evaluate")
+_DATA = ("index", "watch", "evaluate", "train")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
@@ -223,6 +62,7 @@ OPTIONS: tuple[Option, ...] = (
         asks=True,
         alias="--query-image",
     ),
+    Option("similar", "a photo to find photos like it", ("query",), metavar="FILE", asks=True),
     Option("like", "an id in the index, to find similar ones", ("query",), metavar="ID", asks=True),
     Option(
         "top_k",
@@ -263,11 +103,22 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     Option("hybrid", "search captions by their words too", ("query",)),
-    Option("group_duplicates", "show one of several near-duplicates", ("query",)),
+    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
+    Option(
+        "literal",
+        "take questions as they are: years, places and names of files in them are words and no filters",
+        ("query",),
+    ),
+    Option(
+        "sort",
+        "sort what was found by this tag, such as taken; --sort=-taken for the newest first",
+        ("query",),
+        metavar="TAG",
+    ),
     Option(
         "print",
         "the form of the output",
-        ("query",),
+        ("query", "duplicates"),
         choices=PRINTS,
         metavar="FORM",
         not_with=("json",),
@@ -275,7 +126,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "null",
         "end each path with NUL: with --print paths, and in the list of -d -",
-        ("index", "query"),
+        ("index", "query", "duplicates"),
         "-0",
     ),
     Option("picture", "also write the matches as one picture", ("query",), metavar="FILE.png"),
@@ -404,6 +255,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls_cert", "serve HTTPS with this certificate", _SERVING, metavar="FILE", needs=("tls_key",)),
     Option("tls_key", "the private key of that certificate", _SERVING, metavar="FILE", needs=("tls_cert",)),
     Option(
+        "show_locations",
+        "let everybody see where photos were taken, and not only admin keys and people at this machine",
+        _SERVING,
+    ),
+    Option(
         "fetch_urls",
         "take photos at http and https URLs too, and fetch them; only from addresses on the internet",
         _SERVING,
@@ -480,7 +336,20 @@ OPTIONS: tuple[Option, ...] = (
         ("evaluate",),
         not_with=("compare", *_HALVES),
     ),
-    Option("action", "what to do with keys", ("keys",), choices=KEY_ACTIONS, metavar="ACTION"),
+    Option(
+        "action",
+        "what to do",
+        ("keys", "roots", "trash"),
+        choices=tuple(dict.fromkeys((*KEY_ACTIONS, *ROOT_ACTIONS, *TRASH_ACTIONS))),
+        metavar="ACTION",
+    ),
+    Option(
+        "items",
+        "a folder of photos, or the id of a photo in the trash",
+        ("roots", "trash"),
+        metavar="ITEM",
+        repeats=True,
+    ),
     Option("name", "the name of a key", ("keys",), metavar="NAME"),
     Option("scope", "what the new key may do; each includes those before it", ("keys",), choices=SCOPES),
     Option("config", "the training configuration, a JSON file", ("train",), metavar="FILE"),
@@ -504,7 +373,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "convert", "plot", "keys", *_CARE),
+        (
+            *_ENCODING,
+            "duplicates",
+            "train",
+            "status",
+            "convert",
+            "plot",
+            "keys",
+            "roots",
+            "trash",
+            *_CARE,
+        ),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -521,7 +401,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
+        (
+            "index",
+            "query",
+            "duplicates",
+            "evaluate",
+            "train",
+            "status",
+            "verify",
+            "models",
+            "plot",
+            "keys",
+            "roots",
+            "trash",
+        ),
     ),
     Option(
         "file",
@@ -538,11 +431,18 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0,
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option(
+        "delete_missing",
+        "let photos go whose files are gone, also where they are more than a fifth of their folder",
+        ("index",),
+        not_with=("num_docs", "split"),
+    ),
+    Option("verify", "read also the files whose size, time and inode are as they were", ("index",)),
     Option("public", "let everybody read this index without a key until it changes", ("index",)),
     Option(
         "keep",
-        "what to keep of each photo: its file, or its path and a thumbnail",
-        ("index", *_SERVING),
+        "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
+        ("index", "watch", *_SERVING),
         choices=KEEP,
     ),
     Option(

@@ -25,10 +25,12 @@ __all__ = [
     "PRINTS",
     "PROTOCOLS",
     "READ_AS",
+    "ROOT_ACTIONS",
     "RUNTIMES",
     "SCOPES",
     "STDIN",
     "TARGETS",
+    "TRASH_ACTIONS",
     "WRITING",
     "Direction",
     "GivenQuestion",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 LAYOUTS = ("fused", "pods")
-KEEP = ("original", "uri")
+KEEP = ("path", "original")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
 READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco")
@@ -65,6 +67,8 @@ Scope = Literal["read", "write", "admin"]
 # Each one includes those before it.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 KEY_ACTIONS = ("add", "list", "revoke")
+ROOT_ACTIONS = ("list", "move", "remove")
+TRASH_ACTIONS = ("list", "restore", "empty")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -102,7 +106,9 @@ class Settings:
     trust_remote_code: bool = False
     runtime: str = "auto"
     request_size: int = 32
-    keep: str = "original"
+    keep: str = "path"
+    delete_missing: bool = False
+    verify: bool = False
     public: bool = False
     strict: bool = False
     file: Path | None = None
@@ -115,7 +121,9 @@ class Settings:
     min_score: float | None = None
     offset: int = 0
     hybrid: bool = False
-    group_duplicates: bool = False
+    sort: str | None = None
+    literal: bool = False
+    group_duplicates: bool = True
     print: str = "table"
     null: bool = False
     url: str | None = None
@@ -138,6 +146,7 @@ class Settings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     fetch_urls: bool = False
+    show_locations: bool = False
     fetch_from: tuple[str, ...] = ()
     otlp: str | None = None
     layout: str = "fused"
@@ -158,6 +167,7 @@ class Settings:
     output: Path | None = None
     action: str = "list"
     name: str | None = None
+    items: tuple[str, ...] = ()
     scope: Scope = "read"
     json: bool = False
 

@@ -9,25 +9,37 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.errors import ModelMismatch, StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.data_sets.beside import signature_of
+from crossmodal.errors import (
+    ModelMismatch,
+    OriginalGone,
+    StoreError,
+    StoreFormat,
+    StoreMissing,
+    StoreUnwritable,
+)
+from crossmodal.filters.sorting import Place
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.originals import read_original
 from crossmodal.private_files import make_private_folder
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record, checked_modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Record, checked_modality
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from crossmodal.index.protocols import TagField, WordHit
+    from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order
+    from crossmodal.index.embedded.library import Library
+    from crossmodal.index.protocols import Standing, TagField, WordHit
 
 __all__ = ["Workspace"]
 
@@ -137,16 +149,39 @@ class Workspace:
         if built_by is not None and built_by != identity:
             raise ModelMismatch(mismatch_message(self.path, built_by, identity))
 
-    def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[tuple[Modality, str]]:
-        """Modality and id of those ``records`` that the index has with the same content hash.
-
-        With ``originals`` a photo of which only a thumbnail is stored does not count.
-        """
+    def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]:
+        """How each of the ``records`` stands to what the index has; see ``EmbeddedStore.standings``."""
         store = self.store()
         if store is None:
-            return set()
+            return ["new"] * len(records)
         hashed = [record if record.content_hash else record.hashed() for record in records]
-        return store.unchanged(hashed, originals=originals)
+        return store.standings(hashed, originals=originals)
+
+    @property
+    def library(self) -> Library | None:
+        """Where the photos lie, and the trash; None where there is no index."""
+        return None if (store := self.store()) is None else store.library
+
+    def has_other(self, file: LocalFile, photo: str) -> bool:
+        """Whether another photo than ``photo`` was in ``file`` when it was indexed."""
+        known = None if self.library is None else self.library.file(file)
+        return known is not None and known.photo != photo
+
+    def move_of(self, record: Record) -> str | None:
+        """What became of a photo that the index has, by where its file is now.
+
+        moved: it was elsewhere; copied: it is there as well; restored: it was in the trash; None: none of it.
+        """
+        store = self.store()
+        if store is None or record.local is None:
+            return None
+        files = store.library.files_of(record.id)
+        if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
+            return None
+        if files:
+            now = [(file.signature, signature_of(file.absolute)) for file in files]
+            return "copied" if any(one and known.startswith(one) for known, one in now) else "moved"
+        return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:
         """The photo or caption ``id``, without its bytes; None if it isn't there."""
@@ -170,7 +205,7 @@ class Workspace:
         return [] if store is None else store.known_ids(dict.fromkeys(ids), modality)
 
     def caption_ids(self, photo_id: str) -> list[str]:
-        """The ids of the captions of one photo, in natural order; of damaged ones too."""
+        """The ids of the captions of one photo, in the order they came; of damaged ones too."""
         store = self.store()
         return [] if store is None else store.caption_ids(photo_id)
 
@@ -191,21 +226,32 @@ class Workspace:
         return 0 if store is None else store.counts(modality).vectors
 
     def captions_of(self, photo_ids: Sequence[str]) -> dict[str, list[Record]]:
-        """For each of ``photo_ids`` the captions that describe it, in natural order: 42-2 before 42-10."""
+        """For each of ``photo_ids`` the captions that describe it, in the order they came."""
         store = self.store()
         wanted = list(dict.fromkeys(photo_ids))
         found = [[] for _ in wanted] if store is None else store.captions_of(wanted)
         return dict(zip(wanted, found, strict=True))
 
-    def list_records(self, modality: Modality, limit: int, after: str | None = None) -> list[Record]:
-        """The first ``limit`` photos or captions in order of id, without bytes; those behind ``after``."""
+    def list_records(
+        self,
+        modality: Modality,
+        limit: int,
+        after: str | None = None,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+    ) -> list[Record]:
+        """The first ``limit`` photos or captions that match ``filter``, without bytes, in order of id.
+
+        Those behind the id ``after``; with an ``order`` in that one, behind the place that ``after`` names
+        (``Order.place_of`` a record). Raises DataError for what is no place.
+        """
         checked_modality(modality, "What is asked for")
+        place = None
+        if after:
+            place = Place(None, after) if order is None else Place.from_text(after)
         store = self.store()
-        if store is None:
-            return []
-        ids = list(islice(store.ids(modality, after=after or ""), limit))
-        # What is deleted in this moment is left out.
-        return [record for record in store.get(ids, modality) if record is not None]
+        return [] if store is None else store.listed(modality, limit, filter=filter, order=order, after=place)
 
     def tag_fields(self, limit_values: int = 50) -> list[TagField]:
         """The tags that the index has, in order of their names, each with its most frequent values.
@@ -225,18 +271,34 @@ class Workspace:
             self._tag_fields = {limit_values: known}
         return list(known[1])
 
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]:
+        """The different texts that the photos or captions have under the name ``tag``."""
+        store = self.store()
+        return [] if store is None else store.tag_texts(modality, tag)
+
     def search_words(self, text: str, limit: int) -> list[WordHit]:
-        """The ``limit`` captions that fit the words of ``text`` best; ties are in order of id."""
+        """The ``limit`` captions, and photos by their files, that fit the words of ``text`` best."""
         store = self.store()
         return [] if store is None else store.search_words(text, limit)
 
     def content(self, id: str) -> tuple[bytes, str] | None:
-        """The untouched file of the photo ``id`` and its mime type; None if it is not stored."""
+        """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
+
+        It is what is stored of it, or else what lies in its file. Raises ``OriginalGone`` where the file is
+        not there any more, or is not what was indexed.
+        """
         store = self.store()
-        content = None if store is None else store.content(id)
-        record = None if content is None else self.get(id, IMAGE)
-        if content is None or record is None:
+        record = None if store is None else store.get([id], IMAGE)[0]
+        if store is None or record is None:
             return None
+        content = store.content(id)
+        if content is None and record.digest is not None:
+            content = read_original(store.library.files_of(id), record.digest)
+        if content is None:
+            raise OriginalGone(
+                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; "
+                "only its thumbnail is left. Index its folder again."
+            )
         return content, record.mime_type or "application/octet-stream"
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:

@@ -14,7 +14,8 @@ from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, run_pyt
 
 from crossmodal import __version__
 from crossmodal.cli.arguments import commands_table, options_table, read_settings
-from crossmodal.options import COMMANDS, OPTIONS, TASKS
+from crossmodal.commands import COMMANDS, TASKS
+from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 
 PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -127,9 +128,14 @@ REFUSED = [
     ("-t index_restful --workers 2", "--workers", "-t index_restful", "-t query_restful"),
     ("-t train --dim 8", "--dim", "-t train", None),
     ("-t models --workspace x", "--workspace", "-t models", None),
-    ("-t evaluate --keep uri", "--keep", "-t evaluate", "-t index, -t index_restful and -t query_restful"),
+    (
+        "-t evaluate --keep path",
+        "--keep",
+        "-t evaluate",
+        "-t index, -t watch, -t index_restful and -t query_restful",
+    ),
     ("status --host x", "--host", "status", "serve"),
-    ("search -d x", "--data_set", "search", "index, evaluate and train"),
+    ("search -d x", "--data_set", "search", "index, watch, evaluate and train"),
     ("plot --json --model-cache x", "--model-cache", "plot", None),
     ("serve --index-only --grpc-port 5", "--grpc-port", "serve --index-only", "serve"),
 ]
@@ -316,6 +322,27 @@ def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path: Path) -> None
     assert done.returncode == 1
     assert 'torch is not installed: pip install "crossmodal-search[clip]"' in done.stderr
     assert done.stdout == ""
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+from importlib.abc import MetaPathFinder
+
+class CtrlC(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["app.py", "models"]
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["crossmodal.cli", "crossmodal.options", "crossmodal.cli.without_model"])
+def test_ctrl_c_while_modules_are_imported_is_one_word(module: str) -> None:
+    done = run_python("-c", INTERRUPTED.format(module=module))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_the_package_is_the_command_line_too() -> None:

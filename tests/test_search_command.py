@@ -17,7 +17,19 @@ from conftest import REPOSITORY, TOY_IMAGES, Server, clean_environment
 from crossmodal import PhotoIndex
 
 CAT = TOY_IMAGES / "cat.jpg"
-FIELDS = ["id", "modality", "rank", "score", "cosine", "text", "photo", "captions", "tags", "uri"]
+FIELDS = [
+    "id",
+    "modality",
+    "rank",
+    "score",
+    "cosine",
+    "text",
+    "photo",
+    "captions",
+    "tags",
+    "duplicates",
+    "uri",
+]
 
 
 def search(
@@ -161,7 +173,7 @@ def test_stdin_gives_questions_where_none_is_asked_or_a_minus_stands(toy_workspa
     assert [result["query"] for result in amid] == ["grass", "a cat", "stairs - up", "espresso", str(CAT)]
     assert amid[1:4] == alone
     done = search(toy_workspace)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(b"error: Nothing to search for: write a sentence")
 
 
@@ -220,7 +232,8 @@ def test_bytes_on_stdin_that_are_no_text_fail_alone(toy_workspace: Path) -> None
 def test_no_match_is_an_answer(form: str, toy_workspace: Path) -> None:
     done = search(toy_workspace, "a cat", "--filter", '{"subject": "none"}', "--print", form)
     assert (done.returncode, done.stderr) == (0, b"")
-    result = {"query": "a cat", "modality": "image", "matches": [], "has_more": False, "error": None}
+    result = {"query": "a cat", "modality": "image", "matches": [], "has_more": False}
+    result |= {"fits": None, "doubt": None, "error": None}
     expected = {
         "table": "Photos for “a cat”\nNothing was found.\n",
         "paths": "",

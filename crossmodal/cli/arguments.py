@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
+from crossmodal.commands import COMMANDS, TASKS
 from crossmodal.errors import SettingsError
-from crossmodal.options import COMMANDS, OPTIONS, TASKS, Option
+from crossmodal.option import Option
+from crossmodal.options import OPTIONS
 from crossmodal.settings import STDIN, GivenQuestion, Settings
 
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]
@@ -71,7 +73,7 @@ def options_table() -> str:
         flags = ", ".join(f"`{flag}`" for flag in spellings if flag)
         users = "all" if set(option.commands) == set(COMMANDS) else ", ".join(option.commands)
         variable = f"`{option.variable}`" if option.variable else ""
-        default = f"`{_default(option)}`" if option.default else ""
+        default = f"`{_default(option)}`" if option.default and option.kind != "bool" else ""
         meaning = (
             option.help
             if option.name == "task" or not option.choices
@@ -79,6 +81,7 @@ def options_table() -> str:
         )
         lines.append(f"| {flags} | {users} | {variable} | {default} | {meaning} |")
     lines += [
+        "| `--no-group-duplicates` | search | | | show every near-duplicate as a match of its own |",
         "| `--keep-going` | index | | | go on after a document that fails (the default) |",
         "| `--index-only` | serve | | | take documents to index, and no searches |",
         "| `--help`, `-h` | all | | | list the options of a subcommand |",
@@ -317,6 +320,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
                 type=_argument_type(option),
             )
     parser.add_argument("--keep-going", dest="strict", action=_Once, nargs=0, const=False)
+    parser.add_argument("--no-group-duplicates", dest="group_duplicates", action=_Once, nargs=0, const=False)
     return parser
 
 
@@ -353,6 +357,8 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
     for option in OPTIONS:
         if task in option.tasks and option.name != "task":
             rows.append((_written(option), option.help + _notes(option)))
+    if task == "query":
+        rows.append(("--no-group-duplicates", "show every near-duplicate as a match of its own"))
     if task == "index":
         rows.append(("--keep-going", "go on after a document that fails (the default)"))
     if command == "serve":
@@ -365,10 +371,18 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
                 f"{meaning[0].upper()}{meaning[1:]}.",
                 "",
                 *_columns(rows, columns),
+                *(_readable(columns) if task == "index" else ()),
             ]
         )
         + "\n"
     )
+
+
+def _readable(columns: int) -> list[str]:
+    """The formats of photos, as lines below the options."""
+    from crossmodal.images.formats import formats_sentence
+
+    return ["", *textwrap.wrap(f"Photos are read as {formats_sentence()}.", columns)]
 
 
 def _columns(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:
@@ -391,7 +405,7 @@ def _notes(option: Option) -> str:
     notes = []
     if option.choices and option.metavar:
         notes.append(", ".join(option.choices))
-    if option.default:
+    if option.default and option.kind != "bool":
         notes.append(f"default {_default(option)}")
     if option.variable:
         notes.append(f"or {option.variable}")

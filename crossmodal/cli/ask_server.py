@@ -12,7 +12,9 @@ from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
 from crossmodal.match import Match
+from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import Target
+from crossmodal.records import IMAGE
 from crossmodal.settings import Settings
 
 __all__ = ["open_server"]
@@ -59,13 +61,15 @@ class _ServerAnswers:
                 image=question.image,
                 expression=question.expression,
                 id=question.like,
-                modality=settings.modality,
+                modality=settings.modality or (IMAGE if question.similar else None),
                 top_k=settings.top_k,
                 offset=settings.offset,
                 min_score=settings.min_score,
                 filter=self._filter,
                 hybrid=settings.hybrid,
                 group_duplicates=settings.group_duplicates,
+                sort=settings.sort,
+                recognise=False if settings.literal else None,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
@@ -73,7 +77,15 @@ class _ServerAnswers:
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
         matches = [self._match(match) for match in result.matches]
-        return Answer(question, cast("Target | None", result.modality), matches, has_more=result.has_more)
+        return Answer(
+            question,
+            cast("Target | None", result.modality),
+            matches,
+            has_more=result.has_more,
+            recognised=[Recognised(one.text, one.filter) for one in result.recognised],
+            fits=result.fits,
+            doubt=result.doubt,
+        )
 
     def _match(self, match: Match) -> Match:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""

@@ -16,7 +16,7 @@ from crossmodal.cli.output import print_failures, print_json
 from crossmodal.data_sets import DataSet
 from crossmodal.engine.opening import chosen_model
 from crossmodal.evaluation import Subset
-from crossmodal.evaluation.protocols import Listing, choose
+from crossmodal.evaluation.protocols import Listing, choose, shared_captions
 from crossmodal.evaluation.retrieval import Retrieval, report
 from crossmodal.records import Failure
 from crossmodal.settings import Settings
@@ -52,6 +52,7 @@ def _evaluate(settings: Settings) -> int:
         "folds": len(folds),
         "protocol": protocol.name,
         "protocol_source": protocol.source,
+        "shared_captions": shared_captions(listing, folds),
         "through": "memory" if settings.direct else f"{settings.layout} Flows",
         "seconds": round(time.monotonic() - started, 1),
         "failures": [asdict(failure) for failure in failures],

@@ -1,102 +1,61 @@
-"""``index``: a data set into the workspace, through the index Flow."""
+"""``index``: data sets into the workspace, through the index Flow."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from crossmodal.access.policy import mark_public
+from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
-from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import DataSet, open_data_sets
+from crossmodal.data_sets.data_set import Limits
+from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
-from crossmodal.engine.indexing import Indexed
-from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import (
     CrossmodalError,
-    DataError,
     DataSetError,
     MissingExtra,
     ModelError,
     StoreUnwritable,
 )
 from crossmodal.index.embedded.writer_lock import wait_for_writer
+from crossmodal.models.zoo.suggestion import better_model
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
-from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 REPORT_FILE = "index-report.json"
 
 STOPPED_BY_SIGNAL = 130
 
 
-@dataclass
-class ModalityCount:
-    """How many documents of one modality were new, changed, already there, and failed in the Flow."""
-
-    added: int = 0
-    replaced: int = 0
-    unchanged: int = 0
-    failed: int = 0
-
-
-@dataclass
-class IndexReport:
-    """What one run of indexing did; also the contents of ``index-report.json``.
-
-    ``unusable`` counts files and rows that gave no document at all. ``failures`` holds every failure with
-    ``source`` and ``reason``: those, and the documents that ``photos.failed`` and ``captions.failed``
-    count. ``notes`` are sentences on what was left out on purpose. ``started`` is False where the Flow
-    never ran, ``finished`` where the run was stopped.
-    """
-
-    data_set: str
-    workspace: str
-    model: str
-    photos: ModalityCount = field(default_factory=ModalityCount)
-    captions: ModalityCount = field(default_factory=ModalityCount)
-    unusable: int = 0
-    failures: list[dict[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    documents_per_second: float = 0.0
-    started: bool = False
-    finished: bool = False
-
-
 def run(settings: Settings) -> int:
-    """Indexes the data set; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
-    data_sets = _open(settings)
+    """Indexes the data sets; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
+    data_sets = open_all(settings)
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
-        model = resolved_for_writing(settings, engine.workspace).model
-        report = IndexReport(
-            ", ".join(data_set.name for data_set in data_sets), str(settings.workspace), str(model)
-        )
-        indexing = _Indexing(data_sets, settings, report, signals)
+        indexing = IndexRun(engine, data_sets, settings, signals)
+        report = indexing.report
+        if settings.model is None and not engine.workspace.exists():
+            print(better_model(report.model, settings.model_cache), file=sys.stderr)
         try:
-            indexing.through(engine)
+            indexing.through()
         except CrossmodalError as error:
             failed = error
-        report.seconds = indexing.seconds
-        report.finished = failed is None and not signals.stopping
         if settings.public and report.finished:
             _mark_public(engine, settings)
     if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
         # Nothing was begun, so there is nothing to report.
         raise failed
-    indexed = sum(count.added + count.replaced for count in (report.photos, report.captions))
-    report.documents_per_second = round(indexed / report.seconds, 2) if report.seconds else 0.0
-    report.notes = [note for data_set in data_sets for note in data_set.notes]
     unwritable = _write_report(report, settings.workspace)
     _print(report, settings, written=unwritable is None)
     # Of a disk to which the index cannot be written either, the one sentence about that is enough.
@@ -107,94 +66,57 @@ def run(settings: Settings) -> int:
     if not report.finished:
         print("stopped; run the same command again to go on where it ended", file=sys.stderr)
         return STOPPED_BY_SIGNAL
-    if indexing.taken == 0 and not report.failures:
+    for sentence in report.kept:
+        print(f"warning: {sentence}", file=sys.stderr)
+    if indexing.taken == 0 and not report.failures and not report.photos.deleted:
         raise DataSetError(f"There was nothing to index in {report.data_set}: no photo and no caption.")
-    return 1 if report.failures else 0
+    return 1 if report.failures or report.kept else 0
 
 
-def _open(settings: Settings) -> list[DataSet]:
+def open_all(settings: Settings) -> list[DataSet]:
     """The data sets; says what was guessed of each, before anything is read."""
-    opened = open_data_sets(
-        settings.data_sets,
-        data_root=settings.data_root,
-        stdin=sys.stdin.buffer,
-        split=settings.split,
-        read_as=settings.read_as,
-        exclude=settings.exclude,
-        null=settings.null,
-    )
+    opened = [_open(name, settings) for name in dict.fromkeys(settings.data_sets)]
     for data_set in opened:
         if data_set.guess is not None:
             print(data_set.guess, file=sys.stderr)
     return opened
 
 
+def _open(name: str, settings: Settings) -> DataSet:
+    """One data set; of a folder that is not there or empty, the error says what becomes of its photos."""
+    try:
+        (opened,) = open_data_sets(
+            (name,),
+            data_root=settings.data_root,
+            stdin=sys.stdin.buffer,
+            split=settings.split,
+            read_as=settings.read_as,
+            exclude=settings.exclude,
+            null=settings.null,
+        )
+        return opened
+    except DataSetError as error:
+        folder = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+        with Workspace(settings.workspace) as workspace:
+            library = workspace.library
+            root = None if library is None else library.folder(folder)
+            lost = 0 if library is None or root is None else library.photos_below(root)
+        if not lost:
+            raise
+        if settings.delete_missing and Path(folder).is_dir():
+            return FolderOfImages(name, Path(folder), limits=Limits(), content=True, exclude=settings.exclude)
+        raise DataSetError(
+            f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "
+            "again; where it lies elsewhere now, say so with: crossmodal roots move "
+            f"{shlex.quote(folder)} NEW; if it is gone for good: crossmodal roots remove "
+            f"{shlex.quote(folder)}"
+        ) from None
+
+
 def _mark_public(engine: Engine, settings: Settings) -> None:
     """Lets everybody read what is indexed now; raises StoreUnwritable where that cannot be noted."""
     if (state := engine.workspace.state()) is not None:
         mark_public(settings.workspace, state)
-
-
-class _Indexing:
-    """One run: hands the data sets' records to the engine, and counts what became of each.
-
-    ``taken`` counts those records.
-    """
-
-    def __init__(
-        self, data_sets: list[DataSet], settings: Settings, report: IndexReport, signals: StopSignals
-    ) -> None:
-        self._data_sets = data_sets
-        self._settings = settings
-        self._report = report
-        self._signals = signals
-        self._started = 0.0
-        self.taken = 0
-
-    @property
-    def seconds(self) -> float:
-        """How long the Flow has been at work."""
-        return round(time.monotonic() - self._started, 3) if self._report.started else 0.0
-
-    def through(self, engine: Engine) -> None:
-        """Indexes everything; raises DataError at the first failure where the settings are strict."""
-        hints = [data_set.expected(self._settings.num_docs) for data_set in self._data_sets]
-        expected = None if None in hints else sum(hint for hint in hints if hint is not None)
-        indexed = engine.index(self._items(), size=self._settings.request_size)
-        with (
-            IndexProgress(expected, enabled=not self._settings.json) as progress,
-            # However this ends, what is under way is finished before the engine closes.
-            closing(indexed),
-        ):
-            for item in indexed:
-                outcome, failure = self._count(item)
-                progress.advance(**{outcome: 1})
-                if failure is not None:
-                    self._fail(failure)
-
-    def _items(self) -> Iterator[Record | Failure]:
-        """The data sets, until there are as many documents as asked for or a signal comes."""
-        # It is read when the Flow is there, and not before.
-        self._report.started, self._started = True, time.monotonic()
-        for item in chain.from_iterable(self._data_sets):
-            if self._signals.stopping or self.taken == self._settings.num_docs:
-                return
-            self.taken += isinstance(item, Record)
-            yield item
-
-    def _count(self, item: Indexed | Failure) -> tuple[str, Failure | None]:
-        if isinstance(item, Failure):
-            self._report.unusable += 1
-            return "failed", item
-        outcome = "failed" if item.error is not None else str(item.outcome)
-        counted = self._report.photos if item.modality == IMAGE else self._report.captions
-        setattr(counted, outcome, getattr(counted, outcome) + 1)
-        return outcome, item.failure
-
-    def _fail(self, failure: Failure) -> None:
-        self._report.failures.append(asdict(failure))
-        if self._settings.strict:
-            raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
 
 
 def _write_report(report: IndexReport, workspace: Path) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from crossmodal.cli.questions import Answer, Question
+from crossmodal.cli.questions import Answer, Question, read_order
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.errors import DataError
@@ -83,13 +83,15 @@ class _IndexAnswers:
         return SearchRequest(
             terms,
             modality=settings.modality,
-            similar=question.like is not None,
+            similar=question.similar or question.like is not None,
             top_k=settings.top_k,
             offset=settings.offset,
             min_score=settings.min_score,
             filter=self._filter,
             hybrid=settings.hybrid,
             group_duplicates=settings.group_duplicates,
+            sort=read_order(settings),
+            recognise=not settings.literal,
             exclude=frozenset() if question.like is None else frozenset({question.like}),
         )
 
@@ -101,4 +103,7 @@ def _answer(question: Question, outcome: SearchOutcome) -> Answer:
         outcome.matches,
         None if outcome.error is None else str(outcome.error),
         outcome.has_more,
+        recognised=outcome.recognised,
+        fits=outcome.fits,
+        doubt=outcome.doubt,
     )

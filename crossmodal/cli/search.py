@@ -17,6 +17,7 @@ from crossmodal.cli.questions import (
     check_depth,
     question_batches,
     read_filter,
+    read_order,
 )
 from crossmodal.errors import SettingsError
 from crossmodal.filters import Filter
@@ -31,6 +32,7 @@ def run(settings: Settings) -> int:
         raise SettingsError(f"--null has no meaning with --print {settings.print}; add --print paths.")
     check_depth(settings)
     filter = read_filter(settings)
+    read_order(settings)
     batches = question_batches(settings)
     first = next(batches)
     # A question that cannot be read needs no index; lines of stdin come later.

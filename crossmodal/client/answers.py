@@ -24,6 +24,7 @@ __all__ = [
     "Problem",
     "QueryResult",
     "QueryTerm",
+    "Recognised",
     "SearchAnswer",
     "SearchState",
     "Status",
@@ -56,11 +57,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """Words of a query, ``text``, and the ``filter`` that the server took them for."""
+
+    text: str
+    filter: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class QueryResult:
     """What one query found, best first.
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
-    were asked for because they were too many bytes for one answer. ``timing`` is that of the whole request.
+    were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
+    of the query became. ``fits`` says whether the best match fits (None: not known), ``doubt`` why not.
+    ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
 
@@ -72,6 +83,9 @@ class QueryResult:
     model: str
     timing: Timing
     truncated: bool | None = None
+    recognised: tuple[Recognised, ...] = ()
+    fits: bool | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +112,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DocumentsPage:
-    """A page of documents in the order of their ids; the next one begins after ``next``, if it isn't None."""
+    """A page of documents; the next one begins after ``next``, if it isn't None."""
 
     documents: tuple[Document, ...]
     next: str | None

@@ -6,6 +6,7 @@ The calls are coroutines. ``AsyncClient`` is them; ``Client`` runs each to its e
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import (
     AsyncIterator,
@@ -105,6 +106,8 @@ class _Calls:
         filter: Mapping[str, Any] | None = None,
         hybrid: bool = False,
         group_duplicates: bool = False,
+        sort: str | None = None,
+        recognise: bool | None = None,
         fields: Sequence[str] | None = None,
     ) -> QueryResult:
         """Answers one query: exactly one of the first six arguments says what is searched for.
@@ -113,6 +116,8 @@ class _Calls:
         document; ``expression`` is like ``dog + 0.5*id:42 - snow``; ``like`` and ``unlike`` are ids.
         ``modality`` is "image", "text" or "both"; without it, photos are found, and captions for photos
         alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
+        ``sort`` is a tag that what was found is sorted by, with a minus in front the largest first; without
+        ``recognise`` (True by default) years and places in a sentence are words and no filters;
         ``fields`` are those of text, photo, captions and tags that are wanted, by default all.
         """
         query = Query(
@@ -130,6 +135,8 @@ class _Calls:
             filter=filter,
             hybrid=hybrid or None,
             group_duplicates=group_duplicates or None,
+            sort=sort,
+            recognise=recognise,
             fields=fields,
         )
         call: Call[SearchAnswer] = await self._run(search_call, query)
@@ -184,7 +191,8 @@ class _Calls:
 
     async def content(self, id: str) -> bytes:
         """An indexed photo's file, or its thumbnail where the index stores no originals."""
-        return await self._answer(Call("GET", f"{_path(id)}/content", bytes))
+        options = {"params": {"original": "true"}}
+        return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
     async def thumbnail(self, id: str) -> bytes:
         """An indexed photo's small copy, as an image file."""
@@ -219,8 +227,17 @@ class _Calls:
         call: Call[SearchAnswer] | None = await self._run(pages.next_call)
         return None if call is None else pages.matches(only_result(await self._answer(call)))
 
-    async def _documents_page(self, modality: str, limit: int, after: str | None) -> DocumentsPage:
-        parameters = {"modality": modality, "limit": limit, **({} if after is None else {"after": after})}
+    async def _documents_page(
+        self,
+        modality: str,
+        limit: int,
+        after: str | None,
+        sort: str | None,
+        filter: Mapping[str, Any] | None,
+    ) -> DocumentsPage:
+        optional = {"after": after, "sort": sort, "filter": None if filter is None else json.dumps(filter)}
+        parameters = {"modality": modality, "limit": limit}
+        parameters |= {name: value for name, value in optional.items() if value is not None}
         return await self._answer(
             Call("GET", "/v1/documents", read_json(DocumentsPage), {"params": parameters})
         )
@@ -308,11 +325,18 @@ class AsyncClient(_Calls):
             for match in matches:
                 yield match
 
-    async def documents(self, modality: str = "image", *, page_size: int = 200) -> AsyncIterator[Document]:
-        """All photos, or with "text" all captions, in the order of their ids."""
+    async def documents(
+        self,
+        modality: str = "image",
+        *,
+        page_size: int = 200,
+        sort: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Document]:
+        """All photos, or with "text" all captions, as in ``Client.documents``."""
         after: str | None = None
         while True:
-            page = await self._documents_page(modality, page_size, after)
+            page = await self._documents_page(modality, page_size, after, sort, filter)
             for document in page.documents:
                 yield document
             if (after := page.next) is None:
@@ -425,11 +449,21 @@ class Client:
         while (matches := _result(self._calls._next_matches(pages))) is not None:
             yield from matches
 
-    def documents(self, modality: str = "image", *, page_size: int = 200) -> Iterator[Document]:
-        """All photos, or with "text" all captions, in the order of their ids."""
+    def documents(
+        self,
+        modality: str = "image",
+        *,
+        page_size: int = 200,
+        sort: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+    ) -> Iterator[Document]:
+        """All photos, or with "text" all captions, that match ``filter``, in the order of their ids.
+
+        With ``sort``, a tag, in that order; with a minus in front of it the largest, or newest, first.
+        """
         after: str | None = None
         while True:
-            page = _result(self._calls._documents_page(modality, page_size, after))
+            page = _result(self._calls._documents_page(modality, page_size, after, sort, filter))
             yield from page.documents
             if (after := page.next) is None:
                 return

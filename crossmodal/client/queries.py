@@ -59,6 +59,8 @@ class Query:
     filter: Mapping[str, Any] | None = None
     hybrid: bool | None = None
     group_duplicates: bool | None = None
+    sort: str | None = None
+    recognise: bool | None = None
     fields: Sequence[str] | None = None
 
 
@@ -68,6 +70,8 @@ class _Options(TypedDict, total=False):
     filter: Mapping[str, Any] | None
     hybrid: bool
     group_duplicates: bool
+    sort: str | None
+    recognise: bool | None
     fields: Sequence[str] | None
 
 

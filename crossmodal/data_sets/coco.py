@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
@@ -38,8 +38,8 @@ class Coco(DataSet):
         super().__init__(name, f"COCO captions in {', '.join(str(path) for path in paths)}", limits, content)
         self.paths = paths
         self.folders = folders
-        self.root = normalized(paths[0].parent)
-        self.origin = normalized(paths[0]) if len(paths) == 1 else None
+        self.root = Path(plain_path(paths[0])).parent
+        self.origin = plain_path(paths[0]) if len(paths) == 1 else None
         self._unnamed = unnamed
 
     def mentions(self) -> Iterator[Mention | Failure]:

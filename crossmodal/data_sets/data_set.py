@@ -5,20 +5,32 @@ number."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from crossmodal.data_sets.photos import Photo, read_photo, shown_uri
+from crossmodal.data_sets.beside import FolderContents
+from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
-from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
+from crossmodal.metadata import Metadata
+from crossmodal.records import (
+    IMAGE,
+    TEXT,
+    Failure,
+    Layer,
+    LocalFile,
+    Record,
+    caption_id,
+    digest_of,
+    photo_id,
+)
 
-__all__ = ["DataSet", "Limits", "Mention", "normalized", "same_split"]
+__all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
@@ -32,23 +44,42 @@ class Limits:
     max_caption_characters: int = SENTENCE.most
 
 
+class KnownPhotos(Protocol):
+    """What an index knows of the photos of a data set, so that they need not be read again."""
+
+    def folder(self, path: str) -> LocalFile | None:
+        """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
+
+    def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
+        """The id and the digest of the photo in a file that is as it was when it was read."""
+
+    def photo_with(self, digest: str) -> str | None:
+        """The id of a photo of that content; None where there is none."""
+
+
 class DataSet(ABC):
     """Photos and captions as a stream; iterating again reads them again.
 
     Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
-    time and 20 characters for each photo so far; never the captions, never the photos.
+    time and 200 bytes for each photo so far; never the captions, never the photos.
     ``name`` is what the user gave, ``description`` the layout that was recognised, ``guess`` a sentence on it
     where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
     iteration took for granted and passed over on purpose (files that are not images).
 
+    ``warnings`` name what the last iteration used although something of it could not be read.
+
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
-    file that gives the captions, None where there is none. ``walked`` says whether the last iteration looked,
-    without an error, into every folder below ``root``.
+    file that gives the captions, None where there is none. ``walks``
+    says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
+    without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
+    be read. Of several files of one content the first one makes the record, and where there is ``known``
+    each of the others another one of the same id.
     """
 
     root: Path | None = None
-    origin: Path | None = None
+    origin: str | None = None
     guess: str | None = None
+    walks: bool = False
     walked: bool = False
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
@@ -57,17 +88,15 @@ class DataSet(ABC):
         self.limits = limits
         self.content = content
         self.notes: list[str] = []
+        self.warnings: list[Failure] = []
+        self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
+        self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
         self.walked = False
-        for item in _assemble(
-            self.mentions(),
-            max_file_bytes=self.limits.max_file_bytes,
-            max_caption_characters=self.limits.max_caption_characters,
-            content=self.content,
-        ):
+        for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
                 Failure(printable(item.source), printable(item.reason)) if isinstance(item, Failure) else item
@@ -105,11 +134,6 @@ class Mention:
     sweep: bool = False
 
 
-def normalized(path: Path) -> Path:
-    """``path`` as an absolute one without ``..``; links stay, so that a photo keeps the path it is given."""
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
 def same_split(name: Any, wanted: str) -> bool:
     """Whether two names mean the same split; dev, val and validation do, and letter case doesn't matter."""
     if not isinstance(name, str):
@@ -118,69 +142,152 @@ def same_split(name: Any, wanted: str) -> bool:
     return left == right or (left in _DEV and right in _DEV)
 
 
-def _assemble(
-    mentions: Iterable[Mention | Failure],
-    *,
-    max_file_bytes: int,
-    max_caption_characters: int,
-    content: bool,
-) -> Iterator[Record | Failure]:
-    """The records and failures of ``mentions``, in their order.
+class _Assembly:
+    """The records and failures of a data set's mentions, in their order.
 
-    A photo comes at its first mention, with that mention's tags. Its captions are numbered in the order
-    in which they are mentioned, unusable ones included, so that repairing one leaves the others' ids
-    as they are; equal captions of one photo stay separate captions. The captions of a photo that cannot be
-    read are left out: one failure names the photo, the first of them and their number.
-    Without ``content`` no photo is read, and photos have no content hash.
+    A photo comes at its first mention, with that mention's tags. A caption's id goes by its text; equal
+    captions of one photo stay separate captions where they come together. The captions of a photo that cannot
+    be read are left out: one failure names the photo, the first of them and their number.
     """
-    captions_met: dict[str, int] = {}
-    unusable: set[str] = set()
-    pending: _Unusable | None = None
-    for mention in mentions:
-        if isinstance(mention, Failure):
+
+    def __init__(self, data_set: DataSet) -> None:
+        self._data_set = data_set
+        # The id of the photo in each file, by the hash of its path; None where it cannot be read.
+        self._ids: dict[int, str | None] = {}
+        self._photos: set[str] = set()
+        # How often each caption came of the photo whose captions are coming.
+        self._captions: Counter[str] = Counter()
+        self._captions_of_photo = ""
+        self._folders: dict[str, LocalFile] = {}
+        self._contents = FolderContents()
+        # What the files of the photos say, until the photo itself has been passed on.
+        self._said: list[Record] = []
+
+    def records(self) -> Iterator[Record | Failure]:
+        pending: _Unusable | None = None
+        for mention in self._data_set.mentions():
+            if isinstance(mention, Failure):
+                if pending is not None:
+                    yield pending.failure()
+                    pending = None
+                yield mention
+                continue
+            if pending is not None and pending.mention.photo == mention.photo:
+                pending = replace(pending, captions=pending.captions + len(mention.captions))
+                continue
             if pending is not None:
                 yield pending.failure()
                 pending = None
-            yield mention
-            continue
-        photo_id = record_id(mention.photo)
-        if pending is not None and pending.photo_id == photo_id:
-            pending = replace(pending, captions=pending.captions + len(mention.captions))
-            continue
+            key = hash(mention.photo)
+            first = key not in self._ids
+            if first or (self._ids[key] is None and not mention.sweep):
+                try:
+                    record = self._photo(mention)
+                except DataError as error:
+                    self._ids[key] = None
+                    pending = _Unusable(mention, str(error), len(mention.captions))
+                    continue
+                self._ids[key] = record.id
+                if record.id not in self._photos or self._data_set.known is not None:
+                    yield record
+                self._photos.add(record.id)
+                yield from self._said
+            elif not mention.captions and not mention.sweep:
+                yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
+            photo = self._ids[key]
+            if photo is not None:
+                yield from self._captions_of(mention, photo)
         if pending is not None:
             yield pending.failure()
-            pending = None
-        if photo_id not in captions_met:
-            if mention.sweep and photo_id in unusable:
-                continue
-            try:
-                photo = read_photo(mention.photo, max_bytes=max_file_bytes, content=content)
-            except DataError as error:
-                unusable.add(photo_id)
-                pending = _Unusable(photo_id, mention, str(error), len(mention.captions))
-                continue
-            captions_met[photo_id] = 0
-            yield _photo_record(photo_id, photo, mention.tags or {})
-        elif not mention.captions and not mention.sweep:
-            yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
+
+    def _photo(self, mention: Mention) -> Record:
+        data_set = self._data_set
+        self._said = []
+        local = self._local_file(mention.photo)
+        known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
+        if known is not None:
+            id, digest = known
+            all_kept: tuple[Layer, ...] = ("metadata",) if mention.tags is not None else ("tags", "metadata")
+            record = Record(id, IMAGE, uri=mention.photo, digest=digest, local=local, keeps=all_kept)
+            return replace(record, tags=mention.tags or {}).hashed()
+        photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
+        digest = digest_of(photo.content)
+        metadata = Metadata()
+        # Who only measures, as evaluations do, wants the captions that the data set gives.
+        if local is not None and data_set.known is not None:
+            metadata = self._contents.metadata(photo.content, local)
+            data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
+        again = None if data_set.known is None else data_set.known.photo_with(digest)
+        id = again or photo_id(digest)
+        kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
+        if id in self._photos:
+            # The first file of a content says what is known of the photo.
+            kept += ("metadata",)
+        else:
+            self._said = metadata.caption_records(id, photo.uri)
+        return Record(
+            id=id,
+            modality=IMAGE,
+            uri=photo.uri,
+            mime_type=photo.mime_type,
+            tags=mention.tags or {},
+            metadata=metadata.tags,
+            content=photo.content if data_set.content else None,
+            digest=digest,
+            local=local,
+            keeps=kept,
+        ).hashed()
+
+    def _local_file(self, photo: str) -> LocalFile | None:
+        """Where the photo lies, None for one in a ``data:`` URI; raises as ``signature_of``."""
+        if shown_uri(photo) != photo:
+            return None
+        signature = self._contents.signature(photo)
+        folder, _, name = photo.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._place_of(folder or "/")
+        place = self._folders[folder]
+        return LocalFile(place.root, f"{place.path}/{name}".lstrip("/"), signature)
+
+    def _place_of(self, folder: str) -> LocalFile:
+        """The folder of a photo in its root: one that is known, the data set's, or itself."""
+        known, root = self._data_set.known, self._data_set.root
+        if known is not None and (place := known.folder(folder)) is not None:
+            return place
+        start = "" if root is None else f"{str(root).rstrip('/')}/"
+        if root is not None and f"{folder}/".startswith(start):
+            return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
+        return LocalFile(folder, "")
+
+    def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
+        origin = self._data_set.origin
+        if photo != self._captions_of_photo:
+            self._captions_of_photo = photo
+            self._captions.clear()
         for caption in mention.captions:
-            position = captions_met[photo_id]
-            captions_met[photo_id] = position + 1
             try:
-                text = _checked_caption(caption, max_caption_characters)
+                text = _checked_caption(caption, self._data_set.limits.max_caption_characters)
             except DataError as error:
                 yield Failure(mention.where, str(error))
                 continue
-            yield _caption_record(mention, photo_id, position, text)
-    if pending is not None:
-        yield pending.failure()
+            number = self._captions[text]
+            self._captions[text] += 1
+            yield Record(
+                id=caption_id(photo, text, number),
+                modality=TEXT,
+                text=text,
+                uri=shown_uri(mention.photo),
+                mime_type="text/plain",
+                photo_id=photo,
+                tags=mention.tags or {},
+                origin=origin,
+            ).hashed()
 
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
     """A photo that cannot be read, while its captions pass by."""
 
-    photo_id: str
     mention: Mention
     reason: str
     captions: int
@@ -194,30 +301,6 @@ class _Unusable:
             else f"its {self.captions} captions were left out"
         )
         return Failure(self.mention.where, f"caption without a photo: {self.reason}; {left_out}")
-
-
-def _photo_record(photo_id: str, photo: Photo, tags: Mapping[str, Any]) -> Record:
-    record = Record(
-        id=photo_id,
-        modality=IMAGE,
-        uri=photo.uri,
-        mime_type=photo.mime_type,
-        tags=tags,
-        content=photo.content,
-    )
-    return record if photo.content is None else record.hashed()
-
-
-def _caption_record(mention: Mention, photo_id: str, position: int, text: str) -> Record:
-    return Record(
-        id=record_id(mention.photo, position),
-        modality=TEXT,
-        text=text,
-        uri=shown_uri(mention.photo),
-        mime_type="text/plain",
-        photo_id=photo_id,
-        tags=mention.tags or {},
-    ).hashed()
 
 
 def _checked_caption(caption: Any, max_characters: int) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.records import Failure
 
 __all__ = ["FolderOfImages", "count_images", "find_images"]
@@ -26,8 +26,8 @@ def find_images(
     is visited once, however many links lead to it. ``within`` is the folder that rules begin at, where that
     is one around ``folder``. Raises SettingsError for an unusable pattern.
     """
-    start = str(normalized(folder))
-    begin = Exclusions.inside(str(normalized(within or folder)), start, exclude)
+    start = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
+    begin = Exclusions.inside(os.path.abspath(within or folder), start, exclude)  # noqa: PTH100
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
     waiting = [] if begin is None else [(start, begin)]
     # Links wait until all real folders are visited: a photo keeps its own path, and so its id, when someone
@@ -87,12 +87,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class FolderOfImages(DataSet):
     """Every image below a folder."""
 
+    walks = True
+
     def __init__(
         self, name: str, folder: Path, *, limits: Limits, content: bool, exclude: Sequence[str] = ()
     ) -> None:
         super().__init__(name, f"folder of images {folder}", limits, content)
         self.folder = folder
-        self.root = normalized(folder)
+        self.root = Path(plain_path(folder))
         self._exclude = tuple(exclude)
         self._within = folder
 

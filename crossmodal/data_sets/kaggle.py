@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized, same_split
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.folder import count_images, find_images
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image, resolve
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path, resolve
 from crossmodal.data_sets.table import Table
 from crossmodal.data_sets.text_lines import count_lines, read_lines
 from crossmodal.errors import DataSetError
@@ -27,6 +27,8 @@ class KaggleFlickr(DataSet):
     (``--split dev`` reads ``dev.txt``). A relative name is looked for in each of ``images``.
     """
 
+    walks = True
+
     def __init__(
         self,
         name: str,
@@ -42,7 +44,8 @@ class KaggleFlickr(DataSet):
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
-        self.root, self.origin = normalized(captions.parent), normalized(captions)
+        self.root = Path(plain_path(captions)).parent
+        self.origin = plain_path(captions)
         self._exclude = tuple(exclude)
         self._table = Table(name, captions, images, split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)
@@ -71,7 +74,7 @@ class KaggleFlickr(DataSet):
         return chosen + round(captions * chosen / photos)
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
-        passed_over = PassedOver(used=(str(self.origin),))
+        passed_over = PassedOver(used=(str(self.captions.absolute()),))
         folder = self.captions.parent
         for path in find_images(folder, passed_over, self._exclude):
             if isinstance(path, Failure):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized, same_split
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
@@ -41,7 +41,8 @@ class Karpathy(DataSet):
         super().__init__(name, f"Karpathy's captions in {path}{chosen}", limits, content)
         self.path = path
         self.folders = folders
-        self.root, self.origin = normalized(path.parent), normalized(path)
+        self.root = Path(plain_path(path)).parent
+        self.origin = plain_path(path)
         self._split = split
         self._unnamed = unnamed if split is None else None
         if split is not None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from crossmodal.data_sets.coco import Coco
-from crossmodal.data_sets.data_set import DataSet, Limits, normalized, same_split
+from crossmodal.data_sets.data_set import DataSet, Limits, same_split
 from crossmodal.data_sets.folder import FolderOfImages, find_images
 from crossmodal.data_sets.json_stream import array_elements, top_level_keys
 from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.listed import OnePhoto
 from crossmodal.data_sets.passed_over import PassedOver
-from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.errors import DataSetError
@@ -146,7 +146,7 @@ def _karpathy(name: str, folder: Path, entries: list[Path], reading: Reading) ->
         content=reading.content,
         unnamed=UnnamedPhotos(folder, reading.exclude),
     )
-    found.root = normalized(folder)
+    found.root = Path(plain_path(folder))
     return found
 
 
@@ -164,7 +164,7 @@ def _coco(name: str, folder: Path, entries: list[Path], reading: Reading) -> Dat
         content=reading.content,
         unnamed=UnnamedPhotos(folder, reading.exclude) if reading.split is None else None,
     )
-    found.root = normalized(folder)
+    found.root = Path(plain_path(folder))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.photos import resolve
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.limits import URI
@@ -23,7 +23,7 @@ class OnePhoto(DataSet):
 
     def __init__(self, name: str, path: Path, *, limits: Limits, content: bool) -> None:
         super().__init__(name, f"photo {path}", limits, content)
-        self.path = str(normalized(path))
+        self.path = os.path.abspath(path)  # noqa: PTH100  (keeps symlinks)
 
     def mentions(self) -> Iterator[Mention | Failure]:
         yield Mention(self.path, self.path)

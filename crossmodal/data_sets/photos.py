@@ -17,25 +17,18 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
+from crossmodal.images.formats import EXTENSIONS, type_by_name
 from crossmodal.limits import PHOTO
 
 __all__ = [
-    "IMAGE_EXTENSIONS",
     "Photo",
     "looks_like_an_image",
+    "plain_path",
     "read_photo",
     "read_photo_file",
     "resolve",
     "shown_uri",
 ]
-
-# File names that promise an image; the image loader finds out whether the bytes are one.
-IMAGE_EXTENSIONS = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif"),
-    }
-)
 
 _WEB_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -46,12 +39,17 @@ class Photo:
 
     uri: str
     mime_type: str | None
-    content: bytes | None
+    content: bytes
+
+
+def plain_path(path: Path) -> str:
+    """The absolute path without ``.`` and ``..``, and with its links: one name of one file."""
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 def looks_like_an_image(file_name: str) -> bool:
-    """Whether the extension of ``file_name`` promises an image."""
-    return os.path.splitext(file_name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122  (bare speed in large folders)
+    """Whether the extension of ``file_name`` promises an image; the image loader finds out if it is one."""
+    return os.path.splitext(file_name)[1].lower() in EXTENSIONS  # noqa: PTH122  (bare speed in large folders)
 
 
 def resolve(reference: str, folders: Sequence[Path]) -> str:
@@ -83,25 +81,23 @@ def shown_uri(photo: str) -> str:
     return photo
 
 
-def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
-    """The photo at an absolute path or in a ``data:`` URI; only looked at, not read, without ``content``.
+def read_photo(photo: str, *, max_bytes: int) -> Photo:
+    """The photo at an absolute path or in a ``data:`` URI.
 
     Raises DataError with a sentence that names the photo where there is none, where it is empty, is no
     regular file, cannot be read, or has more than ``max_bytes`` bytes.
     """
     if photo[:5].lower() == "data:":
-        return _photo_in_uri(photo, max_bytes, content)
+        return _photo_in_uri(photo, max_bytes)
     if has_lone_surrogate(photo):
         raise DataError(f"the name of {photo} is not valid UTF-8: rename it")
     try:
         size = _checked_size(photo, max_bytes)
-        blob = None
-        if content:
-            with open(photo, "rb") as file:
-                # One byte more than expected, and not the limit: read() takes the memory first.
-                blob = file.read(size + 1)
-            if len(blob) != size:
-                raise DataError(f"{photo} changed while it was read: try again when it is complete")
+        with open(photo, "rb") as file:
+            # One byte more than expected, and not the limit: read() takes the memory first.
+            blob = file.read(size + 1)
+        if len(blob) != size:
+            raise DataError(f"{photo} changed while it was read: try again when it is complete")
     except ValueError:
         raise DataError(f"{photo!r} is not a path that a file can have") from None
     except FileNotFoundError:
@@ -109,13 +105,13 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
         raise DataError(f"{photo} {problem}") from None
     except OSError as error:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
-    by_name = mimetypes.guess_type(photo)[0]
-    return Photo(photo, (sniff_mime_type(blob) if blob else None) or by_name, blob)
+    by_name = type_by_name(Path(photo).suffix) or mimetypes.guess_type(photo)[0]
+    return Photo(photo, sniff_mime_type(blob) or by_name, blob)
 
 
 def read_photo_file(path: Path, *, max_bytes: int = PHOTO.most) -> bytes:
     """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does."""
-    return read_photo(str(path.absolute()), max_bytes=max_bytes).content or b""
+    return read_photo(str(path.absolute()), max_bytes=max_bytes).content
 
 
 def _checked_size(path: str, max_bytes: int) -> int:
@@ -135,7 +131,7 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
         raise DataError(f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}")
 
 
-def _photo_in_uri(uri: str, max_bytes: int, content: bool) -> Photo:
+def _photo_in_uri(uri: str, max_bytes: int) -> Photo:
     header, comma, payload = uri[5:].partition(",")
     if not comma:
         raise DataError(f"{_shortened(uri)} is not a data: URI: it has no comma")
@@ -148,7 +144,7 @@ def _photo_in_uri(uri: str, max_bytes: int, content: bool) -> Photo:
     except (binascii.Error, ValueError):
         raise DataError(f"{_shortened(uri)} is not valid base64") from None
     _check_size(f"the photo in {_shortened(uri)}", len(blob), max_bytes)
-    return Photo(shown_uri(uri), sniff_mime_type(blob) or media_type or None, blob if content else None)
+    return Photo(shown_uri(uri), sniff_mime_type(blob) or media_type or None, blob)
 
 
 def _shortened(text: str, characters: int = 80) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.data_sets.columns import NumberColumns
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, normalized, same_split
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
+from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.rows import (
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
@@ -56,7 +56,8 @@ class Table(DataSet):
         self._jsonl = path.suffix.lower() in JSONL_EXTENSIONS
         super().__init__(name, f"{'JSONL' if self._jsonl else 'CSV'} file {path}", limits, content)
         self.path = path
-        self.root, self.origin = normalized(path.parent), normalized(path)
+        self.root = Path(plain_path(path)).parent
+        self.origin = plain_path(path)
         self.folders = folders
         self._split = split
         self._encoding = encoding_of(path)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
+from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.errors import DataError
 from crossmodal.filters import parse_filter
+from crossmodal.filters.sorting import parse_order
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchRequest, Target
@@ -40,17 +43,31 @@ class QueryOptions(TypedDict, total=False):
     offset: int
     hybrid: bool
     group_duplicates: bool
+    sort: str | None
+    recognise: bool
     exclude: Iterable[str]
 
 
 @dataclass(slots=True)
 class AddSummary:
-    """What became of the photos and captions of one ``PhotoIndex.add``."""
+    """What became of the photos and captions of one ``PhotoIndex.add``.
+
+    ``moved``, ``copied`` and ``restored`` (from the trash) are photos that the index had in another file.
+    ``deleted`` are photos whose files are gone, and captions that their file doesn't give any more. ``kept``
+    is a sentence where too many photos were gone to delete them unasked. ``warnings`` are photos that are
+    used although something of them could not be read.
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
+    restored: int = 0
+    deleted: int = 0
+    kept: str | None = None
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[Failure] = field(default_factory=list)
 
 
 class PhotoIndex:
@@ -83,7 +100,7 @@ class PhotoIndex:
         model_cache: str | Path | None = None,
         runtime: str = "auto",
         index: str = "auto",
-        keep: str = "original",
+        keep: str = "path",
         shards: int | None = None,
         trust_remote_code: bool = False,
         decode_memory: int | None = None,
@@ -151,16 +168,33 @@ class PhotoIndex:
         """The photo with that id, else the caption, without its bytes; None if there is neither."""
         return self._workspace.find(_checked_id(id))
 
-    def page(self, modality: Modality = IMAGE, *, after: str | None = None, limit: int = 24) -> list[Record]:
-        """The first ``limit`` photos or captions behind the id ``after``, in order of id."""
-        return self._workspace.list_records(modality, limit, after)
+    def page(
+        self,
+        modality: Modality = IMAGE,
+        *,
+        after: str | Record | None = None,
+        limit: int = 24,
+        filter: Mapping[str, Any] | None = None,
+        sort: str | None = None,
+    ) -> list[Record]:
+        """The first ``limit`` photos or captions behind ``after``, in order of id, that match ``filter``.
+
+        With ``sort``, a tag such as "taken" or "-taken" (the newest first), in that order. ``after`` is the
+        last record of the page before, or its id. Raises ``FilterError``, and ``DataError`` for a ``sort``
+        that names no tag, or an id where a record is needed.
+        """
+        order = None if sort is None else parse_order(sort)
+        if isinstance(after, Record):
+            after = after.id if order is None else order.place_of(after.all_tags, after.id)
+        wanted = None if filter is None else parse_filter(filter)
+        return self._workspace.list_records(modality, limit, after, filter=wanted, order=order)
 
     def captions_of(self, photo_id: str) -> list[Record]:
         """The captions that describe a photo, in natural order."""
         return self._workspace.captions_of([_checked_id(photo_id)])[photo_id]
 
     def photo(self, id: str) -> bytes | None:
-        """The untouched file of a photo; None if it is not stored."""
+        """The untouched file of a photo; None if there is no such photo. Raises ``OriginalGone``."""
         found = self._workspace.content(_checked_id(id))
         return None if found is None else found[0]
 
@@ -169,18 +203,26 @@ class PhotoIndex:
         found = self._workspace.thumbnail(_checked_id(id))
         return None if found is None else found[0]
 
-    def add(self, source: str | Path | Iterable[Record | Failure]) -> AddSummary:
+    def add(
+        self, source: str | Path | Iterable[Record | Failure], *, delete_missing: bool = False
+    ) -> AddSummary:
         """Index a data set (its name or path) or any records; what is there already is skipped or replaced.
 
-        An input that can't be used is a failure in the summary, and the rest goes on. Everything counted is
+        After a folder the index has what the folder has: photos whose files are gone go to the trash, unless
+        they are more than ten and more than a fifth of them, for which ``delete_missing`` is needed. An input
+        that can't be used is a failure in the summary, and the rest goes on. Everything counted is
         on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
         """
-        if isinstance(source, str | Path):
-            from crossmodal.data_sets import open_data_set
+        from crossmodal.data_sets import DataSet, open_data_set
 
+        if isinstance(source, str | Path):
             source = open_data_set(str(source), data_root=self._settings.data_root)
         summary = AddSummary()
-        for item in self._engine.index(_checked_records(source)):
+        run = None
+        if isinstance(source, DataSet):
+            run = LibraryRun(self._engine, source, delete_missing)
+        indexed = self._engine.index(_checked_records(source)) if run is None else run.index()
+        for item in indexed:
             if isinstance(item, Failure):
                 summary.failures.append(item)
             elif item.failure is not None:
@@ -188,6 +230,12 @@ class PhotoIndex:
             else:
                 outcome = str(item.outcome)
                 setattr(summary, outcome, getattr(summary, outcome) + 1)
+                if item.warning is not None:
+                    summary.warnings.append(Failure(item.source, item.warning))
+        if run is not None:
+            settled = run.settle()
+            summary.deleted, summary.kept = settled.photos + settled.captions, settled.kept
+            summary.warnings += run.data_set.warnings
         return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
@@ -224,6 +272,10 @@ class PhotoIndex:
             look for the words of the captions as well
         ``group_duplicates``
             show one of several near-duplicates
+        ``sort``
+            a tag to sort what was found by, such as "taken", or "-taken" for the newest first
+        ``recognise``
+            False takes years, places and names of files in a sentence as words and not as filters
         ``exclude``
             ids that are no results
 
@@ -248,15 +300,25 @@ class PhotoIndex:
         """
         return self._find((Term(image=photo_bytes(photo)),), top_k, options)
 
-    def similar(self, id: str, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
-        """The ``top_k`` photos most like the photo ``id``, or captions most like the caption; without itself.
+    def similar(self, to: str | PhotoInput, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
+        """The ``top_k`` photos most like a photo, or captions most like a caption.
 
-        Raises ``RequestError`` where nothing has that id.
+        ``to`` is an id of the index, which is no result itself, or a photo (a ``Path``, bytes, a PIL image,
+        pixels). Raises ``RequestError`` where nothing has that id.
         """
-        excluded = frozenset({_checked_id(id), *options.pop("exclude", ())})
-        return self._find_all(
-            [_request((Term(id=id),), top_k, {**options, "exclude": excluded}, similar=True)]
-        )[0]
+        if not isinstance(to, str):
+            term = Term(image=photo_bytes(to))
+        else:
+            term = Term(id=to)
+            options["exclude"] = frozenset({to, *options.get("exclude", ())})
+        return self._find_all([_request((term,), top_k, options, similar=True)])[0]
+
+    def duplicates(self) -> list[DuplicateGroup]:
+        """All photos that repeat another, in groups: saved again, made smaller, or with a margin cut off.
+
+        Raises ``StoreMissing`` if nothing is indexed.
+        """
+        return self._engine.duplicates()
 
     @overload
     def encode_text(self, text: str) -> NDArray[np.float32]: ...
@@ -292,6 +354,9 @@ class PhotoIndex:
                 modality=outcome.modality,
                 has_more=outcome.has_more,
                 truncated=outcome.truncated,
+                recognised=outcome.recognised,
+                fits=outcome.fits,
+                doubt=outcome.doubt,
                 thumbnail=self.thumbnail,
             )
             for outcome in outcomes
@@ -331,7 +396,7 @@ def _request(
     exclude = options.get("exclude", ())
     if isinstance(exclude, str):
         raise DataError(f"exclude is the text {exclude!r}; it must be a list of ids.")
-    filter = options.get("filter")
+    filter, sort = options.get("filter"), options.get("sort")
     return SearchRequest(
         terms,
         modality=options.get("modality"),
@@ -342,5 +407,7 @@ def _request(
         filter=None if filter is None else parse_filter(filter),
         hybrid=options.get("hybrid", False),
         group_duplicates=options.get("group_duplicates", False),
+        sort=None if sort is None else parse_order(sort),
+        recognise=options.get("recognise", True),
         exclude=frozenset(exclude),
     )

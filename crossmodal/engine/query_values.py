@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+    from crossmodal.query.recognition import Recognised
 
     PhotoInput = str | Path | bytes | Image | NDArray[np.uint8]
 
@@ -82,8 +84,9 @@ class Results(list[Match]):
     """The matches of one query, best first.
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
-    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``). In a
-    notebook they show as pictures with their scores.
+    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
+    ``recognised`` are the filters that words of the query became. ``fits`` says whether the best match fits
+    the query (None: not known), ``doubt`` why not. In a notebook they show as pictures with their scores.
     """
 
     def __init__(
@@ -93,19 +96,26 @@ class Results(list[Match]):
         modality: Target | None = None,
         has_more: bool = False,
         truncated: bool = False,
+        recognised: Sequence[Recognised] = (),
+        fits: bool | None = None,
+        doubt: str | None = None,
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
         super().__init__(matches)
         self.modality = modality
         self.has_more = has_more
         self.truncated = truncated
+        self.recognised = tuple(recognised)
+        self.fits = fits
+        self.doubt = doubt
         self._thumbnail = thumbnail
 
     def _repr_html_(self) -> str:
         """The matches as HTML, for notebooks: all text is escaped, and no script is in it."""
         if not self:
             return "<p>Nothing was found.</p>"
-        return f"<div>{''.join(map(self._card, self))}</div>"
+        doubt = "" if self.doubt is None else f"<p>{escape(self.doubt)}</p>"
+        return f"<div>{doubt}{''.join(map(self._card, self))}</div>"
 
     def _card(self, match: Match) -> str:
         score = f"{match.cosine:.3f}" if match.score is None else f"{match.score:.0%}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossmodal.engine.duplicates import Pictures
+from crossmodal.filters.sorting import Order
 from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.protocols import WordHit
 from crossmodal.match import Match, Parts
@@ -17,11 +19,11 @@ from crossmodal.query.calibration import Calibration
 from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.fusion import fuse, group
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
-from crossmodal.records import IMAGE, TEXT, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record
 from crossmodal.steps.joining import match_order
 from crossmodal.workspace import Workspace
 
-__all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked"]
+__all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked", "sort_by_tag"]
 
 # Grouping needs more results than it will show; so many times what is asked for is fetched, then all.
 _GROUPING_FACTOR = 4
@@ -70,7 +72,7 @@ def deepest(request: SearchRequest) -> int:
 
 
 class WordSearch:
-    """Searches the captions' words. Safe across threads."""
+    """Searches the words of captions and of photos' files. Safe across threads."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -92,7 +94,9 @@ class WordSearch:
         for start in range(0, len(wanted), HYBRID_DEPTH):
             read = self._workspace.records(wanted[start : start + HYBRID_DEPTH], target)
             records |= {
-                id: record for id, record in read.items() if rule is None or rule.matches(target, record.tags)
+                id: record
+                for id, record in read.items()
+                if rule is None or rule.matches(target, record.all_tags)
             }
             if len(records) >= HYBRID_DEPTH:
                 break
@@ -108,9 +112,11 @@ class WordSearch:
 
 
 def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
-    """The BM25 score of each caption, or of each photo by its best caption, best first."""
+    """The BM25 score of each caption, or of each photo by its best caption or its file, best first."""
     found: dict[str, float] = {}
     for hit in hits:
+        if target == TEXT and hit.modality != TEXT:
+            continue
         id = hit.id if target == TEXT else hit.photo_id
         if id:
             found.setdefault(id, hit.bm25)
@@ -140,7 +146,7 @@ def ranked(state: SearchState) -> list[Match]:
     return matches
 
 
-def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
+def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> list[Match]:
     """One of each group of near-duplicates, with the ids of the others; ``matches`` are in their order."""
     vectors = {
         (modality, id): vector
@@ -158,6 +164,7 @@ def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
         np.stack([vectors[match.modality, match.id] for match in matches]),
         [match.modality for match in matches],
         [match.text for match in matches],
+        lambda one, other: pictures.same(matches[int(one)].id, matches[int(other)].id),
     )
     kept = []
     for found in groups:
@@ -165,6 +172,20 @@ def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
         match.duplicates = tuple(matches[int(position)].id for position in found.duplicates)
         kept.append(match)
     return kept
+
+
+def sort_by_tag(matches: Sequence[Match], order: Order, workspace: Workspace) -> list[Match]:
+    """``matches`` by one of their tags, which not all of them have brought along."""
+    tags = {
+        (modality, id): record.all_tags
+        for modality in MODALITIES
+        for id, record in workspace.records(
+            [match.id for match in matches if match.modality == modality], modality
+        ).items()
+    }
+    return order.sorted(
+        matches, lambda match: tags.get((match.modality, match.id), {}), lambda match: match.id
+    )
 
 
 def _fuse(found: Sequence[Match], words: Sequence[tuple[str, float]]) -> None:

@@ -9,7 +9,16 @@ from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.evaluation.retrieval import Subset
 from crossmodal.records import IMAGE, Failure, Record
 
-__all__ = ["ORIGINAL", "PROTOCOLS", "WHOLE", "Listing", "Protocol", "choose", "list_records"]
+__all__ = [
+    "ORIGINAL",
+    "PROTOCOLS",
+    "WHOLE",
+    "Listing",
+    "Protocol",
+    "choose",
+    "list_records",
+    "shared_captions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +94,40 @@ PROTOCOLS: Mapping[str, Protocol] = {
 class Listing:
     """What a data set lists, in its order: each photo's id and URI, and by photo the ids of the captions.
 
-    ``captions`` may name photos that are not in ``photos``, where those cannot be read.
+    ``captions`` may name photos that are not in ``photos``, where those cannot be read. ``shared`` are the
+    ids of the captions that another photo has word for word.
     """
 
     photos: Mapping[str, str]
     captions: Mapping[str, tuple[str, ...]]
+    shared: frozenset[str] = frozenset()
 
 
 def list_records(records: Iterable[Record | Failure]) -> Listing:
     """The listing of ``records``, which need no content; failures are passed over."""
     photos: dict[str, str] = {}
     captions: dict[str, list[str]] = {}
+    saying: dict[str, list[tuple[str, str]]] = {}
     for record in records:
         if isinstance(record, Failure):
             continue
         if record.modality == IMAGE:
             photos[record.id] = record.uri or record.id
         else:
-            captions.setdefault(record.photo_id or record.id, []).append(record.id)
-    return Listing(photos, {photo: tuple(ids) for photo, ids in captions.items()})
+            photo = record.photo_id or record.id
+            captions.setdefault(photo, []).append(record.id)
+            saying.setdefault((record.text or "").strip(), []).append((photo, record.id))
+    shared = [said for said in saying.values() if len({photo for photo, _ in said}) > 1]
+    return Listing(
+        photos,
+        {photo: tuple(ids) for photo, ids in captions.items()},
+        frozenset(id for said in shared for _, id in said),
+    )
+
+
+def shared_captions(listing: Listing, folds: Sequence[Subset]) -> int:
+    """How many queries are captions that another photo has word for word, so that either would be right."""
+    return sum(len(fold.queries & listing.shared) for fold in folds)
 
 
 def choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,10 @@ from typing import Any, Literal
 
 __all__ = [
     "COMPARISONS",
+    "LARGEST_EXACT_INTEGER",
     "MODALITY_FIELD",
     "And",
+    "EqualsCaseless",
     "Exists",
     "Filter",
     "Not",
@@ -20,6 +23,7 @@ __all__ = [
     "Range",
     "RangeOperator",
     "TagValues",
+    "caseless",
     "collect_values",
     "field_name",
     "number_of",
@@ -108,7 +112,7 @@ COMPARISONS: dict[RangeOperator, Callable[[Any, Any], Any]] = {
 }
 
 # Integers up to this are float64 values of their own, so that JSON can write them without a fraction.
-_LARGEST_EXACT_INTEGER = 2**53
+LARGEST_EXACT_INTEGER = 2**53
 
 
 class Filter(ABC):
@@ -208,6 +212,31 @@ class OneOf(Filter):
         return {self.field: {single: values[0]} if len(values) == 1 else {several: values}}
 
 
+def caseless(text: str) -> str:
+    """``text`` as it compares without case: Unicode's default caseless matching over compatible forms."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class EqualsCaseless(Filter):
+    """The text of ``field``, or of an element of it, is ``string`` where case doesn't count.
+
+    ``string`` is ``caseless`` already.
+    """
+
+    field: str
+    string: str
+
+    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
+        values = values_of(tag_name(self.field))
+        return values is not None and any(caseless(value) == self.string for value in values.strings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {self.field: {"$eqi": self.string}}
+
+
 @dataclass(frozen=True, slots=True)
 class Range(Filter):
     """The value of ``field``, or an element of it, lies on that side of ``bound``.
@@ -246,6 +275,6 @@ class Exists(Filter):
 
 def _plain(value: float | str) -> float | int | str:
     """A number that is whole without its fraction, as people write it."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_INTEGER:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT_INTEGER:
         return int(value)
     return value

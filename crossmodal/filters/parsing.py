@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from crossmodal import limits
 from crossmodal.errors import FilterError
 from crossmodal.filters.conditions import (
+    LARGEST_EXACT_INTEGER,
     MODALITY_FIELD,
     And,
+    EqualsCaseless,
     Exists,
     Filter,
     Not,
     OneOf,
     Or,
     Range,
+    caseless,
     field_name,
     tag_name,
 )
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.filters.dates import DateOperator, Period, period
+from crossmodal.filters.places import FARTHEST_KM, Near
+from crossmodal.metadata.fields import FIELDS, LOCATION
+from crossmodal.records import IMAGE, TEXT, composed
 
 __all__ = ["parse_filter"]
 
-_OPERATORS = ("$eq", "$ne", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
+_OPERATORS = ("$eq", "$ne", "$eqi", "$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$exists")
+_NEAR, _WITHIN = "$near", "$within_km"
+_DATES = frozenset(field.name for field in FIELDS.values() if field.kind == "date")
 _CONNECTIVES = ("$and", "$or", "$not")
 _LONGEST_SHOWN = 60
 
@@ -52,12 +61,7 @@ class _Parser:
         # Written with $and, as to_json does, several conditions in one object are one level deeper.
         if _has_several(value):
             level += 1
-        if level > limits.FILTER_LEVELS.most:
-            raise FilterError(
-                f"The filter is nested deeper than {limits.FILTER_LEVELS.most} levels. "
-                f"{limits.FILTER_LEVELS.advice}",
-                pointer,
-            )
+        _check_level(level, pointer)
         parts = [
             part
             for key, inner in value.items()
@@ -83,7 +87,7 @@ class _Parser:
         elif not tag_name(key) and key != MODALITY_FIELD:
             raise FilterError(f"The field's name {_shown(key)} is empty; write a tag's name.", pointer)
         else:
-            yield from self._field(field_name(tag_name(key)), value, pointer)
+            yield from self._field(field_name(tag_name(composed(key))), value, pointer, level)
 
     def _parts(self, key: str, value: object, pointer: str, level: int) -> tuple[Filter, ...]:
         if not isinstance(value, list | tuple) or not value:
@@ -92,23 +96,34 @@ class _Parser:
             self.filter(inner, f"{pointer}/{position}", level + 1) for position, inner in enumerate(value)
         )
 
-    def _field(self, field: str, value: object, pointer: str) -> Iterator[Filter]:
+    def _field(self, field: str, value: object, pointer: str, level: int) -> Iterator[Filter]:
         if not isinstance(value, Mapping):
             if isinstance(value, list | tuple):
                 raise FilterError(
                     f'The field {_shown(field)} has a list. Write {{"$in": [...]}} to allow several values.',
                     pointer,
                 )
-            yield self._condition(field, "$eq", value, pointer)
+            yield self._condition(field, "$eq", value, pointer, level)
             return
         if not value:
             raise FilterError(
                 f"The field {_shown(field)} has no operator. Use one of {', '.join(_OPERATORS)}.", pointer
             )
-        for name, operand in value.items():
-            yield self._condition(field, name, operand, f"{pointer}/{_escaped(name)}")
+        if _NEAR in value or _WITHIN in value:
+            self._count(pointer)
+            yield _near(field, value, pointer)
+            return
+        conditions = [
+            self._condition(field, name, operand, f"{pointer}/{_escaped(name)}", level)
+            for name, operand in value.items()
+        ]
+        # From one date to another is one stretch of the index.
+        periods = [condition for condition in conditions if isinstance(condition, Period)]
+        yield from (condition for condition in conditions if not isinstance(condition, Period))
+        if periods:
+            yield reduce(Period.joined, periods)
 
-    def _condition(self, field: str, operator: object, value: object, pointer: str) -> Filter:
+    def _count(self, pointer: str) -> None:
         self._conditions += 1
         if self._conditions > limits.FILTER_CONDITIONS.most:
             raise FilterError(
@@ -116,10 +131,17 @@ class _Parser:
                 f"{limits.FILTER_CONDITIONS.advice}",
                 pointer,
             )
+
+    def _condition(self, field: str, operator: object, value: object, pointer: str, level: int) -> Filter:
+        self._count(pointer)
         match operator:
             case "$eq" | "$ne":
-                found = _one_of(field, operator, [value], [pointer])
+                found = self._any_of(field, operator, [value], [pointer], level)
                 return Not(found) if operator == "$ne" else found
+            case "$eqi":
+                if not isinstance(value, str):
+                    raise FilterError(_told(field, operator, "needs text", value), pointer)
+                return EqualsCaseless(field, caseless(value))
             case "$in" | "$nin":
                 if not isinstance(value, list | tuple):
                     raise FilterError(_told(field, operator, "needs a list of values", value), pointer)
@@ -137,9 +159,11 @@ class _Parser:
                         pointer,
                     )
                 pointers = [f"{pointer}/{position}" for position in range(len(value))]
-                found = _one_of(field, operator, value, pointers)
+                found = self._any_of(field, operator, value, pointers, level)
                 return Not(found) if operator == "$nin" else found
             case "$lt" | "$lte" | "$gt" | "$gte":
+                if field in _DATES:
+                    return _dated(field, operator, value, pointer)
                 return Range(field, operator, _bound(field, operator, value, pointer))
             case "$exists":
                 if not isinstance(value, bool):
@@ -147,6 +171,73 @@ class _Parser:
                 return Exists(field) if value else Not(Exists(field))
             case _:
                 raise FilterError(_unknown(field, operator), pointer)
+
+    def _any_of(
+        self, field: str, operator: str, values: Sequence[Any], pointers: list[str], level: int
+    ) -> Filter:
+        """The field equals one of ``values``; of dates, it is covered by one of them."""
+        periods = [period(field, "$eq", value) if field in _DATES else None for value in values]
+        covered = [found for found in periods if found is not None]
+        if not covered:
+            return _one_of(field, operator, values, pointers)
+        # As to_json writes it, with $or and $not.
+        _check_level(level + (len(values) > 1) + (operator in ("$ne", "$nin")), pointers[0])
+        others = [place for place, found in enumerate(periods) if found is None]
+        parts: list[Filter] = []
+        for found in covered:
+            self._count(pointers[0])
+            parts.append(found)
+        if others:
+            parts.append(
+                _one_of(field, operator, [values[at] for at in others], [pointers[at] for at in others])
+            )
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+
+def _check_level(level: int, pointer: str) -> None:
+    if level > limits.FILTER_LEVELS.most:
+        raise FilterError(
+            f"The filter is nested deeper than {limits.FILTER_LEVELS.most} levels. "
+            f"{limits.FILTER_LEVELS.advice}",
+            pointer,
+        )
+
+
+def _dated(field: str, operator: DateOperator, value: object, pointer: str) -> Filter:
+    found = period(field, operator, value)
+    if found is None:
+        needed = "needs a date such as 2019, 2019-07, 2019-07-04 or 2019-07-04T12:30"
+        raise FilterError(_told(field, operator, needed, value), pointer)
+    return found
+
+
+def _near(field: str, value: Mapping[Any, Any], pointer: str) -> Filter:
+    """Within a distance of a point, which two operators say together."""
+    if field != LOCATION:
+        raise FilterError(
+            f"{_NEAR} and {_WITHIN} go with the field {LOCATION}, not with {_shown(field)}: "
+            f'{{"{LOCATION}": {{"{_NEAR}": [48.86, 2.35], "{_WITHIN}": 5}}}}.',
+            pointer,
+        )
+    if value.keys() != {_NEAR, _WITHIN}:
+        raise FilterError(
+            f"{_NEAR}, a latitude and a longitude, and {_WITHIN} stand together, and nothing beside them.",
+            pointer,
+        )
+    point, km = value[_NEAR], value[_WITHIN]
+    if not isinstance(point, list | tuple) or len(point) != 2:
+        needed = "needs a latitude and a longitude in degrees"
+        raise FilterError(_told(field, _NEAR, needed, point), f"{pointer}/{_NEAR}")
+    for place, (number, most, name) in enumerate(
+        zip(point, (90, 180), ("latitude", "longitude"), strict=True)
+    ):
+        if isinstance(number, bool) or not isinstance(number, int | float) or not -most <= number <= most:
+            needed = f"needs a {name} between -{most} and {most}"
+            raise FilterError(_told(field, _NEAR, needed, number), f"{pointer}/{_NEAR}/{place}")
+    if isinstance(km, bool) or not isinstance(km, int | float) or not 0 < km <= FARTHEST_KM:
+        needed = f"needs kilometres, more than 0 and at most {FARTHEST_KM:,.0f}"
+        raise FilterError(_told(field, _WITHIN, needed, km), f"{pointer}/{_WITHIN}")
+    return Near(float(point[0]), float(point[1]), float(km))
 
 
 def _has_several(value: Mapping[Any, Any]) -> bool:
@@ -169,11 +260,11 @@ def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneO
                 pointer,
             )
         if isinstance(value, str):
-            strings.add(value)
+            strings.add(composed(value))
         elif isinstance(value, bool):
             booleans.add(value)
         elif isinstance(value, int | float):
-            numbers.add(_number(field, operator, value, pointer))
+            numbers.add(_exact_number(field, operator, value, pointer))
         elif value is None:
             raise FilterError(
                 f"{operator} of the field {_shown(field)} cannot compare with null. A tag that is null "
@@ -187,10 +278,21 @@ def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneO
 
 def _bound(field: str, operator: str, value: object, pointer: str) -> float | str:
     if isinstance(value, str):
-        return value
+        return str(composed(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(field, operator, value, pointer)
     raise FilterError(_told(field, operator, "needs a number or text", value), pointer)
+
+
+def _exact_number(field: str, operator: str, value: float, pointer: str) -> float:
+    """As ``_number``; refuses a whole number that no tag can be equal to, as it would be rounded."""
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT_INTEGER:
+        raise FilterError(
+            _told(field, operator, f"compares whole numbers up to {LARGEST_EXACT_INTEGER:,}", value)
+            + " Larger ones are exact as text alone: write the tag and the filter in quotes.",
+            pointer,
+        )
+    return _number(field, operator, value, pointer)
 
 
 def _number(field: str, operator: str, value: float, pointer: str) -> float:

@@ -18,12 +18,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order, Place
     from crossmodal.models.identity import ModelIdentity
     from crossmodal.records import Modality, Outcome, Record
 
-__all__ = ["Counts", "DocumentStore", "FieldType", "TagField", "VectorIndex", "WordHit", "tag_field"]
+__all__ = [
+    "Counts",
+    "DocumentStore",
+    "FieldType",
+    "Standing",
+    "TagField",
+    "VectorIndex",
+    "WordHit",
+    "tag_field",
+]
 
 FieldType = Literal["string", "number", "boolean", "mixed"]
+
+# Of a record: nothing of it is new; its content is stored, and its file or its tags are new; it is new.
+Standing = Literal["same", "known", "new"]
 
 _KINDS: tuple[tuple[type, FieldType], ...] = ((bool, "boolean"), (float, "number"), (str, "string"))
 
@@ -101,8 +114,12 @@ class Counts(NamedTuple):
 
 
 class WordHit(NamedTuple):
-    """A caption that has a word of the query: its id, its photo's id if it has one, and its BM25 score."""
+    """A document that has a word of the query, and its BM25 score: a caption, or a photo by its file's name.
 
+    ``photo_id`` is that of the photo itself, or of the caption's photo if it has one.
+    """
+
+    modality: Modality
     id: str
     photo_id: str | None
     bm25: float
@@ -127,13 +144,15 @@ class DocumentStore(Protocol):
         self, records: Sequence[Record], vectors: NDArray[np.floating[Any]] | None = None
     ) -> list[Outcome]: ...
 
-    def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]: ...
+    def delete(
+        self, ids: Iterable[str], *, captions: bool = False, modality: Modality | None = None
+    ) -> list[tuple[Modality, str]]: ...
 
     def get(self, ids: Sequence[str], modality: Modality) -> list[Record | None]: ...
 
-    def unchanged(
-        self, records: Sequence[Record], *, originals: bool = False
-    ) -> set[tuple[Modality, str]]: ...
+    def update(self, records: Sequence[Record]) -> list[Outcome]: ...
+
+    def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]: ...
 
     def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]: ...
 
@@ -145,9 +164,21 @@ class DocumentStore(Protocol):
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]: ...
 
+    def listed(
+        self,
+        modality: Modality,
+        limit: int,
+        *,
+        filter: Filter | None = None,
+        order: Order | None = None,
+        after: Place | None = None,
+    ) -> list[Record]: ...
+
     def search_words(self, text: str, limit: int) -> list[WordHit]: ...
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]: ...
+
+    def tag_texts(self, modality: Modality, tag: str) -> list[str]: ...
 
     def counts(self, modality: Modality) -> Counts: ...
 

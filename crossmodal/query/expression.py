@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossmodal import limits
 from crossmodal.errors import QueryError
-from crossmodal.records import Modality, checked_modality
+from crossmodal.records import Modality, checked_modality, composed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,8 @@ class Term:
 
     A positive ``weight`` looks for it and a negative one for its absence. Exactly one of ``text``, ``image``,
     ``id`` and ``vector`` (float (dimension,)) is given; ``kind`` says what a vector was made of, where that
-    is known. Raises ValueError otherwise, DataError for a ``kind`` that is no modality, and QueryError for
-    what is too large.
+    is known, ``quoted`` that the text stood in quotation marks. The text is kept in NFC. Raises ValueError
+    otherwise, DataError for a ``kind`` that is no modality, and QueryError for what is too large.
     """
 
     weight: float = 1.0
@@ -47,6 +47,7 @@ class Term:
     # Arrays have no single truth of being equal.
     vector: NDArray[np.floating[Any]] | None = field(default=None, compare=False)
     kind: Modality | None = None
+    quoted: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         missing = (self.text, self.image, self.id).count(None) + (self.vector is None)
@@ -54,6 +55,7 @@ class Term:
             raise ValueError("a term has exactly one of text, image, id and vector")
         if self.kind is not None:
             checked_modality(self.kind, "The term's vector")
+        object.__setattr__(self, "text", composed(self.text))
         for limit, what, value in (
             (limits.SENTENCE, "The text", self.text),
             (limits.STORED_ID, "The id", self.id),
@@ -151,7 +153,8 @@ class _Reader:
         named = self._text.startswith(_ID, self._at)
         if named:
             self._at += len(_ID)
-        value = self._quoted() if self._text.startswith('"', self._at) else self._words(named)
+        quoted = self._text.startswith('"', self._at)
+        value = self._quoted() if quoted else self._words(named)
         if not value.strip():
             self._at = start
             raise self._error("an id is missing after id:" if named else "the text in quotes is empty")
@@ -160,7 +163,7 @@ class _Reader:
             raise self._error(
                 f"a term of {len(value):,} characters begins; it can have at most {self._max_text:,}"
             )
-        return Term(weight=weight, id=value) if named else Term(weight=weight, text=value)
+        return Term(weight=weight, id=value) if named else Term(weight=weight, text=value, quoted=quoted)
 
     def _weight(self) -> float:
         match = _WEIGHT.match(self._text, self._at)

@@ -14,7 +14,9 @@ from crossmodal.settings import TARGETS, Target
 if TYPE_CHECKING:
     from crossmodal.errors import CrossmodalError
     from crossmodal.filters import Filter
+    from crossmodal.filters.sorting import Order
     from crossmodal.query.expression import Term
+    from crossmodal.query.recognition import Recognised
 
 __all__ = [
     "FIELDS",
@@ -43,6 +45,9 @@ class SearchRequest:
 
     ``modality`` is None where the kinds of terms decide it: captions for photos alone (photos where no
     captions are indexed), photos otherwise, and with ``similar`` the kind of the documents that are named.
+    ``sort`` is the order of what was found: the best ``top_k``, whatever it is. With ``recognise`` years,
+    places and names of files in a sentence become filters (``query.recognition``); without ``places`` no
+    places do.
     ``exclude`` are ids that are no results. ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises
     DataError for a number out of its range.
     """
@@ -57,6 +62,9 @@ class SearchRequest:
     hybrid: bool = False
     group_duplicates: bool = False
     fields: frozenset[str] = frozenset(FIELDS)
+    sort: Order | None = None
+    recognise: bool = False
+    places: bool = True
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -78,7 +86,10 @@ class SearchOutcome:
 
     ``request`` is None where the query itself could not be read. ``kinds`` says for each term whether it was
     a text or a photo; ``modality`` what was searched. ``truncated`` says that fewer matches came than were
-    asked for, as more were too many bytes for one answer (``limits.ANSWER``).
+    asked for, as more were too many bytes for one answer (``limits.ANSWER``). ``recognised`` are the filters
+    that words of the query became. ``fits`` is False where nothing
+    fits well, and ``doubt`` is the sentence that says why; it is None where that is not known, because there
+    are no scores or nothing was found.
     """
 
     request: SearchRequest | None
@@ -87,6 +98,9 @@ class SearchOutcome:
     matches: list[Match] = field(default_factory=list)
     has_more: bool = False
     truncated: bool = False
+    recognised: tuple[Recognised, ...] = ()
+    fits: bool | None = None
+    doubt: str | None = None
     error: CrossmodalError | None = None
 
 

@@ -23,7 +23,16 @@ from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.training.content_store import ContentStore
 
-__all__ = ["Pairs", "collect_pairs", "extra_texts", "hold_out", "input_store", "read_captions", "spelling"]
+__all__ = [
+    "Pairs",
+    "collect_pairs",
+    "extra_texts",
+    "hold_out",
+    "input_store",
+    "least_share",
+    "read_captions",
+    "spelling",
+]
 
 # Model inputs in memory before they are written: 5 MB at 224 pixels.
 _BATCH = 32
@@ -150,6 +159,40 @@ def _pairs(seen: _Seen, nothing: str) -> Pairs:
     )
 
 
+def least_share(records: Iterable[Record | Failure], share: float) -> float:
+    """The share nearest to ``share`` with which ``hold_out`` leaves a photo with captions on either side.
+
+    That is ``share`` itself but for a handful of photos, and reading stops where two photos show it. Where
+    only one photo has captions no share does.
+    """
+    places: dict[str, float] = {}
+    described: set[str] = set()
+    sides: set[bool] = set()
+    for record in records:
+        if isinstance(record, Failure):
+            continue
+        photo = record.id if record.modality == IMAGE else record.photo_id or ""
+        if record.modality == IMAGE:
+            places[photo] = _place(record)
+        else:
+            described.add(photo)
+        if photo in places and photo in described:
+            sides.add(places[photo] < share)
+            if len(sides) == 2:
+                return share
+    found = sorted({place for photo, place in places.items() if photo in described})
+    if len(found) < 2:
+        return share
+    # The first one alone is held out, or all but the last one.
+    return found[1] if found[0] >= share else found[-1]
+
+
+def _place(photo: Record) -> float:
+    """Where the bytes of a photo put it in [0, 1)."""
+    digest = hashlib.sha256(photo.content or b"").digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 def hold_out(
     records: Iterable[Record | Failure], share: float, *, held_out: bool
 ) -> Iterator[Record | Failure]:
@@ -168,8 +211,7 @@ def hold_out(
             continue
         photo = record.id if record.modality == IMAGE else record.photo_id or ""
         if record.modality == IMAGE:
-            digest = hashlib.sha256(record.content or b"").digest()
-            goes[photo] = (int.from_bytes(digest[:8], "big") / 2**64 < share) == held_out
+            goes[photo] = (_place(record) < share) == held_out
         elif photo not in goes:
             waiting.setdefault(photo, []).append(record)
             continue

@@ -22,7 +22,7 @@ from crossmodal.models.runtimes.forms import set_torch_threads
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
-from crossmodal.training.pairs import Pairs, collect_pairs, hold_out, input_store
+from crossmodal.training.pairs import Pairs, collect_pairs, hold_out, input_store, least_share
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Preparation, Step
 
 if TYPE_CHECKING:
@@ -103,8 +103,9 @@ def train(config: TrainingConfig, run: Run, *, data_root: Path) -> TrainingResul
     if config.dev_split is not None:
         training, dev = records(config.train_split), records(config.dev_split)
     else:
-        training = hold_out(records(config.train_split), config.dev_share, held_out=False)
-        dev = hold_out(records(config.train_split), config.dev_share, held_out=True)
+        share = least_share(records(config.train_split), config.dev_share)
+        training = hold_out(records(config.train_split), share, held_out=False)
+        dev = hold_out(records(config.train_split), share, held_out=True)
     return train_on(config, training, dev, run)
 
 

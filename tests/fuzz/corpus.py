@@ -50,12 +50,31 @@ _EXPRESSIONS = (
     "grün + 1e0*猫 - \u00a0x".encode(),
     b"\xed\xa0\x80 - a",
 )
+_XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+    b' xmlns:exif="http://ns.adobe.com/exif/1.0/" xmp:Rating="4" exif:GPSLatitude="43,42.5N"'
+    b' exif:GPSLongitude="7,15,30E"><dc:subject><rdf:Bag><rdf:li>sea</rdf:li></rdf:Bag></dc:subject>'
+    b"</rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+_IPTC = (
+    b"\x1c\x02\x05\0\x03abc\x1c\x02\x37\0\x0820180506\x1c\x02\x3c\0\x0b070809+0100\x1c\x02\x19\0\x02\xff\xfe"
+)
+_METADATA_TEXTS = (
+    b"X" + _XMP,
+    b'J{"photoTakenTime": {"timestamp": "1562236496"}, "description": "pier", "people": [{"name": "A"}],'
+    b' "geoData": {"latitude": 50.1, "longitude": -5.5}}',
+    b"NIMG_20190704_123456.jpg",
+    b"NScreenshot 2019-07-04 at 3.12.45 PM(1).png",
+)
 
 
 def corpus_of(target: str) -> Iterator[bytes]:
     """The inputs of a target."""
     if target == "images":
         yield from _photos()
+    elif target == "metadata":
+        yield from _METADATA_TEXTS
     elif target == "bodies":
         for kind, contents in (
             (b"S", _SEARCHES),
@@ -98,12 +117,30 @@ def _photos() -> Iterator[bytes]:
         yield file.getvalue()
 
 
+def _described_photos() -> Iterator[bytes]:
+    """Photos with metadata, whose bytes differ with the codecs that wrote them."""
+    exif = Image.Exif()
+    exif.update(
+        {0x010F: "NIKON CORPORATION", 0x0110: "NIKON D90", 0x0112: 6, 0x9C9E: "a;b".encode("utf-16-le")}
+    )
+    exif.get_ifd(0x8769).update({0x9003: "2019:07:04 12:34:56", 0x829A: 1 / 250, 0x9286: b"ASCII\0\0\0pier"})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.6), 3: "W", 4: (2.0, 17.0, 40.2)})
+    resource = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(_IPTC).to_bytes(4) + _IPTC
+    segment = b"\xff\xed" + (len(resource) + 2).to_bytes(2) + resource
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF"):
+        file = BytesIO()
+        Image.new("RGB", (4, 3)).save(file, kind, exif=exif, xmp=_XMP)
+        yield b"P" + file.getvalue()
+    yield b"P\xff\xd8" + segment + b"\xff\xd9"
+    yield b"P" + exif.tobytes().removeprefix(b"Exif\0\0")
+
+
 def main() -> None:
     """Writes what is missing; what fuzzing found before stays."""
-    for target in ("images", "bodies", "filters", "expressions"):
+    for target in ("images", "bodies", "filters", "expressions", "metadata"):
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
-        for content in corpus_of(target):
+        for content in (*corpus_of(target), *(_described_photos() if target == "metadata" else ())):
             (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
 
 

@@ -19,9 +19,10 @@ from crossmodal.http_shapes.v1.documents import parse_line, parse_metadata
 from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.http_shapes.values import read_json
 from crossmodal.images import decode_image, decode_reduced, sniff_mime_type, thumbnail_of
+from crossmodal.metadata import FIELDS, find_sidecars, read_metadata
 from crossmodal.query.expression import parse_expression
 from crossmodal.query.request import SearchRequest
-from crossmodal.records import Record
+from crossmodal.records import Record, tags_beyond_limits
 from crossmodal.server.forms import form_parts
 
 __all__ = ["TARGETS"]
@@ -77,6 +78,27 @@ def expressions(data: bytes) -> None:
             assert math.isfinite(term.weight)
             assert 0 < abs(term.weight) <= limits.WEIGHT.most
             assert len(term.text or term.id or "") <= limits.SENTENCE.most
+
+
+def metadata(data: bytes) -> None:
+    """Photos and what lies beside them: tags that an index takes; the first byte says what the rest is."""
+    kind, block = data[:1], data[1:]
+    name, content, sidecars = "x.jpg", b"", {}
+    if kind == b"X":
+        sidecars = {"x.xmp": block}
+    elif kind == b"J":
+        sidecars = {"x.jpg.json": block}
+    elif kind == b"N":
+        name = _text_of(block)
+        assert set(find_sidecars(name, {f"{name}.xmp"})) <= {f"{name}.xmp"}
+    else:
+        content = block
+    read = read_metadata(content, name=name, folder="a/b", sidecars=sidecars)
+    assert read.tags.keys() <= FIELDS.keys()
+    assert tags_beyond_limits(read.tags, "The tags") is None
+    json.dumps(read.tags)
+    for caption in read.captions:
+        assert 1 <= len(caption.text) <= limits.SENTENCE.most
 
 
 def _text_of(data: bytes) -> str:
@@ -141,4 +163,5 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "bodies": bodies,
     "filters": filters,
     "expressions": expressions,
+    "metadata": metadata,
 }

@@ -86,6 +86,11 @@ def print_evaluation(result: Mapping[str, Any], file: TextIO | None = None) -> N
         f"Relevance by photo id; {result['tie_rule']}. Intervals from {rounds:,} resamples of the photos, "
         "each with its captions.",
     ]
+    if shared := result["shared_captions"]:
+        notes.append(
+            f"{counted(shared, 'query is a caption', 'queries are captions')} that another photo has word "
+            "for word: either photo fits, and only its own counts as right."
+        )
     _print(_model_and_data(result), [table], notes, open_console(file))
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from crossmodal.cli.output import json_bytes
@@ -26,7 +27,7 @@ from crossmodal.cli.present.console import (
 )
 from crossmodal.cli.questions import Answer, captions_of
 from crossmodal.http_shapes.v1.answers import match_json
-from crossmodal.match import FITTING_SCORE, Match
+from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT
 
 if TYPE_CHECKING:
@@ -57,14 +58,16 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
         if position:
             paper.line("")
         paper.title(*_title(answer))
+        for one in answer.recognised:
+            taken_for = json.dumps(one.filter, ensure_ascii=False)
+            paper.line(f'"{one.text}" is the filter {taken_for}; --literal takes it as words.', "dim")
         if answer.error:
             paper.line(answer.error, "red")
         elif not answer.matches:
             paper.line("Nothing was found.", "dim")
         else:
-            best = answer.matches[0]
-            if best.rank <= 1 and best.score is not None and best.score < FITTING_SCORE:
-                paper.line(f"Nothing fits well: the best score is {best.score:.3f}.", "yellow")
+            if answer.doubt is not None and answer.matches[0].rank <= 1:
+                paper.line(answer.doubt, "yellow")
             paper.table(*_table(answer))
         out.flush()
 
@@ -74,7 +77,7 @@ def _title(answer: Answer) -> tuple[str, str, bool]:
     question = answer.question
     sought = answer.target or (IMAGE if question.image is None else TEXT)
     label = _LABELS[sought]
-    if question.like is not None:
+    if question.like is not None or question.similar:
         return label.replace(" for", " like"), question.asked, False
     return label, question.asked, question.text is not None or question.expression is not None
 
@@ -226,6 +229,9 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "modality": answer.target,
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
+                "recognised": [asdict(one) for one in answer.recognised],
+                "fits": answer.fits,
+                "doubt": answer.doubt,
                 "error": answer.error,
             }
             for answer in answers
@@ -254,6 +260,8 @@ def as_report(answers: Iterable[Answer], model: Callable[[], str | None]) -> Ite
             "modality": answer.modality,
             "query": answer.question.asked,
             "error": answer.error,
+            "fits": answer.fits,
+            "doubt": answer.doubt,
             "matches": [_entry(match) for match in answer.matches],
         }
         for answer in answers

@@ -33,6 +33,18 @@ _WIDE = 116
 _STYLES = {"shipped": "green", "cached": "green", "download": None, "files": "dim"}
 
 
+# What becomes of documents: the title, the key of the report, and whether it is shown where there is none.
+_OUTCOMES = (
+    ("added", "added", True),
+    ("changed", "replaced", True),
+    ("moved", "moved", False),
+    ("one more copy", "copied", False),
+    ("back from trash", "restored", False),
+    ("deleted", "deleted", False),
+    ("already there", "unchanged", True),
+)
+
+
 def print_index_report(
     report: Mapping[str, Any],
     *,
@@ -40,18 +52,23 @@ def print_index_report(
     report_file: Path | None = None,
     file: TextIO | None = None,
 ) -> None:
-    """What an indexing run did: counts for photos and captions, then each failure with file and reason."""
+    """What an indexing run did: counts of photos and captions, then each warning and failure, and why."""
     console = open_console(file)
     table = plain_table()
-    for name in ("", "added", "replaced", "already there", "failed"):
-        table.add_column(name, justify="right" if name else "left")
+    columns = [
+        (title, key)
+        for title, key, always in _OUTCOMES
+        if always or any(report[name].get(key) for name in ("photos", "captions"))
+    ]
+    for title in ("", *(title for title, _ in columns), "failed"):
+        table.add_column(title, justify="right" if title else "left")
     for name in ("photos", "captions"):
         counts = report[name]
         failed = shown(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
-        numbers = [f"{counts[key]:,}" for key in ("added", "replaced", "unchanged")]
-        table.add_row(name, *numbers, failed)
+        table.add_row(name, *(f"{counts.get(key, 0):,}" for _, key in columns), failed)
     if report.get("unusable"):
-        table.add_row("other files and rows", "", "", "", shown(f"{report['unusable']:,}", console, "red"))
+        red = shown(f"{report['unusable']:,}", console, "red")
+        table.add_row("other files and rows", *("" for _ in columns), red)
     console.print(
         shown(
             f"Indexed {report['data_set']} into {report['workspace']} with {report['model']}", console, "bold"
@@ -65,17 +82,19 @@ def print_index_report(
         console.print(f"{counted(done, 'document')} in {seconds}, {speed} a second")
     for note in report.get("notes") or ():
         console.print(shown(note, console, "dim"))
-    failures = report.get("failures") or ()
-    if failures:
-        console.print()
-        console.print(shown(counted(len(failures), "failure"), console, "bold red"))
-    for failure in failures[:failures_shown]:
-        line = shown(str(failure["source"]), console, "bold")
-        line.append(f": {printable(str(failure['reason']), encoding_of(console))}", style="none")
-        console.print(line, soft_wrap=True)
-    if len(failures) > failures_shown:
-        console.print(shown(f"and {len(failures) - failures_shown:,} more", console, "dim"))
-    if failures and report_file is not None:
+    troubles = [(report.get(name) or (), name[:-1]) for name in ("warnings", "failures")]
+    for sources, name in troubles:
+        if sources:
+            console.print()
+            colour = "bold red" if name == "failure" else "bold yellow"
+            console.print(shown(counted(len(sources), name), console, colour))
+        for each in sources[:failures_shown]:
+            line = shown(str(each["source"]), console, "bold")
+            line.append(f": {printable(str(each['reason']), encoding_of(console))}", style="none")
+            console.print(line, soft_wrap=True)
+        if len(sources) > failures_shown:
+            console.print(shown(f"and {len(sources) - failures_shown:,} more", console, "dim"))
+    if any(sources for sources, _ in troubles) and report_file is not None:
         console.print(shown(f"All of them are in {report_file}.", console, "dim"), soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from crossmodal import limits
 from crossmodal.errors import CrossmodalError, DataError, FetchError, FilterError, QueryError, RequestError
 from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.http_shapes.photos import (
     decode_data_uri,
     fetched_photo,
@@ -34,6 +35,8 @@ _OPTIONS = (
     "filter",
     "hybrid",
     "group_duplicates",
+    "sort",
+    "recognise",
     "return",
 )
 
@@ -174,6 +177,8 @@ class _Query:
             filter=self._filter(),
             hybrid=hybrid,
             group_duplicates=self._switch("group_duplicates"),
+            sort=self._sort(),
+            recognise=self._switch("recognise", default=True),
             fields=self._fields(),
             exclude=frozenset(term.id for term in terms if term.id) if similar else frozenset(),
         )
@@ -311,8 +316,8 @@ class _Query:
             )
         return number
 
-    def _switch(self, name: str) -> bool:
-        value = self._values.get(name, False)
+    def _switch(self, name: str, *, default: bool = False) -> bool:
+        value = self._values.get(name, default)
         if not isinstance(value, bool):
             raise self._refuse(f"{name!r} is {shown(value)}; it has to be true or false.", name)
         return value
@@ -333,6 +338,17 @@ class _Query:
             return parse_filter(value)
         except FilterError as error:
             raise QueryError(str(error), pointer=f"{self._at('filter')}{error.pointer}") from None
+
+    def _sort(self) -> Order | None:
+        value = self._values.get("sort")
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self._refuse(f"'sort' is {shown(value)}; it has to be a tag's name.", "sort")
+        try:
+            return parse_order(value)
+        except DataError as error:
+            raise self._refuse(str(error), "sort") from None
 
     def _fields(self) -> frozenset[str]:
         value = self._values.get("return")

@@ -12,7 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
-from crossmodal.filters import And, Exists, Filter, Not, OneOf, Or, Range, tag_name
+from crossmodal.filters import (
+    And,
+    EqualsCaseless,
+    Exists,
+    Filter,
+    Near,
+    Not,
+    OneOf,
+    Or,
+    Period,
+    Range,
+    tag_name,
+)
 from crossmodal.index.embedded.exact_search import search_exactly
 from crossmodal.index.embedded.row_follower import RowFollower
 from crossmodal.index.embedded.row_view import RowView
@@ -249,9 +261,9 @@ def _holds(wanted: Filter, view: RowView, snapshot: VectorSnapshot) -> NDArray[n
                 mask |= _holds(part, view, snapshot)
         case Not(part):
             mask = ~_holds(part, view, snapshot)
-        case OneOf() | Range() | Exists() if tag_name(wanted.field) is None:
+        case OneOf() | EqualsCaseless() | Range() | Exists() if tag_name(wanted.field) is None:
             mask[:] = wanted.matches(snapshot.source.modality, {})
-        case OneOf() | Range() | Exists():
+        case OneOf() | EqualsCaseless() | Range() | Period() | Near() | Exists():
             places = view.find(snapshot.matching(wanted))
             mask[places[places >= 0]] = True
         case _:

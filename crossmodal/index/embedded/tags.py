@@ -8,12 +8,24 @@ from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
 
-from crossmodal.filters import Exists, OneOf, Range, collect_values, field_name, tag_name
+from crossmodal.filters import (
+    EqualsCaseless,
+    Exists,
+    Near,
+    OneOf,
+    Period,
+    Range,
+    caseless,
+    collect_values,
+    field_name,
+    tag_name,
+)
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.protocols import TagField, tag_field
+from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.records import Modality
 
-__all__ = ["Kind", "rows_that_match", "tag_entries", "tag_fields"]
+__all__ = ["Condition", "Kind", "rows_that_match", "tag_entries", "tag_fields", "tag_texts"]
 
 # The fourth value of an entry, whose third is its kind: a string may come as bytes.
 _VALUE = "CASE ?3 WHEN 3 THEN CAST(?4 AS TEXT) ELSE ?4 END"
@@ -27,6 +39,10 @@ _OPERATORS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 
 # Values of one statement; SQLite before 3.32 takes 999.
 _AT_ONCE = 500
+
+
+# A condition on one tag, or on the place of a document.
+Condition = OneOf | EqualsCaseless | Range | Period | Near | Exists
 
 
 class Kind(IntEnum):
@@ -56,13 +72,20 @@ def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterat
 
 
 def rows_that_match(
-    connection: sqlite3.Connection, modality: Modality, condition: OneOf | Range | Exists
+    connection: sqlite3.Connection, modality: Modality, condition: Condition
 ) -> Iterator[int]:
     """The rows whose tags fulfil ``condition``, in no particular order; a row may come more than once."""
+    if isinstance(condition, Near):
+        yield from _rows_near(connection, modality, condition)
+        return
     place = modality, storable(tag_name(condition.field))
+    if isinstance(condition, EqualsCaseless):
+        condition = _spelled(connection, modality, condition)
     select = "SELECT row FROM tags WHERE modality = ? AND name = CAST(? AS TEXT)"
     if isinstance(condition, Exists):
         yield from _rows(connection, select, place)
+    elif isinstance(condition, Period):
+        yield from _rows_in(connection, place, condition)
     elif isinstance(condition, Range):
         kind = Kind.STRING if isinstance(condition.bound, str) else Kind.NUMBER
         bound = storable(condition.bound) if isinstance(condition.bound, str) else condition.bound
@@ -86,6 +109,48 @@ def rows_that_match(
                 yield from _rows(
                     connection, f"{select} AND kind = ? AND value IN ({listed})", (*place, kind, *part)
                 )
+
+
+def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
+    """The rows with a text in ``period``: one stretch of the table."""
+    bounds = {">=": period.least(), "<": period.end}
+    given = {operator: bound for operator, bound in bounds.items() if bound is not None}
+    conditions = "".join(f" AND value {operator} CAST(? AS TEXT)" for operator in given)
+    for value, row in connection.execute(
+        "SELECT value, row FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?" + conditions,
+        (*place, Kind.STRING, *map(storable, given.values())),
+    ):
+        if period.covers(value):
+            yield row
+
+
+def _rows_near(connection: sqlite3.Connection, modality: Modality, near: Near) -> Iterator[int]:
+    """The rows with a place that is near enough: those in a box of degrees, measured one by one."""
+    select = (
+        "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
+    )
+    latitudes: dict[int, list[float]] = {}
+    for row, latitude in connection.execute(select, (modality, LATITUDE, Kind.NUMBER, *near.latitudes())):
+        latitudes.setdefault(row, []).append(latitude)
+    for bounds in near.longitudes():
+        for row, longitude in connection.execute(select, (modality, LONGITUDE, Kind.NUMBER, *bounds)):
+            if any(near.holds_at(latitude, longitude) for latitude in latitudes.get(row, ())):
+                yield row
+
+
+def _spelled(connection: sqlite3.Connection, modality: Modality, condition: EqualsCaseless) -> OneOf:
+    """The same condition by the ways in which the index's tags spell it."""
+    texts = tag_texts(connection, modality, tag_name(condition.field) or "")
+    return OneOf(condition.field, frozenset(text for text in texts if caseless(text) == condition.string))
+
+
+def tag_texts(connection: sqlite3.Connection, modality: Modality, tag: str) -> list[str]:
+    """The different texts that documents have under the name ``tag``."""
+    found = connection.execute(
+        "SELECT DISTINCT value FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?",
+        (modality, storable(tag), Kind.STRING),
+    )
+    return [text for (text,) in found]
 
 
 def tag_fields(

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged
-from crossmodal.filters import Exists, OneOf, Range
 from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
-from crossmodal.index.embedded.tags import rows_that_match
+from crossmodal.index.embedded.tags import Condition, rows_that_match
 from crossmodal.records import Modality
 
 __all__ = ["VectorBlock", "VectorSnapshot", "VectorSource", "read_blocks"]
@@ -129,7 +128,7 @@ class VectorSnapshot:
         found = self._connection.execute("SELECT row FROM tombstones WHERE sequence > ?", (sequence,))
         return np.fromiter((row for (row,) in found), np.uint64)
 
-    def matching(self, condition: OneOf | Range | Exists) -> NDArray[np.uint64]:
+    def matching(self, condition: Condition) -> NDArray[np.uint64]:
         """The rows, of any shard, whose tags fulfil ``condition``; in no order, some more than once."""
         found = rows_that_match(self._connection, self.source.modality, condition)
         return np.fromiter(found, np.uint64)

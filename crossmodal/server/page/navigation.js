@@ -16,8 +16,9 @@ export const DEFAULTS = Object.freeze({
   terms: Object.freeze([]),
   show: "apart",
   filter: null,
+  literal: false,
   hybrid: false,
-  group: false,
+  group: true,
   minScore: 0,
   topK: 24,
   open: null,
@@ -62,8 +63,9 @@ function readAddress(query) {
     terms,
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
+    literal: parameters.get("literal") === "1",
     hybrid: parameters.get("hybrid") === "1",
-    group: parameters.get("group") === "1",
+    group: parameters.get("group") !== "0",
     minScore: minScore > 0 && minScore <= 1 ? minScore : 0,
     topK: Number.isInteger(topK) && topK >= 1 && topK <= 1000 ? topK : DEFAULTS.topK,
     open: parameters.get("open"),
@@ -80,8 +82,9 @@ export function writeAddress(state) {
   if (uploads) parameters.set("uploads", uploads);
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
+  if (state.literal) parameters.set("literal", "1");
   if (state.hybrid) parameters.set("hybrid", "1");
-  if (state.group) parameters.set("group", "1");
+  if (!state.group) parameters.set("group", "0");
   if (state.minScore) parameters.set("min_score", state.minScore);
   if (state.topK !== DEFAULTS.topK) parameters.set("top_k", state.topK);
   if (state.open) parameters.set("open", state.open);
@@ -97,8 +100,8 @@ export const mainTermIndex = (terms) => terms.findIndex((term) => term.kind === 
 
 /** All that decides about the results: two states with the same key have the same results. */
 export function searchKey(state) {
-  const { terms, show, filter, hybrid, group, minScore, topK } = state;
-  return JSON.stringify([terms, show, filter, hybrid, group, minScore, topK]);
+  const { terms, show, filter, literal, hybrid, group, minScore, topK } = state;
+  return JSON.stringify([terms, show, filter, literal, hybrid, group, minScore, topK]);
 }
 
 /** A short sentence for the title and the recent searches: "dog + photo − snow". */

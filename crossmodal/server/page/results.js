@@ -262,6 +262,19 @@ function moreButton(state, section, grid, actions, onMore) {
   return foot;
 }
 
+/** Which words of the search were taken for filters, and a button that takes them as words. */
+function recognisedIn(sections) {
+  const found = sections.flatMap((section) => section.recognised ?? []);
+  if (!found.length) return null;
+  const said = found.map(({ text }) => `\u201c${text}\u201d`).join(" and ");
+  return make(
+    "p",
+    { class: "muted", title: JSON.stringify(found.map(({ filter }) => filter)), data: { testid: "recognised" } },
+    `Only photos that fit ${said}, by date, place or file. `,
+    button("Search for the words instead", { on: { click: () => navigate({ literal: true }) }, testid: "take-literally" }),
+  );
+}
+
 function drawSection(state, section, actions, { heading, onMore, retry }) {
   const testid = `section-${section.modality}`;
   const title = heading && make("h2", { class: "section-title", id: testid, text: TITLES[section.modality] });
@@ -271,11 +284,13 @@ function drawSection(state, section, actions, { heading, onMore, retry }) {
     { class: `grid grid-${section.modality}`, data: { testid: "results-grid" } },
     ...section.matches.map((match) => resultTile(match, actions)),
   );
+  const doubt = section.doubt && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt });
   const empty = section.matches.length === 0 && make("p", { class: "muted", text: `No ${TITLES[section.modality].toLowerCase()} match.` });
   return make(
     "section",
     { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid } },
     title,
+    doubt,
     empty || grid,
     moreButton(state, section, grid, actions, onMore),
   );
@@ -287,9 +302,13 @@ const asProblem = (error) => Object.assign(new Error(error.title), error, { erro
 export function showResults(state, answer, actions, { onMore, retry }) {
   const { sections } = answer;
   const heading = sections.length > 1;
-  if (sections.every((section) => section.matches.length === 0 && !section.error)) fillResults("matches", nothingFound(state));
+  const recognised = recognisedIn(sections);
+  if (sections.every((section) => section.matches.length === 0 && !section.error)) {
+    fillResults("matches", ...[recognised, nothingFound(state)].filter(Boolean));
+  }
   else {
     const drawn = sections.map((section) => drawSection(state, section, actions, { heading, onMore, retry }));
+    if (recognised) drawn.find((one) => one.dataset.testid === "section-image" || drawn.length === 1)?.prepend(recognised);
     fillResults("matches", ...drawn).classList.toggle("apart", heading);
   }
 }

@@ -35,6 +35,7 @@ function optionsOf(state) {
   return {
     ...(state.minScore ? { min_score: state.minScore } : {}),
     ...(state.filter ? { filter: state.filter } : {}),
+    ...(state.literal ? { recognise: false } : {}),
     ...(state.hybrid && hasWords(state.terms) ? { hybrid: true } : {}),
     ...(state.group ? { group_duplicates: true } : {}),
   };
@@ -86,7 +87,7 @@ function keep(key, answer) {
 
 function section(modality, result) {
   remember(result.matches);
-  return { modality, matches: result.matches, hasMore: result.has_more, error: result.error };
+  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, doubt: result.doubt, error: result.error };
 }
 
 /**

@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import limits
-from crossmodal.errors import CrossmodalError, RequestError
+from crossmodal.errors import CrossmodalError, DataError, FilterError, RequestError
+from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.http_shapes.v1.answers import document_json
 from crossmodal.http_shapes.v1.documents import (
     UploadMetadata,
@@ -25,8 +27,11 @@ from crossmodal.http_shapes.v1.documents import (
     photo_url,
 )
 from crossmodal.http_shapes.values import checked_id, shown, whole_number
+from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
-from crossmodal.server.contents import content_response, photo_of, thumbnail_of
+from crossmodal.server.access.locations import require_no_locations, sees_locations
+from crossmodal.server.access.paths import PATHS_HIDDEN
+from crossmodal.server.contents import photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -61,33 +66,45 @@ class _Documents:
         self._serving = serving
 
     async def list(self, request: Request) -> Response:
-        parameters = _parameters(request, ("modality", "limit", "after"))
+        parameters = _parameters(request, ("modality", "limit", "after", "sort", "filter"))
         modality = _modality(parameters.get("modality", IMAGE))
         try:
             limit = whole_number(
                 parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=limits.LISTED.most
             )
-            after = (
-                checked_id(parameters["after"], "'after'", limits.STORED_ID)
-                if "after" in parameters
-                else None
-            )
-        except RequestError as error:
+            order = parse_order(parameters["sort"]) if "sort" in parameters else None
+            after = parameters.get("after")
+            if after is not None and order is None:
+                after = checked_id(after, "'after'", limits.STORED_ID)
+            filter = _filter(parameters.get("filter"))
+        except (RequestError, DataError) as error:
             raise RequestError(str(error), status=422) from None
-        documents, following = await asyncio.to_thread(
-            _listed, self._serving.engine.workspace, modality, limit, after
-        )
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        if hidden:
+            require_no_locations(filter, order)
+        try:
+            documents, following = await asyncio.to_thread(
+                _listed, self._serving.engine.workspace, modality, limit, after, filter, order
+            )
+        except DataError as error:
+            raise RequestError(str(error), status=422) from None
+        if hidden:
+            documents = [_without_places(document) for document in documents]
         return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
-        workspace = self._serving.engine.workspace
-        if part is not None:
-            content = await (photo_of if part == "content" else thumbnail_of)(workspace, id)
-            return content_response(request, content)
-        described = await asyncio.to_thread(_described_by_id, workspace, id)
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        if part == "content":
+            original = _flag(request, "original")
+            return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
+        if part == "thumbnail":
+            return await thumbnail_response(request, self._serving, id)
+        described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
+        if hidden:
+            described = _without_places(described)
         return JsonResponse(described)
 
     async def delete(self, request: Request) -> Response:
@@ -98,11 +115,9 @@ class _Documents:
             response = problem_response(refusal)
             response.headers["Allow"] = "GET, HEAD"
             return response
-        given = _parameters(request, ("captions",)).get("captions", "true")
-        if given not in ("true", "false"):
-            raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
+        captions = _flag(request, "captions", unless_given=True)
         with self._serving.admission.writes.take():
-            deleted = await self._serving.delete([id], captions=given == "true")
+            deleted = await self._serving.delete([id], captions=captions)
         if not deleted:
             raise _missing(id)
         return JsonResponse({"deleted": deleted})
@@ -129,8 +144,10 @@ class _Documents:
                 await adding.give_up()
                 members = problem_of(error)
                 if adding.wrote:
-                    # Some of it is indexed already, and stays so.
+                    # Some of it is indexed already, and stays so. Its ids are the client's own words.
+                    members["detail"] = self._serving.path_names.hide(members["detail"])
                     members |= {"results": adding.results(), **adding.counts()}
+                    setattr(request.state, PATHS_HIDDEN, True)
                 return problem_response(members)
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
@@ -180,11 +197,12 @@ async def _add_lines(request: Request, adding: Adding, photos: UrlPhotos | None)
                 f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
-            fetched = None
-            if photos is not None:
-                url = await asyncio.to_thread(photo_url, line)
-                fetched = await photos.fetch_all([] if url is None else [url])
-            await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
+            async with AsyncExitStack() as held:
+                fetched = None
+                if photos is not None:
+                    url = await asyncio.to_thread(photo_url, line)
+                    fetched = await held.enter_async_context(photos.fetched([] if url is None else [url]))
+                await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
     if not lines:
         raise RequestError(
             'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422
@@ -266,6 +284,14 @@ def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
     return given
 
 
+def _flag(request: Request, name: str, *, unless_given: bool = False) -> bool:
+    """The one parameter that the request may have."""
+    given = _parameters(request, (name,)).get(name, str(unless_given).lower())
+    if given not in ("true", "false"):
+        raise RequestError(f"{name!r} is {shown(given)}; it has to be true or false.", status=422)
+    return given == "true"
+
+
 def _modality(value: str) -> Modality:
     if value == IMAGE:
         return IMAGE
@@ -274,10 +300,38 @@ def _modality(value: str) -> Modality:
     raise RequestError(f"'modality' is {shown(value)}; it has to be 'image' or 'text'.", status=422)
 
 
+def _without_places(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "tags": without_private(document["tags"])}
+
+
+def _filter(text: str | None) -> Filter | None:
+    if text is None:
+        return None
+    try:
+        return parse_filter(json.loads(text))
+    except (ValueError, RecursionError):
+        raise RequestError(
+            f"'filter' is {shown(text)}; it has to be JSON such as {{\"year\": 2019}}."
+        ) from None
+    except FilterError as error:
+        at = f" at {error.pointer}" if error.pointer else ""
+        raise RequestError(f"'filter'{at}: {error}") from None
+
+
 def _listed(
-    workspace: Workspace, modality: Modality, limit: int, after: str | None
+    workspace: Workspace,
+    modality: Modality,
+    limit: int,
+    after: str | None,
+    filter: Filter | None,
+    order: Order | None,
 ) -> tuple[list[dict[str, Any]], str | None]:
-    records = workspace.list_records(modality, limit + 1, after)
+    """Some documents, and what the next ones stand behind."""
+
+    def place(record: Record) -> str:
+        return record.id if order is None else order.place_of(record.all_tags, record.id)
+
+    records = workspace.list_records(modality, limit + 1, after, filter=filter, order=order)
     listed = records[:limit]
     documents: list[dict[str, Any]] = []
     left = limits.ANSWER_TOGETHER.most
@@ -287,9 +341,9 @@ def _listed(
             left -= json_size(document)
             if documents and left < 0:
                 # The next page begins here.
-                return documents, documents[-1]["id"]
+                return documents, place(listed[len(documents) - 1])
             documents.append(document)
-    return documents, listed[-1].id if len(records) > limit else None
+    return documents, place(listed[-1]) if len(records) > limit else None
 
 
 def _described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:

@@ -16,9 +16,11 @@ from starlette.responses import Response
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.flow.topology import FLOW_KINDS, FlowKind, describe_steps, draw_flow, flow_file, read_topology
+from crossmodal.metadata.locations import is_private
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.server.access.caller import caller_of
+from crossmodal.server.access.locations import sees_locations
 from crossmodal.server.guards import writing_for
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
@@ -90,6 +92,8 @@ class _Information:
 
     async def tags(self, request: Request) -> Response:
         fields = await asyncio.to_thread(self._serving.engine.workspace.tag_fields)
+        if not sees_locations(request.scope, self._serving.settings):
+            fields = [field for field in fields if not is_private(field.name.removeprefix("tags."))]
         return JsonResponse({"fields": [field.to_json() for field in fields]})
 
     async def flow(self, request: Request) -> Response:

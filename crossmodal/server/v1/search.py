@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,6 +16,7 @@ from crossmodal.http_shapes.v1.answers import render_search
 from crossmodal.http_shapes.v1.search import parse_search, photo_urls
 from crossmodal.http_shapes.values import read_json
 from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.server.access.locations import hide_locations, require_no_locations, sees_locations
 from crossmodal.server.forms import media_type_of, read_form
 from crossmodal.server.guards import read_body
 from crossmodal.server.routes import JsonResponse, add_route, problem_of
@@ -30,10 +33,22 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         body, uploads = await _body(request)
         host = request.headers.get("host")
         photos = serving.url_photos
-        fetched = None if photos is None else await photos.fetch_all(photo_urls(body, host))
-        queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
-        requests = [query for query in queries if isinstance(query, SearchRequest)]
-        found, timing = await serving.search(requests)
+        async with AsyncExitStack() as held:
+            # They are in memory until they have been searched for.
+            fetched = None
+            if photos is not None:
+                fetched = await held.enter_async_context(photos.fetched(photo_urls(body, host)))
+            queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
+            requests = [query for query in queries if isinstance(query, SearchRequest)]
+            hidden = not sees_locations(request.scope, serving.settings)
+            if hidden:
+                for asked in requests:
+                    require_no_locations(asked.filter, asked.sort)
+                requests = [replace(asked, places=False) for asked in requests]
+            found, timing = await serving.search(requests)
+        if hidden:
+            for outcome in found:
+                hide_locations(outcome.matches)
         serving.metrics.count_cached_texts(*serving.engine.take_cache_counts())
         found_next = iter(found)
         outcomes = [

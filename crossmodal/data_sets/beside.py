@@ -1,0 +1,73 @@
+"""What a photo's file, its name and the files beside it say, for photos on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Set
+
+from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, read_metadata
+from crossmodal.records import LocalFile
+
+__all__ = ["FolderContents", "signature_of"]
+
+
+def signature_of(path: str) -> str:
+    """What changes when the file at the absolute ``path`` does: its size, time and inode.
+
+    "" where it cannot be looked at; reading it says why.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
+class FolderContents:
+    """The names in the folder that was asked for last: photos of one folder come one after the other."""
+
+    def __init__(self) -> None:
+        self._folder = ""
+        self._names: Set[str] = frozenset()
+
+    def signature(self, path: str) -> str:
+        """``signature_of`` the photo at ``path`` and of its sidecars."""
+        folder, _, name = path.rpartition("/")
+        signature = signature_of(path)
+        return " ".join(
+            [signature, *(signature_of(f"{folder}/{found}") for found in self._sidecars(folder, name))]
+        )
+
+    def metadata(self, content: bytes, local: LocalFile) -> Metadata:
+        """What is known of the photo with that ``content`` in the file ``local``."""
+        inside, _, name = local.path.rpartition("/")
+        folder = local.absolute.rpartition("/")[0]
+        beside = {
+            found: sidecar
+            for found in self._sidecars(folder, name)
+            if (sidecar := _read(f"{folder}/{found}")) is not None
+        }
+        # Of what the signature says, so that both speak of one moment.
+        _, _, rest = local.signature.partition(" ")
+        time = rest.partition(" ")[0]
+        return read_metadata(
+            content, name=name, folder=inside, sidecars=beside, modified=int(time) / 1e9 if time else None
+        )
+
+    def _sidecars(self, folder: str, name: str) -> list[str]:
+        if folder != self._folder:
+            try:
+                self._names = frozenset(os.listdir(folder or "/"))  # noqa: PTH208  (bare speed)
+            except OSError:
+                self._names = frozenset()
+            self._folder = folder
+        return find_sidecars(name, self._names)
+
+
+def _read(path: str) -> bytes | None:
+    """At most a byte more than the limit of a sidecar, which whoever reads it then names."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_SIDECAR_BYTES + 1)
+    except OSError:
+        return None

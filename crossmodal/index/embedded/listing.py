@@ -1,0 +1,140 @@
+"""Documents one after the other, by id or by a tag, all of them or those that a filter lets through."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+
+from crossmodal.filters import MODALITY_FIELD, And, Filter, Not, Or
+from crossmodal.filters.sorting import Order, OrderedValue, Place
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.stored_document import read_document
+from crossmodal.index.embedded.tags import Kind, rows_that_match
+from crossmodal.records import Modality, Record
+
+__all__ = ["list_documents"]
+
+# A document's row, its id, and the value that it stands by.
+_Candidate = tuple[int, str, OrderedValue | None]
+
+
+def list_documents(
+    connection: sqlite3.Connection,
+    modality: Modality,
+    limit: int,
+    *,
+    filter: Filter | None = None,
+    order: Order | None = None,
+    after: Place | None = None,
+) -> list[Record]:
+    """The first ``limit`` documents behind ``after`` that match ``filter``, in ``order`` or by id."""
+    rows = None if filter is None else _rows(connection, modality, filter)
+    if rows is not None and not rows:
+        return []
+    candidates = (
+        _by_id(connection, modality, "" if after is None else after.id)
+        if order is None
+        else _by_tag(connection, modality, order, after)
+    )
+
+    def records() -> Iterator[Record]:
+        for row, id, value in candidates:
+            if rows is not None and row not in rows:
+                continue
+            document = read_document(connection, modality, id)
+            # Of several values of one document only the first counts.
+            if document is not None and (
+                order is None or value is None or order.value_of(document.record.all_tags) == value
+            ):
+                yield document.record
+
+    return list(islice(records(), limit))
+
+
+def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:
+    for row, id in connection.execute(
+        "SELECT row, id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) ORDER BY id",
+        (modality, storable(after)),
+    ):
+        yield row, id, None
+
+
+def _by_tag(
+    connection: sqlite3.Connection, modality: Modality, order: Order, after: Place | None
+) -> Iterator[_Candidate]:
+    name = storable(order.tag)
+    behind = None if after is None else after.value
+    if after is None or behind is not None:
+        kinds = [Kind.BOOLEAN, Kind.NUMBER, Kind.STRING]
+        if order.descending:
+            kinds.reverse()
+        for kind in kinds if behind is None else kinds[kinds.index(Kind(behind[0])) :]:
+            ranges = [("", ())] if behind is None or kind != behind[0] else _beyond(behind, after, order)
+            for condition, given in ranges:
+                yield from _of_kind(connection, (modality, name, kind), condition, given, order)
+    yield from _without_tag(connection, modality, name, after.id if after and behind is None else "")
+
+
+def _beyond(value: OrderedValue, after: Place | None, order: Order) -> list[tuple[str, tuple[object, ...]]]:
+    """What stands behind a place among values of its kind: equal ones with a later id, then further ones."""
+    assert after is not None
+    is_text = value[0] == Kind.STRING
+    bound, cast = (storable(value[1]), "CAST(? AS TEXT)") if is_text else (value[1], "?")
+    return [
+        (f" AND value = {cast} AND documents.id > CAST(? AS TEXT)", (bound, storable(after.id))),
+        (f" AND value {'<' if order.descending else '>'} {cast}", (bound,)),
+    ]
+
+
+def _of_kind(
+    connection: sqlite3.Connection,
+    place: tuple[object, object, Kind],
+    condition: str,
+    given: tuple[object, ...],
+    order: Order,
+) -> Iterator[_Candidate]:
+    # CROSS JOIN keeps the order of the tables: the tags come as they lie, and only equal ones are sorted.
+    for row, id, value in connection.execute(
+        "SELECT tags.row, documents.id, value FROM tags CROSS JOIN documents ON documents.row = tags.row"
+        f" WHERE tags.modality = ? AND name = CAST(? AS TEXT) AND kind = ?{condition}"
+        f" ORDER BY value{' DESC' if order.descending else ''}, documents.id",
+        (*place, *given),
+    ):
+        yield row, id, (int(place[2]), bool(value) if place[2] == Kind.BOOLEAN else value)
+
+
+def _without_tag(
+    connection: sqlite3.Connection, modality: Modality, name: object, after: str
+) -> Iterator[_Candidate]:
+    for row, id in connection.execute(
+        "SELECT row, id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) AND row NOT IN"
+        " (SELECT row FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind > 0) ORDER BY id",
+        (modality, storable(after), modality, name),
+    ):
+        yield row, id, None
+
+
+def _rows(connection: sqlite3.Connection, modality: Modality, filter: Filter) -> set[int]:
+    """The rows of all documents that match."""
+    match filter:
+        case And(parts) if parts:
+            return set.intersection(*(_rows(connection, modality, part) for part in parts))
+        case Or(parts):
+            return set().union(*(_rows(connection, modality, part) for part in parts))
+        case Not(part):
+            return _all_rows(connection, modality) - _rows(connection, modality, part)
+        case And():
+            return _all_rows(connection, modality)
+        case _ if _of_modality(filter):
+            return _all_rows(connection, modality) if filter.matches(modality, {}) else set()
+        case _:
+            return set(rows_that_match(connection, modality, filter))  # type: ignore[arg-type]
+
+
+def _of_modality(filter: Filter) -> bool:
+    return getattr(filter, "field", None) == MODALITY_FIELD
+
+
+def _all_rows(connection: sqlite3.Connection, modality: Modality) -> set[int]:
+    return {row for (row,) in connection.execute("SELECT row FROM documents WHERE modality = ?", (modality,))}
