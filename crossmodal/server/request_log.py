@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from crossmodal.access.policy import Caller
 from crossmodal.log import REQUEST_LOGGER
 from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.server.forwarding import may_write
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
+from crossmodal.server.refusal_lines import RefusalLines
 from crossmodal.server.routes import problem_of, problem_response
 from crossmodal.server.traces import Traces
 
@@ -43,14 +45,16 @@ class RequestLog:
 
     The id is the client's own ``X-Request-Id`` where that is at most 128 characters of a plain kind, else a
     new one; every answer has it. A request is a line of the log; a write and a refused try are an audit line
-    too, and a search of more than a second one that says where the time went. Neither sentences nor query
-    strings are logged, nor any header.
+    too, and a search of more than a second one that says where the time went. Of what only reads and is
+    refused because the server is busy, a few requests a second have lines, and one line sums up the others.
+    Neither sentences nor query strings are logged, nor any header.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._traces = traces
+        self._refusal_lines = RefusalLines(_logger)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, whatever happens, and then notes it."""
@@ -119,10 +123,13 @@ class RequestLog:
     ) -> None:
         refusal = seen.refusal or _REFUSALS.get(status)
         self._metrics.count_request("cancelled" if status == _GONE else route, status)
-        self._metrics.count_stages(seen.stages)
+        if refusal != "busy":
+            self._metrics.count_stages(seen.stages)
         if refusal is not None:
             self._metrics.count_refused(refusal)
         if not _logger.isEnabledFor(logging.INFO):
+            return
+        if refusal == "busy" and not may_write(scope) and not self._refusal_lines.are_own(address_of(scope)):
             return
         who = {**_who(scope, seen), **trace}
         stages = {f"{stage}_ms": round(taken, 1) for stage, taken in seen.stages.items()}
