@@ -55,6 +55,8 @@ class RequestLog:
         self._metrics = metrics
         self._traces = traces
         self._refusal_lines = RefusalLines(_logger)
+        # Routes that have been found, by method and path.
+        self._paths: dict[tuple[str, str], str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, whatever happens, and then notes it."""
@@ -94,10 +96,24 @@ class RequestLog:
             OBSERVED.reset(names[0])
             REQUEST_IDS.reset(names[1])
             if not seen.elsewhere:
-                route = _route_of(scope)
+                route = self._route_of(scope)
                 trace = self._trace(scope, route, seen, status, started_ns)
                 total_ms = (time.perf_counter() - started) * 1000
                 self._finish(scope, route, seen, status, sent, total_ms, trace)
+
+    def _route_of(self, scope: Scope) -> str:
+        """The path of its route, also where what stands before those has answered; "other" without any."""
+        known = self._paths.get((scope["method"], scope["path"]))
+        if known is not None:
+            return known
+        if (route := scope.get("route")) is None:
+            routes = scope["app"].routes if "app" in scope else ()
+            route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
+        path = str(getattr(route, "path", "other"))
+        if path == scope["path"]:
+            # As many as there are routes without a part that varies.
+            self._paths[scope["method"], path] = path
+        return path
 
     def _trace(
         self, scope: Scope, route: str, seen: Observation, status: int, started_ns: int
@@ -165,14 +181,6 @@ def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
     if caller is not None and caller.name is not None:
         who["key"] = caller.name
     return who
-
-
-def _route_of(scope: Scope) -> str:
-    """The path of the route, also where what stands before the routes has answered; "other" without any."""
-    if (route := scope.get("route")) is None:
-        routes = scope["app"].routes if "app" in scope else ()
-        route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
-    return str(getattr(route, "path", "other"))
 
 
 def address_of(scope: Scope) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -176,6 +177,9 @@ def _serve(
             """Listens, then reports that to the parent."""
             with limited_handshakes():
                 await super().startup(sockets)
+            # What is loaded stays; looking for garbage among it again and again would hold up all requests.
+            gc.collect()
+            gc.freeze()
             end_reports()
             # The parent may have ended meanwhile.
             with suppress(BrokenPipeError):

@@ -85,7 +85,8 @@ class Authenticator:
             return None
         try:
             # Before it is known who asks: those who are refused count as well.
-            self._throttle.count("address", _address(scope))
+            if self._throttle.limited:
+                self._throttle.count("address", _address(scope))
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
             if caller.sha256 is not None:
