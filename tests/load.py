@@ -26,8 +26,12 @@ import uvloop
 
 TIMES = 3.0
 WARM_SECONDS = 5.0
+WARM_OVERLOAD_SECONDS = 10.0
 SUSTAINED_SECONDS = 10.0
 CLIENTS = 32
+
+# More than the server remembers sentences and latencies of, so that memory is compared with both full.
+WARM_SEARCHES = 2500
 
 # Goals of the issue: memory, goodput to the sustainable rate, seconds until normal, seconds to a refusal.
 MEMORY_GROWTH, GOODPUT, NORMAL_SECONDS, REFUSAL_SECONDS = 0.05, 0.9, 5.0, 0.05
@@ -215,14 +219,19 @@ def _send(connection: _Connection, answered: Callable[[int], None]) -> None:
     )
 
 
-async def _closed_loop(clients: _Clients, pids: Iterable[int], seconds: float, number: int) -> Seen:
-    """``number`` clients that each wait for their answer, for ``seconds``."""
+async def _closed_loop(
+    clients: _Clients, pids: Iterable[int], seconds: float, number: int, least: int = 0
+) -> Seen:
+    """``number`` clients that each wait for their answer, for ``seconds`` and ``least`` searches."""
     seen = Seen(seconds)
     cpu = cpu_of(pids)
     end = time.perf_counter() + seconds
+    left = least
 
     async def client() -> None:
-        while (asked := time.perf_counter()) < end:
+        nonlocal left
+        while (asked := time.perf_counter()) < end or left > 0:
+            left -= 1
             seen.note(await clients.search(), time.perf_counter() - asked)
 
     await asyncio.gather(*(client() for _ in range(number)))
@@ -301,11 +310,11 @@ def measure(port: int, pids: Iterable[int], seconds: float) -> Report:
 
 async def _measure(clients: _Clients, pids: list[int], seconds: float) -> Report:
     try:
-        await _closed_loop(clients, pids, WARM_SECONDS, CLIENTS)
+        await _closed_loop(clients, pids, WARM_SECONDS, CLIENTS, WARM_SEARCHES)
         alone = await _closed_loop(clients, pids, 2.0, 1)
         sustained = await _closed_loop(clients, pids, SUSTAINED_SECONDS, CLIENTS)
         # The queue and its connections have been full once before memory is compared.
-        await _open_loop(clients, pids, 3.0, TIMES * sustained.rate())
+        await _open_loop(clients, pids, WARM_OVERLOAD_SECONDS, TIMES * sustained.rate())
         before = memory_of(pids)
         client_cpu = cpu_of([os.getpid()])
         overload = await _open_loop(clients, pids, seconds, TIMES * sustained.rate())
