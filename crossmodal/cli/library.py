@@ -40,9 +40,8 @@ def roots(settings: Settings) -> int:
         _needs("roots remove", items, 1, "the folder: crossmodal roots remove FOLDER")
         with _writing(settings) as store:
             gone = store.library.remove_root(_absolute(items[0]))
-        print(
-            f"Removed {_absolute(items[0])}; {counted(len(gone), 'photo')} went to the trash{_for_days(gone)}."
-        )
+        went = f"{counted(len(gone), 'photo')} went to the trash{_for_days(gone)}"
+        print(f"Removed {_absolute(items[0])}; {went}.")
     return 0
 
 
@@ -62,9 +61,8 @@ def trash(settings: Settings) -> int:
             if unknown := [id for id in wanted if id not in there]:
                 raise SettingsError(f"{unknown[0]} is not in the trash; `crossmodal trash` lists what is.")
             restored = store.library.restore(wanted)
-        print(
-            f"{counted(len(restored), 'photo')} back, with tags and captions, to stay with a file or without."
-        )
+        back = counted(len(restored), "photo")
+        print(f"{back} back, with tags and captions, to stay with a file or without.")
     else:
         _needs("trash empty", items, 0, "")
         with _writing(settings) as store:

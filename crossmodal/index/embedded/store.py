@@ -491,7 +491,7 @@ class EmbeddedStore:
         return size
 
     def bytes_of_parts(self) -> dict[str, int]:
-        """What takes how much of the disk, in bytes: originals, thumbnails, vectors, the trash, derived files.
+        """What takes how many bytes of the disk: originals, thumbnails, vectors, the trash, derived files.
 
         What is left of ``bytes_on_disk`` are records, tags, words, and pages that are free.
         """
