@@ -101,7 +101,7 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
         if leader is None:
             groups[id] = []
         else:
-            groups[leader].append((id, near[id][leader]))
+            groups[leader].append((id, min(near[id][leader], 1.0)))
     found = {leader: others for leader, others in groups.items() if others}
     paths = _paths(workspace, [id for leader, others in found.items() for id in (leader, *dict(others))])
     return [
