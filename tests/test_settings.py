@@ -181,3 +181,8 @@ def test_streams_may_be_closed(closed: str) -> None:
         ["sh", "-c", command], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("written", ["::1", "[::1]"])
+def test_an_ipv6_address_may_be_written_as_in_a_url(written: str) -> None:
+    assert read_settings(["serve", "--host", written], {}).host == "::1"
