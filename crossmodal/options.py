@@ -38,10 +38,11 @@ __all__ = ["COMMANDS", "OPTIONS", "TASKS", "Command", "Option"]
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
     "index_restful": "accept documents to index over HTTP at /index",
-    "query": "answer the questions of --query-text, --image, --query and --like, then end",
+    "query": "answer the questions of --query-text, --image, --similar, --query and --like, then end",
     "query_restful": "answer searches over HTTP at /search",
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "fine-tune a model on a data set, or train one as --config says",
+    "duplicates": "list the photos that repeat another, without loading a model",
     "status": "show what is indexed, without loading a model",
     "convert": "convert an index of an earlier version to today's format",
     "backup": "copy the index to a file, checked, also while it is used",
@@ -77,6 +78,7 @@ COMMANDS: Mapping[str, Command] = {
     "search": Command(
         "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
     ),
+    "duplicates": Command("duplicates", "list the photos that repeat another, in groups"),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
     "status": Command("status", "show what is indexed, without loading a model"),
     "convert": Command("convert", "convert an index of an earlier version to today's format"),
@@ -221,6 +223,7 @@ OPTIONS: tuple[Option, ...] = (
         asks=True,
         alias="--query-image",
     ),
+    Option("similar", "a photo to find photos like it", ("query",), metavar="FILE", asks=True),
     Option("like", "an id in the index, to find similar ones", ("query",), metavar="ID", asks=True),
     Option(
         "top_k",
@@ -261,7 +264,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     Option("hybrid", "search captions by their words too", ("query",)),
-    Option("group_duplicates", "show one of several near-duplicates", ("query",)),
+    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
     Option(
         "literal",
         "take questions as they are: years, places and names of files in them are words and no filters",
@@ -276,12 +279,12 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "print",
         "the form of the output",
-        ("query",),
+        ("query", "duplicates"),
         choices=PRINTS,
         metavar="FORM",
         not_with=("json",),
     ),
-    Option("null", "with --print paths, end each path with NUL", ("query",), "-0"),
+    Option("null", "with --print paths, end each path with NUL", ("query", "duplicates"), "-0"),
     Option("picture", "also write the matches as one picture", ("query",), metavar="FILE.png"),
     Option(
         "url",
@@ -497,7 +500,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "train", "status", "convert", "plot", "keys", *_CARE),
+        (*_ENCODING, "duplicates", "train", "status", "convert", "plot", "keys", *_CARE),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -514,7 +517,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
+        ("index", "query", "duplicates", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
     ),
     Option(
         "file",

@@ -106,7 +106,7 @@ class Settings:
     min_score: float | None = None
     offset: int = 0
     hybrid: bool = False
-    group_duplicates: bool = False
+    group_duplicates: bool = True
     sort: str | None = None
     literal: bool = False
     print: str = "table"

@@ -8,7 +8,15 @@ from itertools import pairwise
 import pytest
 
 from crossmodal.errors import DataSetError, SettingsError
-from crossmodal.evaluation.protocols import ORIGINAL, PROTOCOLS, WHOLE, Listing, choose, list_records
+from crossmodal.evaluation.protocols import (
+    ORIGINAL,
+    PROTOCOLS,
+    WHOLE,
+    Listing,
+    choose,
+    list_records,
+    shared_captions,
+)
 from crossmodal.records import Failure, Record
 from crossmodal.settings import PROTOCOLS as OFFERED
 
@@ -42,6 +50,19 @@ def test_the_listing_of_records() -> None:
         Record("q-0", "text", text="y", photo_id="q"),
     ]
     assert list_records(records) == Listing({"p": "p.jpg"}, {"p": ("p-0", "p-2"), "q": ("q-0",)})
+
+
+def test_captions_that_two_photos_have_word_for_word_are_counted_in_each_fold() -> None:
+    said = {"p": ["A dog .", "A dog .", "A cat ."], "q": ["A dog . ", "a dog ."], "r": ["A cat .", "Snow ."]}
+    records = [Record(photo, "image", uri=f"{photo}.jpg") for photo in said] + [
+        Record(f"{photo}-{number}", "text", text=text, photo_id=photo)
+        for photo, texts in said.items()
+        for number, text in enumerate(texts)
+    ]
+    listing = list_records(records)
+    assert listing.shared == {"p-0", "p-1", "p-2", "q-0", "r-0"}
+    assert shared_captions(listing, choose(WHOLE, listing)) == 5
+    assert shared_captions(listing, choose(WHOLE, listing, num_queries=1)) == 1
 
 
 def test_the_whole_data_is_searched_and_what_has_a_counterpart_asks() -> None:

@@ -31,6 +31,7 @@ def result(*directions: str, folds: int = 1) -> dict[str, object]:
         "folds": folds,
         "protocol": "coco-5k",
         "protocol_source": "somebody (2015)",
+        "shared_captions": 0,
         "tie_rule": "equal scores by id, ascending",
         "bootstrap": {"rounds": 1000},
     }
@@ -86,3 +87,10 @@ def test_progress_says_what_is_being_done() -> None:
         "10 of 20 documents; indexing, 1 failed; 1.7 documents/s; 6.0 s left",
         "20 of 20 documents; asking, 1 failed; 3.3 documents/s",
     ]
+
+
+def test_captions_that_other_photos_have_too_are_told() -> None:
+    _, text = printed(result("text2image", "image2text") | {"shared_captions": 12})
+    assert "12 queries are captions that another photo has word for word" in text
+    _, text = printed(result("text2image", "image2text"))
+    assert "word for word" not in text

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from store_samples import vector_of
+from store_samples import VSE, vector_of
 
 from crossmodal.filters import Filter, parse_filter
 from crossmodal.index.embedded.exact_index import ExactIndex, matching_rows
 from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, Modality, Record
 
 NAMES = ["place", "year", "modality", "camera", "camera.make", "a", "tags.a", "$odd", "\udcff"]
 FIELDS = [*NAMES[:2], "tags.modality", "modality", "camera", "camera.make", "camera.lens.mm", "a", "missing"]
@@ -64,6 +64,7 @@ def conditions(field: str) -> st.SearchStrategy[Any]:
             optional={
                 "$eq": known,
                 "$ne": known,
+                "$eqi": st.sampled_from([*STRINGS, *map(str.upper, STRINGS)]),
                 "$in": st.lists(known, max_size=4),
                 "$nin": st.lists(known, max_size=4),
                 "$lt": bounds,
@@ -416,3 +417,29 @@ def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
                     f"p{number:05d}" for number in range(200) if number % 20 == year - 2000
                 ]
         assert len(index._selections) == 16
+
+
+def test_letters_are_equal_however_they_are_written(tmp_path: Path) -> None:
+    """A decomposed letter, as macOS writes names, is the composed one, in tags and in filters."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    with EmbeddedStore.open_writer(tmp_path, identity=VSE) as store:
+        records = [
+            Record(id=id, modality=IMAGE, content=b"x", tags={name: value, "camera": camera}).hashed()
+            for id, name, value, camera in (
+                ("a", composed, decomposed, "Canon EOS"),
+                ("b", decomposed, composed, "CANON EOS"),
+                ("c", "cafe", "cafe", "Nikon"),
+            )
+        ]
+        store.put(records, np.stack([vector_of(record.id) for record in records]))
+        index = ExactIndex(store.vector_source(IMAGE))
+        for wanted, found in (
+            ({composed: decomposed}, "ab"),
+            ({decomposed: {"$in": [composed]}}, "ab"),
+            ({"camera": "canon eos"}, ""),
+            ({"camera": {"$eqi": "canon eos"}}, "ab"),
+            ({"$not": {"camera": {"$eqi": "canon eos"}}}, "c"),
+        ):
+            (matches,) = index.search(vector_of("query")[None], 5, parse_filter(wanted))
+            assert "".join(sorted(id for id, _ in matches)) == found, wanted
+        assert [field.name for field in store.tag_fields(IMAGE)] == ["cafe", composed, "camera"]

@@ -17,7 +17,19 @@ from conftest import REPOSITORY, TOY_IMAGES, Server, clean_environment
 from crossmodal import PhotoIndex
 
 CAT = TOY_IMAGES / "cat.jpg"
-FIELDS = ["id", "modality", "rank", "score", "cosine", "text", "photo", "captions", "tags", "uri"]
+FIELDS = [
+    "id",
+    "modality",
+    "rank",
+    "score",
+    "cosine",
+    "text",
+    "photo",
+    "captions",
+    "tags",
+    "duplicates",
+    "uri",
+]
 
 
 def search(
@@ -220,7 +232,8 @@ def test_bytes_on_stdin_that_are_no_text_fail_alone(toy_workspace: Path) -> None
 def test_no_match_is_an_answer(form: str, toy_workspace: Path) -> None:
     done = search(toy_workspace, "a cat", "--filter", '{"subject": "none"}', "--print", form)
     assert (done.returncode, done.stderr) == (0, b"")
-    result = {"query": "a cat", "modality": "image", "matches": [], "has_more": False, "error": None}
+    result = {"query": "a cat", "modality": "image", "matches": [], "has_more": False}
+    result |= {"fits": None, "doubt": None, "error": None}
     expected = {
         "table": "Photos for “a cat”\nNothing was found.\n",
         "paths": "",

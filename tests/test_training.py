@@ -26,7 +26,7 @@ from crossmodal.training import (
     train,
     train_on,
 )
-from crossmodal.training.pairs import hold_out
+from crossmodal.training.pairs import hold_out, least_share
 
 FAST = Stage(
     batch_size=24,
@@ -328,6 +328,31 @@ def test_which_photos_are_held_out_depends_on_their_bytes_alone() -> None:
     there = {record.id for record in hold_out(elsewhere, 0.3, held_out=True) if isinstance(record, Record)}
     here = {record.id for record in hold_out(records, 0.3, held_out=True) if isinstance(record, Record)}
     assert there == {f"elsewhere-{id}" for id in here}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_of_two_photos_one_is_held_out_and_of_many_the_share(share: float) -> None:
+    def photos(number: int, seed: int) -> list[Record]:
+        return [
+            record
+            for name in map(str, range(number))
+            for record in (
+                Record(f"p{name}", "image", content=f"{seed} {name}".encode()),
+                Record(f"p{name}-0", "text", text="a caption", photo_id=f"p{name}"),
+            )
+        ]
+
+    for number in (2, 3, 10):
+        for seed in range(30):
+            # Without captions a photo is nothing to measure on.
+            lonely = Record("lonely", "image", content=f"lonely {seed}".encode())
+            records = [lonely, *photos(number, seed)]
+            chosen = least_share(records, share)
+            for held_out in (True, False):
+                of_side = list(hold_out(records, chosen, held_out=held_out))
+                assert any(isinstance(record, Record) and record.modality == "text" for record in of_side)
+    assert least_share(photos(2000, 0), share) == share
+    assert least_share(photos(1, 0), share) == share
 
 
 def test_what_belongs_to_no_photo_is_not_held_out() -> None:

@@ -14,7 +14,7 @@ from store_samples import VSE, caption, vector_of
 
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.protocols import WordHit
-from crossmodal.records import TEXT, Record
+from crossmodal.records import IMAGE, TEXT, Record
 from crossmodal.workspace import Workspace
 
 CAPTIONS = [
@@ -74,6 +74,73 @@ def test_a_hit_names_its_photo_and_rarer_words_count_more(index: Workspace) -> N
     scores = [first.bm25, *(hit.bm25 for hit in others)]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
+
+
+SCRIPTS = [
+    caption("zh-0", "猫在沙发上睡觉。"),
+    caption("ja-0", "東京タワーの前の犬"),
+    caption("ko-0", "고양이가 자고 있다"),
+    caption("th-0", "สุนัขวิ่งบนชายหาด"),
+    caption("hi-0", "एक बिल्ली सो रही है"),
+    caption("pl-0", "Łódź nocą, żółty tramwaj"),
+    caption("de-0", "Eine Straße in Göttingen"),
+    caption("vi-0", "Hà Nội, phố cổ"),
+    caption("el-0", "Αθήνα"),
+    caption("ar-0", "قِطَّةٌ نَائِمَةٌ"),
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("猫", ["zh-0"]),
+        ("睡觉", ["zh-0"]),
+        ("睡觉的狗", ["zh-0"]),
+        ("觉睡", []),
+        ("タワー", ["ja-0"]),
+        ("ﾀﾜｰ", ["ja-0"]),
+        ("고양이", ["ko-0"]),
+        ("ชายหาด", ["th-0"]),
+        ("बिल्ली", ["hi-0"]),
+        ("बिल", []),
+        ("lodz ZOLTY", ["pl-0"]),
+        ("Z\u0307o\u0301łty", ["pl-0"]),
+        ("STRASSE gottingen", ["de-0"]),
+        ("ha noi", ["vi-0"]),
+        ("αθηνα", ["el-0"]),
+        ("قطة", ["ar-0"]),
+    ],
+)
+def test_words_of_other_scripts_and_without_their_marks(tmp_path: Path, query: str, found: list[str]) -> None:
+    with Workspace(tmp_path) as index:
+        written(index, SCRIPTS)
+        assert ids(index.search_words(query, 10)) == found
+        store = index.require()
+        assert store.verify() == []
+
+
+def test_photos_are_found_by_the_names_of_their_files(tmp_path: Path) -> None:
+    names = ["IMG_1234.JPG", "birthday-cake.jpg", "BirthdayCake2019.jpeg", "photo.png", "Müller 猫 (2).webp"]
+    photos = [
+        Record(id=name, modality=IMAGE, uri=f"/albums/2019/{name}", content=b"x").hashed() for name in names
+    ]
+    with Workspace(tmp_path) as index:
+        written(index, [*photos, caption("c-0", "A cake on a table in 1234 pieces .")])
+        for query, found in {
+            "IMG_1234": ["IMG_1234.JPG", "c-0"],
+            "a birthday": ["BirthdayCake2019.jpeg", "birthday-cake.jpg"],
+            "2019": ["BirthdayCake2019.jpeg"],
+            "an image, a photo": ["photo.png"],
+            "muller": ["Müller 猫 (2).webp"],
+            "猫": ["Müller 猫 (2).webp"],
+            "albums": [],
+            "2": [],
+        }.items():
+            hits = index.search_words(query, 10)
+            assert sorted(ids(hits)) == sorted(found), query
+        hits = {hit.id: (hit.modality, hit.photo_id) for hit in index.search_words("1234", 10)}
+        assert hits == {"IMG_1234.JPG": (IMAGE, "IMG_1234.JPG"), "c-0": (TEXT, "c")}
+        assert index.require().verify() == []
 
 
 @given(st.text(max_size=80), st.integers(1, 10))

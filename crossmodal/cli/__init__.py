@@ -20,6 +20,7 @@ _RUNS = {
     "index_restful": ("serve", "run"),
     "query": ("search", "run"),
     "query_restful": ("serve", "run"),
+    "duplicates": ("duplicates", "run"),
     "evaluate": ("evaluate", "run"),
     "train": ("train", "run"),
     "status": ("without_model", "show_status"),

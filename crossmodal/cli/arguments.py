@@ -70,7 +70,7 @@ def options_table() -> str:
         flags = ", ".join(f"`{flag}`" for flag in spellings if flag)
         users = "all" if set(option.commands) == set(COMMANDS) else ", ".join(option.commands)
         variable = f"`{option.variable}`" if option.variable else ""
-        default = f"`{option.default}`" if option.default else ""
+        default = f"`{option.default}`" if option.default and option.kind != "bool" else ""
         meaning = (
             option.help
             if option.name == "task" or not option.choices
@@ -78,6 +78,7 @@ def options_table() -> str:
         )
         lines.append(f"| {flags} | {users} | {variable} | {default} | {meaning} |")
     lines += [
+        "| `--no-group-duplicates` | search | | | show every near-duplicate as a match of its own |",
         "| `--keep-going` | index | | | go on after a document that fails (the default) |",
         "| `--index-only` | serve | | | take documents to index, and no searches |",
         "| `--help`, `-h` | all | | | list the options of a subcommand |",
@@ -300,6 +301,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
                 type=_argument_type(option),
             )
     parser.add_argument("--keep-going", dest="strict", action=_Once, nargs=0, const=False)
+    parser.add_argument("--no-group-duplicates", dest="group_duplicates", action=_Once, nargs=0, const=False)
     return parser
 
 
@@ -336,6 +338,8 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
     for option in OPTIONS:
         if task in option.tasks and option.name != "task":
             rows.append((_written(option), option.help + _notes(option)))
+    if task == "query":
+        rows.append(("--no-group-duplicates", "show every near-duplicate as a match of its own"))
     if task == "index":
         rows.append(("--keep-going", "go on after a document that fails (the default)"))
     if command == "serve":
@@ -374,7 +378,7 @@ def _notes(option: Option) -> str:
     notes = []
     if option.choices and option.metavar:
         notes.append(", ".join(option.choices))
-    if option.default:
+    if option.default and option.kind != "bool":
         notes.append(f"default {option.default}")
     if option.variable:
         notes.append(f"or {option.variable}")

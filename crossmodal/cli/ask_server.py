@@ -14,6 +14,7 @@ from crossmodal.filters import Filter
 from crossmodal.match import Match
 from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import Target
+from crossmodal.records import IMAGE
 from crossmodal.settings import Settings
 
 __all__ = ["open_server"]
@@ -60,7 +61,7 @@ class _ServerAnswers:
                 image=question.image,
                 expression=question.expression,
                 id=question.like,
-                modality=settings.modality,
+                modality=settings.modality or (IMAGE if question.similar else None),
                 top_k=settings.top_k,
                 offset=settings.offset,
                 min_score=settings.min_score,
@@ -76,11 +77,14 @@ class _ServerAnswers:
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
         matches = [self._match(match) for match in result.matches]
+        target = cast("Target | None", result.modality)
         return Answer(
             question,
-            cast("Target | None", result.modality),
+            target,
             matches,
             has_more=result.has_more,
+            fits=result.fits,
+            doubt=result.doubt,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised],
         )
 

@@ -20,6 +20,7 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import CrossmodalError, DataError, MissingExtra, ModelError, StoreUnwritable
 from crossmodal.index.embedded.writer_lock import wait_for_writer
+from crossmodal.models.zoo.suggestion import better_model
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
@@ -70,7 +71,10 @@ def run(settings: Settings) -> int:
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
+        new = not engine.workspace.exists()
         model = resolved_for_writing(settings, engine.workspace).model
+        if new and settings.model is None:
+            print(better_model(str(model), settings.model_cache), file=sys.stderr)
         report = IndexReport(data_set.name, str(settings.workspace), str(model))
         indexing = _Indexing(data_set, settings, report, signals)
         try:

@@ -83,7 +83,7 @@ class _IndexAnswers:
         return SearchRequest(
             terms,
             modality=settings.modality,
-            similar=question.like is not None,
+            similar=question.similar or question.like is not None,
             top_k=settings.top_k,
             offset=settings.offset,
             min_score=settings.min_score,
@@ -103,5 +103,7 @@ def _answer(question: Question, outcome: SearchOutcome) -> Answer:
         outcome.matches,
         None if outcome.error is None else str(outcome.error),
         outcome.has_more,
+        outcome.fits,
+        outcome.doubt,
         recognised=outcome.recognised,
     )

@@ -49,7 +49,7 @@ class Question:
     """One question, as ``asked`` on the command line or in a line of stdin.
 
     It is one of a ``text``, an ``image`` (the bytes of a photo), an ``expression`` and the id that matches
-    shall be ``like``; or an ``error`` says why it is none of them.
+    shall be ``like``; or an ``error`` says why it is none of them. With ``similar`` an image finds photos.
     """
 
     asked: str
@@ -57,6 +57,7 @@ class Question:
     image: bytes | None = None
     expression: str | None = None
     like: str | None = None
+    similar: bool = False
     error: str | None = None
 
     def modality(self, target: Target | None) -> Modality:
@@ -85,7 +86,7 @@ def question_batches(settings: Settings) -> Iterator[list[Question]]:
     if not anything:
         raise SettingsError(
             'Nothing to search for: write a sentence, as in search "a dog on a beach", or lines on stdin, or '
-            "give --query QUESTION, --query-text TEXT, --image FILE or --like ID."
+            "give --query QUESTION, --query-text TEXT, --image FILE, --similar FILE or --like ID."
         )
 
 
@@ -158,8 +159,8 @@ def _line_batches(stream: BinaryIO) -> Iterator[list[bytes]]:
 def _read(given: GivenQuestion) -> Question:
     asked = given.value
     try:
-        if given.option == "image":
-            return Question(asked, image=read_photo_file(Path(asked)))
+        if given.option in ("image", "similar"):
+            return Question(asked, image=read_photo_file(Path(asked)), similar=given.option == "similar")
         _check_text(asked)
         if given.option == "query_text":
             return Question(asked, text=asked)
@@ -168,7 +169,7 @@ def _read(given: GivenQuestion) -> Question:
         if _is_file(asked):
             raise DataError(
                 f"{asked!r} is a file, and a question holds sentences and ids; search by a photo with "
-                "--image FILE."
+                "--image FILE, or for photos like it with --similar FILE."
             )
         return Question(asked, expression=asked)
     except DataError as error:
@@ -195,7 +196,8 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these. ``recognised`` are the filters that words of the question became.
+    these. ``recognised`` are the filters that words of the question became; ``fits`` and ``doubt`` are those
+    of ``SearchOutcome``.
     """
 
     question: Question
@@ -203,6 +205,8 @@ class Answer:
     matches: Sequence[Match] = field(default_factory=list)
     error: str | None = None
     has_more: bool = False
+    fits: bool | None = None
+    doubt: str | None = None
     recognised: Sequence[Recognised] = ()
 
     @property

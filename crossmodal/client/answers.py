@@ -69,8 +69,9 @@ class QueryResult:
     """What one query found, best first.
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
-    were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
-    of the query became. ``timing`` is that of the whole request.
+    were asked for because they were too many bytes for one answer. ``fits`` says whether the best match fits
+    (None: not known), ``doubt`` why not. ``recognised`` are the filters that words of the query became.
+    ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
 
@@ -82,6 +83,8 @@ class QueryResult:
     model: str
     timing: Timing
     truncated: bool | None = None
+    fits: bool | None = None
+    doubt: str | None = None
     recognised: tuple[Recognised, ...] = ()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.documents import Document
+from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
@@ -107,6 +108,10 @@ class Engine:
         Raises StoreMissing where there is no index, ModelMismatch where another model built it.
         """
         return self._search().search(requests)
+
+    def duplicates(self) -> list[DuplicateGroup]:
+        """All photos that repeat another, in groups; needs no model. Raises as ``find_duplicates``."""
+        return find_duplicates(self.workspace)
 
     def calibration(self) -> Calibration | None:
         """How cosines become scores in this index; None where nothing is known of it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
+from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
@@ -272,15 +273,25 @@ class PhotoIndex:
         """
         return self._find((Term(image=photo_bytes(photo)),), top_k, options)
 
-    def similar(self, id: str, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
-        """The ``top_k`` photos most like the photo ``id``, or captions most like the caption; without itself.
+    def similar(self, to: str | PhotoInput, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
+        """The ``top_k`` photos most like a photo, or captions most like a caption.
 
-        Raises ``RequestError`` where nothing has that id.
+        ``to`` is an id of the index, which is no result itself, or a photo (a ``Path``, bytes, a PIL image,
+        pixels). Raises ``RequestError`` where nothing has that id.
         """
-        excluded = frozenset({_checked_id(id), *options.pop("exclude", ())})
-        return self._find_all(
-            [_request((Term(id=id),), top_k, {**options, "exclude": excluded}, similar=True)]
-        )[0]
+        if not isinstance(to, str):
+            term = Term(image=photo_bytes(to))
+        else:
+            term = Term(id=to)
+            options["exclude"] = frozenset({to, *options.get("exclude", ())})
+        return self._find_all([_request((term,), top_k, options, similar=True)])[0]
+
+    def duplicates(self) -> list[DuplicateGroup]:
+        """All photos that repeat another, in groups: saved again, made smaller, or with a margin cut off.
+
+        Raises ``StoreMissing`` if nothing is indexed.
+        """
+        return self._engine.duplicates()
 
     @overload
     def encode_text(self, text: str) -> NDArray[np.float32]: ...
@@ -316,6 +327,8 @@ class PhotoIndex:
                 modality=outcome.modality,
                 has_more=outcome.has_more,
                 truncated=outcome.truncated,
+                fits=outcome.fits,
+                doubt=outcome.doubt,
                 recognised=outcome.recognised,
                 thumbnail=self.thumbnail,
             )

@@ -84,9 +84,9 @@ class Results(list[Match]):
     """The matches of one query, best first.
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
-    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
-    ``recognised`` are the filters that words of the query became. In a notebook they show as pictures with
-    their scores.
+    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``). ``fits``
+    says whether the best match fits the query (None: not known), ``doubt`` why not. ``recognised`` are the
+    filters that words of the query became. In a notebook they show as pictures with their scores.
     """
 
     def __init__(
@@ -96,6 +96,8 @@ class Results(list[Match]):
         modality: Target | None = None,
         has_more: bool = False,
         truncated: bool = False,
+        fits: bool | None = None,
+        doubt: str | None = None,
         recognised: Sequence[Recognised] = (),
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
@@ -103,6 +105,8 @@ class Results(list[Match]):
         self.modality = modality
         self.has_more = has_more
         self.truncated = truncated
+        self.fits = fits
+        self.doubt = doubt
         self.recognised = tuple(recognised)
         self._thumbnail = thumbnail
 
@@ -110,7 +114,8 @@ class Results(list[Match]):
         """The matches as HTML, for notebooks: all text is escaped, and no script is in it."""
         if not self:
             return "<p>Nothing was found.</p>"
-        return f"<div>{''.join(map(self._card, self))}</div>"
+        doubt = "" if self.doubt is None else f"<p>{escape(self.doubt)}</p>"
+        return f"<div>{doubt}{''.join(map(self._card, self))}</div>"
 
     def _card(self, match: Match) -> str:
         score = f"{match.cosine:.3f}" if match.score is None else f"{match.score:.0%}"

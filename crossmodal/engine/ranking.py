@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossmodal.engine.duplicates import Pictures
 from crossmodal.filters.sorting import Order
 from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.protocols import WordHit
@@ -143,7 +144,7 @@ def ranked(state: SearchState) -> list[Match]:
     return matches
 
 
-def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
+def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> list[Match]:
     """One of each group of near-duplicates, with the ids of the others; ``matches`` are in their order."""
     vectors = {
         (modality, id): vector
@@ -161,6 +162,7 @@ def grouped(matches: list[Match], workspace: Workspace) -> list[Match]:
         np.stack([vectors[match.modality, match.id] for match in matches]),
         [match.modality for match in matches],
         [match.text for match in matches],
+        lambda one, other: pictures.same(matches[int(one)].id, matches[int(other)].id),
     )
     kept = []
     for found in groups:

@@ -18,6 +18,7 @@ from typing import Any
 
 from crossmodal.documents import Document
 from crossmodal.engine.describing import describe
+from crossmodal.engine.duplicates import Pictures
 from crossmodal.engine.encoding import TermEncoder
 from crossmodal.engine.ranking import (
     SearchState,
@@ -31,8 +32,10 @@ from crossmodal.engine.ranking import (
 from crossmodal.engine.recognising import IndexKnowledge, recognised
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
+from crossmodal.match import FITTING_SCORE, FITTING_UNKNOWN, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
+from crossmodal.query.known_words import FEW_WORDS, KnownWords, known_words_of
 from crossmodal.query.request import (
     HYBRID_DEPTH,
     MAX_RESULTS,
@@ -64,9 +67,12 @@ class Searcher:
         self._model_cache = model_cache
         self._encoder = TermEncoder(flow, workspace)
         self._words = WordSearch(workspace)
+        self._pictures = Pictures(workspace)
         self._knowledge = IndexKnowledge(workspace)
         self._calibration: Calibration | None = None
         self._calibrating = threading.Lock()
+        self._known_words: KnownWords | None = None
+        self._read_words = False
 
     def calibration(self) -> Calibration | None:
         """How cosines become scores with this model; None where nothing is known of it."""
@@ -157,6 +163,9 @@ class Searcher:
         """Ranks what was found, groups it, and cuts out what is asked for."""
         request, outcome = state.request, state.outcome
         matches = ranked(state)
+        outcome.doubt = self._doubt(state, matches)
+        scored = bool(matches) and matches[0].score is not None
+        outcome.fits = False if outcome.doubt is not None else True if scored else None
         if request.min_score is not None:
             if any(match.score is None for match in matches):
                 outcome.error = QueryError(
@@ -168,7 +177,7 @@ class Searcher:
             matches = [match for match in matches if (match.score or 0.0) >= request.min_score]
         last = request.offset + request.top_k
         if request.group_duplicates:
-            matches = grouped(matches, self._workspace)
+            matches = grouped(matches, self._workspace, self._pictures)
             all_found = all(len(found) < state.depth for found in state.found.values())
             if (
                 len(matches) <= last
@@ -188,6 +197,27 @@ class Searcher:
             match.rank = rank
         if request.sort is not None:
             outcome.matches = sort_by_tag(outcome.matches, request.sort, self._workspace)
+
+    def _doubt(self, state: SearchState, matches: Sequence[Match]) -> str | None:
+        """The sentence that says why nothing fits well; None where something may, and without scores."""
+        best = max((match.score for match in matches if match.score is not None), default=None)
+        # What has the words of the query fits it, whatever the model thinks of them.
+        if best is None or (matches[0].parts is not None and matches[0].parts.word_rank is not None):
+            return None
+        unknown = best < FITTING_UNKNOWN and self._knows_few_words(state.request)
+        if best >= FITTING_SCORE and not unknown:
+            return None
+        why = f", and {self._model} knows few of the words" if unknown else ""
+        return f"Nothing fits well: the best score is {best:.3f}{why}."
+
+    def _knows_few_words(self, request: SearchRequest) -> bool:
+        texts = [term.text for term in request.terms if term.text and term.weight > 0]
+        if not texts:
+            return False
+        with self._calibrating:
+            if not self._read_words:
+                self._known_words, self._read_words = known_words_of(self._model), True
+        return self._known_words is not None and self._known_words.share(texts) < FEW_WORDS
 
 
 def _compose(state: SearchState) -> None:

@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from crossmodal.records import IMAGE, TEXT, Modality
 
-__all__ = ["RANK_CONSTANT", "THRESHOLDS", "Fused", "Group", "fuse", "group", "normalised_text"]
+__all__ = [
+    "LEAST_LIKENESS",
+    "RANK_CONSTANT",
+    "THRESHOLDS",
+    "Fused",
+    "Group",
+    "fuse",
+    "group",
+    "normalised_text",
+]
 
 # The k of the paper, found there to be good for rankings of any kind.
 RANK_CONSTANT = 60
@@ -57,6 +67,9 @@ def _ranks(ids: Iterable[str]) -> dict[str, int]:
 # moments of one race) reached 0.94. Captions above 0.98 differ in an article or an adjective.
 THRESHOLDS: dict[Modality, float] = {IMAGE: 0.95, TEXT: 0.98}
 
+# The least likeness of two photos (``images.likeness``) that count as one.
+LEAST_LIKENESS = 0.97
+
 _NOT_WORDS = re.compile(r"[\W_]+")
 
 
@@ -73,11 +86,13 @@ def group(
     vectors: npt.NDArray[np.float32],
     modalities: Sequence[Modality],
     texts: Sequence[str | None],
+    same_picture: Callable[[str, str], bool] = lambda one, other: True,
 ) -> list[Group]:
     """Groups ranked results, best first; each joins the first better one that it repeats.
 
     It repeats a result of its own modality that leads a group if their ``vectors`` (n, dimension), of unit
-    length, have a cosine of at least that modality's threshold, or if both are captions with the same words.
+    length, have a cosine of at least that modality's threshold and, where they are photos, are the
+    ``same_picture`` (asked with their ids), or if both are captions with the same words.
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
@@ -93,7 +108,10 @@ def group(
         numbers = groups[modality]
         words = normalised_text(text or "") if modality == TEXT else ""
         near = np.flatnonzero(leading[modality][: len(numbers)] @ vector >= THRESHOLDS[modality])
-        repeated = [numbers[place] for place in near[:1].tolist()]
+        near_groups = (numbers[place] for place in near.tolist())
+        if modality == IMAGE:
+            near_groups = (number for number in near_groups if same_picture(members[number][0], id))
+        repeated = list(islice(near_groups, 1))
         if words in by_words:
             repeated.append(by_words[words])
         if repeated:

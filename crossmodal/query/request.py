@@ -87,7 +87,9 @@ class SearchOutcome:
     ``request`` is None where the query itself could not be read. ``kinds`` says for each term whether it was
     a text or a photo; ``modality`` what was searched. ``truncated`` says that fewer matches came than were
     asked for, as more were too many bytes for one answer (``limits.ANSWER``). ``recognised`` are the filters
-    that words of the query became.
+    that words of the query became. ``fits`` is False where nothing
+    fits well, and ``doubt`` is the sentence that says why; it is None where that is not known, because there
+    are no scores or nothing was found.
     """
 
     request: SearchRequest | None
@@ -96,6 +98,8 @@ class SearchOutcome:
     matches: list[Match] = field(default_factory=list)
     has_more: bool = False
     truncated: bool = False
+    fits: bool | None = None
+    doubt: str | None = None
     recognised: tuple[Recognised, ...] = ()
     error: CrossmodalError | None = None
 

@@ -27,7 +27,7 @@ from crossmodal.cli.present.console import (
 )
 from crossmodal.cli.questions import Answer, captions_of
 from crossmodal.http_shapes.v1.answers import match_json
-from crossmodal.match import FITTING_SCORE, Match
+from crossmodal.match import Match
 from crossmodal.records import IMAGE, TEXT
 
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
         elif not answer.matches:
             paper.line("Nothing was found.", "dim")
         else:
-            best = answer.matches[0]
-            if best.rank <= 1 and best.score is not None and best.score < FITTING_SCORE:
-                paper.line(f"Nothing fits well: the best score is {best.score:.3f}.", "yellow")
+            if answer.doubt is not None and answer.matches[0].rank <= 1:
+                paper.line(answer.doubt, "yellow")
             paper.table(*_table(answer))
         out.flush()
 
@@ -78,7 +77,7 @@ def _title(answer: Answer) -> tuple[str, str, bool]:
     question = answer.question
     sought = answer.target or (IMAGE if question.image is None else TEXT)
     label = _LABELS[sought]
-    if question.like is not None:
+    if question.like is not None or question.similar:
         return label.replace(" for", " like"), question.asked, False
     return label, question.asked, question.text is not None or question.expression is not None
 
@@ -230,6 +229,8 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "modality": answer.target,
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
+                "fits": answer.fits,
+                "doubt": answer.doubt,
                 "recognised": [asdict(one) for one in answer.recognised],
                 "error": answer.error,
             }
@@ -259,6 +260,8 @@ def as_report(answers: Iterable[Answer], model: Callable[[], str | None]) -> Ite
             "modality": answer.modality,
             "query": answer.question.asked,
             "error": answer.error,
+            "fits": answer.fits,
+            "doubt": answer.doubt,
             "matches": [_entry(match) for match in answer.matches],
         }
         for answer in answers

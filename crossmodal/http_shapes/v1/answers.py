@@ -105,6 +105,8 @@ def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, 
         ],
         "has_more": outcome.has_more,
         "truncated": outcome.truncated,
+        "fits": outcome.fits,
+        "doubt": outcome.doubt,
         "recognised": [asdict(one) for one in outcome.recognised],
         "error": error,
     }

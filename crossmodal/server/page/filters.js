@@ -163,7 +163,7 @@ function options(state) {
     make("legend", { text: "Options" }),
     toggle({
       label: "Match words too",
-      hint: words ? "Captions with the very words come first" : "Needs a sentence in the search",
+      hint: words ? "Captions and file names with the very words come first" : "Needs a sentence in the search",
       checked: state.hybrid && words,
       disabled: !words,
       onChange: (hybrid) => navigate({ hybrid }),
@@ -323,7 +323,7 @@ export function toggleFilters() {
 export function narrowing(state) {
   const choices = readChoices(state.filter);
   const conditions = choices ? [...choices].flatMap(([tag, choice]) => describeChoice(tag, choice)).length : 1;
-  return conditions + Number(state.literal) + Number(state.hybrid && hasWords(state.terms)) + Number(state.group) + Number(state.minScore > 0);
+  return conditions + Number(state.literal) + Number(state.hybrid && hasWords(state.terms)) + Number(!state.group) + Number(state.minScore > 0);
 }
 
 function activeFilter(label, remove) {
@@ -348,7 +348,7 @@ export function showFilters(state) {
   if (state.literal) active.push(activeFilter("dates and places as words", () => navigate({ literal: false })));
   if (state.minScore) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
   if (state.hybrid && hasWords(state.terms)) active.push(activeFilter("words too", () => navigate({ hybrid: false })));
-  if (state.group) active.push(activeFilter("near-duplicates grouped", () => navigate({ group: false })));
+  if (!state.group) active.push(activeFilter("near-duplicates apart", () => navigate({ group: true })));
   const place = byId("active-filters");
   place.hidden = active.length === 0 || state.terms.length === 0;
   place.replaceChildren(...active);

@@ -18,7 +18,7 @@ export const DEFAULTS = Object.freeze({
   filter: null,
   literal: false,
   hybrid: false,
-  group: false,
+  group: true,
   minScore: 0,
   topK: 24,
   open: null,
@@ -65,7 +65,7 @@ function readAddress(query) {
     filter: readFilter(parameters.get("filter")),
     literal: parameters.get("literal") === "1",
     hybrid: parameters.get("hybrid") === "1",
-    group: parameters.get("group") === "1",
+    group: parameters.get("group") !== "0",
     minScore: minScore > 0 && minScore <= 1 ? minScore : 0,
     topK: Number.isInteger(topK) && topK >= 1 && topK <= 1000 ? topK : DEFAULTS.topK,
     open: parameters.get("open"),
@@ -84,7 +84,7 @@ export function writeAddress(state) {
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
   if (state.literal) parameters.set("literal", "1");
   if (state.hybrid) parameters.set("hybrid", "1");
-  if (state.group) parameters.set("group", "1");
+  if (!state.group) parameters.set("group", "0");
   if (state.minScore) parameters.set("min_score", state.minScore);
   if (state.topK !== DEFAULTS.topK) parameters.set("top_k", state.topK);
   if (state.open) parameters.set("open", state.open);

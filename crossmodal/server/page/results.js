@@ -284,11 +284,13 @@ function drawSection(state, section, actions, { heading, onMore, retry }) {
     { class: `grid grid-${section.modality}`, data: { testid: "results-grid" } },
     ...section.matches.map((match) => resultTile(match, actions)),
   );
+  const doubt = section.doubt && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt });
   const empty = section.matches.length === 0 && make("p", { class: "muted", text: `No ${TITLES[section.modality].toLowerCase()} match.` });
   return make(
     "section",
     { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid } },
     title,
+    doubt,
     empty || grid,
     moreButton(state, section, grid, actions, onMore),
   );

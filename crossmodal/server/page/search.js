@@ -87,7 +87,8 @@ function keep(key, answer) {
 
 function section(modality, result) {
   remember(result.matches);
-  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, error: result.error };
+  const { matches, has_more: hasMore, recognised, doubt, error } = result;
+  return { modality, matches, hasMore, recognised, doubt, error };
 }
 
 /**

@@ -1,0 +1,164 @@
+"""Photos that repeat others: found by their nearest neighbours, and confirmed by their pixels."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossmodal.images.likeness import likeness, outline_of
+from crossmodal.query.fusion import LEAST_LIKENESS, THRESHOLDS
+from crossmodal.records import IMAGE
+from crossmodal.workspace import Workspace
+
+if TYPE_CHECKING:
+    from crossmodal.images.likeness import Outline
+    from crossmodal.index.protocols import VectorIndex as Neighbours
+
+__all__ = ["DuplicateGroup", "DuplicatePhoto", "Pictures", "find_duplicates"]
+
+# Photos whose neighbours are looked for at once, and how many neighbours of each at first.
+_AT_ONCE = 1024
+_NEIGHBOURS = 8
+
+# Above it, comparing all photos with all takes longer than codes take to be made.
+_MOST_EXACT = 200_000
+
+# Outlines that are kept: 8 MB.
+_REMEMBERED = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatePhoto:
+    """A photo of a group: its id, where it was when it was indexed, and its cosine with the group's first."""
+
+    id: str
+    path: str
+    cosine: float
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Photos that are one picture: first the one that most of them are near to, then by falling cosine."""
+
+    photos: tuple[DuplicatePhoto, ...]
+
+
+class Pictures:
+    """Says of two photos of an index whether they are one picture. Safe across threads."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._lock = threading.Lock()
+        self._outlines: OrderedDict[str, Outline | None] = OrderedDict()
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether the photos with these ids show the same; also where one has no thumbnail to compare."""
+        first, second = self._outline(one), self._outline(other)
+        return first is None or second is None or likeness(first, second) >= LEAST_LIKENESS
+
+    def _outline(self, id: str) -> Outline | None:
+        with self._lock:
+            if id in self._outlines:
+                self._outlines.move_to_end(id)
+                return self._outlines[id]
+        found = self._workspace.thumbnail(id)
+        outline = None if found is None else outline_of(found[0])
+        with self._lock:
+            self._outlines[id] = outline
+            while len(self._outlines) > _REMEMBERED:
+                self._outlines.popitem(last=False)
+        return outline
+
+
+def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
+    """All photos of the index that repeat another, in groups, the largest first.
+
+    Two photos are one picture where their cosine and their likeness reach the thresholds (``query.fusion``).
+    A photo joins the first photo of a group and not another member, so that a chain of small differences
+    doesn't join what differs much. Needs no model. Raises StoreMissing where there is no index.
+    """
+    near = _near_photos(workspace)
+    pictures = Pictures(workspace)
+    groups: dict[str, list[tuple[str, float]]] = {}
+    # Whose neighbours are most is likely the original.
+    for id in sorted(near, key=lambda id: (-len(near[id]), id)):
+        leader = next((other for other, _ in near[id] if other in groups and pictures.same(other, id)), None)
+        if leader is None:
+            groups[id] = []
+        else:
+            groups[leader].append((id, dict(near[id])[leader]))
+    found = {leader: others for leader, others in groups.items() if others}
+    paths = _paths(workspace, [id for leader, others in found.items() for id in (leader, *dict(others))])
+    return [
+        DuplicateGroup(
+            (
+                DuplicatePhoto(leader, paths[leader], 1.0),
+                *(
+                    DuplicatePhoto(id, paths[id], cosine)
+                    for id, cosine in sorted(others, key=lambda other: (-other[1], other[0]))
+                ),
+            )
+        )
+        for leader, others in sorted(found.items(), key=lambda group: (-len(group[1]), group[0]))
+    ]
+
+
+def _near_photos(workspace: Workspace) -> dict[str, list[tuple[str, float]]]:
+    """By id, the other photos above the threshold with their cosines, of photos that have any."""
+    near: dict[str, list[tuple[str, float]]] = {}
+    with _photo_index(workspace) as index:
+        waiting = workspace.ids(IMAGE)
+        while ids := list(islice(waiting, _AT_ONCE)):
+            vectors = workspace.vectors(ids, IMAGE)
+            for id, others in _neighbours(index, vectors):
+                if others:
+                    near[id] = others
+    return near
+
+
+def _neighbours(
+    index: Neighbours, vectors: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+    """The neighbours above the threshold of each photo, by falling cosine; looks deeper where all are."""
+    waiting, depth = list(vectors), _NEIGHBOURS
+    while waiting:
+        deeper = []
+        found = index.search(np.stack([vectors[id] for id in waiting]), depth)
+        for id, matches in zip(waiting, found, strict=True):
+            others = [match for match in matches if match[1] >= THRESHOLDS[IMAGE]]
+            if len(others) == depth < len(index):
+                deeper.append(id)
+            else:
+                yield id, [match for match in others if match[0] != id]
+        waiting, depth = deeper, depth * 8
+
+
+@contextmanager
+def _photo_index(workspace: Workspace) -> Iterator[Neighbours]:
+    # faiss is loaded only to search.
+    from crossmodal.index.embedded.options import EXACT, SearchOptions
+    from crossmodal.index.embedded.vector_index import VectorIndex
+
+    store = workspace.require()
+    tier = EXACT if workspace.vector_count(IMAGE) <= _MOST_EXACT else "auto"
+    index = VectorIndex(store.vector_source(IMAGE), options=SearchOptions.of(tier))
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _paths(workspace: Workspace, ids: Sequence[str]) -> dict[str, str]:
+    """Where each photo was when it was indexed, or what it is called."""
+    found: dict[str, str] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        records = workspace.records(ids[start : start + _AT_ONCE], IMAGE)
+        found |= {id: record.uri or record.file or id for id, record in records.items()}
+    return {id: found.get(id, id) for id in ids}
