@@ -10,6 +10,7 @@
     ├── DataError            one input (a file, a row, a caption, a query) cannot be used
     │   ├── FetchError       a photo's URL that is refused or could not be fetched
     │   ├── FilterError      a filter on tags cannot be used; carries where in it
+    │   ├── OriginalGone     the file of a photo is not there any more, or has another content
     │   ├── ImageError       bytes that are not an image that can be read safely
     │   ├── QueryError       a query of weighted terms that cannot be read or answered
     │   └── DataSetError     a data set as a whole is missing or has no known layout
@@ -53,6 +54,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "ModelMismatch",
+    "OriginalGone",
     "OutputError",
     "Overloaded",
     "QueryError",
@@ -112,6 +114,10 @@ class FilterError(DataError):
 
 class ImageError(DataError):
     """Bytes that are not an image that can be read safely."""
+
+
+class OriginalGone(DataError):
+    """The file of an indexed photo is not where it was any more, or has another content."""
 
 
 class QueryError(DataError):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crossmodal.records import IMAGE, Modality, Record, file_name
+from crossmodal.records import IMAGE, Modality, Record
 
 __all__ = ["FITTING_SCORE", "FITTING_UNKNOWN", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
 
@@ -89,10 +89,10 @@ class Match:
         self.modality = record.modality
         self.text = record.text
         self.uri = record.uri
-        self.file = file_name(record.uri, record.tags)
+        self.file = record.file
         self.mime_type = record.mime_type
         self.photo_id = record.id if record.modality == IMAGE else record.photo_id
-        self.tags = record.tags
+        self.tags = record.all_tags
 
     def leave_out_tags(self, size: int) -> None:
         """Forgets the tags, which have ``size`` bytes as JSON."""

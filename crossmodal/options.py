@@ -26,9 +26,11 @@ from crossmodal.settings import (
     MAX_WORKERS,
     PRINTS,
     PROTOCOLS,
+    ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
     TARGETS,
+    TRASH_ACTIONS,
     WRITING,
     Settings,
 )
@@ -54,6 +56,9 @@ TASKS: Mapping[str, str] = {
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
     "keys": "list the keys of a server's callers, make and revoke them",
+    "watch": "index a folder, and again what changes in it, until Ctrl-C",
+    "roots": "list the folders of an index's photos, move and remove them",
+    "trash": "list the photos that the disk lost, restore them, or empty the trash",
 }
 
 
@@ -80,6 +85,21 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "duplicates": Command("duplicates", "list the photos that repeat another, in groups"),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
+    "watch": Command(
+        "watch", "index a folder, and again what changes in it, until Ctrl-C", ("data_set", "DATA")
+    ),
+    "roots": Command(
+        "roots",
+        "list the folders of an index's photos, move and remove them",
+        ("action", "ACTION"),
+        ("items", "FOLDER ..."),
+    ),
+    "trash": Command(
+        "trash",
+        "list the photos that the disk lost, restore them, or empty the trash",
+        ("action", "ACTION"),
+        ("items", "ID ..."),
+    ),
     "status": Command("status", "show what is indexed, without loading a model"),
     "convert": Command("convert", "convert an index of an earlier version to today's format"),
     "backup": Command("backup", "copy the index to a file, checked, also while it is used", ("file", "FILE")),
@@ -196,8 +216,8 @@ _UNDERSCORED = frozenset({"num_docs", "request_size", "data_set", "top_k"})
 
 _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
-_ENCODING = (*_WITH_INDEX, "evaluate")
-_DATA = ("index", "evaluate", "train")
+_ENCODING = (*_WITH_INDEX, "watch", "evaluate")
+_DATA = ("index", "watch", "evaluate", "train")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
@@ -476,7 +496,20 @@ OPTIONS: tuple[Option, ...] = (
         ("evaluate",),
         not_with=("compare", *_HALVES),
     ),
-    Option("action", "what to do with keys", ("keys",), choices=KEY_ACTIONS, metavar="ACTION"),
+    Option(
+        "action",
+        "what to do",
+        ("keys", "roots", "trash"),
+        choices=tuple(dict.fromkeys((*KEY_ACTIONS, *ROOT_ACTIONS, *TRASH_ACTIONS))),
+        metavar="ACTION",
+    ),
+    Option(
+        "items",
+        "a folder of photos, or the id of a photo in the trash",
+        ("roots", "trash"),
+        metavar="ITEM",
+        repeats=True,
+    ),
     Option("name", "the name of a key", ("keys",), metavar="NAME"),
     Option("scope", "what the new key may do; each includes those before it", ("keys",), choices=SCOPES),
     Option("config", "the training configuration, a JSON file", ("train",), metavar="FILE"),
@@ -500,7 +533,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "duplicates", "train", "status", "convert", "plot", "keys", *_CARE),
+        (*_ENCODING, "duplicates", "train", "status", "convert", "plot", "keys", "roots", "trash", *_CARE),
         None,
         "JINA_WORKSPACE",
         "FOLDER",
@@ -517,7 +550,20 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "json",
         "print the result as JSON on stdout",
-        ("index", "query", "duplicates", "evaluate", "train", "status", "verify", "models", "plot", "keys"),
+        (
+            "index",
+            "query",
+            "duplicates",
+            "evaluate",
+            "train",
+            "status",
+            "verify",
+            "models",
+            "plot",
+            "keys",
+            "roots",
+            "trash",
+        ),
     ),
     Option(
         "file",
@@ -534,11 +580,18 @@ OPTIONS: tuple[Option, ...] = (
         minimum=0,
     ),
     Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option(
+        "delete_missing",
+        "let photos go whose files are gone, also where they are more than a fifth of their folder",
+        ("index",),
+        not_with=("num_docs", "split"),
+    ),
+    Option("verify", "read also the files whose size, time and inode are as they were", ("index",)),
     Option("public", "let everybody read this index without a key until it changes", ("index",)),
     Option(
         "keep",
-        "what to keep of each photo: its file, or its path and a thumbnail",
-        ("index", *_SERVING),
+        "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
+        ("index", "watch", *_SERVING),
         choices=KEEP,
     ),
     Option(

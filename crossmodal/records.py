@@ -19,13 +19,18 @@ __all__ = [
     "MODALITIES",
     "TEXT",
     "Failure",
+    "Layer",
+    "LocalFile",
     "Modality",
     "Outcome",
     "Record",
+    "caption_id",
     "checked_modality",
     "composed",
+    "digest_of",
     "file_name",
     "json_size",
+    "photo_id",
     "record_id",
     "tags_beyond_limits",
 ]
@@ -37,18 +42,35 @@ MODALITIES: tuple[Modality, ...] = (IMAGE, TEXT)
 
 Outcome = Literal["added", "replaced", "unchanged"]
 
+# The two layers of tags, by the fields of a record.
+Layer = Literal["tags", "metadata"]
+
 # 80 bits: with ten million documents the chance of any collision is below 1e-10.
 _ID_HEX_DIGITS = 20
 
+# Tells the captions of one photo apart, and not those of all.
+_CAPTION_HEX_DIGITS = 12
 
-def record_id(source: str, position: int | None = None) -> str:
-    """The stable id of a photo (by its absolute path or URI) or of its caption number ``position``.
 
-    Returns 20 hexadecimal digits of SHA-256, for a caption followed by ``-`` and the position.
-    The same source always gets the same id, so that indexing again replaces and never duplicates.
-    """
-    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:_ID_HEX_DIGITS]
-    return digest if position is None else f"{digest}-{position}"
+def digest_of(content: bytes) -> str:
+    """The SHA-256 of a photo's file, 64 hexadecimal digits: what a photo is known by."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def photo_id(digest: str) -> str:
+    """The id that a photo gets from the ``digest_of`` its file: files of one content are one photo."""
+    return digest[:_ID_HEX_DIGITS]
+
+
+def record_id(source: str) -> str:
+    """20 hexadecimal digits of the SHA-256 of a text: the same for the same text."""
+    return hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:_ID_HEX_DIGITS]
+
+
+def caption_id(photo: str, text: str, number: int = 0) -> str:
+    """The id of a caption of a photo by its text; ``number`` counts the same text before it."""
+    again = f"-{number}" if number else ""
+    return f"{photo}-{record_id(text)[:_CAPTION_HEX_DIGITS]}{again}"
 
 
 def checked_modality(value: object, of: str) -> Modality:
@@ -69,12 +91,32 @@ def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalFile:
+    """Where a photo's file lies on this machine: at ``path``, with "/", below the folder ``root``.
+
+    ``signature`` says whether it is as it was when it was read; "" where that isn't known.
+    """
+
+    root: str
+    path: str
+    signature: str = ""
+
+    @property
+    def absolute(self) -> str:
+        """The file's absolute path."""
+        return f"{self.root.rstrip('/')}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One photo or one caption with all that is kept of it except its vector.
 
-    ``content`` holds the untouched bytes of a photo's file; ``thumbnail`` a small JPEG of it.
-    ``photo_id`` is, for a caption, the id of the photo that it describes. ``tags`` are JSON values.
-    ``content_hash`` is filled in by ``hashed`` and tells whether a document has changed.
+    ``content`` holds the untouched bytes of a photo's file, ``digest`` their SHA-256 (``digest_of``);
+    ``thumbnail`` a small JPEG of it. ``photo_id`` is, for a caption, the id of the photo that it describes.
+    ``tags`` are JSON values that people gave, ``metadata`` those that were found in the file; ``keeps``
+    names those of the two that stay as the index has them, because nothing was said of them. ``local`` is the
+    file, where indexing found it on this machine, ``origin`` the file that gave a caption. ``content_hash``
+    is filled in by ``hashed`` and tells whether a document has changed.
     """
 
     id: str
@@ -84,31 +126,67 @@ class Record:
     mime_type: str | None = None
     photo_id: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     content: bytes | None = None
     thumbnail: bytes | None = None
+    digest: str | None = None
+    local: LocalFile | None = None
+    origin: str | None = None
+    keeps: tuple[Layer, ...] = ()
     content_hash: str = ""
 
     def hashed(self) -> Record:
-        """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that a user can change.
+        """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that can change.
 
-        Its text and tags are ``composed``, so that letters with marks are equal however they were written.
+        Where a file lies is no part of it: a photo that moves stays what it is. Its text and tags are
+        ``composed``, so that letters with marks are equal however they were written.
         """
-        record, described = self, self._described()
+        digest = self.digest or (None if self.content is None else digest_of(self.content))
+        record, described = self, self._described(digest)
         # How JSON writes what is not ASCII; there is nothing to compose without it.
         if "\\u" in described:
-            record = replace(self, text=composed(self.text), tags=composed(self.tags))
-            described = record._described()
-        digest = hashlib.sha256(described.encode())
-        digest.update(self.content or b"")
-        return replace(record, content_hash=digest.hexdigest()[:32])
+            record = replace(
+                self,
+                text=composed(self.text),
+                tags=composed(self.tags),
+                metadata=composed(self.metadata),
+            )
+            described = record._described(digest)
+        hashed = hashlib.sha256(described.encode()).hexdigest()
+        return replace(record, digest=digest, content_hash=hashed[:32])
 
-    def _described(self) -> str:
+    def _described(self, digest: str | None) -> str:
         return json.dumps(
-            [self.modality, self.text, self.uri, self.photo_id, dict(self.tags)],
+            [
+                self.modality,
+                self.text,
+                self.own_uri,
+                self.photo_id,
+                dict(self.tags),
+                dict(self.metadata),
+                digest,
+            ],
             sort_keys=True,
             ensure_ascii=True,
             default=str,
         )
+
+    def keeping(self, known: Record) -> Record:
+        """A hashed copy with what it ``keeps`` from ``known``; itself where it keeps nothing."""
+        if not self.keeps:
+            return self
+        kept: dict[str, Any] = {layer: getattr(known, layer) for layer in self.keeps}
+        return replace(self, **kept, keeps=()).hashed()
+
+    @property
+    def own_uri(self) -> str | None:
+        """The URI that is stored: none of a photo on this machine, which is where its file is."""
+        return self.uri if self.local is None and self.origin is None else None
+
+    @property
+    def all_tags(self) -> Mapping[str, Any]:
+        """The tags by which it is found: those of people, and of the file those that they didn't give."""
+        return {**self.metadata, **self.tags} if self.metadata else self.tags
 
     def beyond_limits(self) -> str | None:
         """A sentence on the first of its values that is larger than the limits allow; None if none is.
@@ -126,12 +204,13 @@ class Record:
             if value is not None and (found := _measured(value, limit)) > limit.most:
                 named = what if isinstance(value, bytes) else f"{what} {limits.quoted(value)}"
                 return limit.exceeded(named, found)
-        return tags_beyond_limits(self.tags, "The tags") if self.tags else None
+        tags = self.all_tags
+        return tags_beyond_limits(tags, "The tags") if tags else None
 
     @property
     def file(self) -> str | None:
         """What the photo's file was called, where that is known."""
-        return file_name(self.uri, self.tags)
+        return file_name(self.uri, self.all_tags)
 
     @property
     def size(self) -> int:

@@ -23,9 +23,11 @@ __all__ = [
     "MAX_WORKERS",
     "PRINTS",
     "PROTOCOLS",
+    "ROOT_ACTIONS",
     "RUNTIMES",
     "SCOPES",
     "TARGETS",
+    "TRASH_ACTIONS",
     "WRITING",
     "Direction",
     "GivenQuestion",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 LAYOUTS = ("fused", "pods")
-KEEP = ("original", "uri")
+KEEP = ("path", "original")
 WRITING = ("auto", "on", "off")
 LOGS = ("text", "json", "off")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
@@ -59,6 +61,8 @@ Scope = Literal["read", "write", "admin"]
 # Each one includes those before it.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 KEY_ACTIONS = ("add", "list", "revoke")
+ROOT_ACTIONS = ("list", "move", "remove")
+TRASH_ACTIONS = ("list", "restore", "empty")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 
@@ -93,7 +97,9 @@ class Settings:
     trust_remote_code: bool = False
     runtime: str = "auto"
     request_size: int = 32
-    keep: str = "original"
+    keep: str = "path"
+    delete_missing: bool = False
+    verify: bool = False
     public: bool = False
     strict: bool = False
     file: Path | None = None
@@ -152,6 +158,7 @@ class Settings:
     output: Path | None = None
     action: str = "list"
     name: str | None = None
+    items: tuple[str, ...] = ()
     scope: Scope = "read"
     json: bool = False
 

@@ -12,7 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.errors import ModelMismatch, StoreError, StoreFormat, StoreMissing, StoreUnwritable
+from crossmodal.data_sets.photos import signature_of
+from crossmodal.errors import (
+    ModelMismatch,
+    OriginalGone,
+    StoreError,
+    StoreFormat,
+    StoreMissing,
+    StoreUnwritable,
+)
 from crossmodal.filters.sorting import Place
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
@@ -20,8 +28,9 @@ from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.originals import read_original
 from crossmodal.private_files import make_private_folder
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record, checked_modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Record, checked_modality
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +38,8 @@ if TYPE_CHECKING:
 
     from crossmodal.filters import Filter
     from crossmodal.filters.sorting import Order
-    from crossmodal.index.protocols import TagField, WordHit
+    from crossmodal.index.embedded.library import Library
+    from crossmodal.index.protocols import Standing, TagField, WordHit
 
 __all__ = ["Workspace"]
 
@@ -139,16 +149,39 @@ class Workspace:
         if built_by is not None and built_by != identity:
             raise ModelMismatch(mismatch_message(self.path, built_by, identity))
 
-    def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[tuple[Modality, str]]:
-        """Modality and id of those ``records`` that the index has with the same content hash.
-
-        With ``originals`` a photo of which only a thumbnail is stored does not count.
-        """
+    def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]:
+        """How each of the ``records`` stands to what the index has; see ``EmbeddedStore.standings``."""
         store = self.store()
         if store is None:
-            return set()
+            return ["new"] * len(records)
         hashed = [record if record.content_hash else record.hashed() for record in records]
-        return store.unchanged(hashed, originals=originals)
+        return store.standings(hashed, originals=originals)
+
+    @property
+    def library(self) -> Library | None:
+        """Where the photos lie, and the trash; None where there is no index."""
+        return None if (store := self.store()) is None else store.library
+
+    def has_other(self, file: LocalFile, photo: str) -> bool:
+        """Whether another photo than ``photo`` was in ``file`` when it was indexed."""
+        known = None if self.library is None else self.library.file(file)
+        return known is not None and known.photo != photo
+
+    def move_of(self, record: Record) -> str | None:
+        """What became of a photo that the index has, by where its file is now.
+
+        moved: it was elsewhere; copied: it is there as well; restored: it was in the trash; None: none of it.
+        """
+        store = self.store()
+        if store is None or record.local is None:
+            return None
+        files = store.library.files_of(record.id)
+        if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
+            return None
+        if files:
+            as_before = any(signature_of(file.absolute) == file.signature for file in files)
+            return "copied" if as_before else "moved"
+        return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:
         """The photo or caption ``id``, without its bytes; None if it isn't there."""
@@ -172,7 +205,7 @@ class Workspace:
         return [] if store is None else store.known_ids(dict.fromkeys(ids), modality)
 
     def caption_ids(self, photo_id: str) -> list[str]:
-        """The ids of the captions of one photo, in natural order; of damaged ones too."""
+        """The ids of the captions of one photo, in the order they came; of damaged ones too."""
         store = self.store()
         return [] if store is None else store.caption_ids(photo_id)
 
@@ -193,7 +226,7 @@ class Workspace:
         return 0 if store is None else store.counts(modality).vectors
 
     def captions_of(self, photo_ids: Sequence[str]) -> dict[str, list[Record]]:
-        """For each of ``photo_ids`` the captions that describe it, in natural order: 42-2 before 42-10."""
+        """For each of ``photo_ids`` the captions that describe it, in the order they came."""
         store = self.store()
         wanted = list(dict.fromkeys(photo_ids))
         found = [[] for _ in wanted] if store is None else store.captions_of(wanted)
@@ -249,12 +282,23 @@ class Workspace:
         return [] if store is None else store.search_words(text, limit)
 
     def content(self, id: str) -> tuple[bytes, str] | None:
-        """The untouched file of the photo ``id`` and its mime type; None if it is not stored."""
+        """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
+
+        It is what is stored of it, or else what lies in its file. Raises ``OriginalGone`` where the file is
+        not there any more, or is not what was indexed.
+        """
         store = self.store()
-        content = None if store is None else store.content(id)
-        record = None if content is None else self.get(id, IMAGE)
-        if content is None or record is None:
+        record = None if store is None else store.get([id], IMAGE)[0]
+        if store is None or record is None:
             return None
+        content = store.content(id)
+        if content is None and record.digest is not None:
+            content = read_original(store.library.files_of(id), record.digest)
+        if content is None:
+            raise OriginalGone(
+                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; "
+                "only its thumbnail is left. Index its folder again."
+            )
         return content, record.mime_type or "application/octet-stream"
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:

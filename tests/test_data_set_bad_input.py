@@ -97,7 +97,7 @@ def test_a_line_above_the_limit_is_not_kept_in_memory(folder: Path) -> None:
 )
 def test_a_photo_that_cannot_be_used_takes_its_captions_with_it(folder: Path, make, reason: str) -> None:
     for name in ("cat.jpg", "rocket.jpg"):
-        (folder / name).write_bytes((folder / name).read_bytes()[:100])
+        (folder / name).write_bytes((folder / name).read_bytes()[-100:])
     make(folder / "bad.jpg")
     row = b"bad.jpg,One .\nbad.jpg,Two .\nbad.jpg,Three ."
     expected = reason.format(path=folder / "bad.jpg")
@@ -151,7 +151,7 @@ def test_a_bad_json_line(folder: Path, line: str, reason: str) -> None:
     assert failures[0].reason.startswith(reason.format(folder=folder))
 
 
-def test_the_number_of_a_caption_does_not_depend_on_bad_ones(folder: Path) -> None:
+def test_the_id_of_a_caption_does_not_depend_on_bad_ones(folder: Path) -> None:
     """Repairing the bad caption later adds one document and leaves the others as they are."""
     path = folder / "photos.csv"
     path.write_text("image,caption\ncat.jpg,\ncat.jpg,A cat .\n")
@@ -316,7 +316,7 @@ def test_a_json_file_that_breaks_off_gives_what_came_before(folder: Path) -> Non
 
 
 def test_photos_of_a_folder_need_no_extension_that_tells_the_truth(folder: Path) -> None:
-    shutil.copy(TOY_IMAGES / "cat.jpg", folder / "really.png")
+    shutil.copy(TOY_IMAGES / "coffee.jpg", folder / "really.png")
     found = {
         Path(item.uri or "").name: item
         for item in open_data_set(str(folder), data_root=folder)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError
-from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
+from crossmodal.records import IMAGE, TEXT, Failure, Record, caption_id, digest_of, photo_id
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY_IMAGES = ROOT / "data" / "toy-data" / "images"
@@ -50,8 +51,9 @@ def test_a_photo_comes_before_its_captions_and_those_without_any_come_last(kaggl
     assert outline(records) == ["coffee.jpg", "A cup .", "cat.jpg", "A cat .", "A spoon .", "rocket.jpg"]
     cup, spoon = records[1], records[4]
     coffee = kaggle / "images" / "coffee.jpg"
-    assert records[0].id == record_id(str(coffee))
-    assert (cup.id, spoon.id) == (record_id(str(coffee), 0), record_id(str(coffee), 1))
+    assert records[0].digest == digest_of(coffee.read_bytes())
+    assert records[0].id == photo_id(records[0].digest)
+    assert (cup.id, spoon.id) == tuple(caption_id(records[0].id, said) for said in ("A cup .", "A spoon ."))
     assert cup.photo_id == spoon.photo_id == records[0].id
     assert records[0].content == coffee.read_bytes()
     assert (records[0].mime_type, cup.mime_type) == ("image/jpeg", "text/plain")
@@ -104,7 +106,10 @@ def test_the_images_may_lie_in_folders_of_other_names(kaggle: Path, name: str) -
 
 
 def test_captions_txt_itself_is_a_path_too(kaggle: Path) -> None:
-    assert records_of(kaggle / "captions.txt") == records_of(kaggle)[:5]
+    def told(records: list[Record]) -> list[tuple[str, str | None, str | None]]:
+        return [(record.id, record.text, record.uri) for record in records]
+
+    assert told(records_of(kaggle / "captions.txt")) == told(records_of(kaggle)[:5])
 
 
 def test_a_folder_of_images_is_walked_to_any_depth(tmp_path: Path) -> None:
@@ -118,7 +123,8 @@ def test_a_folder_of_images_is_walked_to_any_depth(tmp_path: Path) -> None:
         "README",
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(TOY_IMAGES / "cat.jpg", tmp_path / path)
+        # A photo in several files of one content comes once.
+        (tmp_path / path).write_bytes((TOY_IMAGES / "cat.jpg").read_bytes() + path.encode())
     data_set = open_data_set(str(tmp_path), data_root=tmp_path)
     records = [item for item in data_set if isinstance(item, Record)]
     found = [str(Path(record.uri or "").relative_to(tmp_path)) for record in records]
@@ -203,13 +209,19 @@ def test_coco_joins_captions_with_photos_by_number(tmp_path: Path) -> None:
         open_data_set("coco", data_root=tmp_path, split="test")
 
 
-def test_without_content_nothing_is_read(kaggle: Path) -> None:
+def test_without_content_photos_are_what_they_are_without_their_bytes(kaggle: Path) -> None:
     found = list(open_data_set(str(kaggle), data_root=kaggle, content=False))
-    photos = [item for item in found if isinstance(item, Record) and item.modality == IMAGE]
-    assert [(photo.content, photo.content_hash, photo.mime_type) for photo in photos] == [
-        (None, "", "image/jpeg")
-    ] * 3
-    assert [photo.id for photo in photos] == [r.id for r in records_of(kaggle) if r.modality == IMAGE]
+    assert [item.modality for item in found if isinstance(item, Record)].count(IMAGE) == 3
+    assert found == [replace(record, content=None) for record in records_of(kaggle)]
+
+
+def test_a_photo_in_several_files_comes_once_with_all_its_captions(tmp_path: Path) -> None:
+    for name in ("cat.jpg", "copy.jpg"):
+        shutil.copy(TOY_IMAGES / "cat.jpg", tmp_path / name)
+    (tmp_path / "photos.csv").write_text("image,caption\ncat.jpg,A cat .\ncopy.jpg,Its copy .\n")
+    photo, *captions = records_of(tmp_path / "photos.csv")
+    assert outline([photo, *captions]) == ["cat.jpg", "A cat .", "Its copy ."]
+    assert {caption.photo_id for caption in captions} == {photo.id}
 
 
 @pytest.mark.parametrize("name", ["f8k", "f30k", "coco"])

@@ -13,7 +13,7 @@ import pytest
 
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError
-from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
+from crossmodal.records import IMAGE, TEXT, Failure, Record, caption_id, digest_of, photo_id
 
 TOY_IMAGES = Path(__file__).resolve().parents[1] / "data" / "toy-data" / "images"
 
@@ -129,9 +129,10 @@ def test_a_json_caption_may_be_a_list_or_absent(folder: Path) -> None:
     )
     items = read(path)
     assert outline(items) == ["cat.jpg", "One .", "Two .", "coffee.jpg", "rocket.jpg", "Three ."]
-    last = items[-1]
+    cat, last = items[0], items[-1]
+    assert isinstance(cat, Record)
     assert isinstance(last, Record)
-    assert last.id == record_id(str(folder / "cat.jpg"), 2)
+    assert (last.photo_id, last.id) == (cat.id, caption_id(cat.id, "Three ."))
 
 
 def test_a_table_without_captions_is_a_list_of_photos(folder: Path) -> None:
@@ -141,9 +142,11 @@ def test_a_table_without_captions_is_a_list_of_photos(folder: Path) -> None:
 def test_equal_captions_of_a_photo_stay_two(folder: Path) -> None:
     items = read(csv_of(folder, "image,caption\ncat.jpg,A cat .\n./cat.jpg,A cat .\n"))
     assert outline(items) == ["cat.jpg", "A cat .", "A cat ."]
-    assert [item.id for item in items if isinstance(item, Record)][1:] == [
-        record_id(str(folder / "cat.jpg"), 0),
-        record_id(str(folder / "cat.jpg"), 1),
+    cat = photo_id(digest_of((folder / "cat.jpg").read_bytes()))
+    assert [item.id for item in items if isinstance(item, Record)] == [
+        cat,
+        caption_id(cat, "A cat ."),
+        caption_id(cat, "A cat .", 1),
     ]
 
 
@@ -158,7 +161,7 @@ def test_a_column_split_selects(folder: Path) -> None:
 
 def test_photos_may_be_absolute_paths_paths_upwards_and_file_uris(folder: Path) -> None:
     (folder / "lists").mkdir()
-    spaced = shutil.copy(folder / "cat.jpg", folder / "my cat #1.jpg")
+    spaced = shutil.copy(TOY_IMAGES / "grass.jpg", folder / "my lawn #1.jpg")
     path = jsonl_of(
         folder / "lists",
         {"image": str(folder / "cat.jpg")},
@@ -167,7 +170,7 @@ def test_photos_may_be_absolute_paths_paths_upwards_and_file_uris(folder: Path) 
         {"image": f"file://localhost{folder}/rocket.jpg"},
     )
     assert [item.uri for item in read(path) if isinstance(item, Record)] == [
-        str(folder / name) for name in ("cat.jpg", "coffee.jpg", "my cat #1.jpg", "rocket.jpg")
+        str(folder / name) for name in ("cat.jpg", "coffee.jpg", "my lawn #1.jpg", "rocket.jpg")
     ]
 
 
@@ -181,7 +184,7 @@ def test_a_data_uri_is_decoded(folder: Path, form: str) -> None:
     assert isinstance(caption, Record)
     assert photo.content == blob
     assert photo.mime_type == "image/jpeg", "by the bytes, not by what the URI claims"
-    assert photo.id == record_id(uri)
+    assert photo.id == photo_id(digest_of(blob))
     assert caption.photo_id == photo.id
     assert photo.uri is not None
     assert photo.uri.startswith("urn:sha256:")

@@ -26,6 +26,7 @@ from conftest import (
 )
 from PIL import Image
 
+from crossmodal.errors import OriginalGone
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.workspace import Workspace
 
@@ -50,8 +51,12 @@ def index(data: Path | str, workspace: Path, *arguments: str, expect: int = 0) -
     return report
 
 
-def counted(report: dict[str, Any]) -> dict[str, list[int]]:
-    return {kind: list(report[kind].values()) for kind in ("photos", "captions")}
+def counted(report: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """How many photos and captions there are of each outcome that any of them has."""
+    return {
+        kind: {outcome: count for outcome, count in report[kind].items() if count}
+        for kind in ("photos", "captions")
+    }
 
 
 def photos_in(workspace: Path) -> int:
@@ -76,17 +81,27 @@ def test_again_skips_changes_replace_new_ones_are_added_and_originals_stay(
     workspace = tmp_path / "workspace"
     photos = len(list(TOY_IMAGES.glob("*.jpg")))
     captions = len((data / "captions.txt").read_text().splitlines()) - 1
-    # The columns are added, replaced, unchanged, failed.
-    assert counted(index(data, workspace)) == {"photos": [photos, 0, 0, 0], "captions": [captions, 0, 0, 0]}
-    assert counted(index(data, workspace)) == {"photos": [0, 0, photos, 0], "captions": [0, 0, captions, 0]}
+    kept = ("--keep", "original")
+    assert counted(index(data, workspace, *kept)) == {
+        "photos": {"added": photos},
+        "captions": {"added": captions},
+    }
+    assert counted(index(data, workspace, *kept)) == {
+        "photos": {"unchanged": photos},
+        "captions": {"unchanged": captions},
+    }
 
     # The cat's file now shows a rocket, one caption has another wording, and one photo is new.
-    shutil.copy(data / "images" / "rocket.jpg", data / "images" / "cat.jpg")
-    shutil.copy(data / "images" / "coins.jpg", data / "images" / "more coins.jpg")
+    for name, shown in (("cat.jpg", "rocket.jpg"), ("more coins.jpg", "coins.jpg")):
+        # Another file of the same picture.
+        (data / "images" / name).write_bytes((data / "images" / shown).read_bytes() + b"edited")
     text = (data / "captions.txt").read_text()
     (data / "captions.txt").write_text(text.replace("A lawn seen from straight above.", "A green carpet."))
-    again = counted(index(data, workspace))
-    assert again == {"photos": [1, 1, photos - 1, 0], "captions": [0, 1, captions - 1, 0]}
+    # The captions of the cat's file went over to what it shows now.
+    assert counted(index(data, workspace, *kept)) == {
+        "photos": {"added": 1, "replaced": 1, "unchanged": photos - 1},
+        "captions": {"added": 1, "unchanged": captions - 1, "deleted": 1},
+    }
     held = Workspace(workspace).status()["modalities"]
     assert (held["image"]["documents"], held["image"]["vectors"]) == (photos + 1, photos + 1)
     assert (held["text"]["documents"], held["text"]["vectors"]) == (captions, captions)
@@ -104,23 +119,36 @@ def test_again_skips_changes_replace_new_ones_are_added_and_originals_stay(
     assert "A green carpet." in texts
     assert "A lawn seen from straight above." not in texts
     coffee = next(match for match in found if match["uri"].endswith("coffee.jpg"))
-    assert Workspace(workspace).content(coffee["id"]) == (original, "image/jpeg")
+    with Workspace(workspace) as opened:
+        assert opened.content(coffee["id"]) == (original, "image/jpeg")
 
 
-def test_keep_uri_stores_a_thumbnail_instead_of_the_original(toy_workspace: Path, tmp_path: Path) -> None:
+def test_originals_stay_where_they_are_unless_they_are_asked_for(data: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
-    index("toy-data", small, "--keep", "uri")
+    index(data, small)
     ((match,),) = queries(small, "--query-text", "a cup of coffee", "-k", "1")
-    assert Workspace(small).content(match["id"]) is None
-    shown = Workspace(small).thumbnail(match["id"])
-    assert shown is not None
-    assert shown[0].startswith(b"\xff\xd8")
-    assert len(shown[0]) < Path(match["uri"]).stat().st_size
-    assert Workspace(toy_workspace).content(match["id"]) is not None
+    file = Path(match["uri"])
+    original = file.read_bytes()
+    with Workspace(small) as opened:
+        assert opened.content(match["id"]) == (original, "image/jpeg")
+        shown = opened.thumbnail(match["id"])
+        assert shown is not None
+        assert shown[0].startswith(b"\xff\xd8")
+        assert len(shown[0]) < len(original)
+        before = opened.status()["modalities"]["image"]["bytes_on_disk"]
+        file.rename(tmp_path / "away.jpg")
+        with pytest.raises(OriginalGone):
+            opened.content(match["id"])
+        (tmp_path / "away.jpg").rename(file)
     # Asked for later, the originals are added.
-    index("toy-data", small)
-    assert Workspace(small).content(match["id"]) == (Path(match["uri"]).read_bytes(), "image/jpeg")
-    assert counted(index("toy-data", small))["photos"] == [0, 0, len(list(TOY_IMAGES.glob("*.jpg"))), 0]
+    index(data, small, "--keep", "original")
+    photos = len(list(TOY_IMAGES.glob("*.jpg")))
+    assert counted(index(data, small, "--keep", "original"))["photos"] == {"unchanged": photos}
+    file.unlink()
+    with Workspace(small) as opened:
+        assert opened.content(match["id"]) == (original, "image/jpeg")
+        kept = sum(path.stat().st_size for path in TOY_IMAGES.glob("*.jpg"))
+        assert opened.status()["modalities"]["image"]["bytes_on_disk"] == before + kept
 
 
 def test_num_docs_counts_photos_and_captions_together(tmp_path: Path) -> None:
@@ -192,7 +220,7 @@ def test_ctrl_c_ends_in_order_and_the_next_run_goes_on(tmp_path: Path) -> None:
     assert 0 < added < len(rows)
     # Those that were indexed are the first ones.
     photos.write_text("\n".join(rows[: added + 40]))
-    assert counted(index(photos, workspace))["photos"] == [40, 0, added, 0]
+    assert counted(index(photos, workspace))["photos"] == {"added": 40, "unchanged": added}
 
 
 def test_status_tells_what_is_indexed_without_loading_a_model(toy_workspace: Path) -> None:

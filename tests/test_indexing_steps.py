@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from crossmodal.errors import StoreFormat, StoreLocked, StoreMissing
 from crossmodal.index.embedded import vector_index
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, identify_model
-from crossmodal.records import Record
+from crossmodal.records import LocalFile, Record
 from crossmodal.steps.indexing import Committer, ImageKeyValueIndexer, ImageVectorIndexer, TextIndexer
 from crossmodal.steps.step import StepContext
 
@@ -108,20 +109,29 @@ def test_documents_are_committed_together_and_the_shards_files_written_at_the_en
     with pytest.raises(StoreLocked):
         Committer(StepContext("another"), **named(tmp_path))
     writing = {**named(tmp_path), "writable": True}
-    docs = [Document.of_record(record) for record in (photo("p"), caption("p-0", "a cat"), photo("bad"))]
+    lying = replace(photo("p"), local=LocalFile("/photos", "p.jpg", "1000 1 7"), content_hash="").hashed()
+    records = (lying, caption("p-0", "a cat"), photo("bad"), photo("up"))
+    docs = [Document.of_record(record) for record in records]
     docs[0].embedding, docs[1].embedding = 3 * direction(0), direction(1)
-    docs[0].thumbnail = docs[2].thumbnail = b"small"
-    docs[2].embedding = np.ones(3, np.float32)
-    ImageVectorIndexer(StepContext("vectors"), **writing).index([docs[0], docs[2]], {})
-    ImageKeyValueIndexer(StepContext("bytes"), **writing, keep="uri").index([docs[0], docs[2]], {})
+    docs[0].thumbnail = docs[2].thumbnail = docs[3].thumbnail = b"small"
+    docs[2].embedding, docs[3].embedding = np.ones(3, np.float32), direction(3)
+    photos = [docs[0], docs[2], docs[3]]
+    ImageVectorIndexer(StepContext("vectors"), **writing).index(photos, {})
+    ImageKeyValueIndexer(StepContext("bytes"), **writing, keep="path").index(photos, {})
     TextIndexer(StepContext("texts"), **writing).index([docs[1]], {})
     committer.index(docs, {})
-    assert [doc.outcome for doc in docs] == ["added", "added", None]
+    assert [doc.outcome for doc in docs] == ["added", "added", None, "added"]
     assert docs[2].error is not None
     assert "has the shape (3,)" in docs[2].error
     with EmbeddedStore.open_reader(tmp_path) as store:
-        assert (store.sequence, list(store.ids("image")), list(store.ids("text"))) == (1, ["p"], ["p-0"])
+        assert (store.sequence, list(store.ids("image")), list(store.ids("text"))) == (
+            1,
+            ["p", "up"],
+            ["p-0"],
+        )
         assert (store.content("p"), store.thumbnail("p")) == (None, b"small")
+        # What lies in no file here is stored whole.
+        assert (store.content("up"), store.thumbnail("up")) == (photo("up").content, b"small")
         assert np.array_equal(store.vectors(["p"], "image")["p"], direction(0))
         gone = [Document("p"), Document("nothing")]
         committer.delete(gone, {"captions": True})

@@ -16,7 +16,7 @@ from crossmodal.errors import DataSetError
 from crossmodal.evaluation import evaluate
 from crossmodal.evaluation.metrics import per_query, ranks_of_relevant, summarize
 from crossmodal.models import load_image_encoder, load_text_encoder
-from crossmodal.records import Failure, Record, record_id
+from crossmodal.records import Failure, Record, caption_id, record_id
 
 
 def ranks(*rows: list[int]) -> list[np.ndarray]:
@@ -162,10 +162,7 @@ def toy_records() -> list[Record]:
     for name, texts in captions.items():
         photo = record_id(name)
         records.append(Record(photo, "image", uri=name, content=encoded(toy_photo(name), "PNG")))
-        records += [
-            Record(record_id(name, number), "text", text=text, photo_id=photo)
-            for number, text in enumerate(texts)
-        ]
+        records += [Record(caption_id(photo, text), "text", text=text, photo_id=photo) for text in texts]
     return records
 
 

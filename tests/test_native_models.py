@@ -271,7 +271,7 @@ def test_it_finds_what_flickr8k_knows_on_photos_it_has_never_seen(
     import csv
 
     from crossmodal.evaluation import evaluate
-    from crossmodal.records import Record, record_id
+    from crossmodal.records import Record, caption_id, record_id
 
     folder = SHARED_DATA / "flickr8k"
     if not folder.is_dir():
@@ -283,7 +283,12 @@ def test_it_finds_what_flickr8k_knows_on_photos_it_has_never_seen(
     with (folder / "captions.txt").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["image"] in set(names)]
     records += [
-        Record(record_id(row["image"], number), "text", text=row["caption"], photo_id=record_id(row["image"]))
+        Record(
+            caption_id(record_id(row["image"]), row["caption"], number),
+            "text",
+            text=row["caption"],
+            photo_id=record_id(row["image"]),
+        )
         for number, row in enumerate(rows)
     ]
     result = evaluate("vse", records)

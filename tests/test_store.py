@@ -139,7 +139,7 @@ def test_a_photo_and_a_caption_may_have_one_id(tmp_path: Path) -> None:
         assert store.content("a") == both[0].content
         assert [store.get(["a"], modality)[0].modality for modality in (IMAGE, TEXT)] == [IMAGE, TEXT]  # type: ignore[union-attr]
         assert np.array_equal(store.vectors(["a"], TEXT)["a"], vector_of("other"))
-        assert store.unchanged(both) == {(IMAGE, "a"), (TEXT, "a")}
+        assert store.standings(both) == ["same", "same"]
         assert store.delete(["a"]) == [(IMAGE, "a"), (TEXT, "a")]
         assert store.verify() == []
 

@@ -38,7 +38,7 @@ LAYERS = [
     {"metadata"},
     {"images"},
     {"options"},
-    {"access"},
+    {"access", "originals"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},
     {"errors"},

@@ -1,4 +1,4 @@
-"""The index as a whole: which model built it, what is unchanged, what status says."""
+"""The index as a whole: which model built it, what is new, what status says."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from store_samples import CLIP, VSE, caption, photo, run_python, vector_of, vectors_of
 
-from crossmodal.errors import ModelMismatch, StoreMissing, StoreUnwritable
+from crossmodal.errors import ModelMismatch, OriginalGone, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.schema import FORMAT
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.records import TEXT, LocalFile, Record
 from crossmodal.workspace import Workspace
 
 PHOTOS = [photo(f"p{number}") for number in range(12)]
@@ -52,7 +52,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         [],
         [],
     )
-    assert workspace.unchanged([*PHOTOS, *CAPTIONS]) == set()
+    assert workspace.standings([PHOTOS[0], CAPTIONS[0]]) == ["new", "new"]
     assert workspace.content("p0") is None
     assert not (tmp_path / "none").exists(), "looking made the folder"
 
@@ -72,21 +72,35 @@ def test_model(workspace: Workspace) -> None:
     assert str(CLIP) in str(told.value)
 
 
-def test_unchanged_needs_the_same_content_and_a_vector(workspace: Workspace) -> None:
+def test_the_same_has_the_same_content_and_a_vector(workspace: Workspace) -> None:
     everything = [*PHOTOS, *CAPTIONS]
-    assert workspace.unchanged(everything) == {(record.modality, record.id) for record in everything}
-    # Only hashes count: the records of a run with --keep uri hold no bytes in the index.
-    assert workspace.unchanged([replace(PHOTOS[0], content_hash="")]) == {(IMAGE, "p0")}
+    assert workspace.standings(everything) == ["same"] * len(everything)
+    assert workspace.standings([replace(PHOTOS[0], content_hash="")]) == ["same"]
     changed = [photo("p1", version=1), caption("p2-0", "another text"), photo("new"), PHOTOS[3]]
-    assert workspace.unchanged(changed) == {(IMAGE, "p3")}
+    assert workspace.standings(changed) == ["new", "new", "new", "same"]
+    # Only what is said of it is another: it needs no encoding.
+    tagged = replace(PHOTOS[4], tags={"place": "Bern"}, content_hash="")
+    assert workspace.standings([tagged]) == ["known"]
     bare = photo("bare")
     with EmbeddedStore.open_writer(workspace.path) as store:
-        store.put([replace(bare, content=None)])
-        assert workspace.unchanged([bare]) == set(), "it has no vector"
-        store.put([replace(bare, content=None)], vectors_of([bare]))
-    assert workspace.unchanged([bare]) == {(IMAGE, "bare")}
-    assert workspace.unchanged([bare], originals=True) == set()
-    assert workspace.unchanged([]) == set()
+        store.put([bare])
+        assert workspace.standings([bare]) == ["new"], "it has no vector"
+        store.put([bare], vectors_of([bare]))
+    assert workspace.standings([bare], originals=True) == ["same"]
+    assert workspace.standings([]) == []
+
+
+def test_the_same_lies_in_the_same_file(workspace: Workspace) -> None:
+    local = LocalFile("/photos", "harbour.jpg", "1000 1 7")
+    photo_there = replace(photo("harbour"), local=local, content_hash="").hashed()
+    put(workspace, [replace(photo_there, content=None)])
+    assert workspace.standings([photo_there]) == ["same"]
+    assert workspace.standings([photo_there], originals=True) == ["new"]
+    for other in (replace(local, path="copy.jpg"), replace(local, signature="1000 2 7")):
+        assert workspace.standings([replace(photo_there, local=other)]) == ["known"]
+    # An upload of it has no file from which its original could come.
+    uploaded = replace(photo_there, local=None, content_hash="")
+    assert workspace.standings([uploaded]) == ["new"]
 
 
 def test_originals_and_thumbnails(workspace: Workspace) -> None:
@@ -95,10 +109,11 @@ def test_originals_and_thumbnails(workspace: Workspace) -> None:
     for id in ("missing", "", "../../etc/passwd", "x" * 2000, "p0-0"):
         assert workspace.content(id) is None
         assert workspace.thumbnail(id) is None
-    without = replace(photo("uri"), content=None, mime_type=None)
+    without = replace(photo("gone"), content=None, mime_type=None)
     put(workspace, [without])
-    assert workspace.content("uri") is None
-    assert workspace.thumbnail("uri") is not None
+    with pytest.raises(OriginalGone, match="The file of the photo 'gone' is not there any more"):
+        workspace.content("gone")
+    assert workspace.thumbnail("gone") is not None
     record = workspace.get("p7-1", TEXT)
     assert record is not None
     assert (record.text, record.photo_id) == ("photo 7", "p7")
@@ -182,11 +197,11 @@ def test_require_writable(workspace: Workspace, tmp_path: Path) -> None:
             Workspace(Path("/proc/workspace")).require_writable()
 
 
-def test_unchanged_is_cheap(tmp_path: Path) -> None:
+def test_standings_are_cheap(tmp_path: Path) -> None:
     """A batch needs one read, without opening anything again."""
     workspace = Workspace(tmp_path)
     put(workspace, PHOTOS)
-    workspace.unchanged(PHOTOS)
+    workspace.standings(PHOTOS)
     opened: list[Path] = []
     original = EmbeddedStore.open_reader
 
@@ -197,6 +212,6 @@ def test_unchanged_is_cheap(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EmbeddedStore, "open_reader", open_reader)
         for _ in range(20):
-            assert len(workspace.unchanged(PHOTOS)) == 12
+            assert workspace.standings(PHOTOS) == ["same"] * 12
     assert opened == []
     assert np.array_equal(vectors_of(PHOTOS[:1])[0], vector_of("p0"))

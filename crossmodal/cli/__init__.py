@@ -34,6 +34,9 @@ _RUNS = {
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
     "keys": ("keys", "run"),
+    "watch": ("watch", "run"),
+    "roots": ("library", "roots"),
+    "trash": ("library", "trash"),
 }
 
 # 128 + SIGPIPE.

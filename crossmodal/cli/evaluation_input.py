@@ -125,7 +125,7 @@ def retrieve_through_flows(
         for number in range(len(folds)):
             with tempfile.TemporaryDirectory(prefix="crossmodal-evaluate-") as folder:
                 # No photo of this index is ever shown.
-                scratch = replace(settings, workspace=Path(folder), keep="uri")
+                scratch = replace(settings, workspace=Path(folder), keep="path")
                 with Engine(scratch, open_flow=open_flow) as engine:
                     fold = _Fold(engine, scratch, data_set, photos, folds, number, signals, progress)
                     ranked, failed = fold.run()

@@ -7,7 +7,7 @@ import json
 import os
 import select
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,13 @@ def write(content: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Writes lines to stdout; what it has no character for, as in names of files, with escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        write(f"{line}\n".encode(encoding, "backslashreplace"))
 
 
 def json_bytes(value: Any) -> bytes:

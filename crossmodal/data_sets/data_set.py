@@ -6,17 +6,19 @@ number."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
 
-from crossmodal.data_sets.photos import Photo, read_photo, shown_uri
+from crossmodal.data_sets.photos import read_photo, shown_uri, signature_of
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
-from crossmodal.records import IMAGE, TEXT, Failure, Record, record_id
+from crossmodal.records import IMAGE, TEXT, Failure, Layer, LocalFile, Record, caption_id, digest_of, photo_id
 
-__all__ = ["DataSet", "Limits", "Mention", "same_split"]
+__all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
@@ -30,14 +32,36 @@ class Limits:
     max_caption_characters: int = SENTENCE.most
 
 
+class KnownPhotos(Protocol):
+    """What an index knows of the photos of a data set, so that they need not be read again."""
+
+    def folder(self, path: str) -> LocalFile:
+        """The root to which the absolute path of a folder belongs, and the path below it."""
+
+    def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
+        """The id and the digest of the photo in a file that is as it was when it was read."""
+
+    def photo_with(self, digest: str) -> str | None:
+        """The id of a photo of that content; None where there is none."""
+
+
 class DataSet(ABC):
     """Photos and captions as a stream; iterating again reads them again.
 
     Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
-    time and 20 characters for each photo so far; never the captions, never the photos.
+    time and 200 bytes for each photo so far; never the captions, never the photos.
     ``name`` is what the user gave, ``description`` the layout that was recognised, and
     ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
+    ``root`` is the folder below which its photos lie, ``origin`` the file that gives the captions, None where
+    there is none. Of several files of one content the first one makes the record, and where there is
+    ``known`` each of the others another one of the same id. ``walked`` says after a whole iteration
+    whether every photo below the root was seen: all
+    folders there were looked into, and could be read. ``known``, where it is given, is asked for photos that
+    need not be read.
     """
+
+    root: Path | None = None
+    origin: Path | None = None
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -45,16 +69,14 @@ class DataSet(ABC):
         self.limits = limits
         self.content = content
         self.notes: list[str] = []
+        self.walked = False
+        self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
         self.notes = []
-        for item in _assemble(
-            self.mentions(),
-            max_file_bytes=self.limits.max_file_bytes,
-            max_caption_characters=self.limits.max_caption_characters,
-            content=self.content,
-        ):
+        self.walked = False
+        for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
                 Failure(printable(item.source), printable(item.reason)) if isinstance(item, Failure) else item
@@ -79,7 +101,8 @@ class Mention:
     """One place in a data set that names a photo.
 
     ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns. ``sweep`` marks the
+    ``captions`` what it says (not checked yet) and ``tags`` the further columns, None where nothing is said
+    of tags. ``sweep`` marks the
     search for remaining photos of a folder (those that no row named): such a mention of a known photo is
     neither new nor wrong.
     """
@@ -87,7 +110,7 @@ class Mention:
     photo: str
     where: str
     captions: tuple[Any, ...] = ()
-    tags: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] | None = None
     sweep: bool = False
 
 
@@ -99,69 +122,133 @@ def same_split(name: Any, wanted: str) -> bool:
     return left == right or (left in _DEV and right in _DEV)
 
 
-def _assemble(
-    mentions: Iterable[Mention | Failure],
-    *,
-    max_file_bytes: int,
-    max_caption_characters: int,
-    content: bool,
-) -> Iterator[Record | Failure]:
-    """The records and failures of ``mentions``, in their order.
+class _Assembly:
+    """The records and failures of a data set's mentions, in their order.
 
-    A photo comes at its first mention, with that mention's tags. Its captions are numbered in the order
-    in which they are mentioned, unusable ones included, so that repairing one leaves the others' ids
-    as they are; equal captions of one photo stay separate captions. The captions of a photo that cannot be
-    read are left out: one failure names the photo, the first of them and their number.
-    Without ``content`` no photo is read, and photos have no content hash.
+    A photo comes at its first mention, with that mention's tags. A caption's id goes by its text; equal
+    captions of one photo stay separate captions where they come together. The captions of a photo that cannot
+    be read are left out: one failure names the photo, the first of them and their number.
     """
-    captions_met: dict[str, int] = {}
-    unusable: set[str] = set()
-    pending: _Unusable | None = None
-    for mention in mentions:
-        if isinstance(mention, Failure):
+
+    def __init__(self, data_set: DataSet) -> None:
+        self._data_set = data_set
+        # The id of the photo in each file, by the hash of its path; None where it cannot be read.
+        self._ids: dict[int, str | None] = {}
+        self._photos: set[str] = set()
+        # How often each caption came of the photo whose captions are coming.
+        self._captions: Counter[str] = Counter()
+        self._captions_of_photo = ""
+        self._folders: dict[str, LocalFile] = {}
+
+    def records(self) -> Iterator[Record | Failure]:
+        pending: _Unusable | None = None
+        for mention in self._data_set.mentions():
+            if isinstance(mention, Failure):
+                if pending is not None:
+                    yield pending.failure()
+                    pending = None
+                yield mention
+                continue
+            if pending is not None and pending.mention.photo == mention.photo:
+                pending = replace(pending, captions=pending.captions + len(mention.captions))
+                continue
             if pending is not None:
                 yield pending.failure()
                 pending = None
-            yield mention
-            continue
-        photo_id = record_id(mention.photo)
-        if pending is not None and pending.photo_id == photo_id:
-            pending = replace(pending, captions=pending.captions + len(mention.captions))
-            continue
+            key = hash(mention.photo)
+            first = key not in self._ids
+            if first or (self._ids[key] is None and not mention.sweep):
+                try:
+                    record = self._photo(mention)
+                except DataError as error:
+                    self._ids[key] = None
+                    pending = _Unusable(mention, str(error), len(mention.captions))
+                    continue
+                self._ids[key] = record.id
+                if record.id not in self._photos or self._data_set.known is not None:
+                    yield record
+                self._photos.add(record.id)
+            elif not mention.captions and not mention.sweep:
+                yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
+            photo = self._ids[key]
+            if photo is not None:
+                yield from self._captions_of(mention, photo)
         if pending is not None:
             yield pending.failure()
-            pending = None
-        if photo_id not in captions_met:
-            if mention.sweep and photo_id in unusable:
-                continue
-            try:
-                photo = read_photo(mention.photo, max_bytes=max_file_bytes, content=content)
-            except DataError as error:
-                unusable.add(photo_id)
-                pending = _Unusable(photo_id, mention, str(error), len(mention.captions))
-                continue
-            captions_met[photo_id] = 0
-            yield _photo_record(photo_id, photo, mention.tags)
-        elif not mention.captions and not mention.sweep:
-            yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
+
+    def _photo(self, mention: Mention) -> Record:
+        data_set = self._data_set
+        local = self._local_file(mention.photo)
+        known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
+        if known is not None:
+            id, digest = known
+            all_kept: tuple[Layer, ...] = ("metadata",) if mention.tags is not None else ("tags", "metadata")
+            record = Record(id, IMAGE, uri=mention.photo, digest=digest, local=local, keeps=all_kept)
+            return replace(record, tags=mention.tags or {}).hashed()
+        photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
+        digest = digest_of(photo.content)
+        again = None if data_set.known is None else data_set.known.photo_with(digest)
+        id = again or photo_id(digest)
+        kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
+        if id in self._photos:
+            # The first file of a content says what is known of the photo.
+            kept += ("metadata",)
+        return Record(
+            id=id,
+            modality=IMAGE,
+            uri=photo.uri,
+            mime_type=photo.mime_type,
+            tags=mention.tags or {},
+            content=photo.content if data_set.content else None,
+            digest=digest,
+            local=local,
+            keeps=kept,
+        ).hashed()
+
+    def _local_file(self, photo: str) -> LocalFile | None:
+        """Where the photo lies, None for one in a ``data:`` URI; raises as ``signature_of``."""
+        if shown_uri(photo) != photo:
+            return None
+        signature = signature_of(photo)
+        root = self._data_set.root
+        folder, _, name = photo.rpartition("/")
+        if root is not None and (photo.startswith(f"{str(root).rstrip('/')}/")):
+            folder, name = str(root), photo[len(str(root).rstrip("/")) + 1 :]
+        if folder not in self._folders:
+            known = self._data_set.known
+            self._folders[folder] = LocalFile(folder, "") if known is None else known.folder(folder)
+        inside = self._folders[folder]
+        return LocalFile(inside.root, f"{inside.path}/{name}".lstrip("/"), signature)
+
+    def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
+        origin = self._data_set.origin
+        if photo != self._captions_of_photo:
+            self._captions_of_photo = photo
+            self._captions.clear()
         for caption in mention.captions:
-            position = captions_met[photo_id]
-            captions_met[photo_id] = position + 1
             try:
-                text = _checked_caption(caption, max_caption_characters)
+                text = _checked_caption(caption, self._data_set.limits.max_caption_characters)
             except DataError as error:
                 yield Failure(mention.where, str(error))
                 continue
-            yield _caption_record(mention, photo_id, position, text)
-    if pending is not None:
-        yield pending.failure()
+            number = self._captions[text]
+            self._captions[text] += 1
+            yield Record(
+                id=caption_id(photo, text, number),
+                modality=TEXT,
+                text=text,
+                uri=shown_uri(mention.photo),
+                mime_type="text/plain",
+                photo_id=photo,
+                tags=mention.tags or {},
+                origin=None if origin is None else str(origin),
+            ).hashed()
 
 
 @dataclass(frozen=True, slots=True)
 class _Unusable:
     """A photo that cannot be read, while its captions pass by."""
 
-    photo_id: str
     mention: Mention
     reason: str
     captions: int
@@ -175,30 +262,6 @@ class _Unusable:
             else f"its {self.captions} captions were left out"
         )
         return Failure(self.mention.where, f"caption without a photo: {self.reason}; {left_out}")
-
-
-def _photo_record(photo_id: str, photo: Photo, tags: Mapping[str, Any]) -> Record:
-    record = Record(
-        id=photo_id,
-        modality=IMAGE,
-        uri=photo.uri,
-        mime_type=photo.mime_type,
-        tags=tags,
-        content=photo.content,
-    )
-    return record if photo.content is None else record.hashed()
-
-
-def _caption_record(mention: Mention, photo_id: str, position: int, text: str) -> Record:
-    return Record(
-        id=record_id(mention.photo, position),
-        modality=TEXT,
-        text=text,
-        uri=shown_uri(mention.photo),
-        mime_type="text/plain",
-        photo_id=photo_id,
-        tags=mention.tags,
-    ).hashed()
 
 
 def _checked_caption(caption: Any, max_characters: int) -> str:

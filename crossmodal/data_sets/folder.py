@@ -21,6 +21,7 @@ class PassedOver:
         self.hidden = 0
         self.others: Counter[str] = Counter()
         self.folders_met_before = 0
+        self.unreadable = 0
 
     def notes(self, folder: Path) -> list[str]:
         """One sentence for each kind; none where nothing was passed over."""
@@ -64,6 +65,7 @@ def find_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
             with os.scandir(here) as entries:
                 found = sorted((entry.name, _is_folder(entry)) for entry in entries)
         except OSError as error:
+            passed_over.unreadable += 1
             yield Failure(here, f"the folder cannot be read: {error.strerror}")
             continue
         for name, is_folder in found:
@@ -101,12 +103,18 @@ class FolderOfImages(DataSet):
     def __init__(self, name: str, folder: Path, *, limits: Limits, content: bool) -> None:
         super().__init__(name, f"folder of images {folder}", limits, content)
         self.folder = folder
+        self.root = Path(os.path.abspath(folder))  # noqa: PTH100  (keeps symlinks)
+
+    def below(self, folder: Path) -> FolderOfImages:
+        """The same for a folder inside of it."""
+        return FolderOfImages(str(folder), folder, limits=self.limits, content=self.content)
 
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
         for path in find_images(self.folder, passed_over):
             yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder)
+        self.walked = not passed_over.unreadable
 
     def len_hint(self) -> int | None:
         return count_images(self.folder)

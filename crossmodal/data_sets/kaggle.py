@@ -39,6 +39,7 @@ class KaggleFlickr(DataSet):
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
+        self.root, self.origin = captions.absolute().parent, captions.absolute()
         self._table = Table(name, captions, [images], split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)
 
@@ -70,6 +71,7 @@ class KaggleFlickr(DataSet):
             else:
                 yield Mention(path, path, sweep=True)
         self.notes += passed_over.notes(self.images)
+        self.walked = not passed_over.unreadable
 
     def _find_split(self, split: str) -> Path:
         splits = _available_splits(self.captions.parent)

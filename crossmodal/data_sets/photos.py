@@ -27,6 +27,7 @@ __all__ = [
     "read_photo_file",
     "resolve",
     "shown_uri",
+    "signature_of",
 ]
 
 # File names that promise an image; the image loader finds out whether the bytes are one.
@@ -46,7 +47,7 @@ class Photo:
 
     uri: str
     mime_type: str | None
-    content: bytes | None
+    content: bytes
 
 
 def looks_like_an_image(file_name: str) -> bool:
@@ -83,25 +84,35 @@ def shown_uri(photo: str) -> str:
     return photo
 
 
-def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
-    """The photo at an absolute path or in a ``data:`` URI; only looked at, not read, without ``content``.
+def signature_of(path: str) -> str:
+    """What changes when the file at the absolute ``path`` does: its size, time and inode.
+
+    "" where it cannot be looked at; reading it says why.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
+def read_photo(photo: str, *, max_bytes: int) -> Photo:
+    """The photo at an absolute path or in a ``data:`` URI.
 
     Raises DataError with a sentence that names the photo where there is none, where it is empty, is no
     regular file, cannot be read, or has more than ``max_bytes`` bytes.
     """
     if photo[:5].lower() == "data:":
-        return _photo_in_uri(photo, max_bytes, content)
+        return _photo_in_uri(photo, max_bytes)
     if has_lone_surrogate(photo):
         raise DataError(f"the name of {photo} is not valid UTF-8: rename it")
     try:
         size = _checked_size(photo, max_bytes)
-        blob = None
-        if content:
-            with open(photo, "rb") as file:
-                # One byte more than expected, and not the limit: read() takes the memory first.
-                blob = file.read(size + 1)
-            if len(blob) != size:
-                raise DataError(f"{photo} changed while it was read: try again when it is complete")
+        with open(photo, "rb") as file:
+            # One byte more than expected, and not the limit: read() takes the memory first.
+            blob = file.read(size + 1)
+        if len(blob) != size:
+            raise DataError(f"{photo} changed while it was read: try again when it is complete")
     except ValueError:
         raise DataError(f"{photo!r} is not a path that a file can have") from None
     except FileNotFoundError:
@@ -110,12 +121,12 @@ def read_photo(photo: str, *, max_bytes: int, content: bool = True) -> Photo:
     except OSError as error:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
     by_name = mimetypes.guess_type(photo)[0]
-    return Photo(photo, (sniff_mime_type(blob) if blob else None) or by_name, blob)
+    return Photo(photo, sniff_mime_type(blob) or by_name, blob)
 
 
 def read_photo_file(path: Path, *, max_bytes: int = PHOTO.most) -> bytes:
     """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does."""
-    return read_photo(str(path.absolute()), max_bytes=max_bytes).content or b""
+    return read_photo(str(path.absolute()), max_bytes=max_bytes).content
 
 
 def _checked_size(path: str, max_bytes: int) -> int:
@@ -135,7 +146,7 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
         raise DataError(f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}")
 
 
-def _photo_in_uri(uri: str, max_bytes: int, content: bool) -> Photo:
+def _photo_in_uri(uri: str, max_bytes: int) -> Photo:
     header, comma, payload = uri[5:].partition(",")
     if not comma:
         raise DataError(f"{_shortened(uri)} is not a data: URI: it has no comma")
@@ -148,7 +159,7 @@ def _photo_in_uri(uri: str, max_bytes: int, content: bool) -> Photo:
     except (binascii.Error, ValueError):
         raise DataError(f"{_shortened(uri)} is not valid base64") from None
     _check_size(f"the photo in {_shortened(uri)}", len(blob), max_bytes)
-    return Photo(shown_uri(uri), sniff_mime_type(blob) or media_type or None, blob if content else None)
+    return Photo(shown_uri(uri), sniff_mime_type(blob) or media_type or None, blob)
 
 
 def _shortened(text: str, characters: int = 80) -> str:

@@ -24,12 +24,15 @@ from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.workspace import Workspace
 
 __all__ = ["Engine"]
+
+# Files that are forgotten with one request.
+_FILES_AT_ONCE = 256
 
 WriterState = Literal["idle", "starting", "running"]
 
@@ -162,24 +165,42 @@ class Engine:
         with self._writer.flow() as flow:
             yield from index_batches(flow, batches)
 
-    def delete(self, ids: Sequence[str], *, captions: bool = True) -> list[str]:
+    def delete(
+        self, ids: Sequence[str], *, captions: bool = True, modality: Modality | None = None
+    ) -> list[str]:
         """Deletes photos and captions by id, with ``captions`` also those that describe the photos.
 
-        An id that both a photo and a caption have deletes both. Returns the ids that were there: those named,
-        in their order, then the others. Raises as ``index``, and StoreMissing where there is no index.
+        An id that both a photo and a caption have deletes both, or with ``modality`` that one. Returns the
+        ids that were there: those named, in their order, then the others. Raises as ``index``, and
+        StoreMissing where there is no index.
         """
         self.workspace.require()
         named = list(dict.fromkeys(ids))
         described = self._captions_of(named) if captions else []
+        parameters = {"captions": captions, "modality": modality or ""}
         with self._writer.flow() as flow:
-            docs = flow.run("delete", [Document(id, IMAGE) for id in named], {"captions": captions})
-        failed = next((doc.error for doc in docs if doc.error is not None), None)
-        if failed is not None:
-            raise StoreUnwritable(failed)
+            docs = flow.run("delete", [Document(id, IMAGE) for id in named], parameters)
+        _raise_failed(docs)
         gone = {doc.id for doc in docs if doc.outcome == "deleted"}
         left = set(self.workspace.known_ids(described, TEXT))
         others = {id for id in described if id not in left} - gone
         return [id for id in named if id in gone] + sorted(others)
+
+    def add_root(self, folder: str) -> None:
+        """Makes the absolute path ``folder`` a root, and roots inside of it a part of it; as ``index``."""
+        root = Document(folder, IMAGE, record=Record(folder, IMAGE, local=LocalFile(folder, "")))
+        with self._writer.flow() as flow:
+            _raise_failed(flow.run("update", [root]))
+
+    def forget(self, files: Sequence[LocalFile]) -> None:
+        """Forgets files that are gone; photos that lie nowhere else go to the trash. Raises as ``index``."""
+        for start in range(0, len(files), _FILES_AT_ONCE):
+            docs = [
+                Document(str(number), IMAGE, record=Record(str(number), IMAGE, local=file))
+                for number, file in enumerate(files[start : start + _FILES_AT_ONCE])
+            ]
+            with self._writer.flow() as flow:
+                _raise_failed(flow.run("forget", docs))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -260,6 +281,12 @@ class Engine:
     def _captions_of(self, photo_ids: Sequence[str]) -> list[str]:
         photos = self.workspace.known_ids(photo_ids, IMAGE)
         return [caption for photo_id in photos for caption in self.workspace.caption_ids(photo_id)]
+
+
+def _raise_failed(docs: Sequence[Document]) -> None:
+    failed = next((doc.error for doc in docs if doc.error is not None), None)
+    if failed is not None:
+        raise StoreUnwritable(failed)
 
 
 class _Writer:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from crossmodal import limits
+from crossmodal.data_sets.photos import read_photo
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
-from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality
+from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality, digest_of
 from crossmodal.workspace import Workspace
 
 __all__ = ["Indexed", "index_batches", "index_records"]
@@ -21,7 +22,9 @@ __all__ = ["Indexed", "index_batches", "index_records"]
 class Indexed:
     """What became of one record, which comes without its bytes.
 
-    ``outcome`` is added, replaced or unchanged; it is None where ``error``, a sentence, says why not.
+    ``outcome`` is added, replaced or unchanged, or of a file on this machine moved (what was elsewhere lies
+    there now), copied (it is there too) or restored (it is back from the trash); it is None where ``error``,
+    a sentence, says why not.
     """
 
     record: Record
@@ -58,27 +61,66 @@ def index_records(
 ) -> Iterator[Indexed | Failure]:
     """Brings records into the index and yields what became of each, after it is on disk.
 
-    A record that the index has with the same content is unchanged (with ``originals``, only if the photo's
-    file is stored); failures among ``items`` come out as they are. ``size`` photos make one request, and
+    A record that the index has with the same content is not encoded again (with ``originals``, only if the
+    photo's file is stored); failures among ``items`` come out as they are. ``size`` photos make one request,
+    and
     ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
     StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
     """
     # What needs no Flow is put here by the threads that read, and yielded between the answers.
     aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
 
-    def new_or_changed() -> Iterator[Record]:
-        for batch in batched(_hashed(items, aside), size):
-            known = workspace.unchanged(batch, originals=originals)
-            for record in batch:
-                if (record.modality, record.id) in known:
-                    aside.put(Indexed(_light(record), "unchanged"))
-                else:
-                    yield record
+    # The photos of files that had another content before.
+    changed: set[str] = set()
 
-    for answered in index_batches(flow, batched_by_modality(new_or_changed(), size), at_once=at_once):
+    def to_encode() -> Iterator[Record]:
+        for batch in batched(_hashed(items, aside), size):
+            known = []
+            for record, standing in zip(batch, workspace.standings(batch, originals=originals), strict=True):
+                if standing == "same":
+                    aside.put(Indexed(_light(record), "unchanged"))
+                elif standing == "known":
+                    known.append(_light(record))
+                elif isinstance(whole := _with_content(record), Failure):
+                    aside.put(whole)
+                else:
+                    if record.local is not None and workspace.has_other(record.local, record.id):
+                        changed.add(record.id)
+                    yield whole
+            for indexed in _updated(flow, workspace, known):
+                aside.put(indexed)
+
+    for answered in index_batches(flow, batched_by_modality(to_encode(), size), at_once=at_once):
         yield from _taken(aside)
-        yield from answered
+        for indexed in answered:
+            is_changed = indexed.outcome == "added" and indexed.record.id in changed
+            yield replace(indexed, outcome="replaced") if is_changed else indexed
     yield from _taken(aside)
+
+
+def _with_content(record: Record) -> Record | Failure:
+    """A photo with the content of its file, which was not read where it looked as it did."""
+    if record.modality != IMAGE or record.content is not None or record.local is None:
+        return record
+    try:
+        photo = read_photo(record.local.absolute, max_bytes=limits.PHOTO.most)
+    except DataError as error:
+        return Failure(record.local.absolute, str(error))
+    if digest_of(photo.content) != record.digest:
+        return Failure(record.local.absolute, "the file changed while its folder was indexed: index it again")
+    return replace(record, content=photo.content, mime_type=photo.mime_type)
+
+
+def _updated(flow: Flow, workspace: Workspace, records: list[Record]) -> Iterator[Indexed]:
+    """Stores what is new of records of which the index has the content."""
+    # In a request an id stands once; a photo in several files is not changed by each of them.
+    for batch in batched(records, max(1, len(records))):
+        moves = [workspace.move_of(record) for record in batch]
+        docs = flow.run("update", _documents(batch))
+        for record, move, doc in zip(batch, moves, docs, strict=True):
+            if doc.aborted:
+                raise StoreUnwritable(doc.error)
+            yield Indexed(record, None if doc.error else move or doc.outcome, doc.error)
 
 
 def index_batches(

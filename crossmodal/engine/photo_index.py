@@ -11,6 +11,7 @@ import numpy as np
 
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.errors import DataError
@@ -49,11 +50,21 @@ class QueryOptions(TypedDict, total=False):
 
 @dataclass(slots=True)
 class AddSummary:
-    """What became of the photos and captions of one ``PhotoIndex.add``."""
+    """What became of the photos and captions of one ``PhotoIndex.add``.
+
+    ``moved``, ``copied`` and ``restored`` (from the trash) are photos that the index had in another file.
+    ``deleted`` are photos whose files are gone, and captions that their file doesn't give any more. ``kept``
+    is a sentence where too many photos were gone to delete them unasked.
+    """
 
     added: int = 0
     replaced: int = 0
     unchanged: int = 0
+    moved: int = 0
+    copied: int = 0
+    restored: int = 0
+    deleted: int = 0
+    kept: str | None = None
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -87,7 +98,7 @@ class PhotoIndex:
         model_cache: str | Path | None = None,
         runtime: str = "auto",
         index: str = "auto",
-        keep: str = "original",
+        keep: str = "path",
         shards: int | None = None,
         trust_remote_code: bool = False,
         decode_memory: int | None = None,
@@ -172,7 +183,7 @@ class PhotoIndex:
         """
         order = None if sort is None else parse_order(sort)
         if isinstance(after, Record):
-            after = after.id if order is None else order.place_of(after.tags, after.id)
+            after = after.id if order is None else order.place_of(after.all_tags, after.id)
         wanted = None if filter is None else parse_filter(filter)
         return self._workspace.list_records(modality, limit, after, filter=wanted, order=order)
 
@@ -181,7 +192,7 @@ class PhotoIndex:
         return self._workspace.captions_of([_checked_id(photo_id)])[photo_id]
 
     def photo(self, id: str) -> bytes | None:
-        """The untouched file of a photo; None if it is not stored."""
+        """The untouched file of a photo; None if there is no such photo. Raises ``OriginalGone``."""
         found = self._workspace.content(_checked_id(id))
         return None if found is None else found[0]
 
@@ -190,18 +201,26 @@ class PhotoIndex:
         found = self._workspace.thumbnail(_checked_id(id))
         return None if found is None else found[0]
 
-    def add(self, source: str | Path | Iterable[Record | Failure]) -> AddSummary:
+    def add(
+        self, source: str | Path | Iterable[Record | Failure], *, delete_missing: bool = False
+    ) -> AddSummary:
         """Index a data set (its name or path) or any records; what is there already is skipped or replaced.
 
-        An input that can't be used is a failure in the summary, and the rest goes on. Everything counted is
+        After a folder the index has what the folder has: photos whose files are gone go to the trash, unless
+        they are more than ten and more than a fifth of them, for which ``delete_missing`` is needed. An input
+        that can't be used is a failure in the summary, and the rest goes on. Everything counted is
         on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
         """
-        if isinstance(source, str | Path):
-            from crossmodal.data_sets import open_data_set
+        from crossmodal.data_sets import DataSet, open_data_set
 
+        if isinstance(source, str | Path):
             source = open_data_set(str(source), data_root=self._settings.data_root)
         summary = AddSummary()
-        for item in self._engine.index(_checked_records(source)):
+        run = None
+        if isinstance(source, DataSet):
+            run = LibraryRun(self._engine, source, delete_missing)
+        indexed = self._engine.index(_checked_records(source)) if run is None else run.index()
+        for item in indexed:
             if isinstance(item, Failure):
                 summary.failures.append(item)
             elif item.failure is not None:
@@ -209,6 +228,9 @@ class PhotoIndex:
             else:
                 outcome = str(item.outcome)
                 setattr(summary, outcome, getattr(summary, outcome) + 1)
+        if run is not None:
+            settled = run.settle()
+            summary.deleted, summary.kept = settled.photos + settled.captions, settled.kept
         return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:

@@ -94,7 +94,9 @@ class WordSearch:
         for start in range(0, len(wanted), HYBRID_DEPTH):
             read = self._workspace.records(wanted[start : start + HYBRID_DEPTH], target)
             records |= {
-                id: record for id, record in read.items() if rule is None or rule.matches(target, record.tags)
+                id: record
+                for id, record in read.items()
+                if rule is None or rule.matches(target, record.all_tags)
             }
             if len(records) >= HYBRID_DEPTH:
                 break
@@ -175,7 +177,7 @@ def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> l
 def sort_by_tag(matches: Sequence[Match], order: Order, workspace: Workspace) -> list[Match]:
     """``matches`` by one of their tags, which not all of them have brought along."""
     tags = {
-        (modality, id): record.tags
+        (modality, id): record.all_tags
         for modality in MODALITIES
         for id, record in workspace.records(
             [match.id for match in matches if match.modality == modality], modality

@@ -15,7 +15,7 @@ from crossmodal.documents import Document
 from crossmodal.flow.runner import Flow
 from crossmodal.machine import available_cores
 from crossmodal.records import IMAGE, Record
-from crossmodal.steps.step import Operation
+from crossmodal.steps.step import WRITES, Operation
 
 __all__ = ["MAX_REQUEST_BYTES", "batched", "batched_by_modality", "run_batches"]
 
@@ -154,5 +154,5 @@ class _Pipeline:
             if docs is None:
                 return None
             # Under the same lock: writes keep the order in which they are read.
-            ticket = self._flow.take_ticket() if self._operation in ("index", "delete") else None
+            ticket = self._flow.take_ticket() if self._operation in WRITES else None
         return self._flow.run(self._operation, docs, self._parameters, ticket=ticket)

@@ -15,11 +15,9 @@ from crossmodal.errors import CrossmodalError, ServiceError
 from crossmodal.flow.topology import GATEWAY, StepEntry, Topology, load_step
 from crossmodal.models.registry import LoadedEncoders
 from crossmodal.steps.joining import join, merge_shards
-from crossmodal.steps.step import Operation, Step, StepContext
+from crossmodal.steps.step import WRITES, Operation, Step, StepContext
 
 __all__ = ["Flow", "LocalFlow"]
-
-_WRITES: tuple[Operation, ...] = ("index", "delete")
 
 
 class Flow(Protocol):
@@ -99,7 +97,7 @@ class LocalFlow:
     ) -> list[Document]:
         """What comes out of the last step: the documents given, or copies of them where there are shards."""
         parameters = parameters or {}
-        if operation in _WRITES and ticket is None:
+        if operation in WRITES and ticket is None:
             ticket = self._order.take()
         passed: dict[str, Sequence[Document]] = {GATEWAY: docs}
         done = 0

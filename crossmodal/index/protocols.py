@@ -22,9 +22,21 @@ if TYPE_CHECKING:
     from crossmodal.models.identity import ModelIdentity
     from crossmodal.records import Modality, Outcome, Record
 
-__all__ = ["Counts", "DocumentStore", "FieldType", "TagField", "VectorIndex", "WordHit", "tag_field"]
+__all__ = [
+    "Counts",
+    "DocumentStore",
+    "FieldType",
+    "Standing",
+    "TagField",
+    "VectorIndex",
+    "WordHit",
+    "tag_field",
+]
 
 FieldType = Literal["string", "number", "boolean", "mixed"]
+
+# Of a record: nothing of it is new; its content is stored, and its file or its tags are new; it is new.
+Standing = Literal["same", "known", "new"]
 
 _KINDS: tuple[tuple[type, FieldType], ...] = ((bool, "boolean"), (float, "number"), (str, "string"))
 
@@ -132,13 +144,15 @@ class DocumentStore(Protocol):
         self, records: Sequence[Record], vectors: NDArray[np.floating[Any]] | None = None
     ) -> list[Outcome]: ...
 
-    def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]: ...
+    def delete(
+        self, ids: Iterable[str], *, captions: bool = False, modality: Modality | None = None
+    ) -> list[tuple[Modality, str]]: ...
 
     def get(self, ids: Sequence[str], modality: Modality) -> list[Record | None]: ...
 
-    def unchanged(
-        self, records: Sequence[Record], *, originals: bool = False
-    ) -> set[tuple[Modality, str]]: ...
+    def update(self, records: Sequence[Record]) -> list[Outcome]: ...
+
+    def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]: ...
 
     def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]: ...
 

@@ -153,6 +153,7 @@ _CHECKS: Mapping[str, Callable[[Any, Limits], str | None]] = {
     "mime_type": _media_type,
     "photo_id": _id,
     "tags": _tags,
+    "stored": partial(_text, most=TAGS.most + 2 * _MAX_URI_CHARACTERS),
     "content_hash": partial(_text, most=STORED_ID.most),
     "blob": _bytes,
     "pixels": _pixels,

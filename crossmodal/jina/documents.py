@@ -7,7 +7,9 @@ fields and every match arrives empty. Annotations are real types here, never str
 ``from __future__ import annotations``), as jina reads them for the schema that it sends to the gateway.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Dict, List, Optional
 
 import numpy as np
@@ -19,7 +21,7 @@ from crossmodal.documents import Document, ShardScores
 from crossmodal.errors import DataError
 from crossmodal.jina.checks import IN_FLOW, check_message
 from crossmodal.match import Match
-from crossmodal.records import Modality, Record, checked_modality, file_name
+from crossmodal.records import LocalFile, Modality, Record, checked_modality, file_name
 from crossmodal.steps.joining import join, merge_shards
 
 __all__ = [
@@ -38,6 +40,7 @@ _LARGEST_EXACT = 2**53
 
 # Fields that a message has under the same name and with the same type as a document, or a match and a record.
 _OF_DOCUMENT = ("text", "thumbnail", "error", "aborted", "encoded_ms")
+_ONLY_STORED = ("metadata", "digest", "local", "origin", "keeps")
 _OF_MATCH_AND_RECORD = ("text", "uri", "mime_type", "photo_id")
 
 
@@ -101,6 +104,8 @@ class MediaDocument(_SparseDocument):
     photo_id: Optional[str] = None
     tags: Optional[Dict[str, Any]] = None
     content_hash: Optional[str] = None
+    # What only the index needs of a record: a JSON object of ``_ONLY_STORED``.
+    stored: Optional[str] = None
     # bytes | None; said in the annotation, jina's gateway would rebuild the field as a string.
     blob: Any = None
     pixels: Optional[NdArray] = None
@@ -139,6 +144,7 @@ def write_message(doc: Document, *, visited: Sequence[str] = (), unmerged: bool 
     if record is not None:
         fields |= {name: getattr(record, name) for name in ("uri", "mime_type", "photo_id", "content_hash")}
         fields["tags"] = tags_for_wire(record.tags)
+        fields["stored"] = _stored_for_wire(record)
         fields |= {"original": record.content, "stored_thumbnail": record.thumbnail}
     if doc.shard_states is not None:
         fields["shard_states"] = [orjson.dumps(state).decode() for state in doc.shard_states]
@@ -216,11 +222,28 @@ def _read_checked(message: MediaDocument, indexing: bool) -> Document:
             modality=doc.modality,
             **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
             tags=tags_from_wire(message.tags),
+            **_stored_from_wire(message.stored),
             content=message.original,
             thumbnail=message.stored_thumbnail,
             content_hash=message.content_hash or "",
         )
     return doc.checked()
+
+
+def _stored_for_wire(record: Record) -> Optional[str]:
+    fields = {name: value for name in _ONLY_STORED if (value := getattr(record, name))}
+    return json.dumps(fields, default=_attributes) if fields else None
+
+
+def _attributes(local: Any) -> Any:
+    return asdict(local) if isinstance(local, LocalFile) else str(local)
+
+
+def _stored_from_wire(text: Optional[str]) -> Dict[str, Any]:
+    fields = {} if text is None else json.loads(text)
+    if (local := fields.get("local")) is not None:
+        fields["local"] = LocalFile(**local)
+    return {**fields, "keeps": tuple(fields.get("keeps", ()))}
 
 
 def _modality(value: Optional[str], message: MediaDocument, needed: bool) -> Optional[Modality]:

@@ -20,6 +20,9 @@ from crossmodal.steps.step import Operation, StepContext
 
 __all__ = ["StepExecutor"]
 
+# Each document of these carries a record.
+_OF_RECORDS: tuple[Operation, ...] = ("index", "update", "forget")
+
 _logger = logging.getLogger(__name__)
 
 
@@ -69,6 +72,20 @@ class StepExecutor(Executor):
         """Brings documents into the index."""
         return self._run("index", docs, parameters)
 
+    @requests(on="/update")
+    def update(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Stores what is new of documents of which the index has the content."""
+        return self._run("update", docs, parameters)
+
+    @requests(on="/forget")
+    def forget(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Forgets files that are gone."""
+        return self._run("forget", docs, parameters)
+
     @requests(on="/delete")
     def delete(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
@@ -101,7 +118,7 @@ class StepExecutor(Executor):
         self, operation: Operation, messages: DocList[MediaDocument], parameters: Mapping[str, Any]
     ) -> DocList[MediaDocument]:
         try:
-            docs, visited = read_messages(messages, parameters, indexing=operation == "index")
+            docs, visited = read_messages(messages, parameters, indexing=operation in _OF_RECORDS)
             returned = getattr(self._step, operation)(docs, parameters) if docs else None
             passed_on = docs if returned is None else returned
             for doc in passed_on:

@@ -38,12 +38,12 @@ class _Content:
 
 
 async def photo_of(workspace: Workspace, id: str, *, hide_location: bool = False) -> _Content:
-    """An indexed photo; an index made with --keep uri has nothing but thumbnails.
+    """An indexed photo; with ``hide_location`` it does not say where it was taken.
 
-    With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
-    and 403 where that cannot be taken out.
+    Raises RequestError, 404, where there is none, and 403 where its location cannot be taken out, and
+    OriginalGone.
     """
-    content = await asyncio.to_thread(_read, id, workspace.content, workspace.thumbnail)
+    content = await asyncio.to_thread(_read, id, workspace.content)
     return await asyncio.to_thread(_without_location, content) if hide_location else content
 
 
@@ -76,12 +76,11 @@ def _is_held(request: Request, tag: str) -> bool:
     return held.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(","))
 
 
-def _read(id: str, *places: Callable[[str], tuple[bytes, str] | None]) -> _Content:
-    """What the first of ``places`` has of the photo; hashing belongs into the same thread as reading."""
-    for place in places:
-        if (found := place(id)) is not None:
-            data, mime_type = found
-            return _Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
+def _read(id: str, read: Callable[[str], tuple[bytes, str] | None]) -> _Content:
+    """What ``read`` gives of the photo; hashing belongs into the same thread as reading."""
+    if (found := read(id)) is not None:
+        data, mime_type = found
+        return _Content(data, mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
     raise RequestError(f"There is no photo {id[:80]!r} in the index.", status=404)
 
 

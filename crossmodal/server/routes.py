@@ -23,6 +23,7 @@ from crossmodal.errors import (
     DeadlinePassed,
     FlowFailure,
     ModelError,
+    OriginalGone,
     RequestError,
     ServiceError,
     StoreFormat,
@@ -66,6 +67,7 @@ _TITLES = {
     406: "The answer cannot be given in the types asked for",
     408: "The request took too long to arrive",
     409: "Another process is writing the index",
+    410: "The photo is not there any more",
     413: "The request is too large",
     415: "This type of content cannot be read",
     416: "This part of the content does not exist",
@@ -184,6 +186,8 @@ def _status_of(error: CrossmodalError) -> int:
         return error.status
     if isinstance(error, StoreLocked):
         return 409
+    if isinstance(error, OriginalGone):
+        return 410
     if isinstance(error, StoreUnwritable):
         return 507
     if isinstance(error, DeadlinePassed):

@@ -19,6 +19,7 @@ from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError
 from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
+from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.search_file import save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -93,8 +94,8 @@ class _IndexStep(Step):
                         continue
                     match.describe(record)
                     described.append(match)
-                    if record.tags:
-                        size = json_size(record.tags)
+                    if tags := record.all_tags:
+                        size = json_size(tags)
                         left -= size
                         if left < 0 and len(described) > 1:
                             match.leave_out_tags(size)
@@ -208,11 +209,11 @@ class TextIndexer(_VectorIndexer):
 
 
 class ImageKeyValueIndexer(_IndexStep):
-    """The photos by id: originals with a thumbnail, or with ``keep: uri`` thumbnails only."""
+    """The photos by id: a thumbnail, and the original where it is to be kept, or lies in no file here."""
 
     spent = ("content", "thumbnail", "pixels", "frame")
 
-    def __init__(self, context: StepContext, *, keep: str = "original", **named: Any) -> None:
+    def __init__(self, context: StepContext, *, keep: str = "path", **named: Any) -> None:
         super().__init__(context, **named)
         self._keep_original = keep == "original"
 
@@ -221,7 +222,8 @@ class ImageKeyValueIndexer(_IndexStep):
         the original."""
         for doc in pending(docs):
             if doc.record is not None:
-                original = doc.content if self._keep_original else None
+                kept = self._keep_original or doc.record.local is None
+                original = doc.content if kept else None
                 doc.record = replace(doc.record, content=original, thumbnail=doc.thumbnail)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
@@ -247,6 +249,7 @@ class Committer(Step):
         super().__init__(context)
         identity = identify_model(model, cache=Path(model_cache))
         self._store = EmbeddedStore.open_writer(Path(index_path), identity=identity)
+        self._store.library.empty_trash(older_than_days=TRASH_DAYS)
         self._shards = int(shards)
 
     @property
@@ -273,14 +276,44 @@ class Committer(Step):
             for doc, outcome in zip(todo, outcomes, strict=True):
                 doc.outcome = outcome
 
+    def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Stores what is new of documents of which the index has the content, in one transaction.
+
+        A document without a path in its file names a new root.
+        """
+        todo = pending(docs)
+        for doc in todo:
+            if (file := doc.record and doc.record.local) and not file.path:
+                self._store.library.add_root(file.root)
+        todo = [doc for doc in todo if not (doc.record and doc.record.local and not doc.record.local.path)]
+        records = [doc.record for doc in todo if doc.record is not None]
+        try:
+            outcomes = self._store.update(records)
+        except CrossmodalError as error:
+            fail_all(todo, error, abort=isinstance(error, StoreError))
+        else:
+            for doc, outcome in zip(todo, outcomes, strict=True):
+                doc.outcome = outcome
+
+    def forget(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Forgets the files of the documents' records; photos that lie nowhere else go to the trash."""
+        todo = pending(docs)
+        files = [doc.record.local for doc in todo if doc.record is not None and doc.record.local is not None]
+        try:
+            self._store.library.forget(files)
+        except CrossmodalError as error:
+            fail_all(todo, error, abort=isinstance(error, StoreError))
+
     def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Deletes photos and captions of these ids in one transaction, and says which of them there were.
 
-        The parameter ``captions`` says whether captions that describe the photos go with them.
+        The parameter ``captions`` says whether captions that describe the photos go with them, ``modality``
+        ("": both) of which modality they are.
         """
         todo = pending(docs)
+        captions, modality = bool(parameters.get("captions")), parameters.get("modality") or None
         try:
-            deleted = self._store.delete((doc.id for doc in todo), captions=bool(parameters.get("captions")))
+            deleted = self._store.delete((doc.id for doc in todo), captions=captions, modality=modality)
         except CrossmodalError as error:
             fail_all(todo, error, abort=isinstance(error, StoreError))
             return

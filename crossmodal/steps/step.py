@@ -14,6 +14,7 @@ from crossmodal.models.registry import LoadedEncoders
 
 __all__ = [
     "TOGETHER",
+    "WRITES",
     "Operation",
     "Step",
     "StepContext",
@@ -25,7 +26,10 @@ __all__ = [
     "top_k_of",
 ]
 
-Operation = Literal["index", "delete", "search", "encode", "status"]
+Operation = Literal["index", "update", "forget", "delete", "search", "encode", "status"]
+
+# Those that change the index, in the order in which they came.
+WRITES: tuple[Operation, ...] = ("index", "update", "forget", "delete")
 
 # A parameter of searches: the documents of a request are encoded as one batch, which is quicker and changes
 # the last bits of their vectors. Without it each one's vector is the same whatever comes with it.
@@ -83,6 +87,12 @@ class Step:
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
         """Brings documents into the index."""
+
+    def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
+        """Stores what is new of documents of which the index has the content."""
+
+    def forget(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
+        """Forgets files that are gone, and with them photos that lie nowhere else."""
 
     def delete(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
         """Deletes documents from the index."""

@@ -33,6 +33,18 @@ _WIDE = 116
 _STYLES = {"shipped": "green", "cached": "green", "download": None, "files": "dim"}
 
 
+# What becomes of documents: the title, the key of the report, and whether it is shown where there is none.
+_OUTCOMES = (
+    ("added", "added", True),
+    ("changed", "replaced", True),
+    ("moved", "moved", False),
+    ("one more copy", "copied", False),
+    ("back from trash", "restored", False),
+    ("deleted", "deleted", False),
+    ("already there", "unchanged", True),
+)
+
+
 def print_index_report(
     report: Mapping[str, Any],
     *,
@@ -43,15 +55,20 @@ def print_index_report(
     """What an indexing run did: counts for photos and captions, then each failure with file and reason."""
     console = open_console(file)
     table = plain_table()
-    for name in ("", "added", "replaced", "already there", "failed"):
-        table.add_column(name, justify="right" if name else "left")
+    columns = [
+        (title, key)
+        for title, key, always in _OUTCOMES
+        if always or any(report[name].get(key) for name in ("photos", "captions"))
+    ]
+    for title in ("", *(title for title, _ in columns), "failed"):
+        table.add_column(title, justify="right" if title else "left")
     for name in ("photos", "captions"):
         counts = report[name]
         failed = shown(f"{counts['failed']:,}", console, "red" if counts["failed"] else None)
-        numbers = [f"{counts[key]:,}" for key in ("added", "replaced", "unchanged")]
-        table.add_row(name, *numbers, failed)
+        table.add_row(name, *(f"{counts.get(key, 0):,}" for _, key in columns), failed)
     if report.get("unusable"):
-        table.add_row("other files and rows", "", "", "", shown(f"{report['unusable']:,}", console, "red"))
+        red = shown(f"{report['unusable']:,}", console, "red")
+        table.add_row("other files and rows", *("" for _ in columns), red)
     console.print(
         shown(
             f"Indexed {report['data_set']} into {report['workspace']} with {report['model']}", console, "bold"

@@ -53,7 +53,7 @@ def document_json(
         "mime_type": record.mime_type,
         "photo": None if photo is None else _photo(photo.id, photo.file),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
-        "tags": dict(record.tags),
+        "tags": dict(record.all_tags),
     }
 
 

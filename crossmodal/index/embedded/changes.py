@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged, StoreFormat
-from crossmodal.index.embedded import tags
+from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import (
+    Part,
     StoredDocument,
     captions_or_damage,
     checksum,
@@ -25,9 +27,9 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Outcome, Record, caption_id
 
-__all__ = ["Changes", "State", "read_dimension", "read_meta", "read_state"]
+__all__ = ["Changes", "RemovedPhoto", "State", "read_dimension", "read_meta", "read_state", "same_content"]
 
 # A search index in memory that missed more commits than this loads all vectors again.
 _COMMITS_REMEMBERED = 4096
@@ -83,16 +85,21 @@ class Changes:
         known: dict[tuple[Modality, str], StoredDocument | StoreDamaged | None] = {}
         last: dict[tuple[Modality, str], int] = {}
         outcomes: list[Outcome] = []
+        records = list(records)
         for position, record in enumerate(records):
             key = record.modality, record.id
             if key not in known:
                 known[key] = self._find(*key)
             earlier, old = last.get(key), known[key]
             if earlier is not None:
+                record = record.keeping(records[earlier])
                 same = records[earlier].content_hash == record.content_hash
-            elif old is not None:
+            elif isinstance(old, StoredDocument):
+                record = record.keeping(old.record)
                 same = self._has_all(old, record, vectors is not None)
-            last[key] = position
+            else:
+                same = False
+            records[position], last[key] = record, position
             if earlier is None and old is None:
                 outcomes.append("added")
             else:
@@ -102,15 +109,27 @@ class Changes:
             for key, position in last.items()
             if (old := known[key]) is None or not self._has_all(old, records[position], vectors is not None)
         ]
-        if not changed:
-            return outcomes
         given = [
             _Given(records[position], None if vectors is None else vectors[position].tobytes())
             for _, position in changed
         ]
         for each, (old, _) in zip(given, changed, strict=True):
-            if isinstance(old, StoredDocument) and old.record.content_hash == each.record.content_hash:
-                self._take_over(each, old)
+            each.uploaded = each.record.local is None
+            if isinstance(old, StoredDocument):
+                each.uploaded = each.uploaded or old.uploaded
+                if same_content(old.record, each.record):
+                    self._take_over(each, old)
+        given += [
+            copied
+            for each, (old, _) in zip(given.copy(), changed, strict=True)
+            if old is None and each.record.local is not None
+            for copied in self._inherited(each, each.record.local)
+        ]
+        placed = [record for record in records if record.local is not None]
+        if placed:
+            local_files.place(self._connection, placed)
+        if not changed:
+            return outcomes
         self._remove([old for old, _ in changed if old is not None])
         self._add(given)
         if vectors is not None:
@@ -120,14 +139,16 @@ class Changes:
         self._finish()
         return outcomes
 
-    def delete(self, ids: Iterable[str], *, captions: bool) -> list[tuple[Modality, str]]:
+    def delete(
+        self, ids: Iterable[str], *, captions: bool, modality: Modality | None = None
+    ) -> list[tuple[Modality, str]]:
         """Removes the documents of these ids with all that belongs to them; see ``EmbeddedStore.delete``."""
         removed: dict[tuple[Modality, str], StoredDocument | StoreDamaged] = {}
         for id in dict.fromkeys(ids):
-            for modality in MODALITIES:
-                if (document := self._find(modality, id)) is not None:
-                    removed[modality, id] = document
-                    if captions and modality == IMAGE:
+            for each in MODALITIES if modality is None else (modality,):
+                if (document := self._find(each, id)) is not None:
+                    removed[each, id] = document
+                    if captions and each == IMAGE:
                         for caption in captions_or_damage(self._connection, id):
                             if isinstance(caption, StoredDocument):
                                 removed.setdefault((TEXT, caption.record.id), caption)
@@ -135,8 +156,63 @@ class Changes:
                                 removed.setdefault((TEXT, caption.id), caption)
         if removed:
             self._remove(list(removed.values()))
+            local_files.remove_photos(self._connection, [id for each, id in removed if each == IMAGE])
             self._finish()
         return list(removed)
+
+    def remove_photos(self, photos: Sequence[str]) -> list[RemovedPhoto]:
+        """Removes photos and their captions, and returns them with all that is stored of them.
+
+        What is damaged goes as well; it is not returned.
+        """
+        removed = [RemovedPhoto(photo, self._parts_of(photo)) for photo in photos]
+        self.delete(photos, captions=True)
+        return removed
+
+    def add_again(self, removed: RemovedPhoto, *, uploaded: bool) -> None:
+        """Stores what ``remove_photos`` returned; what was indexed again meanwhile stays as it is."""
+        given = [
+            _Given(record, vector, uploaded and record.modality == IMAGE)
+            for record, vector in removed.documents
+            if self._find(record.modality, record.id) is None
+        ]
+        if given:
+            self._add(given)
+            self._finish()
+
+    def _parts_of(self, photo: str) -> list[tuple[Record, bytes | None]]:
+        found: list[StoredDocument | StoreDamaged | StoreFormat | None] = [self._find(IMAGE, photo)]
+        found += captions_or_damage(self._connection, photo)
+        documents = []
+        for document in found:
+            if isinstance(document, StoredDocument):
+                with suppress(StoreDamaged):
+                    documents.append(self._with_parts(document))
+        return documents
+
+    def _with_parts(self, document: StoredDocument) -> tuple[Record, bytes | None]:
+        parts: list[Part] = ["vector", "original", "thumbnail"]
+        vector, content, thumbnail = (stored_part(self._connection, document, part) for part in parts)
+        return replace(document.record, content=content, thumbnail=thumbnail), vector
+
+    def _inherited(self, given: _Given, local: LocalFile) -> list[_Given]:
+        """The tags and captions that people gave the photo which was this file before it changed."""
+        before = local_files.photo_at(self._connection, local)
+        document = None if before is None else self._find(IMAGE, before)
+        if not isinstance(document, StoredDocument):
+            return []
+        record = given.record
+        if "tags" in record.keeps:
+            given.record = replace(record, tags=document.record.tags, keeps=()).hashed()
+        captions: list[_Given] = []
+        for caption in captions_or_damage(self._connection, document.record.id):
+            if isinstance(caption, StoredDocument) and caption.record.text:
+                id = caption_id(record.id, caption.record.text)
+                copied = replace(caption.record, id=id, photo_id=record.id, uri=None).hashed()
+                if self._find(TEXT, id) is None and all(each.record.id != id for each in captions):
+                    vector = stored_part(self._connection, caption, "vector")
+                    captions.append(_Given(copied, vector, caption.uploaded))
+        return captions
 
     def _find(self, modality: Modality, id: str) -> StoredDocument | StoreDamaged | None:
         """The document that is there, or what is wrong with it."""
@@ -154,10 +230,11 @@ class Changes:
             and (old.has_vector or not with_vector)
             and (old.content_bytes is not None or record.content is None)
             and (old.thumbnail_bytes is not None or record.thumbnail is None)
+            and (old.uploaded or record.local is not None)
         )
 
     def _take_over(self, given: _Given, old: StoredDocument) -> None:
-        """The same version of a document keeps what it had and isn't given again; a new one keeps nothing."""
+        """A document of the same content keeps what it had and isn't given again."""
         if given.vector is None and old.has_vector:
             given.vector = stored_part(self._connection, old, "vector")
         record = given.record
@@ -173,7 +250,7 @@ class Changes:
         vectors: dict[Modality, list[tuple[Any, ...]]] = {modality: [] for modality in MODALITIES}
         for row, each in enumerate(given, self._next_row):
             record, vector = each.record, each.vector
-            document = StoredDocument.of(row, record, has_vector=vector is not None)
+            document = StoredDocument.of(row, record, has_vector=vector is not None, uploaded=each.uploaded)
             documents.append(document.values())
             if vector is not None:
                 # The id is documents' own value, so that both are written alike.
@@ -183,7 +260,8 @@ class Changes:
             if record.thumbnail is not None:
                 thumbnails.append((row, record.thumbnail, checksum(record.thumbnail, row)))
             # JSON has written what it doesn't know as text.
-            entries += tags.tag_entries(record.modality, tags_of(documents[-1][8]), row)
+            written = {**tags_of(documents[-1][9]), **tags_of(documents[-1][8])}
+            entries += tags.tag_entries(record.modality, written, row)
             if (text := searchable(record)) is not None:
                 words.append((row, text))
             self._count(document, 0 if vector is None else len(vector), 1)
@@ -216,7 +294,7 @@ class Changes:
             [
                 entry
                 for old in documents
-                for entry in tags.tag_entries(old.record.modality, old.record.tags, old.row)
+                for entry in tags.tag_entries(old.record.modality, old.record.all_tags, old.row)
             ],
         )
         run(
@@ -237,7 +315,7 @@ class Changes:
         self._removed += rows
         self._unreadable += rows
 
-    def _make_words_again(self) -> None:
+    def make_words_again(self) -> None:
         """FTS5 takes words out of its index only where it is told what they are."""
         self._connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
         entries = (
@@ -289,14 +367,33 @@ class Changes:
                 )
         if self._unreadable:
             self._count_again()
-            self._make_words_again()
+            self.make_words_again()
         run(
             "UPDATE state SET sequence = ?, next_row = ?, tombstones_from = ?",
             (sequence, self._next_row, forgotten),
         )
+        self._before = State(sequence, self._next_row, forgotten)
+        self._removed, self._unreadable = [], []
+        self._counts = {modality: Counter() for modality in MODALITIES}
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedPhoto:
+    """A photo, or what is left of it, and its captions: records with their bytes, and their vectors."""
+
+    photo: str
+    documents: list[tuple[Record, bytes | None]]
 
 
 @dataclass(slots=True)
 class _Given:
     record: Record
     vector: bytes | None
+    uploaded: bool = False
+
+
+def same_content(old: Record, new: Record) -> bool:
+    """Whether what is made of one, its vector and thumbnail, holds for the other as well."""
+    if old.modality == IMAGE:
+        return old.digest is not None and old.digest == new.digest
+    return old.text == new.text

@@ -1,4 +1,4 @@
-"""From an index of format 3 to today's: killed at any moment, it goes on where it was when it is run again.
+"""From an index of an earlier format to today's: killed at any moment, it goes on when it is run again.
 
 Format 3 had three stores of LMDB, in folders of their own with one for each shard: the vectors of photos, the
 photos themselves, and the captions. What they hold is written into a new index in the folder ``converting``,
@@ -26,9 +26,10 @@ from crossmodal.index.embedded.connections import sync_folder
 from crossmodal.index.embedded.copies import require_whole
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.upgrade import UPGRADABLE, format_of, upgrade
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import IMAGE, MODALITIES, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Record
 
 __all__ = ["LEFT_OUT_FOLDER", "OLD_STORES", "Conversion", "convert", "old_stores"]
 
@@ -83,9 +84,11 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
     ``StoreLocked`` while another process writes to it, ``StoreUnwritable``, ``MissingExtra`` without lmdb.
     """
     folders = old_stores(path)
+    conversion = Conversion()
+    if not folders and format_of(path) == UPGRADABLE:
+        return _upgraded(path, progress)
     if not folders:
         return None
-    conversion = Conversion()
     with _readable(path), ExitStack() as held:
         for folder in folders:
             held.callback(_lock(folder).release)
@@ -107,6 +110,17 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
             (path / name).rename(path / LEFT_OUT_FOLDER / name)
         else:
             shutil.rmtree(path / name, ignore_errors=True)
+    return conversion
+
+
+def _upgraded(path: Path, progress: Callable[[Conversion], None]) -> Conversion:
+    conversion = Conversion()
+
+    def count(done: int, total: int) -> None:
+        conversion.done, conversion.total = done, total
+        progress(conversion)
+
+    conversion.left_out = upgrade(path, count)
     return conversion
 
 
@@ -169,10 +183,11 @@ def _copy(
             if store.name == _PHOTOS:
                 continue
             records = store if store.name == _CAPTIONS else photos.get(store.shard)
+            modality = TEXT if store.name == _CAPTIONS else IMAGE
             for batch in _batches(store.documents(records, conversion.left_out)):
                 # A run before this one may have been killed after it wrote them.
-                known = index.unchanged([record for record, _, _ in batch])
-                new = [each for each in batch if (each[0].modality, each[0].id) not in known]
+                known = index.known_ids([record.id for record, _, _ in batch], modality)
+                new = [each for each in batch if each[0].id not in known]
                 if new:
                     whole = [source.with_bytes(record) for record, _, source in new]
                     index.put(whole, np.stack([vector for _, vector, _ in new]))
@@ -182,6 +197,7 @@ def _copy(
         stored = sum(index.counts(modality).documents for modality in MODALITIES)
         if (missing := documents - stored - len(conversion.left_out)) > 0:
             conversion.left_out.append(f"{missing:,} documents: they had no vector")
+        index.adopt_files()
         index.mark_converted(_FORMAT)
 
 

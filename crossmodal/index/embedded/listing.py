@@ -45,7 +45,7 @@ def list_documents(
             document = read_document(connection, modality, id)
             # Of several values of one document only the first counts.
             if document is not None and (
-                order is None or value is None or order.value_of(document.record.tags) == value
+                order is None or value is None or order.value_of(document.record.all_tags) == value
             ):
                 yield document.record
 

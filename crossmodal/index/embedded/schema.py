@@ -11,10 +11,21 @@ from __future__ import annotations
 
 from crossmodal.records import MODALITIES, Modality, checked_modality
 
-__all__ = ["APPLICATION_ID", "FORMAT", "INDEX_FILE", "PAGE_BYTES", "SCHEMA", "TOKENIZER", "vector_table"]
+__all__ = [
+    "APPLICATION_ID",
+    "FORMAT",
+    "INDEX_FILE",
+    "LIBRARY",
+    "LIBRARY_INDEXES",
+    "PAGE_BYTES",
+    "SCHEMA",
+    "TOKENIZER",
+    "WORDS",
+    "vector_table",
+]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 4
+FORMAT = 5
 
 INDEX_FILE = "index.sqlite"
 
@@ -38,6 +49,44 @@ _VECTORS = "\n".join(
 
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
+
+LIBRARY_INDEXES = """
+CREATE INDEX photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
+CREATE INDEX captions_by_origin ON documents (origin) WHERE origin IS NOT NULL;
+""".strip()
+
+# Where photos lie on this machine, and what the disk lost. ``uri`` of a photo with a file is NULL.
+LIBRARY = """
+CREATE TABLE roots (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+
+CREATE TABLE files (
+    root INTEGER NOT NULL,
+    path TEXT NOT NULL,              -- below the root
+    photo TEXT NOT NULL,             -- the id of the photo
+    signature TEXT NOT NULL,         -- size, time and inode when it was read
+    PRIMARY KEY (root, path)
+) WITHOUT ROWID;
+CREATE INDEX files_of_photos ON files (photo);
+
+CREATE TABLE trash (
+    photo TEXT PRIMARY KEY,
+    deleted REAL NOT NULL,           -- seconds since 1970
+    file TEXT NOT NULL,              -- where it was
+    digest TEXT
+) WITHOUT ROWID;
+CREATE INDEX trash_by_digest ON trash (digest);
+
+CREATE TABLE trashed (
+    photo TEXT NOT NULL,
+    number INTEGER NOT NULL,         -- 0 is the photo, the others are its captions
+    record TEXT NOT NULL,            -- JSON
+    vector BLOB, content BLOB, thumbnail BLOB,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (photo, number)
+);
+""".strip()
+
+WORDS = f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', {TOKENIZER})"
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -66,7 +115,11 @@ CREATE TABLE documents (
     uri TEXT,
     mime_type TEXT,
     photo_id TEXT,
-    tags TEXT NOT NULL,              -- JSON
+    tags TEXT NOT NULL,              -- JSON: what people gave
+    metadata TEXT NOT NULL,          -- JSON: what was found in the file
+    digest TEXT,                     -- of a photo: the SHA-256 of its file
+    origin TEXT,                     -- of a caption: the file that gave it
+    uploaded INTEGER NOT NULL,       -- whether it came without a file on this machine
     has_vector INTEGER NOT NULL,
     content_bytes INTEGER,           -- NULL: the original is not stored
     thumbnail_bytes INTEGER,
@@ -74,6 +127,8 @@ CREATE TABLE documents (
     UNIQUE (modality, id)
 );
 CREATE INDEX captions_of_photos ON documents (photo_id) WHERE modality = 'text' AND photo_id IS NOT NULL;
+{LIBRARY_INDEXES}
+{LIBRARY}
 
 {_VECTORS}
 CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
@@ -92,5 +147,5 @@ CREATE TABLE tombstones (
     sequence INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (sequence, row)
 ) WITHOUT ROWID;
 
-CREATE VIRTUAL TABLE words USING fts5 (text, content = '', {TOKENIZER});
+{WORDS};
 """

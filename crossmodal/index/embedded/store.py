@@ -33,9 +33,17 @@ from crossmodal.errors import (
 )
 from crossmodal.filters import Filter
 from crossmodal.filters.sorting import Order, Place
-from crossmodal.index.embedded.changes import Changes, read_dimension, read_meta, read_state
+from crossmodal.index.embedded.changes import (
+    Changes,
+    read_dimension,
+    read_meta,
+    read_state,
+    same_content,
+)
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
+from crossmodal.index.embedded.library import Library, is_trashed, restore
 from crossmodal.index.embedded.listing import list_documents
+from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
 from crossmodal.index.embedded.stored_document import (
@@ -44,7 +52,6 @@ from crossmodal.index.embedded.stored_document import (
     checksum,
     damage_of_row,
     documents_in_order,
-    natural_sorted,
     read_document,
     stored_part,
     usable_id,
@@ -53,10 +60,10 @@ from crossmodal.index.embedded.tags import tag_fields, tag_texts
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
-from crossmodal.index.protocols import Counts, TagField, WordHit
+from crossmodal.index.protocols import Counts, Standing, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import make_private_folder
-from crossmodal.records import IMAGE, MODALITIES, Modality, Outcome, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
@@ -178,8 +185,27 @@ class EmbeddedStore:
             damaged = {error.row for error in self._damage(connection)}
             return Changes(connection, damaged).put(hashed, matrix)
 
-    def delete(self, ids: Iterable[str], *, captions: bool = False) -> list[tuple[Modality, str]]:
-        """Delete what has one of ``ids``, photo or caption, in one transaction.
+    def update(self, records: Sequence[Record]) -> list[Outcome]:
+        """Store what is new of documents of which the index has the content: their file, tags and metadata.
+
+        A photo comes back from the trash with all that belonged to it. Returns and raises as ``put``.
+        """
+        self._require_writer()
+        with self._writing, self._connections.write() as connection:
+            for record in records:
+                if record.modality == IMAGE and read_document(connection, IMAGE, record.id) is None:
+                    restore(connection, record.id, uploaded=record.local is None)
+            return Changes(connection).put([each.hashed() for each in records], None)
+
+    @property
+    def library(self) -> Library:
+        """The roots and files of its photos, and the trash."""
+        return Library(self._connections, self._writing, self._require_writer)
+
+    def delete(
+        self, ids: Iterable[str], *, captions: bool = False, modality: Modality | None = None
+    ) -> list[tuple[Modality, str]]:
+        """Delete what has one of ``ids``, photo or caption or one of them, in one transaction.
 
         With ``captions`` also those that describe the photos. Returns modality and id of all that went. On a
         full disk it uses the space that is reserved for this, and more than one transaction where that is
@@ -189,30 +215,34 @@ class EmbeddedStore:
         named = list(dict.fromkeys(ids))
         with self._writing:
             try:
-                return self._delete(named, captions)
+                return self._delete(named, captions, modality)
             except StoreUnwritable:
                 reserve = Reserve(self.path)
                 if not reserve.free():
                     raise
             try:
-                return self._delete_in_parts(named, captions)
+                return self._delete_in_parts(named, captions, modality)
             finally:
                 reserve.take()
 
-    def _delete(self, ids: Sequence[str], captions: bool) -> list[tuple[Modality, str]]:
+    def _delete(
+        self, ids: Sequence[str], captions: bool, modality: Modality | None
+    ) -> list[tuple[Modality, str]]:
         with self._connections.write() as connection:
-            return Changes(connection).delete(ids, captions=captions)
+            return Changes(connection).delete(ids, captions=captions, modality=modality)
 
-    def _delete_in_parts(self, ids: Sequence[str], captions: bool) -> list[tuple[Modality, str]]:
+    def _delete_in_parts(
+        self, ids: Sequence[str], captions: bool, modality: Modality | None
+    ) -> list[tuple[Modality, str]]:
         try:
             self._connections.empty_log()
-            deleted = self._delete(ids, captions)
+            deleted = self._delete(ids, captions, modality)
         except StoreUnwritable:
             if len(ids) < 2:
                 raise
             half = len(ids) // 2
-            deleted = self._delete_in_parts(ids[:half], captions)
-            deleted += self._delete_in_parts(ids[half:], captions)
+            deleted = self._delete_in_parts(ids[:half], captions, modality)
+            deleted += self._delete_in_parts(ids[half:], captions, modality)
         self._connections.empty_log()
         return deleted
 
@@ -222,31 +252,45 @@ class EmbeddedStore:
             found = [read_document(connection, modality, id) for id in ids]
         return [None if document is None else document.record for document in found]
 
-    def unchanged(self, records: Sequence[Record], *, originals: bool = False) -> set[tuple[Modality, str]]:
-        """Modality and id of those hashed ``records`` that are stored with the same hash and a vector.
+    def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]:
+        """How each of the hashed ``records`` stands to what is stored: the same, known, or new.
 
-        With ``originals`` a photo of which only a thumbnail is stored does not count. What is known to be
-        damaged never counts, so that it is indexed again.
+        With ``originals`` a photo of which only a thumbnail is stored is new. What is known to be damaged is
+        new as well, so that it is indexed again.
         """
-        same = set()
         with self._connections.read() as connection:
             damaged = {error.row for error in self._damage(connection)}
-            for record in records:
-                try:
-                    known = read_document(connection, record.modality, record.id)
-                except StoreDamaged as error:
-                    # What is given takes its place.
-                    self._connections.damage.note(error)
-                    continue
-                if (
-                    known is not None
-                    and known.row not in damaged
-                    and known.has_vector
-                    and known.record.content_hash == record.content_hash
-                    and (not originals or record.modality != IMAGE or known.content_bytes is not None)
-                ):
-                    same.add((record.modality, record.id))
-        return same
+            return [self._standing(connection, record, originals, damaged) for record in records]
+
+    def _standing(
+        self, connection: sqlite3.Connection, record: Record, originals: bool, damaged: set[int]
+    ) -> Standing:
+        try:
+            known = read_document(connection, record.modality, record.id)
+        except StoreDamaged as error:
+            # What is given takes its place.
+            self._connections.damage.note(error)
+            return "new"
+        if known is None:
+            return "known" if record.local and is_trashed(connection, record.id) else "new"
+        # An upload has no file to which one could go back.
+        is_upload = record.local is None and record.content is not None
+        if (
+            known.row in damaged
+            or not known.has_vector
+            or not same_content(known.record, record)
+            or (record.modality == IMAGE and known.content_bytes is None and (originals or is_upload))
+        ):
+            return "new"
+        if record.keeping(known.record).content_hash != known.record.content_hash:
+            return "known"
+        if record.modality == TEXT:
+            return "same"
+        if record.local is None:
+            return "same" if known.uploaded else "known"
+        file = file_of(connection, record.local.root, record.local.path)
+        same = file is not None and (file.photo, file.signature) == (record.id, record.local.signature)
+        return "same" if same else "known"
 
     def vectors(self, ids: Iterable[str], modality: Modality) -> dict[str, NDArray[np.float32]]:
         """The vector, float32 (dimension,), of each of ``ids`` that has one; the others are left out."""
@@ -268,16 +312,9 @@ class EmbeddedStore:
         return vectors
 
     def captions_of(self, photo_ids: Sequence[str]) -> list[list[Record]]:
-        """For each of ``photo_ids`` the captions that name it as their photo.
-
-        They are in natural order of their ids, ``42-2`` before ``42-10``.
-        """
-        captions = []
+        """For each of ``photo_ids`` the captions that name it as their photo, in the order they came."""
         with self._connections.read() as connection:
-            for photo_id in photo_ids:
-                found = captions_of(connection, photo_id)
-                captions.append([found[id].record for id in natural_sorted(list(found))])
-        return captions
+            return [[found.record for found in captions_of(connection, id)] for id in photo_ids]
 
     def known_ids(self, ids: Iterable[str], modality: Modality) -> list[str]:
         """Those among ``ids`` that are stored; what is stored of them is not read."""
@@ -286,10 +323,12 @@ class EmbeddedStore:
             return [id for id in ids if connection.execute(select, (modality, storable(id))).fetchone()]
 
     def caption_ids(self, photo_id: str) -> list[str]:
-        """The ids of the captions of one photo, in natural order; nothing else of them is read."""
-        select = "SELECT id FROM documents WHERE modality = 'text' AND photo_id = CAST(? AS TEXT)"
+        """The ids of the captions of one photo, in the order they came; nothing else of them is read."""
+        select = (
+            "SELECT id FROM documents WHERE modality = 'text' AND photo_id = CAST(? AS TEXT) ORDER BY row"
+        )
         with self._connections.read() as connection:
-            return natural_sorted([id for (id,) in connection.execute(select, (storable(photo_id),))])
+            return [id for (id,) in connection.execute(select, (storable(photo_id),))]
 
     def content(self, id: str) -> bytes | None:
         """The untouched bytes of a photo's file; None if they or the photo are not stored."""
@@ -427,6 +466,13 @@ class EmbeddedStore:
         """The format that this index was converted from; None where it is no conversion."""
         return self._meta("converted_from")
 
+    def adopt_files(self) -> None:
+        """Note where photos lie that have the path of a file as their URI; see ``upgrade.adopt_files``."""
+        from crossmodal.index.embedded.upgrade import adopt_files
+
+        with self._writing, self._connections.write() as connection:
+            adopt_files(connection)
+
     def mark_converted(self, format: str) -> None:
         """Notes that this index is whole and was converted from another format."""
         with self._writing, self._connections.write() as connection:
@@ -501,6 +547,11 @@ class EmbeddedStore:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == FORMAT:
             return
+        if found == 4:
+            raise StoreFormat(
+                f"The index in {self.path} has the format of an earlier version. Convert it with: "
+                f"crossmodal convert --workspace {shlex.quote(str(self.path))}"
+            )
         if found > FORMAT:
             raise StoreFormat(
                 f"The index in {self.path} has format {found}, but this program knows format {FORMAT} only. "

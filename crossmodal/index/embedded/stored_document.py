@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,9 +15,10 @@ from crossmodal import limits
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.schema import vector_table
-from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, LocalFile, Modality, Record
 
 __all__ = [
+    "BETWEEN",
     "Part",
     "StoredDocument",
     "captions_of",
@@ -27,8 +27,6 @@ __all__ = [
     "damage_of_row",
     "document_in_row",
     "documents_in_order",
-    "natural_order",
-    "natural_sorted",
     "read_document",
     "stored_part",
     "tags_of",
@@ -39,17 +37,22 @@ Part = Literal["vector", "original", "thumbnail"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 # Stands between the values of a row where its checksum is made.
-_BETWEEN = "\x1f"
+BETWEEN = "\x1f"
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str)
 
 _FIELDS = (
-    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, has_vector, content_bytes,"
-    " thumbnail_bytes, checksum"
+    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, metadata, digest, origin,"
+    " uploaded, has_vector, content_bytes, thumbnail_bytes, checksum"
 )
-_SELECT = f"SELECT {_FIELDS} FROM documents"
+# The first file of the photo, or of a caption's photo.
+_FILE = (
+    "(SELECT rtrim(roots.path, '/') || '//' || files.path FROM files JOIN roots ON roots.id = files.root"
+    " WHERE files.photo = ifnull(documents.photo_id, documents.id) ORDER BY files.root, files.path LIMIT 1)"
+)
+_SELECT = f"SELECT {_FIELDS}, {_FILE} FROM documents"
 _SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
-_SELECT_CAPTIONS = f"{_SELECT} WHERE modality = 'text' AND photo_id = CAST(? AS TEXT)"
+_SELECT_CAPTIONS = f"{_SELECT} WHERE modality = 'text' AND photo_id = CAST(? AS TEXT) ORDER BY row"
 _TEXT = "CAST(? AS TEXT)"
 
 
@@ -65,11 +68,14 @@ def usable_id(id: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A record without its bytes, its ``row``, and the sizes of what is stored of it (None: it isn't)."""
+    """A record without its bytes, its ``row``, and the sizes of what is stored of it (None: it isn't).
+
+    ``uploaded`` says that it came without a file on this machine, and so doesn't go with one.
+    """
 
     INSERT = (
         f"INSERT INTO documents ({_FIELDS}) VALUES"
-        f" (?, ?, {_TEXT}, ?, {_TEXT}, {_TEXT}, {_TEXT}, {_TEXT}, ?, ?, ?, ?, ?)"
+        f" (?, ?, {_TEXT}, ?, {_TEXT}, {_TEXT}, {_TEXT}, {_TEXT}, ?, ?, ?, {_TEXT}, ?, ?, ?, ?, ?)"
     )
 
     row: int
@@ -77,9 +83,10 @@ class StoredDocument:
     has_vector: bool
     content_bytes: int | None
     thumbnail_bytes: int | None
+    uploaded: bool
 
     @classmethod
-    def of(cls, row: int, record: Record, *, has_vector: bool) -> Self:
+    def of(cls, row: int, record: Record, *, has_vector: bool, uploaded: bool) -> Self:
         """The document that stores ``record``, bytes included."""
         return cls(
             row,
@@ -87,6 +94,7 @@ class StoredDocument:
             has_vector,
             None if record.content is None else len(record.content),
             None if record.thumbnail is None else len(record.thumbnail),
+            uploaded,
         )
 
     def values(self) -> tuple[Any, ...]:
@@ -97,37 +105,45 @@ class StoredDocument:
             record.id,
             record.content_hash,
             record.text,
-            record.uri,
+            record.own_uri,
             record.mime_type,
             record.photo_id,
             _JSON.encode(dict(record.tags)),
+            _JSON.encode(dict(record.metadata)),
+            record.digest,
+            record.origin,
         )
-        sizes = (int(self.has_vector), self.content_bytes, self.thumbnail_bytes)
-        text = _BETWEEN.join(map(str, (*described, *sizes)))
+        sizes = (int(self.uploaded), int(self.has_vector), self.content_bytes, self.thumbnail_bytes)
+        text = BETWEEN.join(map(str, (*described, *sizes)))
         known = checksum(text.encode("utf-8", "surrogatepass"), self.row)
         return self.row, *map(storable, described), *sizes, known
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Self:
         """The reverse of ``values``; raises ``StoreFormat`` where they don't match their checksum."""
-        row, modality, id, content_hash, text, uri, mime_type, photo_id, tags = values[:9]
-        has_vector, content_bytes, thumbnail_bytes, known = values[9:]
-        text_of_all = _BETWEEN.join(map(str, values[1:12]))
+        row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, metadata = values[:10]
+        digest, origin, uploaded, has_vector, content_bytes, thumbnail_bytes, known, file = values[10:]
+        text_of_all = BETWEEN.join(map(str, values[1:16]))
         if checksum(text_of_all.encode("utf-8", "surrogatepass"), row) != known:
             raise StoreDamaged("document", str(id), row, modality=modality)
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
+        local = None if file is None else LocalFile(file.partition("//")[0] or "/", file.partition("//")[2])
         record = Record(
             id=id,
             modality=modality,
             text=text,
-            uri=uri,
+            uri=uri or (None if local is None else local.absolute),
             mime_type=mime_type,
             photo_id=photo_id,
             tags={} if tags == "{}" else tags_of(tags),
+            metadata={} if metadata == "{}" else tags_of(metadata),
+            digest=digest,
+            local=local if modality == IMAGE else None,
+            origin=origin,
             content_hash=content_hash,
         )
-        return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes)
+        return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes, bool(uploaded))
 
 
 def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -> StoredDocument | None:
@@ -177,23 +193,23 @@ def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: 
     return bytes(found[0])
 
 
-def captions_of(connection: sqlite3.Connection, photo_id: str) -> dict[str, StoredDocument]:
-    """The captions that name ``photo_id`` as their photo, by id, in no particular order.
+def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDocument]:
+    """The captions that name ``photo_id`` as their photo, in the order in which they came.
 
     Raises as ``read_document``.
     """
-    captions = {}
+    captions = []
     for caption in captions_or_damage(connection, photo_id):
         if isinstance(caption, StoreFormat):
             raise caption
-        captions[caption.record.id] = caption
+        captions.append(caption)
     return captions
 
 
 def captions_or_damage(
     connection: sqlite3.Connection, photo_id: str
 ) -> Iterator[StoredDocument | StoreFormat]:
-    """The captions of ``photo_id`` in no particular order; as ``documents_in_order``."""
+    """The captions of ``photo_id`` in the order in which they came; as ``documents_in_order``."""
     return _documents(connection.execute(_SELECT_CAPTIONS, (storable(photo_id),)))
 
 
@@ -217,29 +233,3 @@ def tags_of(text: str) -> Any:
     except orjson.JSONDecodeError:
         # NaN, and halves of characters.
         return json.loads(text)
-
-
-_DIGITS = re.compile(r"([0-9]+)")
-
-
-def natural_order(id: str) -> tuple[list[str | tuple[int, str]], str]:
-    """A key that sorts ``42-2`` before ``42-10``: runs of digits by their number, then by the id itself."""
-    parts: list[str | tuple[int, str]] = list(_DIGITS.split(id))
-    # A number's length and digits order it as its value does, without a limit to its length.
-    for position in range(1, len(parts), 2):
-        digits = str(parts[position]).lstrip("0")
-        parts[position] = len(digits), digits
-    return parts, id
-
-
-def natural_sorted(ids: list[str]) -> list[str]:
-    """``ids`` in their natural order."""
-    if len(ids) < 2:
-        return ids
-    start = ids[0].rpartition("-")[0] + "-"
-    numbers = [id[len(start) :] for id in ids if id.startswith(start)]
-    together = "".join(numbers)
-    if len(numbers) == len(ids) and together.isascii() and together.isdigit() and all(numbers):
-        # As data sets number them, ten times as quick.
-        return [id for _, id in sorted(zip(map(int, numbers), ids, strict=True))]
-    return sorted(ids, key=natural_order)

@@ -103,7 +103,7 @@ class _Check:
             expected = {
                 (modality, _text(name), int(kind), _text(value))
                 for modality, name, kind, value, _ in tag_entries(
-                    document.record.modality, document.record.tags, row
+                    document.record.modality, document.record.all_tags, row
                 )
             }
             if stored.pop(row, set()) != expected:

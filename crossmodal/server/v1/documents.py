@@ -319,7 +319,7 @@ def _listed(
     """Some documents, and what the next ones stand behind."""
 
     def place(record: Record) -> str:
-        return record.id if order is None else order.place_of(record.tags, record.id)
+        return record.id if order is None else order.place_of(record.all_tags, record.id)
 
     records = workspace.list_records(modality, limit + 1, after, filter=filter, order=order)
     listed = records[:limit]

@@ -1,0 +1,137 @@
+"""``roots`` and ``trash``: where the photos of an index lie, and what the disk lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from crossmodal.cli.output import print_json, write_lines
+from crossmodal.errors import SettingsError
+from crossmodal.index.embedded.library import TRASH_DAYS
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.writer_lock import wait_for_writer
+from crossmodal.settings import ROOT_ACTIONS, TRASH_ACTIONS, Settings
+from crossmodal.workspace import Workspace
+
+__all__ = ["roots", "trash"]
+
+
+def roots(settings: Settings) -> int:
+    """Lists the folders of photos, says that one lies elsewhere now, or removes one; returns 0.
+
+    Raises SettingsError for an action without its folders, StoreMissing, StoreLocked, DataError.
+    """
+    items = settings.items
+    if _action(settings, "roots", ROOT_ACTIONS) == "list":
+        _needs("roots list", items, 0, "")
+        _list_roots(settings)
+    elif settings.action == "move":
+        _needs("roots move", items, 2, "the folder as it was and as it is: crossmodal roots move OLD NEW")
+        old, new = map(_absolute, items)
+        if not Path(new).is_dir():
+            raise SettingsError(f"{new} is no folder; mount it, or give the folder where the photos are now.")
+        with _writing(settings) as store:
+            count = store.library.move_root(old, new)
+        print(f"{count:,} files of {old} are in {new} now; nothing was encoded again.")
+    else:
+        _needs("roots remove", items, 1, "the folder: crossmodal roots remove FOLDER")
+        with _writing(settings) as store:
+            gone = store.library.remove_root(_absolute(items[0]))
+        print(f"Removed {_absolute(items[0])}; {len(gone):,} photos went to the trash{_for_days(gone)}.")
+    return 0
+
+
+def trash(settings: Settings) -> int:
+    """Lists what the disk lost, brings photos back, or deletes all of it for good; returns 0.
+
+    Raises SettingsError for an action without ids, or an id that isn't there; StoreMissing, StoreLocked.
+    """
+    items = settings.items
+    if _action(settings, "trash", TRASH_ACTIONS) == "list":
+        _needs("trash list", items, 0, "")
+        _list_trash(settings)
+    elif settings.action == "restore":
+        with _writing(settings) as store:
+            there = [each.photo for each in store.library.trash()]
+            wanted = list(items) or there
+            if unknown := [id for id in wanted if id not in there]:
+                raise SettingsError(f"{unknown[0]} is not in the trash; `crossmodal trash` lists what is.")
+            restored = store.library.restore(wanted)
+        print(f"{len(restored):,} photos are back, with their tags and captions. They stay, file or not.")
+    else:
+        _needs("trash empty", items, 0, "")
+        with _writing(settings) as store:
+            count = store.library.empty_trash()
+        print(f"Deleted {count:,} photos for good.")
+    return 0
+
+
+def _list_roots(settings: Settings) -> None:
+    with Workspace(settings.workspace) as workspace:
+        found = workspace.require().library.roots()
+    listed = [{"path": root.path, "files": root.files, "there": Path(root.path).is_dir()} for root in found]
+    if settings.json:
+        print_json({"roots": listed})
+        return
+    write_lines(
+        f"{each['files']:>9,}  {each['path']}{'' if each['there'] else '  (not there now)'}"
+        for each in listed
+    )
+    if not listed:
+        print("No photo of this index lies in a folder: all were uploaded, or none is there.")
+
+
+def _list_trash(settings: Settings) -> None:
+    with Workspace(settings.workspace) as workspace:
+        found = workspace.require().library.trash()
+    listed = [
+        {
+            "id": each.photo,
+            "file": each.file,
+            "deleted": _day(each.deleted),
+            "kept_until": _day(each.kept_until),
+        }
+        for each in found
+    ]
+    if settings.json:
+        print_json({"trash": listed})
+        return
+    write_lines(f"{each['id']}  {each['deleted']}  {each['file']}" for each in listed)
+    if not listed:
+        print("The trash is empty.")
+
+
+def _action(settings: Settings, command: str, actions: Sequence[str]) -> str:
+    if settings.action not in actions:
+        raise SettingsError(
+            f"crossmodal {command} {settings.action} is no action; there are {', '.join(actions)}."
+        )
+    return settings.action
+
+
+def _needs(command: str, items: Sequence[str], count: int, what: str) -> None:
+    if len(items) != count:
+        said = f"needs {what}" if what else f"takes nothing more, and not {' '.join(items)}"
+        raise SettingsError(f"crossmodal {command} {said}.")
+
+
+def _writing(settings: Settings) -> EmbeddedStore:
+    # First, so that a wrong folder doesn't become an empty index.
+    with Workspace(settings.workspace) as workspace:
+        workspace.require()
+    wait_for_writer(settings.workspace, settings.wait)
+    return EmbeddedStore.open_writer(settings.workspace)
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (keeps symlinks)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _for_days(gone: Sequence[str]) -> str:
+    return f", where they stay for {TRASH_DAYS} days" if gone else ""

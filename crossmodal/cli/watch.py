@@ -1,0 +1,146 @@
+"""``watch``: keeps an index true while photos come and go."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossmodal.cli.index import IndexReport, index_data_set
+from crossmodal.cli.local_engine import engine_for
+from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.data_sets.folder import FolderOfImages
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import CrossmodalError, DataSetError, StoreLocked
+from crossmodal.processes import StopSignals
+from crossmodal.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["run"]
+
+# What changes within so many milliseconds is indexed together.
+_TOGETHER_MS = 1600
+
+# So often everything is looked through: a network disk, or a flood of changes, may tell of some of them only.
+_WHOLE_SECONDS = 3600.0
+
+# Others may write the index as soon as nothing has changed for so long.
+_IDLE_SECONDS = 10.0
+
+# So long after another process was found writing, the same is tried again.
+_RETRY_SECONDS = 5.0
+
+
+def run(settings: Settings) -> int:
+    """Indexes the folder, and again what changes in it, until Ctrl-C or SIGTERM; returns 0.
+
+    Raises DataSetError where there is nothing to watch, and what indexing raises at the start.
+    """
+    from watchfiles import watch
+
+    data_set = open_data_set(settings.data_set, data_root=settings.data_root)
+    if data_set.root is None:
+        raise DataSetError(f"{settings.data_set} has no folder that could be watched.")
+    root = Path(data_set.root)
+    stop = threading.Event()
+    with StopSignals() as signals, engine_for(settings, writer_idle_seconds=_IDLE_SECONDS) as engine:
+        watching = _Watching(engine, settings, data_set, signals)
+        # Looked at from now on, so that nothing is lost between the run and the first change.
+        changes = watch(
+            root,
+            debounce=_TOGETHER_MS,
+            stop_event=stop,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            rust_timeout=500,
+        )
+        watching.whole()
+        print(f"Watching {root}; Ctrl-C ends it.", file=sys.stderr, flush=True)
+        for changed in changes:
+            if signals.stopping:
+                stop.set()
+                break
+            watching.note({path for _, path in changed})
+    return 0
+
+
+class _Watching:
+    """One folder, indexed as far as it changes."""
+
+    def __init__(self, engine: Engine, settings: Settings, data_set: DataSet, signals: StopSignals) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._data_set = data_set
+        self._signals = signals
+        self._waiting: set[str] = set()
+        self._not_before = 0.0
+        self._whole_at = time.monotonic() + _WHOLE_SECONDS
+
+    def note(self, paths: Iterable[str]) -> None:
+        """Indexes what changed, and everything once an hour; tries later while another process writes."""
+        self._waiting.update(paths)
+        now = time.monotonic()
+        if now < self._not_before:
+            return
+        if now >= self._whole_at:
+            self._try(self.whole)
+        elif self._waiting:
+            self._try(self._changed)
+
+    def whole(self) -> None:
+        """Indexes everything."""
+        self._index(self._data_set)
+        self._waiting.clear()
+        self._whole_at = time.monotonic() + _WHOLE_SECONDS
+
+    def _changed(self) -> None:
+        waiting, root = set(self._waiting), str(self._data_set.root)
+        folder = _common_folder(waiting, root)
+        if type(self._data_set) is FolderOfImages and folder != root:
+            self._index(self._data_set.below(Path(folder)))
+        else:
+            self._index(self._data_set)
+        self._waiting -= waiting
+
+    def _try(self, index: Callable[[], None]) -> None:
+        try:
+            index()
+        except StoreLocked:
+            self._not_before = time.monotonic() + _RETRY_SECONDS
+        except CrossmodalError as error:
+            # An hour later, or with the next change, it may go.
+            self._waiting.clear()
+            self._whole_at = time.monotonic() + _WHOLE_SECONDS
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+    def _index(self, data_set: DataSet) -> None:
+        settings = replace(self._settings, json=True)
+        report = index_data_set(self._engine, data_set, settings, self._signals)
+        if line := ", ".join(_said(report)):
+            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+        for failure in report.failures:
+            print(f"{failure['source']}: {failure['reason']}", file=sys.stderr, flush=True)
+        if report.kept is not None:
+            print(f"warning: {report.kept}", file=sys.stderr, flush=True)
+
+
+def _said(report: IndexReport) -> Iterator[str]:
+    for what, counts in (("photos", report.photos), ("captions", report.captions)):
+        for outcome in ("added", "replaced", "moved", "copied", "restored", "deleted"):
+            if count := getattr(counts, outcome):
+                yield f"{count:,} {what} {'changed' if outcome == 'replaced' else outcome}"
+
+
+def _common_folder(paths: Iterable[str], root: str) -> str:
+    """The innermost folder that is there and holds all that changed; ``root`` at the most."""
+    common = os.path.commonpath(paths)
+    while common != root and not os.path.isdir(common):  # noqa: PTH112  (bare text)
+        common = os.path.dirname(common)  # noqa: PTH120
+    return common if common.startswith(root) else root

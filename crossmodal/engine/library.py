@@ -1,0 +1,208 @@
+"""A data set on this machine and the index: after a run, the index says what is on disk."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crossmodal.index.embedded.upgrade import OLD_ORIGIN
+from crossmodal.records import IMAGE, TEXT, Failure, LocalFile, Record
+
+if TYPE_CHECKING:
+    from crossmodal.data_sets.data_set import DataSet
+    from crossmodal.engine.engine import Engine
+    from crossmodal.engine.indexing import Indexed
+    from crossmodal.index.embedded.library import Library
+    from crossmodal.workspace import Workspace
+
+__all__ = ["FEW_PHOTOS", "KnownLibrary", "LibraryRun", "Settled"]
+
+# More photos than this, and more than this share of a root, only go where that is asked for.
+FEW_PHOTOS = 10
+LARGEST_SHARE = 0.2
+
+
+class KnownLibrary:
+    """What an index knows of files, for a data set that is read again; ``reread`` trusts no signature."""
+
+    def __init__(self, workspace: Workspace, *, reread: bool = False) -> None:
+        self._workspace = workspace
+        self._reread = reread
+
+    def folder(self, path: str) -> LocalFile:
+        """The root to which the absolute path of a folder belongs, and the path below it."""
+        return LocalFile(path, "") if (library := self._library) is None else library.folder(path)
+
+    def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
+        """The id and the digest of the photo in a file that is as it was when it was read."""
+        if self._reread or not file.signature or (library := self._library) is None:
+            return None
+        known = library.file(file)
+        if known is None or known.signature != file.signature or known.digest is None:
+            return None
+        return known.photo, known.digest
+
+    def photo_with(self, digest: str) -> str | None:
+        """The id of a photo of that content; None where there is none."""
+        return None if (library := self._library) is None else library.photo_with(digest)
+
+    @property
+    def _library(self) -> Library | None:
+        return None if (store := self._workspace.store()) is None else store.library
+
+
+@dataclass(slots=True)
+class Settled:
+    """What left the index at the end of a run.
+
+    ``photos`` are those whose files are gone, which went to the trash; ``captions`` those that their file
+    doesn't give any more. ``kept`` is a sentence on photos that stayed although their files are gone, None
+    where there are none.
+    """
+
+    photos: int = 0
+    captions: int = 0
+    kept: str | None = None
+
+
+@dataclass(slots=True)
+class LibraryRun:
+    """One run of indexing a data set: what it met, and what of the index it did not meet.
+
+    ``verify`` reads also the files that look as they did. Memory holds 8 bytes for each file and caption.
+    """
+
+    engine: Engine
+    data_set: DataSet
+    delete_missing: bool = False
+    verify: bool = False
+    _files: array[int] = field(default_factory=lambda: array("q"))
+    _photos: array[int] = field(default_factory=lambda: array("q"))
+    _captions: array[int] = field(default_factory=lambda: array("q"))
+    _failed: bool = False
+
+    def index(
+        self,
+        *,
+        size: int = 32,
+        take: Callable[[Iterable[Record | Failure]], Iterator[Record | Failure]] = iter,
+    ) -> Generator[Indexed | Failure, None, None]:
+        """Indexes the data set, or of its items what ``take`` lets through; yields as ``Engine.index``."""
+        self.data_set.known = KnownLibrary(self.engine.workspace, reread=self.verify)
+        self._unite_roots()
+        yield from self.engine.index(self._watched(take(self.data_set)), size=size)
+
+    def _unite_roots(self) -> None:
+        """Makes the data set's folder a root before it is walked, where there are roots inside of it."""
+        library = self.engine.workspace.library
+        if library is not None and self.data_set.root is not None:
+            folder = str(self.data_set.root)
+            inside = f"{folder.rstrip('/')}/"
+            if any(root.path.startswith(inside) for root in library.roots()):
+                self.engine.add_root(folder)
+
+    def _watched(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
+        for item in items:
+            if isinstance(item, Failure):
+                self._failed = True
+            elif item.modality == IMAGE:
+                self._photos.append(hash(item.id))
+                if item.local is not None:
+                    self._files.append(hash((item.local.root, item.local.path)))
+            else:
+                self._captions.append(hash(item.id))
+            yield item
+
+    def settle(self) -> Settled:
+        """Takes out of the index what the data set has no more; only after ``index`` took all of it.
+
+        Raises as ``Engine.delete``.
+        """
+        settled = Settled()
+        if self.engine.workspace.store() is None:
+            return settled
+        self._forget_captions(settled)
+        self._delete_superseded()
+        if self.data_set.walked and self.data_set.root is not None:
+            self._forget_files(str(self.data_set.root), settled)
+        return settled
+
+    @property
+    def _library(self) -> Library:
+        return self.engine.workspace.require().library
+
+    def _forget_captions(self, settled: Settled) -> None:
+        """Deletes captions that the file doesn't give any more.
+
+        Those of a photo that was not met stay where something could not be read: that may be why.
+        """
+        origin = self.data_set.origin
+        if origin is None:
+            return
+        met, photos = np.unique(self._captions), np.unique(self._photos)
+        unmet = [
+            id
+            for source in (str(origin), OLD_ORIGIN)
+            for id, photo in self._library.captions_from(source)
+            if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
+        ]
+        settled.captions = len(unmet)
+        if unmet:
+            self.engine.delete(unmet, captions=False, modality=TEXT)
+
+    def _delete_superseded(self) -> None:
+        """Deletes photos whose files have another content now; what people said of them went over to it."""
+        superseded = self._library.without_file()
+        if superseded:
+            self.engine.delete(superseded, modality=IMAGE)
+
+    def _forget_files(self, root: str, settled: Settled) -> None:
+        met = np.unique(self._files)
+        gone: dict[str, list[LocalFile]] = {}
+        met_photos: set[str] = set()
+        for file, photo in self._library.files_below(self._library.folder(root)):
+            if not _has(met, hash((file.root, file.path))) and _is_gone(file.absolute):
+                gone.setdefault(photo, []).append(file)
+            else:
+                met_photos.add(photo)
+        elsewhere = {
+            photo for photo in gone if photo in met_photos or self._lies_elsewhere(photo, gone[photo])
+        }
+        going = gone.keys() - elsewhere
+        photos = self._library.photos_below(LocalFile(self._library.folder(root).root, ""))
+        if len(going) > FEW_PHOTOS and len(going) > LARGEST_SHARE * photos and not self.delete_missing:
+            settled.kept = (
+                f"{len(going):,} of the {photos:,} photos of {root} are not there any more; as that is more "
+                "than a fifth of them, they stay in the index. If they are gone for good, say so with "
+                "--delete-missing."
+            )
+            going = set()
+        settled.photos = len(going)
+        self.engine.forget([file for photo in sorted(going | elsewhere) for file in gone[photo]])
+
+    def _lies_elsewhere(self, photo: str, gone: list[LocalFile]) -> bool:
+        """Whether the photo stays without these files: it was uploaded, or has others."""
+        files = {(file.root, file.path) for file in self._library.files_of(photo)}
+        return bool(files - {(file.root, file.path) for file in gone}) or self._library.is_uploaded(photo)
+
+
+def _has(values: np.ndarray, value: int) -> bool:
+    """Whether the ascending ``values`` have ``value``."""
+    place = int(np.searchsorted(values, value))
+    return place < len(values) and int(values[place]) == value
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is certainly no file, which is another thing than not being able to look."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -1,0 +1,275 @@
+"""The photo library of an index: its roots, the files of its photos, and the trash for what the disk lost."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+
+from crossmodal.errors import DataError, StoreDamaged
+from crossmodal.index.embedded import local_files
+from crossmodal.index.embedded.changes import Changes, RemovedPhoto
+from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.local_files import KnownFile
+from crossmodal.index.embedded.stored_document import checksum
+from crossmodal.records import IMAGE, LocalFile, Record
+
+__all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "restore"]
+
+# How long the trash keeps what it has.
+TRASH_DAYS = 30
+_DAY_SECONDS = 86_400
+
+# The fields of a record that the trash writes as JSON; its bytes have columns of their own.
+_BYTES = ("content", "thumbnail")
+_WRITTEN = tuple(field.name for field in fields(Record) if field.name not in (*_BYTES, "local", "keeps"))
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A folder of photos: its path, and how many files below it are in the index."""
+
+    path: str
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """A photo in the trash: its id, the file in which it was, and when it went (seconds since 1970)."""
+
+    photo: str
+    file: str
+    deleted: float
+
+    @property
+    def kept_until(self) -> float:
+        """When the next run of indexing takes it out of the trash, in seconds since 1970."""
+        return self.deleted + TRASH_DAYS * _DAY_SECONDS
+
+
+class Library:
+    """The roots, files and trash of one index; ``EmbeddedStore.library``.
+
+    What changes something needs a store that is open for writing.
+    """
+
+    def __init__(self, connections: Connections, writing: threading.Lock, check: Callable[[], None]) -> None:
+        self._connections = connections
+        self._writing = writing
+        self._check_writer = check
+
+    def roots(self) -> list[Root]:
+        """All roots in order of their paths."""
+        select = (
+            "SELECT roots.path, count(files.path) FROM roots LEFT JOIN files ON files.root = roots.id"
+            " GROUP BY roots.id ORDER BY roots.path"
+        )
+        with self._connections.read() as connection:
+            return [Root(*found) for found in connection.execute(select)]
+
+    def folder(self, path: str) -> LocalFile:
+        """The root of the absolute ``path`` and the path below it; itself where it is in no root yet."""
+        for root in self.roots():
+            start = root.path.rstrip("/") + "/"
+            if path == root.path or path.startswith(start):
+                return LocalFile(root.path, path[len(start) :])
+        return LocalFile(path, "")
+
+    def file(self, file: LocalFile) -> KnownFile | None:
+        """What is known of a file; None where it was never indexed."""
+        with self._connections.read() as connection:
+            return local_files.file_of(connection, file.root, file.path)
+
+    def files_of(self, photo: str) -> list[LocalFile]:
+        """The files in which the photo with that id lies."""
+        with self._connections.read() as connection:
+            return local_files.files_of(connection, photo)
+
+    def files_below(self, folder: LocalFile) -> Iterator[tuple[LocalFile, str]]:
+        """The files below a folder as of one commit, each with the id of its photo."""
+        with self._connections.read() as connection:
+            yield from local_files.files_below(connection, folder)
+
+    def photos_below(self, folder: LocalFile) -> int:
+        """How many photos lie below a folder of a root."""
+        with self._connections.read() as connection:
+            return len({photo for _, photo in local_files.files_below(connection, folder)})
+
+    def photo_with(self, digest: str) -> str | None:
+        """The id of a photo of this content, in the index or in the trash; None where there is none."""
+        select = "SELECT {} FROM {} WHERE digest = ?1"
+        both = f"{select.format('id', 'documents')} UNION ALL {select.format('photo', 'trash')}"
+        with self._connections.read() as connection:
+            found = connection.execute(both, (digest,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def captions_from(self, origin: str) -> Iterator[tuple[str, str]]:
+        """The ids of the captions that the file ``origin`` gave, each with its photo's, as of one commit."""
+        with self._connections.read() as connection:
+            yield from connection.execute(
+                "SELECT id, ifnull(photo_id, '') FROM documents WHERE origin = CAST(? AS TEXT)",
+                (storable(origin),),
+            )
+
+    def without_file(self) -> list[str]:
+        """The photos that were no uploads and whose files have another content now."""
+        with self._connections.read() as connection:
+            return local_files.without_file(connection)
+
+    def is_uploaded(self, photo: str) -> bool:
+        """Whether the photo came without a file, and so stays without one."""
+        select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
+        with self._connections.read() as connection:
+            found = connection.execute(select, (storable(photo),)).fetchone()
+        return found is not None and bool(found[0])
+
+    def trash(self) -> list[Trashed]:
+        """What is in the trash, the last one first."""
+        select = "SELECT photo, file, deleted FROM trash ORDER BY deleted DESC, photo"
+        with self._connections.read() as connection:
+            return [Trashed(*found) for found in connection.execute(select)]
+
+    def add_root(self, folder: str) -> None:
+        """Makes the absolute path ``folder`` a root, or a part of the one above it."""
+        with self._changing() as connection:
+            local_files.add_root(connection, folder)
+
+    def move_root(self, path: str, to: str) -> int:
+        """Says that what lay below the root ``path`` lies below ``to`` now; returns how many files.
+
+        Raises DataError where there is no such root, or where ``to`` is inside of another one or around it.
+        """
+        with self._changing() as connection:
+            root = self._root(connection, path)
+            for other in self._paths(connection):
+                if other != path and f"{to}/".startswith(f"{other.rstrip('/')}/"):
+                    raise DataError(f"{to} lies in the root {other} already; index that one again instead.")
+                if other != path and f"{other}/".startswith(f"{to.rstrip('/')}/"):
+                    raise DataError(
+                        f"The root {other} lies in {to}; index {to} instead, which takes both in."
+                    )
+            connection.execute("UPDATE roots SET path = ? WHERE id = ?", (to, root))
+            (count,) = connection.execute("SELECT count(*) FROM files WHERE root = ?", (root,)).fetchone()
+            return int(count)
+
+    def remove_root(self, path: str) -> list[str]:
+        """Forgets the root ``path``; the photos that lie nowhere else go to the trash, and are returned.
+
+        Raises DataError where there is no such root.
+        """
+        with self._changing() as connection:
+            root = self._root(connection, path)
+            files = [file for file, _ in local_files.files_below(connection, LocalFile(path, ""))]
+            gone = self._forget(connection, files)
+            connection.execute("DELETE FROM roots WHERE id = ?", (root,))
+            return gone
+
+    def forget(self, files: Sequence[LocalFile]) -> list[str]:
+        """Forgets files that are gone; photos that lie nowhere else go to the trash, and are returned."""
+        with self._changing() as connection:
+            return self._forget(connection, files)
+
+    def restore(self, photos: Sequence[str]) -> list[str]:
+        """Brings photos back from the trash, with their tags and captions; returns those that were there.
+
+        They stay from then on, whether there is a file or not.
+        """
+        with self._changing() as connection:
+            return [photo for photo in photos if restore(connection, photo, uploaded=True)]
+
+    def empty_trash(self, *, older_than_days: float = 0.0) -> int:
+        """Deletes for good what went to the trash so long ago; returns how many photos."""
+        with self._changing() as connection:
+            before = time.time() - older_than_days * _DAY_SECONDS
+            old = "SELECT photo FROM trash WHERE deleted <= ?"
+            connection.execute(f"DELETE FROM trashed WHERE photo IN ({old})", (before,))
+            return connection.execute("DELETE FROM trash WHERE deleted <= ?", (before,)).rowcount
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        self._check_writer()
+        with self._writing, self._connections.write() as connection:
+            yield connection
+
+    def _forget(self, connection: sqlite3.Connection, files: Sequence[LocalFile]) -> list[str]:
+        where = {
+            photo: file for file in files if (photo := local_files.photo_at(connection, file)) is not None
+        }
+        photos = local_files.forget(connection, files)
+        gone = local_files.without_file(connection, photos)
+        for removed in Changes(connection).remove_photos(gone):
+            _throw_away(connection, removed, where[removed.photo].absolute)
+        return gone
+
+    def _root(self, connection: sqlite3.Connection, path: str) -> int:
+        found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
+        if found is None:
+            listed = ", ".join(self._paths(connection)) or "none"
+            raise DataError(f"{path} is no root of this index; its roots are: {listed}.")
+        return int(found[0])
+
+    def _paths(self, connection: sqlite3.Connection) -> list[str]:
+        return [path for (path,) in connection.execute("SELECT path FROM roots ORDER BY path")]
+
+
+def is_trashed(connection: sqlite3.Connection, photo: str) -> bool:
+    """Whether the photo with that id is in the trash."""
+    select = "SELECT 1 FROM trash WHERE photo = CAST(? AS TEXT)"
+    return connection.execute(select, (storable(photo),)).fetchone() is not None
+
+
+def restore(connection: sqlite3.Connection, photo: str, *, uploaded: bool) -> bool:
+    """Brings one photo back from the trash; False where it isn't there."""
+    named = (storable(photo),)
+    found = connection.execute(
+        "SELECT record, vector, content, thumbnail, checksum FROM trashed WHERE photo = CAST(? AS TEXT)"
+        " ORDER BY number",
+        named,
+    )
+    documents = [_read(photo, *row) for row in found]
+    if not documents:
+        return False
+    for table in ("trash", "trashed"):
+        connection.execute(f"DELETE FROM {table} WHERE photo = CAST(? AS TEXT)", named)
+    Changes(connection).add_again(RemovedPhoto(photo, documents), uploaded=uploaded)
+    return True
+
+
+def _read(
+    photo: str, text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None, known: int
+) -> tuple[Record, bytes | None]:
+    bytes_of_all = b"".join(part or b"" for part in (text, vector, content, thumbnail))
+    if checksum(bytes_of_all, len(text)) != known:
+        raise StoreDamaged("document", photo, 0, modality=IMAGE)
+    return Record(**json.loads(text), content=content, thumbnail=thumbnail), vector
+
+
+def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:
+    digest = next((record.digest for record, _ in removed.documents if record.modality == IMAGE), None)
+    connection.execute(
+        "INSERT OR REPLACE INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
+        (storable(removed.photo), time.time(), file, digest),
+    )
+    connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", (storable(removed.photo),))
+    for number, (record, vector) in enumerate(removed.documents):
+        written = {name: value for name in _WRITTEN if (value := getattr(record, name))}
+        # With escapes, so that halves of characters can be written.
+        text = json.dumps(written, default=str).encode()
+        bytes_of_all = b"".join(part or b"" for part in (text, vector, record.content, record.thumbnail))
+        connection.execute(
+            "INSERT INTO trashed (photo, number, record, vector, content, thumbnail, checksum)"
+            " VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)",
+            (
+                storable(removed.photo),
+                number,
+                text,
+                vector,
+                record.content,
+                record.thumbnail,
+                checksum(bytes_of_all, len(text)),
+            ),
+        )

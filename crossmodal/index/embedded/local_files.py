@@ -1,0 +1,163 @@
+"""The tables ``roots`` and ``files``: where photos lie on this machine.
+
+A photo may lie in several files of one content. A file belongs to the outermost root above it, so that no
+file is there twice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from crossmodal.index.embedded.connections import storable
+from crossmodal.records import LocalFile, Record
+
+__all__ = [
+    "KnownFile",
+    "add_root",
+    "file_of",
+    "files_below",
+    "files_of",
+    "forget",
+    "photo_at",
+    "place",
+    "remove_photos",
+    "without_file",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file that was indexed: the id of its photo, the SHA-256 of its content, and its signature."""
+
+    photo: str
+    digest: str | None
+    signature: str
+
+
+def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
+    """The root to which ``folder`` (absolute) belongs and its path below it; makes one where there is none.
+
+    Roots inside of a new one are taken into it.
+    """
+    roots: dict[str, int] = {path: id for id, path in connection.execute("SELECT id, path FROM roots")}
+    for root in roots:
+        if (below := _below(root, folder)) is not None:
+            return LocalFile(root, below)
+    connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
+    (new,) = connection.execute("SELECT id FROM roots WHERE path = ?", (folder,)).fetchone()
+    for root, id in roots.items():
+        if below := _below(folder, root):
+            connection.execute(
+                "UPDATE OR REPLACE files SET root = ?, path = ? || '/' || path WHERE root = ?",
+                (new, below, id),
+            )
+            connection.execute("DELETE FROM roots WHERE id = ?", (id,))
+    return LocalFile(folder, "")
+
+
+def place(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
+    """Notes that the photos ``records`` lie in the files that they name."""
+    for record in records:
+        if (local := record.local) is None:
+            continue
+        root = _root_id(connection, local.root)
+        if root is None:
+            inside = add_root(connection, local.root)
+            root = _root_id(connection, inside.root)
+            local = LocalFile(inside.root, f"{inside.path}/{local.path}".lstrip("/"), local.signature)
+        connection.execute(
+            "INSERT OR REPLACE INTO files (root, path, photo, signature) VALUES (?, ?, CAST(? AS TEXT), ?)",
+            (root, local.path, storable(record.id), local.signature),
+        )
+
+
+def file_of(connection: sqlite3.Connection, root: str, path: str) -> KnownFile | None:
+    """What is known of the file at ``path`` below ``root``, None where it was never indexed."""
+    found = connection.execute(
+        "SELECT files.photo, documents.digest, files.signature FROM files"
+        " JOIN roots ON roots.id = files.root"
+        " JOIN documents ON documents.modality = 'image' AND documents.id = files.photo"
+        " WHERE roots.path = ? AND files.path = ?",
+        (root, path),
+    ).fetchone()
+    return None if found is None else KnownFile(*found)
+
+
+def photo_at(connection: sqlite3.Connection, local: LocalFile) -> str | None:
+    """The id of the photo that lies in the file ``local``."""
+    found = file_of(connection, local.root, local.path)
+    return None if found is None else found.photo
+
+
+def files_of(connection: sqlite3.Connection, photo: str) -> list[LocalFile]:
+    """The files in which the photo with that id lies."""
+    found = connection.execute(
+        "SELECT roots.path, files.path, signature FROM files JOIN roots ON roots.id = files.root"
+        " WHERE photo = CAST(? AS TEXT) ORDER BY files.root, files.path",
+        (storable(photo),),
+    )
+    return [LocalFile(*each) for each in found]
+
+
+def files_below(connection: sqlite3.Connection, folder: LocalFile) -> Iterator[tuple[LocalFile, str]]:
+    """The files below ``folder`` of a root, by path, each with the id of its photo."""
+    start = f"{folder.path}/" if folder.path else ""
+    # "0" comes behind "/".
+    end = f"{folder.path}0" if folder.path else "\U0010ffff"
+    found = connection.execute(
+        "SELECT files.path, signature, photo FROM files JOIN roots ON roots.id = files.root"
+        " WHERE roots.path = ? AND files.path >= ? AND files.path < ? ORDER BY files.path",
+        (folder.root, start, end),
+    )
+    for path, signature, photo in found:
+        yield LocalFile(folder.root, path, signature), photo
+
+
+def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> list[str]:
+    """Forgets ``files``, and returns the ids of the photos that lay there, each once."""
+    photos = {}
+    for file in files:
+        if (photo := photo_at(connection, file)) is not None:
+            photos[photo] = file
+        connection.execute(
+            "DELETE FROM files WHERE root = (SELECT id FROM roots WHERE path = ?) AND path = ?",
+            (file.root, file.path),
+        )
+    return list(photos)
+
+
+def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = None) -> list[str]:
+    """Those of ``photos`` (None: of all) that were no uploads and lie in no file any more."""
+    select = (
+        "SELECT id FROM documents WHERE modality = 'image' AND NOT uploaded"
+        " AND NOT EXISTS (SELECT 1 FROM files WHERE files.photo = documents.id)"
+    )
+    if photos is None:
+        return [id for (id,) in connection.execute(select)]
+    return [
+        photo
+        for photo in photos
+        if connection.execute(f"{select} AND id = CAST(? AS TEXT)", (storable(photo),)).fetchone()
+    ]
+
+
+def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None:
+    """Forgets all files of these photos."""
+    connection.executemany(
+        "DELETE FROM files WHERE photo = CAST(? AS TEXT)", [(storable(photo),) for photo in photos]
+    )
+
+
+def _root_id(connection: sqlite3.Connection, path: str) -> int | None:
+    found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def _below(root: str, path: str) -> str | None:
+    """The path of ``path`` below ``root``, "" where they are one; None where it isn't below."""
+    if path == root:
+        return ""
+    start = root.rstrip("/") + "/"
+    return path[len(start) :] if path.startswith(start) else None

@@ -1,0 +1,196 @@
+"""From an index of format 4 to today's: in one transaction, so that it is done or not begun.
+
+Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
+new is the digest of each photo, and where it lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from crossmodal.errors import StoreMissing
+from crossmodal.index.embedded import local_files
+from crossmodal.index.embedded.changes import Changes
+from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE, LIBRARY, LIBRARY_INDEXES, WORDS
+from crossmodal.index.embedded.stored_document import (
+    BETWEEN,
+    StoredDocument,
+    checksum,
+    documents_in_order,
+    tags_of,
+)
+from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.records import IMAGE, LocalFile, Record, digest_of
+
+__all__ = ["OLD_ORIGIN", "UPGRADABLE", "adopt_files", "format_of", "upgrade"]
+
+# The format that ``upgrade`` reads.
+UPGRADABLE = 4
+
+# The origin of captions of which the file that gave them was not noted.
+OLD_ORIGIN = ""
+
+_OLD_FIELDS = (
+    "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, has_vector, content_bytes,"
+    " thumbnail_bytes, checksum"
+)
+
+
+def format_of(folder: Path) -> int | None:
+    """The format of the index in ``folder``; None where there is no index that SQLite can open."""
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return None
+    try:
+        connections = Connections.open(folder)
+    except StoreMissing:
+        return None
+    try:
+        with connections.read() as connection:
+            return int(connection.execute("PRAGMA user_version").fetchone()[0])
+    finally:
+        connections.close()
+
+
+def upgrade(folder: Path, progress: Callable[[int, int], None]) -> list[str]:
+    """Makes the index of format 4 in ``folder`` one of today's; says what is damaged, and so left out.
+
+    ``progress`` is called with the number of documents done and in all. Raises ``StoreLocked`` while another
+    process writes to it, ``StoreUnwritable``, ``StoreDamaged``.
+    """
+    lock = WriterLock(folder)
+    try:
+        connections = Connections.open_writer(folder)
+        try:
+            with connections.write() as connection:
+                return _upgrade(connection, progress)
+        finally:
+            connections.close()
+    finally:
+        lock.release()
+
+
+def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
+    run = connection.execute
+    for column in (
+        "metadata TEXT NOT NULL DEFAULT '{}'",
+        "digest TEXT",
+        "origin TEXT",
+        "uploaded INTEGER NOT NULL DEFAULT 1",
+    ):
+        run(f"ALTER TABLE documents ADD COLUMN {column}")
+    for statement in (LIBRARY + LIBRARY_INDEXES).split(";\n"):
+        run(statement)
+    left_out = []
+    (total,) = run("SELECT count(*) FROM documents").fetchone()
+    rows = [row for (row,) in run("SELECT row FROM documents ORDER BY row")]
+    for done, row in enumerate(rows):
+        values = run(f"SELECT {_OLD_FIELDS} FROM documents WHERE row = ?", (row,)).fetchone()
+        if (document := _read(values)) is None:
+            # It stays damaged, and is said to be, until it is indexed again.
+            left_out.append(f"the {values[1]} {values[2]!r}: it does not match its checksum")
+        else:
+            _write(connection, document)
+        progress(done + 1, total)
+    adopt_files(connection)
+    run("DROP TABLE words")
+    run(WORDS)
+    Changes(connection).make_words_again()
+    run(f"PRAGMA user_version = {FORMAT}")
+    return left_out
+
+
+def _read(values: tuple[Any, ...]) -> StoredDocument | None:
+    text = BETWEEN.join(map(str, values[1:12]))
+    row, modality, id, content_hash, said, uri, mime_type, photo_id, tags = values[:9]
+    if checksum(text.encode("utf-8", "surrogatepass"), row) != values[12]:
+        return None
+    record = Record(
+        id=id,
+        modality=modality,
+        text=said,
+        uri=uri,
+        mime_type=mime_type,
+        photo_id=photo_id,
+        tags=tags_of(tags),
+        content_hash=content_hash,
+    )
+    return StoredDocument(row, record, bool(values[9]), values[10], values[11], uploaded=True)
+
+
+def _write(connection: sqlite3.Connection, document: StoredDocument) -> None:
+    connection.execute("DELETE FROM documents WHERE row = ?", (document.row,))
+    connection.execute(StoredDocument.INSERT, document.values())
+
+
+def adopt_files(connection: sqlite3.Connection) -> None:
+    """Notes of photos that were indexed from a path of this machine where they lie, and their digest.
+
+    The digest is that of the stored original, or of the file as long as it is what was indexed. Captions that
+    a data set numbered become those of ``OLD_ORIGIN``.
+    """
+    photos = {
+        each.record.id: each
+        for each in documents_in_order(connection)
+        if isinstance(each, StoredDocument)
+        and each.record.modality == IMAGE
+        and each.record.local is None
+        and (each.record.uri or "").startswith("/")
+        # Others cannot be indexed any more; their files have to be renamed first.
+        and storable(each.record.uri) == each.record.uri
+    }
+    root = _common_folder(str(each.record.uri) for each in photos.values())
+    for document in photos.values():
+        record = document.record
+        file = str(record.uri)
+        local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
+        digest = _digest(connection, document)
+        adopted = replace(record, digest=digest, local=local).hashed()
+        _write(connection, replace(document, record=adopted, uploaded=False))
+        local_files.place(connection, [adopted])
+    for each in list(documents_in_order(connection)):
+        if not isinstance(each, StoredDocument) or each.record.photo_id not in photos:
+            continue
+        start, _, number = each.record.id.rpartition("-")
+        if start == each.record.photo_id and number.isdigit():
+            record = replace(each.record, origin=OLD_ORIGIN).hashed()
+            _write(connection, replace(each, record=record))
+
+
+def _digest(connection: sqlite3.Connection, document: StoredDocument) -> str | None:
+    if document.content_bytes is not None:
+        found = connection.execute(
+            "SELECT content, checksum FROM contents WHERE row = ?", (document.row,)
+        ).fetchone()
+        if found is None or checksum(found[0], document.row) != found[1]:
+            return None
+        return digest_of(found[0])
+    try:
+        content = Path(str(document.record.uri)).read_bytes()
+    except (OSError, ValueError):
+        return None
+    return digest_of(content) if _old_hash(document.record, content) == document.record.content_hash else None
+
+
+def _old_hash(record: Record, content: bytes) -> str:
+    """The hash that format 4 has of a photo."""
+    described = json.dumps(
+        [record.modality, record.text, record.uri, record.photo_id, dict(record.tags)],
+        sort_keys=True,
+        ensure_ascii=True,
+        default=str,
+    )
+    return hashlib.sha256(described.encode() + content).hexdigest()[:32]
+
+
+def _common_folder(files: Iterable[str]) -> str:
+    folders = {os.path.dirname(file) for file in files}  # noqa: PTH120  (bare text)
+    return os.path.commonpath(folders) if folders else "/"

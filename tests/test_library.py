@@ -1,0 +1,441 @@
+"""After each run the index says what the folder says: what is new, changed, moved, copied and gone."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TOY_IMAGES, run_app
+from photos import encoded, toy_photo
+from PIL import Image, ImageOps
+
+from crossmodal import PhotoIndex
+from crossmodal.engine.photo_index import AddSummary
+from crossmodal.errors import DataSetError, OriginalGone
+from crossmodal.index.embedded.library import TRASH_DAYS
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.models import registry
+from crossmodal.records import IMAGE, Record
+
+NAMES = ("cat", "rocket", "coffee", "bricks", "astronaut")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def encoders_loaded_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_image_encoder", "load_text_encoder"):
+            patch.setattr(registry, name, cache(getattr(registry, name)))
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five photos, one of them in a folder of its own."""
+    (tmp_path / "photos" / "trip").mkdir(parents=True)
+    for name in NAMES:
+        shutil.copy(TOY_IMAGES / f"{name}.jpg", tmp_path / "photos" / f"{name}.jpg")
+    (tmp_path / "photos" / "bricks.jpg").rename(tmp_path / "photos" / "trip" / "bricks.jpg")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[PhotoIndex]:
+    with PhotoIndex(tmp_path / "index") as index:
+        yield index
+
+
+def counts(summary: AddSummary) -> dict[str, int]:
+    """What a run did, without what there was none of."""
+    fields = ("added", "replaced", "unchanged", "moved", "copied", "restored", "deleted")
+    assert summary.failures == []
+    return {name: count for name in fields if (count := getattr(summary, name))}
+
+
+def files(index: PhotoIndex) -> dict[str, list[str]]:
+    """The names of the photos' files, each with the texts of its captions."""
+    return {
+        Path(str(record.uri)).name: [caption.text or "" for caption in index.captions_of(record.id)]
+        for record in index
+        if record.modality == IMAGE
+    }
+
+
+def photo_named(index: PhotoIndex, name: str) -> Record:
+    return next(record for record in index if record.modality == IMAGE and Path(str(record.uri)).name == name)
+
+
+def best(index: PhotoIndex, sentence: str) -> str:
+    return Path(str(index.search_text(sentence, 1)[0].uri)).name
+
+
+def edited(name: str, degrees: int = 90) -> bytes:
+    """A photo as a program saves it that has turned it."""
+    return encoded(toy_photo(f"{name}.jpg").rotate(degrees, expand=True), "JPEG", quality=90)
+
+
+def test_new_moved_renamed_copied_edited_and_deleted_photos_are_told_apart(
+    folder: Path, index: PhotoIndex
+) -> None:
+    assert counts(index.add(folder)) == {"added": 5}
+    assert counts(index.add(folder)) == {"unchanged": 5}
+    (folder / "cat.jpg").rename(folder / "trip" / "tom.jpg")
+    (folder / "rocket.jpg").rename(folder / "saturn.jpg")
+    shutil.copy(folder / "astronaut.jpg", folder / "trip" / "copy.jpg")
+    (folder / "coffee.jpg").write_bytes(edited("coffee"))
+    (folder / "trip" / "bricks.jpg").unlink()
+    before = {record.id for record in index}
+    assert counts(index.add(folder)) == {
+        "moved": 2,
+        "copied": 1,
+        "replaced": 1,
+        "deleted": 1,
+        "unchanged": 1,
+    }
+    assert set(files(index)) == {"tom.jpg", "saturn.jpg", "astronaut.jpg", "coffee.jpg"}
+    assert len({record.id for record in index} & before) == 3
+    assert best(index, "a rocket on its launch pad") == "saturn.jpg"
+    assert counts(index.add(folder)) == {"unchanged": 5}
+
+
+def test_what_people_said_goes_with_a_photo_that_moves_or_is_edited(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "photos.csv"
+    table.write_text(
+        "image,caption,place\nphotos/cat.jpg,whiskers,home\nphotos/rocket.jpg,on its pad,the Cape\n",
+        encoding="utf-8",
+    )
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(table)
+        assert counts(index.add(folder)) == {"added": 3, "unchanged": 2}
+        (folder / "cat.jpg").rename(folder / "trip" / "tom.jpg")
+        (folder / "rocket.jpg").write_bytes(edited("rocket"))
+        assert counts(index.add(folder)) == {"moved": 1, "replaced": 1, "unchanged": 3}
+        assert files(index)["tom.jpg"] == ["whiskers"]
+        assert files(index)["rocket.jpg"] == ["on its pad"]
+        assert photo_named(index, "tom.jpg").tags["place"] == "home"
+        assert photo_named(index, "rocket.jpg").tags["place"] == "the Cape"
+        # An edited one under the old name, beside the photo under a new one: both have what was said.
+        (folder / "trip" / "tom.jpg").rename(folder / "trip" / "original.jpg")
+        (folder / "trip" / "tom.jpg").write_bytes(edited("cat"))
+        assert counts(index.add(folder)) == {"moved": 1, "replaced": 1, "unchanged": 4}
+        assert files(index)["tom.jpg"] == files(index)["original.jpg"] == ["whiskers"]
+        assert [match.text for match in index.search("whiskers", 2, modality="text", hybrid=True)] == [
+            "whiskers",
+            "whiskers",
+        ]
+
+
+def test_captions_are_those_that_the_file_has(folder: Path, index: PhotoIndex) -> None:
+    captions = folder / "captions.txt"
+
+    def say(*rows: str) -> dict[str, list[str]]:
+        captions.write_text("\n".join(["image,caption", *rows]) + "\n", encoding="utf-8")
+        summary = index.add(folder)
+        assert summary.failures == []
+        return {name: texts for name, texts in files(index).items() if texts}
+
+    (folder / "images").mkdir()
+    for name in ("cat", "coffee"):
+        (folder / f"{name}.jpg").rename(folder / "images" / f"{name}.jpg")
+    assert say("cat.jpg,a tabby cat", "cat.jpg,whiskers and fur", "coffee.jpg,a cup") == {
+        "cat.jpg": ["a tabby cat", "whiskers and fur"],
+        "coffee.jpg": ["a cup"],
+    }
+    vectors = {match.id for match in index.search("fur", 3, modality="text")}
+    # The first line goes: the others are the same captions as before, and are not written again.
+    assert say("cat.jpg,whiskers and fur", "coffee.jpg,a cup") == {
+        "cat.jpg": ["whiskers and fur"],
+        "coffee.jpg": ["a cup"],
+    }
+    assert {match.id for match in index.search("fur", 3, modality="text")} < vectors
+    assert say("coffee.jpg,a cup", "cat.jpg,whiskers and fur") == {
+        "cat.jpg": ["whiskers and fur"],
+        "coffee.jpg": ["a cup"],
+    }
+    assert say("coffee.jpg,a cup", "coffee.jpg,a cup") == {"coffee.jpg": ["a cup", "a cup"]}
+    assert say("cat.jpg,two words") == {"cat.jpg": ["two words"]}
+
+
+def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "index"
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(TOY_IMAGES / "coins.jpg", other)
+    with PhotoIndex(workspace) as index:
+        index.add(folder)
+        index.add([Record("mine", IMAGE, content=edited("cat", 180))])
+        (folder / "cat.jpg").unlink()
+        for part in (other, folder / "trip", folder / "rocket.jpg"):
+            if part.is_dir():
+                assert "deleted" not in counts(index.add(part))
+        assert "cat.jpg" in files(index)
+    done = run_app("index", folder, "--workspace", workspace, "-n", "2")
+    assert done.returncode == 0, done.stderr
+    with PhotoIndex(workspace) as index:
+        assert "cat.jpg" in files(index)
+        assert counts(index.add(folder))["deleted"] == 1
+        assert index.get("mine") is not None, "nobody deletes an upload"
+        assert {"rocket.jpg", "bricks.jpg"} < set(files(index))
+
+
+def test_nothing_goes_where_a_folder_could_not_be_read(
+    folder: Path, index: PhotoIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.add(folder)
+    (folder / "cat.jpg").unlink()
+    scandir = os.scandir
+
+    def failing(path: Any) -> Any:
+        if str(path).endswith("trip"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    summary = index.add(folder)
+    assert [failure.reason for failure in summary.failures] == [
+        "the folder cannot be read: Permission denied"
+    ]
+    assert (summary.deleted, "cat.jpg" in files(index)) == (0, True)
+    monkeypatch.undo()
+    assert index.add(folder).deleted == 1
+
+
+def many_photos(folder: Path, count: int) -> None:
+    """Different photos with hardly any content, quick to index."""
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (40, 40), (number * 5 % 256, number * 11 % 256, 90)).save(
+            folder / f"{number:03}.png"
+        )
+
+
+def test_an_unplugged_disk_takes_nothing_away(tmp_path: Path) -> None:
+    folder, workspace = tmp_path / "disk", tmp_path / "index"
+    many_photos(folder, 52)
+    assert run_app("index", folder, "--workspace", workspace).returncode == 0
+    # Ten may always go, and a fifth of them.
+    for number in range(10):
+        (folder / f"{number:03}.png").unlink()
+    done = run_app("index", folder, "--workspace", workspace, "--json")
+    assert (done.returncode, '"deleted": 10' in done.stdout) == (0, True)
+    for number in range(10, 21):
+        (folder / f"{number:03}.png").unlink()
+    done = run_app("index", folder, "--workspace", workspace)
+    assert done.returncode == 1
+    assert "warning: 11 of the 42 photos" in done.stderr
+    assert "--delete-missing" in done.stderr
+    folder.rename(tmp_path / "unplugged")
+    for command in ("missing", "empty"):
+        done = run_app("index", folder, "--workspace", workspace)
+        assert done.returncode == 1, command
+        assert "Nothing was deleted: 42 photos of it stay in the index" in done.stderr
+        folder.mkdir(exist_ok=True)
+    with PhotoIndex(workspace) as index:
+        assert len(index) == 42
+    done = run_app("index", folder, "--workspace", workspace, "--delete-missing", "--json")
+    assert (done.returncode, '"deleted": 42' in done.stdout) == (0, True), done.stderr
+    folder.rmdir()
+    (tmp_path / "unplugged").rename(folder)
+    done = run_app("index", folder, "--workspace", workspace, "--json")
+    assert '"restored": 31' in done.stdout, "their vectors were in the trash"
+
+
+def test_a_library_on_another_mount_point_costs_one_command(folder: Path, tmp_path: Path) -> None:
+    workspace, elsewhere = tmp_path / "index", tmp_path / "elsewhere"
+    run_app("index", folder, "--workspace", workspace)
+    folder.rename(elsewhere)
+    done = run_app("roots", "--workspace", workspace)
+    assert done.stdout.split() == ["5", str(folder), "(not", "there", "now)"]
+    done = run_app("roots", "move", folder, elsewhere, "--workspace", workspace)
+    assert (done.returncode, done.stderr) == (0, "")
+    with PhotoIndex(workspace) as index:
+        photo = photo_named(index, "bricks.jpg")
+        assert photo.uri == str(elsewhere / "trip" / "bricks.jpg")
+        assert index.photo(photo.id) == (elsewhere / "trip" / "bricks.jpg").read_bytes()
+        assert counts(index.add(elsewhere)) == {"unchanged": 5}
+    done = run_app("roots", "move", folder, elsewhere, "--workspace", workspace)
+    assert done.returncode == 1
+    assert f"{folder} is no root of this index; its roots are: {elsewhere}." in done.stderr
+    done = run_app("roots", "remove", elsewhere, "--workspace", workspace)
+    assert "5 photos went to the trash" in done.stdout
+    with PhotoIndex(workspace) as index:
+        assert len(index) == 0
+
+
+def test_roots_inside_each_other_are_one(folder: Path, index: PhotoIndex, tmp_path: Path) -> None:
+    assert counts(index.add(folder / "trip")) == {"added": 1}
+    assert counts(index.add(folder)) == {"added": 4, "unchanged": 1}
+    (folder / "trip" / "bricks.jpg").unlink()
+    assert counts(index.add(tmp_path / "photos")) == {"deleted": 1, "unchanged": 4}
+    second = tmp_path / "second mount"
+    second.symlink_to(folder)
+    assert counts(index.add(second)) == {"copied": 4}
+    assert len(index) == 4
+    second.unlink()
+    assert counts(index.add(folder)) == {"unchanged": 4}
+
+
+def test_the_trash_keeps_what_the_disk_lost(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = tmp_path / "index"
+    with PhotoIndex(workspace) as index:
+        index.add(folder)
+        cat = photo_named(index, "cat.jpg")
+        (folder / "cat.jpg").unlink()
+        (folder / "coffee.jpg").unlink()
+        index.add(folder)
+        assert "cat.jpg" not in {Path(str(match.uri)).name for match in index.search_text("a cat", 5)}
+    listed = run_app("trash", "--workspace", workspace).stdout.splitlines()
+    assert {line.split()[-1] for line in listed} == {str(folder / "cat.jpg"), str(folder / "coffee.jpg")}
+    assert cat.id in {line.split()[0] for line in listed}
+    assert "1 photos are back" in run_app("trash", "restore", cat.id, "--workspace", workspace).stdout
+    with PhotoIndex(workspace) as index:
+        assert index.search_text("a cat", 1)[0].id == cat.id
+        assert index.thumbnail(cat.id) is not None
+        assert "deleted" not in counts(index.add(folder)), "what was restored stays"
+        # A month later the other one is gone for good.
+        later = time.time() + (TRASH_DAYS + 1) * 86_400
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: later)
+            (folder / "new.jpg").write_bytes(edited("rocket"))
+            index.add(folder)
+    assert "The trash is empty." in run_app("trash", "--workspace", workspace).stdout
+
+
+def test_verify_reads_what_looks_unchanged(folder: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "index"
+    run_app("index", folder, "--workspace", workspace)
+    path = folder / "cat.jpg"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[-2:-2] = b""
+    content[-3] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert '"replaced": 0' in run_app("index", folder, "--workspace", workspace, "--json").stdout
+    assert '"replaced": 1' in run_app("index", folder, "--workspace", workspace, "--verify", "--json").stdout
+
+
+def test_originals_stay_where_they_are_and_come_only_as_they_were(folder: Path, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(folder)
+        cat = photo_named(index, "cat.jpg")
+        path, secret = folder / "cat.jpg", tmp_path / "secret.jpg"
+        content = path.read_bytes()
+        assert index.photo(cat.id) == content
+        with EmbeddedStore.open_reader(tmp_path / "index") as store:
+            assert store.content(cat.id) is None, "it is not copied"
+        secret.write_bytes(content)
+
+        def refused() -> bool:
+            with pytest.raises(OriginalGone, match=f"The file of the photo '{cat.id}' is not there any more"):
+                index.photo(cat.id)
+            return True
+
+        # Each would hand out something else than what was indexed, or something from outside of the root.
+        path.write_bytes(edited("cat"))
+        assert refused()
+        path.unlink()
+        assert refused()
+        path.symlink_to(secret)
+        assert refused(), "the same bytes, outside of the root"
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+        assert refused()
+        path.unlink()
+        os.mkfifo(path)
+        assert refused()
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        assert refused()
+        path.unlink()
+        path.mkdir()
+        assert refused()
+        path.rmdir()
+        (folder / "trip").rename(tmp_path / "moved-away")
+        (folder / "trip").symlink_to(tmp_path / "moved-away")
+        with pytest.raises(OriginalGone):
+            index.photo(photo_named(index, "bricks.jpg").id)
+        # A link inside of the root is as good as the file.
+        (folder / "kept.jpg").write_bytes(content)
+        path.symlink_to(folder / "kept.jpg")
+        assert index.photo(cat.id) == content
+
+
+def test_originals_are_copied_where_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(folder)
+    with PhotoIndex(tmp_path / "index", keep="original") as index:
+        assert sum(counts(index.add(folder)).values()) == 5
+        cat = photo_named(index, "cat.jpg")
+        content = (folder / "cat.jpg").read_bytes()
+        (folder / "cat.jpg").unlink()
+        assert index.photo(cat.id) == content
+
+
+def test_a_year_of_changes(tmp_path: Path) -> None:
+    """Random changes, month by month: after each run the index is what is on disk."""
+    library, trashed_from = tmp_path / "library", random.Random(7)
+    for name in ("2019", "2020/summer", "phone"):
+        (library / name).mkdir(parents=True)
+    base = sorted(TOY_IMAGES.iterdir())
+    made = 0
+
+    def new_photo() -> bytes:
+        nonlocal made
+        made += 1
+        photo = ImageOps.fit(toy_photo(base[made % len(base)].name), (64, 64))
+        return encoded(photo.rotate(made * 7 % 360), "PNG")
+
+    def on_disk() -> dict[str, bytes]:
+        return {
+            str(path.relative_to(library)): path.read_bytes()
+            for path in library.rglob("*.png")
+            if path.is_file()
+        }
+
+    for folder in ("2019", "2020/summer", "phone"):
+        for number in range(5):
+            (library / folder / f"{number}.png").write_bytes(new_photo())
+    with PhotoIndex(tmp_path / "index") as index:
+        for month in range(12):
+            paths = [library / name for name in sorted(on_disk())]
+            for path in trashed_from.sample(paths, 4):
+                change = trashed_from.choice(("delete", "edit", "move", "rename", "copy", "link"))
+                if change == "delete":
+                    path.unlink()
+                elif change == "edit":
+                    path.write_bytes(new_photo())
+                elif change in ("move", "rename"):
+                    target = library / "phone" if change == "move" else path.parent
+                    path.rename(target / f"{month}-{path.name}")
+                elif change == "copy":
+                    shutil.copy(path, path.with_name(f"copy-{month}-{path.name}"))
+                else:
+                    path.with_name(f"link-{month}-{path.name}").symlink_to(path)
+            (library / "2019" / f"new-{month}.png").write_bytes(new_photo())
+            # Links to what went.
+            for path in library.rglob("*.png"):
+                if not path.exists():
+                    path.unlink()
+            summary = index.add(library)
+            assert (summary.failures, summary.kept) == ([], None), month
+            disk = on_disk()
+            contents = {index.photo(record.id) for record in index}
+            assert contents == set(disk.values()), month
+            assert len(index) == len(set(disk.values())), month
+            for record in index:
+                assert disk[str(Path(str(record.uri)).relative_to(library))] == index.photo(record.id)
+            again = index.add(library)
+            assert counts(again) == {"unchanged": len(disk)}, month
+            store = index._workspace.require()
+            assert store.verify() == [], month
+    with pytest.raises(DataSetError):
+        index.add(tmp_path / "nowhere")
