@@ -127,7 +127,12 @@ REFUSED = [
     ("-t index_restful --workers 2", "--workers", "-t index_restful", "-t query_restful"),
     ("-t train --dim 8", "--dim", "-t train", None),
     ("-t models --workspace x", "--workspace", "-t models", None),
-    ("-t evaluate --keep uri", "--keep", "-t evaluate", "-t index, -t index_restful and -t query_restful"),
+    (
+        "-t evaluate --keep path",
+        "--keep",
+        "-t evaluate",
+        "-t index, -t watch, -t index_restful and -t query_restful",
+    ),
     ("status --host x", "--host", "status", "serve"),
     ("search -d x", "--data_set", "search", "index, evaluate and train"),
     ("plot --json --model-cache x", "--model-cache", "plot", None),

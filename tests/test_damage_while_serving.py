@@ -24,6 +24,8 @@ from crossmodal.records import IMAGE, TEXT
 @pytest.fixture
 def server(toy_workspace: Path, tmp_path: Path) -> Iterator[Server]:
     copy_index(toy_workspace, tmp_path / "workspace")
+    kept = run_app("-t", "index", "--workspace", tmp_path / "workspace", "--keep", "original")
+    assert kept.returncode == 0, kept.stderr
     server = start_server("query_restful", "--workspace", tmp_path / "workspace")
     yield server
     assert server.stop() == 0
@@ -66,7 +68,7 @@ def test_every_flipped_bit_is_told_and_indexing_again_repairs_it(server: Server,
     caption = next(iter(captions))
     flip(workspace, "contents", "content", str(photos[original]))
     flip(workspace, "thumbnails", "content", str(photos[thumbnail]))
-    flip(workspace, "documents", "uri", str(photos[record]))
+    flip(workspace, "documents", "mime_type", str(photos[record]))
     flip(workspace, "documents", "text", str(captions[caption]))
     flip(workspace, "image_vectors", "vector", str(photos[vector]))
 
@@ -102,7 +104,7 @@ def test_every_flipped_bit_is_told_and_indexing_again_repairs_it(server: Server,
     assert shown.stdout.count("does not match its checksum") == 5
 
     # The photos' files are still there.
-    repaired = run_app("-t", "index", "--workspace", workspace, "--json")
+    repaired = run_app("-t", "index", "--workspace", workspace, "--keep", "original", "--json")
     assert repaired.returncode == 0, repaired.stderr
     report = json.loads(repaired.stdout)
     assert (report["photos"]["replaced"], report["captions"]["replaced"]) == (4, 1)

@@ -47,8 +47,6 @@ def peak_while_indexing(photos: Path, workspace: Path) -> int:
             "--workspace",
             workspace,
             "--json",
-            "--keep",
-            "uri",
         ],
         cwd=REPOSITORY,
         env=clean_environment(),

@@ -245,7 +245,7 @@ def test_a_third_modality_is_an_error_and_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "words"),
     [
-        ({"keep": "banana"}, "keep: 'banana' is not one of original, uri"),
+        ({"keep": "banana"}, "keep: 'banana' is not one of path, original"),
         ({"shards": -1}, "shards: -1 is below the minimum, 1"),
         ({"index": "magic"}, "index: 'magic' is not one of auto, exact"),
         ({"runtime": "gpu"}, "runtime: 'gpu' is not one of auto, torch"),
