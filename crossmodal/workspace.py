@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from crossmodal.data_sets.beside import SIDECARS
 from crossmodal.data_sets.photos import signature_of
 from crossmodal.errors import (
     ModelMismatch,
@@ -179,7 +180,9 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            as_before = any(signature_of(file.absolute) == file.signature for file in files)
+            as_before = any(
+                signature_of(file.absolute) == file.signature.partition(SIDECARS)[0] for file in files
+            )
             return "copied" if as_before else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 

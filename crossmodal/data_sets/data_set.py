@@ -12,14 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from crossmodal.data_sets.beside import METADATA_ORIGIN, Beside
 from crossmodal.data_sets.photos import read_photo, shown_uri, signature_of
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
+from crossmodal.metadata import Metadata
 from crossmodal.records import IMAGE, TEXT, Failure, Layer, LocalFile, Record, caption_id, digest_of, photo_id
 
 __all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
+
+# Photos whose metadata cannot be read and that are named; the others are counted.
+_MOST_WARNINGS = 20
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
 
@@ -76,11 +81,15 @@ class DataSet(ABC):
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
         self.notes = []
         self.walked = False
-        for item in _Assembly(self).records():
+        assembly = _Assembly(self)
+        for item in assembly.records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
                 Failure(printable(item.source), printable(item.reason)) if isinstance(item, Failure) else item
             )
+        self.notes += map(printable, assembly.warnings)
+        if assembly.more_warnings:
+            self.notes.append(f"{assembly.more_warnings:,} more photos have metadata that cannot be read")
 
     @abstractmethod
     def mentions(self) -> Iterator[Mention | Failure]:
@@ -135,6 +144,12 @@ class _Assembly:
         # The id of the photo in each file, by the hash of its path; None where it cannot be read.
         self._ids: dict[int, str | None] = {}
         self._photos: set[str] = set()
+        self._beside = Beside()
+        # Of the photo that came last; None where it was not read.
+        self._found: Metadata | None = None
+        # Sentences on metadata that could not be read, and how many photos had such beyond those.
+        self.warnings: list[str] = []
+        self.more_warnings = 0
         # How often each caption came of the photo whose captions are coming.
         self._captions: Counter[str] = Counter()
         self._captions_of_photo = ""
@@ -168,6 +183,7 @@ class _Assembly:
                 if record.id not in self._photos or self._data_set.known is not None:
                     yield record
                 self._photos.add(record.id)
+                yield from self._found_captions(mention, record.id)
             elif not mention.captions and not mention.sweep:
                 yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
             photo = self._ids[key]
@@ -177,6 +193,7 @@ class _Assembly:
             yield pending.failure()
 
     def _photo(self, mention: Mention) -> Record:
+        self._found = None
         data_set = self._data_set
         local = self._local_file(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
@@ -193,12 +210,15 @@ class _Assembly:
         if id in self._photos:
             # The first file of a content says what is known of the photo.
             kept += ("metadata",)
+        else:
+            self._found = self._beside.metadata(mention.photo, photo.content, local)
         return Record(
             id=id,
             modality=IMAGE,
             uri=photo.uri,
             mime_type=photo.mime_type,
             tags=mention.tags or {},
+            metadata={} if self._found is None else self._found.tags,
             content=photo.content if data_set.content else None,
             digest=digest,
             local=local,
@@ -210,6 +230,8 @@ class _Assembly:
         if shown_uri(photo) != photo:
             return None
         signature = signature_of(photo)
+        if signature:
+            signature += self._beside.signature(photo)
         root = self._data_set.root
         folder, _, name = photo.rpartition("/")
         if root is not None and (photo.startswith(f"{str(root).rstrip('/')}/")):
@@ -219,6 +241,27 @@ class _Assembly:
             self._folders[folder] = LocalFile(folder, "") if known is None else known.folder(folder)
         inside = self._folders[folder]
         return LocalFile(inside.root, f"{inside.path}/{name}".lstrip("/"), signature)
+
+    def _found_captions(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
+        """The title and the description that the photo's file has, and what of it could not be read."""
+        found = self._found
+        if found is None:
+            return
+        if found.warnings and len(self.warnings) >= _MOST_WARNINGS:
+            self.more_warnings += 1
+        elif found.warnings:
+            self.warnings.append(f"{shown_uri(mention.photo)}: {' '.join(found.warnings)}")
+        for caption in found.captions:
+            yield Record(
+                id=f"{caption_id(photo, caption.text)}-{caption.kind}",
+                modality=TEXT,
+                text=caption.text,
+                uri=shown_uri(mention.photo),
+                mime_type="text/plain",
+                photo_id=photo,
+                tags={"from": caption.kind},
+                origin=METADATA_ORIGIN,
+            ).hashed()
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
         origin = self._data_set.origin

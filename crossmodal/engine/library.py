@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossmodal.data_sets.beside import METADATA_ORIGIN
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import IMAGE, TEXT, Failure, LocalFile, Record
 
@@ -84,6 +85,7 @@ class LibraryRun:
     _files: array[int] = field(default_factory=lambda: array("q"))
     _photos: array[int] = field(default_factory=lambda: array("q"))
     _captions: array[int] = field(default_factory=lambda: array("q"))
+    _read: array[int] = field(default_factory=lambda: array("q"))
     _failed: bool = False
 
     def index(
@@ -112,6 +114,8 @@ class LibraryRun:
                 self._failed = True
             elif item.modality == IMAGE:
                 self._photos.append(hash(item.id))
+                if "metadata" not in item.keeps:
+                    self._read.append(hash(item.id))
                 if item.local is not None:
                     self._files.append(hash((item.local.root, item.local.path)))
             else:
@@ -141,16 +145,20 @@ class LibraryRun:
 
         Those of a photo that was not met stay where something could not be read: that may be why.
         """
-        origin = self.data_set.origin
-        if origin is None:
-            return
-        met, photos = np.unique(self._captions), np.unique(self._photos)
+        met, photos, read = map(np.unique, (self._captions, self._photos, self._read))
+        # What a photo's file said before it was read again.
         unmet = [
             id
-            for source in (str(origin), OLD_ORIGIN)
-            for id, photo in self._library.captions_from(source)
-            if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
+            for id, photo in self._library.captions_from(METADATA_ORIGIN)
+            if _has(read, hash(photo)) and not _has(met, hash(id))
         ]
+        if (origin := self.data_set.origin) is not None:
+            unmet += [
+                id
+                for source in (str(origin), OLD_ORIGIN)
+                for id, photo in self._library.captions_from(source)
+                if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
+            ]
         settled.captions = len(unmet)
         if unmet:
             self.engine.delete(unmet, captions=False, modality=TEXT)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crossmodal.filters import And, Filter, parse_filter
+from crossmodal.query.expression import Term
 from crossmodal.query.recognition import Recognised, understand
 from crossmodal.query.request import SearchRequest
 from crossmodal.records import IMAGE
@@ -90,7 +91,8 @@ def recognised(request: SearchRequest, known: IndexKnowledge) -> tuple[SearchReq
     sentences = [term for term in request.terms if term.text and term.weight > 0 and not term.quoted]
     if not request.recognise or not sentences or request.similar or request.modality not in (None, IMAGE):
         return request, ()
-    terms, found = [], []
+    terms: list[Term] = []
+    found: list[Recognised] = []
     for term in request.terms:
         if term.text and term.weight > 0 and not term.quoted:
             meant = understand(term.text, known if request.places else _WithoutPlaces(known))
