@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "lmdb": ("convert", "lmdb"),
     "pyarrow": ("parquet", "pyarrow"),
     "opentelemetry": ("otel", "OpenTelemetry"),
+    "reverse_geocode": ("places", "reverse_geocode"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from crossmodal.data_sets.photos import signature_of
 from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
+from crossmodal.metadata.places import add_places
 from crossmodal.records import LocalFile
 
 __all__ = ["METADATA_ORIGIN", "SIDECARS", "Beside"]
@@ -32,7 +33,9 @@ class Beside:
     def metadata(self, photo: str, content: bytes, local: LocalFile | None) -> Metadata:
         """What is known of the photo with the bytes ``content``; of one in a ``data:`` URI what those say."""
         if local is None:
-            return read_metadata(content)
+            found = read_metadata(content)
+            add_places(found.tags)
+            return found
         folder, _, name = local.path.rpartition("/")
         modified = None
         with suppress(OSError, ValueError):
@@ -48,6 +51,7 @@ class Beside:
                 unread.append(f"The sidecar {path} cannot be read: {error.strerror}.")
         found = read_metadata(content, name=name, folder=folder, sidecars=sidecars, modified=modified)
         found.warnings.extend(unread)
+        add_places(found.tags)
         return found
 
     def _paths(self, photo: str) -> list[str]:

@@ -17,7 +17,7 @@ from crossmodal.workspace import Workspace
 __all__ = ["IndexKnowledge", "recognised"]
 
 # The tags that name places.
-PLACE_TAGS = ("city", "country")
+PLACE_TAGS = ("city", "region", "country")
 
 # Dates and files that were asked for, of one state of the index.
 _MOST_ANSWERS = 1024

@@ -65,6 +65,7 @@ _ALL = (
         private=True,
     ),
     Field("city", "text", "", "The city, by a photo program or by the coordinates.", private=True),
+    Field("region", "text", "", "The state or province, by the same.", private=True),
     Field("country", "text", "", "The country, by a photo program or by the coordinates.", private=True),
     Field("keywords", "list", "", "The keywords; of nested ones each part."),
     Field("people", "list", "", "The people in the photo."),
