@@ -9,6 +9,8 @@ from typing import Any
 from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, shown
+from crossmodal.metadata import read_metadata
+from crossmodal.metadata.places import add_places
 from crossmodal.records import IMAGE, TEXT, Record, record_id, tags_beyond_limits
 
 __all__ = ["captions_of", "checked_image_type", "id_of", "records_of", "tags_of"]
@@ -66,12 +68,16 @@ def records_of(
     """A photo followed by its captions, or captions alone, which describe the photo ``photo_id``.
 
     Without an ``id``, a photo gets one from its bytes and a caption one from its text, so that sending them
-    again replaces and never duplicates.
+    again replaces and never duplicates. What a photo's file says of it becomes its metadata.
     """
     records = []
     if photo is not None:
         id = photo_id = id or hashlib.sha256(photo).hexdigest()[:20]
-        records.append(Record(id, IMAGE, mime_type=mime_type, tags=tags, content=photo))
+        records.append(
+            Record(
+                id, IMAGE, mime_type=mime_type, tags=tags, metadata=_metadata_of(photo, tags), content=photo
+            )
+        )
     for number, caption in enumerate(captions):
         # The photo is part of the derived id: two photos may well have the same caption.
         caption_id = id or record_id(f"caption:{photo_id or ''}:{caption}")
@@ -81,3 +87,11 @@ def records_of(
             Record(caption_id, TEXT, text=caption, mime_type="text/plain", photo_id=photo_id, tags=tags)
         )
     return records
+
+
+def _metadata_of(photo: bytes, tags: Mapping[str, Any]) -> dict[str, Any]:
+    """The tags that are found in a photo's file, and in its name where ``tags`` have one."""
+    name = tags.get("file")
+    found = read_metadata(photo, name=name if isinstance(name, str) else "").tags
+    add_places(found)
+    return found
