@@ -15,9 +15,8 @@ RUN useradd --create-home --uid 10001 search \
     && install --directory --owner=search --group=search /app/workspace
 WORKDIR /app
 
-COPY requirements-base.txt requirements-jina.txt constraints.txt ./
-# lmdb converts an index of version 0.2.
-RUN pip install --no-cache-dir -r requirements-base.txt -r requirements-jina.txt lmdb==3.0.0
+COPY requirements.lock ./
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock
 
 COPY . .
 
@@ -38,8 +37,9 @@ CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--make-key
 # The default.
 FROM python:3.13.9-slim-bookworm AS serve
 
-# requirements.txt brings torch as well; its CPU build takes a fifth of the room of the CUDA build.
-ARG REQUIREMENTS=requirements-base.txt
+# What is locked has hashes, which pip then demands of everything. requirements.txt brings torch as well, whose
+# builds share a version and no hash; the one for CPUs takes a fifth of the room of the CUDA build.
+ARG REQUIREMENTS=requirements.lock
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 
 ENV PYTHONUNBUFFERED=1
@@ -50,9 +50,8 @@ RUN useradd --create-home --uid 10001 search \
 WORKDIR /app
 
 # First the packages, which seldom change: a change of the code reuses this layer.
-COPY requirements*.txt constraints.txt ./
-# lmdb converts an index of version 0.2.
-RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}" lmdb==3.0.0
+COPY requirements.lock requirements*.txt constraints.txt ./
+RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}"
 
 COPY . .
 

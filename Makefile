@@ -29,7 +29,7 @@ BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 
 # What the containers install: without torch, whose builds for CPUs and GPUs share a version and no hash.
-LOCKED := requirements-base.txt requirements-jina.txt
+LOCKED := requirements-image.txt
 TOOLS := .venv-tools
 
 .PHONY: demo test test-short slow screenshots bench lint types package lock audit sbom clean install

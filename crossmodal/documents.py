@@ -44,9 +44,10 @@ class Document:
     Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input;
     ``frame``, the rectangle of the decoded pixels that the photo fills; ``thumbnail``, a small JPEG; and
     ``embedding`` float32 (dimension,) of unit length, which a query may also bring along. ``outcome`` is
-    added, replaced, unchanged or deleted, None where there was nothing to delete; ``error`` is a sentence,
-    and no later step works on a document that has one; ``aborted`` is True where every other document would
-    fail for the same reason (a full disk).
+    added, replaced, unchanged or deleted, None where there was nothing to delete; ``warning`` is a sentence
+    on a damaged photo of which the rest could be read; ``error`` is a sentence, and no later step works on a
+    document that has one; ``aborted`` is True where every other document would fail for the same reason (a
+    full disk).
 
     A query's ``matches`` come best first. ``wanted`` is for evaluation: a query that names documents by id
     gets those as its matches, with their ranks among everything in the index; until the last step has
@@ -65,6 +66,7 @@ class Document:
     thumbnail: bytes | None = None
     embedding: NDArray[np.float32] | None = None
     outcome: str | None = None
+    warning: str | None = None
     error: str | None = None
     aborted: bool | None = None
     matches: list[Match] | None = None

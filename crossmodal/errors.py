@@ -69,6 +69,7 @@ __all__ = [
     "StoreLocked",
     "StoreMissing",
     "StoreUnwritable",
+    "exit_code_of",
 ]
 
 
@@ -236,3 +237,8 @@ class ApiError(ClientError):
 
 class ServerUnavailable(ClientError):
     """The server cannot be reached, or says that it is not ready, and that stayed so over all retries."""
+
+
+def exit_code_of(error: CrossmodalError) -> int:
+    """What a program ends with after ``error``: 2 for an option that cannot be used, else 1."""
+    return 2 if isinstance(error, SettingsError) else 1

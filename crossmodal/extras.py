@@ -22,7 +22,8 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "lmdb": ("convert", "lmdb"),
     "pyarrow": ("parquet", "pyarrow"),
     "opentelemetry": ("otel", "OpenTelemetry"),
-    "reverse_geocode": ("places", "reverse_geocode"),
+    "rawpy": ("raw", "rawpy"),
+    "pyjpegxl": ("jxl", "pyjpegxl"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

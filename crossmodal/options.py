@@ -7,13 +7,9 @@ An option on the command line beats the environment, which beats the default. Th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 from crossmodal import limits
+from crossmodal.commands import TASKS
+from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
     INDEXES,
@@ -26,193 +22,16 @@ from crossmodal.settings import (
     MAX_WORKERS,
     PRINTS,
     PROTOCOLS,
+    READ_AS,
     ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
     TARGETS,
     TRASH_ACTIONS,
     WRITING,
-    Settings,
 )
 
-__all__ = ["COMMANDS", "OPTIONS", "TASKS", "Command", "Option"]
-
-TASKS: Mapping[str, str] = {
-    "index": "index a data set into the workspace, then end",
-    "index_restful": "accept documents to index over HTTP at /index",
-    "query": "answer the questions of --query-text, --image, --similar, --query and --like, then end",
-    "query_restful": "answer searches over HTTP at /search",
-    "evaluate": "measure the retrieval quality of a model on a data set",
-    "train": "fine-tune a model on a data set, or train one as --config says",
-    "duplicates": "list the photos that repeat another, without loading a model",
-    "status": "show what is indexed, without loading a model",
-    "convert": "convert an index of an earlier version to today's format",
-    "backup": "copy the index to a file, checked, also while it is used",
-    "restore": "make a backup the index, checked",
-    "verify": "check everything that is stored, and name each damaged record",
-    "compact": "give the space of what was deleted back to the disk",
-    "dump": "write the index with its vectors to a Parquet file",
-    "load": "make an index of a dump",
-    "models": "list the models that -m knows by name, without loading one",
-    "plot": "write the two Flows as Mermaid flowcharts",
-    "keys": "list the keys of a server's callers, make and revoke them",
-    "watch": "index a folder, and again what changes in it, until Ctrl-C",
-    "roots": "list the folders of an index's photos, move and remove them",
-    "trash": "list the photos that the disk lost, restore them, or empty the trash",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A subcommand: the task that it is, what it does, and what it takes without an option's name.
-
-    ``positional`` is an option and how the help writes it. Where there is a ``second``, the first word is for
-    ``positional`` and the others are for that one.
-    """
-
-    task: str
-    help: str
-    positional: tuple[str, str] | None = None
-    second: tuple[str, str] | None = None
-
-
-COMMANDS: Mapping[str, Command] = {
-    "index": Command(
-        "index", "index photos and captions: a folder, a table, or a data set", ("data_set", "DATA")
-    ),
-    "search": Command(
-        "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
-    ),
-    "duplicates": Command("duplicates", "list the photos that repeat another, in groups"),
-    "serve": Command("query_restful", "serve the search page and the HTTP API"),
-    "watch": Command(
-        "watch", "index a folder, and again what changes in it, until Ctrl-C", ("data_set", "DATA")
-    ),
-    "roots": Command(
-        "roots",
-        "list the folders of an index's photos, move and remove them",
-        ("action", "ACTION"),
-        ("items", "FOLDER ..."),
-    ),
-    "trash": Command(
-        "trash",
-        "list the photos that the disk lost, restore them, or empty the trash",
-        ("action", "ACTION"),
-        ("items", "ID ..."),
-    ),
-    "status": Command("status", "show what is indexed, without loading a model"),
-    "convert": Command("convert", "convert an index of an earlier version to today's format"),
-    "backup": Command("backup", "copy the index to a file, checked, also while it is used", ("file", "FILE")),
-    "restore": Command("restore", "make a backup the index, checked", ("file", "FILE")),
-    "verify": Command("verify", "check everything that is stored, and name each damaged record"),
-    "compact": Command("compact", "give the space of what was deleted back to the disk"),
-    "dump": Command("dump", "write the index with its vectors to a Parquet file", ("file", "FILE")),
-    "load": Command("load", "make an index of a dump", ("file", "FILE")),
-    "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
-    "train": Command("train", "fine-tune a model on your own photos and captions"),
-    "models": Command("models", "list the models that are known by name"),
-    "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
-    "keys": Command(
-        "keys",
-        "list the keys of a server's callers, make and revoke them",
-        ("action", "ACTION"),
-        ("name", "NAME"),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option: its name, its help, the tasks that use it, and how it is written.
-
-    ``asks`` marks those that give a question each time, all into the settings field ``questions``; every
-    other option fills the field of its own name once. ``not_with`` names options beside which it says
-    nothing, or the other thing: beside a server's address no index is opened here. ``evaluate_with``
-    names those of which ``evaluate`` needs one to use it. ``alias`` is another spelling of the flag.
-    ``repeats`` marks those that may be given several times, ``needs`` the options without which it says
-    nothing, and ``secret`` a value that no message may show.
-    """
-
-    name: str
-    help: str
-    tasks: tuple[str, ...]
-    short: str | None = None
-    variable: str | None = None
-    metavar: str | None = None
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    not_with: tuple[str, ...] = ()
-    evaluate_with: tuple[str, ...] = ()
-    asks: bool = False
-    alias: str | None = None
-    repeats: bool = False
-    needs: tuple[str, ...] = ()
-    secret: bool = False
-
-    @property
-    def field(self) -> str:
-        """The settings field that it fills."""
-        return "questions" if self.asks else self.name
-
-    @property
-    def flag(self) -> str:
-        """The long flag as it is written in the documentation."""
-        return "--" + (self.name if self.name in _UNDERSCORED else self.name.replace("_", "-"))
-
-    @property
-    def flags(self) -> list[str]:
-        """Every spelling that the command line accepts."""
-        spellings = (self.short, self.flag, "--" + self.name.replace("_", "-"), self.alias)
-        return list(dict.fromkeys(spelling for spelling in spellings if spelling))
-
-    @property
-    def default(self) -> Any:
-        """The value where neither the command line nor the environment says anything."""
-        return Settings.__dataclass_fields__[self.field].default
-
-    @property
-    def kind(self) -> str:
-        """The annotated type of the settings field, without ``| None``."""
-        return str(Settings.__dataclass_fields__[self.field].type).split(" | ")[0]
-
-    @property
-    def repeated(self) -> bool:
-        """Whether it may be given several times, each time with one more value of the field's tuple."""
-        return self.kind.startswith("tuple") and not self.asks
-
-    @property
-    def commands(self) -> tuple[str, ...]:
-        """The subcommands that use it."""
-        return tuple(name for name, command in COMMANDS.items() if command.task in self.tasks)
-
-    def convert(self, text: str) -> Any:
-        """The value that ``text`` says; raises ValueError with the value and the limit."""
-        if self.choices and text not in self.choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(self.choices)}")
-        if self.kind == "Path":
-            if not text:
-                raise ValueError("an empty path was given")
-            return Path(text)
-        if self.kind not in ("int", "float"):
-            return text
-        whole = self.kind == "int"
-        try:
-            number = int(text) if whole else float(text)
-        except ValueError:
-            number = math.nan
-        # Not isnan(), which makes a float of whole numbers that may be too large for one.
-        if number != number:
-            raise ValueError(f"{text!r} is not a {'whole number' if whole else 'number'}")
-        if self.minimum is not None and number < self.minimum:
-            raise ValueError(f"{number} is below the minimum, {self.minimum}")
-        if self.maximum is not None and number > self.maximum:
-            raise ValueError(f"{number} is above the maximum, {self.maximum}")
-        return number
-
-
-# These keep the spelling with an underscore that the predecessor of this system had.
-_UNDERSCORED = frozenset({"num_docs", "request_size", "data_set", "top_k"})
+__all__ = ["OPTIONS"]
 
 _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
@@ -304,7 +123,12 @@ OPTIONS: tuple[Option, ...] = (
         metavar="FORM",
         not_with=("json",),
     ),
-    Option("null", "with --print paths, end each path with NUL", ("query", "duplicates"), "-0"),
+    Option(
+        "null",
+        "end each path with NUL: with --print paths, and in the list of -d -",
+        ("index", "query", "duplicates"),
+        "-0",
+    ),
     Option("picture", "also write the matches as one picture", ("query",), metavar="FILE.png"),
     Option(
         "url",
@@ -325,12 +149,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls_ca", "certificates by which to know that server", ("query",), metavar="FILE", needs=("url",)),
     Option(
         "data_set",
-        "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, or "
-        "a CSV or JSONL file",
+        "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, "
+        "a CSV or JSONL file, or a photo; index takes it repeatedly, and - for a list of photos on stdin",
         _DATA,
         "-d",
         metavar="DATA",
         not_with=("config",),
+        repeats=True,
+        fills="data_sets",
+    ),
+    Option(
+        "read_as",
+        "the layout to read the data as, instead of guessing it",
+        ("index", "evaluate"),
+        choices=READ_AS,
+        metavar="LAYOUT",
+    ),
+    Option(
+        "exclude",
+        "leave out what this pattern of gitignore's language means in a folder; repeatable",
+        ("index", "evaluate"),
+        metavar="PATTERN",
+        repeats=True,
     ),
     Option(
         "split",
@@ -533,7 +373,18 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "workspace",
         "the folder that holds the index",
-        (*_ENCODING, "duplicates", "train", "status", "convert", "plot", "keys", "roots", "trash", *_CARE),
+        (
+            *_ENCODING,
+            "duplicates",
+            "train",
+            "status",
+            "convert",
+            "plot",
+            "keys",
+            "roots",
+            "trash",
+            *_CARE,
+        ),
         None,
         "JINA_WORKSPACE",
         "FOLDER",

@@ -15,6 +15,7 @@ from crossmodal import limits
 from crossmodal.errors import DataError
 
 __all__ = [
+    "FILE_ORIGIN",
     "IMAGE",
     "MODALITIES",
     "TEXT",
@@ -41,6 +42,9 @@ TEXT: Modality = "text"
 MODALITIES: tuple[Modality, ...] = (IMAGE, TEXT)
 
 Outcome = Literal["added", "replaced", "unchanged"]
+
+# The origin of a caption that the photo's own file gives: its title, or its description.
+FILE_ORIGIN = "file"
 
 # The two layers of tags, by the fields of a record.
 Layer = Literal["tags", "metadata"]
@@ -142,20 +146,20 @@ class Record:
         ``composed``, so that letters with marks are equal however they were written.
         """
         digest = self.digest or (None if self.content is None else digest_of(self.content))
-        record, described = self, self._described(digest)
+        record = replace(self, digest=digest)
+        described = record._described()
         # How JSON writes what is not ASCII; there is nothing to compose without it.
         if "\\u" in described:
             record = replace(
-                self,
+                record,
                 text=composed(self.text),
                 tags=composed(self.tags),
                 metadata=composed(self.metadata),
             )
-            described = record._described(digest)
-        hashed = hashlib.sha256(described.encode()).hexdigest()
-        return replace(record, digest=digest, content_hash=hashed[:32])
+            described = record._described()
+        return replace(record, content_hash=hashlib.sha256(described.encode()).hexdigest()[:32])
 
-    def _described(self, digest: str | None) -> str:
+    def _described(self) -> str:
         return json.dumps(
             [
                 self.modality,
@@ -164,7 +168,7 @@ class Record:
                 self.photo_id,
                 dict(self.tags),
                 dict(self.metadata),
-                digest,
+                self.digest,
             ],
             sort_keys=True,
             ensure_ascii=True,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from crossmodal.errors import SettingsError
 from crossmodal.home_folder import expanded
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "MAX_WORKERS",
     "PRINTS",
     "PROTOCOLS",
+    "READ_AS",
     "ROOT_ACTIONS",
     "RUNTIMES",
     "SCOPES",
+    "STDIN",
     "TARGETS",
     "TRASH_ACTIONS",
     "WRITING",
@@ -39,6 +42,9 @@ __all__ = [
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("path", "original")
+# As a data set, a list of photos on stdin.
+STDIN = "-"
+READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco")
 WRITING = ("auto", "on", "off")
 LOGS = ("text", "json", "off")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
@@ -81,11 +87,14 @@ class GivenQuestion(NamedTuple):
 class Settings:
     """Every option with its type and default; a field's name is the option's long name.
 
-    ``questions`` holds the values of all options that ask one, in the order of the command line.
+    ``questions`` holds the values of all options that ask one, in the order of the command line, and
+    ``data_sets`` each value of ``--data_set``.
     """
 
     task: str = ""
-    data_set: str = "toy-data"
+    data_sets: tuple[str, ...] = ("toy-data",)
+    read_as: str = "auto"
+    exclude: tuple[str, ...] = ()
     num_docs: int | None = None
     split: str | None = None
     model: str | None = None
@@ -112,9 +121,9 @@ class Settings:
     min_score: float | None = None
     offset: int = 0
     hybrid: bool = False
-    group_duplicates: bool = True
     sort: str | None = None
     literal: bool = False
+    group_duplicates: bool = True
     print: str = "table"
     null: bool = False
     url: str | None = None
@@ -165,6 +174,16 @@ class Settings:
     def __post_init__(self) -> None:
         # Also where no command line was read: a folder called "~" is never meant.
         object.__setattr__(self, "model_cache", expanded(self.model_cache))
+
+    @property
+    def data_set(self) -> str:
+        """The one data set; raises SettingsError where there are several."""
+        if len(self.data_sets) > 1:
+            raise SettingsError(
+                f"-d is given {len(self.data_sets)} times ({', '.join(self.data_sets)}), and only `index` "
+                "takes more than one."
+            )
+        return self.data_sets[0]
 
     def flow_environment(self) -> dict[str, str]:
         """The variables that ``flows/*.yml`` refer to."""

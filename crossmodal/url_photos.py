@@ -13,9 +13,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from crossmodal.errors import FetchError, SettingsError
+from crossmodal.errors import FetchError, Overloaded, SettingsError
 from crossmodal.hosts import in_url, is_own, is_public
-from crossmodal.images.formats import READABLE_TYPES, sniff_mime_type
+from crossmodal.images import sniff_mime_type
+from crossmodal.images.formats import READABLE_TYPES
 from crossmodal.settings import MAX_PORT
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ _MAX_CHARACTERS = 2048
 
 # Each holds a photo in memory.
 _AT_ONCE = 4
+
+# So many requests may hold as much as one may name.
+_REQUESTS_HELD = 2
 
 # Of one name; further ones are for hosts with many, of which most don't answer.
 _MAX_ADDRESSES = 4
@@ -117,38 +121,49 @@ class UrlPhotos:
         self._tls = tls or httpx2.create_ssl_context()
         self._seconds = seconds
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._together = _Together(_REQUESTS_HELD * 2 * max_bytes)
         # Threads of its own: a name server that doesn't answer would hold up all else that runs in threads.
         self._resolving = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="resolve")
 
-    async def fetch_all(self, urls: Sequence[str]) -> FetchedPhotos:
-        """The photo, or the error, of each URL; of those beyond the first MAX_URLS an error."""
+    @asynccontextmanager
+    async def fetched(self, urls: Sequence[str]) -> AsyncIterator[FetchedPhotos]:
+        """The photo, or the error, of each URL; of those beyond the first MAX_URLS an error.
+
+        As long as the context lasts they count among those that all requests hold together. Raises Overloaded
+        where these would be too many.
+        """
         wanted = list(dict.fromkeys(urls))
         refusal = FetchError(
             f"The request names {len(wanted)} URLs of photos; the limit is {MAX_URLS}. Send several requests."
         )
-        left = _Allowance(2 * self._max_bytes)
-        fetched = await asyncio.gather(*(self._outcome(url, left) for url in wanted[:MAX_URLS]))
-        return dict.fromkeys(wanted, refusal) | dict(zip(wanted, fetched, strict=False))
-
-    async def fetch(self, url: str) -> bytes:
-        """The bytes of the photo at ``url``, as they were sent.
-
-        Raises FetchError where the URL is refused or no photo came from it. The sentence never tells what
-        came instead, nor which addresses of the server's own network exist.
-        """
-        return await self._fetch(url, _Allowance(self._max_bytes))
+        left = _Allowance(2 * self._max_bytes, self._together)
+        try:
+            outcomes = await asyncio.gather(*(self._outcome(url, left) for url in wanted[:MAX_URLS]))
+            photos: dict[str, bytes | FetchError] = dict.fromkeys(wanted, refusal)
+            for url, outcome in zip(wanted, outcomes, strict=False):
+                if isinstance(outcome, Overloaded):
+                    raise outcome
+                photos[url] = outcome
+            yield photos
+        finally:
+            left.give_back()
 
     def close(self) -> None:
         """Ends the threads."""
         self._resolving.shutdown(wait=False, cancel_futures=True)
 
-    async def _outcome(self, url: str, left: _Allowance) -> bytes | FetchError:
+    async def _outcome(self, url: str, left: _Allowance) -> bytes | FetchError | Overloaded:
         try:
             return await self._fetch(url, left)
-        except FetchError as error:
+        except (FetchError, Overloaded) as error:
             return error
 
     async def _fetch(self, url: str, left: _Allowance) -> bytes:
+        """The bytes of the photo at ``url``, as they were sent.
+
+        Raises FetchError where the URL is refused or no photo came from it. The sentence never tells what
+        came instead, nor which addresses of the server's own network exist.
+        """
         try:
             async with asyncio.timeout(self._seconds), self._places:
                 for _ in range(_MAX_REDIRECTS + 1):
@@ -284,14 +299,38 @@ class _Redirect:
 
 @dataclass(slots=True)
 class _Allowance:
-    """How many bytes the photos of one request may still take together."""
+    """How many bytes the photos of one request may still take; what they take counts among ``together``."""
 
     left: int
+    together: _Together
+    taken: int = 0
 
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise FetchError("The photos at the URLs of this request are too large together; send several.")
+        self.together.take(size)
+        self.taken += size
+
+    def give_back(self) -> None:
+        self.together.held -= self.taken
+        self.taken = 0
+
+
+@dataclass(slots=True)
+class _Together:
+    """The bytes of photos that all requests hold, at most ``most``."""
+
+    most: int
+    held: int = 0
+
+    def take(self, size: int) -> None:
+        if self.held + size > self.most:
+            raise Overloaded(
+                f"This server is busy: it holds {self.held >> 20:,} MiB of photos by URL and takes on "
+                f"{self.most >> 20:,} MiB. Try again in a moment."
+            )
+        self.held += size
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.data_sets.beside import SIDECARS
-from crossmodal.data_sets.photos import signature_of
+from crossmodal.data_sets.beside import signature_of
 from crossmodal.errors import (
     ModelMismatch,
     OriginalGone,
@@ -180,10 +179,8 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            as_before = any(
-                signature_of(file.absolute) == file.signature.partition(SIDECARS)[0] for file in files
-            )
-            return "copied" if as_before else "moved"
+            now = [(file.signature, signature_of(file.absolute)) for file in files]
+            return "copied" if any(one and known.startswith(one) for known, one in now) else "moved"
         return "copied" if store.known_ids([record.id], IMAGE) else "restored"
 
     def get(self, id: str, modality: Modality) -> Record | None:

@@ -33,6 +33,8 @@ class Shout(Step):
 
     def search(self, docs, parameters):
         for doc in docs:
+            if doc.text == "fail":
+                raise KeyError("as asked")
             for match in doc.matches or ():
                 match.text = f"{match.id}{self._mark}"
             # An order of its own, which no step after it changes.

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from crossmodal import limits
 from crossmodal.access import shared_table
 from crossmodal.access.keys import KeyFile
 from crossmodal.access.shared_table import SharedState
@@ -662,6 +664,28 @@ def test_what_users_wrote_keeps_its_paths_and_errors_of_single_documents_lose_th
     queries = {"queries": [{"text": "a"}, {"text": "b"}]}
     searched = server.ask("POST", "/v1/search", json=queries).json()["results"]
     assert searched[1]["error"]["detail"] == "WORKSPACE/mine.jpg is damaged."
+
+
+def test_what_is_told_of_a_request_that_broke_off_keeps_the_ids_that_were_sent(
+    app: Callable[..., App], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = app()
+
+    def added(records: list[Record], **named: object) -> Iterator[Indexed]:
+        for record in records:
+            error = f"{tmp_path}/index.sqlite is full." if record.id.endswith("/5") else None
+            yield Indexed(record, None if error else "added", error=error)
+
+    monkeypatch.setattr(server.serving.engine, "index", added)
+    monkeypatch.setattr(limits, "DOCUMENTS", replace(limits.DOCUMENTS, most=40))
+    ids = [f"{tmp_path}/{number}" for number in range(41)]
+    lines = b"\n".join(json.dumps({"id": id, "text": "b"}).encode() for id in ids)
+    answer = server.ask("POST", "/v1/documents", headers=LINE, content=lines)
+    told = answer.json()
+    assert (answer.status_code, told["added"], told["failed"]) == (413, 31, 9)
+    assert [result["id"] for result in told["results"]] == ids[:40]
+    assert told["results"][5]["error"] == "WORKSPACE/index.sqlite is full."
+    assert int(answer.headers["content-length"]) == len(answer.content)
 
 
 def test_no_answer_shows_a_key(app: Callable[..., App], caplog: pytest.LogCaptureFixture) -> None:

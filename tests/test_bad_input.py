@@ -46,7 +46,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
         b"image,caption,place",
         b"cat.jpg,A cat looks up .,home",
         b"truncated.jpg,Half of some coins .,museum",
-        b"empty.jpg,Nothing .,nowhere",
+        "empty.jpg,Rien à voir .,nowhere".encode(),
         b"text.jpg,A letter .,desk",
         b"bomb.png,Too large .,nowhere",
         b"folder.jpg,A folder .,disk",
@@ -118,17 +118,17 @@ def test_failures_are_kept_in_the_workspace(indexed: tuple[dict, Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (["-t", "index", "-d", "/no/such/folder"], "/no/such/folder"),
-        (["-t", "index", "-d", "f8k", "--data-root", "/no/such/root"], "get_data.sh f8k"),
-        (["-t", "query"], "--query-text"),
-        (["-t", "query", "--query-image", "/no/such/photo.jpg"], "/no/such/photo.jpg"),
+        (["-t", "index", "-d", "/no/such/folder"], 1, "/no/such/folder"),
+        (["-t", "index", "-d", "f8k", "--data-root", "/no/such/root"], 1, "get_data.sh f8k"),
+        (["-t", "query"], 2, "--query-text"),
+        (["-t", "query", "--query-image", "/no/such/photo.jpg"], 1, "/no/such/photo.jpg"),
     ],
 )
-def test_a_missing_path_is_a_sentence(arguments: list[str], words: str, tmp_path: Path) -> None:
+def test_a_missing_path_is_a_sentence(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
     done = run_app(*arguments, "--workspace", tmp_path / "workspace")
-    assert done.returncode == 1
+    assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
 

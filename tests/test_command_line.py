@@ -14,7 +14,8 @@ from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, run_pyt
 
 from crossmodal import __version__
 from crossmodal.cli.arguments import commands_table, options_table, read_settings
-from crossmodal.options import COMMANDS, OPTIONS, TASKS
+from crossmodal.commands import COMMANDS, TASKS
+from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 
 PAGE = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
@@ -134,7 +135,7 @@ REFUSED = [
         "-t index, -t watch, -t index_restful and -t query_restful",
     ),
     ("status --host x", "--host", "status", "serve"),
-    ("search -d x", "--data_set", "search", "index, evaluate and train"),
+    ("search -d x", "--data_set", "search", "index, watch, evaluate and train"),
     ("plot --json --model-cache x", "--model-cache", "plot", None),
     ("serve --index-only --grpc-port 5", "--grpc-port", "serve --index-only", "serve"),
 ]
@@ -225,10 +226,9 @@ def test_a_variable_that_a_task_does_not_use_is_no_mistake() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("-t index -d a -d b", "--data_set is given twice, once as a and once as b; it takes one value"),
+        ("-t index -m a -m b", "--model is given twice, once as a and once as b; it takes one value"),
         ("search a -k 1 -k 2", "--top_k is given twice, once as 1 and once as 2"),
-        ("index a -d b", "--data_set is given twice, once as a and once as b"),
-        ("index a b", "--data_set is given twice, once as a and once as b"),
+        ("backup a --file b", "--file is given twice, once as a and once as b"),
         ("index --strict --keep-going", "--strict is given twice, beside --keep-going"),
     ],
 )
@@ -322,6 +322,27 @@ def test_a_runtime_that_is_not_installed_names_its_extra(tmp_path: Path) -> None
     assert done.returncode == 1
     assert 'torch is not installed: pip install "crossmodal-search[clip]"' in done.stderr
     assert done.stdout == ""
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+from importlib.abc import MetaPathFinder
+
+class CtrlC(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, CtrlC())
+sys.argv = ["app.py", "models"]
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["crossmodal.cli", "crossmodal.options", "crossmodal.cli.without_model"])
+def test_ctrl_c_while_modules_are_imported_is_one_word(module: str) -> None:
+    done = run_python("-c", INTERRUPTED.format(module=module))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_the_package_is_the_command_line_too() -> None:

@@ -132,7 +132,7 @@ def test_a_folder_of_images_is_walked_to_any_depth(tmp_path: Path) -> None:
     assert {record.mime_type for record in records} == {"image/jpeg"}, "by the bytes, not by the name"
     assert data_set.len_hint() == 3
     assert data_set.notes == [
-        f"{tmp_path}: passed over 2 files that are not images (1 without extension, 1 .txt)",
+        f"{tmp_path}: passed over 2 files that are not images (1 .txt, 1 without extension)",
         f"{tmp_path}: passed over 2 hidden files and folders",
     ]
     assert data_set.description == f"folder of images {tmp_path}"

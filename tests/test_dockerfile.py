@@ -160,13 +160,33 @@ def test_packages_come_before_the_code(stage: str) -> None:
     assert requirements < install < steps.index("COPY . .")
     # Whatever pip is told to read must have been copied by then.
     copied = {path.name for source in shlex.split(steps[requirements])[1:-1] for path in ROOT.glob(source)}
-    asked = set(re.findall(r"-r (requirements\S*txt)", steps[install]))
-    asked |= {argument.partition("=")[2] for argument in arguments(stage, "ARG") if argument.endswith(".txt")}
-    assert asked
+    asked = set(re.findall(r"-r (requirements\S*)", steps[install]))
+    asked |= {
+        argument.partition("=")[2]
+        for argument in arguments(stage, "ARG")
+        if argument.startswith("REQUIREMENTS=")
+    }
+    assert asked == {"requirements.lock"}
+    # And what the build may be told to read instead.
+    asked |= {"requirements.txt"} if stage == "serve" else set()
     while asked:
         assert asked <= copied
         texts = [(ROOT / name).read_text() for name in asked]
         asked = {name for text in texts for name in re.findall(r"^-[cr]\s+(\S+)", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_is_installed_without_a_hash(stage: str) -> None:
+    """pip demands hashes of everything once a single package has one, or where it is told to."""
+    (install,) = (step for step in arguments(stage, "RUN") if "pip install" in step)
+    assert not re.search(r"\s[\w.-]+==", install), "nothing beside the lock"
+    assert ("--require-hashes" in install) == (stage == "jina"), "the other stage may get torch instead"
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    packages = re.findall(r"^[\w.-]+==.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert len(packages) > 80
+    assert [package for package in packages if "--hash=sha256:" not in package] == []
+    # It converts an index of version 0.2.
+    assert any(package.startswith("lmdb==") for package in packages)
 
 
 def test_torch_comes_from_the_cpu_index_where_it_is_asked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,11 @@ from edited_flows import EditedFlows
 from needs_jina import needs_jina
 
 from crossmodal.documents import Document
+from crossmodal.errors import FlowFailure
+from crossmodal.flow.runner import LocalFlow
+from crossmodal.jina.pods import PodsFlow
 from crossmodal.records import Record
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
@@ -24,7 +29,9 @@ def edited(tmp_path: Path) -> EditedFlows:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_step_of_ones_own_and_one_less(toy_workspace: Path, edited: EditedFlows, layout: str) -> None:
+def test_a_step_of_ones_own_and_one_less(
+    toy_workspace: Path, edited: EditedFlows, layout: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     def change(steps: list[dict[str, Any]]) -> None:
         """Photos go without what the store knows of them, and through a step of one's own."""
         places = {step["name"]: place for place, step in enumerate(steps)}
@@ -44,6 +51,7 @@ def test_a_step_of_ones_own_and_one_less(toy_workspace: Path, edited: EditedFlow
             Document.of_query("captions", content=(TOY_IMAGES / "coffee.jpg").read_bytes()),
         ]
         answers = {doc.id: doc for doc in flow.run("search", queries, {"top_k": 3})}
+        fail_as_a_request(flow, layout, capfd)
     finally:
         flow.close()
     photos, captions = answers["photos"], answers["captions"]
@@ -58,6 +66,21 @@ def test_a_step_of_ones_own_and_one_less(toy_workspace: Path, edited: EditedFlow
         captions.matches[0].text
         == "A red and white cup of espresso stands on a red saucer with a small spoon."
     )
+
+
+def fail_as_a_request(flow: LocalFlow | PodsFlow, layout: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A step that fails is an error, and what its process logs of it names the request."""
+    token = REQUEST_IDS.set(("seen-7",))
+    try:
+        with pytest.raises(FlowFailure if layout == "pods" else KeyError, match=r"as asked|KeyError"):
+            flow.run("search", [Document.of_query("failing", text="fail")], {"top_k": 3})
+    finally:
+        REQUEST_IDS.reset(token)
+    if layout == "pods":
+        said, deadline = "", time.monotonic() + 10
+        while "KeyError: 'as asked'" not in said and time.monotonic() < deadline:
+            said += capfd.readouterr().err
+        assert "shout failed on a request to /search. id=seen-7\n" in said
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import run_app, run_python
+from preloaded import compile_library
 from store_samples import REPOSITORY
 
 FAILING = """
@@ -45,14 +43,7 @@ with EmbeddedStore.open_writer(folder) as store:
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes calls fail."""
-    made = tmp_path_factory.mktemp("shim") / "failing_calls.so"
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        assert "CI" not in os.environ, "these tests need a C compiler"
-        pytest.skip("there is no C compiler")
-    source = REPOSITORY / "tests" / "failing_calls.c"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", made, source, "-ldl"], check=True)
-    return made
+    return compile_library("failing_calls", tmp_path_factory.mktemp("shim"))
 
 
 @pytest.fixture

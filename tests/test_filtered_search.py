@@ -31,7 +31,7 @@ FIELDS += ["tags.tags.a", "tags.$odd", "\udcff"]
 LONG = "long" * 5000
 # Halves of characters are in names of files that are no UTF-8; their order is that of code points.
 STRINGS = ["", "harbour", "Zürich", "image", "1", "z\U0001f600", "\uffff", "\ud800", "z\udcff", "a\0b", LONG]
-NUMBERS = [0, -0.0, 1, 1.0, 2019, 2019.5, -3, 2**53 + 1, 1e308]
+NUMBERS = [0, -0.0, 1, 1.0, 2019, 2019.5, -3, 2.0**53 + 2, 1e308]
 NOT_FINITE = [math.inf, -math.inf, 10**400]
 
 

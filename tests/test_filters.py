@@ -135,6 +135,8 @@ def test_what_does_not_match(wanted: dict[str, Any]) -> None:
         ({"place": {"$regex": "h.*"}}, "/place/$regex", '"$regex" is no operator'),
         ({"camera": {"make": "x"}}, "/camera/make", '"camera.make"'),
         ({"place": {"$not": {"$eq": 1}}}, "/place/$not", '{"$not": {"place": ...}}'),
+        ({"serial": 2**53 + 1}, "/serial", "Larger ones are exact as text alone"),
+        ({"serial": {"$in": [1, -(2**60)]}}, "/serial/$in/1", "up to 9,007,199,254,740,992"),
         ({"year": {"$exists": 1}}, "/year/$exists", "true or false, not 1"),
         ({"year": float("nan")}, "/year", "finite number, not NaN"),
         ({"year": {"$lt": float("inf")}}, "/year/$lt", "finite number, not Infinity"),

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ def post(endpoint, parameters, docs, options):
         if "file" in fields:
             fields["blob"] = open(fields.pop("file"), "rb").read()
         made.append(MediaDocument(**fields))
+    if "metadata" in options:
+        options["metadata"] = tuple(map(tuple, options["metadata"]))
     try:
         answered = client.post(
             endpoint,
@@ -122,7 +125,8 @@ def served(toy_workspace: Path) -> Iterator[tuple[Server, GrpcClient]]:
     client = GrpcClient(port)
     yield server, client
     client.close()
-    server.stop()
+    assert server.stop() == 0
+    assert "Traceback" not in server.output()
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,21 @@ def test_several_requests_are_answered_in_either_way(client: GrpcClient) -> None
         assert len(one["matches"]) == 3
 
 
+def test_both_protocols_are_counted_and_logged_in_one_place(served: tuple[Server, GrpcClient]) -> None:
+    server, client = served
+    assert len(client.post("/search", [{"text": SENTENCE}], metadata=[["x-request-id", "over-grpc"]])) == 1
+    assert server.request("/v1/search", {"text": SENTENCE}, headers={"X-Request-Id": "over-http"})[0] == 200
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        metrics = answer.read().decode()
+    assert re.search(
+        r'^crossmodal_grpc_requests_total\{endpoint="/search",status="OK"\} [1-9]', metrics, re.MULTILINE
+    )
+    assert re.search(r'^crossmodal_requests_total\{route="/v1/search",status="200"\} [1-9]', metrics, re.M)
+    lines = {line.rpartition(" id=")[2]: line for line in server.output().splitlines()}
+    assert "method=gRPC route=/search status=OK" in lines["over-grpc address=127.0.0.1"]
+    assert "route=/v1/search status=200" in lines["over-http address=127.0.0.1"]
+
+
 def test_sentences_and_photos_are_encoded(client: GrpcClient) -> None:
     docs = [{"id": "a", "text": SENTENCE}, {"id": "b", "file": str(TOY_IMAGES / "coffee.jpg")}]
     assert [doc["embedding"] for doc in client.post("/encode", docs)] == [512, 512]
@@ -208,20 +227,14 @@ def test_a_modality_that_there_is_not_fails_alone(client: GrpcClient) -> None:
     assert found["error"] is None
 
 
-def test_the_server_never_imports_jina_and_its_process_ends_with_it(toy_workspace: Path) -> None:
-    port = free_port()
-    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+def test_the_server_never_imports_jina(served: tuple[Server, GrpcClient]) -> None:
+    server, _ = served
     children = list(children_of(server.process.pid))
     for pid in [server.process.pid, *children]:
         has_grpc = "grpc/_cython" in Path(f"/proc/{pid}/maps").read_text()
         assert has_grpc == (b"grpc_process" in Path(f"/proc/{pid}/cmdline").read_bytes())
     answering = [pid for pid in children if b"grpc_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert len(answering) == 1
-    server.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while any(map(is_running, children)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert [pid for pid in children if is_running(pid)] == []
 
 
 def grpc_process_of(server: Server, before: int = 0) -> int:
@@ -236,9 +249,10 @@ def grpc_process_of(server: Server, before: int = 0) -> int:
     pytest.fail(f"no process answers gRPC: {server.output()}")
 
 
-def test_a_killed_process_is_started_again_and_http_goes_on(toy_workspace: Path) -> None:
+def test_one_that_is_killed_or_stands_still_is_started_again_and_http_goes_on(toy_workspace: Path) -> None:
     port = free_port()
     server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
+    name = f"The process that answers gRPC on port {port}"
     try:
         killed = grpc_process_of(server)
         workers = [pid for pid in children_of(server.process.pid) if pid != killed]
@@ -247,9 +261,9 @@ def test_a_killed_process_is_started_again_and_http_goes_on(toy_workspace: Path)
         os.kill(killed, signal.SIGKILL)
         assert server.request("/v1/search", {"text": "a cat"})[0] == 200
         again = grpc_process_of(server, killed)
-        said = f"The process that answers gRPC on port {port} ended unexpectedly (killed by SIGKILL)"
-        assert said in server.output()
-        assert "it is started again (1 of 5)" in server.output()
+        assert (
+            f"{name} ended unexpectedly (killed by SIGKILL); it is started again (1 of 5)" in server.output()
+        )
         client = GrpcClient(port)
         deadline = time.monotonic() + 60
         while "error" in (answer := client.post("/search", [{"text": SENTENCE}], {"top_k": 2})):
@@ -258,34 +272,39 @@ def test_a_killed_process_is_started_again_and_http_goes_on(toy_workspace: Path)
         client.close()
         assert len(answer[0]["matches"]) == 2
         assert set(children_of(server.process.pid)) == {*workers, again}
-        assert server.stop() == 0
+        os.kill(again, signal.SIGSTOP)
+        third = grpc_process_of(server, again)
         assert not is_running(again)
-        assert "Traceback" not in server.output()
-    finally:
-        server.stop(signal.SIGKILL)
-
-
-def test_one_that_does_not_run_is_killed_and_started_again(toy_workspace: Path) -> None:
-    port = free_port()
-    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(port))
-    try:
-        stopped = grpc_process_of(server)
-        os.kill(stopped, signal.SIGSTOP)
-        assert grpc_process_of(server, stopped) != stopped
-        assert not is_running(stopped)
-        assert re.search(
-            rf"The process that answers gRPC on port {port} is killed\. It did not run for 1\d seconds",
-            server.output(),
-        )
-        assert "it is started again (1 of 5)" in server.output()
+        assert re.search(rf"{name} is killed\. It did not run for 1\d seconds", server.output())
+        assert "it is started again (2 of 5)" in server.output()
         assert server.request("/v1/search", {"text": "a cat"})[0] == 200
-        assert server.stop() == 0
+        assert "Traceback" not in server.output()
+        # Nothing outlives the parent, however it ends.
+        children = [third, *children_of(server.process.pid)]
+        server.stop(signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while any(map(is_running, children)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert [pid for pid in children if is_running(pid)] == []
     finally:
         server.stop(signal.SIGKILL)
+
+
+# Otherwise it waits for 7.5 seconds in all.
+WITHOUT_PAUSES = """
+import sys
+from crossmodal.cli import main
+from crossmodal.server import restarts
+restarts._BACKOFF_SECONDS = (0.0,) * 5
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_one_that_ends_again_and_again_ends_the_server(toy_workspace: Path) -> None:
-    server = start_server("query_restful", "--workspace", toy_workspace, "--grpc-port", str(free_port()))
+    server = start_server(
+        *("query_restful", "--workspace", toy_workspace, "--grpc-port", str(free_port())),
+        program=("-c", WITHOUT_PAUSES),
+    )
     try:
         killed = 0
         for _ in range(6):
@@ -319,5 +338,5 @@ def test_a_taken_port_is_a_sentence(toy_workspace: Path) -> None:
     assert f"Port {taken} on 127.0.0.1 cannot be listened on" in done.stderr
     assert "--grpc-port" in done.stderr
     done = run_app(*arguments, str(port))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"--port and --grpc-port are both {port}" in done.stderr

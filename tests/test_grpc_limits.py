@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -171,8 +172,9 @@ def test_a_message_of_millions_of_parts_is_refused_before_it_is_unpacked(channel
 
 
 def test_requests_beyond_the_limit_are_refused_and_late_ones_never_begin(
-    served: Served, channel: Any
+    served: Served, channel: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", REQUEST_LOGGER)
     served.engine.go.clear()
     served.engine.begun.clear()
     call = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data
@@ -210,6 +212,12 @@ def test_requests_beyond_the_limit_are_refused_and_late_ones_never_begin(
     # Its place is free again.
     assert ask(channel, request(MediaDocument(text="after")))[0].error is None
     assert set(served.engine.begun) == {"busy", "waiting", "after"}
+    refusals = {(line["reason"], line["status"]) for line in logged(caplog, "audit")}
+    assert (
+        {("busy", "RESOURCE_EXHAUSTED"), ("deadline", "DEADLINE_EXCEEDED")}
+        >= refusals
+        >= {("busy", "RESOURCE_EXHAUSTED")}
+    )
 
 
 def test_where_there_are_keys_every_call_but_health_needs_one(tmp_path: Path) -> None:
@@ -284,6 +292,37 @@ def test_paths_of_the_server_stay_with_the_server(tmp_path: Path) -> None:
         served.close()
 
 
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    records = [record for record in caplog.records if record.name == REQUEST_LOGGER]
+    return [record.fields for record in records if record.getMessage() == event]
+
+
+def test_a_request_is_a_line_with_the_id_that_its_answer_has(
+    served: Served, channel: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", REQUEST_LOGGER)
+    call = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data
+    made = request(MediaDocument(text="nobody's business"), MediaDocument(text="a cat"))
+    _, answered = call.with_call(made, metadata=(("x-request-id", "mine-1"),), timeout=30)
+    assert ("x-request-id", "mine-1") in answered.trailing_metadata()
+    (line,) = logged(caplog, "request")
+    assert (line["id"], line["method"], line["route"], line["status"]) == ("mine-1", "gRPC", "/search", "OK")
+    assert (line["queries"], line["address"]) == (2, "127.0.0.1")
+    assert 0 <= line["wait_ms"] <= line["ms"]
+    assert "business" not in str(line)
+    # Without one in the metadata, or with what could break a line, it is the message's own.
+    own = made.header.request_id
+    _, answered = call.with_call(made, metadata=(("x-request-id", "two words"),), timeout=30)
+    assert ("x-request-id", own) in answered.trailing_metadata()
+    with pytest.raises(ValueError, match="is not answered over gRPC"):
+        ask(channel, request(MediaDocument(text="a cat"), endpoint="/index"))
+    assert [(line["id"], line["route"], line["status"]) for line in logged(caplog, "request")][1:] == [
+        (own, "/search", "OK"),
+        (ANY, "other", "ERROR"),
+    ]
+    assert logged(caplog, "audit") == []
+
+
 def test_wrong_keys_are_slowed_down_and_logged_and_calls_are_limited(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,8 +353,9 @@ def test_wrong_keys_are_slowed_down_and_logged_and_calls_are_limited(
             ]
             codes = (code_with(secret) for _ in range(60))
             assert next(code for code in codes if code != "OK") == "RESOURCE_EXHAUSTED"
-        lines = [record.fields for record in caplog.records if record.name == REQUEST_LOGGER]
+        lines = logged(caplog, "audit")
         assert [line["reason"] for line in lines] == ["key"] * 10 + ["rate"] * 3
+        assert {(line["status"], line["key"]) for line in logged(caplog, "request")} == {("OK", "reader")}
         assert {(line["action"], line["address"]) for line in lines} == {("refused", "127.0.0.1")}
         assert (lines[0]["status"], lines[-1]["status"]) == ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")
         assert "wrong0" not in str(lines)

@@ -108,7 +108,7 @@ def test_the_metadata_are_those_of_the_project(wheel: Path) -> None:
     assert {f"{DIST_INFO}/licenses/LICENSE", f"{DIST_INFO}/licenses/NOTICE"} <= names(wheel)
     with zipfile.ZipFile(wheel) as archive:
         scripts = archive.read(f"{DIST_INFO}/entry_points.txt").decode()
-    assert "crossmodal = crossmodal.cli:main" in scripts
+    assert "crossmodal = crossmodal.__main__:main" in scripts
 
 
 def test_the_licence_is_whole() -> None:

@@ -173,7 +173,7 @@ def test_stdin_gives_questions_where_none_is_asked_or_a_minus_stands(toy_workspa
     assert [result["query"] for result in amid] == ["grass", "a cat", "stairs - up", "espresso", str(CAT)]
     assert amid[1:4] == alone
     done = search(toy_workspace)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(b"error: Nothing to search for: write a sentence")
 
 

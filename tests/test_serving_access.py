@@ -28,11 +28,11 @@ def test_beyond_this_machine_nothing_is_served_without_a_key(toy_workspace: Path
     for beyond in (("--host", "0.0.0.0"), ("--host", "::"), ("--trusted-proxy", "127.0.0.1")):
         for task in ("query_restful", "index_restful"):
             refused = run_app("-t", task, "--workspace", toy_workspace, *beyond)
-            assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+            assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
             for words in (beyond[1] if "host" in beyond[0] else "proxy", "keys add", "--insecure-no-auth"):
                 assert words in refused.stderr
     short = run_app("serve", "--workspace", toy_workspace, environment={"CROSSMODAL_KEY": "too short"})
-    assert short.returncode == 1
+    assert short.returncode == 2
     assert "CROSSMODAL_KEY has to hold a key of 16 to 256" in short.stderr
     assert "too short" not in short.stderr
 
@@ -248,7 +248,7 @@ def test_the_command_keys(tmp_path: Path) -> None:
         (("revoke", "other"), "There is no key 'other'"),
     ):
         refused = keys(*arguments)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert words in refused.stderr
     assert keys("revoke", "laptop").returncode == 0
     assert KeyFile(tmp_path / "new").find(secret) is None

@@ -11,9 +11,10 @@ import pytest
 from conftest import REPOSITORY, clean_environment, run_app
 
 from crossmodal.cli.arguments import read_settings
+from crossmodal.commands import TASKS
 from crossmodal.errors import SettingsError
 from crossmodal.images import MAX_PIXELS
-from crossmodal.options import OPTIONS, TASKS
+from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 
 # The field, a task that uses it, the option, and a value as it is written and as it is read.
@@ -136,7 +137,7 @@ def test_help_is_quick_as_it_imports_next_to_nothing(arguments: list[str]) -> No
 )
 def test_a_home_folder_that_is_not_known_is_told(arguments: list[str], tmp_path: Path) -> None:
     told = run_app(*arguments, "--workspace", tmp_path)
-    assert told.returncode == 1
+    assert told.returncode == 2
     assert told.stderr.startswith("error: The home folder in ~nobody-of-this-name/")
     assert told.stderr.count("\n") == 1
 

@@ -306,6 +306,10 @@ def test_not_an_index(tmp_path: Path) -> None:
     (text / "index.sqlite").write_text("this is no database\n" * 1000)
     with pytest.raises(StoreFormat, match=r"is damaged .*index again"):
         EmbeddedStore.open_reader(text)
+    (tmp_path / "folder" / "index.sqlite").mkdir(parents=True)
+    for open_store in (EmbeddedStore.open_reader, EmbeddedStore.open_writer):
+        with pytest.raises(StoreFormat, match=r"index\.sqlite is a folder.*Move it away"):
+            open_store(tmp_path / "folder")
     other = tmp_path / "other"
     other.mkdir()
     with closing(sqlite3.connect(other / "index.sqlite")) as connection, connection:

@@ -38,6 +38,8 @@ LAYERS = [
     {"metadata"},
     {"images"},
     {"options"},
+    {"option"},
+    {"commands"},
     {"access", "originals"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},

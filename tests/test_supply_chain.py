@@ -35,7 +35,7 @@ def test_the_lock_has_the_versions_that_are_tried_together(python: str) -> None:
     locked = pins(LOCK.read_text(encoding="utf-8"), python)
     held = pins((REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), python)
     assert locked.items() <= held.items()
-    for file in ("requirements-base.txt", "requirements-jina.txt"):
+    for file in ("requirements-base.txt", "requirements-jina.txt", "requirements-image.txt"):
         asked = pins((REPOSITORY / file).read_text(encoding="utf-8"), python)
         assert asked.keys() <= locked.keys(), f"{file} asks for more; run `make lock`"
     assert ("jina" in locked) == (python == "3.11")

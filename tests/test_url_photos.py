@@ -31,7 +31,7 @@ from two_networks import (
     two_networks,
 )
 
-from crossmodal.errors import FetchError, SettingsError
+from crossmodal.errors import FetchError, Overloaded, SettingsError
 from crossmodal.hosts import in_url
 from crossmodal.url_photos import MAX_URLS, UrlPhotos
 
@@ -72,10 +72,10 @@ def fetch_on(machine: Machine, *urls: str, **arguments: Any) -> list[bytes | Fet
     async def work() -> list[bytes | FetchError]:
         photos = UrlPhotos(**{"max_bytes": 1 << 20, "tls": NO_AUTHORITIES, **arguments})
         try:
-            fetched = await photos.fetch_all(urls)
+            async with photos.fetched(urls) as fetched:
+                return [fetched[url] for url in urls]
         finally:
             photos.close()
-        return [fetched[url] for url in urls]
 
     return machine.run(asyncio.run, work())
 
@@ -451,6 +451,25 @@ def test_a_host_of_the_list_is_refused_where_it_leads_inside(net: Net) -> None:
 def test_a_list_with_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(SettingsError, match="is no host; write NAME"):
         UrlPhotos(max_bytes=1, hosts=[host])
+
+
+def test_all_requests_together_hold_so_many_photos_and_no_more(net: Net) -> None:
+    async def work() -> int:
+        photos = UrlPhotos(max_bytes=len(PHOTO), tls=NO_AUTHORITIES)
+        urls = [f"http://{OUTSIDE}/photo?{number}" for number in range(2)]
+        try:
+            async with photos.fetched(urls) as first, photos.fetched(urls) as second:
+                assert [*first.values(), *second.values()] == [PHOTO] * 4
+                with pytest.raises(Overloaded, match="This server is busy: it holds"):
+                    async with photos.fetched(urls[:1]):
+                        pass
+            # What they held is free again, and nothing is left of the refused one.
+            async with photos.fetched(urls) as third, photos.fetched(urls) as fourth:
+                return [*third.values(), *fourth.values()].count(PHOTO)
+        finally:
+            photos.close()
+
+    assert net.inside.run(asyncio.run, work()) == 4
 
 
 def test_a_request_has_limits_for_all_its_photos_together(net: Net) -> None:

@@ -172,5 +172,5 @@ def test_a_list_of_hosts_says_nothing_without_fetching(tmp_path: Path) -> None:
 def test_a_list_of_hosts_is_read_from_every_option(toy_workspace: Path) -> None:
     allowed = ("--fetch-from", "photos.example", "--fetch-from", "a host")
     done = run_app("serve", "--workspace", toy_workspace, "--fetch-urls", *allowed)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: --fetch-from 'a host' is no host; write NAME, *.NAME for all below it" in done.stderr

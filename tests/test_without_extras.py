@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import run_app, run_python, start_server
+from conftest import copy_index, run_app, run_python, start_server
 
 # Nothing of the default path may even try to import these, whether they are installed or not.
 NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb")
@@ -84,9 +84,8 @@ def test_index_search_and_evaluate_work(asked: Path, tmp_path: Path) -> None:
     assert asked.read_text() == ""
 
 
-def test_the_server_works(asked: Path, tmp_path: Path) -> None:
-    workspace = tmp_path / "workspace"
-    assert run_app("index", "data/toy-data", "--workspace", workspace).returncode == 0
+def test_the_server_works(asked: Path, toy_workspace: Path, tmp_path: Path) -> None:
+    workspace = copy_index(toy_workspace, tmp_path / "workspace")
     server = start_server("query_restful", "--workspace", workspace)
     try:
         status, found = server.request("/v1/search", {"text": "a cup of coffee", "top_k": 1})

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +94,38 @@ def test_another_writer_is_named_and_asking_again_helps(server: Server, workspac
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def metrics_of(server: Server) -> str:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+SHORT_GRACE = """
+import sys
+from crossmodal.cli import main
+from crossmodal.server import worker
+worker._GRACE_SECONDS = 0.3
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_upload_that_is_still_open_is_answered_when_the_server_ends(workspace: Path) -> None:
+    server = start_server("query_restful", "--workspace", workspace, program=("-c", SHORT_GRACE))
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as upload:
+        head = f"POST /v1/documents HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/x-ndjson\r\n"
+        upload.sendall(f'{head}Content-Length: 1000\r\n\r\n{{"text": "a dog"}}\n'.encode())
+        while not re.search(r'writing requests\.held"} 1', metrics_of(server)):
+            time.sleep(0.05)
+        assert server.stop() == 0
+        answer = b""
+        while part := upload.recv(4096):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"This server is being ended" in answer
+    assert "Traceback" not in server.output()
+    assert "CancelledError" not in server.output()
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.3, None], ids=["asking", "writing", "written"])

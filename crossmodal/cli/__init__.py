@@ -8,7 +8,7 @@ from importlib import import_module
 
 from crossmodal.cli.arguments import read_settings
 from crossmodal.cli.output import open_streams
-from crossmodal.errors import CrossmodalError, ReaderGone
+from crossmodal.errors import CrossmodalError, ReaderGone, exit_code_of
 from crossmodal.extras import how_to_install
 from crossmodal.settings import Settings
 
@@ -46,7 +46,8 @@ READER_GONE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
-    0 for success, 1 after an error, said in a sentence on stderr, 130 after Ctrl-C, and 141 where the reader
+    0 for success, 1 after an error and 2 after one of the options, said in a sentence on stderr, 130 after
+    Ctrl-C, and 141 where the reader
     of stdout has gone (``| head``), as a shell reports it of any program.
     """
     open_streams()
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return READER_GONE
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr)
+        return exit_code_of(error)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         print(f"error: {error}: {how_to_install(package)}.", file=sys.stderr)

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NoReturn
 
+from crossmodal.commands import COMMANDS, TASKS
 from crossmodal.errors import SettingsError
-from crossmodal.options import COMMANDS, OPTIONS, TASKS, Option
-from crossmodal.settings import GivenQuestion, Settings
+from crossmodal.option import Option
+from crossmodal.options import OPTIONS
+from crossmodal.settings import STDIN, GivenQuestion, Settings
 
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]
 
@@ -36,8 +38,9 @@ def read_settings(
     values: dict[str, Any] = {}
     for option in OPTIONS:
         # Beside the options that ask, ``given`` holds what they ask in the order of the command line.
-        if given.get(option.field) is not None:
-            values[option.field] = given[option.field]
+        held = option.field if option.asks else option.name
+        if given.get(held) is not None:
+            values[option.field] = given[held]
         elif option.variable and environment.get(option.variable):
             try:
                 values[option.field] = option.convert(environment[option.variable])
@@ -70,7 +73,7 @@ def options_table() -> str:
         flags = ", ".join(f"`{flag}`" for flag in spellings if flag)
         users = "all" if set(option.commands) == set(COMMANDS) else ", ".join(option.commands)
         variable = f"`{option.variable}`" if option.variable else ""
-        default = f"`{option.default}`" if option.default and option.kind != "bool" else ""
+        default = f"`{_default(option)}`" if option.default and option.kind != "bool" else ""
         meaning = (
             option.help
             if option.name == "task" or not option.choices
@@ -149,6 +152,7 @@ def _refuse_unused(
             f"--workers {workers} with --layout pods would start jina's processes {workers} times; leave out "
             "one of them"
         )
+    refused += _refused_data(given, task, spelled)
     for option in OPTIONS:
         if given.get(option.name) is None:
             continue
@@ -176,6 +180,21 @@ def _refuse_unused(
             )
     if refused:
         parser.exit(2, "".join(f"error: {sentence}.\n" for sentence in refused))
+
+
+def _refused_data(given: Mapping[str, Any], task: str, spelled: str) -> Iterator[str]:
+    """What is wrong with -d and with what only goes with some of its values."""
+    names = given.get("data_set") or ()
+    shown = spelled.format(*_named((task,), spelled))
+    if task in ("evaluate", "train") and len(names) > 1:
+        yield f"--data_set is given {len(names)} times, as {_listed(names)}; {shown} takes one"
+    if task in ("evaluate", "train") and STDIN in names:
+        yield (
+            f"--data_set - has no meaning for {shown}, which reads its data several times; write the list "
+            "into a CSV file, below the line image"
+        )
+    if task == "index" and given.get("null") is not None and STDIN not in names:
+        yield "--null has no meaning without --data_set -"
 
 
 def _named(tasks: Sequence[str], spelled: str) -> list[str]:
@@ -352,10 +371,18 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
                 f"{meaning[0].upper()}{meaning[1:]}.",
                 "",
                 *_columns(rows, columns),
+                *(_readable(columns) if task == "index" else ()),
             ]
         )
         + "\n"
     )
+
+
+def _readable(columns: int) -> list[str]:
+    """The formats of photos, as lines below the options."""
+    from crossmodal.images.formats import formats_sentence
+
+    return ["", *textwrap.wrap(f"Photos are read as {formats_sentence()}.", columns)]
 
 
 def _columns(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:
@@ -379,12 +406,17 @@ def _notes(option: Option) -> str:
     if option.choices and option.metavar:
         notes.append(", ".join(option.choices))
     if option.default and option.kind != "bool":
-        notes.append(f"default {option.default}")
+        notes.append(f"default {_default(option)}")
     if option.variable:
         notes.append(f"or {option.variable}")
     if option.alias:
         notes.append(f"or {option.alias}")
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _default(option: Option) -> str:
+    """The default as it is written."""
+    return " ".join(option.default) if option.repeated else str(option.default)
 
 
 def _argument_type(option: Option) -> Callable[[str], Any]:

@@ -77,7 +77,6 @@ class _ServerAnswers:
             return Answer(question, error=error.detail or error.title)
         self.model = result.model
         matches = [self._match(match) for match in result.matches]
-        target = cast("Target | None", result.modality)
         return Answer(
             question,
             target,
@@ -86,6 +85,8 @@ class _ServerAnswers:
             fits=result.fits,
             doubt=result.doubt,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised],
+            fits=result.fits,
+            doubt=result.doubt,
         )
 
     def _match(self, match: Match) -> Match:

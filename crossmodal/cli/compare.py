@@ -10,9 +10,8 @@ from itertools import islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
-from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, retrieve_in_memory
+from crossmodal.cli.evaluation_input import chosen_protocol, open_listed, open_one, retrieve_in_memory
 from crossmodal.cli.output import print_failures, print_json
-from crossmodal.data_sets import open_data_set
 from crossmodal.engine.opening import chosen_model
 from crossmodal.errors import CrossmodalError, MissingExtra, ModelError, SettingsError
 from crossmodal.evaluation.compare import (
@@ -113,10 +112,7 @@ def _sample(settings: Settings) -> tuple[list[bytes], list[str]]:
     """The first photos, as bytes, and the first captions that the speed is measured on."""
 
     def records(content: bool) -> Iterator[Record]:
-        data_set = open_data_set(
-            settings.data_set, data_root=settings.data_root, split=settings.split, content=content
-        )
-        return (record for record in data_set if isinstance(record, Record))
+        return (record for record in open_one(settings, content=content) if isinstance(record, Record))
 
     photos = (record.content for record in records(True) if record.modality == IMAGE and record.content)
     captions = (record.text for record in records(False) if record.modality == TEXT and record.text)

@@ -31,6 +31,7 @@ __all__ = [
     "chosen_protocol",
     "encode_in_halves",
     "open_listed",
+    "open_one",
     "retrieve_in_memory",
     "retrieve_through_flows",
 ]
@@ -43,12 +44,21 @@ def chosen_protocol(settings: Settings) -> Protocol:
     return WHOLE if settings.num_indexed is None else ORIGINAL
 
 
+def open_one(settings: Settings, *, content: bool = True) -> DataSet:
+    """The data set of ``settings``, with its photos' bytes or without."""
+    return open_data_set(
+        settings.data_set,
+        data_root=settings.data_root,
+        split=settings.split,
+        content=content,
+        read_as=settings.read_as,
+        exclude=settings.exclude,
+    )
+
+
 def open_listed(settings: Settings) -> tuple[DataSet, Listing]:
     """The data set, and what is in it; its photos are not read yet."""
-    opened = [
-        open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split, content=content)
-        for content in (True, False)
-    ]
+    opened = [open_one(settings, content=content) for content in (True, False)]
     return opened[0], list_records(opened[1])
 
 
@@ -56,7 +66,7 @@ def encode_in_halves(settings: Settings, model: str) -> tuple[DataSet, EncodedSe
     """The data set, its vectors, and the ids of the half of its photos that a measurement is fitted to."""
     from crossmodal.cli.present.progress import EvaluationProgress
 
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root, split=settings.split)
+    data_set = open_one(settings)
     halves = PhotoHalves()
     total = data_set.expected(settings.num_docs)
     with EvaluationProgress(total, enabled=not settings.json) as progress:

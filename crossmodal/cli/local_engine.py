@@ -103,7 +103,7 @@ def _answer(question: Question, outcome: SearchOutcome) -> Answer:
         outcome.matches,
         None if outcome.error is None else str(outcome.error),
         outcome.has_more,
-        outcome.fits,
-        outcome.doubt,
         recognised=outcome.recognised,
+        fits=outcome.fits,
+        doubt=outcome.doubt,
     )

@@ -196,8 +196,8 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these. ``recognised`` are the filters that words of the question became; ``fits`` and ``doubt`` are those
-    of ``SearchOutcome``.
+    these. ``recognised`` are the filters that words of the question became, ``fits`` and ``doubt`` those of
+    ``SearchOutcome``.
     """
 
     question: Question
@@ -205,9 +205,9 @@ class Answer:
     matches: Sequence[Match] = field(default_factory=list)
     error: str | None = None
     has_more: bool = False
+    recognised: Sequence[Recognised] = ()
     fits: bool | None = None
     doubt: str | None = None
-    recognised: Sequence[Recognised] = ()
 
     @property
     def modality(self) -> Modality:

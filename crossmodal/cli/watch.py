@@ -6,14 +6,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmodal.cli.index import IndexReport, index_data_set
+from crossmodal.cli.index import open_all
+from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
-from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.data_sets import DataSet
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError, DataSetError, StoreLocked
@@ -45,16 +45,16 @@ def run(settings: Settings) -> int:
     """
     from watchfiles import watch
 
-    data_set = open_data_set(settings.data_set, data_root=settings.data_root)
-    if data_set.root is None:
-        raise DataSetError(f"{settings.data_set} has no folder that could be watched.")
-    root = Path(data_set.root)
+    data_sets = open_all(settings)
+    roots = [data_set.root for data_set in data_sets if data_set.root is not None]
+    if len(roots) < len(data_sets):
+        raise DataSetError(f"{' '.join(settings.data_sets)}: there is no folder that could be watched.")
     stop = threading.Event()
     with StopSignals() as signals, engine_for(settings, writer_idle_seconds=_IDLE_SECONDS) as engine:
-        watching = _Watching(engine, settings, data_set, signals)
+        watching = _Watching(engine, settings, data_sets, signals)
         # Looked at from now on, so that nothing is lost between the run and the first change.
         changes = watch(
-            root,
+            *roots,
             debounce=_TOGETHER_MS,
             stop_event=stop,
             yield_on_timeout=True,
@@ -62,7 +62,7 @@ def run(settings: Settings) -> int:
             rust_timeout=500,
         )
         watching.whole()
-        print(f"Watching {root}; Ctrl-C ends it.", file=sys.stderr, flush=True)
+        print(f"Watching {', '.join(map(str, roots))}; Ctrl-C ends it.", file=sys.stderr, flush=True)
         for changed in changes:
             if signals.stopping:
                 stop.set()
@@ -72,12 +72,14 @@ def run(settings: Settings) -> int:
 
 
 class _Watching:
-    """One folder, indexed as far as it changes."""
+    """Folders, indexed as far as they change."""
 
-    def __init__(self, engine: Engine, settings: Settings, data_set: DataSet, signals: StopSignals) -> None:
+    def __init__(
+        self, engine: Engine, settings: Settings, data_sets: Sequence[DataSet], signals: StopSignals
+    ) -> None:
         self._engine = engine
         self._settings = settings
-        self._data_set = data_set
+        self._data_sets = data_sets
         self._signals = signals
         self._waiting: set[str] = set()
         self._not_before = 0.0
@@ -96,17 +98,14 @@ class _Watching:
 
     def whole(self) -> None:
         """Indexes everything."""
-        self._index(self._data_set)
+        self._index(self._data_sets)
         self._waiting.clear()
         self._whole_at = time.monotonic() + _WHOLE_SECONDS
 
     def _changed(self) -> None:
-        waiting, root = set(self._waiting), str(self._data_set.root)
-        folder = _common_folder(waiting, root)
-        if type(self._data_set) is FolderOfImages and folder != root:
-            self._index(self._data_set.below(Path(folder)))
-        else:
-            self._index(self._data_set)
+        waiting = set(self._waiting)
+        parts = (_changed_part(data_set, waiting) for data_set in self._data_sets)
+        self._index([part for part in parts if part is not None])
         self._waiting -= waiting
 
     def _try(self, index: Callable[[], None]) -> None:
@@ -120,15 +119,16 @@ class _Watching:
             self._whole_at = time.monotonic() + _WHOLE_SECONDS
             print(f"error: {error}", file=sys.stderr, flush=True)
 
-    def _index(self, data_set: DataSet) -> None:
-        settings = replace(self._settings, json=True)
-        report = index_data_set(self._engine, data_set, settings, self._signals)
+    def _index(self, data_sets: Sequence[DataSet]) -> None:
+        run = IndexRun(self._engine, data_sets, self._settings, self._signals)
+        run.through(quiet=True)
+        report = run.report
         if line := ", ".join(_said(report)):
             print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
         for failure in report.failures:
             print(f"{failure['source']}: {failure['reason']}", file=sys.stderr, flush=True)
-        if report.kept is not None:
-            print(f"warning: {report.kept}", file=sys.stderr, flush=True)
+        for sentence in report.kept:
+            print(f"warning: {sentence}", file=sys.stderr, flush=True)
 
 
 def _said(report: IndexReport) -> Iterator[str]:
@@ -138,9 +138,16 @@ def _said(report: IndexReport) -> Iterator[str]:
                 yield f"{count:,} {what} {'changed' if outcome == 'replaced' else outcome}"
 
 
-def _common_folder(paths: Iterable[str], root: str) -> str:
-    """The innermost folder that is there and holds all that changed; ``root`` at the most."""
-    common = os.path.commonpath(paths)
+def _changed_part(data_set: DataSet, paths: Iterable[str]) -> DataSet | None:
+    """The part of a folder that holds what changed, all of another data set; None where nothing did."""
+    root = str(data_set.root)
+    inside = [path for path in paths if path.startswith(f"{root.rstrip('/')}/")]
+    if not inside:
+        return None
+    common = os.path.commonpath(inside)
+    # The innermost folder that is there.
     while common != root and not os.path.isdir(common):  # noqa: PTH112  (bare text)
         common = os.path.dirname(common)  # noqa: PTH120
-    return common if common.startswith(root) else root
+    if type(data_set) is not FolderOfImages or common == root:
+        return data_set
+    return data_set.below(Path(common))

@@ -69,8 +69,8 @@ class QueryResult:
     """What one query found, best first.
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
-    were asked for because they were too many bytes for one answer. ``fits`` says whether the best match fits
-    (None: not known), ``doubt`` why not. ``recognised`` are the filters that words of the query became.
+    were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
+    of the query became. ``fits`` says whether the best match fits (None: not known), ``doubt`` why not.
     ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
@@ -83,9 +83,9 @@ class QueryResult:
     model: str
     timing: Timing
     truncated: bool | None = None
+    recognised: tuple[Recognised, ...] = ()
     fits: bool | None = None
     doubt: str | None = None
-    recognised: tuple[Recognised, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,8 @@ class _Calls:
 
     async def content(self, id: str) -> bytes:
         """An indexed photo's file, or its thumbnail where the index stores no originals."""
-        return await self._answer(Call("GET", f"{_path(id)}/content", bytes))
+        options = {"params": {"original": "true"}}
+        return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
     async def thumbnail(self, id: str) -> bytes:
         """An indexed photo's small copy, as an image file."""

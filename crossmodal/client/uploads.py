@@ -196,7 +196,8 @@ def _items(sources: Iterable[Uploadable] | Uploadable) -> Iterator[_Item | Docum
 
 
 def _photos_below(folder: Path) -> Iterator[_Item | DocumentOutcome]:
-    from crossmodal.data_sets.folder import PassedOver, find_images
+    from crossmodal.data_sets.folder import find_images
+    from crossmodal.data_sets.passed_over import PassedOver
 
     for found in find_images(folder, PassedOver()):
         yield _file(Path(found)) if isinstance(found, str) else _failure(found.source, found.reason)

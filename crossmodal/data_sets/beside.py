@@ -1,66 +1,73 @@
-"""What is known of a photo on this machine beside its pixels, with the sidecars that lie beside it."""
+"""What a photo's file, its name and the files beside it say, for photos on this machine."""
 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Set
 
-from crossmodal.data_sets.photos import signature_of
-from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
-from crossmodal.metadata.places import add_places
+from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, read_metadata
 from crossmodal.records import LocalFile
 
-__all__ = ["METADATA_ORIGIN", "SIDECARS", "Beside"]
-
-# The origin of captions that stand in photos' files or sidecars.
-METADATA_ORIGIN = "metadata"
-
-# Stands in a signature between that of the file and those of its sidecars.
-SIDECARS = "|"
+__all__ = ["FolderContents", "signature_of"]
 
 
-class Beside:
-    """The sidecars of one folder after the other, whose names are remembered as long as its photos come."""
+def signature_of(path: str) -> str:
+    """What changes when the file at the absolute ``path`` does: its size, time and inode.
+
+    "" where it cannot be looked at; reading it says why.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
+    except (OSError, ValueError):
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+
+
+class FolderContents:
+    """The names in the folder that was asked for last: photos of one folder come one after the other."""
 
     def __init__(self) -> None:
         self._folder = ""
-        self._names: frozenset[str] = frozenset()
+        self._names: Set[str] = frozenset()
 
-    def signature(self, photo: str) -> str:
-        """What changes when a sidecar of the photo at the absolute path does; "" where it has none."""
-        return "".join(SIDECARS + signature_of(path) for path in self._paths(photo))
+    def signature(self, path: str) -> str:
+        """``signature_of`` the photo at ``path`` and of its sidecars."""
+        folder, _, name = path.rpartition("/")
+        signature = signature_of(path)
+        return " ".join(
+            [signature, *(signature_of(f"{folder}/{found}") for found in self._sidecars(folder, name))]
+        )
 
-    def metadata(self, photo: str, content: bytes, local: LocalFile | None) -> Metadata:
-        """What is known of the photo with the bytes ``content``; of one in a ``data:`` URI what those say."""
-        if local is None:
-            found = read_metadata(content)
-            add_places(found.tags)
-            return found
-        folder, _, name = local.path.rpartition("/")
-        modified = None
-        with suppress(OSError, ValueError):
-            modified = os.stat(photo).st_mtime  # noqa: PTH116  (bare speed in large folders)
-        sidecars = {}
-        unread = []
-        for path in self._paths(photo):
-            try:
-                with open(path, "rb") as file:
-                    # One byte more than may be read, so that one that is too long is told.
-                    sidecars[os.path.basename(path)] = file.read(MAX_SIDECAR_BYTES + 1)  # noqa: PTH119
-            except OSError as error:
-                unread.append(f"The sidecar {path} cannot be read: {error.strerror}.")
-        found = read_metadata(content, name=name, folder=folder, sidecars=sidecars, modified=modified)
-        found.warnings.extend(unread)
-        add_places(found.tags)
-        return found
+    def metadata(self, content: bytes, local: LocalFile) -> Metadata:
+        """What is known of the photo with that ``content`` in the file ``local``."""
+        inside, _, name = local.path.rpartition("/")
+        folder = local.absolute.rpartition("/")[0]
+        beside = {
+            found: sidecar
+            for found in self._sidecars(folder, name)
+            if (sidecar := _read(f"{folder}/{found}")) is not None
+        }
+        # Of what the signature says, so that both speak of one moment.
+        _, _, rest = local.signature.partition(" ")
+        time = rest.partition(" ")[0]
+        return read_metadata(
+            content, name=name, folder=inside, sidecars=beside, modified=int(time) / 1e9 if time else None
+        )
 
-    def _paths(self, photo: str) -> list[str]:
-        folder, _, name = photo.rpartition("/")
+    def _sidecars(self, folder: str, name: str) -> list[str]:
         if folder != self._folder:
-            self._folder = folder
             try:
-                self._names = frozenset(filter(is_sidecar, os.listdir(folder or "/")))  # noqa: PTH208
+                self._names = frozenset(os.listdir(folder or "/"))  # noqa: PTH208  (bare speed)
             except OSError:
-                # The photo is found all the same, by a caption's file.
                 self._names = frozenset()
-        return [f"{folder}/{found}" for found in find_sidecars(name, self._names)] if self._names else []
+            self._folder = folder
+        return find_sidecars(name, self._names)
+
+
+def _read(path: str) -> bytes | None:
+    """At most a byte more than the limit of a sidecar, which whoever reads it then names."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_SIDECAR_BYTES + 1)
+    except OSError:
+        return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
+from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
@@ -21,17 +22,34 @@ class Coco(DataSet):
 
     Format: ``{"images": [{"id": 1, "file_name": "1.jpg"}, ...], "annotations": [{"image_id": 1,
     "caption": "..."}, ...]}``, https://cocodataset.org/#format-data. Memory holds the file name of each
-    image while captions stream.
+    image while captions stream. ``unnamed`` counts the photos that no file names.
     """
 
     def __init__(
-        self, name: str, paths: list[Path], folders: list[Path], *, limits: Limits, content: bool
+        self,
+        name: str,
+        paths: list[Path],
+        folders: list[Path],
+        *,
+        limits: Limits,
+        content: bool,
+        unnamed: UnnamedPhotos | None = None,
     ) -> None:
         super().__init__(name, f"COCO captions in {', '.join(str(path) for path in paths)}", limits, content)
         self.paths = paths
         self.folders = folders
+        self.root = Path(plain_path(paths[0])).parent
+        self.origin = plain_path(paths[0]) if len(paths) == 1 else None
+        self._unnamed = unnamed
 
     def mentions(self) -> Iterator[Mention | Failure]:
+        if self._unnamed is None:
+            yield from self._named()
+            return
+        yield from self._unnamed.watch(self._named())
+        self.notes += self._unnamed.notes()
+
+    def _named(self) -> Iterator[Mention | Failure]:
         for path in self.paths:
             try:
                 yield from self._mentions_of(path)

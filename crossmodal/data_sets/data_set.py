@@ -12,13 +12,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from crossmodal.data_sets.beside import METADATA_ORIGIN, Beside
-from crossmodal.data_sets.photos import read_photo, shown_uri, signature_of
+from crossmodal.data_sets.beside import FolderContents
+from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.metadata import Metadata
-from crossmodal.records import IMAGE, TEXT, Failure, Layer, LocalFile, Record, caption_id, digest_of, photo_id
+from crossmodal.records import (
+    IMAGE,
+    TEXT,
+    Failure,
+    Layer,
+    LocalFile,
+    Record,
+    caption_id,
+    digest_of,
+    photo_id,
+)
 
 __all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
@@ -40,8 +50,8 @@ class Limits:
 class KnownPhotos(Protocol):
     """What an index knows of the photos of a data set, so that they need not be read again."""
 
-    def folder(self, path: str) -> LocalFile:
-        """The root to which the absolute path of a folder belongs, and the path below it."""
+    def folder(self, path: str) -> LocalFile | None:
+        """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
 
     def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
         """The id and the digest of the photo in a file that is as it was when it was read."""
@@ -55,18 +65,25 @@ class DataSet(ABC):
 
     Each photo comes at its first mention, its captions after it. Memory holds one file's bytes at a
     time and 200 bytes for each photo so far; never the captions, never the photos.
-    ``name`` is what the user gave, ``description`` the layout that was recognised, and
-    ``notes`` sentences on what the last iteration passed over on purpose (files that are not images).
-    ``root`` is the folder below which its photos lie, ``origin`` the file that gives the captions, None where
-    there is none. Of several files of one content the first one makes the record, and where there is
-    ``known`` each of the others another one of the same id. ``walked`` says after a whole iteration
-    whether every photo below the root was seen: all
-    folders there were looked into, and could be read. ``known``, where it is given, is asked for photos that
-    need not be read.
+    ``name`` is what the user gave, ``description`` the layout that was recognised, ``guess`` a sentence on it
+    where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
+    iteration took for granted and passed over on purpose (files that are not images).
+
+    ``warnings`` name what the last iteration used although something of it could not be read.
+
+    ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
+    file that gives the captions, None where there is none. ``walks``
+    says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
+    without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
+    be read. Of several files of one content the first one makes the record, and where there is ``known``
+    each of the others another one of the same id.
     """
 
     root: Path | None = None
-    origin: Path | None = None
+    origin: str | None = None
+    guess: str | None = None
+    walks: bool = False
+    walked: bool = False
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -74,12 +91,13 @@ class DataSet(ABC):
         self.limits = limits
         self.content = content
         self.notes: list[str] = []
-        self.walked = False
+        self.warnings: list[Failure] = []
         self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
-        self.notes = []
+        self.warnings = []
+        self.notes = [] if self.guess is None else [self.guess]
         self.walked = False
         assembly = _Assembly(self)
         for item in assembly.records():
@@ -110,8 +128,8 @@ class Mention:
     """One place in a data set that names a photo.
 
     ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns, None where nothing is said
-    of tags. ``sweep`` marks the
+    ``captions`` what it says (not checked yet) and ``tags`` the further columns; None where it cannot say
+    anything of tags, as a folder. ``sweep`` marks the
     search for remaining photos of a folder (those that no row named): such a mention of a known photo is
     neither new nor wrong.
     """
@@ -154,6 +172,9 @@ class _Assembly:
         self._captions: Counter[str] = Counter()
         self._captions_of_photo = ""
         self._folders: dict[str, LocalFile] = {}
+        self._contents = FolderContents()
+        # What the files of the photos say, until the photo itself has been passed on.
+        self._said: list[Record] = []
 
     def records(self) -> Iterator[Record | Failure]:
         pending: _Unusable | None = None
@@ -183,7 +204,7 @@ class _Assembly:
                 if record.id not in self._photos or self._data_set.known is not None:
                     yield record
                 self._photos.add(record.id)
-                yield from self._found_captions(mention, record.id)
+                yield from self._said
             elif not mention.captions and not mention.sweep:
                 yield Failure(mention.where, f"the photo {mention.photo} is listed again, without a caption")
             photo = self._ids[key]
@@ -195,6 +216,7 @@ class _Assembly:
     def _photo(self, mention: Mention) -> Record:
         self._found = None
         data_set = self._data_set
+        self._said = []
         local = self._local_file(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
         if known is not None:
@@ -204,6 +226,11 @@ class _Assembly:
             return replace(record, tags=mention.tags or {}).hashed()
         photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
         digest = digest_of(photo.content)
+        metadata = Metadata()
+        # Who only measures, as evaluations do, wants the captions that the data set gives.
+        if local is not None and data_set.known is not None:
+            metadata = self._contents.metadata(photo.content, local)
+            data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
         again = None if data_set.known is None else data_set.known.photo_with(digest)
         id = again or photo_id(digest)
         kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
@@ -211,14 +238,14 @@ class _Assembly:
             # The first file of a content says what is known of the photo.
             kept += ("metadata",)
         else:
-            self._found = self._beside.metadata(mention.photo, photo.content, local)
+            self._said = metadata.caption_records(id, photo.uri)
         return Record(
             id=id,
             modality=IMAGE,
             uri=photo.uri,
             mime_type=photo.mime_type,
             tags=mention.tags or {},
-            metadata={} if self._found is None else self._found.tags,
+            metadata=metadata.tags,
             content=photo.content if data_set.content else None,
             digest=digest,
             local=local,
@@ -229,18 +256,22 @@ class _Assembly:
         """Where the photo lies, None for one in a ``data:`` URI; raises as ``signature_of``."""
         if shown_uri(photo) != photo:
             return None
-        signature = signature_of(photo)
-        if signature:
-            signature += self._beside.signature(photo)
-        root = self._data_set.root
+        signature = self._contents.signature(photo)
         folder, _, name = photo.rpartition("/")
-        if root is not None and (photo.startswith(f"{str(root).rstrip('/')}/")):
-            folder, name = str(root), photo[len(str(root).rstrip("/")) + 1 :]
         if folder not in self._folders:
-            known = self._data_set.known
-            self._folders[folder] = LocalFile(folder, "") if known is None else known.folder(folder)
-        inside = self._folders[folder]
-        return LocalFile(inside.root, f"{inside.path}/{name}".lstrip("/"), signature)
+            self._folders[folder] = self._place_of(folder or "/")
+        place = self._folders[folder]
+        return LocalFile(place.root, f"{place.path}/{name}".lstrip("/"), signature)
+
+    def _place_of(self, folder: str) -> LocalFile:
+        """The folder of a photo in its root: one that is known, the data set's, or itself."""
+        known, root = self._data_set.known, self._data_set.root
+        if known is not None and (place := known.folder(folder)) is not None:
+            return place
+        start = "" if root is None else f"{str(root).rstrip('/')}/"
+        if root is not None and f"{folder}/".startswith(start):
+            return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
+        return LocalFile(folder, "")
 
     def _found_captions(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
         """The title and the description that the photo's file has, and what of it could not be read."""
@@ -284,7 +315,7 @@ class _Assembly:
                 mime_type="text/plain",
                 photo_id=photo,
                 tags=mention.tags or {},
-                origin=None if origin is None else str(origin),
+                origin=origin,
             ).hashed()
 
 

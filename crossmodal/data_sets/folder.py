@@ -3,59 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention
-from crossmodal.data_sets.photos import looks_like_an_image
+from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
+from crossmodal.data_sets.passed_over import PassedOver
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.records import Failure
 
-__all__ = ["FolderOfImages", "PassedOver", "count_images", "find_images"]
+__all__ = ["FolderOfImages", "count_images", "find_images"]
 
 
-class PassedOver:
-    """What a search for images skipped on purpose, to be reported at its end."""
-
-    def __init__(self) -> None:
-        self.hidden = 0
-        self.others: Counter[str] = Counter()
-        self.folders_met_before = 0
-        self.unreadable = 0
-
-    def notes(self, folder: Path) -> list[str]:
-        """One sentence for each kind; none where nothing was passed over."""
-        notes = []
-        if self.others:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.others.most_common(5))
-            more = ", ..." if len(self.others) > 5 else ""
-            notes.append(
-                f"{folder}: passed over {self.others.total():,} files that are not images ({kinds}{more})"
-            )
-        if self.hidden:
-            notes.append(f"{folder}: passed over {self.hidden:,} hidden files and folders")
-        if self.folders_met_before:
-            notes.append(
-                f"{folder}: passed over {self.folders_met_before:,} links to folders already visited"
-            )
-        return notes
-
-
-def find_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure]:
+def find_images(
+    folder: Path, passed_over: PassedOver, exclude: Sequence[str] = (), *, within: Path | None = None
+) -> Iterator[str | Failure]:
     """Yields the absolute path of every image below ``folder``, by name.
 
     A folder that cannot be read is a failure, and the search goes on. An image is what has an image's
-    extension, whatever it is (the reader reports it). Hidden files and folders are left out. Links are
-    followed last; a folder is visited once, however many links lead to it.
+    extension, whatever it is (the reader reports it). What the rules of ``exclusions`` mean is left out:
+    the defaults, the ignore files on the way, and the patterns ``exclude``. Links are followed last; a folder
+    is visited once, however many links lead to it. ``within`` is the folder that rules begin at, where that
+    is one around ``folder``. Raises SettingsError for an unusable pattern.
     """
+    start = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
+    begin = Exclusions.inside(os.path.abspath(within or folder), start, exclude)  # noqa: PTH100
     # A stack of paths and not of open folders: a tree can be deeper than the number of open files.
-    waiting = [os.path.abspath(folder)]  # noqa: PTH100  (keeps symlinks)
+    waiting = [] if begin is None else [(start, begin)]
     # Links wait until all real folders are visited: a photo keeps its own path, and so its id, when someone
     # links to its folder later.
-    links: list[str] = []
+    links: list[tuple[str, Exclusions]] = []
     visited: set[tuple[int, int]] = set()
     while waiting or links:
-        here = waiting.pop() if waiting else links.pop()
+        here, exclusions = waiting.pop() if waiting else links.pop()
         try:
             status = Path(here).stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -63,31 +43,38 @@ def find_images(folder: Path, passed_over: PassedOver) -> Iterator[str | Failure
                 continue
             visited.add((status.st_dev, status.st_ino))
             with os.scandir(here) as entries:
-                found = sorted((entry.name, _is_folder(entry)) for entry in entries)
+                found = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
         except OSError as error:
             passed_over.unreadable += 1
             yield Failure(here, f"the folder cannot be read: {error.strerror}")
             continue
-        for name, is_folder in found:
-            path = os.path.join(here, name)  # noqa: PTH118
-            if name.startswith("."):
-                passed_over.hidden += 1
+        if any(name == IGNORE_FILE for name, _, _ in found):
+            exclusions, unusable = exclusions.with_file_of(here)
+            yield from unusable
+        folders = []
+        prefix = here if here.endswith("/") else f"{here}/"
+        for name, is_folder, is_link in found:
+            path = prefix + name
+            rule = exclusions.rule_for(name, path, is_folder=is_folder)
+            if rule is not None:
+                if name != IGNORE_FILE:
+                    passed_over.left_out(rule, is_folder=is_folder)
             elif is_folder:
+                folders.append((path, is_link))
                 if looks_like_an_image(name):
                     yield Failure(path, "is a folder, although its name is that of an image")
             elif looks_like_an_image(name):
                 yield path
-            else:
-                passed_over.others[os.path.splitext(name)[1].lower() or "without extension"] += 1  # noqa: PTH122
-        for name, is_folder in reversed(found):
-            if is_folder and not name.startswith("."):
-                path = os.path.join(here, name)  # noqa: PTH118
-                (links if os.path.islink(path) else waiting).append(path)  # noqa: PTH114
+            elif name != IGNORE_FILE:
+                passed_over.file(path)
+        for path, is_link in reversed(folders):
+            (links if is_link else waiting).append((path, exclusions))
 
 
-def count_images(folder: Path) -> int:
+def count_images(folder: Path, exclude: Sequence[str] = (), *, within: Path | None = None) -> int:
     """How many images ``find_images`` would yield."""
-    return sum(isinstance(path, str) for path in find_images(folder, PassedOver()))
+    found = find_images(folder, PassedOver(), exclude, within=within)
+    return sum(isinstance(path, str) for path in found)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -100,21 +87,31 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 class FolderOfImages(DataSet):
     """Every image below a folder."""
 
-    def __init__(self, name: str, folder: Path, *, limits: Limits, content: bool) -> None:
+    walks = True
+
+    def __init__(
+        self, name: str, folder: Path, *, limits: Limits, content: bool, exclude: Sequence[str] = ()
+    ) -> None:
         super().__init__(name, f"folder of images {folder}", limits, content)
         self.folder = folder
-        self.root = Path(os.path.abspath(folder))  # noqa: PTH100  (keeps symlinks)
+        self.root = Path(plain_path(folder))
+        self._exclude = tuple(exclude)
+        self._within = folder
 
     def below(self, folder: Path) -> FolderOfImages:
-        """The same for a folder inside of it."""
-        return FolderOfImages(str(folder), folder, limits=self.limits, content=self.content)
+        """The same for a folder inside of it, with the rules that hold there."""
+        inside = FolderOfImages(
+            str(folder), folder, limits=self.limits, content=self.content, exclude=self._exclude
+        )
+        inside._within = self._within
+        return inside
 
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in find_images(self.folder, passed_over):
+        for path in find_images(self.folder, passed_over, self._exclude, within=self._within):
             yield path if isinstance(path, Failure) else Mention(path, path)
-        self.notes += passed_over.notes(self.folder)
+        self.notes += passed_over.notes(self.folder, self._exclude)
         self.walked = not passed_over.unreadable
 
     def len_hint(self) -> int | None:
-        return count_images(self.folder)
+        return count_images(self.folder, self._exclude, within=self._within)

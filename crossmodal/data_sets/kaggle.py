@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
-from crossmodal.data_sets.folder import PassedOver, count_images, find_images
-from crossmodal.data_sets.photos import looks_like_an_image, resolve
-from crossmodal.data_sets.rows import count_lines, read_lines
+from crossmodal.data_sets.folder import count_images, find_images
+from crossmodal.data_sets.passed_over import PassedOver
+from crossmodal.data_sets.photos import looks_like_an_image, plain_path, resolve
 from crossmodal.data_sets.table import Table
+from crossmodal.data_sets.text_lines import count_lines, read_lines
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
 
@@ -21,56 +22,66 @@ _MAX_LINE = 10_000
 class KaggleFlickr(DataSet):
     """Photos with all their captions, in the order of ``captions.txt``; then the photos that have none.
 
+    Those are all others below the folder of ``captions.txt``, whether they lie in ``images`` or not.
     ``split`` selects the photos that a text file beside ``captions.txt`` lists, one file name a line
-    (``--split dev`` reads ``dev.txt``).
+    (``--split dev`` reads ``dev.txt``). A relative name is looked for in each of ``images``.
     """
+
+    walks = True
 
     def __init__(
         self,
         name: str,
         captions: Path,
-        images: Path,
+        images: list[Path],
         *,
         split: str | None,
         limits: Limits,
         content: bool,
+        exclude: Sequence[str] = (),
     ) -> None:
         chosen = f", split {split}" if split else ""
         super().__init__(name, f"Kaggle's Flickr layout in {captions.parent}{chosen}", limits, content)
         self.images = images
         self.captions = captions
-        self.root, self.origin = captions.absolute().parent, captions.absolute()
-        self._table = Table(name, captions, [images], split=None, limits=limits, content=content)
+        self.root = Path(plain_path(captions)).parent
+        self.origin = plain_path(captions)
+        self._exclude = tuple(exclude)
+        self._table = Table(name, captions, images, split=None, limits=limits, content=content)
         self._split_file = None if split is None else self._find_split(split)
 
     def mentions(self) -> Iterator[Mention | Failure]:
+        self._table.notes = []
         if self._split_file is None:
             yield from self._table.mentions()
+            self.notes += self._table.notes
             yield from self._photos_without_captions()
             return
-        listed = {resolve(name, [self.images]): line for name, line in _split_names(self._split_file).items()}
+        listed = {resolve(name, self.images): line for name, line in _split_names(self._split_file).items()}
         for mention in self._table.mentions():
             if isinstance(mention, Failure) or mention.photo in listed:
                 yield mention
+        self.notes += self._table.notes
         for photo, line in listed.items():
             yield Mention(photo, f"{self._split_file}, line {line}", sweep=True)
 
     def len_hint(self) -> int | None:
         captions = max(0, count_lines(self.captions) - 1)
-        photos = count_images(self.images)
+        photos = count_images(self.captions.parent, self._exclude)
         if self._split_file is None or photos == 0:
             return photos + captions
         chosen = count_lines(self._split_file)
         return chosen + round(captions * chosen / photos)
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
-        passed_over = PassedOver()
-        for path in find_images(self.images, passed_over):
+        passed_over = PassedOver(used=(str(self.captions.absolute()),))
+        folder = self.captions.parent
+        for path in find_images(folder, passed_over, self._exclude):
             if isinstance(path, Failure):
                 yield path
             else:
                 yield Mention(path, path, sweep=True)
-        self.notes += passed_over.notes(self.images)
+        self.notes += passed_over.notes(folder, self._exclude)
         self.walked = not passed_over.unreadable
 
     def _find_split(self, split: str) -> Path:

@@ -8,7 +8,8 @@ from typing import Any
 
 from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
 from crossmodal.data_sets.json_stream import array_elements
-from crossmodal.data_sets.photos import resolve
+from crossmodal.data_sets.photos import plain_path, resolve
+from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
@@ -21,7 +22,8 @@ class Karpathy(DataSet):
 
     Format: ``{"images": [{"filename": ..., "split": ..., "sentences": [{"raw": ...}, ...]}, ...]}``, as
     published with Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image
-    Descriptions" (2015). Photos of the folder that the file doesn't name are not part of it.
+    Descriptions" (2015). Photos of the folder that the file doesn't name are not part of it; ``unnamed``
+    counts them.
     """
 
     def __init__(
@@ -33,16 +35,27 @@ class Karpathy(DataSet):
         split: str | None,
         limits: Limits,
         content: bool,
+        unnamed: UnnamedPhotos | None = None,
     ) -> None:
         chosen = f", split {split}" if split else ""
         super().__init__(name, f"Karpathy's captions in {path}{chosen}", limits, content)
         self.path = path
         self.folders = folders
+        self.root = Path(plain_path(path)).parent
+        self.origin = plain_path(path)
         self._split = split
+        self._unnamed = unnamed if split is None else None
         if split is not None:
             self._check_split(split)
 
     def mentions(self) -> Iterator[Mention | Failure]:
+        if self._unnamed is None:
+            yield from self._named()
+            return
+        yield from self._unnamed.watch(self._named())
+        self.notes += self._unnamed.notes()
+
+    def _named(self) -> Iterator[Mention | Failure]:
         elements = enumerate(array_elements(self.path, "images"), start=1)
         while True:
             try:

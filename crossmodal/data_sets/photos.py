@@ -17,26 +17,18 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
+from crossmodal.images.formats import EXTENSIONS, type_by_name
 from crossmodal.limits import PHOTO
 
 __all__ = [
-    "IMAGE_EXTENSIONS",
     "Photo",
     "looks_like_an_image",
+    "plain_path",
     "read_photo",
     "read_photo_file",
     "resolve",
     "shown_uri",
-    "signature_of",
 ]
-
-# File names that promise an image; the image loader finds out whether the bytes are one.
-IMAGE_EXTENSIONS = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".ppm", ".pgm", ".jp2", ".avif", ".heic", ".heif"),
-    }
-)
 
 _WEB_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -50,9 +42,14 @@ class Photo:
     content: bytes
 
 
+def plain_path(path: Path) -> str:
+    """The absolute path without ``.`` and ``..``, and with its links: one name of one file."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
 def looks_like_an_image(file_name: str) -> bool:
-    """Whether the extension of ``file_name`` promises an image."""
-    return os.path.splitext(file_name)[1].lower() in IMAGE_EXTENSIONS  # noqa: PTH122  (bare speed in large folders)
+    """Whether the extension of ``file_name`` promises an image; the image loader finds out if it is one."""
+    return os.path.splitext(file_name)[1].lower() in EXTENSIONS  # noqa: PTH122  (bare speed in large folders)
 
 
 def resolve(reference: str, folders: Sequence[Path]) -> str:
@@ -84,18 +81,6 @@ def shown_uri(photo: str) -> str:
     return photo
 
 
-def signature_of(path: str) -> str:
-    """What changes when the file at the absolute ``path`` does: its size, time and inode.
-
-    "" where it cannot be looked at; reading it says why.
-    """
-    try:
-        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
-    except (OSError, ValueError):
-        return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
-
-
 def read_photo(photo: str, *, max_bytes: int) -> Photo:
     """The photo at an absolute path or in a ``data:`` URI.
 
@@ -120,7 +105,7 @@ def read_photo(photo: str, *, max_bytes: int) -> Photo:
         raise DataError(f"{photo} {problem}") from None
     except OSError as error:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
-    by_name = mimetypes.guess_type(photo)[0]
+    by_name = type_by_name(Path(photo).suffix) or mimetypes.guess_type(photo)[0]
     return Photo(photo, sniff_mime_type(blob) or by_name, blob)
 
 

@@ -1,6 +1,6 @@
 """The rows of a CSV or JSONL file as dictionaries, one at a time, with the line that each begins on.
 
-Lines are read one at a time, whatever their line ends and however damaged the file is."""
+A row that cannot be used is a failure, and the rows after it are read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossmodal.data_sets.text_lines import Encoding, Line, encoding_of, read_lines
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.limits import CSV_LINE, CSV_ROW
@@ -20,14 +21,11 @@ from crossmodal.records import Failure
 __all__ = [
     "CAPTION_COLUMNS",
     "IMAGE_COLUMNS",
-    "Line",
     "Row",
     "caption_column",
-    "count_lines",
     "csv_rows",
     "image_column",
     "jsonl_rows",
-    "read_lines",
 ]
 
 # In this order: of two columns that both fit, the earlier name wins and the other becomes a tag.
@@ -36,10 +34,7 @@ IMAGE_COLUMNS = (
     "image_name", "uri", "url", "image_uri", "image_url", "photo", "img",
 )  # fmt: skip
 CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences", "description", "comment")
-# Enough to recognise the line by in a message.
-_KEPT_OF_A_LONG_LINE = 100
 _DELIMITERS = (",", ";", "\t", "|")
-# A quotation mark that is never closed would otherwise swallow the rest of the file as one caption.
 
 
 def image_column(names: Iterable[str]) -> str | None:
@@ -60,50 +55,6 @@ def _first_known(names: Iterable[str], known: tuple[str, ...]) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Line ``number`` (from 1) with its line end; bytes that are not UTF-8 are lone surrogates in ``text``.
-
-    ``too_long`` marks a line over the limit; its ``text`` is only the beginning.
-    """
-
-    number: int
-    text: str
-    too_long: bool = False
-
-
-def read_lines(path: Path, max_characters: int) -> Iterator[Line]:
-    """Yields the lines of a UTF-8 file, with or without byte order mark, with LF, CRLF or CR line ends.
-
-    Raises DataSetError where the file cannot be opened or read, or is UTF-16.
-    """
-    try:
-        with open(path, "rb") as start:
-            if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-                raise DataSetError(f"{path} is encoded in UTF-16: save it as UTF-8")
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            number = 0
-            while text := file.readline(max_characters):
-                number += 1
-                too_long = False
-                last = text
-                while len(last) == max_characters and not last.endswith("\n"):
-                    last = file.readline(max_characters)
-                    too_long = too_long or bool(last)
-                yield Line(number, text[:_KEPT_OF_A_LONG_LINE] if too_long else text, too_long)
-    except OSError as error:
-        raise DataSetError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def count_lines(path: Path) -> int:
-    """The number of line feeds in a file, which is near its number of lines; 0 where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
     """The cells of one row by column name, and the ``line`` (from 1) that it begins on."""
 
@@ -111,14 +62,16 @@ class Row:
     cells: dict[str, Any]
 
 
-def csv_rows(path: Path) -> Iterator[Row | Failure]:
+def csv_rows(path: Path, encoding: Encoding | None = None) -> Iterator[Row | Failure]:
     """Yields the rows below the header of a CSV file; its delimiter is a comma, semicolon, tab or bar.
 
-    Every cell is text. A row that cannot be used (too many or too few columns, invalid UTF-8, a quotation
-    mark without its partner) is a failure, and reading goes on at the next line. Blank lines are passed over.
-    Raises DataSetError for a file without a usable header.
+    Every cell is text, with its backslashes; ``encoding`` is that of the file where it is known. A row that
+    cannot be used (too many or too few columns, bytes that are no characters, a quotation mark without its
+    partner) is a failure, and reading goes on at the next line. Blank lines are passed over. Raises
+    DataSetError for a file without a usable header.
     """
-    source = _PushBack(read_lines(path, CSV_LINE.most))
+    encoding = encoding or encoding_of(path)
+    source = _PushBack(read_lines(path, CSV_LINE.most, encoding))
     header, delimiter = _header(path, source)
     while (first := source.next()) is not None:
         where = f"{path}, line {first.number}"
@@ -126,7 +79,7 @@ def csv_rows(path: Path) -> Iterator[Row | Failure]:
             cells = _csv_cells(first, source, delimiter)
             if not any(cell.strip() for cell in cells):
                 continue
-            _check_unicode(cells)
+            _check_unicode(cells, encoding)
             if len(cells) != len(header):
                 hint = (
                     "; a caption with a comma needs quotation marks around it"
@@ -143,17 +96,20 @@ def csv_rows(path: Path) -> Iterator[Row | Failure]:
         yield Row(first.number, dict(zip(header, cells, strict=True)))
 
 
-def jsonl_rows(path: Path, max_line_characters: int) -> Iterator[Row | Failure]:
+def jsonl_rows(
+    path: Path, max_line_characters: int, encoding: Encoding | None = None
+) -> Iterator[Row | Failure]:
     """Yields the objects of a file that holds one JSON object a line; keys are the columns.
 
     A line that is no such object is a failure, and reading goes on at the next one. Raises DataSetError
     where the file cannot be read.
     """
-    for line in read_lines(path, max_line_characters):
+    encoding = encoding or encoding_of(path)
+    for line in read_lines(path, max_line_characters, encoding):
         if not line.text.strip():
             continue
         try:
-            yield Row(line.number, _json_object(line))
+            yield Row(line.number, _json_object(line, encoding))
         except DataError as error:
             yield Failure(f"{path}, line {line.number}", str(error))
 
@@ -224,17 +180,17 @@ def _csv_cells(first: Line, source: _PushBack, delimiter: str) -> list[str]:
     return cells
 
 
-def _check_unicode(cells: list[str]) -> None:
+def _check_unicode(cells: list[str], encoding: Encoding) -> None:
     for cell in cells:
         if has_lone_surrogate(cell):
-            raise DataError(f"the row is not valid UTF-8: {cell[:200]}")
+            raise DataError(f"the row is not valid {encoding.label}: {cell[:200]}")
 
 
-def _json_object(line: Line) -> dict[str, Any]:
+def _json_object(line: Line, encoding: Encoding) -> dict[str, Any]:
     if line.too_long:
         raise DataError("the line is longer than a photo of the largest allowed size would make it")
     if has_lone_surrogate(line.text):
-        raise DataError(f"the line is not valid UTF-8: {line.text.strip()[:200]}")
+        raise DataError(f"the line is not valid {encoding.label}: {line.text.strip()[:200]}")
     try:
         value = json.loads(line.text.strip(), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

@@ -6,25 +6,30 @@ import math
 import re
 from typing import Any
 
-__all__ = ["cell_value", "has_lone_surrogate", "json_kind", "json_value", "printable"]
+__all__ = ["cell_number", "has_lone_surrogate", "json_kind", "json_value", "printable"]
 
 # Integers up to this survive every JSON reader, including those that hold numbers as float64.
 _LARGEST_EXACT_INTEGER = 2**53
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
-_CLEAN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+_NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_LONGEST_NUMBER = 40
 
 
-def cell_value(cell: str) -> str | int | float:
-    """A CSV cell as a tag: a number only where writing the number gives the cell again.
+def cell_number(cell: str) -> int | float | None:
+    """The number that a CSV cell writes: ``12``, ``-4.50``, ``.5``, ``1e3``; None where it writes none.
 
-    ``12`` and ``0.5`` become numbers; ``007``, ``1.50``, ``1e3`` and digits beyond a float64 stay text.
+    Digits behind a leading zero (``007``) are an id and no number, and so are whole numbers beyond 2**53,
+    which would lose digits. Spaces around it don't count.
     """
-    if not _CLEAN_NUMBER.fullmatch(cell) or len(cell) > 20:
-        return cell
-    number: int | float = float(cell) if "." in cell else int(cell)
-    exact = str(number) == cell and abs(number) <= _LARGEST_EXACT_INTEGER
-    return number if exact else cell
+    text = cell.strip()
+    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+        return None
+    if text.lstrip("-").isdigit():
+        whole = int(text)
+        return whole if abs(whole) <= _LARGEST_EXACT_INTEGER else None
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def json_value(value: Any) -> Any:

@@ -187,7 +187,7 @@ class Engine:
         return [id for id in named if id in gone] + sorted(others)
 
     def add_root(self, folder: str) -> None:
-        """Makes the absolute path ``folder`` a root, and roots inside of it a part of it; as ``index``."""
+        """Makes the absolute path ``folder`` a root that takes in those inside of it. Raises as ``index``."""
         root = Document(folder, IMAGE, record=Record(folder, IMAGE, local=LocalFile(folder, "")))
         with self._writer.flow() as flow:
             _raise_failed(flow.run("update", [root]))

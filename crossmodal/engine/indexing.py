@@ -24,12 +24,13 @@ class Indexed:
 
     ``outcome`` is added, replaced or unchanged, or of a file on this machine moved (what was elsewhere lies
     there now), copied (it is there too) or restored (it is back from the trash); it is None where ``error``,
-    a sentence, says why not.
+    a sentence, says why not. ``warning`` is a sentence on a damaged photo of which the rest is in the index.
     """
 
     record: Record
     outcome: str | None = None
     error: str | None = None
+    warning: str | None = None
 
     @property
     def modality(self) -> Modality:
@@ -143,7 +144,7 @@ def _documents(records: list[Record]) -> list[Document]:
 
 def _indexed(doc: Document) -> Indexed:
     assert doc.record is not None, "what went in with its record comes out with it"
-    return Indexed(_light(doc.record), None if doc.error else doc.outcome, doc.error)
+    return Indexed(_light(doc.record), None if doc.error else doc.outcome, doc.error, doc.warning)
 
 
 def _light(record: Record) -> Record:

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossmodal.data_sets.beside import METADATA_ORIGIN
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
-from crossmodal.records import IMAGE, TEXT, Failure, LocalFile, Record
+from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
 
 if TYPE_CHECKING:
     from crossmodal.data_sets.data_set import DataSet
@@ -35,9 +35,9 @@ class KnownLibrary:
         self._workspace = workspace
         self._reread = reread
 
-    def folder(self, path: str) -> LocalFile:
-        """The root to which the absolute path of a folder belongs, and the path below it."""
-        return LocalFile(path, "") if (library := self._library) is None else library.folder(path)
+    def folder(self, path: str) -> LocalFile | None:
+        """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
+        return None if (library := self._library) is None else library.folder(path)
 
     def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
         """The id and the digest of the photo in a file that is as it was when it was read."""
@@ -102,7 +102,7 @@ class LibraryRun:
     def _unite_roots(self) -> None:
         """Makes the data set's folder a root before it is walked, where there are roots inside of it."""
         library = self.engine.workspace.library
-        if library is not None and self.data_set.root is not None:
+        if library is not None and self.data_set.walks and self.data_set.root is not None:
             folder = str(self.data_set.root)
             inside = f"{folder.rstrip('/')}/"
             if any(root.path.startswith(inside) for root in library.roots()):
@@ -130,8 +130,8 @@ class LibraryRun:
         settled = Settled()
         if self.engine.workspace.store() is None:
             return settled
-        self._forget_captions(settled)
         self._delete_superseded()
+        self._forget_captions(settled)
         if self.data_set.walked and self.data_set.root is not None:
             self._forget_files(str(self.data_set.root), settled)
         return settled
@@ -145,12 +145,18 @@ class LibraryRun:
 
         Those of a photo that was not met stay where something could not be read: that may be why.
         """
-        met, photos, read = map(np.unique, (self._captions, self._photos, self._read))
-        # What a photo's file said before it was read again.
+        met, photos, read = (np.unique(each) for each in (self._captions, self._photos, self._read))
         unmet = [
             id
-            for id, photo in self._library.captions_from(METADATA_ORIGIN)
+            for id, photo in self._library.captions_from(FILE_ORIGIN)
             if _has(read, hash(photo)) and not _has(met, hash(id))
+        ]
+        origin = self.data_set.origin
+        unmet += [
+            id
+            for source in (() if origin is None else (origin, OLD_ORIGIN))
+            for id, photo in self._library.captions_from(source)
+            if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
         ]
         if (origin := self.data_set.origin) is not None:
             unmet += [
@@ -170,10 +176,13 @@ class LibraryRun:
             self.engine.delete(superseded, modality=IMAGE)
 
     def _forget_files(self, root: str, settled: Settled) -> None:
+        folder = self._library.folder(root)
+        if folder is None:
+            return
         met = np.unique(self._files)
         gone: dict[str, list[LocalFile]] = {}
         met_photos: set[str] = set()
-        for file, photo in self._library.files_below(self._library.folder(root)):
+        for file, photo in self._library.files_below(folder):
             if not _has(met, hash((file.root, file.path))) and _is_gone(file.absolute):
                 gone.setdefault(photo, []).append(file)
             else:
@@ -182,7 +191,7 @@ class LibraryRun:
             photo for photo in gone if photo in met_photos or self._lies_elsewhere(photo, gone[photo])
         }
         going = gone.keys() - elsewhere
-        photos = self._library.photos_below(LocalFile(self._library.folder(root).root, ""))
+        photos = self._library.photos_below(LocalFile(folder.root, ""))
         if len(going) > FEW_PHOTOS and len(going) > LARGEST_SHARE * photos and not self.delete_missing:
             settled.kept = (
                 f"{len(going):,} of the {photos:,} photos of {root} are not there any more; as that is more "

@@ -54,7 +54,8 @@ class AddSummary:
 
     ``moved``, ``copied`` and ``restored`` (from the trash) are photos that the index had in another file.
     ``deleted`` are photos whose files are gone, and captions that their file doesn't give any more. ``kept``
-    is a sentence where too many photos were gone to delete them unasked.
+    is a sentence where too many photos were gone to delete them unasked. ``warnings`` are photos that are
+    used although something of them could not be read.
     """
 
     added: int = 0
@@ -66,6 +67,7 @@ class AddSummary:
     deleted: int = 0
     kept: str | None = None
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[Failure] = field(default_factory=list)
 
 
 class PhotoIndex:
@@ -228,9 +230,12 @@ class PhotoIndex:
             else:
                 outcome = str(item.outcome)
                 setattr(summary, outcome, getattr(summary, outcome) + 1)
+                if item.warning is not None:
+                    summary.warnings.append(Failure(item.source, item.warning))
         if run is not None:
             settled = run.settle()
             summary.deleted, summary.kept = settled.photos + settled.captions, settled.kept
+            summary.warnings += run.data_set.warnings
         return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
@@ -349,9 +354,9 @@ class PhotoIndex:
                 modality=outcome.modality,
                 has_more=outcome.has_more,
                 truncated=outcome.truncated,
+                recognised=outcome.recognised,
                 fits=outcome.fits,
                 doubt=outcome.doubt,
-                recognised=outcome.recognised,
                 thumbnail=self.thumbnail,
             )
             for outcome in outcomes

@@ -84,9 +84,9 @@ class Results(list[Match]):
     """The matches of one query, best first.
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
-    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``). ``fits``
-    says whether the best match fits the query (None: not known), ``doubt`` why not. ``recognised`` are the
-    filters that words of the query became. In a notebook they show as pictures with their scores.
+    ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
+    ``recognised`` are the filters that words of the query became. ``fits`` says whether the best match fits
+    the query (None: not known), ``doubt`` why not. In a notebook they show as pictures with their scores.
     """
 
     def __init__(
@@ -96,18 +96,18 @@ class Results(list[Match]):
         modality: Target | None = None,
         has_more: bool = False,
         truncated: bool = False,
+        recognised: Sequence[Recognised] = (),
         fits: bool | None = None,
         doubt: str | None = None,
-        recognised: Sequence[Recognised] = (),
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
     ) -> None:
         super().__init__(matches)
         self.modality = modality
         self.has_more = has_more
         self.truncated = truncated
+        self.recognised = tuple(recognised)
         self.fits = fits
         self.doubt = doubt
-        self.recognised = tuple(recognised)
         self._thumbnail = thumbnail
 
     def _repr_html_(self) -> str:

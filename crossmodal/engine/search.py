@@ -67,8 +67,8 @@ class Searcher:
         self._model_cache = model_cache
         self._encoder = TermEncoder(flow, workspace)
         self._words = WordSearch(workspace)
-        self._pictures = Pictures(workspace)
         self._knowledge = IndexKnowledge(workspace)
+        self._pictures = Pictures(workspace)
         self._calibration: Calibration | None = None
         self._calibrating = threading.Lock()
         self._known_words: KnownWords | None = None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 __all__ = [
     "COMPARISONS",
+    "LARGEST_EXACT_INTEGER",
     "MODALITY_FIELD",
     "And",
     "EqualsCaseless",
@@ -111,7 +112,7 @@ COMPARISONS: dict[RangeOperator, Callable[[Any, Any], Any]] = {
 }
 
 # Integers up to this are float64 values of their own, so that JSON can write them without a fraction.
-_LARGEST_EXACT_INTEGER = 2**53
+LARGEST_EXACT_INTEGER = 2**53
 
 
 class Filter(ABC):
@@ -274,6 +275,6 @@ class Exists(Filter):
 
 def _plain(value: float | str) -> float | int | str:
     """A number that is whole without its fraction, as people write it."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_EXACT_INTEGER:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_EXACT_INTEGER:
         return int(value)
     return value

@@ -11,6 +11,7 @@ from typing import Any, cast
 from crossmodal import limits
 from crossmodal.errors import FilterError
 from crossmodal.filters.conditions import (
+    LARGEST_EXACT_INTEGER,
     MODALITY_FIELD,
     And,
     EqualsCaseless,
@@ -276,7 +277,7 @@ def _one_of(field: str, operator: str, values: Any, pointers: list[str]) -> OneO
         elif isinstance(value, bool):
             booleans.add(value)
         elif isinstance(value, int | float):
-            numbers.add(_number(field, operator, value, pointer))
+            numbers.add(_exact_number(field, operator, value, pointer))
         elif value is None:
             raise FilterError(
                 f"{operator} of the field {_shown(field)} cannot compare with null. A tag that is null "
@@ -294,6 +295,17 @@ def _bound(field: str, operator: str, value: object, pointer: str) -> float | st
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _number(field, operator, value, pointer)
     raise FilterError(_told(field, operator, "needs a number or text", value), pointer)
+
+
+def _exact_number(field: str, operator: str, value: float, pointer: str) -> float:
+    """As ``_number``; refuses a whole number that no tag can be equal to, as it would be rounded."""
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT_INTEGER:
+        raise FilterError(
+            _told(field, operator, f"compares whole numbers up to {LARGEST_EXACT_INTEGER:,}", value)
+            + " Larger ones are exact as text alone: write the tag and the filter in quotes.",
+            pointer,
+        )
+    return _number(field, operator, value, pointer)
 
 
 def _number(field: str, operator: str, value: float, pointer: str) -> float:

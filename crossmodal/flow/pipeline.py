@@ -15,6 +15,7 @@ from crossmodal.documents import Document
 from crossmodal.flow.runner import Flow
 from crossmodal.machine import available_cores
 from crossmodal.records import IMAGE, Record
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.steps.step import WRITES, Operation
 
 __all__ = ["MAX_REQUEST_BYTES", "batched", "batched_by_modality", "run_batches"]
@@ -103,6 +104,7 @@ class _Pipeline:
         self._operation = operation
         self._batches = batches
         self._parameters = parameters
+        self._request_ids = REQUEST_IDS.get()
         self._reading = threading.Lock()
         self._stopped = threading.Event()
         # Released when an answer has been taken, so that a slow consumer isn't overrun.
@@ -139,6 +141,8 @@ class _Pipeline:
                 yield answer
 
     def _work(self) -> None:
+        # Not the whole context: a deadline of its request ends no batch that is being written.
+        REQUEST_IDS.set(self._request_ids)
         try:
             while (answer := self._next()) is not None:
                 self._answers.put(answer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from crossmodal import limits
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, shown
 from crossmodal.metadata import read_metadata
-from crossmodal.metadata.places import add_places
-from crossmodal.records import IMAGE, TEXT, Record, record_id, tags_beyond_limits
+from crossmodal.records import IMAGE, TEXT, Record, digest_of, record_id, tags_beyond_limits
+from crossmodal.records import photo_id as id_of_content
 
 __all__ = ["captions_of", "checked_image_type", "id_of", "records_of", "tags_of"]
 
@@ -72,12 +71,22 @@ def records_of(
     """
     records = []
     if photo is not None:
-        id = photo_id = id or hashlib.sha256(photo).hexdigest()[:20]
+        digest = digest_of(photo)
+        id = photo_id = id or id_of_content(digest)
+        name = tags.get("file")
+        metadata = read_metadata(photo, name=name if isinstance(name, str) else "")
         records.append(
             Record(
-                id, IMAGE, mime_type=mime_type, tags=tags, metadata=_metadata_of(photo, tags), content=photo
+                id,
+                IMAGE,
+                mime_type=mime_type,
+                tags=tags,
+                metadata=metadata.tags,
+                content=photo,
+                digest=digest,
             )
         )
+        records += metadata.caption_records(id)
     for number, caption in enumerate(captions):
         # The photo is part of the derived id: two photos may well have the same caption.
         caption_id = id or record_id(f"caption:{photo_id or ''}:{caption}")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from crossmodal.images.cropping import Frame
 from crossmodal.images.decoding import SizedPhoto, decode_image, decode_reduced, thumbnail_of
-from crossmodal.images.formats import sniff_mime_type
 from crossmodal.images.limits import MAX_PIXELS
+from crossmodal.images.signatures import sniff_mime_type
 
 __all__ = [
     "MAX_PIXELS",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from crossmodal.errors import ImageError
 from crossmodal.images.budget import process_budget
+from crossmodal.images.colours import modules_for, to_rgb
 from crossmodal.images.cropping import Frame
-from crossmodal.images.formats import name_of, open_image
+from crossmodal.images.formats import format_of, name_of, open_image
 from crossmodal.images.headers import bytes_to_decode, bytes_to_open, check_size
 from crossmodal.images.limits import FIRST_GRANT_BYTES, MAX_PIXELS
+from crossmodal.images.repairs import LEAST_SHARE, MISSING_COLOUR, Repaired
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,17 +27,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "Decoded",
     "Opened",
     "SizedPhoto",
     "decode_image",
     "decode_reduced",
     "image_errors",
     "jpeg_of",
+    "picture_of",
     "thumbnail_of",
 ]
 
 _THUMBNAIL_QUALITY = 85
 _THUMBNAIL_SIDE = 256
+
+# The first that makes a file small enough.
+_PICTURE_QUALITIES = (90, 75, 50)
 
 _ORIENTATION_TAG = 0x0112
 
@@ -48,8 +57,15 @@ _TRANSPOSE = {
     8: "ROTATE_90",
 }
 
-# Deep greyscale is scaled so many pixels at a time, each of which takes some 25 bytes meanwhile.
-_BAND_PIXELS = 1 << 18
+# What Pillow and its codecs raise at damaged files, beside errors that are the photo's otherwise.
+_DAMAGE = (OSError, SyntaxError, ValueError, LookupError, EOFError, struct.error, zlib.error)
+
+# Of what they say, as far as it fits into a sentence.
+_MOST_DETAIL = 200
+
+# A block of a JPEG has 8 rows, or a fraction of them; printing colours come inverted.
+_BLOCK_ROWS = 8
+_MISSING_VALUES = (MISSING_COLOUR, 255 - MISSING_COLOUR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +73,26 @@ class SizedPhoto:
     """Pixels uint8 (H, W, 3), and the rectangle of them that the photo fills.
 
     That is all of them, except where a JPEG was decoded at a fraction of its size: 897 pixels at half size
-    are 448.5, and the 449th column lies half outside of the photo.
+    are 448.5, and the 449th column lies half outside of the photo. ``warning`` is a sentence on what could
+    not be read of a damaged file.
     """
 
     pixels: npt.NDArray[np.uint8]
     frame: Frame
+    warning: str | None = None
 
 
 def decode_image(blob: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """The photo in the bytes of a file: upright, RGB, uint8 (H, W, 3).
 
-    JPEG, PNG, WebP, GIF, BMP and TIFF are read, of several frames the first. EXIF orientation is applied. An
-    alpha channel is dropped, as open_clip's own transform does it; greyscale of 16 bits and more is scaled
-    to 8 bits, not clipped. Waits until the memory that decoding takes is free in the budget of this process.
+    The formats of ``formats.FORMATS`` are read, of several frames the first. EXIF orientation is applied.
+    What can be seen through is laid on white, colours of another profile become those of sRGB, and greyscale
+    of 16 bits and more is scaled to 8 bits, not clipped. Waits until the memory that decoding takes is free
+    in the budget of this process.
 
-    Raises ImageError, with one sentence, for bytes that are empty, not an image, damaged or cut off, that
-    hold more than ``max_pixels`` pixels, or whose decoding takes more memory than the budget has.
+    Raises ImageError, with one sentence, for bytes that are empty, not an image, damaged or cut off so that
+    less than half of the photo is left, that hold more than ``max_pixels`` pixels, whose decoding takes more
+    memory than the budget has, or needs a package that is not installed.
     """
     return _decoded(blob, None, max_pixels).pixels.copy()
 
@@ -94,22 +114,47 @@ def thumbnail_of(photo: SizedPhoto, *, side: int = _THUMBNAIL_SIDE) -> bytes:
     return jpeg_of(fromarray(photo.pixels), side=side)
 
 
+def picture_of(image: Image, *, most: int) -> bytes:
+    """A JPEG of the whole image, for browsers; raises ImageError where it has more than ``most`` bytes."""
+    for quality in _PICTURE_QUALITIES:
+        out = BytesIO()
+        _save_jpeg(image, out, quality)
+        if out.tell() <= most:
+            return out.getvalue()
+    width, height = image.size
+    raise ImageError(f"A JPEG of its {width:,} x {height:,} pixels has more than {most:,} bytes.")
+
+
 def jpeg_of(image: Image, *, side: int = _THUMBNAIL_SIDE) -> bytes:
     """The same of an image, which becomes smaller itself: that takes no copy of it."""
     from PIL.Image import Resampling
 
     image.thumbnail((side, side), Resampling.BICUBIC)
     out = BytesIO()
-    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
+    _save_jpeg(image, out, _THUMBNAIL_QUALITY)
     return out.getvalue()
+
+
+def _save_jpeg(image: Image, out: BytesIO, quality: int) -> None:
+    # Pillow would take over the comment that the file had, and with it what people wrote there.
+    image.save(out, "JPEG", quality=quality, comment=b"")
 
 
 def _decoded(blob: bytes, short_side: int | None, max_pixels: int) -> SizedPhoto:
     import numpy as np
 
     with image_errors(blob), _quiet_pillow, process_budget().reserve(FIRST_GRANT_BYTES) as reserved:
-        image, frame = Opened(blob, max_pixels, reserved.grow, short_side, whole=True).decode()
-        return SizedPhoto(np.asarray(image, dtype=np.uint8), frame)
+        decoded = Opened(blob, max_pixels, reserved.grow, short_side, whole=True).decode()
+        return SizedPhoto(np.asarray(decoded.image, dtype=np.uint8), decoded.frame, decoded.warning)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Upright RGB, the ``frame`` of the ``image`` that the photo fills, and what was wrong with the file."""
+
+    image: Image
+    frame: Frame
+    warning: str | None
 
 
 class Opened:
@@ -117,8 +162,8 @@ class Opened:
 
     ``afford`` is called with the bytes that decoding takes before they are allocated, and again where that
     turns out to be more; it raises ImageError where it is too much. With ``short_side`` a JPEG may be decoded
-    at a fraction that leaves it that many pixels. ``whole`` as in ``bytes_to_decode``. Raises ImageError, and
-    whatever Pillow raises.
+    at a fraction that leaves it that many pixels. ``whole`` as in ``bytes_to_decode``. Of a file that is
+    damaged, what can be read of it is decoded. Raises ImageError, and whatever Pillow raises.
     """
 
     def __init__(
@@ -130,41 +175,108 @@ class Opened:
         *,
         whole: bool,
     ) -> None:
-        if opening := bytes_to_open(blob, max_pixels):
-            afford(opening)
-        self._image = open_image(blob)
-        self._full_size = self._image.size
-        # An attribute where the header says it; a property where frames would have to be counted.
-        check_size(self._full_size, max_pixels, vars(self._image).get("n_frames", 1))
-        self._drafted = None if short_side is None else self._image.draft(None, (short_side, short_side))
-        afford(max(opening, bytes_to_decode(self._image, blob, self._full_size, whole=whole)))
+        self._max_pixels, self._afford = max_pixels, afford
+        self._short_side, self._whole = short_side, whole
+        self._name, self._size = name_of(blob), len(blob)
+        format = format_of(blob)
+        format.load_reader()
+        preview = format.preview(blob)
+        self._turn = None if preview is None else preview.orientation
+        self._blob = blob if preview is None else preview.jpeg
+        self._repaired: Repaired | None = None
+        self._damage: Exception | None = None
+        try:
+            self._open(self._blob)
+        except _DAMAGE as error:
+            self._repair(error)
 
     @property
-    def is_deep(self) -> bool:
-        """Whether decoding it needs numpy."""
-        return _is_deep(self._image)
+    def modules(self) -> tuple[str, ...]:
+        """What decoding it will import."""
+        return modules_for(self._image)
 
-    def decode(self) -> tuple[Image, Frame]:
-        """Upright RGB, and the rectangle of it that the photo fills."""
+    def decode(self) -> Decoded:
+        """Its pixels; raises ImageError where less than half of them can be read."""
+        try:
+            # Loading turns a TIFF upright, so only then its sides are known.
+            self._image.load()
+        except _DAMAGE as error:
+            if self._damage is not None:
+                raise
+            self._repair(error)
+            self._image.load()
         image, drafted = self._image, self._drafted
         # Each stage lets go of what the stage before it made.
         del self._image
-        # Loading turns a TIFF upright, so only then its sides are known.
-        image.load()
         size = image.size
         frame: Frame = (0.0, 0.0, *size) if drafted is None else drafted[1]
-        orientation = _orientation_of(image)
-        image = _to_rgb(image)
-        return _upright(image, orientation), _turned(frame, size, orientation)
+        orientation = _orientation_of(image) or self._turn or 1
+        first_missing, damage = self._missing(image)
+        image, warning = to_rgb(image)
+        if first_missing < size[1]:
+            image.paste((MISSING_COLOUR,) * 3, (0, first_missing, *size))
+        image = _upright(image, orientation)
+        return Decoded(image, _turned(frame, size, orientation), damage or warning)
+
+    def _open(self, blob: bytes) -> None:
+        """Reads and checks the header, and has granted what decoding takes."""
+        if opening := bytes_to_open(blob, self._max_pixels):
+            self._afford(opening)
+        self._image = open_image(blob)
+        full_size = self._image.size
+        # An attribute where the header says it; a property where frames would have to be counted.
+        check_size(full_size, self._max_pixels, vars(self._image).get("n_frames", 1))
+        side = self._short_side
+        # Of the others some would take another picture than the one that is meant.
+        reducible = side is not None and format_of(blob).reducible
+        self._drafted = self._image.draft(None, (side, side)) if side is not None and reducible else None
+        self._afford(max(opening, bytes_to_decode(self._image, blob, full_size, whole=self._whole)))
+
+    def _repair(self, error: Exception) -> None:
+        """Opens what is left of a file at which decoding failed; raises ``error`` where nothing is."""
+        # Through its traceback it holds the image, which may be large and is not needed any more.
+        self._damage, blob = error.with_traceback(None), self._blob
+        self._damage.__context__ = None
+        self._image = None  # type: ignore[assignment]
+        self._repaired = format_of(blob).repaired(blob)
+        if self._repaired is None:
+            raise error
+        self._open(self._repaired.blob)
+
+    def _missing(self, image: Image) -> tuple[int, str | None]:
+        """The first row that the file has no data of, and the sentence about that."""
+        height = image.height
+        if self._damage is None or self._repaired is None:
+            return height, None
+        share = self._repaired.share
+        if share is None:
+            share = _first_missing_row(image) / height
+        if share < LEAST_SHARE:
+            raise self._damage
+        shown = "all" if share == 1 else f"{share:.0%}"
+        detail = " ".join(str(self._damage).split())[:_MOST_DETAIL]
+        return (
+            int(share * height) if self._repaired.from_top else height,
+            f"The {self._name} file of {self._size:,} bytes is damaged or cut off ({detail}); {shown} of the "
+            "photo could be read.",
+        )
 
 
-def _is_deep(image: Image) -> bool:
-    """Whether it is greyscale of more than 8 bits."""
-    return image.mode.startswith("I") or image.mode == "F"
+def _first_missing_row(image: Image) -> int:
+    """The first of the last rows of a JPEG that its decoder had no data of, in steps of some rows."""
+    row = image.height
+    while row > 0:
+        top = max(row - _BLOCK_ROWS, 0)
+        rows = image.crop((0, top, image.width, row))
+        bands = (rows.getchannel(name).getextrema() for name in rows.getbands())
+        if any(low != high or low not in _MISSING_VALUES for low, high in bands):
+            return row
+        row = top
+    return row
 
 
-def _orientation_of(image: Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, where there is none that can be read.
+def _orientation_of(image: Image) -> int | None:
+    """The EXIF orientation, 1 to 8; None where there is none that can be read.
 
     Of an image that is loaded, as asking for it loads a PNG.
     """
@@ -172,8 +284,8 @@ def _orientation_of(image: Image) -> int:
         orientation = image.getexif().get(_ORIENTATION_TAG)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError):
         # Photos with damaged EXIF are common, and their pixels are fine.
-        return 1
-    return orientation if isinstance(orientation, int) else 1
+        return None
+    return orientation if isinstance(orientation, int) else None
 
 
 def _upright(image: Image, orientation: int) -> Image:
@@ -192,53 +304,6 @@ def _turned(frame: Frame, size: tuple[int, int], orientation: int) -> Frame:
     if orientation in (3, 4, 6, 7):
         top, bottom = height - bottom, height - top
     return (top, left, bottom, right) if orientation in (5, 6, 7, 8) else (left, top, right, bottom)
-
-
-def _to_rgb(image: Image) -> Image:
-    if _is_deep(image):
-        image = _to_8_bits(image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_8_bits(image: Image) -> Image:
-    """Greyscale of 16 or 32 bits or float to 0..255.
-
-    16-bit integers have a known range. For wider types the range is the smallest of 1 (float only), 255 and
-    65535 that holds the largest value, and the largest value itself where none does.
-    """
-    from PIL.Image import new
-
-    white = _white_of(image)
-    scaled = new("L", image.size)
-    for top, values in _bands(image):
-        scaled.paste(_band_to_8_bits(values, white), (0, top))
-    return scaled
-
-
-def _white_of(image: Image) -> float:
-    if image.mode.startswith("I;16"):
-        return 65535.0
-    largest = max((float(values.max()) for _, values in _bands(image)), default=0.0)
-    usual = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    return next((limit for limit in usual if largest <= limit), largest)
-
-
-def _bands(image: Image) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
-    """The values of some rows after others, and the row at which they begin; what is no number is 0."""
-    import numpy as np
-
-    width, height = image.size
-    step = max(1, _BAND_PIXELS // width)
-    for top in range(0, height, step):
-        band = np.asarray(image.crop((0, top, width, min(top + step, height)))).astype(np.float64)
-        yield top, np.nan_to_num(band, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _band_to_8_bits(values: npt.NDArray[np.float64], white: float) -> Image:
-    import numpy as np
-    from PIL.Image import fromarray
-
-    return fromarray(np.clip(np.rint(values * (255.0 / white)), 0, 255).astype(np.uint8))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from crossmodal.errors import ImageError
+from crossmodal.images.colours import has_alpha
 from crossmodal.images.formats import format_of
 from crossmodal.images.limits import MAX_ASPECT, MAX_FRAMES, MAX_SIDE, MEGABYTE
 
@@ -72,6 +73,9 @@ def bytes_to_decode(image: Image, blob: bytes, full_size: tuple[int, int], *, wh
     # Not all at once: what a stage no longer needs is gone in the next one.
     decoding = stored + format_of(blob).codec_bytes(image, full_size)
     converting = 0 if image.mode == "RGB" else stored + pixels + colour
+    if has_alpha(image):
+        # It lies beside the white that it is laid on.
+        converting = stored + 2 * colour
     giving = colour + pixels * (_AS_ARRAY_BYTES if whole else _AS_INPUT_BYTES)
     rows = 3 * _ROW_BYTES * max(full_size)
     return max(decoding, converting, giving) + rows + _OVERHEAD_BYTES + 3 * len(blob)

@@ -10,6 +10,7 @@ __all__ = [
     "MAX_DECODE_WORKERS",
     "MAX_FRAMES",
     "MAX_PIXELS",
+    "MAX_PROFILE_BYTES",
     "MAX_SIDE",
     "MEGABYTE",
     "MIN_DECODE_MEMORY",
@@ -32,6 +33,9 @@ MAX_ASPECT = 2_000
 
 # Of an animation, as its header says; only the first frame is ever decoded.
 MAX_FRAMES = 10_000
+
+# Of a colour profile. Those of displays have some kilobytes, those of presses up to three megabytes.
+MAX_PROFILE_BYTES = 4 * MEGABYTE
 
 # What a decoder gets unasked: enough for a photo of some megapixels, so that few of them have to ask.
 FIRST_GRANT_BYTES = 32 * MEGABYTE

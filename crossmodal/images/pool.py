@@ -57,6 +57,8 @@ _ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
     # numpy, where it is needed, starts no threads.
     "OPENBLAS_NUM_THREADS": "1",
+    # Nor does LibRaw.
+    "OMP_NUM_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 
@@ -76,10 +78,23 @@ class PhotoRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelPhoto:
-    """A photo as a model sees it, ``pixels`` uint8 (size, size, 3), and its ``thumbnail``, a small JPEG."""
+    """A photo as a model sees it, ``pixels`` uint8 (size, size, 3), and its ``thumbnail``, a small JPEG.
+
+    ``warning`` is a sentence on what could not be read of a damaged file.
+    """
 
     pixels: NDArray[np.uint8]
     thumbnail: bytes | None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What a process gave: the ``pixels`` of a square, if any, and a thumbnail or whole picture, if any."""
+
+    pixels: bytes
+    picture: bytes
+    warning: str | None
 
 
 class DecodePool:
@@ -122,9 +137,26 @@ class DecodePool:
         crashes, hangs or takes more memory than the header promises; ServiceError where no process starts;
         DeadlinePassed where nobody waits for it any more before it has a process and memory.
         """
+        import numpy as np
+
+        answer = self._answer(blob, _job(blob, request))
+        size = request.square.size
+        if len(answer.pixels) != size * size * 3:
+            raise ImageError("Decoding the file gave no image of the size that the model takes.")
+        square = np.frombuffer(answer.pixels, np.uint8).reshape(size, size, 3)
+        return ModelPhoto(square, answer.picture if request.thumbnail else None, answer.warning)
+
+    def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
+        """The whole photo in the bytes of a file as a JPEG, upright and in sRGB.
+
+        Waits and raises as ``decode``, and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
+        """
+        return self._answer(blob, _picture_job(blob, max_pixels)).picture
+
+    def _answer(self, blob: bytes, job: dict[str, Any]) -> _Answer:
         first = _first_grant(blob) + _bytes_of(blob)
         with self._worker() as worker, self.budget.reserve(first) as reserved:
-            return worker.decode(blob, request, reserved, self._seconds)
+            return worker.decode(blob, job, reserved, self._seconds)
 
     def pids(self) -> list[int]:
         """The processes that have nothing to do at the moment."""
@@ -241,15 +273,15 @@ class _Worker:
         return self._process.poll() is None
 
     def decode(
-        self, blob: bytes, request: PhotoRequest, reserved: Reservation, seconds: Callable[[int], float]
-    ) -> ModelPhoto:
+        self, blob: bytes, job: dict[str, Any], reserved: Reservation, seconds: Callable[[int], float]
+    ) -> _Answer:
         """One photo; afterwards ``usable`` says whether it can decode another one."""
         self._await_ready()
         # Until it has said that it is done.
         self.usable = False
         try:
-            answer = self._ask(blob, request, reserved, seconds)
-            photo = None if "error" in answer else self._read(answer, request)
+            answer = self._ask(blob, job, reserved, seconds)
+            found = None if "error" in answer else self._read(answer)
             if len(blob) > _KEPT_BYTES:
                 os.ftruncate(self._memory, 0)
             self.usable = True
@@ -268,16 +300,16 @@ class _Worker:
                 # Before the memory that it was granted is granted to another one.
                 self._process.kill()
                 self._ended()
-        if photo is None:
+        if found is None:
             raise ImageError(str(answer["error"]))
-        return photo
+        return found
 
     def _ask(
-        self, blob: bytes, request: PhotoRequest, reserved: Reservation, seconds: Callable[[int], float]
+        self, blob: bytes, job: dict[str, Any], reserved: Reservation, seconds: Callable[[int], float]
     ) -> dict[str, Any]:
         """Its answer about one photo; what it needs beside what is ``reserved`` is granted meanwhile."""
         os.pwrite(self._memory, blob, 0)
-        self._send(_job(blob, request, min(_first_grant(blob), reserved.size)))
+        self._send({**job, "granted": min(_first_grant(blob), reserved.size)})
         answer = self._receive(seconds(0))
         while (needed := answer.get("needed")) is not None:
             try:
@@ -335,17 +367,14 @@ class _Worker:
         answer: dict[str, Any] = json.loads(message)
         return answer
 
-    def _read(self, answer: dict[str, Any], request: PhotoRequest) -> ModelPhoto:
-        import numpy as np
-
-        size = request.square.size
-        pixels, thumbnail = int(answer["pixels"]), int(answer["thumbnail"])
-        found = os.pread(self._memory, pixels + thumbnail, 0)
+    def _read(self, answer: dict[str, Any]) -> _Answer:
+        pixels, picture = int(answer["pixels"]), int(answer["picture"])
+        found = os.pread(self._memory, pixels + picture, 0)
         # By copies, so that nothing that the process does to the memory later can be seen.
-        if pixels != size * size * 3 or not pixels + thumbnail == len(found) <= MAX_ANSWER_BYTES:
-            raise ImageError("Decoding the file gave no image of the size that the model takes.")
-        square = np.frombuffer(found, np.uint8, pixels).reshape(size, size, 3)
-        return ModelPhoto(square, found[pixels:] if request.thumbnail else None)
+        if min(pixels, picture) < 0 or not pixels + picture == len(found) <= MAX_ANSWER_BYTES:
+            raise ImageError("Decoding the file gave no image of the size that was announced.")
+        warning = answer["warning"]
+        return _Answer(found[:pixels], found[pixels:], None if warning is None else str(warning))
 
     def _ended(self) -> int | None:
         with suppress(subprocess.TimeoutExpired):
@@ -368,15 +397,18 @@ def _bytes_of(blob: bytes) -> int:
     return 2 * len(blob)
 
 
-def _job(blob: bytes, request: PhotoRequest, granted: int) -> dict[str, Any]:
+def _job(blob: bytes, request: PhotoRequest) -> dict[str, Any]:
     return {
         "bytes": len(blob),
-        "granted": granted,
         "max_pixels": request.max_pixels,
         "short_side": request.short_side,
         "square": asdict(request.square),
         "thumbnail": request.thumbnail,
     }
+
+
+def _picture_job(blob: bytes, max_pixels: int) -> dict[str, Any]:
+    return {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
 
 
 def _environment() -> dict[str, str]:

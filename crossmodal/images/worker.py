@@ -1,10 +1,10 @@
 """A process that decodes: ``python -m crossmodal.images.worker SOCKET MEMORY LIFELINE``, started by ``pool``.
 
-It imports nothing but Pillow, and numpy where greyscale is deep. Each job comes over the socket as a line of
-JSON; the photo's file lies in the shared memory, where the answer is written over it. The memory that it may
-take is limited to what was granted for the job, so that a header that lies costs this one photo. It is
-killed by the kernel when the other end of the lifeline closes, which is when its parent ends, whatever it
-does at that moment.
+It imports nothing but Pillow, and beside it what the format of a photo needs. Each job comes over the socket
+as a line of JSON; the photo's file lies in the shared memory, where the answer is written over it. The memory
+that it may take is limited to what was granted for the job, so that a header that lies costs this one photo.
+It is killed by the kernel when the other end of the lifeline closes, which is when its parent ends, whatever
+it does at that moment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from crossmodal.errors import ImageError
 from crossmodal.images.cropping import Square, cut_square
-from crossmodal.images.decoding import Opened, image_errors, jpeg_of
+from crossmodal.images.decoding import Opened, image_errors, jpeg_of, picture_of
 from crossmodal.images.formats import format_of
 
 __all__ = ["MAX_ANSWER_BYTES", "MAX_MESSAGE_BYTES"]
@@ -32,14 +32,17 @@ __all__ = ["MAX_ANSWER_BYTES", "MAX_MESSAGE_BYTES"]
 # A line about a job or an answer.
 MAX_MESSAGE_BYTES = 8192
 
-# Pixels and a thumbnail. The worker can write no larger file, and the shared memory is one.
+# Pixels and a thumbnail, or a whole picture. The worker can write no larger file; the shared memory is one.
 MAX_ANSWER_BYTES = 32 << 20
 
-# It opens modules of Pillow, and nothing else.
+# It opens modules and their libraries, and nothing else.
 _MAX_FILES = 64
 
 # Where memory runs out, the kernel is to end this process and not the one with the model.
 _FIRST_TO_END = "900"
+
+# Where libraries say how many threads one photo gets.
+_THREADS = (("PIL.AvifImagePlugin", "DEFAULT_MAX_THREADS"), ("pillow_heif.options", "DECODE_THREADS"))
 
 _PAGE = resource.getpagesize()
 
@@ -60,28 +63,42 @@ def _answer(job: dict[str, Any], parent: socket.socket, memory: int) -> dict[str
     blob = os.pread(memory, job["bytes"], 0)
     try:
         with image_errors(blob):
-            pixels, thumbnail = _decode(job, blob, _Allowance(parent, job["granted"]))
+            pixels, picture, warning = _decode(job, blob, _Allowance(parent, job["granted"]))
     except ImageError as error:
         return {"error": str(error)}
     finally:
         _limit_memory(None)
-    os.pwrite(memory, pixels + thumbnail, 0)
-    return {"pixels": len(pixels), "thumbnail": len(thumbnail)}
+    os.pwrite(memory, pixels + picture, 0)
+    return {"pixels": len(pixels), "picture": len(picture), "warning": warning}
 
 
-def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[bytes, bytes]:
-    """The pixels of the square and the thumbnail, empty where none is asked for."""
+def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[bytes, bytes, str | None]:
+    """The pixels of the square, the thumbnail or whole picture that is asked for, and a warning."""
+    square = job["square"]
     # Whatever is imported meanwhile would count as the photo's.
-    import_module(f"PIL.{format_of(blob).plugin}")
+    format_of(blob).load_reader()
+    _use_one_thread()
     _limit_memory(allowance.granted)
-    opened = Opened(blob, job["max_pixels"], allowance.grow, job["short_side"], whole=False)
-    if opened.is_deep:
+    opened = Opened(blob, job["max_pixels"], allowance.grow, job["short_side"], whole=square is None)
+    if opened.modules:
         _limit_memory(None)
-        import_module("numpy")
+        for module in opened.modules:
+            import_module(module)
         _limit_memory(allowance.granted)
-    image, frame = opened.decode()
-    pixels = cut_square(image, Square(**job["square"]), frame).tobytes()
-    return pixels, jpeg_of(image) if job["thumbnail"] else b""
+    decoded = opened.decode()
+    if square is None:
+        return b"", picture_of(decoded.image, most=MAX_ANSWER_BYTES), decoded.warning
+    pixels = cut_square(decoded.image, Square(**square), decoded.frame).tobytes()
+    return pixels, jpeg_of(decoded.image) if job["thumbnail"] else b"", decoded.warning
+
+
+def _use_one_thread() -> None:
+    """Of the libraries that are there by now: each thread takes memory, and other processes use the cores."""
+    for module, name in _THREADS:
+        if module in sys.modules:
+            setattr(sys.modules[module], name, 1)
+    if "pyjpegxl" in sys.modules:
+        sys.modules["pyjpegxl"].set_num_threads(1)
 
 
 class _Allowance:

@@ -15,7 +15,10 @@ from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import GATEWAY, Topology
 
-__all__ = ["Answer", "deliver", "steps_to_visit", "visited_name"]
+__all__ = ["REQUEST_IDS_PARAMETER", "Answer", "deliver", "steps_to_visit", "visited_name"]
+
+# The parameter of a request to a Flow that names the requests to the server that it is made for.
+REQUEST_IDS_PARAMETER = "request_ids"
 
 _TRIES = 4
 _PAUSE_SECONDS = 0.5

@@ -39,7 +39,7 @@ _LARGEST_SENT = 2**31 - 1
 _LARGEST_EXACT = 2**53
 
 # Fields that a message has under the same name and with the same type as a document, or a match and a record.
-_OF_DOCUMENT = ("text", "thumbnail", "error", "aborted", "encoded_ms")
+_OF_DOCUMENT = ("text", "thumbnail", "warning", "error", "aborted", "encoded_ms")
 _ONLY_STORED = ("metadata", "digest", "local", "origin", "keeps")
 _OF_MATCH_AND_RECORD = ("text", "uri", "mime_type", "photo_id")
 
@@ -116,6 +116,7 @@ class MediaDocument(_SparseDocument):
     original: Any = None
     stored_thumbnail: Any = None
     embedding: Optional[NdArray] = None
+    warning: Optional[str] = None
     error: Optional[str] = None
     aborted: Optional[bool] = None
     encoded_ms: Optional[float] = None

@@ -13,9 +13,10 @@ from jina import Executor, requests
 
 from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import make_step
-from crossmodal.jina.delivery import visited_name
+from crossmodal.jina.delivery import REQUEST_IDS_PARAMETER, visited_name
 from crossmodal.jina.documents import MediaDocument, read_messages, write_message
 from crossmodal.jina.run_token import guard_grpc
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.steps.step import Operation, StepContext
 
 __all__ = ["StepExecutor"]
@@ -117,6 +118,8 @@ class StepExecutor(Executor):
     def _run(
         self, operation: Operation, messages: DocList[MediaDocument], parameters: Mapping[str, Any]
     ) -> DocList[MediaDocument]:
+        # Of this thread, which works on one request after the other.
+        REQUEST_IDS.set(tuple(map(str, parameters.get(REQUEST_IDS_PARAMETER) or ())))
         try:
             docs, visited = read_messages(messages, parameters, indexing=operation in _OF_RECORDS)
             returned = getattr(self._step, operation)(docs, parameters) if docs else None

@@ -24,7 +24,8 @@ from typing import Any, NoReturn
 from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import configured_class, read_topology
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
-from crossmodal.jina.launch import import_jina
+from crossmodal.jina.launch import FLOW_LOG, import_jina
+from crossmodal.log import open_log
 from crossmodal.processes import exit_words
 
 _CHECK_SECONDS = 0.1
@@ -48,6 +49,8 @@ class _FlowProcess:
 
     def run(self) -> None:
         """Runs the Flow until the parent ends."""
+        # Forked processes write as this one does.
+        open_log(os.environ.get(FLOW_LOG, "text"))
         os.register_at_fork(after_in_child=_end_with_parent)
         threading.Thread(target=self._watch, name="watch-processes", daemon=True).start()
         try:

@@ -17,7 +17,7 @@ from jina.types.request.data import DataRequest
 
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
-from crossmodal.access.policy import Access, is_reachable, require
+from crossmodal.access.policy import Access, Caller, is_reachable, require
 from crossmodal.access.shared_table import SharedTable
 from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.documents import Document, other_modality
@@ -34,20 +34,20 @@ from crossmodal.errors import (
 from crossmodal.filters.places import asks_for_places
 from crossmodal.hosts import in_url
 from crossmodal.jina.bounded_work import BoundedWork
+from crossmodal.jina.call_log import CallLog, SeenRequest
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
 from crossmodal.jina.wire import has_more_fields
-from crossmodal.log import REQUEST_LOGGER
 from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation, filter_of
 
 __all__ = ["make_server"]
 
 _logger = logging.getLogger(__name__)
-_request_logger = logging.getLogger(REQUEST_LOGGER)
 
 # The status of a refused call for that of HTTP, and the reason in the log.
 _REFUSED_WITH = {
@@ -102,33 +102,51 @@ class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
     def __init__(
-        self, engine: Engine, work: BoundedWork, paths: OwnPaths, *, hide_locations: bool = False
+        self,
+        engine: Engine,
+        work: BoundedWork,
+        paths: OwnPaths,
+        log: CallLog,
+        *,
+        hide_locations: bool = False,
     ) -> None:
         self._engine = engine
         self._work = work
         self._paths = paths
+        self._log = log
         self._hide_locations = hide_locations
 
     async def process_single_data(self, request: DataRequest, context: Any) -> DataRequest:
         """One request, one answer; an error of the request as a whole is in the status of the answer."""
+        with self._log.request() as seen:
+            return await self._process(request, context, seen)
+
+    async def _process(self, request: DataRequest, context: Any, seen: SeenRequest) -> DataRequest:
         answer = DataRequest()
         answer.document_array_cls = DocList[MediaDocument]
         try:
-            answer.data.docs = await self._work.do(lambda: self._answer(request, answer), context)
+            answer.data.docs = await self._work.do(lambda: self._answer(request, answer, seen), context)
             answer.status.code = jina_pb2.StatusProto.SUCCESS
+            seen.status = "OK"
         except (Overloaded, DeadlinePassed) as error:
             late = isinstance(error, DeadlinePassed)
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
-            await context.abort(code, str(error), (("retry-after", "1"),))
+            seen.status, seen.refusal = code.name, "deadline" if late else "busy"
+            await context.abort(code, str(error), (("retry-after", "1"), ("x-request-id", seen.id)))
         except CrossmodalError as error:
+            seen.status = "ERROR"
             self._fail(answer, str(error))
         except Exception as error:
+            seen.status = "ERROR"
+            # The line is about the request by the id that its message may have brought.
+            REQUEST_IDS.set((seen.id,))
             # gRPC would send its words.
             _logger.exception("A request to %s failed.", answer.header.exec_endpoint)
             self._fail(
                 answer,
                 f"The Flow failed on this request ({type(error).__name__}); the server's output says why.",
             )
+        context.set_trailing_metadata((("x-request-id", seen.id),))
         return answer
 
     def _fail(self, answer: DataRequest, why: str) -> None:
@@ -164,8 +182,9 @@ class _Services:
         # jina would answer versions, addresses and folders of this machine.
         return jina_pb2.JinaInfoProto()
 
-    def _answer(self, request: DataRequest, answer: DataRequest) -> DocList[MediaDocument]:
+    def _answer(self, request: DataRequest, answer: DataRequest, seen: SeenRequest) -> DocList[MediaDocument]:
         _check_size(request)
+        seen.begin(request.header.request_id)
         answer.header.request_id = request.header.request_id
         endpoint = answer.header.exec_endpoint = request.header.exec_endpoint
         operation = _OPERATIONS.get(endpoint)
@@ -175,7 +194,9 @@ class _Services:
                 "Documents are added and deleted over HTTP, at /v1/documents.",
                 status=404,
             )
+        seen.endpoint = endpoint
         messages = _messages(request)
+        seen.queries = len(messages)
         # Under ids of its own, as clients may repeat theirs.
         if self._hide_locations:
             _refuse_locations(request.parameters or {})
@@ -314,8 +335,9 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     cannot be listened on, SettingsError for a certificate that cannot be used.
     """
     access = Access(settings, engine.workspace.state)
+    log = CallLog()
     server = grpc.aio.server(
-        interceptors=[PeerCheck(_Entry(access, settings).why_not)],
+        interceptors=[PeerCheck(_Entry(access, settings, log).why_not)],
         options=_OPTIONS,
         maximum_concurrent_rpcs=_MAX_CALLS,
     )
@@ -323,6 +345,7 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
         engine,
         BoundedWork(settings.request_timeout),
         OwnPaths(settings),
+        log,
         hide_locations=is_reachable(settings) and not settings.show_locations,
     )
     jina_pb2_grpc.add_JinaRPCServicer_to_server(services, server)
@@ -353,16 +376,17 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
 class _Entry:
     """Who may call, and how often: the rules of HTTP, counted in this process."""
 
-    def __init__(self, access: Access, settings: Settings) -> None:
+    def __init__(self, access: Access, settings: Settings, log: CallLog) -> None:
         self._access = access
+        self._log = log
         self._throttle = Throttle(settings, access, SharedTable(_MAX_COUNTED))
 
     def why_not(self, call: Call) -> Refusal | None:
         """Why the call is refused; None where it may read. A refused one has a line in the log."""
         method, metadata, peer = call
-        address = address_of(peer)
+        seen = self._log.begin_call(method, metadata, address_of(peer))
         try:
-            self._check(counted_address(address), metadata)
+            seen.key = self._check(counted_address(seen.address), metadata).name
         except RequestError as error:
             code, reason = _REFUSED_WITH[error.status]
             wait = (("retry-after", str(error.seconds)),) if isinstance(error, TooMany) else ()
@@ -375,11 +399,10 @@ class _Entry:
             refusal = (grpc.StatusCode.UNAVAILABLE, said, ())
         else:
             return None
-        fields = {"action": "refused", "reason": reason, "method": method, "status": refusal[0].name}
-        _request_logger.info("audit", extra={"fields": {**fields, "address": address}})
+        self._log.refuse(seen, reason, refusal[0].name)
         return refusal
 
-    def _check(self, address: str, metadata: Mapping[str, str | bytes]) -> None:
+    def _check(self, address: str, metadata: Mapping[str, str | bytes]) -> Caller:
         kind, _, secret = str(metadata.get("authorization", "")).partition(" ")
         # Before it is known who asks: those who are refused count as well.
         self._throttle.count("address", address)
@@ -390,6 +413,7 @@ class _Entry:
         if caller.sha256 is not None:
             self._throttle.count("key", caller.sha256)
         require(caller, "read")
+        return caller
 
 
 def _credentials(settings: Settings) -> Any:

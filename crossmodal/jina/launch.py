@@ -27,6 +27,7 @@ from crossmodal.jina.child import Child
 from crossmodal.settings import Settings, exported
 
 __all__ = [
+    "FLOW_LOG",
     "GRPC_SETTINGS",
     "RUN_TOKEN",
     "TOKEN_FILE",
@@ -45,6 +46,9 @@ __all__ = [
 # hosts share.
 RUN_TOKEN = "CROSSMODAL_RUN_TOKEN"
 TOKEN_FILE = "CROSSMODAL_FLOW_TOKEN_FILE"
+
+# The variable that says how the processes of a Flow write their log: "text", "json" or "off".
+FLOW_LOG = "CROSSMODAL_FLOW_LOG"
 
 # The variable that carries the settings of the process that answers gRPC.
 GRPC_SETTINGS = "CROSSMODAL_GRPC_SETTINGS"

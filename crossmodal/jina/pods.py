@@ -34,10 +34,11 @@ from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
-from crossmodal.jina.delivery import Answer, deliver
-from crossmodal.jina.launch import TOKEN_KEY, import_jina, make_run_token, quiet_jina, require_jina
+from crossmodal.jina.delivery import REQUEST_IDS_PARAMETER, Answer, deliver
+from crossmodal.jina.launch import FLOW_LOG, TOKEN_KEY, import_jina, make_run_token, quiet_jina, require_jina
 from crossmodal.jina.placement import require_private
 from crossmodal.models import DEFAULT_MODEL, identify_model
+from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 
@@ -66,7 +67,8 @@ def open_pods(kind: FlowKind, settings: Settings) -> PodsFlow:
         _require_writable(settings)
     # The loaders decode within one budget.
     budget = process_budget((settings.decode_memory or 0) * MEGABYTE)
-    return PodsFlow(kind, flow_file(kind), {**settings.flow_environment(), **budget.variables})
+    variables = {**settings.flow_environment(), **budget.variables, FLOW_LOG: settings.log}
+    return PodsFlow(kind, flow_file(kind), variables)
 
 
 class PodsFlow:
@@ -129,6 +131,7 @@ class PodsFlow:
         if not docs:
             return []
         sent = {name: _for_wire(value) for name, value in (parameters or {}).items()}
+        sent[REQUEST_IDS_PARAMETER] = list(REQUEST_IDS.get())
         answered = deliver(docs, self._topology, lambda some: self._send(operation, some, sent))
         for doc in docs:
             if (answer := answered.get(doc.id)) is not None:

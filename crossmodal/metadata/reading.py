@@ -15,7 +15,7 @@ from crossmodal.metadata.found import Found, text_of
 from crossmodal.metadata.iptc import read_iptc
 from crossmodal.metadata.sidecars import MAX_SIDECAR_BYTES, read_takeout
 from crossmodal.metadata.xmp import read_xmp
-from crossmodal.records import tags_beyond_limits
+from crossmodal.records import FILE_ORIGIN, TEXT, Record, caption_id, tags_beyond_limits
 
 __all__ = ["Caption", "Metadata", "read_metadata"]
 
@@ -41,6 +41,22 @@ class Metadata:
     tags: dict[str, Any] = field(default_factory=dict)
     captions: list[Caption] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def caption_records(self, photo: str, uri: str | None = None) -> list[Record]:
+        """The captions of the photo with that id that its own file gives; their tags say so."""
+        return [
+            Record(
+                id=caption_id(photo, caption.text),
+                modality=TEXT,
+                text=caption.text,
+                uri=uri,
+                mime_type="text/plain",
+                photo_id=photo,
+                metadata={"caption_from": caption.kind},
+                origin=FILE_ORIGIN,
+            ).hashed()
+            for caption in self.captions
+        ]
 
 
 def read_metadata(

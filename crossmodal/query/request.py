@@ -98,9 +98,9 @@ class SearchOutcome:
     matches: list[Match] = field(default_factory=list)
     has_more: bool = False
     truncated: bool = False
+    recognised: tuple[Recognised, ...] = ()
     fits: bool | None = None
     doubt: str | None = None
-    recognised: tuple[Recognised, ...] = ()
     error: CrossmodalError | None = None
 
 

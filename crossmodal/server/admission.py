@@ -6,6 +6,7 @@ has passed, or whose client has hung up, is given up: it leaves its queue, and i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,12 @@ _PHOTOS_A_CORE = 16
 # Requests that write, each with a document and two batches in memory, and requests that only read.
 _WRITES = 32
 _READS = 256
+
+# MiB of photos that are read or sent at the same time: one may have 64, and a slow client takes long for it.
+_PHOTOS_SENT_MIB = 256
+
+# Originals that are read from the index at the same time, before it is known how large they are.
+_READ_AT_ONCE = 4
 
 # A request of many sentences has so many under way at a time.
 _HEAVIEST = 16
@@ -59,6 +66,8 @@ class Admission:
         self.photos = Places("photos", _PHOTOS_A_CORE * self.cores)
         self.writes = Places("writing requests", _WRITES)
         self.reads = Places("reading requests", _READS)
+        self.sent = Places("MiB of photos", _PHOTOS_SENT_MIB)
+        self.reading = asyncio.Semaphore(_READ_AT_ONCE)
 
     def search_places(self, sentences: int, photos: int) -> AbstractContextManager[None]:
         """The places of one search request, as a context; raises Overloaded."""
@@ -90,7 +99,7 @@ class Admission:
 
     def status(self) -> dict[str, Any]:
         """By kind the places ``held``, the ``most`` there are and those ``shed``; what was given up."""
-        kinds = (self.sentences, self.photos, self.writes, self.reads)
+        kinds = (self.sentences, self.photos, self.writes, self.reads, self.sent)
         return {
             "queues": {
                 places.name: {"held": places.held, "most": places.most, "shed": places.shed}

@@ -125,8 +125,17 @@ class _Exchange:
 
     async def _note_start(self, message: Message) -> None:
         self._started = True
-        self._finished = message["type"] == "http.response.body" and not message.get("more_body", False)
+        more = message.get("more_body", False)
+        self._finished = message["type"] == "http.response.body" and not more
+        if more:
+            # A client may take its time for what is large, as long as it reads on.
+            self._restart()
         await self._send(message)
+
+    def _restart(self) -> None:
+        if self._restarts:
+            self._deadline.restart()
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._deadline.seconds)
 
     async def _next_part(self) -> Message:
         if self._watching is not None:
@@ -136,9 +145,7 @@ class _Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             self._count(len(message.get("body", b"")))
-            if self._restarts:
-                self._deadline.restart()
-                self._timeout.reschedule(asyncio.get_running_loop().time() + self._deadline.seconds)
+            self._restart()
             if not message.get("more_body", False):
                 self._watching = asyncio.create_task(self._watch())
         return message

@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import json
 import mimetypes
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from crossmodal.errors import RequestError
+from crossmodal.errors import ImageError, RequestError
+from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
 from crossmodal.metadata.locations import without_location
+from crossmodal.places import Places
 from crossmodal.server.routes import add_route
-from crossmodal.workspace import Workspace
+from crossmodal.server.serving import Serving
 
-__all__ = ["PAGE", "add_page", "content_response", "photo_of", "thumbnail_of"]
+__all__ = ["PAGE", "add_page", "photo_response", "thumbnail_response"]
 
-# Only what a browser shows as a picture: a file from outside must never run as a page.
-_SHOWN = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"})
+# What is larger is sent in such parts, and counted as long as that takes; thumbnails never are.
+_SMALL = 1 << 20
+_PART = 256 << 10
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
 _CACHED_SECONDS = 300
@@ -37,22 +44,42 @@ class _Content:
     tag: str
 
 
-async def photo_of(workspace: Workspace, id: str, *, hide_location: bool = False) -> _Content:
-    """An indexed photo; with ``hide_location`` it does not say where it was taken.
+async def photo_response(
+    request: Request, serving: Serving, id: str, *, original: bool = False, hide_location: bool = False
+) -> Response:
+    """The answer with an indexed photo, as a JPEG where browsers cannot show its file, or else that file.
 
-    Raises RequestError, 404, where there is none, and 403 where its location cannot be taken out, and
-    OriginalGone.
+    With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
+    403 where the location cannot be taken out, and 422 where the file cannot be read any more, OriginalGone,
+    and Overloaded where too much is being sent already.
     """
-    content = await asyncio.to_thread(_read, id, workspace.content)
-    return await asyncio.to_thread(_without_location, content) if hide_location else content
+    async with serving.admission.reading:
+        found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+        if not original and found.mime_type in READABLE_TYPES - BROWSER_TYPES:
+            found = await _as_jpeg(serving, found)
+        elif hide_location:
+            found = await asyncio.to_thread(_without_location, found)
+    return _response(request, found, serving.admission.sent)
 
 
-async def thumbnail_of(workspace: Workspace, id: str) -> _Content:
-    """The small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
-    return await asyncio.to_thread(_read, id, workspace.thumbnail)
+async def _as_jpeg(serving: Serving, photo: _Content) -> _Content:
+    try:
+        picture = await serving.picture(photo.tag, photo.data)
+    except ImageError as error:
+        raise RequestError(
+            f"The photo cannot be shown: {error} Its file is at ?original=true.", status=422
+        ) from error
+    # Another picture is made of it only where the file is another one. It has pixels and nothing else.
+    return _Content(picture, "image/jpeg", f'"{photo.tag.strip(chr(34))}-jpeg"')
 
 
-def content_response(request: Request, content: _Content) -> Response:
+async def thumbnail_response(request: Request, serving: Serving, id: str) -> Response:
+    """The answer with the small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
+    content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+    return _response(request, content, serving.admission.sent)
+
+
+def _response(request: Request, content: _Content, places: Places) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
@@ -63,11 +90,37 @@ def content_response(request: Request, content: _Content) -> Response:
     }
     if _is_held(request, content.tag):
         return Response(status_code=304, headers=headers)
-    media_type = content.mime_type if content.mime_type in _SHOWN else "application/octet-stream"
+    # Only what is a picture: a file from outside must never run as a page.
+    media_type = content.mime_type if content.mime_type in READABLE_TYPES else "application/octet-stream"
     if request.method == "HEAD":
         headers["Content-Length"] = str(len(content.data))
         return Response(media_type=media_type, headers=headers)
-    return Response(content.data, media_type=media_type, headers=headers)
+    if len(content.data) <= _SMALL:
+        return Response(content.data, media_type=media_type, headers=headers)
+    return _LargeResponse(content.data, places, media_type=media_type, headers=headers)
+
+
+class _LargeResponse(Response):
+    """Sends ``content`` a part at a time, and holds its MiB of ``places`` until the last one is on its way.
+
+    As a whole it would lie in the connection's buffer, where nobody counts it, until its client has read it.
+    Raises Overloaded where there are not enough places.
+    """
+
+    def __init__(self, content: bytes, places: Places, **named: Any) -> None:
+        super().__init__(content, **named)
+        self._held = ExitStack()
+        self._held.enter_context(places.take(-(-len(content) >> 20)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the answer as quickly as it is read."""
+        with self._held:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await send(start)
+            whole = memoryview(self.body)
+            for at in range(0, len(whole), _PART):
+                part = bytes(whole[at : at + _PART])
+                await send({"type": "http.response.body", "body": part, "more_body": at + _PART < len(whole)})
 
 
 def _is_held(request: Request, tag: str) -> bool:
@@ -104,6 +157,9 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The one file of the page that is in no folder.
+_FORMATS = "formats.js"
+
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
 
 
@@ -114,6 +170,7 @@ def add_page(app: Starlette) -> None:
         for path in sorted(PAGE.iterdir())
         if path.is_file()
     }
+    files[_FORMATS] = _PageFile(_FORMATS, _formats_module().encode())
 
     async def index(request: Request) -> Response:
         return files["index.html"].response(request)
@@ -126,6 +183,17 @@ def add_page(app: Starlette) -> None:
 
     add_route(app, "/", index, ["GET", "HEAD"])
     add_route(app, "/page/{name}", file, ["GET", "HEAD"])
+
+
+def _formats_module() -> str:
+    """The script that tells the page which files are photos, made from the table of formats."""
+    endings, sentence = json.dumps(sorted(EXTENSIONS)), json.dumps(formats_sentence())
+    return (
+        "/** The endings of photos' names; browsers know no type for some of them. */\n"
+        f"export const ENDINGS = {endings};\n\n"
+        "/** The formats, for a sentence. */\n"
+        f"export const FORMATS = {sentence};\n"
+    )
 
 
 class _PageFile:

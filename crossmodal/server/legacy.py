@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,7 +37,7 @@ from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT
 from crossmodal.server.access.arrivals import URL_KEY
 from crossmodal.server.access.locations import hide_locations, sees_locations
-from crossmodal.server.contents import content_response, photo_of
+from crossmodal.server.contents import photo_response
 from crossmodal.server.guards import read_body, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, asked_envelope, retry_headers
 from crossmodal.server.serving import Serving
@@ -69,31 +70,33 @@ class _LegacyRoutes:
         """Answers a search, or writes, as the body and the path ask."""
         started = datetime.now(UTC)
         request.state.body = read_json(await read_body(request))
-        parsed = parse_request(
-            request.state.body,
-            path=request.url.path,
-            envelope_override=asked_envelope(request),
-            host=request.headers.get("host", ""),
-            fetched=await self._fetched(request),
-        )
+        async with self._fetched(request) as fetched:
+            parsed = parse_request(
+                request.state.body,
+                path=request.url.path,
+                envelope_override=asked_envelope(request),
+                host=request.headers.get("host", ""),
+                fetched=fetched,
+            )
+            return JsonResponse(await self._answer(request, parsed, started))
+
+    async def _answer(self, request: Request, parsed: LegacyRequest, started: datetime) -> Any:
         if parsed.endpoint == "search":
             key = getattr(request.state, URL_KEY, None)
             hidden = not sees_locations(request.scope, self._serving.settings)
             queries = await self._search(parsed, str(request.base_url), key, hidden)
             _raise_if_all_failed([query.error for query in queries])
-            content = render_results(parsed, queries, started=started, ended=datetime.now(UTC))
-        elif parsed.endpoint == "delete":
+            return render_results(parsed, queries, started=started, ended=datetime.now(UTC))
+        if parsed.endpoint == "delete":
             require_writing(request, self._serving)
             with self._serving.admission.writes.take():
                 deleted = set(await self._serving.delete(parsed.ids, captions=True))
-            content = render_deleted(parsed, deleted, started=started, ended=datetime.now(UTC))
-        else:
-            require_writing(request, self._serving)
-            with self._serving.admission.writes.take():
-                documents = await self._index(parsed)
-            _raise_if_all_failed([document.error for document in documents])
-            content = render_index(parsed, documents, started=started, ended=datetime.now(UTC))
-        return JsonResponse(content)
+            return render_deleted(parsed, deleted, started=started, ended=datetime.now(UTC))
+        require_writing(request, self._serving)
+        with self._serving.admission.writes.take():
+            documents = await self._index(parsed)
+        _raise_if_all_failed([document.error for document in documents])
+        return render_index(parsed, documents, started=started, ended=datetime.now(UTC))
 
     async def status(self, request: Request) -> Response:
         """What is indexed."""
@@ -109,21 +112,22 @@ class _LegacyRoutes:
     async def image(self, request: Request) -> Response:
         """An indexed photo."""
         hidden = not sees_locations(request.scope, self._serving.settings)
-        workspace = self._serving.engine.workspace
-        content = await photo_of(workspace, request.path_params["id"], hide_location=hidden)
-        return content_response(request, content)
+        return await photo_response(request, self._serving, request.path_params["id"], hide_location=hidden)
 
-    async def _fetched(self, request: Request) -> FetchedPhotos | None:
+    @asynccontextmanager
+    async def _fetched(self, request: Request) -> AsyncIterator[FetchedPhotos | None]:
         """What came from the URLs of the request's photos; None where this server fetches nothing."""
         if self._serving.url_photos is None:
-            return None
+            yield None
+            return
         body, path = request.state.body, request.url.path
         urls = photo_urls(
             body, path=path, envelope_override=asked_envelope(request), host=request.headers.get("host", "")
         )
         if urls and endpoint_of(body, path) != "search":
             require_writing(request, self._serving)
-        return await self._serving.url_photos.fetch_all(urls)
+        async with self._serving.url_photos.fetched(urls) as photos:
+            yield photos
 
     async def _search(
         self, parsed: LegacyRequest, base_url: str, key: str | None, hidden: bool

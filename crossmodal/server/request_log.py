@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import secrets
 import time
 from typing import Any
 
@@ -15,10 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.policy import Caller
 from crossmodal.log import REQUEST_LOGGER
-from crossmodal.request_ids import REQUEST_IDS
+from crossmodal.request_ids import REQUEST_IDS, request_id
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
-from crossmodal.server.routes import problem_of, problem_response
+from crossmodal.server.routes import problem, problem_of, problem_response
 from crossmodal.server.traces import Traces
 
 __all__ = ["RequestLog"]
@@ -28,14 +26,13 @@ _logger = logging.getLogger(REQUEST_LOGGER)
 # A search that takes longer has a line of its own.
 _SLOW_MS = 1000.0
 
-# An id that a client may give: what trackers and proxies make, and nothing that could break a line.
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-
 # What is told apart in the metrics where whoever refused gave no word of its own.
 _REFUSALS = {401: "key", 403: "forbidden", 429: "busy"}
 
 # The client has gone before its answer.
 _GONE = 499
+
+_ENDING = "This server is being ended, and the request was not done by then; send it again."
 
 
 class RequestLog:
@@ -58,7 +55,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
-        seen = Observation(_id_of(scope))
+        seen = Observation(request_id(Headers(scope=scope).get("x-request-id", "")))
         names = OBSERVED.set(seen), REQUEST_IDS.set((seen.id,))
         started, started_ns = time.perf_counter(), time.time_ns()
         status = sent = 0
@@ -78,8 +75,10 @@ class RequestLog:
         try:
             await self._app(scope, receive, note)
         except asyncio.CancelledError:
-            status = _GONE
-            raise
+            # The server ends, and waits no longer for this client.
+            if status:
+                raise
+            await problem_response(problem(503, _ENDING))(scope, receive, note)
         except Exception as error:
             _logger.exception("a request failed outside of its route:")
             if status:
@@ -153,7 +152,7 @@ def _audited(seen: Observation, refusal: str | None) -> dict[str, Any]:
 
 
 def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
-    who: dict[str, Any] = {"id": seen.id, "address": address_of(scope)}
+    who: dict[str, Any] = {"id": seen.id, "address": _address_of(scope)}
     caller: Caller | None = scope["state"].get("caller")
     if caller is not None and caller.name is not None:
         who["key"] = caller.name
@@ -168,14 +167,7 @@ def _route_of(scope: Scope) -> str:
     return str(getattr(route, "path", "other"))
 
 
-def address_of(scope: Scope) -> str:
-    """The address that a request came from; of one that another serving process hands on, the first one."""
-    if scope.get("client"):
-        return str(scope["client"][0])
-    # Only this server's own processes reach the socket that has no address.
-    return Headers(scope=scope).get("x-forwarded-for", "").rpartition(",")[2].strip() or "unix"
-
-
-def _id_of(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+def _address_of(scope: Scope) -> str:
+    """The address that a request came from, as proxies and other serving processes say it."""
+    client = scope.get("client")
+    return str(client[0] if client and client[0] else "unix")

@@ -22,6 +22,7 @@ from crossmodal.errors import ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.images.budget import process_budget
+from crossmodal.images.limits import MEGABYTE
 from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Modality, Record
@@ -31,6 +32,7 @@ from crossmodal.server.connections import Connections
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.server.observation import observed
+from crossmodal.server.pictures import Pictures
 from crossmodal.settings import Settings
 from crossmodal.url_photos import UrlPhotos
 
@@ -121,6 +123,9 @@ class Serving:
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
         self._writing = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write")
+        self._pictures = Pictures(
+            max_pixels=self.settings.max_pixels, memory=(self.settings.decode_memory or 0) * MEGABYTE
+        )
         self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
@@ -202,6 +207,16 @@ class Serving:
             self.metrics.count_written(outcome)
         return became
 
+    async def picture(self, tag: str, file: bytes) -> bytes:
+        """The whole photo in a ``file`` that ``tag`` names as a JPEG, for browsers that cannot show the file.
+
+        Raises Overloaded where too many photos are waiting already, ImageError where it cannot be read.
+        """
+        if (kept := self._pictures.kept(tag)) is not None:
+            return kept
+        with self.admission.search_places(0, 1):
+            return await self._in(self._photos, self._pictures.made, tag, file)
+
     async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
         """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
 
@@ -246,6 +261,7 @@ class Serving:
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()
+        self._pictures.close()
         if self.url_photos is not None:
             self.url_photos.close()
 

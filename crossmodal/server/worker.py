@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -11,13 +12,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmodal.errors import CrossmodalError, ServiceError
+from crossmodal.errors import CrossmodalError, ServiceError, exit_code_of
 from crossmodal.log import open_log
 from crossmodal.settings import Settings, exported
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from crossmodal.server.traces import Traces
     from crossmodal.url_photos import UrlPhotos
 
-__all__ = ["WorkerOrder", "run_worker"]
+__all__ = ["WorkerOrder", "metrics_variables", "run_worker"]
 
 # A request that takes longer is closed when the server ends; `docker stop` kills after ten seconds.
 _GRACE_SECONDS = 5
@@ -47,8 +48,8 @@ class WorkerOrder:
     the parent; the worker reports on ``started`` twice a second that it starts, then once that it answers,
     and from then on that it still does. ``index_only`` serves the index Flow,
     ``writing_reason`` says why nothing can be written (None: it can). ``writer`` is the address of the worker
-    that writes, None for that one itself. ``metrics_folder`` is where several workers add up what they count,
-    None where there is one. ``shared`` is what all workers know together.
+    that writes, None for that one itself. ``metrics_folder`` is where several processes add up what they
+    count, None where there is one. ``shared`` is what all workers know together.
     """
 
     settings: Settings
@@ -66,16 +67,14 @@ class WorkerOrder:
 def run_worker(order: WorkerOrder) -> int:
     """Serves until SIGTERM, or until the parent has ended; returns the exit code.
 
-    1 stands for an error that another start would not mend; its sentence is on stderr.
+    1 and 2 stand for errors that another start would not mend; their sentence is on stderr.
     """
     parent = _Parent(order)
     end_reports = _report_start(order.started)
     open_log(order.settings.log)
     try:
         with ExitStack() as held:
-            if order.metrics_folder is not None:
-                # For prometheus_client, which no part has imported yet.
-                held.enter_context(exported({"PROMETHEUS_MULTIPROC_DIR": str(order.metrics_folder)}))
+            held.enter_context(exported(metrics_variables(order.metrics_folder)))
             serving = held.enter_context(_serving(order))
             from crossmodal.server.app import create_app
 
@@ -89,8 +88,16 @@ def run_worker(order: WorkerOrder) -> int:
             _serve(app, order, serving, parent, end_reports)
     except CrossmodalError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        return 1
+        return exit_code_of(error)
     return 0
+
+
+def metrics_variables(folder: Path | None) -> dict[str, str]:
+    """The variables by which processes that start with them add up in ``folder`` what they count.
+
+    They are for prometheus_client, which reads them when it is imported; none without a folder.
+    """
+    return {} if folder is None else {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
 
 
 @contextmanager
@@ -145,6 +152,7 @@ def _serve(
 
     from crossmodal.server.connections import IDLE_SECONDS, limited_handshakes, limited_protocol
 
+    logging.getLogger("uvicorn.error").addFilter(_is_failure)
     config = uvicorn.Config(
         app,
         http=limited_protocol(AutoHTTPProtocol, serving.connections),
@@ -177,19 +185,14 @@ def _serve(
             with limited_handshakes():
                 await super().startup(sockets)
             end_reports()
-            # The parent may have ended meanwhile.
-            with suppress(BrokenPipeError):
-                os.write(order.started, json.dumps({"model": serving.model}).encode() + b"\n")
+            _report(order.started, {"model": serving.model})
             os.set_blocking(order.started, False)
             self._beating = asyncio.create_task(self._beat())
 
         async def _beat(self) -> None:
             """Tells the parent again and again that the event loop runs, and whether a step is stuck."""
             while True:
-                stuck = serving.admission.stuck
-                # Nobody reads any more, or nobody has read for minutes: the parent has a watch of its own.
-                with suppress(BrokenPipeError, BlockingIOError):
-                    os.write(order.started, json.dumps({"stuck": stuck}).encode() + b"\n")
+                _report(order.started, {"stuck": serving.admission.stuck})
                 await asyncio.sleep(_BEAT_SECONDS)
 
     server = Server(config)
@@ -211,16 +214,20 @@ def _serve(
         raise failed[0]
 
 
+def _is_failure(record: logging.LogRecord) -> bool:
+    """Whether a line is to be logged: not of an answer that is cut off because the server ends."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], asyncio.CancelledError)
+
+
 def _report_start(started: int) -> Callable[[], None]:
     """Tells the parent that this process runs, until the returned function is called."""
     ended = threading.Event()
 
-    def report() -> None:
-        with suppress(BrokenPipeError):
-            while not ended.wait(_BEAT_SECONDS):
-                os.write(started, json.dumps({"stuck": None}).encode() + b"\n")
+    def report_all() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            _report(started, {"stuck": None})
 
-    thread = threading.Thread(target=report, name="report-start", daemon=True)
+    thread = threading.Thread(target=report_all, name="report-start", daemon=True)
     thread.start()
 
     def end() -> None:
@@ -228,6 +235,12 @@ def _report_start(started: int) -> Callable[[], None]:
         thread.join()
 
     return end
+
+
+def _report(started: int, said: Mapping[str, str | None]) -> None:
+    """Tells the parent what there is to say of this process; it may have ended, or not read for minutes."""
+    with suppress(BrokenPipeError, BlockingIOError):
+        os.write(started, json.dumps(said).encode() + b"\n")
 
 
 def _watch_flow(engine: Engine, lose: Callable[[ServiceError], None]) -> None:
@@ -251,7 +264,7 @@ class _Parent:
 
     def _watch(self) -> None:
         os.read(self._order.parent, 1)
-        for unix in self._order.sockets[1:]:
-            # The parent would have removed it.
-            shutil.rmtree(Path(unix.getsockname()).parent, ignore_errors=True)
+        if self._order.metrics_folder is not None:
+            # The parent would have removed it, with the socket that is in it.
+            shutil.rmtree(self._order.metrics_folder, ignore_errors=True)
         self.on_end()

@@ -94,8 +94,8 @@ class _IndexStep(Step):
                         continue
                     match.describe(record)
                     described.append(match)
-                    if tags := record.all_tags:
-                        size = json_size(tags)
+                    if match.tags:
+                        size = json_size(match.tags)
                         left -= size
                         if left < 0 and len(described) > 1:
                             match.leave_out_tags(size)

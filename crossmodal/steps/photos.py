@@ -97,7 +97,7 @@ class ImageLoader(_PhotoStep):
         except DataError as error:
             doc.error = str(error)
         else:
-            doc.pixels, doc.thumbnail = photo.pixels, photo.thumbnail
+            doc.pixels, doc.thumbnail, doc.warning = photo.pixels, photo.thumbnail, photo.warning
 
 
 class ImageNormalizer(_PhotoStep):

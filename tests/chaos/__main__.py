@@ -11,6 +11,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+# The programs are started as the tests start them.
+sys.path.append(str(Path(__file__).parents[1]))
+
 from tests.chaos.kills import KINDS, Kind
 
 
@@ -33,6 +36,8 @@ def main() -> int:
         with suppress(KeyboardInterrupt):
             for name in queue:
                 kinds[name].kill()
+            for kind in kinds.values():
+                kind.finish()
     report = {
         "kills": sum(kind.kills for kind in kinds.values()),
         "acknowledged": sum(kind.acknowledged for kind in kinds.values()),

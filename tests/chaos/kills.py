@@ -19,6 +19,7 @@ from crossmodal.index.embedded.copies import restore
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import MODALITIES
 from tests.chaos.checks import Expected, after, assert_holds, assert_search_agrees
+from tests.chaos.programs import Command, Uploads
 
 __all__ = ["KINDS", "Kind"]
 
@@ -44,6 +45,7 @@ class Kind:
     problems: list[str] = field(default_factory=list)
     expected: Expected = field(default_factory=dict)
     converted: tuple[int, ...] = ()
+    program: Command | Uploads | None = None
 
     def kill(self) -> None:
         """Kills it once and checks."""
@@ -52,6 +54,15 @@ class Kind:
             _CHECKS[self.name](self)
         except Exception as error:  # noqa: BLE001  reported with the others
             self.problems.append(f"kill {self.kills} of {self.name}: {type(error).__name__}: {error}"[:500])
+
+    def finish(self) -> None:
+        """Does what the killed program had to do to its end, and checks all of it."""
+        if self.program is None or not self.kills:
+            return
+        try:
+            self.program.finish()
+        except Exception as error:  # noqa: BLE001  reported with the others
+            self.problems.append(f"the end of {self.name}: {type(error).__name__}: {error}"[:500])
 
     def run_and_kill(self, lines: int, folder: Path | None = None, pause: float | None = None) -> list[str]:
         """All whole lines that the workload printed until it was killed, some time after ``lines``."""
@@ -152,13 +163,22 @@ def _check_engine(kind: Kind) -> None:
     kind.acknowledged += len(have)
 
 
+def _check_program(kind: Kind) -> None:
+    if kind.program is None:
+        kind.program = (Command if kind.name == "command" else Uploads)(kind.folder, kind.chance)
+    kind.program.kill()
+    kind.acknowledged = kind.program.acknowledged
+
+
 _CHECKS: dict[str, Callable[[Kind], None]] = {
     "write": _check_writing,
     "codes": _check_codes,
     "copies": _check_copies,
     "conversion": _check_conversion,
     "engine": _check_engine,
+    "command": _check_program,
+    "server": _check_program,
 }
 
-# What is killed, and how often of twenty times.
-KINDS = {"write": 11, "codes": 3, "copies": 3, "conversion": 2, "engine": 1}
+# What is killed, and how often of twenty times: half of them through the store alone, half as people run it.
+KINDS = {"write": 5, "codes": 2, "copies": 2, "conversion": 1, "engine": 2, "command": 3, "server": 5}

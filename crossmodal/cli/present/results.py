@@ -229,9 +229,9 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "modality": answer.target,
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
+                "recognised": [asdict(one) for one in answer.recognised],
                 "fits": answer.fits,
                 "doubt": answer.doubt,
-                "recognised": [asdict(one) for one in answer.recognised],
                 "error": answer.error,
             }
             for answer in answers

@@ -52,7 +52,7 @@ def print_index_report(
     report_file: Path | None = None,
     file: TextIO | None = None,
 ) -> None:
-    """What an indexing run did: counts for photos and captions, then each failure with file and reason."""
+    """What an indexing run did: counts of photos and captions, then each warning and failure, and why."""
     console = open_console(file)
     table = plain_table()
     columns = [
@@ -82,17 +82,19 @@ def print_index_report(
         console.print(f"{counted(done, 'document')} in {seconds}, {speed} a second")
     for note in report.get("notes") or ():
         console.print(shown(note, console, "dim"))
-    failures = report.get("failures") or ()
-    if failures:
-        console.print()
-        console.print(shown(counted(len(failures), "failure"), console, "bold red"))
-    for failure in failures[:failures_shown]:
-        line = shown(str(failure["source"]), console, "bold")
-        line.append(f": {printable(str(failure['reason']), encoding_of(console))}", style="none")
-        console.print(line, soft_wrap=True)
-    if len(failures) > failures_shown:
-        console.print(shown(f"and {len(failures) - failures_shown:,} more", console, "dim"))
-    if failures and report_file is not None:
+    troubles = [(report.get(name) or (), name[:-1]) for name in ("warnings", "failures")]
+    for sources, name in troubles:
+        if sources:
+            console.print()
+            colour = "bold red" if name == "failure" else "bold yellow"
+            console.print(shown(counted(len(sources), name), console, colour))
+        for each in sources[:failures_shown]:
+            line = shown(str(each["source"]), console, "bold")
+            line.append(f": {printable(str(each['reason']), encoding_of(console))}", style="none")
+            console.print(line, soft_wrap=True)
+        if len(sources) > failures_shown:
+            console.print(shown(f"and {len(sources) - failures_shown:,} more", console, "dim"))
+    if any(sources for sources, _ in troubles) and report_file is not None:
         console.print(shown(f"All of them are in {report_file}.", console, "dim"), soft_wrap=True)
 
 

@@ -105,9 +105,9 @@ def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, 
         ],
         "has_more": outcome.has_more,
         "truncated": outcome.truncated,
+        "recognised": [asdict(one) for one in outcome.recognised],
         "fits": outcome.fits,
         "doubt": outcome.doubt,
-        "recognised": [asdict(one) for one in outcome.recognised],
         "error": error,
     }
 

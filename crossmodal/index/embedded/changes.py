@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -234,12 +234,18 @@ class Changes:
         )
 
     def _take_over(self, given: _Given, old: StoredDocument) -> None:
-        """A document of the same content keeps what it had and isn't given again."""
+        """A document of the same content keeps what it had and isn't given again, as far as that is sound.
+
+        A damaged original of which the file is on this machine is left to that file.
+        """
         if given.vector is None and old.has_vector:
             given.vector = stored_part(self._connection, old, "vector")
         record = given.record
+        if record.mime_type is None:
+            record = replace(record, mime_type=old.record.mime_type)
         if record.content is None and old.content_bytes is not None:
-            record = replace(record, content=stored_part(self._connection, old, "original"))
+            with suppress(StoreDamaged) if record.local is not None else nullcontext():
+                record = replace(record, content=stored_part(self._connection, old, "original"))
         if record.thumbnail is None and old.thumbnail_bytes is not None:
             record = replace(record, thumbnail=stored_part(self._connection, old, "thumbnail"))
         given.record = record

@@ -6,6 +6,7 @@ import codecs
 import os
 import shutil
 import sqlite3
+import stat
 import threading
 import weakref
 from collections.abc import Iterator
@@ -98,6 +99,8 @@ class Connections:
         self._closed = False
         self._pid = os.getpid()
         found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _no_file(self.path)
         self._file = found.st_dev, found.st_ino
         # Who drops an index without closing it, as in a notebook, leaves no open files behind.
         weakref.finalize(self, _let_go, self._idle, self._pid).atexit = False
@@ -128,6 +131,8 @@ class Connections:
         try:
             # SQLite gives its log the same mode.
             touch_private(path)
+        except IsADirectoryError:
+            raise _no_file(path) from None
         except OSError as error:
             raise StoreUnwritable(
                 f"{path} cannot be written ({error.strerror}). Make it writable, or choose another folder "
@@ -238,14 +243,11 @@ class Connections:
             self._closed = True
             connections = [*self._idle, *([] if self._writer is None else [self._writer])]
             self._idle.clear()
-        if self._pid != os.getpid():
-            _inherited.extend(connections)
-            return
-        # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
-        self.empty_log()
-        self._writer = None
-        for connection in connections:
-            connection.close()
+        if self._pid == os.getpid():
+            # Leaves one file behind, also where readers are still open, that a read-only disk can hold.
+            self.empty_log()
+            self._writer = None
+        _let_go(connections, self._pid)
 
     @contextmanager
     def _borrowed(self) -> Iterator[sqlite3.Connection]:
@@ -253,7 +255,7 @@ class Connections:
             if self._closed:
                 raise StoreError(f"The index in {self.folder} is closed.")
             if self._pid != os.getpid():
-                _inherited.extend([*self._idle, *([] if self._writer is None else [self._writer])])
+                _let_go([*self._idle, *([] if self._writer is None else [self._writer])], self._pid)
                 self._idle.clear()
                 self._writer, self._pid = None, os.getpid()
             connection = self._idle.pop() if self._idle else None
@@ -413,11 +415,19 @@ def _decoding_errors() -> str:
 
 
 def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:
+    """Closes what the process ``pid`` opened; in one forked from it, keeps it open for ever."""
     if pid == os.getpid():
         for connection in connections:
             connection.close()
     else:
         _inherited.extend(connections)
+
+
+def _no_file(path: Path) -> StoreFormat:
+    return StoreFormat(
+        f"{path} is a folder, or something else that is no file. Move it away, or choose another folder "
+        "with --workspace."
+    )
 
 
 def _refusal(folder: Path) -> str | None:

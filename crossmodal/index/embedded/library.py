@@ -71,13 +71,13 @@ class Library:
         with self._connections.read() as connection:
             return [Root(*found) for found in connection.execute(select)]
 
-    def folder(self, path: str) -> LocalFile:
-        """The root of the absolute ``path`` and the path below it; itself where it is in no root yet."""
+    def folder(self, path: str) -> LocalFile | None:
+        """The root of the absolute ``path`` and the path below it; None where it is in no root yet."""
         for root in self.roots():
             start = root.path.rstrip("/") + "/"
             if path == root.path or path.startswith(start):
                 return LocalFile(root.path, path[len(start) :])
-        return LocalFile(path, "")
+        return None
 
     def file(self, file: LocalFile) -> KnownFile | None:
         """What is known of a file; None where it was never indexed."""

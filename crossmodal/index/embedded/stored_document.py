@@ -133,7 +133,7 @@ class StoredDocument:
             id=id,
             modality=modality,
             text=text,
-            uri=uri or (None if local is None else local.absolute),
+            uri=local.absolute if uri is None and local is not None else uri,
             mime_type=mime_type,
             photo_id=photo_id,
             tags={} if tags == "{}" else tags_of(tags),

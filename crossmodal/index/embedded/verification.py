@@ -7,7 +7,8 @@ documents now.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
@@ -112,7 +113,8 @@ class _Check:
             yield f"the tags hold row {row}, which no document asks for"
 
     def words(self) -> Iterator[str]:
-        """Compares each occurrence of a word with what FTS5 makes of the documents now."""
+        """Compares each occurrence of a word, and what a search for it finds, with what FTS5 makes of the
+        documents now: the index of a page may lead past a word that is there."""
         (stored,) = self._connection.execute("SELECT count(*) FROM words_docsize").fetchone()
         texts = [
             (row, text)
@@ -129,19 +131,45 @@ class _Check:
             self._connection.executemany("INSERT INTO temp.made (rowid, text) VALUES (?, ?)", texts)
             places = "SELECT doc, term, offset FROM temp.{}"
             made, found = places.format("made_places"), places.format("stored_places")
-            differing = run(
-                f"SELECT DISTINCT doc FROM (SELECT * FROM ({made} EXCEPT {found})"
-                f" UNION ALL SELECT * FROM ({found} EXCEPT {made})) ORDER BY doc"
-            )
-            for (row,) in differing:
+            differing = {
+                row
+                for one, other in ((made, found), (found, made))
+                for (row,) in run(f"SELECT DISTINCT doc FROM ({one} EXCEPT {other})")
+            }
+            sizes = "SELECT id, sz FROM {}.{}_docsize"
+            differing |= {
+                row
+                for one, other in permutations((sizes.format("temp", "made"), sizes.format("main", "words")))
+                for row, _ in run(f"{one} EXCEPT {other}")
+            }
+            differing |= self._searched_amiss(texts)
+            for row in sorted(differing):
                 if row in self._documents:
                     id = self._documents[row].record.id
                     yield f"the words of {id!r}, row {row}, are not those that can be searched"
                 elif row not in self._unreadable:
                     yield f"the words hold row {row}, which no document asks for"
         finally:
-            for table in ("made_places", "stored_places", "made"):
+            for table in ("made_places", "stored_places", "made", "whole_words", "whole"):
                 run(f"DROP TABLE IF EXISTS temp.{table}")
+
+    def _searched_amiss(self, texts: Sequence[tuple[int, str]]) -> set[int]:
+        """The rows that a search for any one word finds otherwise than it should."""
+        run = self._connection.execute
+        # Not stems, of which a search would take the stem again.
+        run("CREATE VIRTUAL TABLE temp.whole USING fts5 (text, content = '', tokenize = 'unicode61')")
+        run("CREATE VIRTUAL TABLE temp.whole_words USING fts5vocab (temp, whole, row)")
+        self._connection.executemany("INSERT INTO temp.whole (rowid, text) VALUES (?, ?)", texts)
+        amiss: set[int] = set()
+        for (word,) in run("SELECT term FROM temp.whole_words").fetchall():
+            phrase = f'"{word}"'
+            expected, found = (
+                # With the rank, which reads the places as well.
+                set(run(f"SELECT rowid, bm25({name}) FROM {table} WHERE {name} MATCH ?", (phrase,)))
+                for table, name in (("temp.made", "made"), ("main.words", "words"))
+            )
+            amiss |= {row for row, _ in expected ^ found}
+        return amiss
 
     def counters(self) -> Iterator[str]:
         state = read_state(self._connection)

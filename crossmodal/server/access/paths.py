@@ -7,7 +7,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from crossmodal.access.own_paths import OwnPaths
 
-__all__ = ["HiddenPaths"]
+__all__ = ["PATHS_HIDDEN", "HiddenPaths"]
+
+# Where in the state of a request it stands that its answer hides them itself, as it holds what users wrote.
+PATHS_HIDDEN = "paths_hidden"
 
 # What is read as text by whoever asked; photos and the page's files hold no paths of this machine.
 _TEXTS = ("application/json", "application/problem+json", "application/x-ndjson", "text/plain", "text/html")
@@ -17,8 +20,8 @@ class HiddenPaths:
     """Answers errors, of status 400 and above, without paths of this machine, as ``OwnPaths`` writes them.
 
     Sentences about a full disk or a damaged index name files, for the person who started the server. A
-    stranger needs no map of the machine. Other answers hold what users have written, tags with paths of
-    their own among it, and pass as they are: what writes a sentence of an error into one hides its paths.
+    stranger needs no map of the machine. Other answers hold what users have written, ids and tags with paths
+    of their own among it, and pass as they are: what writes a sentence of an error into one hides its paths.
     """
 
     def __init__(self, app: ASGIApp, names: OwnPaths) -> None:
@@ -34,7 +37,8 @@ class HiddenPaths:
 
         async def hide(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and _is_error_text(message):
+            hides_itself = scope.get("state", {}).get(PATHS_HIDDEN, False)
+            if message["type"] == "http.response.start" and _is_error_text(message) and not hides_itself:
                 # Its length is known with its body.
                 start = message
                 return

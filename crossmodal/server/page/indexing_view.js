@@ -2,12 +2,11 @@ import { api, Problem } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard } from "./messages.js";
 import { DEFAULTS, navigate } from "./navigation.js";
-
-/** File endings of photos; browsers know no type for some of them. */
-const PHOTO_NAME = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|heic|heif)$/i;
+import { FORMATS } from "./formats.js";
+import { hasPhotoName, PHOTO_TYPES } from "./pictures.js";
 
 /** Whether a file looks like a photo, by its type or its name. */
-const isPhoto = (file) => (file.type.startsWith("image/") && file.type !== "image/svg+xml") || PHOTO_NAME.test(file.name);
+const isPhoto = (file) => (file.type.startsWith("image/") && file.type !== "image/svg+xml") || hasPhotoName(file.name);
 
 async function* entriesOf(directory) {
   const reader = directory.createReader();
@@ -154,7 +153,7 @@ function dropZone() {
     make(
       "div",
       { class: "message-actions" },
-      ...picker("Choose photos", "image", "choose-photos", { accept: "image/*" }),
+      ...picker("Choose photos", "image", "choose-photos", { accept: PHOTO_TYPES }),
       ...picker("Choose a folder", "folder", "choose-folder", { webkitdirectory: true }),
     ),
   );
@@ -326,7 +325,7 @@ async function start(files) {
     problem.replaceChildren(
       messageCard({
         title: "No photos among these files",
-        detail: `${count(files.length, "file")}, none of them a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC picture by its name.`,
+        detail: `${count(files.length, "file")}, none of them a photo by its name. Photos are ${FORMATS}.`,
         kind: "error",
         symbol: "warning",
         testid: "upload-no-photos",

@@ -86,7 +86,7 @@ function buttons(item, photo) {
     photo &&
       make(
         "a",
-        { class: "button", href: photo.content, download: fileOf(item), data: { testid: "lightbox-download" } },
+        { class: "button", href: `${photo.content}?original=true`, download: fileOf(item), data: { testid: "lightbox-download" } },
         icon("download"),
         "Download",
       ),
@@ -101,6 +101,8 @@ function buttons(item, photo) {
 function stage(item, photo) {
   if (!photo) return make("div", { class: "lightbox-stage" }, make("blockquote", { text: item.text }));
   const image = make("img", { src: photo.content ?? contentUrl(photo.id), alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
+  // So that the white behind what can be seen through is no larger than the photo.
+  image.addEventListener("load", () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight), { once: true });
   image.addEventListener("error", () => image.replaceWith(make("p", { class: "broken", text: "The photo cannot be shown." })), { once: true });
   return make("div", { class: "lightbox-stage" }, image);
 }

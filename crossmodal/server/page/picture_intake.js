@@ -1,6 +1,6 @@
 import { byId, make } from "./dom.js";
 import { button, toast } from "./messages.js";
-import { addUpload, PictureError, scalePicture } from "./pictures.js";
+import { addUpload, PHOTO_TYPES, PictureError, scalePicture } from "./pictures.js";
 import { addTerm } from "./terms.js";
 
 const OWN_DOCUMENT = [/^\/v1\/documents\/([^/]+)(?:\/(?:content|thumbnail))?$/, /^\/images\/([^/]+)$/];
@@ -135,6 +135,7 @@ export function startPictureIntake({ active }) {
       await searchWithPictures(files);
     });
   }
+  byId("image-input").accept = PHOTO_TYPES;
   byId("choose-image-button").addEventListener("click", () => byId("image-input").click());
 }
 

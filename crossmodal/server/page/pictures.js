@@ -1,3 +1,11 @@
+import { ENDINGS, FORMATS } from "./formats.js";
+
+/** What a file chooser lets through: what browsers know as pictures, and the endings that they don't know. */
+export const PHOTO_TYPES = ["image/*", ...ENDINGS].join(",");
+
+/** Whether a file is a photo by its name. */
+export const hasPhotoName = (name) => ENDINGS.some((ending) => name.toLowerCase().endsWith(ending));
+
 /** Longer side of a picture sent as a query, in pixels; models look at far fewer. */
 const LONGER_SIDE = 1024;
 const JPEG_QUALITY = 0.9;
@@ -15,10 +23,11 @@ function asDataUri(blob) {
 }
 
 /**
- * Decodes a picture upright and scales it down to a JPEG of at most LONGER_SIDE pixels.
- * @param {Blob} file any image that this browser can show
+ * Decodes a picture upright and scales it down to a JPEG of at most LONGER_SIDE pixels. A photo that only the
+ * server can decode stays as it is, and has no width and height.
+ * @param {Blob} file any image
  * @returns {Promise<{name: string, blob: Blob, dataUri: string, width: number, height: number}>}
- * @throws {PictureError} where the browser cannot decode it
+ * @throws {PictureError} where it is no photo, also by its name
  */
 export async function scalePicture(file) {
   const name = file.name || "picture";
@@ -26,9 +35,8 @@ export async function scalePicture(file) {
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    throw new PictureError(
-      `${name} (${file.type || "unknown type"}) is not a picture that this browser can read. Try a JPEG, PNG or WebP file.`,
-    );
+    if (hasPhotoName(name)) return { name, blob: file, dataUri: await asDataUri(file), width: 0, height: 0 };
+    throw new PictureError(`${name} (${file.type || "unknown type"}) is not a picture that can be read. Photos are ${FORMATS}.`);
   }
   const scale = Math.min(1, LONGER_SIDE / Math.max(bitmap.width, bitmap.height));
   const width = Math.max(1, Math.round(bitmap.width * scale));

@@ -87,8 +87,7 @@ function keep(key, answer) {
 
 function section(modality, result) {
   remember(result.matches);
-  const { matches, has_more: hasMore, recognised, doubt, error } = result;
-  return { modality, matches, hasMore, recognised, doubt, error };
+  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, doubt: result.doubt, error: result.error };
 }
 
 /**

@@ -30,7 +30,8 @@ from crossmodal.http_shapes.values import checked_id, shown, whole_number
 from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.access.locations import require_no_locations, sees_locations
-from crossmodal.server.contents import content_response, photo_of, thumbnail_of
+from crossmodal.server.access.paths import PATHS_HIDDEN
+from crossmodal.server.contents import photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -93,16 +94,16 @@ class _Documents:
 
     async def get(self, request: Request) -> Response:
         id, part = _addressed(request)
-        workspace = self._serving.engine.workspace
-        if part is not None:
-            if part == "thumbnail":
-                return content_response(request, await thumbnail_of(workspace, id))
-            hidden = not sees_locations(request.scope, self._serving.settings)
-            return content_response(request, await photo_of(workspace, id, hide_location=hidden))
-        described = await asyncio.to_thread(_described_by_id, workspace, id)
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        if part == "content":
+            original = _flag(request, "original")
+            return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
+        if part == "thumbnail":
+            return await thumbnail_response(request, self._serving, id)
+        described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
-        if not sees_locations(request.scope, self._serving.settings):
+        if hidden:
             described = _without_places(described)
         return JsonResponse(described)
 
@@ -114,11 +115,9 @@ class _Documents:
             response = problem_response(refusal)
             response.headers["Allow"] = "GET, HEAD"
             return response
-        given = _parameters(request, ("captions",)).get("captions", "true")
-        if given not in ("true", "false"):
-            raise RequestError(f"'captions' is {shown(given)}; it has to be true or false.", status=422)
+        captions = _flag(request, "captions", unless_given=True)
         with self._serving.admission.writes.take():
-            deleted = await self._serving.delete([id], captions=given == "true")
+            deleted = await self._serving.delete([id], captions=captions)
         if not deleted:
             raise _missing(id)
         return JsonResponse({"deleted": deleted})
@@ -145,8 +144,10 @@ class _Documents:
                 await adding.give_up()
                 members = problem_of(error)
                 if adding.wrote:
-                    # Some of it is indexed already, and stays so.
+                    # Some of it is indexed already, and stays so. Its ids are the client's own words.
+                    members["detail"] = self._serving.path_names.hide(members["detail"])
                     members |= {"results": adding.results(), **adding.counts()}
+                    setattr(request.state, PATHS_HIDDEN, True)
                 return problem_response(members)
             if _wants_lines(request):
                 lines = (json.dumps(result, ensure_ascii=False) + "\n" for result in adding.results())
@@ -196,11 +197,12 @@ async def _add_lines(request: Request, adding: Adding, photos: UrlPhotos | None)
                 f"Line {number} has more than {limits.LINE.most >> 20} MiB. {limits.LINE.advice}",
             )
         else:
-            fetched = None
-            if photos is not None:
-                url = await asyncio.to_thread(photo_url, line)
-                fetched = await photos.fetch_all([] if url is None else [url])
-            await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
+            async with AsyncExitStack() as held:
+                fetched = None
+                if photos is not None:
+                    url = await asyncio.to_thread(photo_url, line)
+                    fetched = await held.enter_async_context(photos.fetched([] if url is None else [url]))
+                await _add_parsed(adding, source, partial(parse_line, line, number, fetched))
     if not lines:
         raise RequestError(
             'The body is empty; send one document a line, such as {"text": "a dog on a beach"}.', status=422
@@ -280,6 +282,14 @@ def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
             raise RequestError(f"The parameter {name!r} is given twice; give it once.", status=422)
         given[name] = value
     return given
+
+
+def _flag(request: Request, name: str, *, unless_given: bool = False) -> bool:
+    """The one parameter that the request may have."""
+    given = _parameters(request, (name,)).get(name, str(unless_given).lower())
+    if given not in ("true", "false"):
+        raise RequestError(f"{name!r} is {shown(given)}; it has to be true or false.", status=422)
+    return given == "true"
 
 
 def _modality(value: str) -> Modality:

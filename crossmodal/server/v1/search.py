@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -32,15 +33,19 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
         body, uploads = await _body(request)
         host = request.headers.get("host")
         photos = serving.url_photos
-        fetched = None if photos is None else await photos.fetch_all(photo_urls(body, host))
-        queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
-        requests = [query for query in queries if isinstance(query, SearchRequest)]
-        hidden = not sees_locations(request.scope, serving.settings)
-        if hidden:
-            for asked in requests:
-                require_no_locations(asked.filter, asked.sort)
-            requests = [replace(asked, places=False) for asked in requests]
-        found, timing = await serving.search(requests)
+        async with AsyncExitStack() as held:
+            # They are in memory until they have been searched for.
+            fetched = None
+            if photos is not None:
+                fetched = await held.enter_async_context(photos.fetched(photo_urls(body, host)))
+            queries = parse_search(body, uploads=uploads, host=host, fetched=fetched)
+            requests = [query for query in queries if isinstance(query, SearchRequest)]
+            hidden = not sees_locations(request.scope, serving.settings)
+            if hidden:
+                for asked in requests:
+                    require_no_locations(asked.filter, asked.sort)
+                requests = [replace(asked, places=False) for asked in requests]
+            found, timing = await serving.search(requests)
         if hidden:
             for outcome in found:
                 hide_locations(outcome.matches)
