@@ -28,13 +28,13 @@ def titled(title: str, *keywords: str) -> bytes:
 
 
 def run(engine: Engine, folder: Path) -> list[str]:
-    """Indexes the folder; the notes of the run."""
+    """Indexes the folder; the warnings of the run."""
     data_set = open_data_set(str(folder), data_root=folder)
     indexing = LibraryRun(engine, data_set)
     failures = [item for item in indexing.index() if isinstance(item, Failure)]
     indexing.settle()
     assert failures == []
-    return data_set.notes
+    return [warning.reason for warning in data_set.warnings]
 
 
 def found(engine: Engine, **wanted: object) -> list[str]:
@@ -73,8 +73,8 @@ def test_each_source_finds_its_photo_and_is_followed(tmp_path: Path) -> None:
         assert found(engine, **{"bytes": {"$gt": 0}}) == [rocket.name, "a.jpg", "b.jpg"]
         assert engine.workspace.require().verify() == []
         titles = engine.workspace.list_records("text", 9)
-        assert [(caption.text, caption.tags) for caption in titles] == [
-            ("Granny's birthday", {"from": "title"})
+        assert [(caption.text, caption.all_tags["caption_from"]) for caption in titles] == [
+            ("Granny's birthday", "title")
         ]
         ((outcome,), _) = engine.search(
             [SearchRequest((Term(text="birthday"),), modality="image", hybrid=True)]
@@ -87,7 +87,7 @@ def test_each_source_finds_its_photo_and_is_followed(tmp_path: Path) -> None:
         assert [caption.text for caption in engine.workspace.list_records("text", 9)] == ["At the lake"]
         assert found(engine, keywords={"$exists": True}) == []
         (photos / "b.xmp").write_bytes(b"broken")
-        notes = run(engine, photos)
+        warnings = run(engine, photos)
         assert engine.workspace.list_records("text", 9) == []
-        assert [note for note in notes if "b.xmp cannot be read: it is no XML" in note]
+        assert [one for one in warnings if "b.xmp cannot be read: it is no XML" in one]
         assert engine.workspace.require().verify() == []

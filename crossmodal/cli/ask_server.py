@@ -79,11 +79,9 @@ class _ServerAnswers:
         matches = [self._match(match) for match in result.matches]
         return Answer(
             question,
-            target,
+            cast("Target | None", result.modality),
             matches,
             has_more=result.has_more,
-            fits=result.fits,
-            doubt=result.doubt,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised],
             fits=result.fits,
             doubt=result.doubt,

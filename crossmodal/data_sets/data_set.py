@@ -33,9 +33,6 @@ from crossmodal.records import (
 __all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
 
-# Photos whose metadata cannot be read and that are named; the others are counted.
-_MOST_WARNINGS = 20
-
 _DEV = frozenset({"dev", "val", "validation", "valid"})
 
 
@@ -99,15 +96,11 @@ class DataSet(ABC):
         self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
         self.walked = False
-        assembly = _Assembly(self)
-        for item in assembly.records():
+        for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
                 Failure(printable(item.source), printable(item.reason)) if isinstance(item, Failure) else item
             )
-        self.notes += map(printable, assembly.warnings)
-        if assembly.more_warnings:
-            self.notes.append(f"{assembly.more_warnings:,} more photos have metadata that cannot be read")
 
     @abstractmethod
     def mentions(self) -> Iterator[Mention | Failure]:
@@ -162,12 +155,6 @@ class _Assembly:
         # The id of the photo in each file, by the hash of its path; None where it cannot be read.
         self._ids: dict[int, str | None] = {}
         self._photos: set[str] = set()
-        self._beside = Beside()
-        # Of the photo that came last; None where it was not read.
-        self._found: Metadata | None = None
-        # Sentences on metadata that could not be read, and how many photos had such beyond those.
-        self.warnings: list[str] = []
-        self.more_warnings = 0
         # How often each caption came of the photo whose captions are coming.
         self._captions: Counter[str] = Counter()
         self._captions_of_photo = ""
@@ -214,7 +201,6 @@ class _Assembly:
             yield pending.failure()
 
     def _photo(self, mention: Mention) -> Record:
-        self._found = None
         data_set = self._data_set
         self._said = []
         local = self._local_file(mention.photo)
@@ -272,27 +258,6 @@ class _Assembly:
         if root is not None and f"{folder}/".startswith(start):
             return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
         return LocalFile(folder, "")
-
-    def _found_captions(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
-        """The title and the description that the photo's file has, and what of it could not be read."""
-        found = self._found
-        if found is None:
-            return
-        if found.warnings and len(self.warnings) >= _MOST_WARNINGS:
-            self.more_warnings += 1
-        elif found.warnings:
-            self.warnings.append(f"{shown_uri(mention.photo)}: {' '.join(found.warnings)}")
-        for caption in found.captions:
-            yield Record(
-                id=f"{caption_id(photo, caption.text)}-{caption.kind}",
-                modality=TEXT,
-                text=caption.text,
-                uri=shown_uri(mention.photo),
-                mime_type="text/plain",
-                photo_id=photo,
-                tags={"from": caption.kind},
-                origin=METADATA_ORIGIN,
-            ).hashed()
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
         origin = self._data_set.origin

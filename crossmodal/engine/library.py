@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossmodal.data_sets.beside import METADATA_ORIGIN
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
 
@@ -158,13 +157,6 @@ class LibraryRun:
             for id, photo in self._library.captions_from(source)
             if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
         ]
-        if (origin := self.data_set.origin) is not None:
-            unmet += [
-                id
-                for source in (str(origin), OLD_ORIGIN)
-                for id, photo in self._library.captions_from(source)
-                if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
-            ]
         settled.captions = len(unmet)
         if unmet:
             self.engine.delete(unmet, captions=False, modality=TEXT)

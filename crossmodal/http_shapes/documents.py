@@ -67,7 +67,7 @@ def records_of(
     """A photo followed by its captions, or captions alone, which describe the photo ``photo_id``.
 
     Without an ``id``, a photo gets one from its bytes and a caption one from its text, so that sending them
-    again replaces and never duplicates. What a photo's file says of it becomes its metadata.
+    again replaces and never duplicates.
     """
     records = []
     if photo is not None:
@@ -96,11 +96,3 @@ def records_of(
             Record(caption_id, TEXT, text=caption, mime_type="text/plain", photo_id=photo_id, tags=tags)
         )
     return records
-
-
-def _metadata_of(photo: bytes, tags: Mapping[str, Any]) -> dict[str, Any]:
-    """The tags that are found in a photo's file, and in its name where ``tags`` have one."""
-    name = tags.get("file")
-    found = read_metadata(photo, name=name if isinstance(name, str) else "").tags
-    add_places(found)
-    return found
