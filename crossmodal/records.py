@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -48,6 +48,7 @@ FILE_ORIGIN = "file"
 
 # The two layers of tags, by the fields of a record.
 Layer = Literal["tags", "metadata"]
+_LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 # 80 bits: with ten million documents the chance of any collision is below 1e-10.
 _ID_HEX_DIGITS = 20
@@ -174,6 +175,11 @@ class Record:
             ensure_ascii=True,
             default=str,
         )
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether all of it stays as the index has it."""
+        return len(self.keeps) == len(_LAYERS) and self.content is None and self.content_hash != ""
 
     def keeping(self, known: Record) -> Record:
         """A hashed copy with what it ``keeps`` from ``known``; itself where it keeps nothing."""

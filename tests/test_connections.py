@@ -270,3 +270,29 @@ def test_who_never_ends_the_tls_handshake_is_closed() -> None:
         assert "create_server" not in vars(loop)
 
     asyncio.run(run())
+
+
+def test_head_and_body_of_an_answer_are_sent_together(protocol: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport: Any = asyncio.selector_events._SelectorSocketTransport
+    send, sent = transport.write, list[bytes]()
+
+    def write(self: Any, data: bytes) -> None:
+        sent.append(bytes(data))
+        send(self, data)
+
+    monkeypatch.setattr(transport, "write", write)
+
+    async def use(connect: Connect) -> None:
+        reader, writer = await connect()
+        for _ in range(3):
+            writer.write(REQUEST)
+            assert (await reader.read(1 << 16)).endswith(b"done\r\n0\r\n\r\n")
+        answers = [data for data in sent if data != REQUEST]
+        assert [data[:12] for data in answers] == [b"HTTP/1.1 200"] * 3
+        # What is larger than is held back comes whole, and before the end of its connection.
+        writer.write(b"GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert body.endswith(b"\r\n0\r\n\r\n")
+        assert len(body) > 32_000_000
+
+    served(protocol, Connections(), use)

@@ -18,10 +18,10 @@ from crossmodal.records import Failure, Record
 
 
 def put(root: Path, *paths: str) -> None:
-    """Files that no test opens."""
+    """Files that no test decodes, each with contents of its own."""
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(b"\xff\xd8\xff")
+        (root / path).write_bytes(b"\xff\xd8\xff" + path.encode())
 
 
 def found(root: Path, *exclude: str) -> list[str]:
@@ -177,7 +177,7 @@ def test_what_is_no_photo_is_counted_by_kind_in_full(tmp_path: Path) -> None:
     kinds = ["xmp", "json", "AAE", "thm", "mp4", "MOV", "txt", "pdf", "doc", "xls", "csv", "zip", "html"]
     put(tmp_path, "a.jpg", "b.mp4", "README", *(f"file.{kind}" for kind in kinds))
     assert notes(tmp_path) == [
-        "passed over 4 sidecars (1 .aae, 1 .json, 1 .thm, 1 .xmp)",
+        "4 sidecars are no photos (1 .aae, 1 .json, 1 .thm, 1 .xmp)",
         "passed over 3 videos (2 .mp4, 1 .mov)",
         "passed over 8 files that are not images (1 .csv, 1 .doc, 1 .html, 1 .pdf, 1 .txt, 1 .xls, 1 .zip, "
         "1 without extension)",

@@ -38,6 +38,7 @@ CASES: Mapping[str, Case] = {
     ),
     "preprocess": Case("preprocess", "images/s from a file's bytes to what the network takes", 1),
     "index": Case("index", "documents/s from files on disk to the durable index through the whole Flow"),
+    "unchanged": Case("unchanged", "seconds to index a folder again in which nothing has changed"),
     "index-memory": Case("memory", "peak memory of indexing as the data set grows", run="run_index"),
     "query": Case("query", "p50 and p99 of a sentence over HTTP, and queries/s with 1, 8 and 32 clients"),
     "search": Case("search", "one query's p50, batch queries/s and recall by number of vectors", 1),

@@ -44,6 +44,8 @@ class Access:
         self, settings: Settings, index_state: Callable[[], IndexState | None] = lambda: None
     ) -> None:
         self._settings = settings
+        # Asked for each request.
+        self.is_reachable = is_reachable(settings)
         self._file = KeyFile(settings.workspace)
         self._index_state = index_state
         self._own: Key | None = None
@@ -64,7 +66,7 @@ class Access:
         """What everybody may do; None where nobody gets in without a key."""
         if self.has_keys:
             return None
-        if self._settings.insecure_no_auth or not is_reachable(self._settings):
+        if self._settings.insecure_no_auth or not self.is_reachable:
             return "admin"
         return "read" if self._is_public() else None
 

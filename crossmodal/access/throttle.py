@@ -44,6 +44,11 @@ class Throttle:
         self._limit = settings.rate_limit
         self._rate = RateLimit(rates, "rate ", self._limit, self._limit) if self._limit else None
 
+    @property
+    def limited(self) -> bool:
+        """Whether callers may come only so often, so that there is something to count."""
+        return self._rate is not None
+
     def identify(self, address: str, secret: str) -> Caller:
         """Who has the key; after many wrong ones, only keys that came from there before are looked at.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Set
 
-from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, read_metadata
+from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
 from crossmodal.records import LocalFile
 
 __all__ = ["FolderContents", "signature_of"]
@@ -24,10 +24,11 @@ def signature_of(path: str) -> str:
 
 
 class FolderContents:
-    """The names in the folder that was asked for last: photos of one folder come one after the other."""
+    """The sidecars in the folder that was asked for last: photos of one folder come one after the other."""
 
     def __init__(self) -> None:
         self._folder = ""
+        # Those of its files that may speak of a photo.
         self._names: Set[str] = frozenset()
 
     def signature(self, path: str) -> str:
@@ -57,11 +58,11 @@ class FolderContents:
     def _sidecars(self, folder: str, name: str) -> list[str]:
         if folder != self._folder:
             try:
-                self._names = frozenset(os.listdir(folder or "/"))  # noqa: PTH208  (bare speed)
+                self._names = frozenset(filter(is_sidecar, os.listdir(folder or "/")))  # noqa: PTH208  (speed)
             except OSError:
                 self._names = frozenset()
             self._folder = folder
-        return find_sidecars(name, self._names)
+        return find_sidecars(name, self._names) if self._names else []
 
 
 def _read(path: str) -> bytes | None:

@@ -50,8 +50,9 @@ class KnownPhotos(Protocol):
     def folder(self, path: str) -> LocalFile | None:
         """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
 
-    def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
-        """The id and the digest of the photo in a file that is as it was when it was read."""
+    def photo_in(self, file: LocalFile) -> tuple[str, str, str] | None:
+        """Of the photo in a file that is as it was when it was read, if it is whole in the index: its id, its
+        digest and its content hash."""
 
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of that content; None where there is none."""
@@ -206,10 +207,19 @@ class _Assembly:
         local = self._local_file(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
         if known is not None:
-            id, digest = known
-            all_kept: tuple[Layer, ...] = ("metadata",) if mention.tags is not None else ("tags", "metadata")
-            record = Record(id, IMAGE, uri=mention.photo, digest=digest, local=local, keeps=all_kept)
-            return replace(record, tags=mention.tags or {}).hashed()
+            id, digest, content_hash = known
+            untouched = Record(
+                id,
+                IMAGE,
+                uri=mention.photo,
+                digest=digest,
+                local=local,
+                keeps=("tags", "metadata"),
+                content_hash=content_hash,
+            )
+            if mention.tags is None:
+                return untouched
+            return replace(untouched, tags=mention.tags, keeps=("metadata",)).hashed()
         photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
         digest = digest_of(photo.content)
         metadata = Metadata()

@@ -74,7 +74,7 @@ class KaggleFlickr(DataSet):
         return chosen + round(captions * chosen / photos)
 
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
-        passed_over = PassedOver(used=(str(self.captions.absolute()),))
+        passed_over = PassedOver(used=(plain_path(self.captions),))
         folder = self.captions.parent
         for path in find_images(folder, passed_over, self._exclude):
             if isinstance(path, Failure):

@@ -49,8 +49,7 @@ class PassedOver:
 
         ``exclude`` are the patterns of the command line, of which those that left out nothing are named.
         """
-        notes = [f"{folder}: passed over {sentence}" for sentence in self._kinds()]
-        notes += [f"{folder}: {sentence}" for sentence in self._rules(exclude)]
+        notes = [f"{folder}: {sentence}" for sentence in (*self._kinds(), *self._rules(exclude))]
         if self.folders_met_before:
             notes.append(
                 f"{folder}: passed over {self.folders_met_before:,} links to folders already visited"
@@ -62,13 +61,17 @@ class PassedOver:
         for extension, count in self._extensions.items():
             kind = "sidecar" if extension in _SIDECARS else "video" if extension in _VIDEOS else "other"
             kinds[kind][extension] = count
-        sentences = [
-            f"{_number(sum(found.values()), kind)} ({_listed(found)})"
-            for kind, found in list(kinds.items())[:2]
-            if found
-        ]
+        sentences = []
+        if sidecars := kinds["sidecar"]:
+            # What they say of a photo is read with it.
+            are = "is no photo" if sum(sidecars.values()) == 1 else "are no photos"
+            sentences.append(f"{_number(sum(sidecars.values()), 'sidecar')} {are} ({_listed(sidecars)})")
+        if videos := kinds["video"]:
+            sentences.append(f"passed over {_number(sum(videos.values()), 'video')} ({_listed(videos)})")
         if others := kinds["other"]:
-            sentences.append(f"{sum(others.values()):,} files that are not images ({_listed(others)})")
+            sentences.append(
+                f"passed over {sum(others.values()):,} files that are not images ({_listed(others)})"
+            )
         return sentences
 
     def _rules(self, exclude: Sequence[str]) -> list[str]:

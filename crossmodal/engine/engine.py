@@ -72,6 +72,11 @@ class Engine:
         return str(self.settings.model)
 
     @property
+    def keeps_originals(self) -> bool:
+        """Whether photos on this machine are copied into the index."""
+        return self._given.keep == "original"
+
+    @property
     def writer_state(self) -> WriterState:
         """Whether the index Flow is open at this moment."""
         return self._writer.state
@@ -152,9 +157,8 @@ class Engine:
         where the disk is full or read-only, ModelMismatch, and what ``items`` raise.
         """
         with self._writer.flow() as flow:
-            originals = self._given.keep == "original"
             yield from index_records(
-                flow, self.workspace, items, size=size, originals=originals, at_once=at_once
+                flow, self.workspace, items, size=size, originals=self.keeps_originals, at_once=at_once
             )
 
     def index_batches(self, batches: Iterator[list[Record]]) -> Generator[list[Indexed], None, None]:

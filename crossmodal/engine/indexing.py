@@ -17,6 +17,9 @@ from crossmodal.workspace import Workspace
 
 __all__ = ["Indexed", "index_batches", "index_records"]
 
+# What needs no encoding is answered after so many documents.
+_ANSWERED_AFTER = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
@@ -64,39 +67,90 @@ def index_records(
 
     A record that the index has with the same content is not encoded again (with ``originals``, only if the
     photo's file is stored); failures among ``items`` come out as they are. ``size`` photos make one request,
-    and
-    ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order. Raises
-    StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
+    and ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order.
+    Raises StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
     """
-    # What needs no Flow is put here by the threads that read, and yielded between the answers.
-    aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
-
-    # The photos of files that had another content before.
-    changed: set[str] = set()
-
-    def to_encode() -> Iterator[Record]:
-        for batch in batched(_hashed(items, aside), size):
-            known = []
-            for record, standing in zip(batch, workspace.standings(batch, originals=originals), strict=True):
-                if standing == "same":
-                    aside.put(Indexed(_light(record), "unchanged"))
-                elif standing == "known":
-                    known.append(_light(record))
-                elif isinstance(whole := _with_content(record), Failure):
-                    aside.put(whole)
-                else:
-                    if record.local is not None and workspace.has_other(record.local, record.id):
-                        changed.add(record.id)
-                    yield whole
-            for indexed in _updated(flow, workspace, known):
-                aside.put(indexed)
-
-    for answered in index_batches(flow, batched_by_modality(to_encode(), size), at_once=at_once):
-        yield from _taken(aside)
+    sorting = _Sorting(flow, workspace, size, originals)
+    batches = batched_by_modality(sorting.to_encode(items), size)
+    for answered in index_batches(flow, batches, at_once=at_once):
+        yield from sorting.take_aside()
         for indexed in answered:
-            is_changed = indexed.outcome == "added" and indexed.record.id in changed
+            is_changed = indexed.outcome == "added" and indexed.record.id in sorting.changed
             yield replace(indexed, outcome="replaced") if is_changed else indexed
-    yield from _taken(aside)
+    yield from sorting.take_aside()
+
+
+class _Sorting:
+    """Finds what has to be encoded, and does the rest: what needs no Flow is put aside to be answered.
+
+    Threads that read put it there, and it is yielded between the answers. ``changed`` are the photos of files
+    that had another content before.
+    """
+
+    def __init__(self, flow: Flow, workspace: Workspace, size: int, originals: bool) -> None:
+        self._flow = flow
+        self._workspace = workspace
+        self._size = size
+        self._originals = originals
+        self._aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
+        self.changed: set[str] = set()
+
+    def to_encode(self, items: Iterable[Record | Failure]) -> Iterator[Record | None]:
+        """The records to encode, and None now and then where there are none, so that answers come."""
+        batch: list[Record] = []
+        for passed, item in enumerate(items, 1):
+            if (record := self._hashed(item)) is not None:
+                batch.append(record)
+            if len(batch) == self._size:
+                yield from self._new(batch)
+                batch = []
+            if passed % _ANSWERED_AFTER == 0:
+                yield None
+        yield from self._new(batch)
+
+    def take_aside(self) -> Iterator[Indexed | Failure]:
+        """What was put aside since the last call."""
+        while True:
+            try:
+                yield self._aside.get_nowait()
+            except Empty:
+                return
+
+    def _hashed(self, item: Record | Failure) -> Record | None:
+        if isinstance(item, Failure):
+            self._aside.put(item)
+            return None
+        if item.is_untouched:
+            # Whoever says so has asked the index.
+            self._aside.put(Indexed(item, "unchanged"))
+            return None
+        try:
+            checked_modality(item.modality, f"The record {item.id!r}")
+        except DataError as error:
+            self._aside.put(Failure(item.uri or item.id, str(error)))
+            return None
+        if (refusal := item.beyond_limits()) is not None:
+            # Before anything is made of it, its hash included.
+            self._aside.put(Indexed(_shortened(item), error=refusal))
+            return None
+        return item if item.content_hash else item.hashed()
+
+    def _new(self, batch: list[Record]) -> Iterator[Record]:
+        known = []
+        standings = self._workspace.standings(batch, originals=self._originals)
+        for record, standing in zip(batch, standings, strict=True):
+            if standing == "same":
+                self._aside.put(Indexed(_light(record), "unchanged"))
+            elif standing == "known":
+                known.append(_light(record))
+            elif isinstance(whole := _with_content(record), Failure):
+                self._aside.put(whole)
+            else:
+                if record.local is not None and self._workspace.has_other(record.local, record.id):
+                    self.changed.add(record.id)
+                yield whole
+        for indexed in _updated(self._flow, self._workspace, known):
+            self._aside.put(indexed)
 
 
 def _with_content(record: Record) -> Record | Failure:
@@ -156,28 +210,3 @@ def _shortened(record: Record) -> Record:
     """``record`` as far as a message names it, without what is too large."""
     uri, text = (value and value[: limits.FILE_NAME.most] for value in (record.uri, record.text))
     return replace(record, content=None, uri=uri, text=text, tags={})
-
-
-def _hashed(items: Iterable[Record | Failure], aside: SimpleQueue[Indexed | Failure]) -> Iterator[Record]:
-    for item in items:
-        if isinstance(item, Failure):
-            aside.put(item)
-            continue
-        try:
-            checked_modality(item.modality, f"The record {item.id!r}")
-        except DataError as error:
-            aside.put(Failure(item.uri or item.id, str(error)))
-            continue
-        if (refusal := item.beyond_limits()) is not None:
-            # Before anything is made of it, its hash included.
-            aside.put(Indexed(_shortened(item), error=refusal))
-            continue
-        yield item if item.content_hash else item.hashed()
-
-
-def _taken(aside: SimpleQueue[Indexed | Failure]) -> Iterator[Indexed | Failure]:
-    while True:
-        try:
-            yield aside.get_nowait()
-        except Empty:
-            return

@@ -28,24 +28,33 @@ LARGEST_SHARE = 0.2
 
 
 class KnownLibrary:
-    """What an index knows of files, for a data set that is read again; ``reread`` trusts no signature."""
+    """What an index knows of files, for a data set that is read again.
 
-    def __init__(self, workspace: Workspace, *, reread: bool = False) -> None:
+    ``originals`` are to be stored as well; ``reread`` trusts no signature.
+    """
+
+    def __init__(self, workspace: Workspace, *, originals: bool = False, reread: bool = False) -> None:
         self._workspace = workspace
+        self._originals = originals
         self._reread = reread
+        store = workspace.store()
+        self._damaged = frozenset(() if store is None else (error.row for error in store.damaged()))
 
     def folder(self, path: str) -> LocalFile | None:
         """The root to which the absolute path of a folder belongs, and the path below it; None: to none."""
         return None if (library := self._library) is None else library.folder(path)
 
-    def photo_in(self, file: LocalFile) -> tuple[str, str] | None:
-        """The id and the digest of the photo in a file that is as it was when it was read."""
+    def photo_in(self, file: LocalFile) -> tuple[str, str, str] | None:
+        """Of the photo in a file that is as it was when it was read, if it is whole in the index: its id, its
+        digest and its content hash."""
         if self._reread or not file.signature or (library := self._library) is None:
             return None
         known = library.file(file)
         if known is None or known.signature != file.signature or known.digest is None:
             return None
-        return known.photo, known.digest
+        if not known.has_vector or (self._originals and not known.has_content) or known.row in self._damaged:
+            return None
+        return known.photo, known.digest, known.content_hash
 
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of that content; None where there is none."""
@@ -94,7 +103,9 @@ class LibraryRun:
         take: Callable[[Iterable[Record | Failure]], Iterator[Record | Failure]] = iter,
     ) -> Generator[Indexed | Failure, None, None]:
         """Indexes the data set, or of its items what ``take`` lets through; yields as ``Engine.index``."""
-        self.data_set.known = KnownLibrary(self.engine.workspace, reread=self.verify)
+        self.data_set.known = KnownLibrary(
+            self.engine.workspace, originals=self.engine.keeps_originals, reread=self.verify
+        )
         self._unite_roots()
         yield from self.engine.index(self._watched(take(self.data_set)), size=size)
 

@@ -37,10 +37,16 @@ def batched(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
     yield from batch.rest()
 
 
-def batched_by_modality(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    """The same in lists of photos alone and of captions alone, of which one holds up to 4 * ``size``."""
+def batched_by_modality(records: Iterable[Record | None], size: int) -> Iterator[list[Record]]:
+    """The same in lists of photos alone and of captions alone, of which one holds up to 4 * ``size``.
+
+    A None among the records is an empty list, which has its answer at once.
+    """
     photos, captions = _Batch(size), _Batch(CAPTIONS_FOR_A_PHOTO * size)
     for record in records:
+        if record is None:
+            yield []
+            continue
         yield from (photos if record.modality == IMAGE else captions).add(record)
     yield from photos.rest()
     yield from captions.rest()
@@ -157,6 +163,8 @@ class _Pipeline:
             docs = None if self._stopped.is_set() else next(self._batches, None)
             if docs is None:
                 return None
+            if not docs:
+                return []
             # Under the same lock: writes keep the order in which they are read.
             ticket = self._flow.take_ticket() if self._operation in WRITES else None
         return self._flow.run(self._operation, docs, self._parameters, ticket=ticket)

@@ -17,11 +17,11 @@ from crossmodal.places import Places
 
 __all__ = ["Admission"]
 
-# Sentences that are taken on for each core: as many as are answered within a second or so, and not fewer than
-# keep the cores busy with full batches.
+# Sentences that are taken on for each core: as many as are answered within half a second or so, and not fewer
+# than keep the cores busy with full batches.
 _MOST_SENTENCES_A_CORE = 128
 _LEAST_SENTENCES_A_CORE = 24
-_WAIT_SECONDS = 1.0
+_WAIT_SECONDS = 0.5
 
 # How much the latest batch changes what is known of the time that a sentence takes.
 _NEWEST_SHARE = 0.2

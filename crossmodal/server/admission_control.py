@@ -14,7 +14,7 @@ from crossmodal.errors import DeadlinePassed, Overloaded, RequestError
 from crossmodal.server.admission import Admission
 from crossmodal.server.routes import SEARCHES, refusal
 
-__all__ = ["AdmissionControl"]
+__all__ = ["AdmissionControl", "is_sentence"]
 
 # Bodies smaller than this are sentences; what they ask for is known before they are read.
 _SMALL_BODY = 64 << 10
@@ -70,16 +70,23 @@ class AdmissionControl:
         """The places of a request that reads; others take theirs once it is known what they are."""
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return self._admission.reads.take()
-        if scope["path"] in SEARCHES and self._admission.overloaded and _is_small(scope):
+        if self._admission.overloaded and is_sentence(scope):
             self._admission.sentences.refuse()
         return nullcontext()
 
 
-def _is_small(scope: Scope) -> bool:
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"")
-    form = headers.get(b"content-type", b"").startswith(b"multipart/")
-    return not form and length.isdigit() and len(length) < 9 and int(length) <= _SMALL_BODY
+def is_sentence(scope: Scope) -> bool:
+    """Whether the request is a search, by its headers one that brings no photo."""
+    if scope["path"] not in SEARCHES or scope["method"] != "POST":
+        return False
+    length = form = b""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = value
+        elif name == b"content-type":
+            form = value
+    small = length.isdigit() and len(length) < 9 and int(length) <= _SMALL_BODY
+    return small and not form.startswith(b"multipart/")
 
 
 class _Exchange:

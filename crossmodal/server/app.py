@@ -22,6 +22,7 @@ from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
+from crossmodal.server.shedding import Shedding
 from crossmodal.server.traces import Traces
 from crossmodal.server.v1.documents import add_document_routes
 from crossmodal.server.v1.information import add_information_routes
@@ -63,6 +64,7 @@ def create_app(
     app.add_middleware(Gate, authenticator=authenticator)
     app.add_middleware(Origins, allowed=parse_origins(settings.allow_origin))
     app.add_middleware(HiddenPaths, names=serving.path_names)
+    app.add_middleware(Shedding, admission=serving.admission, authenticator=authenticator)
     app.add_middleware(HostCheck)
     app.add_middleware(Arrivals, trusted=parse_networks(settings.trusted_proxy))
     if writer is not None:

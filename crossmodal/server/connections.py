@@ -40,6 +40,9 @@ MOST_FROM_ONE = 256
 
 _LOOK_SECONDS = 1.0
 
+# What is written in one turn of the event loop is sent together, up to so many bytes.
+_TOGETHER_BYTES = 64 << 10
+
 # Files that the index, its originals and the pipes of a serving process need.
 _OTHER_FILES = 256
 
@@ -147,6 +150,47 @@ def limited_handshakes() -> Iterator[None]:
         del loop.create_server
 
 
+class _Together:
+    """A transport that sends together what is written in one turn of the event loop.
+
+    uvicorn writes the head of an answer and its body one after the other, and each would be a packet, a call
+    of the system, and something that wakes the client up.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._held: list[bytes] = []
+        self._bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Sends ``data`` when the event loop comes around, at once where much is waiting."""
+        if not self._held:
+            self._loop.call_soon(self._send)
+        self._held.append(data)
+        self._bytes += len(data)
+        if self._bytes > _TOGETHER_BYTES:
+            self._send()
+
+    def close(self) -> None:
+        """Sends what is waiting, and closes the connection once that has gone."""
+        self._send()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes were written and not sent."""
+        return self._bytes + int(self._transport.get_write_buffer_size())
+
+    def _send(self) -> None:
+        held, self._held, self._bytes = self._held, [], 0
+        # Its client may have gone meanwhile.
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
+
+
 def limited_protocol(protocol: Any, connections: Connections) -> Any:
     """uvicorn's class ``protocol`` for HTTP, with connections that keep to the limits of ``connections``."""
 
@@ -166,7 +210,7 @@ def limited_protocol(protocol: Any, connections: Connections) -> Any:
                 transport.write(_BUSY % (len(_BUSY_BODY), _BUSY_BODY))
                 transport.close()
             else:
-                super().connection_made(transport)
+                super().connection_made(_Together(transport))
 
         def connection_lost(self, error: Exception | None) -> None:
             """Forgets it."""

@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from crossmodal.access.policy import Caller
 from crossmodal.log import REQUEST_LOGGER
 from crossmodal.request_ids import REQUEST_IDS, request_id
+from crossmodal.server.forwarding import may_write
 from crossmodal.server.metrics import Metrics
 from crossmodal.server.observation import OBSERVED, Observation
+from crossmodal.server.refusal_lines import RefusalLines
 from crossmodal.server.routes import problem, problem_of, problem_response
 from crossmodal.server.traces import Traces
 
@@ -40,14 +42,18 @@ class RequestLog:
 
     The id is the client's own ``X-Request-Id`` where that is at most 128 characters of a plain kind, else a
     new one; every answer has it. A request is a line of the log; a write and a refused try are an audit line
-    too, and a search of more than a second one that says where the time went. Neither sentences nor query
-    strings are logged, nor any header.
+    too, and a search of more than a second one that says where the time went. Of what only reads and is
+    refused because the server is busy, a few requests a second have lines, and one line sums up the others.
+    Neither sentences nor query strings are logged, nor any header.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, traces: Traces | None = None) -> None:
         self._app = app
         self._metrics = metrics
         self._traces = traces
+        self._refusal_lines = RefusalLines(_logger)
+        # Routes that have been found, by method and path.
+        self._paths: dict[tuple[str, str], str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, whatever happens, and then notes it."""
@@ -89,10 +95,24 @@ class RequestLog:
             OBSERVED.reset(names[0])
             REQUEST_IDS.reset(names[1])
             if not seen.elsewhere:
-                route = _route_of(scope)
+                route = self._route_of(scope)
                 trace = self._trace(scope, route, seen, status, started_ns)
                 total_ms = (time.perf_counter() - started) * 1000
                 self._finish(scope, route, seen, status, sent, total_ms, trace)
+
+    def _route_of(self, scope: Scope) -> str:
+        """The path of its route, also where what stands before those has answered; "other" without any."""
+        known = self._paths.get((scope["method"], scope["path"]))
+        if known is not None:
+            return known
+        if (route := scope.get("route")) is None:
+            routes = scope["app"].routes if "app" in scope else ()
+            route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
+        path = str(getattr(route, "path", "other"))
+        if path == scope["path"]:
+            # As many as there are routes without a part that varies.
+            self._paths[scope["method"], path] = path
+        return path
 
     def _trace(
         self, scope: Scope, route: str, seen: Observation, status: int, started_ns: int
@@ -118,10 +138,13 @@ class RequestLog:
     ) -> None:
         refusal = seen.refusal or _REFUSALS.get(status)
         self._metrics.count_request("cancelled" if status == _GONE else route, status)
-        self._metrics.count_stages(seen.stages)
+        if refusal != "busy":
+            self._metrics.count_stages(seen.stages)
         if refusal is not None:
             self._metrics.count_refused(refusal)
         if not _logger.isEnabledFor(logging.INFO):
+            return
+        if refusal == "busy" and not may_write(scope) and not self._refusal_lines.are_own(_address_of(scope)):
             return
         who = {**_who(scope, seen), **trace}
         stages = {f"{stage}_ms": round(taken, 1) for stage, taken in seen.stages.items()}
@@ -157,14 +180,6 @@ def _who(scope: Scope, seen: Observation) -> dict[str, Any]:
     if caller is not None and caller.name is not None:
         who["key"] = caller.name
     return who
-
-
-def _route_of(scope: Scope) -> str:
-    """The path of the route, also where what stands before the routes has answered; "other" without any."""
-    if (route := scope.get("route")) is None:
-        routes = scope["app"].routes if "app" in scope else ()
-        route = next((each for each in routes if each.matches(scope)[0] is Match.FULL), None)
-    return str(getattr(route, "path", "other"))
 
 
 def _address_of(scope: Scope) -> str:

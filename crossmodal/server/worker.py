@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -184,6 +185,9 @@ def _serve(
             """Listens, then reports that to the parent."""
             with limited_handshakes():
                 await super().startup(sockets)
+            # What is loaded stays; looking for garbage among it again and again would hold up all requests.
+            gc.collect()
+            gc.freeze()
             end_reports()
             _report(order.started, {"model": serving.model})
             os.set_blocking(order.started, False)

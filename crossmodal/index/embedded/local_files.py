@@ -29,11 +29,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """A file that was indexed: the id of its photo, the SHA-256 of its content, and its signature."""
+    """A file that was indexed: its signature, and the photo in it.
+
+    ``photo`` is its id, ``digest`` the SHA-256 of its content, ``row`` where its document is.
+    """
 
     photo: str
     digest: str | None
     signature: str
+    content_hash: str
+    row: int
+    has_vector: bool
+    has_content: bool
 
 
 def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
@@ -76,7 +83,8 @@ def place(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
 def file_of(connection: sqlite3.Connection, root: str, path: str) -> KnownFile | None:
     """What is known of the file at ``path`` below ``root``, None where it was never indexed."""
     found = connection.execute(
-        "SELECT files.photo, documents.digest, files.signature FROM files"
+        "SELECT files.photo, documents.digest, files.signature, content_hash, row, has_vector,"
+        " content_bytes IS NOT NULL FROM files"
         " JOIN roots ON roots.id = files.root"
         " JOIN documents ON documents.modality = 'image' AND documents.id = files.photo"
         " WHERE roots.path = ? AND files.path = ?",

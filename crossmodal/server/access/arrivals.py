@@ -86,6 +86,8 @@ class Arrivals:
             scope["headers"] = [(b"host", host), *others]
 
     def _is_trusted(self, address: str) -> bool:
+        if not self._trusted:
+            return False
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

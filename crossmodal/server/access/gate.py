@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crossmodal.access.policy import Access, Caller, is_reachable, require
+from crossmodal.access.policy import Access, Caller, require
 from crossmodal.access.shared_table import SharedState
 from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.errors import CrossmodalError, RequestError
@@ -32,6 +32,10 @@ FREE_PATHS = frozenset(
 )
 
 
+# Where in the state of a request it stands what answers it in place of its route.
+_REFUSAL = "refusal"
+
+
 class Gate:
     """Lets a request through where its key, its session or the server's settings allow what it asks.
 
@@ -47,7 +51,6 @@ class Gate:
         """Passes the request on, or answers it."""
         app = self._app
         if scope["type"] == "http":
-            scope.setdefault("state", {})
             app = self._authenticator.refusal(scope) or app
         await app(scope, receive, send)
 
@@ -66,13 +69,24 @@ class Authenticator:
         return self._throttle.identify(_address(request.scope), secret)
 
     def refusal(self, scope: Scope) -> ASGIApp | None:
-        """What answers the request in place of its route; None where it may pass."""
+        """What answers the request in place of its route; None where it may pass.
+
+        However often that is asked of one request, it counts once.
+        """
+        state = scope.setdefault("state", {})
+        if _REFUSAL not in state:
+            state[_REFUSAL] = self._refusal(scope)
+        found: ASGIApp | None = state[_REFUSAL]
+        return found
+
+    def _refusal(self, scope: Scope) -> ASGIApp | None:
         request = Request(scope)
         if scope["path"] in FREE_PATHS:
             return None
         try:
             # Before it is known who asks: those who are refused count as well.
-            self._throttle.count("address", _address(scope))
+            if self._throttle.limited:
+                self._throttle.count("address", _address(scope))
             caller, session = self._caller(request)
             scope["state"] |= {"caller": caller, "session": session}
             if caller.sha256 is not None:
@@ -92,10 +106,11 @@ class Authenticator:
 
     def _caller(self, request: Request) -> tuple[Caller, bool]:
         """Who asks, and whether by a session."""
-        if self.access.without_key() is not None:
+        allowed = self.access.without_key()
+        if allowed is not None:
             self._check_host(request)
             self._check_proxy(request)
-            return self.access.identify(None), False
+            return Caller(None, allowed), False
         secret = _secret_of(request)
         if secret is not None:
             caller = self._throttle.identify(_address(request.scope), secret)
@@ -117,7 +132,7 @@ class Authenticator:
         the browser too. With keys it gains nothing: it has neither the key nor the cookie.
         """
         host = request.headers.get("host")
-        if host is None or is_reachable(self._settings):
+        if host is None or self.access.is_reachable:
             return
         name = urlsplit(f"//{host}").hostname or ""
         if not is_loopback(name):
@@ -133,7 +148,7 @@ class Authenticator:
 
         Usual proxies ask at localhost, so the name doesn't tell.
         """
-        if is_reachable(self._settings) or self._settings.insecure_no_auth:
+        if self.access.is_reachable or self._settings.insecure_no_auth:
             return
         if request.scope["state"].get(UNTOLD_PROXY):
             raise RequestError(
