@@ -311,9 +311,10 @@ class Workspace:
         """What is indexed, as JSON values; needs no model.
 
         Keys: ``path``, ``format``, ``model`` (None or name, weights, preprocessing, dimension),
-        ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
-        ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
-        vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
+        ``bytes_on_disk``, ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and
+        ``files``), ``trash`` (how many photos), ``last_change`` (ISO 8601, UTC) and, under ``modalities``,
+        for ``image`` and ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of
+        originals, thumbnails and vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
         ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
         still is. Raises ``StoreMissing``.
         """
@@ -336,6 +337,9 @@ class Workspace:
             "format": FORMAT,
             "model": None if identity is None else identity.to_json(),
             "bytes_on_disk": store.bytes_on_disk,
+            "bytes_of": store.bytes_of_parts(),
+            "roots": [{"path": root.path, "files": root.files} for root in store.library.roots()],
+            "trash": len(store.library.trash()),
             "last_change": max(changes, default=None),
             "modalities": modalities,
             "damaged": [

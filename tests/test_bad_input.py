@@ -37,7 +37,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     for name in GOOD:
         shutil.copy(TOY_IMAGES / name, folder)
     whole = (TOY_IMAGES / "coins.jpg").read_bytes()
-    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 10])
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "text.jpg").write_text("This is a letter, not a photo.\n" * 9)
     (folder / "bomb.png").write_bytes(bomb())
@@ -45,7 +45,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     rows = [
         b"image,caption,place",
         b"cat.jpg,A cat looks up .,home",
-        b"truncated.jpg,Half of some coins .,museum",
+        b"truncated.jpg,A tenth of some coins .,museum",
         "empty.jpg,Rien à voir .,nowhere".encode(),
         b"text.jpg,A letter .,desk",
         b"bomb.png,Too large .,nowhere",

@@ -29,6 +29,7 @@ def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
     assert set(report["kinds"]) == {"write", "codes", "copies", "conversion", *programs}
     assert all(kind["kills"] >= 1 for kind in report["kinds"].values())
     assert sum(report["kinds"][name]["kills"] for name in programs) >= KILLS // 2
+    assert report["kinds"]["command"]["acknowledged"] > 0
     # What has come over HTTP is never less than what the rounds that wait for an answer have got.
     assert report["kinds"]["server"]["acknowledged"] >= 3
     assert report["acknowledged"] >= 10 * KILLS

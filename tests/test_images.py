@@ -95,15 +95,10 @@ def test_greyscale_alpha_palette_and_one_bit(photo: Image.Image) -> None:
     for kind in ("L", "LA"):
         found = decode_image(encoded(photo.convert(kind), "PNG"))
         np.testing.assert_array_equal(found, np.repeat(grey[:, :, None], 3, axis=2))
-    see_through = photo.copy()
-    see_through.putalpha(photo.convert("L"))
-    np.testing.assert_array_equal(decode_image(encoded(see_through, "PNG")), np.asarray(photo))
     palette = photo.quantize(64)
     for image_format in ("PNG", "GIF"):
         found = decode_image(encoded(palette, image_format))
         np.testing.assert_array_equal(found, np.asarray(palette.convert("RGB")))
-    found = decode_image(encoded(palette, "PNG", transparency=3))
-    np.testing.assert_array_equal(found, np.asarray(palette.convert("RGB")))
     one_bit = photo.convert("1")
     assert set(np.unique(decode_image(encoded(one_bit, "PNG")))) == {0, 255}
     np.testing.assert_array_equal(
@@ -183,11 +178,15 @@ def test_the_frame_of_a_reduced_photo_follows_its_orientation(orientation: int) 
 @pytest.mark.parametrize(
     ("blob", "sentence"),
     [
-        (b"", r"The file is empty \(0 bytes\); JPEG, PNG, WebP, GIF, BMP, TIFF can be read\."),
+        (
+            b"",
+            r"The file is empty \(0 bytes\); formats that can be read: JPEG, .*HEIC, .*the extra raw DNG",
+        ),
         (b"just some notes\n", r"The file is text, not an image \(it starts with 'just some notes"),
         (b"\x00\x01\x02\x03binary", r"not an image \(it starts with the bytes 00 01 02 03 62 69 6e 61\)"),
         (b"%PDF-1.7\n", r"The file is of the type application/pdf; "),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", r"The file is of the type image/heic; "),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", r"The HEIC file of 16 bytes is damaged or cut off"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", r"The file is of the type video/mp4; "),
         (b"\x89PNG\r\n\x1a\n", r"The PNG file of 8 bytes is damaged or cut off"),
         (b"BM", r"The BMP file of 2 bytes is damaged or cut off"),
         (b"RIFF\x04\0\0\0WEBP", r"The WebP file of 12 bytes is damaged or cut off"),
@@ -203,7 +202,12 @@ def test_what_is_not_an_image_is_named(blob: bytes, sentence: str) -> None:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_a_cut_off_file_is_refused(photo: Image.Image, image_format: str, share: float) -> None:
+def test_a_file_that_is_cut_off_too_early_is_refused(
+    photo: Image.Image, image_format: str, share: float
+) -> None:
+    if image_format in ("JPEG", "PNG"):
+        # Of these the rest is read where it is at least half.
+        share /= 3
     blob = encoded(photo.quantize(64) if image_format == "GIF" else photo, image_format)
     short = blob[: int(len(blob) * share)]
     for read in (decode_image, reduced):

@@ -295,7 +295,7 @@ def test_the_trash_keeps_what_the_disk_lost(
     listed = run_app("trash", "--workspace", workspace).stdout.splitlines()
     assert {line.split()[-1] for line in listed} == {str(folder / "cat.jpg"), str(folder / "coffee.jpg")}
     assert cat.id in {line.split()[0] for line in listed}
-    assert "1 photos are back" in run_app("trash", "restore", cat.id, "--workspace", workspace).stdout
+    assert "1 photo back" in run_app("trash", "restore", cat.id, "--workspace", workspace).stdout
     with PhotoIndex(workspace) as index:
         assert index.search_text("a cat", 1)[0].id == cat.id
         assert index.thumbnail(cat.id) is not None

@@ -136,7 +136,7 @@ def test_bad_inputs_fail_alone(tmp_path: Path) -> None:
     cat = (TOY_IMAGES / "cat.jpg").read_bytes()
     items: list[Record | Failure] = [
         Failure("list.csv:3", "a column too many"),
-        Record(record_id("cut"), IMAGE, uri="cut.jpg", content=cat[: len(cat) // 2]),
+        Record(record_id("cut"), IMAGE, uri="cut.jpg", content=cat[: len(cat) // 4]),
         Record(record_id("text"), IMAGE, uri="text.jpg", content=b"no photo"),
         Record(caption_id(record_id("cat"), "  "), "text", text="  "),
         Record(record_id("cat"), IMAGE, uri="cat.jpg", content=cat),

@@ -62,7 +62,9 @@ def serving(workspace: Path) -> Iterator[Serving]:
     serving.engine.close()
 
 
-def get(serving: Serving, name: str, query: str = "", **headers: str) -> httpx2.Response:
+def get(
+    serving: Serving, name: str, query: str = "", *, path: str = "/v1/documents/{}/content", **headers: str
+) -> httpx2.Response:
     """The photo of that file name."""
     records = serving.engine.workspace.list_records(IMAGE, 20)
     (id,) = [record.id for record in records if record.file == name]
@@ -70,7 +72,7 @@ def get(serving: Serving, name: str, query: str = "", **headers: str) -> httpx2.
     async def run() -> httpx2.Response:
         transport = httpx2.ASGITransport(create_app(serving))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            return await http.get(f"/v1/documents/{id}/content{query}", headers=headers)
+            return await http.get(path.format(id) + query, headers=headers)
 
     return asyncio.run(run())
 
@@ -90,6 +92,7 @@ def test_a_file_that_browsers_cannot_show_comes_as_jpeg_of_full_size(
     monkeypatch.setattr(DecodePool, "picture", None)
     assert get(serving, name).content == shown.content
     assert get(serving, name, **{"If-None-Match": shown.headers["etag"]}).status_code == 304
+    assert get(serving, name, path="/images/{}").content == shown.content
     original = get(serving, name, "?original=true")
     assert original.content == (folder / name).read_bytes()
     assert (

@@ -135,6 +135,8 @@ def variants(upright: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
     rotated_exif[0x0112] = 6  # the camera was held so that the photo has to be turned 90 degrees clockwise
     see_through = upright.copy()
     see_through.putalpha(200)
+    on_white = Image.new("RGB", upright.size, "white")
+    on_white.paste(upright, mask=see_through)
     grey = upright.convert("L")
     deep = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
     palette = upright.quantize(256)
@@ -144,7 +146,7 @@ def variants(upright: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
         "rotated by EXIF": (encoded(turned, "PNG", exif=rotated_exif), upright),
         "CMYK": (cmyk, Image.open(photo_file(cmyk)).convert("RGB")),
         "palette": (encoded(palette, "PNG"), palette.convert("RGB")),
-        "alpha": (encoded(see_through, "PNG"), upright),
+        "alpha": (encoded(see_through, "PNG"), on_white),
         "greyscale": (encoded(grey, "PNG"), grey.convert("RGB")),
         "greyscale with alpha": (encoded(grey.convert("LA"), "PNG"), grey.convert("RGB")),
         "16 bits": (encoded(deep, "PNG"), grey.convert("RGB")),

@@ -332,7 +332,7 @@ def _overview() -> str:
         "A sentence finds photos; a photo finds captions.",
         "",
         "commands:",
-        *(f"  {name:<10}{command.help}" for name, command in COMMANDS.items()),
+        *(f"  {name:<12}{command.help}" for name, command in COMMANDS.items()),
         "",
         "  crossmodal COMMAND --help lists the options of a command",
         "  crossmodal --version      prints the version",

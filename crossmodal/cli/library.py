@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from crossmodal.cli.output import print_json, write_lines
+from crossmodal.cli.present.console import counted
 from crossmodal.errors import SettingsError
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -34,12 +35,13 @@ def roots(settings: Settings) -> int:
             raise SettingsError(f"{new} is no folder; mount it, or give the folder where the photos are now.")
         with _writing(settings) as store:
             count = store.library.move_root(old, new)
-        print(f"{count:,} files of {old} are in {new} now; nothing was encoded again.")
+        print(f"{counted(count, 'file')} of {old}: in {new} now; nothing was encoded again.")
     else:
         _needs("roots remove", items, 1, "the folder: crossmodal roots remove FOLDER")
         with _writing(settings) as store:
             gone = store.library.remove_root(_absolute(items[0]))
-        print(f"Removed {_absolute(items[0])}; {len(gone):,} photos went to the trash{_for_days(gone)}.")
+        went = f"{counted(len(gone), 'photo')} went to the trash{_for_days(gone)}"
+        print(f"Removed {_absolute(items[0])}; {went}.")
     return 0
 
 
@@ -59,12 +61,13 @@ def trash(settings: Settings) -> int:
             if unknown := [id for id in wanted if id not in there]:
                 raise SettingsError(f"{unknown[0]} is not in the trash; `crossmodal trash` lists what is.")
             restored = store.library.restore(wanted)
-        print(f"{len(restored):,} photos are back, with their tags and captions. They stay, file or not.")
+        back = counted(len(restored), "photo")
+        print(f"{back} back, with tags and captions, to stay with a file or without.")
     else:
         _needs("trash empty", items, 0, "")
         with _writing(settings) as store:
             count = store.library.empty_trash()
-        print(f"Deleted {count:,} photos for good.")
+        print(f"Deleted {counted(count, 'photo')} for good.")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from crossmodal.cli.index import open_all
 from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
+from crossmodal.cli.present.console import counted
 from crossmodal.data_sets import DataSet
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
@@ -132,10 +133,10 @@ class _Watching:
 
 
 def _said(report: IndexReport) -> Iterator[str]:
-    for what, counts in (("photos", report.photos), ("captions", report.captions)):
+    for what, counts in (("photo", report.photos), ("caption", report.captions)):
         for outcome in ("added", "replaced", "moved", "copied", "restored", "deleted"):
             if count := getattr(counts, outcome):
-                yield f"{count:,} {what} {'changed' if outcome == 'replaced' else outcome}"
+                yield f"{counted(count, what)} {'changed' if outcome == 'replaced' else outcome}"
 
 
 def _changed_part(data_set: DataSet, paths: Iterable[str]) -> DataSet | None:

@@ -122,6 +122,12 @@ def _jp2_codec_bytes(image: Image, size: tuple[int, int]) -> int:
     return (8 * len(image.getbands()) + 4) * size[0] * size[1]
 
 
+def _psd_codec_bytes(image: Image, size: tuple[int, int]) -> int:
+    from crossmodal.images.psd_files import deep_psd_bytes
+
+    return deep_psd_bytes(image, size)
+
+
 def _raw_codec_bytes(image: Image, size: tuple[int, int]) -> int:
     from crossmodal.images.raw_files import demosaic_bytes
 
@@ -246,8 +252,9 @@ FORMATS = (
         "PSD",
         (".psd",),
         ("image/vnd.adobe.photoshop",),
-        "PIL.PsdImagePlugin:PsdImageFile",
+        "crossmodal.images.psd_files:open_psd",
         shown="the merged picture",
+        codec_bytes=_psd_codec_bytes,
     ),
     Format(
         "Netpbm",

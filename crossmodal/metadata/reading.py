@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from crossmodal.images.formats import name_of
+from crossmodal.images.frames import frame_count
 from crossmodal.metadata.containers import MAX_BLOCK_BYTES, Blocks, read_blocks
 from crossmodal.metadata.dates import from_exif, from_file_time, from_name, same_moment
 from crossmodal.metadata.exif import Exif, read_exif
@@ -187,6 +188,8 @@ def _say_file(tags: Found, content: bytes, name: str, folder: str, size: tuple[i
     tags.say("file", name)
     kind = name_of(content)
     tags.say("format", None if kind == "image" else kind)
+    if (frames := frame_count(content)) > 1:
+        tags["frames"] = frames
     if size is not None and all(size):
         tags["width"], tags["height"] = size
         width, height = size

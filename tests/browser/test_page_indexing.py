@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import httpx2
 import pytest
-from conftest import Server
+from conftest import REPOSITORY, Server
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from browser.page_driver import File, SearchPage, changed_file, photo_ids, write_files
 
 BROKEN = File("broken.jpg", b"\xff\xd8\xff\xe0 not a picture after all")
+FORMATS = REPOSITORY / "tests" / "fixtures" / "formats"
 NOTES = File("notes.txt", b"nothing to see", "text/plain")
 # Milliseconds: the first write starts the index Flow.
 FIRST_WRITE = 90_000
@@ -110,6 +112,36 @@ def test_dropped_files_are_sent(adding: SearchPage) -> None:
         "data-id", photo_ids(adding.server)["dropped.jpg"]
     )
     adding.expect_drawn("[data-testid=lightbox-image]")
+
+
+def test_photos_that_browsers_do_not_know_are_chosen_sent_and_shown(adding: SearchPage) -> None:
+    names = ("photo.heic", "photo-pages.tif", "photo.psd")
+    chooser = adding.find("choose-photos-input")
+    assert {".heic", ".dng", ".psd"} <= set((chooser.get_attribute("accept") or "").split(","))
+    see_through = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    see_through.putpixel((20, 10), (0, 0, 255, 255))
+    png = BytesIO()
+    see_through.save(png, "PNG")
+    files = [File(name, (FORMATS / name).read_bytes(), "") for name in names]
+    files.append(File("see-through.png", png.getvalue()))
+    chooser.set_input_files([file.for_chooser() for file in files])
+    finished(adding)
+    expect(adding.find("upload-summary")).to_have_text("4 added")
+    ids = photo_ids(adding.server)
+    for name in (*names, "see-through.png"):
+        adding.page.goto(f"{adding.server.url}/?open={ids[name]}")
+        adding.expect_drawn("[data-testid=lightbox-image]")
+        image = adding.find("lightbox-image")
+        width, height = (96, 64) if name in names else (40, 20)
+        assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [width, height]
+        # As large as its place allows, and the white behind it no larger than the photo.
+        box, place = image.bounding_box(), adding.page.locator(".lightbox-stage").bounding_box()
+        assert box is not None
+        assert place is not None
+        assert box["width"] / box["height"] == pytest.approx(width / height, rel=0.02)
+        assert min(place["width"] - box["width"], place["height"] - box["height"]) < 2
+    pixels = Image.open(BytesIO(image.screenshot())).convert("RGB")
+    assert pixels.getpixel((5, 5)) == (255, 255, 255)
 
 
 def test_progress_is_shown_and_can_be_cancelled_and_gone_on_with(adding: SearchPage) -> None:

@@ -71,6 +71,7 @@ class Command:
     folder: Path
     chance: random.Random
     acknowledged: int = 0
+    _kills: int = 0
     _round: int = 0
 
     @property
@@ -80,8 +81,9 @@ class Command:
     def kill(self) -> None:
         """Kills it at a random moment of its run; what a reader had seen before is there afterwards."""
         process = self._start()
-        # Some of them begin with the first commit, others before it.
-        if self.chance.random() < 0.7:
+        self._kills += 1
+        # After a commit, and in every other round perhaps before the first one.
+        if self._kills % 2:
             self._wait_for_more(process)
         time.sleep(self.chance.uniform(0.0, 0.8))
         seen = held_by(self._workspace)

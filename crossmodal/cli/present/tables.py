@@ -127,7 +127,12 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     for damaged in status.get("damaged", ()):
         line = f"damaged: {damaged['what']}; index it again to repair it"
         console.print(printable(line, encoding), style="red", soft_wrap=True)
-    console.print(file_size(status["bytes_on_disk"]), style="dim")
+    for root in status["roots"]:
+        console.print(printable(f"{root['files']:,} files in {root['path']}", encoding), soft_wrap=True)
+    if status["trash"]:
+        console.print(f"{counted(status['trash'], 'photo')} in the trash: crossmodal trash")
+    parts = ", ".join(f"{name} {file_size(size)}" for name, size in status["bytes_of"].items() if size)
+    console.print(f"{file_size(status['bytes_on_disk'])} on disk: {parts}", style="dim", soft_wrap=True)
 
 
 def print_models(rows: Sequence[tuple[ModelRecord, str]], cache: Path, file: TextIO | None = None) -> None:

@@ -490,6 +490,30 @@ class EmbeddedStore:
                 size += status.st_size if S_ISREG(status.st_mode) else 0
         return size
 
+    def bytes_of_parts(self) -> dict[str, int]:
+        """What takes how many bytes of the disk: originals, thumbnails, vectors, the trash, derived files.
+
+        What is left of ``bytes_on_disk`` are records, tags, words, and pages that are free.
+        """
+        sums = {
+            "originals": "SELECT total(content_bytes) FROM documents",
+            "thumbnails": "SELECT total(thumbnail_bytes) FROM documents",
+            "vectors": " UNION ALL ".join(
+                f"SELECT total(length(vector)) FROM {vector_table(modality)}" for modality in MODALITIES
+            ),
+            "trash": (
+                "SELECT total(ifnull(length(vector), 0) + ifnull(length(content), 0)"
+                " + ifnull(length(thumbnail), 0)) FROM trashed"
+            ),
+        }
+        with self._connections.read() as connection:
+            found = {name: int(sum(row[0] for row in connection.execute(sql))) for name, sql in sums.items()}
+        derived = 0
+        for file in self.path.glob("derived/*"):
+            with suppress(FileNotFoundError):
+                derived += file.stat().st_size
+        return {**found, "derived": derived}
+
     @property
     def superseded(self) -> bool:
         """Whether to open the index again: its file, or the lock of who writes it, was deleted or replaced

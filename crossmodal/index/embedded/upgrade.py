@@ -87,7 +87,7 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
         "uploaded INTEGER NOT NULL DEFAULT 1",
     ):
         run(f"ALTER TABLE documents ADD COLUMN {column}")
-    for statement in (LIBRARY + LIBRARY_INDEXES).split(";\n"):
+    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}".split(";\n"):
         run(statement)
     left_out = []
     (total,) = run("SELECT count(*) FROM documents").fetchone()

@@ -1,0 +1,117 @@
+"""An index of format 4 becomes one of today's in one transaction, with its ids and answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, run_app
+
+from crossmodal import PhotoIndex
+from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.records import IMAGE
+
+FIXTURES = Path(__file__).parent / "fixtures"
+EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
+
+# Where the photos lay when the fixture was made.
+FOLDER = "/tmp/format-4/photos"
+
+_SLOWLY = """
+import sys, time
+from pathlib import Path
+from crossmodal.index.embedded.upgrade import upgrade
+def progress(done, total):
+    print(done, flush=True)
+    time.sleep(0.2)
+upgrade(Path(sys.argv[1]), progress)
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """An index of three photos with captions that were indexed from a folder, and an upload."""
+    with tarfile.open(FIXTURES / "format-4.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "workspace"
+
+
+def assert_as_before(workspace: Path) -> None:
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+        assert [(root.path, root.files) for root in store.library.roots()] == [(f"{FOLDER}/images", 3)]
+    with PhotoIndex(workspace) as index:
+        found = [
+            [record.modality, record.id, record.text, record.uri, record.photo_id, dict(record.tags)]
+            for record in index
+        ]
+        assert found == EXPECTED["records"]
+        assert [[match.id, match.cosine] for match in index.search_text("a rocket", 4)] == EXPECTED["search"]
+        for photo, captions in EXPECTED["captions"].items():
+            assert [caption.id for caption in index.captions_of(photo)] == captions
+            # Copies of the files are in it.
+            assert index.photo(photo)
+
+
+def test_it_holds_and_answers_what_it_did_before(workspace: Path) -> None:
+    with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
+        PhotoIndex(workspace)
+    done = run_app("convert", "--workspace", workspace)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Converted the index in {workspace}: 4 photos, 3 captions.\n"
+    assert_as_before(workspace)
+    again = run_app("convert", "--workspace", workspace)
+    assert "there is nothing to convert" in again.stdout
+
+
+@pytest.mark.parametrize("documents", [1, 4, 7])
+def test_killed_it_has_not_begun(workspace: Path, documents: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOWLY, workspace], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < documents:
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+    with sqlite3.connect(f"file:{workspace}/index.sqlite?mode=ro", uri=True) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+    connection.close()
+    assert run_app("convert", "--workspace", workspace).returncode == 0
+    assert_as_before(workspace)
+
+
+def test_indexing_again_moves_and_renumbers_without_encoding(workspace: Path, tmp_path: Path) -> None:
+    run_app("convert", "--workspace", workspace)
+    with PhotoIndex(workspace) as index:
+        photos = {
+            Path(str(record.uri)).name: index.photo(record.id) or b""
+            for record in index
+            if record.modality == IMAGE and record.uri
+        }
+        ids = {Path(str(record.uri)).name: record.id for record in index if record.modality == IMAGE}
+    # The photos are in another folder now, with captions of which one is gone.
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    for name, content in photos.items():
+        (folder / "images" / name).write_bytes(content)
+    (folder / "captions.txt").write_text("image,caption\ncat.jpg,whiskers and fur\n", encoding="utf-8")
+    started = time.monotonic()
+    with PhotoIndex(workspace) as index:
+        summary = index.add(folder)
+        assert time.monotonic() > started
+        assert (summary.moved, summary.added, summary.failures) == (3, 1, [])
+        assert {Path(str(r.uri)).name: r.id for r in index if r.modality == IMAGE and r.uri} == {
+            name: ids[name] for name in photos
+        }
+        assert [caption.text for caption in index.captions_of(ids["cat.jpg"])] == ["whiskers and fur"]
+        assert index.captions_of(ids["rocket.jpg"]) == []
