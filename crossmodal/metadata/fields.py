@@ -75,7 +75,7 @@ _ALL = (
     Field("folder", "list", "", "Each folder around the photo, by its path from the root."),
     Field("file", "text", "", "The name of the file."),
     Field("format", "text", "", "The format of the file."),
-    Field("frames", "number", "", "Of an animation, or of several pages: how many; the first one is indexed."),
+    Field("frames", "number", "", "How many pictures an animation or a document has; the first is indexed."),
     Field("width", "number", "pixels", "The width, upright."),
     Field("height", "number", "pixels", "The height, upright."),
     Field("bytes", "number", "bytes", "The size of the file."),
