@@ -464,7 +464,7 @@ def test_a_sentence_finds_what_the_command_finds(client: Client, toy_workspace: 
     assert best.photo is not None
     assert best.photo.file == "stair-tower.jpg"
     assert [caption.text for caption in best.captions] == expected[0]["captions"]
-    assert best.tags == {"subject": "building", "tones": "black and white"}
+    assert best.tags.items() >= {"subject": "building", "tones": "black and white"}.items()
     assert [match.rank for match in result.matches] == list(range(1, 16))
     assert result.terms[0].text == SENTENCE
     assert (result.modality, result.has_more, result.error) == ("image", False, None)
@@ -569,7 +569,7 @@ def test_documents_with_their_bytes(client: Client) -> None:
 
 def test_tags_models_and_status(client: Client, toy_workspace: Path) -> None:
     fields = {field.name: field for field in client.tags()}
-    assert set(fields) == {"subject", "tones"}
+    assert {"subject", "tones", "taken", "width"} <= set(fields)
     assert fields["tones"].type == "string"
     assert fields["tones"].count == 15
     assert sum(value.count for value in fields["tones"].values) == 15
@@ -660,7 +660,7 @@ def test_photos_and_captions_are_uploaded_found_and_deleted(tmp_path: Path, toy_
         best = client.search(CAT, top_k=1, filter={"set": "new"}).matches[0]
         assert best.id == "the cat"
         assert [caption.text for caption in best.captions] == ["a tabby cat"]
-        assert best.tags == {"set": "new", "file": "cat.jpg"}
+        assert best.tags.items() >= {"set": "new", "file": "cat.jpg"}.items()
         deleted = client.delete("the cat")
         assert deleted[0] == "the cat"
         assert len(deleted) == 2

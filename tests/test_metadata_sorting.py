@@ -165,5 +165,5 @@ def test_over_http_and_on_the_command_line(toy_workspace: Path, tmp_path: Path) 
         (result,) = json.loads(done.stdout)
         assert [match["tags"]["subject"] for match in result["matches"]] == found
     refused_here = run_app("search", "a dog", "--workspace", toy_workspace, "--sort=-")
-    assert refused_here.returncode == 1
+    assert refused_here.returncode == 2
     assert "--sort" in refused_here.stderr

@@ -103,7 +103,8 @@ def test_the_metadata_are_those_of_the_project(wheel: Path) -> None:
     assert held["Requires-Python"] == ">=3.11"
     assert held["Author"] == "the crossmodal-search authors"
     assert held.get_payload().startswith("# Cross-modal search")
-    extras = {"all", "clip", "convert", "jina", "onnx", "otel", "parquet", "plot", "train"}
+    extras = {"all", "clip", "convert", "jina", "onnx", "otel", "places", "parquet", "plot", "train"}
+    extras |= {"jxl", "raw"}
     assert set(held.get_all("Provides-Extra", [])) == extras
     assert {f"{DIST_INFO}/licenses/LICENSE", f"{DIST_INFO}/licenses/NOTICE"} <= names(wheel)
     with zipfile.ZipFile(wheel) as archive:

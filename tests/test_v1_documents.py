@@ -120,7 +120,7 @@ def test_an_uploaded_photo_is_found_with_its_captions_and_tags(http: httpx2.Clie
         {"id": "launch-0", "text": "lift off at dusk"},
         {"id": "launch-1", "text": "smoke below a rocket"},
     ]
-    assert found["tags"] == {"place": "the Cape", "file": "launch.jpg"}
+    assert found["tags"].items() >= {"place": "the Cape", "file": "launch.jpg", "format": "JPEG"}.items()
     assert [
         m["id"] for m in search(http, text="rocket", modality="text", filter={"file": "launch.jpg"})
     ] != []
@@ -144,7 +144,7 @@ def test_without_an_id_the_same_photo_stays_one_document(http: httpx2.Client) ->
     assert first[0] == "folder/a\ncup.jpg"
     assert first[3] == "added"
     document = http.get(f"/v1/documents/{first[1]}").json()
-    assert document["tags"] == {"file": "a cup.jpg"}
+    assert document["tags"]["file"] == "a cup.jpg"
     (again,) = rows(upload(http, ("folder/a\ncup.jpg", content)))
     assert again == (*first[:3], "unchanged")
     by_line = add_lines(http, {"image": data_uri(content), "tags": {"file": "cup.jpg"}})
@@ -197,9 +197,10 @@ def test_tags_keep_large_numbers_to_the_last_digit(http: httpx2.Client) -> None:
     assert [row[3] for row in rows(add_lines(http, photo))] == ["unchanged", "unchanged"]
     after = {"taken": {"$gt": 1_763_737_200_122}}
     for modality, id in (("image", "late"), ("text", "late-0")):
-        assert http.get(f"/v1/documents/{id}").json()["tags"] == tags
+        assert http.get(f"/v1/documents/{id}").json()["tags"].items() >= tags.items()
         (match,) = search(http, text="late", modality=modality, filter=after)
-        assert (match["id"], match["tags"]) == (id, tags)
+        assert match["id"] == id
+        assert match["tags"].items() >= tags.items()
         assert isinstance(match["tags"]["taken"], int)
     # What the other clients get is JSON too.
     answer = http.post("/search", json={"data": ["late"], "parameters": {"top_k": 1000}})

@@ -57,7 +57,7 @@ def test_a_sentence_finds_the_photos_that_the_other_clients_find(toy_server: Ser
     assert best["photo"]["file"] == "stair-tower.jpg"
     assert best["rank"] == 1
     assert best["modality"] == "image"
-    assert best["tags"] == {"subject": "building", "tones": "black and white"}
+    assert best["tags"].items() >= {"subject": "building", "tones": "black and white"}.items()
     assert [caption["text"] for caption in best["captions"]] == CAPTIONS["stair-tower.jpg"]
     assert [match["rank"] for match in found] == list(range(1, 16))
 

@@ -82,7 +82,7 @@ class _ServerAnswers:
             cast("Target | None", result.modality),
             matches,
             has_more=result.has_more,
-            recognised=[Recognised(one.text, one.filter) for one in result.recognised],
+            recognised=[Recognised(one.text, one.filter) for one in result.recognised or ()],
             fits=result.fits,
             doubt=result.doubt,
         )

@@ -83,7 +83,7 @@ class QueryResult:
     model: str
     timing: Timing
     truncated: bool | None = None
-    recognised: tuple[Recognised, ...] = ()
+    recognised: tuple[Recognised, ...] | None = None
     fits: bool | None = None
     doubt: str | None = None
 

@@ -71,7 +71,7 @@ def _add_tags(chunk: Sequence[tuple[SearchState, Match, int]], workspace: Worksp
             records = workspace.records([match.id for match in matches], modality)
             for match in matches:
                 if (record := records.get(match.id)) is not None:
-                    match.tags = record.tags
+                    match.tags = record.all_tags
 
 
 def _add_captions(matches: Sequence[Match], workspace: Workspace) -> None:

@@ -17,48 +17,56 @@ from crossmodal.workspace import Workspace
 __all__ = ["IndexKnowledge", "recognised"]
 
 # The tags that name places.
-PLACE_TAGS = ("city", "country")
+PLACE_TAGS = ("city", "region", "country")
 
 # Dates and files that were asked for, of one state of the index.
 _MOST_ANSWERS = 1024
 
 
-@dataclass(slots=True)
-class _Known:
-    """What is known of one state of the index."""
-
-    state: tuple[str, int] | None
-    places: dict[str, list[tuple[str, str]]] | None = None
-    answers: dict[str, bool] = field(default_factory=dict)
-
-
 class IndexKnowledge:
-    """What the photos of an index have in their tags. Safe across threads."""
+    """What the photos of an index have in their tags, as it is now. Safe across threads."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._known = _Known(None)
+        self._known = _Known(workspace, None)
+
+    def current(self) -> _Known:
+        """What is known of the index's last commit; what was asked of it before is remembered."""
+        state = self._workspace.state()
+        if self._known.state != state:
+            self._known = _Known(self._workspace, state)
+        return self._known
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one state of an index."""
+
+    workspace: Workspace
+    state: tuple[str, int] | None
+    _places: dict[str, list[tuple[str, str]]] | None = None
+    _answers: dict[str, bool] = field(default_factory=dict)
 
     def has(self, filter: Mapping[str, Any]) -> bool:
         """Whether a photo matches ``filter``."""
-        answers = self._current().answers
         key = json.dumps(filter, sort_keys=True)
-        if key not in answers:
-            if len(answers) >= _MOST_ANSWERS:
-                answers.clear()
-            answers[key] = bool(self._workspace.list_records(IMAGE, 1, filter=parse_filter(filter)))
-        return answers[key]
+        if key not in self._answers:
+            if len(self._answers) >= _MOST_ANSWERS:
+                self._answers.clear()
+            found = bool(self.workspace.list_records(IMAGE, 1, filter=parse_filter(filter)))
+            self._answers[key] = found
+            return found
+        return self._answers.get(key, False)
 
     def place(self, words: str) -> Mapping[str, Any] | None:
-        """The filter for the city or country of that name, whatever its case; None where there is none."""
-        known = self._current()
-        if known.places is None:
+        """The filter for the place of that name, whatever its case; None where there is none."""
+        if self._places is None:
             places: dict[str, list[tuple[str, str]]] = {}
             for tag in PLACE_TAGS:
-                for value in self._workspace.tag_texts(IMAGE, tag):
+                for value in self.workspace.tag_texts(IMAGE, tag):
                     places.setdefault(value.casefold(), []).append((tag, value))
-            known.places = places
-        found = known.places.get(words.casefold())
+            self._places = places
+        found = self._places.get(words.casefold())
         if not found:
             return None
         (tag, value), *others = found
@@ -66,17 +74,11 @@ class IndexKnowledge:
             return {tag: value}
         return {"$or": [{tag: value} for tag, value in found]}
 
-    def _current(self) -> _Known:
-        state = self._workspace.state()
-        if self._known.state != state:
-            self._known = _Known(state)
-        return self._known
-
 
 class _WithoutPlaces:
     """What an index knows, for whoever may not see where photos were taken."""
 
-    def __init__(self, known: IndexKnowledge) -> None:
+    def __init__(self, known: _Known) -> None:
         self.has = known.has
 
     def place(self, words: str) -> None:
@@ -91,11 +93,12 @@ def recognised(request: SearchRequest, known: IndexKnowledge) -> tuple[SearchReq
     sentences = [term for term in request.terms if term.text and term.weight > 0 and not term.quoted]
     if not request.recognise or not sentences or request.similar or request.modality not in (None, IMAGE):
         return request, ()
+    now = known.current()
     terms: list[Term] = []
     found: list[Recognised] = []
     for term in request.terms:
         if term.text and term.weight > 0 and not term.quoted:
-            meant = understand(term.text, known if request.places else _WithoutPlaces(known))
+            meant = understand(term.text, now if request.places else _WithoutPlaces(now))
             found += meant.recognised
             if meant.recognised:
                 term = replace(term, text=meant.text)

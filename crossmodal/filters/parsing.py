@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 from crossmodal import limits
 from crossmodal.errors import FilterError
@@ -21,6 +21,7 @@ from crossmodal.filters.conditions import (
     OneOf,
     Or,
     Range,
+    RangeOperator,
     caseless,
     field_name,
     tag_name,
@@ -163,7 +164,7 @@ class _Parser:
                 return Not(found) if operator == "$nin" else found
             case "$lt" | "$lte" | "$gt" | "$gte":
                 if field in _DATES:
-                    return _dated(field, operator, value, pointer)
+                    return self._dated(field, operator, value, pointer, level)
                 return Range(field, operator, _bound(field, operator, value, pointer))
             case "$exists":
                 if not isinstance(value, bool):
@@ -181,8 +182,13 @@ class _Parser:
         if not covered:
             return _one_of(field, operator, values, pointers)
         # As to_json writes it, with $or and $not.
-        _check_level(level + (len(values) > 1) + (operator in ("$ne", "$nin")), pointers[0])
-        others = [place for place, found in enumerate(periods) if found is None]
+        _check_level(level + 1 + (operator in ("$ne", "$nin")), pointers[0])
+        # A number may be a year, and may be what somebody's tag of that name has.
+        others = [
+            place
+            for place, found in enumerate(periods)
+            if found is None or not isinstance(values[place], str)
+        ]
         parts: list[Filter] = []
         for found in covered:
             self._count(pointers[0])
@@ -193,6 +199,21 @@ class _Parser:
             )
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
+    def _dated(self, field: str, operator: DateOperator, value: object, pointer: str, level: int) -> Filter:
+        found = period(field, operator, value)
+        if isinstance(value, str):
+            if found is None:
+                needed = "needs a date such as 2019, 2019-07, 2019-07-04 or 2019-07-04T12:30"
+                raise FilterError(_told(field, operator, needed, value), pointer)
+            return found
+        number = Range(field, cast("RangeOperator", operator), _bound(field, operator, value, pointer))
+        if found is None:
+            return number
+        # A year, or what somebody's tag of that name has.
+        self._count(pointer)
+        _check_level(level + 1, pointer)
+        return Or((number, found))
+
 
 def _check_level(level: int, pointer: str) -> None:
     if level > limits.FILTER_LEVELS.most:
@@ -201,14 +222,6 @@ def _check_level(level: int, pointer: str) -> None:
             f"{limits.FILTER_LEVELS.advice}",
             pointer,
         )
-
-
-def _dated(field: str, operator: DateOperator, value: object, pointer: str) -> Filter:
-    found = period(field, operator, value)
-    if found is None:
-        needed = "needs a date such as 2019, 2019-07, 2019-07-04 or 2019-07-04T12:30"
-        raise FilterError(_told(field, operator, needed, value), pointer)
-    return found
 
 
 def _near(field: str, value: Mapping[Any, Any], pointer: str) -> Filter:

@@ -7,8 +7,18 @@ from crossmodal.metadata.found import MAX_LISTED, Found, text_of, texts_of
 
 __all__ = ["read_iptc"]
 
-_TITLE, _KEYWORD, _DATE, _TIME, _CITY, _COUNTRY, _HEADLINE, _CAPTION = 5, 25, 55, 60, 90, 101, 105, 120
-_READ = frozenset({_TITLE, _KEYWORD, _DATE, _TIME, _CITY, _COUNTRY, _HEADLINE, _CAPTION})
+_TITLE, _KEYWORD, _DATE, _TIME, _CITY, _REGION, _COUNTRY, _HEADLINE, _CAPTION = (
+    5,
+    25,
+    55,
+    60,
+    90,
+    95,
+    101,
+    105,
+    120,
+)
+_READ = frozenset({_TITLE, _KEYWORD, _DATE, _TIME, _CITY, _REGION, _COUNTRY, _HEADLINE, _CAPTION})
 _UTF8 = b"\x1b%G"
 
 
@@ -43,6 +53,7 @@ def read_iptc(block: bytes) -> Found:
     found.say("description", text_of(first(_CAPTION)))
     found.say("keywords", texts(_KEYWORD))
     found.say("city", text_of(first(_CITY)))
+    found.say("region", text_of(first(_REGION)))
     found.say("country", text_of(first(_COUNTRY)))
     return found
 

@@ -14,6 +14,7 @@ from crossmodal.metadata.exif import Exif, read_exif
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.metadata.found import Found, text_of
 from crossmodal.metadata.iptc import read_iptc
+from crossmodal.metadata.places import add_places
 from crossmodal.metadata.sidecars import MAX_SIDECAR_BYTES, read_takeout
 from crossmodal.metadata.xmp import read_xmp
 from crossmodal.records import FILE_ORIGIN, TEXT, Record, caption_id, tags_beyond_limits
@@ -74,7 +75,8 @@ def read_metadata(
     the root itself), ``sidecars`` the bytes of those files that ``find_sidecars`` names, by their names and
     in its order, and ``modified`` the time of the file's last change in seconds since 1970. What is empty or
     None is not known, as of an upload. Sidecars count before what is in the file, that before the file's
-    name, and that before its time. Raises nothing for any bytes.
+    name, and that before its time. Coordinates get the names of their places, where the extra is installed.
+    Raises nothing for any bytes.
     """
     warnings: list[str] = []
     beside = [_sidecar(named, block, warnings) for named, block in (sidecars or {}).items()]
@@ -95,6 +97,7 @@ def read_metadata(
             if tag not in ("taken", LATITUDE, LONGITUDE):
                 tags.say(tag, value)
     _say_file(tags, content, name, folder, _upright(blocks, exif))
+    add_places(tags)
     _shorten(tags, warnings)
     captions = [
         Caption(tags[kind], kind)

@@ -58,6 +58,7 @@ def read_xmp(block: bytes) -> Found:
     found.say("people", _people(first))
     found.say("rating", _rating(_text(first("xmp:Rating"))))
     found.say("city", _text(first("photoshop:City")))
+    found.say("region", _text(first("photoshop:State")))
     found.say("country", _text(first("photoshop:Country")))
     found.say("lens", _text(first("exifEX:LensModel")) or _text(first("aux:Lens")))
     found.place(

@@ -8,7 +8,7 @@ import { hasWords } from "./search.js";
  * Filters of the API, as the filter panel understands them: for each field the wanted values, the ends of a
  * range, and whether the tag has to exist. Whatever else a link's filter says is left as it is.
  *
- * @typedef {{values: Array, min: number|null, max: number|null, exists: boolean|null}} Choice
+ * @typedef {{values: Array, min: number|string|null, max: number|string|null, exists: boolean|null}} Choice
  */
 const RESERVED = /^(modality$|tags\.|\$)/;
 
@@ -19,6 +19,10 @@ const tagOf = (field) => (field.startsWith("tags.") ? field.slice("tags.".length
 /** @returns {Choice} */
 const noChoice = () => ({ values: [], min: null, max: null, exists: null });
 
+// The tag whose values are moments; its range is of days, such as 2019-07-04.
+const DATE_TAG = "taken";
+const isBound = (value) => typeof value === "number" || (typeof value === "string" && /^\d{4}-\d\d-\d\d$/.test(value));
+
 const isPlain = (value) => ["string", "number", "boolean"].includes(typeof value);
 
 function readConditions(conditions) {
@@ -28,8 +32,8 @@ function readConditions(conditions) {
   for (const [operator, operand] of Object.entries(conditions)) {
     if (operator === "$in" && Array.isArray(operand) && operand.every(isPlain)) choice.values = operand;
     else if (operator === "$eq" && isPlain(operand)) choice.values = [operand];
-    else if (operator === "$gte" && typeof operand === "number") choice.min = operand;
-    else if (operator === "$lte" && typeof operand === "number") choice.max = operand;
+    else if (operator === "$gte" && isBound(operand)) choice.min = operand;
+    else if (operator === "$lte" && isBound(operand)) choice.max = operand;
     else if (operator === "$exists" && typeof operand === "boolean") choice.exists = operand;
     else return null;
   }
@@ -72,7 +76,8 @@ function describeChoice(tag, choice) {
   if (choice.values.length) said.push({ label: `${tag}: ${choice.values.join(" or ")}`, without: { ...choice, values: [] } });
   if (choice.min !== null || choice.max !== null) {
     const { min, max } = choice;
-    const range = min === null ? `at most ${max}` : max === null ? `at least ${min}` : `${min} to ${max}`;
+    const [least, most] = tag === DATE_TAG ? ["from", "until"] : ["at least", "at most"];
+    const range = min === null ? `${most} ${max}` : max === null ? `${least} ${min}` : `${min} to ${max}`;
     said.push({ label: `${tag}: ${range}`, without: { ...choice, min: null, max: null } });
   }
   if (choice.exists !== null) said.push({ label: choice.exists ? `has ${tag}` : `without ${tag}`, without: { ...choice, exists: null } });
@@ -225,16 +230,17 @@ function valueBoxes(field, choice) {
 }
 
 function range(field, choice) {
+  const dated = field.name === DATE_TAG;
   const end = (name, placeholder, label) =>
     make("input", {
-      type: "number",
-      step: "any",
+      type: dated ? "date" : "number",
+      step: dated ? "1" : "any",
       value: choice[name],
       placeholder,
       "aria-label": `${field.name}, ${label}`,
       data: { focusKey: `${field.name}-${name}`, testid: `filter-${name}`, field: field.name },
       on: {
-        change: (event) => choose(field.name, { [name]: event.target.value === "" ? null : Number(event.target.value) }),
+        change: (event) => choose(field.name, { [name]: event.target.value === "" ? null : dated ? event.target.value : Number(event.target.value) }),
       },
     });
   return make(
@@ -263,6 +269,8 @@ function existence(field, choice) {
   );
 }
 
+const isRange = (field) => field.type === "number" || (field.name === DATE_TAG && field.type === "string");
+
 function fieldPanel(field, choice) {
   const chosen = describeChoice(field.name, choice).length > 0;
   const panel = make(
@@ -274,8 +282,7 @@ function fieldPanel(field, choice) {
       make("span", { class: "field-name", text: field.name }),
       make("span", { class: "value-count", text: String(field.count) }),
     ),
-    field.type === "number" && range(field, choice),
-    field.type !== "number" && valueBoxes(field, choice),
+    isRange(field) ? range(field, choice) : valueBoxes(field, choice),
     existence(field, choice),
   );
   panel.addEventListener("toggle", () => (panel.open ? opened.add(field.name) : opened.delete(field.name)));
@@ -296,7 +303,7 @@ function drawPanel(state) {
 }
 
 // One value for everything, or as many values as documents, chooses nothing: such fields start closed.
-const choosesWell = (field) => field.type === "number" || (field.values.length > 1 && field.values[0].count > 1);
+const choosesWell = (field) => isRange(field) || (field.values.length > 1 && field.values[0].count > 1);
 
 async function loadTags() {
   const panel = byId("filters");
