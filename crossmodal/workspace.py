@@ -314,8 +314,9 @@ class Workspace:
         ``bytes_on_disk``, ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and
         ``files``), ``trash`` (how many photos), ``last_change`` (ISO 8601, UTC) and, under ``modalities``,
         for ``image`` and ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of
-        originals, thumbnails and vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
-        ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
+        originals, thumbnails and vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier``
+        says; and ``damaged``: ``id``, ``modality``, ``part`` and a sentence, ``what``, of all that was found
+        damaged when it was read and
         still is. Raises ``StoreMissing``.
         """
         store = self.require()

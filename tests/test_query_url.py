@@ -121,7 +121,7 @@ def test_any_white_space_is_text(toy_server: Server, plain: dict[str, Any], spac
         (["--query-text", "x", "--url", "localhost:45678"], "write it like http://localhost:45678"),
         (["--url", "http://localhost:1"], "Nothing to search for"),
         (["--filter", "{}", "--url", "http://localhost:1"], "--query QUESTION"),
-        (["--query-text", "x", "--filter", '{"place": {"$near": 1}}'], "--filter at /place/$near: "),
+        (["--query-text", "x", "--filter", '{"place": {"$nearly": 1}}'], "--filter at /place/$nearly: "),
         (["--query-text", "x", "--offset", "995"], "--offset 995 and --top_k 10 reach to match 1,005"),
         (["--query-text", "x", "--hybrid", "-k", "201"], "with --hybrid reaches to 200"),
         (["--query-text", "x", "--null"], "--null has no meaning with --print table; add --print paths"),
@@ -146,7 +146,7 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
 # What a question to a server uses.
 ASKED = {
     *("task", "query_text", "image", "similar", "query", "like", "top_k", "offset", "min_score"),
-    *("modality", "filter"),
+    *("modality", "filter", "literal", "sort"),
     *("hybrid", "group_duplicates", "print", "null", "picture", "url", "key", "tls_ca", "json"),
 }
 

@@ -103,7 +103,7 @@ def test_options_at_the_top_count_for_all_queries_and_a_query_may_have_its_own()
         ({"text": "a", "modality": "video"}, "'image', 'text' or 'both'", "/modality"),
         ({"text": "a", "hybrid": 1}, "true or false", "/hybrid"),
         ({"text": "a", "return": ["vector"]}, "'vector'", "/return"),
-        ({"text": "a", "filter": {"place": {"$near": 1}}}, "$near", "/filter/place/$near"),
+        ({"text": "a", "filter": {"place": {"$nearly": 1}}}, "$nearly", "/filter/place/$nearly"),
         ({"image": "http://example.com/a.jpg"}, "never fetches", "/image"),
         ({"image": "http://there:1/v1/documents/a/content"}, "never fetches", "/image"),
         ({"image": "file:///etc/passwd"}, "or opens a path", "/image"),

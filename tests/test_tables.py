@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,15 +111,12 @@ def test_both_kinds_stand_in_one_table(stream: io.StringIO) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("score", "rank", "weak"), [(0.0994, 1, True), (0.1, 1, False), (0.05, 11, False), (None, 1, False)]
-)
-def test_it_says_when_nothing_fits_well(
-    score: float | None, rank: int, weak: bool, stream: io.StringIO
-) -> None:
-    match = Match("1", IMAGE, 0.1, score, rank=rank, uri="a/dogs.jpg")
-    text = results(photos_for("x", match), out=stream)
-    assert ("Nothing fits well: the best score is 0.099.\n" in text) == weak
+def test_it_says_when_nothing_fits_well(stream: io.StringIO) -> None:
+    match = Match("1", IMAGE, 0.1, 0.0994, rank=1, uri="a/dogs.jpg")
+    (answer,) = photos_for("x", match)
+    doubt = "Nothing fits well: the best score is 0.099."
+    assert f"{doubt}\n" in results([replace(answer, fits=False, doubt=doubt)], out=stream)
+    assert "Nothing fits" not in results([answer], out=io.StringIO())
 
 
 def test_without_a_calibration_there_is_no_column_for_scores(stream: io.StringIO) -> None:
@@ -220,6 +218,9 @@ def test_status() -> None:
         "bytes_on_disk": 5 * 2**20 + 100,
         "model": {"name": "vse", "weights": "0123456789abcdef", "preprocessing": "p", "dimension": 1024},
         "modalities": {"image": held, "text": empty},
+        "bytes_of": {"originals": 0, "thumbnails": 3 * 2**20, "vectors": 2**20},
+        "roots": [{"path": "/photos", "files": 7001}],
+        "trash": 2,
     }
     out = io.StringIO()
     print_status(status, file=out)
@@ -232,7 +233,9 @@ def test_status() -> None:
         ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
         ["captions", "0", "0", "100 B", "never"],
         ["photos are searched by scan: 99.8%, recall@10 over 64 recent queries"],
-        ["5.0 MiB"],
+        ["7,001 files in /photos"],
+        ["2 photos in the trash: crossmodal trash"],
+        ["5.0 MiB on disk: thumbnails 3.0 MiB, vectors 1.0 MiB"],
     ]
 
 

@@ -58,7 +58,7 @@ class KnownPhotos(Protocol):
         """The id of a photo of that content; None where there is none."""
 
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
-        """Whether the photo with that id lies in another file than ``file`` too, as it was when it was read."""
+        """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
 
 
 class DataSet(ABC):

@@ -62,7 +62,7 @@ class KnownLibrary:
         return None if (library := self._library) is None else library.photo_with(digest)
 
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
-        """Whether the photo with that id lies in another file than ``file`` too, as it was when it was read."""
+        """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
         files = [] if (library := self._library) is None else library.files_of(photo)
         return any(
             (now := signature_of(each.absolute)) and each.signature.startswith(now)
