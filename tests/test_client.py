@@ -649,7 +649,7 @@ def test_photos_and_captions_are_uploaded_found_and_deleted(tmp_path: Path, toy_
             on_progress=seen.append,
         )
         outcomes = {(outcome.source, outcome.modality): outcome for outcome in summary.outcomes}
-        assert (summary.added, summary.failed) == (5, 1), summary.failures
+        assert (summary.added, summary.replaced, summary.failed) == (3, 2, 1), summary.failures
         assert outcomes[str(TOY_IMAGES / "cat.jpg"), "image"].id == "the cat"
         assert outcomes[str(TOY_IMAGES / "cat.jpg"), "text"].outcome == "added"
         assert outcomes["cup", "text"].id == "cup"
