@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["FITTING_SCORE", "FITTING_UNKNOWN", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
+__all__ = ["FITTING_SCORE", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
 
 
 class Caption(NamedTuple):
@@ -21,9 +21,6 @@ class Caption(NamedTuple):
 # Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
 # does (docs/scores.md).
 FITTING_SCORE = 0.1
-
-# The same for a sentence whose words the model doesn't know (``query.known_words``).
-FITTING_UNKNOWN = 0.3
 
 # The only tag of a match that comes without its tags, because those of the matches before it were as much as
 # an answer may have (``limits.ANSWER``): how many bytes they have. No filter can name it.

@@ -174,6 +174,9 @@ class Settings:
     def __post_init__(self) -> None:
         # Also where no command line was read: a folder called "~" is never meant.
         object.__setattr__(self, "model_cache", expanded(self.model_cache))
+        # As an IPv6 address stands in a URL.
+        if self.host.startswith("[") and self.host.endswith("]"):
+            object.__setattr__(self, "host", self.host[1:-1])
 
     @property
     def data_set(self) -> str:

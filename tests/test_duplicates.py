@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
-from conftest import TOY_IMAGES
+from conftest import TOY_IMAGES, run_app
 from hypothesis import given
 from hypothesis import strategies as st
 from photos import encoded, shared_photos, toy_photo
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
+from crossmodal import PhotoIndex
 from crossmodal.images import decode_image
+from crossmodal.images.decoding import jpeg_of
+from crossmodal.images.likeness import likeness, outline_of
 from crossmodal.models import load_image_encoder, load_text_encoder
-from crossmodal.query.fusion import THRESHOLDS, Group, group, normalised_text
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.query.fusion import LEAST_LIKENESS, THRESHOLDS, Group, group, normalised_text
+from crossmodal.records import IMAGE, TEXT, Modality, Record
 
 NAMES = sorted(path.name for path in TOY_IMAGES.iterdir())
 
@@ -21,6 +28,15 @@ NAMES = sorted(path.name for path in TOY_IMAGES.iterdir())
 def vectors_of(model: str, files: list[bytes]) -> np.ndarray:
     encoder = load_image_encoder(model)
     return encoder.encode(np.stack([encoder.preprocessing.crop(decode_image(file)) for file in files]))
+
+
+def same_picture(ids: list[str], files: list[bytes]) -> Callable[[str, str], bool]:
+    """Whether two of ``files`` are one picture, asked with their ``ids``, as an index says of thumbnails."""
+    outlines = {
+        id: outline_of(jpeg_of(Image.fromarray(decode_image(file))))
+        for id, file in zip(ids, files, strict=True)
+    }
+    return lambda one, other: likeness(outlines[one], outlines[other]) >= LEAST_LIKENESS
 
 
 def saved_again(image: Image.Image) -> dict[str, bytes]:
@@ -42,7 +58,8 @@ def test_photos_saved_again_join_their_original_and_no_other_photo_does(model: s
         for kind, file in {"original": encoded(image, "PNG"), **saved_again(image)}.items():
             ids.append(f"{name} {kind}")
             files.append(file)
-    groups = group(ids, vectors_of(model, files), [IMAGE] * len(ids), [None] * len(ids))
+    same = same_picture(ids, files)
+    groups = group(ids, vectors_of(model, files), [IMAGE] * len(ids), [None] * len(ids), same)
     assert [found.id for found in groups] == [f"{name} original" for name in NAMES[:6]]
     for found in groups:
         name = found.id.split()[0]
@@ -58,7 +75,70 @@ def test_all_toy_photos_and_moments_of_one_race_stay_apart() -> None:
     assert len(race) >= 4
     vectors = vectors_of("clip-mini", files)
     ids = [str(number) for number in range(len(files))]
-    assert group(ids, vectors, [IMAGE] * len(ids), [None] * len(ids)) == [Group(id) for id in ids]
+    same = same_picture(ids, files)
+    assert group(ids, vectors, [IMAGE] * len(ids), [None] * len(ids), same) == [Group(id) for id in ids]
+
+
+def test_pictures_are_alike_whatever_their_size_and_light_and_two_of_one_scene_are_not() -> None:
+    photo = toy_photo("cat.jpg")
+    width, height = photo.size
+    shifted = Image.new("RGB", photo.size)
+    shifted.paste(photo, (width // 4, height // 6))
+
+    def outline(image: Image.Image) -> np.ndarray:
+        return outline_of(jpeg_of(image.convert("RGB")))
+
+    original = outline(photo)
+    margins = (width // 20, height // 20, width - width // 20, height - height // 20)
+    for same in (
+        photo.resize((width // 4, height // 4)),
+        photo.convert("L"),
+        ImageEnhance.Brightness(photo).enhance(1.2),
+        photo.crop(margins),
+    ):
+        assert likeness(original, outline(same)) >= LEAST_LIKENESS
+        assert likeness(outline(same), original) == pytest.approx(likeness(original, outline(same)))
+    for other in (shifted, ImageOps.mirror(photo), ImageOps.invert(photo), toy_photo("rocket.jpg")):
+        assert likeness(original, outline(other)) < LEAST_LIKENESS
+    white, black = (Image.new("RGB", (300, 200), colour) for colour in ("white", "black"))
+    assert likeness(outline(white), outline(black)) == pytest.approx(1)
+    assert likeness(outline(white), original) < 0.5
+
+
+def test_an_index_lists_its_duplicates_in_groups(tmp_path: Path) -> None:
+    cat, rocket = toy_photo("cat.jpg"), toy_photo("rocket.jpg")
+    files = {
+        "cat.png": encoded(cat, "PNG"),
+        "cat-again.png": encoded(cat, "PNG"),
+        "coffee.png": encoded(toy_photo("coffee.jpg"), "PNG"),
+        "rocket.png": encoded(rocket, "PNG"),
+        **{f"cat-{kind}": file for kind, file in saved_again(cat).items()},
+        "rocket-small": encoded(rocket.resize((rocket.width // 2, rocket.height // 2)), "PNG"),
+    }
+    # More copies than neighbours are looked for at first.
+    files |= {f"copy-{number}.png": files["cat.png"] for number in range(12)}
+    with PhotoIndex(tmp_path / "workspace") as index:
+        index.add([Record(name, IMAGE, uri=f"/album/{name}", content=file) for name, file in files.items()])
+        cats, rockets = index.duplicates()
+        assert {photo.id for photo in cats.photos} == {name for name in files if "c" in name} - {
+            "coffee.png",
+            "rocket.png",
+            "rocket-small",
+        }
+        assert {photo.path for photo in rockets.photos} == {"/album/rocket.png", "/album/rocket-small"}
+        assert cats.photos[0].cosine == 1
+        cosines = [photo.cosine for photo in cats.photos]
+        assert cosines == sorted(cosines, reverse=True)
+    shown = run_app("duplicates", "--workspace", tmp_path / "workspace")
+    assert shown.stdout.endswith("2 groups of 20 photos, of which 18 repeat another.\n")
+    paths = run_app("duplicates", "--workspace", tmp_path / "workspace", "--print", "paths").stdout
+    assert [part.splitlines() for part in paths.removesuffix("\n\n").split("\n\n")] == [
+        [photo.path for photo in group.photos] for group in (cats, rockets)
+    ]
+    listed = json.loads(run_app("duplicates", "--workspace", tmp_path / "workspace", "--json").stdout)
+    assert [[photo["id"] for photo in group["photos"]] for group in listed["groups"]] == [
+        [photo.id for photo in group.photos] for group in (cats, rockets)
+    ]
 
 
 def test_captions_of_the_same_words_join_and_those_that_say_more_do_not() -> None:

@@ -248,6 +248,21 @@ def test_status_tells_what_is_indexed_without_loading_a_model(toy_workspace: Pat
     assert {held[modality]["model"] for modality in held} == {DEFAULT_MODEL}
 
 
+def test_a_new_index_of_the_default_model_says_which_would_do_better(tmp_path: Path, data: Path) -> None:
+    def said(*arguments: str) -> bool:
+        done = run_app("index", "-d", data, "-n", "1", "--workspace", tmp_path / "new", *arguments)
+        assert done.returncode == 0, done.stderr
+        lines = [line for line in done.stderr.splitlines() if "siglip2-b-16" in line]
+        assert all("-m siglip2-b-16" in line and "1,501 MB" in line for line in lines)
+        assert all("nothing was tried" in line for line in lines)
+        return bool(lines)
+
+    assert said("--model-cache", str(tmp_path / "cache"))
+    assert not said()
+    shutil.rmtree(tmp_path / "new")
+    assert not said("-m", DEFAULT_MODEL)
+
+
 def test_a_table_for_people_goes_to_stdout_and_progress_to_stderr(indexed: Path) -> None:
     done = run_app("-t", "index", "--workspace", indexed)
     assert done.returncode == 0

@@ -63,7 +63,11 @@ def test_a_sentence_finds_photos_with_their_captions_and_calibrated_scores(index
         assert match.photo_id == match.id
         described = [caption.text for caption in CAPTIONS.values() if caption.photo_id == match.id]
         assert [text for _, text in match.captions] == described
-    assert (results.modality, results.has_more) == (IMAGE, False)
+    assert (results.modality, results.has_more, results.fits, results.doubt) == (IMAGE, False, True, None)
+    assert index.similar(CAT, 3) == index.search_image(CAT, 3, modality=IMAGE)
+    strange = index.search("koira juoksee rannalla")
+    assert strange.fits is False
+    assert strange.doubt is not None
     assert index.search(QUERY, 3).has_more
 
 
@@ -112,6 +116,12 @@ def test_a_photo_finds_photos_where_there_are_no_captions(tmp_path: Path) -> Non
         assert results[0].id == id_of("cat.jpg")
         assert index.search_image(CAT, 3) == results
         assert index.search_image(CAT, 3, modality=TEXT) == []
+        assert index.similar(CAT, 3) == results
+        # Nothing is said of cats but in the name of a file.
+        named = index.search("cat.jpg", 3, hybrid=True)
+        assert named[0].id == id_of("cat.jpg")
+        assert named[0].parts is not None
+        assert named[0].parts.word_rank == 1
 
 
 def test_both_modalities_in_one_list_are_ordered_by_score(index: PhotoIndex) -> None:

@@ -145,7 +145,8 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
 
 # What a question to a server uses.
 ASKED = {
-    *("task", "query_text", "image", "query", "like", "top_k", "offset", "min_score", "modality", "filter"),
+    *("task", "query_text", "image", "similar", "query", "like", "top_k", "offset", "min_score"),
+    *("modality", "filter"),
     *("hybrid", "group_duplicates", "print", "null", "picture", "url", "key", "tls_ca", "json"),
 }
 

@@ -249,6 +249,22 @@ def test_a_weak_answer_says_so(toy_workspace: Path) -> None:
     weak, good = done.stdout.decode().split("\n\n")
     assert "\nNothing fits well: the best score is 0.0" in weak
     assert "Nothing fits well" not in good
+    # Some photo is always the nearest one, of words that say nothing to the model too.
+    unknown = ("Собака бежит по пляжу", "asdf qwer")
+    *strange, known = found(toy_workspace, *unknown, "people climb the stairs")
+    for result in strange:
+        assert result["fits"] is False
+        assert result["doubt"].startswith("Nothing fits well: the best score is 0.")
+        assert result["doubt"].endswith(", and clip-mini knows few of the words.")
+    assert (known["fits"], known["doubt"]) == (True, None)
+
+
+def test_a_photo_finds_photos_where_that_is_asked(toy_workspace: Path) -> None:
+    similar, captions = found(toy_workspace, "--similar", CAT, "--image", CAT, "-k", "3")
+    assert (similar["modality"], captions["modality"]) == ("image", "text")
+    assert similar["matches"][0]["photo"]["file"] == "cat.jpg"
+    shown = search(toy_workspace, "--similar", CAT, "-k", "1").stdout.decode()
+    assert shown.startswith(f"Photos like {CAT}")
 
 
 def test_a_first_line_that_cannot_be_read_leaves_the_others(toy_workspace: Path) -> None:

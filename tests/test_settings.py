@@ -28,8 +28,8 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, search, serve, status, convert, backup, restore, verify, compact, dump, load, evaluate, train, "
-    "models, plot, keys, or -t and a task"
+    "index, search, duplicates, serve, status, convert, backup, restore, verify, compact, dump, load, "
+    "evaluate, train, models, plot, keys, or -t and a task"
 )
 
 
@@ -182,3 +182,8 @@ def test_streams_may_be_closed(closed: str) -> None:
         ["sh", "-c", command], cwd=REPOSITORY, env=clean_environment(), capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("written", ["::1", "[::1]"])
+def test_an_ipv6_address_may_be_written_as_in_a_url(written: str) -> None:
+    assert read_settings(["serve", "--host", written], {}).host == "::1"

@@ -57,6 +57,9 @@ class KnownPhotos(Protocol):
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of that content; None where there is none."""
 
+    def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
+        """Whether the photo with that id lies in another file than ``file`` too, as it was when it was read."""
+
 
 class DataSet(ABC):
     """Photos and captions as a stream; iterating again reads them again.
@@ -230,7 +233,13 @@ class _Assembly:
         again = None if data_set.known is None else data_set.known.photo_with(digest)
         id = again or photo_id(digest)
         kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
-        if id in self._photos:
+        known_elsewhere = (
+            again is not None
+            and local is not None
+            and data_set.known is not None
+            and data_set.known.lies_elsewhere(again, local)
+        )
+        if id in self._photos or known_elsewhere:
             # The first file of a content says what is known of the photo.
             kept += ("metadata",)
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmodal.images.likeness import likeness, outline_of
-from crossmodal.query.fusion import LEAST_LIKENESS, THRESHOLDS
+from crossmodal.query.fusion import LEAST_LIKENESS
 from crossmodal.records import IMAGE
 from crossmodal.workspace import Workspace
 
@@ -26,6 +26,12 @@ __all__ = ["DuplicateGroup", "DuplicatePhoto", "Pictures", "find_duplicates"]
 # Photos whose neighbours are looked for at once, and how many neighbours of each at first.
 _AT_ONCE = 1024
 _NEIGHBOURS = 8
+
+# The least cosine of two photos whose pixels are compared: a model sees much less in a photo that was made
+# smaller than it was, so that its vector says only where to look. Above the other, there may be more copies
+# than neighbours were looked for.
+_LEAST_COSINE = 0.5
+_CERTAIN_COSINE = 0.95
 
 # Above it, comparing all photos with all takes longer than codes take to be made.
 _MOST_EXACT = 200_000
@@ -80,7 +86,8 @@ class Pictures:
 def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     """All photos of the index that repeat another, in groups, the largest first.
 
-    Two photos are one picture where their cosine and their likeness reach the thresholds (``query.fusion``).
+    Two photos are one picture where they are near neighbours of each other whose pixels are alike
+    (``query.fusion.LEAST_LIKENESS``).
     A photo joins the first photo of a group and not another member, so that a chain of small differences
     doesn't join what differs much. Needs no model. Raises StoreMissing where there is no index.
     """
@@ -89,11 +96,12 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     groups: dict[str, list[tuple[str, float]]] = {}
     # Whose neighbours are most is likely the original.
     for id in sorted(near, key=lambda id: (-len(near[id]), id)):
-        leader = next((other for other, _ in near[id] if other in groups and pictures.same(other, id)), None)
+        leaders = sorted((other for other in near[id] if other in groups), key=near[id].__getitem__)
+        leader = next((other for other in reversed(leaders) if pictures.same(other, id)), None)
         if leader is None:
             groups[id] = []
         else:
-            groups[leader].append((id, dict(near[id])[leader]))
+            groups[leader].append((id, min(near[id][leader], 1.0)))
     found = {leader: others for leader, others in groups.items() if others}
     paths = _paths(workspace, [id for leader, others in found.items() for id in (leader, *dict(others))])
     return [
@@ -110,30 +118,32 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     ]
 
 
-def _near_photos(workspace: Workspace) -> dict[str, list[tuple[str, float]]]:
-    """By id, the other photos above the threshold with their cosines, of photos that have any."""
-    near: dict[str, list[tuple[str, float]]] = {}
+def _near_photos(workspace: Workspace) -> dict[str, dict[str, float]]:
+    """By id, the photos that are nearest to it, or to which it is, with their cosines."""
+    near: dict[str, dict[str, float]] = {}
     with _photo_index(workspace) as index:
         waiting = workspace.ids(IMAGE)
         while ids := list(islice(waiting, _AT_ONCE)):
             vectors = workspace.vectors(ids, IMAGE)
             for id, others in _neighbours(index, vectors):
-                if others:
-                    near[id] = others
+                for other, cosine in others:
+                    # Whichever of the two has closer ones still.
+                    near.setdefault(id, {})[other] = cosine
+                    near.setdefault(other, {})[id] = cosine
     return near
 
 
 def _neighbours(
     index: Neighbours, vectors: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-    """The neighbours above the threshold of each photo, by falling cosine; looks deeper where all are."""
+    """The nearest neighbours of each photo, by falling cosine; all those that may be copies."""
     waiting, depth = list(vectors), _NEIGHBOURS
     while waiting:
         deeper = []
         found = index.search(np.stack([vectors[id] for id in waiting]), depth)
         for id, matches in zip(waiting, found, strict=True):
-            others = [match for match in matches if match[1] >= THRESHOLDS[IMAGE]]
-            if len(others) == depth < len(index):
+            others = [match for match in matches if match[1] >= _LEAST_COSINE]
+            if len(others) == depth < len(index) and others[-1][1] >= _CERTAIN_COSINE:
                 deeper.append(id)
             else:
                 yield id, [match for match in others if match[0] != id]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossmodal.data_sets.beside import signature_of
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
 
@@ -59,6 +60,15 @@ class KnownLibrary:
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of that content; None where there is none."""
         return None if (library := self._library) is None else library.photo_with(digest)
+
+    def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
+        """Whether the photo with that id lies in another file than ``file`` too, as it was when it was read."""
+        files = [] if (library := self._library) is None else library.files_of(photo)
+        return any(
+            (now := signature_of(each.absolute)) and each.signature.startswith(now)
+            for each in files
+            if (each.root, each.path) != (file.root, file.path)
+        )
 
     @property
     def _library(self) -> Library | None:

@@ -32,7 +32,7 @@ from crossmodal.engine.ranking import (
 from crossmodal.engine.recognising import IndexKnowledge, recognised
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.flow.runner import Flow
-from crossmodal.match import FITTING_SCORE, FITTING_UNKNOWN, Match
+from crossmodal.match import FITTING_SCORE, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
 from crossmodal.query.known_words import FEW_WORDS, KnownWords, known_words_of
@@ -204,20 +204,22 @@ class Searcher:
         # What has the words of the query fits it, whatever the model thinks of them.
         if best is None or (matches[0].parts is not None and matches[0].parts.word_rank is not None):
             return None
-        unknown = best < FITTING_UNKNOWN and self._knows_few_words(state.request)
+        unknown = self._says_nothing(state.request, best)
         if best >= FITTING_SCORE and not unknown:
             return None
         why = f", and {self._model} knows few of the words" if unknown else ""
         return f"Nothing fits well: the best score is {best:.3f}{why}."
 
-    def _knows_few_words(self, request: SearchRequest) -> bool:
+    def _says_nothing(self, request: SearchRequest, best: float) -> bool:
+        """Whether the model knows few words of the query, and the best score doesn't make up for that."""
         texts = [term.text for term in request.terms if term.text and term.weight > 0]
         if not texts:
             return False
         with self._calibrating:
             if not self._read_words:
                 self._known_words, self._read_words = known_words_of(self._model), True
-        return self._known_words is not None and self._known_words.share(texts) < FEW_WORDS
+        known = self._known_words
+        return known is not None and best < known.convincing and known.share(texts) < FEW_WORDS
 
 
 def _compose(state: SearchState) -> None:

@@ -153,7 +153,8 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         file = str(record.uri)
         local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
         digest = _digest(connection, document)
-        adopted = replace(record, digest=digest, local=local).hashed()
+        said = {"file": file.rpartition("/")[2]}
+        adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
         _write(connection, replace(document, record=adopted, uploaded=False))
         local_files.place(connection, [adopted])
     for each in list(documents_in_order(connection)):
