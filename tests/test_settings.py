@@ -28,8 +28,8 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, search, duplicates, serve, status, convert, backup, restore, verify, compact, dump, load, "
-    "evaluate, train, models, plot, keys, or -t and a task"
+    "index, search, duplicates, serve, watch, roots, trash, status, convert, backup, restore, verify, "
+    "compact, dump, load, evaluate, train, models, plot, keys, or -t and a task"
 )
 
 
