@@ -99,6 +99,9 @@ def test_new_moved_renamed_copied_edited_and_deleted_photos_are_told_apart(
         "unchanged": 1,
     }
     assert set(files(index)) == {"tom.jpg", "saturn.jpg", "astronaut.jpg", "coffee.jpg"}
+    (copies,) = index.duplicates()
+    assert [Path(photo.path).name for photo in copies.photos] == ["astronaut.jpg", "copy.jpg"]
+    assert len({photo.id for photo in copies.photos}) == 1
     assert len({record.id for record in index} & before) == 3
     assert best(index, "a rocket on its launch pad") == "saturn.jpg"
     assert counts(index.add(folder)) == {"unchanged": 5}

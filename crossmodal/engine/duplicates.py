@@ -42,7 +42,10 @@ _REMEMBERED = 2048
 
 @dataclass(frozen=True, slots=True)
 class DuplicatePhoto:
-    """A photo of a group: its id, where it was when it was indexed, and its cosine with the group's first."""
+    """A file of a group: the id of its photo, where it lies, and the cosine with the group's first.
+
+    Files of one content are one photo, and so have one id.
+    """
 
     id: str
     path: str
@@ -89,7 +92,8 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     Two photos are one picture where they are near neighbours of each other whose pixels are alike
     (``query.fusion.LEAST_LIKENESS``).
     A photo joins the first photo of a group and not another member, so that a chain of small differences
-    doesn't join what differs much. Needs no model. Raises StoreMissing where there is no index.
+    doesn't join what differs much. A photo that lies in several files stands there with each of them. Needs
+    no model. Raises StoreMissing where there is no index.
     """
     near = _near_photos(workspace)
     pictures = Pictures(workspace)
@@ -103,19 +107,21 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
         else:
             groups[leader].append((id, min(near[id][leader], 1.0)))
     found = {leader: others for leader, others in groups.items() if others}
-    paths = _paths(workspace, [id for leader, others in found.items() for id in (leader, *dict(others))])
-    return [
+    grouped = {id for leader, others in found.items() for id in (leader, *dict(others))}
+    copies = workspace.require().library.copies()
+    found |= {id: [] for id in copies if id not in grouped}
+    paths = _paths(workspace, list(grouped))
+    made = [
         DuplicateGroup(
-            (
-                DuplicatePhoto(leader, paths[leader], 1.0),
-                *(
-                    DuplicatePhoto(id, paths[id], cosine)
-                    for id, cosine in sorted(others, key=lambda other: (-other[1], other[0]))
-                ),
+            tuple(
+                DuplicatePhoto(id, path, cosine)
+                for id, cosine in ((leader, 1.0), *sorted(others, key=lambda other: (-other[1], other[0])))
+                for path in copies.get(id) or [paths[id]]
             )
         )
-        for leader, others in sorted(found.items(), key=lambda group: (-len(group[1]), group[0]))
+        for leader, others in found.items()
     ]
+    return sorted(made, key=lambda group: (-len(group.photos), group.photos[0].id))
 
 
 def _near_photos(workspace: Workspace) -> dict[str, dict[str, float]]:

@@ -115,6 +115,19 @@ class Library:
                 (storable(origin),),
             )
 
+    def copies(self) -> dict[str, list[str]]:
+        """Of each photo that lies in several files, by its id, their absolute paths."""
+        select = (
+            "SELECT photo, roots.path, files.path FROM files JOIN roots ON roots.id = files.root"
+            " WHERE photo IN (SELECT photo FROM files GROUP BY photo HAVING count(*) > 1)"
+            " ORDER BY photo, root, files.path"
+        )
+        found: dict[str, list[str]] = {}
+        with self._connections.read() as connection:
+            for photo, root, path in connection.execute(select):
+                found.setdefault(photo, []).append(LocalFile(root, path).absolute)
+        return found
+
     def without_file(self) -> list[str]:
         """The photos that were no uploads and whose files have another content now."""
         with self._connections.read() as connection:

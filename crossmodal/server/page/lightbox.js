@@ -98,12 +98,21 @@ function buttons(item, photo) {
   return actions;
 }
 
+/** What the server says of a photo that it doesn't hand out, in the place of that. */
+async function explainMissing(image) {
+  const place = make("p", { class: "broken", text: "The photo cannot be shown." });
+  image.replaceWith(place);
+  const answer = await fetch(image.src).catch(() => null);
+  const problem = answer && !answer.ok ? await answer.json().catch(() => null) : null;
+  if (problem?.detail) place.textContent = problem.detail;
+}
+
 function stage(item, photo) {
   if (!photo) return make("div", { class: "lightbox-stage" }, make("blockquote", { text: item.text }));
   const image = make("img", { src: photo.content ?? contentUrl(photo.id), alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
   // So that the white behind what can be seen through is no larger than the photo.
   image.addEventListener("load", () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight), { once: true });
-  image.addEventListener("error", () => image.replaceWith(make("p", { class: "broken", text: "The photo cannot be shown." })), { once: true });
+  image.addEventListener("error", () => explainMissing(image), { once: true });
   return make("div", { class: "lightbox-stage" }, image);
 }
 
