@@ -277,3 +277,24 @@ def test_each_of_two_records_of_one_id_is_answered_and_the_last_stays(tmp_path: 
 
 def test_one_term_is_a_query(index: PhotoIndex) -> None:
     assert ids(index.search(Term(text=QUERY), 5)) == ids(index.search(QUERY, 5))
+
+
+def test_a_comparison_with_another_kind_says_so(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(
+            [
+                Record("cat", IMAGE, content=(TOY_IMAGES / "cat.jpg").read_bytes(), tags={"score": "4.5"}),
+                Record("rocket", IMAGE, content=(TOY_IMAGES / "rocket.jpg").read_bytes(), tags={"stars": 4}),
+            ]
+        )
+        found = index.search_text("a cat", filter={"score": {"$gt": 4}})
+        assert (list(found), found.fits) == ([], False)
+        assert found.doubt == (
+            "The tag 'score' has text, and the filter compares it with numbers, so nothing can match: write the "
+            "value as text."
+        )
+        assert "write the value as a number" in str(
+            index.search_text("x", filter={"stars": {"$lt": "5"}}).doubt
+        )
+        assert index.search_text("a cat", filter={"stars": {"$gt": 8}}).doubt is None
+        assert [match.id for match in index.search_text("a cat", filter={"score": {"$gt": "4"}})] == ["cat"]

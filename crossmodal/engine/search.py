@@ -31,7 +31,9 @@ from crossmodal.engine.ranking import (
 )
 from crossmodal.engine.recognising import IndexKnowledge, recognised
 from crossmodal.errors import DataError, QueryError, RequestError
+from crossmodal.filters import Filter, Range, conditions
 from crossmodal.flow.runner import Flow
+from crossmodal.index.embedded.tags import Kind
 from crossmodal.match import FITTING_SCORE, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
@@ -44,7 +46,7 @@ from crossmodal.query.request import (
     Target,
     Timing,
 )
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
 from crossmodal.workspace import Workspace
 
 __all__ = ["Searcher"]
@@ -195,8 +197,30 @@ class Searcher:
         outcome.has_more = len(matches) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
         for rank, match in enumerate(outcome.matches, request.offset + 1):
             match.rank = rank
+        if not outcome.matches and request.filter is not None:
+            outcome.doubt = self._other_kind(request.filter, outcome.modality or IMAGE)
+            outcome.fits = None if outcome.doubt is None else False
         if request.sort is not None:
             outcome.matches = sort_by_tag(outcome.matches, request.sort, self._workspace)
+
+    def _other_kind(self, filter: Filter, target: Target) -> str | None:
+        """The sentence that says that a condition compares a tag with what none of its values is."""
+        store = self._workspace.store()
+        modalities = MODALITIES if target == "both" else (target,)
+        for part in conditions(filter) if store is not None else ():
+            if isinstance(part, Range) and store is not None:
+                kinds = set[Kind]().union(*(store.tag_kinds(each, part.field) for each in modalities))
+                asked, there = (
+                    (Kind.STRING, Kind.NUMBER) if isinstance(part.bound, str) else (Kind.NUMBER, Kind.STRING)
+                )
+                if there in kinds and asked not in kinds:
+                    words = {Kind.STRING: "text", Kind.NUMBER: "numbers"}
+                    return (
+                        f"The tag {part.field!r} has {words[there]}, and the filter compares it with "
+                        f"{words[asked]}, so nothing can match: write the value as "
+                        f"{'a number' if there == Kind.NUMBER else 'text'}."
+                    )
+        return None
 
     def _doubt(self, state: SearchState, matches: Sequence[Match]) -> str | None:
         """The sentence that says why nothing fits well; None where something may, and without scores."""

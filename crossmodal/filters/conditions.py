@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "TagValues",
     "caseless",
     "collect_values",
+    "conditions",
     "field_name",
     "number_of",
     "tag_name",
@@ -177,6 +178,17 @@ class Not(Filter):
         if isinstance(self.part, Exists):
             return {self.part.field: {"$exists": False}}
         return {"$not": self.part.to_json()}
+
+
+def conditions(filter: Filter) -> Iterator[Filter]:
+    """The conditions on single tags that ``filter`` is made of."""
+    if isinstance(filter, And | Or):
+        for part in filter.parts:
+            yield from conditions(part)
+    elif isinstance(filter, Not):
+        yield from conditions(filter.part)
+    else:
+        yield filter
 
 
 @dataclass(frozen=True, slots=True)

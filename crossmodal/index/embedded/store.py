@@ -56,7 +56,7 @@ from crossmodal.index.embedded.stored_document import (
     stored_part,
     usable_id,
 )
-from crossmodal.index.embedded.tags import tag_fields, tag_texts
+from crossmodal.index.embedded.tags import Kind, kinds_of, tag_fields, tag_texts
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
@@ -381,6 +381,11 @@ class EmbeddedStore:
         """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
         with self._connections.read() as connection:
             return search_words(connection, text, limit)
+
+    def tag_kinds(self, modality: Modality, name: str) -> set[Kind]:
+        """The kinds of the values that documents of one modality have under the tag ``name``."""
+        with self._connections.read() as connection:
+            return kinds_of(connection, modality, name)
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]:
         """The tags that the documents of one modality have; see ``tags.tag_fields``."""

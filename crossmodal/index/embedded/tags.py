@@ -25,7 +25,7 @@ from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.records import Modality
 
-__all__ = ["Condition", "Kind", "rows_that_match", "tag_entries", "tag_fields", "tag_texts"]
+__all__ = ["Condition", "Kind", "kinds_of", "rows_that_match", "tag_entries", "tag_fields", "tag_texts"]
 
 # The fourth value of an entry, whose third is its kind: a string may come as bytes.
 _VALUE = "CASE ?3 WHEN 3 THEN CAST(?4 AS TEXT) ELSE ?4 END"
@@ -109,6 +109,13 @@ def rows_that_match(
                 yield from _rows(
                     connection, f"{select} AND kind = ? AND value IN ({listed})", (*place, kind, *part)
                 )
+
+
+def kinds_of(connection: sqlite3.Connection, modality: Modality, name: str) -> set[Kind]:
+    """The kinds of the values that documents of one modality have under the tag ``name``."""
+    select = "SELECT 1 FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ? LIMIT 1"
+    place = modality, storable(tag_name(name))
+    return {kind for kind in Kind if connection.execute(select, (*place, kind)).fetchone()}
 
 
 def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
