@@ -290,8 +290,8 @@ def test_a_comparison_with_another_kind_says_so(tmp_path: Path) -> None:
         found = index.search_text("a cat", filter={"score": {"$gt": 4}})
         assert (list(found), found.fits) == ([], False)
         assert found.doubt == (
-            "The tag 'score' has text, and the filter compares it with numbers, so nothing can match: write the "
-            "value as text."
+            "The tag 'score' has text, and the filter compares it with numbers, so nothing can match: write "
+            "the value as text."
         )
         assert "write the value as a number" in str(
             index.search_text("x", filter={"stars": {"$lt": "5"}}).doubt
