@@ -61,10 +61,16 @@ def test_lossless_formats_give_the_same_pixels(photo: Image.Image, image_format:
 
 
 def test_real_photos_decode_as_pillow_does_it() -> None:
+    compared = 0
     for path in shared_photos("coco-photos", 20):
         blob = path.read_bytes()
         assert sniff_mime_type(blob) == "image/jpeg"
-        np.testing.assert_array_equal(decode_image(blob), np.asarray(Image.open(path).convert("RGB")))
+        with Image.open(path) as photo:
+            # One with a profile becomes sRGB, see test_photo_colours.
+            if "icc_profile" not in photo.info:
+                np.testing.assert_array_equal(decode_image(blob), np.asarray(photo.convert("RGB")))
+                compared += 1
+    assert compared >= 10
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
