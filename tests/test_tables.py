@@ -113,10 +113,10 @@ def test_both_kinds_stand_in_one_table(stream: io.StringIO) -> None:
 
 def test_it_says_when_nothing_fits_well(stream: io.StringIO) -> None:
     match = Match("1", IMAGE, 0.1, 0.0994, rank=1, uri="a/dogs.jpg")
-    (answer,) = photos_for("x", match)
+    answer = photos_for("x", match)
     doubt = "Nothing fits well: the best score is 0.099."
-    assert f"{doubt}\n" in results([replace(answer, fits=False, doubt=doubt)], out=stream)
-    assert "Nothing fits" not in results([answer], out=io.StringIO())
+    assert f"{doubt}\n" in results(replace(answer, fits=False, doubt=doubt), out=stream)
+    assert "Nothing fits" not in results(answer, out=io.StringIO())
 
 
 def test_without_a_calibration_there_is_no_column_for_scores(stream: io.StringIO) -> None:
