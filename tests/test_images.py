@@ -70,7 +70,7 @@ def test_real_photos_decode_as_pillow_does_it() -> None:
             if "icc_profile" not in photo.info:
                 np.testing.assert_array_equal(decode_image(blob), np.asarray(photo.convert("RGB")))
                 compared += 1
-    assert compared >= 10
+    assert compared >= 5
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
