@@ -181,7 +181,10 @@ class Workspace:
         if files:
             now = [(file.signature, signature_of(file.absolute)) for file in files]
             return "copied" if any(one and known.startswith(one) for known, one in now) else "moved"
-        return "copied" if store.known_ids([record.id], IMAGE) else "restored"
+        if not store.known_ids([record.id], IMAGE):
+            return "restored"
+        # Without a file it is an upload, or another content took its file.
+        return "copied" if store.library.is_uploaded(record.id) else "moved"
 
     def get(self, id: str, modality: Modality) -> Record | None:
         """The photo or caption ``id``, without its bytes; None if it isn't there."""

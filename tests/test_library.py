@@ -22,7 +22,7 @@ from crossmodal.errors import DataSetError, OriginalGone
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, TEXT, Record
 
 NAMES = ("cat", "rocket", "coffee", "bricks", "astronaut")
 
@@ -310,6 +310,72 @@ def test_the_trash_keeps_what_the_disk_lost(
             (folder / "new.jpg").write_bytes(edited("rocket"))
             index.add(folder)
     assert "The trash is empty." in run_app("trash", "--workspace", workspace).stdout
+
+
+def test_a_photo_under_another_name_waits_for_the_next_whole_run(folder: Path, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(folder)
+        cat = photo_named(index, "cat.jpg").id
+        index.add([Record("said", TEXT, text="our Tom", photo_id=cat)])
+        (folder / "cat.jpg").rename(folder / "zzz.jpg")
+        (folder / "cat.jpg").write_bytes(edited("coffee"))
+        # Of the whole folder nothing is known after this one photo.
+        assert counts(index.add(folder / "cat.jpg")) == {"replaced": 1}
+        assert index.get(cat) is not None
+        assert counts(index.add(folder)) == {"moved": 1, "unchanged": 5}
+        assert [caption.text for caption in index.captions_of(cat)] == ["our Tom"]
+        # Overwritten for good, it is in the trash, from where its content comes back.
+        content = (folder / "zzz.jpg").read_bytes()
+        (folder / "zzz.jpg").write_bytes(edited("rocket"))
+        index.add(folder)
+        assert index.get(cat) is None
+        (folder / "found again.jpg").write_bytes(content)
+        assert counts(index.add(folder)) == {"restored": 1, "unchanged": 6}
+        assert [caption.text for caption in index.captions_of(cat)] == ["our Tom"]
+
+
+def test_what_comes_back_lies_where_its_file_is(folder: Path, tmp_path: Path) -> None:
+    workspace = tmp_path / "index"
+    with PhotoIndex(workspace) as index:
+        index.add(folder)
+        content = (folder / "cat.jpg").read_bytes()
+        (folder / "cat.jpg").unlink()
+        index.add(folder)
+        (folder / "cat.jpg").write_bytes(content)
+        index.add(folder)
+    folder.rename(tmp_path / "elsewhere")
+    run_app("roots", "move", folder, tmp_path / "elsewhere", "--workspace", workspace)
+    with PhotoIndex(workspace) as index:
+        assert photo_named(index, "cat.jpg").uri == str(tmp_path / "elsewhere" / "cat.jpg")
+
+
+def test_a_folder_can_be_moved_out_of_one_that_took_it_in(
+    folder: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    workspace, table = tmp_path / "index", tmp_path / "photos.csv"
+    shutil.copy(TOY_IMAGES / "coins.jpg", tmp_path / "apart.jpg")
+    table.write_text("image,caption\napart.jpg,some coins\nphotos/cat.jpg,a cat\n", encoding="utf-8")
+    run_app("index", folder, table, "--workspace", workspace)
+    disk = tmp_path_factory.mktemp("disk") / "photos"
+    folder.rename(disk)
+    done = run_app("roots", "move", folder, disk, "--workspace", workspace)
+    assert done.returncode == 0, done.stderr
+    with EmbeddedStore.open_reader(workspace) as store:
+        roots = {root.path: root.files for root in store.library.roots()}
+    assert roots == {str(tmp_path): 1, str(disk): 5}
+
+
+def test_a_clients_photo_under_the_id_of_a_file_stays_the_clients(folder: Path, index: PhotoIndex) -> None:
+    index.add(folder)
+    cat = photo_named(index, "cat.jpg").id
+    uploaded = edited("rocket", 180)
+    index.add([Record(cat, IMAGE, content=uploaded)])
+    assert index.photo(cat) == uploaded
+    summary = index.add(folder)
+    assert (summary.added, summary.failures) == (1, [])
+    assert index.photo(cat) == uploaded
+    assert index.photo(photo_named(index, "cat.jpg").id) == (folder / "cat.jpg").read_bytes()
+    assert counts(index.add(folder)) == {"unchanged": 5}
 
 
 def test_verify_reads_what_looks_unchanged(folder: Path, tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def _list_trash(settings: Settings) -> None:
     if settings.json:
         print_json({"trash": listed})
         return
-    write_lines(f"{each['id']}  {each['deleted']}  {each['file']}" for each in listed)
+    write_lines(
+        f"{each['id']}  {each['deleted']}  {each['file'] or '(its file has another content now)'}"
+        for each in listed
+    )
     if not listed:
         print("The trash is empty.")
 

@@ -15,14 +15,19 @@ from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.present.console import counted
 from crossmodal.data_sets import DataSet
+from crossmodal.data_sets.exclusions import IGNORE_FILE
 from crossmodal.data_sets.folder import FolderOfImages
+from crossmodal.data_sets.photos import looks_like_an_image
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError, DataSetError, StoreLocked
+from crossmodal.metadata import is_sidecar
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from watchfiles import Change
 
 __all__ = ["run"]
 
@@ -61,8 +66,12 @@ def run(settings: Settings) -> int:
             yield_on_timeout=True,
             raise_interrupt=False,
             rust_timeout=500,
+            watch_filter=_matters(settings.workspace, data_sets),
         )
+        # It looks from its first answer on, which comes within half a second.
+        missed = {path for _, path in next(changes)}
         watching.whole()
+        watching.note(missed)
         print(f"Watching {', '.join(map(str, roots))}; Ctrl-C ends it.", file=sys.stderr, flush=True)
         for changed in changes:
             if signals.stopping:
@@ -130,6 +139,23 @@ class _Watching:
             print(f"{failure['source']}: {failure['reason']}", file=sys.stderr, flush=True)
         for sentence in report.kept:
             print(f"warning: {sentence}", file=sys.stderr, flush=True)
+
+
+def _matters(workspace: Path, data_sets: Sequence[DataSet]) -> Callable[[Change, str], bool]:
+    """Says of a path that changed whether that can matter: what the index itself writes never does."""
+    own = f"{workspace.resolve()}/"
+    origins = {data_set.origin for data_set in data_sets}
+
+    def matters(change: Change, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if f"{path}/".startswith(own):
+            return False
+        if looks_like_an_image(name) or is_sidecar(name) or name == IGNORE_FILE or path in origins:
+            return True
+        # A folder, or what is gone and may have been one.
+        return not os.path.isfile(path)  # noqa: PTH113  (bare text)
+
+    return matters
 
 
 def _said(report: IndexReport) -> Iterator[str]:

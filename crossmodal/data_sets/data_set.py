@@ -57,6 +57,9 @@ class KnownPhotos(Protocol):
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of that content; None where there is none."""
 
+    def is_taken(self, id: str) -> bool:
+        """Whether a photo has that id."""
+
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
         """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
 
@@ -232,6 +235,9 @@ class _Assembly:
             data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
         again = None if data_set.known is None else data_set.known.photo_with(digest)
         id = again or photo_id(digest)
+        if again is None and data_set.known is not None and data_set.known.is_taken(id):
+            # By a document that somebody gave that id.
+            id = digest
         kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
         known_elsewhere = (
             again is not None
@@ -270,7 +276,9 @@ class _Assembly:
 
     def _place_of(self, folder: str) -> LocalFile:
         """The folder of a photo in its root: one that is known, the data set's, or itself."""
-        known, root = self._data_set.known, self._data_set.root
+        known = self._data_set.known
+        # Of what only names photos, the folder around them may be anything, such as a home folder.
+        root = self._data_set.root if self._data_set.walks else None
         if known is not None and (place := known.folder(folder)) is not None:
             return place
         start = "" if root is None else f"{str(root).rstrip('/')}/"

@@ -206,6 +206,16 @@ class Engine:
             with self._writer.flow() as flow:
                 _raise_failed(flow.run("forget", docs))
 
+    def forget_superseded(self, photos: Sequence[str]) -> None:
+        """Takes those of ``photos`` to the trash that lie in no file any more. Raises as ``index``."""
+        for start in range(0, len(photos), _FILES_AT_ONCE):
+            docs = [
+                Document(photo, IMAGE, record=Record(photo, IMAGE))
+                for photo in photos[start : start + _FILES_AT_ONCE]
+            ]
+            with self._writer.flow() as flow:
+                _raise_failed(flow.run("forget", docs))
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Keeps the index Flow open, and with it the writer's lock, as long as the context lasts."""

@@ -61,6 +61,10 @@ class KnownLibrary:
         """The id of a photo of that content; None where there is none."""
         return None if (library := self._library) is None else library.photo_with(digest)
 
+    def is_taken(self, id: str) -> bool:
+        """Whether a photo has that id."""
+        return bool(self._workspace.known_ids([id], IMAGE))
+
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
         """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
         files = [] if (library := self._library) is None else library.files_of(photo)
@@ -150,7 +154,7 @@ class LibraryRun:
         settled = Settled()
         if self.engine.workspace.store() is None:
             return settled
-        self._delete_superseded()
+        self._forget_superseded()
         self._forget_captions(settled)
         if self.data_set.walked and self.data_set.root is not None:
             self._forget_files(str(self.data_set.root), settled)
@@ -182,11 +186,14 @@ class LibraryRun:
         if unmet:
             self.engine.delete(unmet, captions=False, modality=TEXT)
 
-    def _delete_superseded(self) -> None:
-        """Deletes photos whose files have another content now; what people said of them went over to it."""
+    def _forget_superseded(self) -> None:
+        """Takes photos to the trash in whose files another content is; what people said went over to it.
+
+        Until all files were looked at, such a photo may lie in another one.
+        """
         superseded = self._library.without_file()
-        if superseded:
-            self.engine.delete(superseded, modality=IMAGE)
+        if superseded and self.data_set.walked:
+            self.engine.forget_superseded(superseded)
 
     def _forget_files(self, root: str, settled: Settled) -> None:
         folder = self._library.folder(root)

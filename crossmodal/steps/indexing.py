@@ -296,11 +296,18 @@ class Committer(Step):
                 doc.outcome = outcome
 
     def forget(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Forgets the files of the documents' records; photos that lie nowhere else go to the trash."""
+        """Forgets the files of the documents' records; photos that lie nowhere else go to the trash.
+
+        A document without a file names a photo that may lie in none any more.
+        """
         todo = pending(docs)
         files = [doc.record.local for doc in todo if doc.record is not None and doc.record.local is not None]
         try:
-            self._store.library.forget(files)
+            if files:
+                self._store.library.forget(files)
+            photos = [doc.id for doc in todo if doc.record is not None and doc.record.local is None]
+            if photos:
+                self._store.library.forget_superseded(photos)
         except CrossmodalError as error:
             fail_all(todo, error, abort=isinstance(error, StoreError))
 

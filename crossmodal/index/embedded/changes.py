@@ -125,6 +125,18 @@ class Changes:
             if old is None and each.record.local is not None
             for copied in self._inherited(each, each.record.local)
         ]
+        # What a client put in the place of a photo on this machine lies in no file.
+        local_files.remove_photos(
+            self._connection,
+            [
+                each.record.id
+                for each, (old, _) in zip(given, changed, strict=False)
+                if each.record.modality == IMAGE
+                and each.record.local is None
+                and isinstance(old, StoredDocument)
+                and not same_content(old.record, each.record)
+            ],
+        )
         placed = [record for record in records if record.local is not None]
         if placed:
             local_files.place(self._connection, placed)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from crossmodal.errors import DataError, StoreDamaged
 from crossmodal.index.embedded import local_files
@@ -129,7 +129,7 @@ class Library:
         return found
 
     def without_file(self) -> list[str]:
-        """The photos that were no uploads and whose files have another content now."""
+        """The photos that were no uploads and in whose files another content is now."""
         with self._connections.read() as connection:
             return local_files.without_file(connection)
 
@@ -154,7 +154,8 @@ class Library:
     def move_root(self, path: str, to: str) -> int:
         """Says that what lay below the root ``path`` lies below ``to`` now; returns how many files.
 
-        Raises DataError where there is no such root, or where ``to`` is inside of another one or around it.
+        A folder inside of a root becomes one of its own. Raises DataError where there are no photos below
+        ``path``, or where ``to`` is inside of another root or around it.
         """
         with self._changing() as connection:
             root = self._root(connection, path)
@@ -185,6 +186,13 @@ class Library:
         """Forgets files that are gone; photos that lie nowhere else go to the trash, and are returned."""
         with self._changing() as connection:
             return self._forget(connection, files)
+
+    def forget_superseded(self, photos: Sequence[str]) -> None:
+        """Takes those of ``photos`` to the trash in whose files another content is, and that lie nowhere."""
+        with self._changing() as connection:
+            gone = local_files.without_file(connection, photos)
+            for removed in Changes(connection).remove_photos(gone):
+                _throw_away(connection, removed, "")
 
     def restore(self, photos: Sequence[str]) -> list[str]:
         """Brings photos back from the trash, with their tags and captions; returns those that were there.
@@ -220,6 +228,8 @@ class Library:
 
     def _root(self, connection: sqlite3.Connection, path: str) -> int:
         found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
+        if found is None:
+            found = local_files.divide_root(connection, path)
         if found is None:
             listed = ", ".join(self._paths(connection)) or "none"
             raise DataError(f"{path} is no root of this index; its roots are: {listed}.")
@@ -268,7 +278,11 @@ def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str
         (storable(removed.photo), time.time(), file, digest),
     )
     connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", (storable(removed.photo),))
+    # Where the photo was is no URI of its own, and is another place when it comes back.
+    places = {record.local.absolute for record, _ in removed.documents if record.local is not None}
     for number, (record, vector) in enumerate(removed.documents):
+        if record.uri in places:
+            record = replace(record, uri=None)
         written = {name: value for name in _WRITTEN if (value := getattr(record, name))}
         # With escapes, so that halves of characters can be written.
         text = json.dumps(written, default=str).encode()

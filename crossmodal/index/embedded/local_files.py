@@ -16,6 +16,7 @@ from crossmodal.records import LocalFile, Record
 __all__ = [
     "KnownFile",
     "add_root",
+    "divide_root",
     "file_of",
     "files_below",
     "files_of",
@@ -62,6 +63,24 @@ def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
             )
             connection.execute("DELETE FROM roots WHERE id = ?", (id,))
     return LocalFile(folder, "")
+
+
+def divide_root(connection: sqlite3.Connection, folder: str) -> tuple[int] | None:
+    """Makes the folder ``folder`` inside of a root one of its own; its id, None where no photo is there."""
+    for id, root in connection.execute("SELECT id, path FROM roots").fetchall():
+        if not (below := _below(root, folder)):
+            continue
+        place = LocalFile(root, below)
+        if next(files_below(connection, place), None) is None:
+            continue
+        connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
+        (new,) = connection.execute("SELECT id FROM roots WHERE path = ?", (folder,)).fetchone()
+        connection.execute(
+            "UPDATE files SET root = ?, path = substr(path, ?) WHERE root = ? AND path >= ? AND path < ?",
+            (new, len(below) + 2, id, f"{below}/", f"{below}0"),
+        )
+        return (int(new),)
+    return None
 
 
 def place(connection: sqlite3.Connection, records: Iterable[Record]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import StoreMissing
-from crossmodal.index.embedded import local_files
+from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE, LIBRARY, LIBRARY_INDEXES, WORDS
@@ -28,7 +28,7 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.records import IMAGE, LocalFile, Record, digest_of
+from crossmodal.records import IMAGE, LocalFile, Record, digest_of, record_id
 
 __all__ = ["OLD_ORIGIN", "UPGRADABLE", "adopt_files", "format_of", "upgrade"]
 
@@ -144,18 +144,23 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         and each.record.modality == IMAGE
         and each.record.local is None
         and (each.record.uri or "").startswith("/")
+        # What a data set gave has its id from its path; what a client sent hasn't.
+        and each.record.id == record_id(str(each.record.uri))
         # Others cannot be indexed any more; their files have to be renamed first.
         and storable(each.record.uri) == each.record.uri
     }
-    root = _common_folder(str(each.record.uri) for each in photos.values())
+    folders = _outermost(str(each.record.uri) for each in photos.values())
     for document in photos.values():
         record = document.record
         file = str(record.uri)
+        root = next(folder for folder in folders if file.startswith(f"{folder.rstrip('/')}/"))
         local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
         digest = _digest(connection, document)
         said = {"file": file.rpartition("/")[2]}
         adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
         _write(connection, replace(document, record=adopted, uploaded=False))
+        if "file" not in record.tags:
+            connection.executemany(tags.INSERT, tags.tag_entries(IMAGE, said, document.row))
         local_files.place(connection, [adopted])
     for each in list(documents_in_order(connection)):
         if not isinstance(each, StoredDocument) or each.record.photo_id not in photos:
@@ -192,6 +197,10 @@ def _old_hash(record: Record, content: bytes) -> str:
     return hashlib.sha256(described.encode() + content).hexdigest()[:32]
 
 
-def _common_folder(files: Iterable[str]) -> str:
-    folders = {os.path.dirname(file) for file in files}  # noqa: PTH120  (bare text)
-    return os.path.commonpath(folders) if folders else "/"
+def _outermost(files: Iterable[str]) -> list[str]:
+    """The folders of ``files``, without those inside of others."""
+    kept: list[str] = []
+    for folder in sorted({os.path.dirname(file) for file in files}):  # noqa: PTH120  (bare text)
+        if not any(f"{folder}/".startswith(f"{outer.rstrip('/')}/") for outer in kept):
+            kept.append(folder)
+    return kept
