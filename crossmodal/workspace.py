@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.data_sets.beside import signature_of
+from crossmodal.data_sets.beside import is_as_it_was
 from crossmodal.errors import (
     ModelMismatch,
     OriginalGone,
@@ -162,10 +162,22 @@ class Workspace:
         """Where the photos lie, and the trash; None where there is no index."""
         return None if (store := self.store()) is None else store.library
 
-    def has_other(self, file: LocalFile, photo: str) -> bool:
-        """Whether another photo than ``photo`` was in ``file`` when it was indexed."""
+    def other_photo(self, file: LocalFile, photo: str) -> str | None:
+        """The id of the photo that was in ``file`` when it was indexed, if that isn't ``photo``."""
         known = None if self.library is None else self.library.file(file)
-        return known is not None and known.photo != photo
+        return None if known is None or known.photo == photo else known.photo
+
+    def left_files(self, record: Record) -> list[LocalFile]:
+        """The files in which a photo lay that is in ``record.local`` now, as far as they are gone."""
+        files = [] if self.library is None or record.local is None else self.library.files_of(record.id)
+        return [
+            file
+            for file in files
+            if record.local is not None
+            and (file.root, file.path) != (record.local.root, record.local.path)
+            and Path(file.root).is_dir()
+            and not os.path.lexists(file.absolute)
+        ]
 
     def move_of(self, record: Record) -> str | None:
         """What became of a photo that the index has, by where its file is now.
@@ -179,8 +191,7 @@ class Workspace:
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
-            now = [(file.signature, signature_of(file.absolute)) for file in files]
-            return "copied" if any(one and known.startswith(one) for known, one in now) else "moved"
+            return "copied" if any(is_as_it_was(file) for file in files) else "moved"
         if not store.known_ids([record.id], IMAGE):
             return "restored"
         # Without a file it is an upload, or another content took its file.
@@ -310,17 +321,17 @@ class Workspace:
         thumbnail = None if store is None else store.thumbnail(id)
         return None if thumbnail is None else (thumbnail, "image/jpeg")
 
-    def status(self) -> dict[str, Any]:
+    def status(self, *, parts: bool = False) -> dict[str, Any]:
         """What is indexed, as JSON values; needs no model.
 
         Keys: ``path``, ``format``, ``model`` (None or name, weights, preprocessing, dimension),
-        ``bytes_on_disk``, ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and
-        ``files``), ``trash`` (how many photos), ``last_change`` (ISO 8601, UTC) and, under ``modalities``,
-        for ``image`` and ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of
-        originals, thumbnails and vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier``
-        says; and ``damaged``: ``id``, ``modality``, ``part`` and a sentence, ``what``, of all that was found
-        damaged when it was read and
-        still is. Raises ``StoreMissing``.
+        ``bytes_on_disk``, ``last_change`` (ISO 8601, UTC) and, under ``modalities``, for ``image`` and
+        ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
+        vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
+        ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
+        still is. With ``parts``, which reads everything once: ``bytes_of`` (as
+        ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and ``files``) and ``trash`` (how many photos).
+        Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -341,9 +352,7 @@ class Workspace:
             "format": FORMAT,
             "model": None if identity is None else identity.to_json(),
             "bytes_on_disk": store.bytes_on_disk,
-            "bytes_of": store.bytes_of_parts(),
-            "roots": [{"path": root.path, "files": root.files} for root in store.library.roots()],
-            "trash": len(store.library.trash()),
+            **(_parts_of(store) if parts else {}),
             "last_change": max(changes, default=None),
             "modalities": modalities,
             "damaged": [
@@ -369,3 +378,11 @@ class Workspace:
             (self.path / name).unlink(missing_ok=True)
         for name in ("derived", *OLD_STORES):
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+
+def _parts_of(store: EmbeddedStore) -> dict[str, Any]:
+    return {
+        "bytes_of": store.bytes_of_parts(),
+        "roots": [{"path": root.path, "files": root.files} for root in store.library.roots()],
+        "trash": len(store.library.trash()),
+    }

@@ -39,12 +39,13 @@ STOPPED_BY_SIGNAL = 130
 
 def run(settings: Settings) -> int:
     """Indexes the data sets; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
-    data_sets = open_all(settings)
+    data_sets, missing = open_all(settings)
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
         indexing = IndexRun(engine, data_sets, settings, signals)
         report = indexing.report
+        report.kept += missing
         if settings.model is None and not engine.workspace.exists():
             print(better_model(report.model, settings.model_cache), file=sys.stderr)
         try:
@@ -73,13 +74,27 @@ def run(settings: Settings) -> int:
     return 1 if report.failures or report.kept else 0
 
 
-def open_all(settings: Settings) -> list[DataSet]:
-    """The data sets; says what was guessed of each, before anything is read."""
-    opened = [_open(name, settings) for name in dict.fromkeys(settings.data_sets)]
+class _FolderMissing(DataSetError):
+    """A folder that was indexed before is not there, or has nothing."""
+
+
+def open_all(settings: Settings) -> tuple[list[DataSet], list[str]]:
+    """The data sets, and a sentence on each folder of the index that isn't there while others are.
+
+    Says what was guessed of each, before anything is read. Raises DataSetError.
+    """
+    opened, missing = [], list[str]()
+    for name in dict.fromkeys(settings.data_sets):
+        try:
+            opened.append(_open(name, settings))
+        except _FolderMissing as error:
+            missing.append(str(error))
+    if not opened:
+        raise DataSetError(" ".join(missing))
     for data_set in opened:
         if data_set.guess is not None:
             print(data_set.guess, file=sys.stderr)
-    return opened
+    return opened, missing
 
 
 def _open(name: str, settings: Settings) -> DataSet:
@@ -105,7 +120,7 @@ def _open(name: str, settings: Settings) -> DataSet:
             raise
         if settings.delete_missing and Path(folder).is_dir():
             return FolderOfImages(name, Path(folder), limits=Limits(), content=True, exclude=settings.exclude)
-        raise DataSetError(
+        raise _FolderMissing(
             f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "
             "again; where it lies elsewhere now, say so with: crossmodal roots move "
             f"{shlex.quote(folder)} NEW; if it is gone for good: crossmodal roots remove "

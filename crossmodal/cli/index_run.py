@@ -93,9 +93,15 @@ class IndexRun:
         expected = None if quiet else self._expected()
         started = time.monotonic()
         try:
-            with IndexProgress(expected, enabled=not (quiet or self._settings.json)) as progress:
-                for data_set in self._data_sets:
-                    self._index(data_set, progress)
+            with (
+                IndexProgress(expected, enabled=not (quiet or self._settings.json)) as progress,
+                # One opening of the Flow for all of it.
+                self._engine.writing(),
+            ):
+                # What moved from one to another is seen before anything of the first is missed.
+                runs = [self._index(data_set, progress) for data_set in self._data_sets]
+                if not self._signals.stopping and self._settings.num_docs is None:
+                    self._settle(runs)
         finally:
             self.report.seconds = round(time.monotonic() - started, 3)
             indexed = sum(each.added + each.replaced for each in (self.report.photos, self.report.captions))
@@ -106,7 +112,7 @@ class IndexRun:
             self.report.notes = [note for data_set in self._data_sets for note in data_set.notes]
         self.report.finished = not self._signals.stopping
 
-    def _index(self, data_set: DataSet, progress: IndexProgress) -> None:
+    def _index(self, data_set: DataSet, progress: IndexProgress) -> LibraryRun:
         run = LibraryRun(self._engine, data_set, self._settings.delete_missing, self._settings.verify)
         # However this ends, what is under way is finished before the engine closes.
         with closing(run.index(size=self._settings.request_size, take=self._taken)) as indexed:
@@ -116,13 +122,14 @@ class IndexRun:
                 progress.advance(**{shown: 1})
                 if failure is not None:
                     self._fail(failure)
-        settings = self._settings
-        if not self._signals.stopping and settings.num_docs is None and settings.split is None:
+        return run
+
+    def _settle(self, runs: Sequence[LibraryRun]) -> None:
+        for run in runs:
             settled = run.settle()
             self.report.photos.deleted += settled.photos
             self.report.captions.deleted += settled.captions
-            if settled.kept is not None:
-                self.report.kept.append(settled.kept)
+            self.report.kept += settled.kept
 
     def _expected(self) -> int | None:
         hints = [data_set.expected(self._settings.num_docs) for data_set in self._data_sets]

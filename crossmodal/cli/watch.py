@@ -51,7 +51,9 @@ def run(settings: Settings) -> int:
     """
     from watchfiles import watch
 
-    data_sets = open_all(settings)
+    data_sets, missing = open_all(settings)
+    for sentence in missing:
+        print(f"warning: {sentence}", file=sys.stderr, flush=True)
     roots = [data_set.root for data_set in data_sets if data_set.root is not None]
     if len(roots) < len(data_sets):
         raise DataSetError(f"{' '.join(settings.data_sets)}: there is no folder that could be watched.")
@@ -69,8 +71,8 @@ def run(settings: Settings) -> int:
             watch_filter=_matters(settings.workspace, data_sets),
         )
         # It looks from its first answer on, which comes within half a second.
-        missed = {path for _, path in next(changes)}
-        watching.whole()
+        missed = {path for _, path in next(changes, ())}
+        watching.begin()
         watching.note(missed)
         print(f"Watching {', '.join(map(str, roots))}; Ctrl-C ends it.", file=sys.stderr, flush=True)
         for changed in changes:
@@ -105,6 +107,14 @@ class _Watching:
             self._try(self.whole)
         elif self._waiting:
             self._try(self._changed)
+
+    def begin(self) -> None:
+        """Indexes everything, or does so later where another process writes; raises what indexing raises."""
+        try:
+            self.whole()
+        except StoreLocked as error:
+            print(f"{error} It is tried again until then.", file=sys.stderr, flush=True)
+            self._whole_at = self._not_before = time.monotonic() + _RETRY_SECONDS
 
     def whole(self) -> None:
         """Indexes everything."""
@@ -143,7 +153,7 @@ class _Watching:
 
 def _matters(workspace: Path, data_sets: Sequence[DataSet]) -> Callable[[Change, str], bool]:
     """Says of a path that changed whether that can matter: what the index itself writes never does."""
-    own = f"{workspace.resolve()}/"
+    own = tuple({f"{workspace.absolute()}/", f"{workspace.resolve()}/"})
     origins = {data_set.origin for data_set in data_sets}
 
     def matters(change: Change, path: str) -> bool:

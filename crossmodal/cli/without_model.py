@@ -30,7 +30,7 @@ def show_status(settings: Settings) -> int:
     from crossmodal.workspace import Workspace
 
     with Workspace(settings.workspace) as workspace:
-        status = workspace.status()
+        status = workspace.status(parts=True)
     if settings.json:
         print_json(status)
     else:

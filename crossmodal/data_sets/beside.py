@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Set
 
 from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
 from crossmodal.records import LocalFile
 
-__all__ = ["FolderContents", "signature_of"]
+__all__ = ["FolderContents", "is_as_it_was", "signature_of"]
+
+# Photos of a table come from any folder, those of a walk from one after the other.
+_FOLDERS = 256
 
 
 def signature_of(path: str) -> str:
@@ -23,13 +27,18 @@ def signature_of(path: str) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
+def is_as_it_was(file: LocalFile) -> bool:
+    """Whether a file is there and, its sidecars aside, as it was when it was read."""
+    now = signature_of(file.absolute)
+    return bool(now) and f"{file.signature} ".startswith(f"{now} ")
+
+
 class FolderContents:
-    """The sidecars in the folder that was asked for last: photos of one folder come one after the other."""
+    """The sidecars in the folders that were asked for lately."""
 
     def __init__(self) -> None:
-        self._folder = ""
-        # Those of its files that may speak of a photo.
-        self._names: Set[str] = frozenset()
+        # Of each folder, those of its files that may speak of a photo.
+        self._names: OrderedDict[str, Set[str]] = OrderedDict()
 
     def signature(self, path: str) -> str:
         """``signature_of`` the photo at ``path`` and of its sidecars."""
@@ -56,13 +65,16 @@ class FolderContents:
         )
 
     def _sidecars(self, folder: str, name: str) -> list[str]:
-        if folder != self._folder:
+        names = self._names.get(folder)
+        if names is None:
             try:
-                self._names = frozenset(filter(is_sidecar, os.listdir(folder or "/")))  # noqa: PTH208  (speed)
+                names = frozenset(filter(is_sidecar, os.listdir(folder or "/")))  # noqa: PTH208  (speed)
             except OSError:
-                self._names = frozenset()
-            self._folder = folder
-        return find_sidecars(name, self._names) if self._names else []
+                names = frozenset()
+            self._names[folder] = names
+            if len(self._names) > _FOLDERS:
+                self._names.popitem(last=False)
+        return find_sidecars(name, names) if names else []
 
 
 def _read(path: str) -> bytes | None:

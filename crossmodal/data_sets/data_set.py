@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from crossmodal.data_sets.beside import FolderContents
 from crossmodal.data_sets.photos import read_photo, shown_uri
-from crossmodal.data_sets.values import json_kind, printable
+from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.metadata import Metadata
@@ -54,14 +54,14 @@ class KnownPhotos(Protocol):
         """Of the photo in a file that is as it was when it was read, if it is whole in the index: its id, its
         digest and its content hash."""
 
-    def photo_with(self, digest: str) -> str | None:
-        """The id of a photo of that content; None where there is none."""
+    def photo_with(self, digest: str, file: LocalFile | None) -> str | None:
+        """The id of a photo of that content, the one in ``file`` before others; None where there is none."""
 
     def is_taken(self, id: str) -> bool:
         """Whether a photo has that id."""
 
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
-        """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
+        """Whether the photo with that id lies, as it was when it was read, in a file before ``file``."""
 
 
 class DataSet(ABC):
@@ -73,7 +73,8 @@ class DataSet(ABC):
     where it was guessed and is more than a folder of photos, and ``notes`` sentences on what the last
     iteration took for granted and passed over on purpose (files that are not images).
 
-    ``warnings`` name what the last iteration used although something of it could not be read.
+    ``warnings`` name what the last iteration used although something of it could not be read. ``partial``
+    says that only a part of it, a split, was asked for.
 
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
     file that gives the captions, None where there is none. ``walks``
@@ -86,6 +87,7 @@ class DataSet(ABC):
     root: Path | None = None
     origin: str | None = None
     guess: str | None = None
+    partial: bool = False
     walks: bool = False
     walked: bool = False
 
@@ -233,7 +235,7 @@ class _Assembly:
         if local is not None and data_set.known is not None:
             metadata = self._contents.metadata(photo.content, local)
             data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
-        again = None if data_set.known is None else data_set.known.photo_with(digest)
+        again = None if data_set.known is None else data_set.known.photo_with(digest, local)
         id = again or photo_id(digest)
         if again is None and data_set.known is not None and data_set.known.is_taken(id):
             # By a document that somebody gave that id.
@@ -264,8 +266,8 @@ class _Assembly:
         ).hashed()
 
     def _local_file(self, photo: str) -> LocalFile | None:
-        """Where the photo lies, None for one in a ``data:`` URI; raises as ``signature_of``."""
-        if shown_uri(photo) != photo:
+        """Where the photo lies; None for one in a ``data:`` URI, and where its name is not valid UTF-8."""
+        if shown_uri(photo) != photo or has_lone_surrogate(photo):
             return None
         signature = self._contents.signature(photo)
         folder, _, name = photo.rpartition("/")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ from crossmodal.errors import DataError, DataSetError
 from crossmodal.limits import URI
 from crossmodal.records import Failure
 
-__all__ = ["ListOfPhotos", "OnePhoto"]
+__all__ = ["ListOfPhotos", "NamedPhotos", "OnePhoto"]
 
 _CHUNK_BYTES = 1 << 16
 
@@ -30,6 +30,21 @@ class OnePhoto(DataSet):
 
     def len_hint(self) -> int | None:
         return 1
+
+
+class NamedPhotos(DataSet):
+    """Photos at absolute paths."""
+
+    def __init__(self, paths: Sequence[str], *, limits: Limits) -> None:
+        super().__init__("photos", "photos by their paths", limits, content=True)
+        self._paths = paths
+
+    def mentions(self) -> Iterator[Mention | Failure]:
+        for path in self._paths:
+            yield Mention(path, path)
+
+    def len_hint(self) -> int | None:
+        return len(self._paths)
 
 
 class ListOfPhotos(DataSet):

@@ -40,6 +40,12 @@ def open_data_set(
     """
     option_rules(exclude)
     reading = Reading(split, Limits(max_file_bytes, max_caption_characters), content, read_as, tuple(exclude))
+    opened = _open(name_or_path, data_root, reading)
+    opened.partial = split is not None
+    return opened
+
+
+def _open(name_or_path: str, data_root: Path, reading: Reading) -> DataSet:
     if name_or_path in DATA_SET_NAMES:
         return _open_named(name_or_path, data_root / name_or_path, reading)
     if not name_or_path.strip():

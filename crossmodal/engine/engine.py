@@ -192,7 +192,7 @@ class Engine:
 
     def add_root(self, folder: str) -> None:
         """Makes the absolute path ``folder`` a root that takes in those inside of it. Raises as ``index``."""
-        root = Document(folder, IMAGE, record=Record(folder, IMAGE, local=LocalFile(folder, "")))
+        root = Document("root", IMAGE, record=Record("root", IMAGE, local=LocalFile(folder, "")))
         with self._writer.flow() as flow:
             _raise_failed(flow.run("update", [root]))
 
@@ -206,12 +206,16 @@ class Engine:
             with self._writer.flow() as flow:
                 _raise_failed(flow.run("forget", docs))
 
-    def forget_superseded(self, photos: Sequence[str]) -> None:
-        """Takes those of ``photos`` to the trash that lie in no file any more. Raises as ``index``."""
-        for start in range(0, len(photos), _FILES_AT_ONCE):
+    def forget_superseded(self, photos: Mapping[str, str | None]) -> None:
+        """Takes those of ``photos`` to the trash that lie in no file any more. Raises as ``index``.
+
+        The values are the photos that took their places, where that is known; they inherit what people said.
+        """
+        waiting = list(photos.items())
+        for start in range(0, len(waiting), _FILES_AT_ONCE):
             docs = [
-                Document(photo, IMAGE, record=Record(photo, IMAGE))
-                for photo in photos[start : start + _FILES_AT_ONCE]
+                Document(photo, IMAGE, record=Record(photo, IMAGE, photo_id=heir))
+                for photo, heir in waiting[start : start + _FILES_AT_ONCE]
             ]
             with self._writer.flow() as flow:
                 _raise_failed(flow.run("forget", docs))

@@ -28,12 +28,14 @@ class Indexed:
     ``outcome`` is added, replaced or unchanged, or of a file on this machine moved (what was elsewhere lies
     there now), copied (it is there too) or restored (it is back from the trash); it is None where ``error``,
     a sentence, says why not. ``warning`` is a sentence on a damaged photo of which the rest is in the index.
+    ``former`` is the id of the photo whose file it has now.
     """
 
     record: Record
     outcome: str | None = None
     error: str | None = None
     warning: str | None = None
+    former: str | None = None
 
     @property
     def modality(self) -> Modality:
@@ -75,16 +77,18 @@ def index_records(
     for answered in index_batches(flow, batches, at_once=at_once):
         yield from sorting.take_aside()
         for indexed in answered:
-            is_changed = indexed.outcome == "added" and indexed.record.id in sorting.changed
-            yield replace(indexed, outcome="replaced") if is_changed else indexed
+            former = sorting.former.get(indexed.record.id)
+            if former is not None and indexed.outcome == "added":
+                indexed = replace(indexed, outcome="replaced", former=former)
+            yield indexed
     yield from sorting.take_aside()
 
 
 class _Sorting:
     """Finds what has to be encoded, and does the rest: what needs no Flow is put aside to be answered.
 
-    Threads that read put it there, and it is yielded between the answers. ``changed`` are the photos of files
-    that had another content before.
+    Threads that read put it there, and it is yielded between the answers. ``former`` has, for the photo of a
+    file with another content than before, the one that was there.
     """
 
     def __init__(self, flow: Flow, workspace: Workspace, size: int, originals: bool) -> None:
@@ -93,7 +97,7 @@ class _Sorting:
         self._size = size
         self._originals = originals
         self._aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
-        self.changed: set[str] = set()
+        self.former: dict[str, str] = {}
 
     def to_encode(self, items: Iterable[Record | Failure]) -> Iterator[Record | None]:
         """The records to encode, and None now and then where there are none, so that answers come."""
@@ -146,8 +150,10 @@ class _Sorting:
             elif isinstance(whole := _with_content(record), Failure):
                 self._aside.put(whole)
             else:
-                if record.local is not None and self._workspace.has_other(record.local, record.id):
-                    self.changed.add(record.id)
+                if record.local is not None:
+                    other = self._workspace.other_photo(record.local, record.id)
+                    if other is not None:
+                        self.former[record.id] = other
                 yield whole
         for indexed in _updated(self._flow, self._workspace, known):
             self._aside.put(indexed)
@@ -176,6 +182,21 @@ def _updated(flow: Flow, workspace: Workspace, records: list[Record]) -> Iterato
             if doc.aborted:
                 raise StoreUnwritable(doc.error)
             yield Indexed(record, None if doc.error else move or doc.outcome, doc.error)
+        # Where a photo was that has moved, also in a root that nobody walks any more.
+        left = [
+            file
+            for record, move in zip(batch, moves, strict=True)
+            if move == "moved"
+            for file in workspace.left_files(record)
+        ]
+        if left:
+            flow.run(
+                "forget",
+                [
+                    Document(str(number), IMAGE, record=Record(str(number), IMAGE, local=file))
+                    for number, file in enumerate(left)
+                ],
+            )
 
 
 def index_batches(

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossmodal.data_sets.beside import signature_of
+from crossmodal.data_sets.beside import is_as_it_was
+from crossmodal.data_sets.listed import NamedPhotos
+from crossmodal.data_sets.values import has_lone_surrogate
+from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
 
 if TYPE_CHECKING:
     from crossmodal.data_sets.data_set import DataSet
     from crossmodal.engine.engine import Engine
-    from crossmodal.engine.indexing import Indexed
     from crossmodal.index.embedded.library import Library
     from crossmodal.workspace import Workspace
 
@@ -26,6 +28,9 @@ __all__ = ["FEW_PHOTOS", "KnownLibrary", "LibraryRun", "Settled"]
 # More photos than this, and more than this share of a root, only go where that is asked for.
 FEW_PHOTOS = 10
 LARGEST_SHARE = 0.2
+
+# Captions that are deleted in one transaction.
+_DELETED_AT_ONCE = 4096
 
 
 class KnownLibrary:
@@ -57,22 +62,21 @@ class KnownLibrary:
             return None
         return known.photo, known.digest, known.content_hash
 
-    def photo_with(self, digest: str) -> str | None:
-        """The id of a photo of that content; None where there is none."""
-        return None if (library := self._library) is None else library.photo_with(digest)
+    def photo_with(self, digest: str, file: LocalFile | None) -> str | None:
+        """The id of a photo of that content, the one in ``file`` before others; None where there is none."""
+        if (library := self._library) is None:
+            return None
+        known = None if file is None else library.file(file)
+        return known.photo if known is not None and known.digest == digest else library.photo_with(digest)
 
     def is_taken(self, id: str) -> bool:
         """Whether a photo has that id."""
         return bool(self._workspace.known_ids([id], IMAGE))
 
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
-        """Whether the photo with that id lies, as it was when it was read, in another file than ``file``."""
+        """Whether the photo with that id lies, as it was when it was read, in a file before ``file``."""
         files = [] if (library := self._library) is None else library.files_of(photo)
-        return any(
-            (now := signature_of(each.absolute)) and each.signature.startswith(now)
-            for each in files
-            if (each.root, each.path) != (file.root, file.path)
-        )
+        return any(is_as_it_was(each) for each in files if (each.root, each.path) < (file.root, file.path))
 
     @property
     def _library(self) -> Library | None:
@@ -84,13 +88,12 @@ class Settled:
     """What left the index at the end of a run.
 
     ``photos`` are those whose files are gone, which went to the trash; ``captions`` those that their file
-    doesn't give any more. ``kept`` is a sentence on photos that stayed although their files are gone, None
-    where there are none.
+    doesn't give any more. ``kept`` are sentences on what stayed although it is gone.
     """
 
     photos: int = 0
     captions: int = 0
-    kept: str | None = None
+    kept: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -108,7 +111,10 @@ class LibraryRun:
     _photos: array[int] = field(default_factory=lambda: array("q"))
     _captions: array[int] = field(default_factory=lambda: array("q"))
     _read: array[int] = field(default_factory=lambda: array("q"))
+    _captioned: array[int] = field(default_factory=lambda: array("q"))
+    _heirs: dict[str, str] = field(default_factory=dict)
     _failed: bool = False
+    _broken_off: bool = False
 
     def index(
         self,
@@ -121,21 +127,29 @@ class LibraryRun:
             self.engine.workspace, originals=self.engine.keeps_originals, reread=self.verify
         )
         self._unite_roots()
-        yield from self.engine.index(self._watched(take(self.data_set)), size=size)
+        for item in self.engine.index(self._watched(take(self.data_set)), size=size):
+            if isinstance(item, Indexed) and item.former is not None:
+                self._heirs[item.former] = item.record.id
+            yield item
 
     def _unite_roots(self) -> None:
         """Makes the data set's folder a root before it is walked, where there are roots inside of it."""
         library = self.engine.workspace.library
         if library is not None and self.data_set.walks and self.data_set.root is not None:
             folder = str(self.data_set.root)
+            if has_lone_surrogate(folder):
+                # Its photos are failures that say so.
+                return
             inside = f"{folder.rstrip('/')}/"
-            if any(root.path.startswith(inside) for root in library.roots()):
+            if any(path.startswith(inside) for path in library.root_paths()):
                 self.engine.add_root(folder)
 
     def _watched(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
         for item in items:
             if isinstance(item, Failure):
                 self._failed = True
+                # What is wrong with the file of captions as a whole ends it.
+                self._broken_off = self._broken_off or item.source == self.data_set.origin
             elif item.modality == IMAGE:
                 self._photos.append(hash(item.id))
                 if "metadata" not in item.keeps:
@@ -144,6 +158,8 @@ class LibraryRun:
                     self._files.append(hash((item.local.root, item.local.path)))
             else:
                 self._captions.append(hash(item.id))
+                if item.origin != FILE_ORIGIN:
+                    self._captioned.append(hash(item.photo_id))
             yield item
 
     def settle(self) -> Settled:
@@ -152,7 +168,7 @@ class LibraryRun:
         Raises as ``Engine.delete``.
         """
         settled = Settled()
-        if self.engine.workspace.store() is None:
+        if self.engine.workspace.store() is None or self.data_set.partial:
             return settled
         self._forget_superseded()
         self._forget_captions(settled)
@@ -165,10 +181,7 @@ class LibraryRun:
         return self.engine.workspace.require().library
 
     def _forget_captions(self, settled: Settled) -> None:
-        """Deletes captions that the file doesn't give any more.
-
-        Those of a photo that was not met stay where something could not be read: that may be why.
-        """
+        """Deletes captions that their file doesn't give any more: the photo's own file, or the data set's."""
         met, photos, read = (np.unique(each) for each in (self._captions, self._photos, self._read))
         unmet = [
             id
@@ -176,15 +189,43 @@ class LibraryRun:
             if _has(read, hash(photo)) and not _has(met, hash(id))
         ]
         origin = self.data_set.origin
-        unmet += [
-            id
-            for source in (() if origin is None else (origin, OLD_ORIGIN))
-            for id, photo in self._library.captions_from(source)
-            if not _has(met, hash(id)) and (_has(photos, hash(photo)) or (not self._failed and source))
-        ]
+        if origin is not None and not self._broken_off:
+            given = list(self._library.captions_from(origin))
+            # Those of a photo that was not met stay where something could not be read: that may be why.
+            lost = [
+                id
+                for id, photo in given
+                if not _has(met, hash(id)) and (_has(photos, hash(photo)) or not self._failed)
+            ]
+            if len(lost) > FEW_PHOTOS and len(lost) > LARGEST_SHARE * len(given) and not self.delete_missing:
+                settled.kept.append(
+                    f"{origin} doesn't give {len(lost):,} of its {len(given):,} captions any more; as that "
+                    "is more than a fifth of them, they stay in the index. If that is meant, say so with "
+                    "--delete-missing."
+                )
+            else:
+                unmet += lost
+            unmet += self._given_again(origin)
         settled.captions = len(unmet)
-        if unmet:
-            self.engine.delete(unmet, captions=False, modality=TEXT)
+        for start in range(0, len(unmet), _DELETED_AT_ONCE):
+            self.engine.delete(unmet[start : start + _DELETED_AT_ONCE], captions=False, modality=TEXT)
+
+    def _given_again(self, origin: str) -> list[str]:
+        """The captions of converted photos, of which the file wasn't noted, where this is that file.
+
+        It is where it gives one of them in the same words.
+        """
+        captioned = np.unique(self._captioned)
+        old: dict[str, list[str]] = {}
+        for id, photo in self._library.captions_from(OLD_ORIGIN):
+            if _has(captioned, hash(photo)):
+                old.setdefault(photo, []).append(id)
+        again = []
+        for photo, captions in self.engine.workspace.captions_of(list(old)).items():
+            said = {caption.text for caption in captions if caption.origin == origin}
+            if any(caption.text in said for caption in captions if caption.origin == OLD_ORIGIN):
+                again += old[photo]
+        return again
 
     def _forget_superseded(self) -> None:
         """Takes photos to the trash in whose files another content is; what people said went over to it.
@@ -193,7 +234,7 @@ class LibraryRun:
         """
         superseded = self._library.without_file()
         if superseded and self.data_set.walked:
-            self.engine.forget_superseded(superseded)
+            self.engine.forget_superseded({photo: self._heirs.get(photo) for photo in superseded})
 
     def _forget_files(self, root: str, settled: Settled) -> None:
         folder = self._library.folder(root)
@@ -211,9 +252,15 @@ class LibraryRun:
             photo for photo in gone if photo in met_photos or self._lies_elsewhere(photo, gone[photo])
         }
         going = gone.keys() - elsewhere
+        if going and not len(met) and not self.delete_missing:
+            settled.kept.append(
+                f"{root} has no photo at all, as when a disk isn't there, so its {len(going):,} photos stay "
+                "in the index. If they are gone for good, say so with --delete-missing."
+            )
+            going = set()
         photos = self._library.photos_below(LocalFile(folder.root, ""))
         if len(going) > FEW_PHOTOS and len(going) > LARGEST_SHARE * photos and not self.delete_missing:
-            settled.kept = (
+            settled.kept.append(
                 f"{len(going):,} of the {photos:,} photos of {root} are not there any more; as that is more "
                 "than a fifth of them, they stay in the index. If they are gone for good, say so with "
                 "--delete-missing."
@@ -221,6 +268,15 @@ class LibraryRun:
             going = set()
         settled.photos = len(going)
         self.engine.forget([file for photo in sorted(going | elsewhere) for file in gone[photo]])
+        self._read_again(elsewhere)
+
+    def _read_again(self, photos: Iterable[str]) -> None:
+        """Reads photos from another of their files: what is known of one that is gone doesn't hold."""
+        left = [files[0].absolute for photo in sorted(photos) if (files := self._library.files_of(photo))]
+        again = NamedPhotos(left, limits=self.data_set.limits)
+        again.known = self.data_set.known
+        for _ in self.engine.index(again):
+            pass
 
     def _lies_elsewhere(self, photo: str, gone: list[LocalFile]) -> bool:
         """Whether the photo stays without these files: it was uploaded, or has others."""
@@ -235,11 +291,17 @@ def _has(values: np.ndarray, value: int) -> bool:
 
 
 def _is_gone(path: str) -> bool:
-    """Whether there is certainly no file, which is another thing than not being able to look."""
+    """Whether there is certainly no file, which is another thing than not being able to look.
+
+    Behind a link that leads nowhere there may be one when what it leads to is there again.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return True
+        folder = os.path.dirname(path)  # noqa: PTH120
+        while folder != "/" and not os.path.lexists(folder):
+            folder = os.path.dirname(folder)  # noqa: PTH120
+        return os.path.exists(folder)  # noqa: PTH110
     except OSError:
         return False
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
@@ -11,6 +12,7 @@ import numpy as np
 
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
@@ -222,6 +224,19 @@ class PhotoIndex:
         if isinstance(source, DataSet):
             run = LibraryRun(self._engine, source, delete_missing)
         indexed = self._engine.index(_checked_records(source)) if run is None else run.index()
+        # One opening of the Flow for all of it.
+        with ExitStack() as writing:
+            if run is not None:
+                writing.enter_context(self._engine.writing())
+            self._count(indexed, summary)
+            if run is not None:
+                settled = run.settle()
+                summary.deleted = settled.photos + settled.captions
+                summary.kept = " ".join(settled.kept) or None
+                summary.warnings += run.data_set.warnings
+        return summary
+
+    def _count(self, indexed: Iterable[Indexed | Failure], summary: AddSummary) -> None:
         for item in indexed:
             if isinstance(item, Failure):
                 summary.failures.append(item)
@@ -232,11 +247,6 @@ class PhotoIndex:
                 setattr(summary, outcome, getattr(summary, outcome) + 1)
                 if item.warning is not None:
                     summary.warnings.append(Failure(item.source, item.warning))
-        if run is not None:
-            settled = run.settle()
-            summary.deleted, summary.kept = settled.photos + settled.captions, settled.kept
-            summary.warnings += run.data_set.warnings
-        return summary
 
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
         """Delete photos and captions by id; a photo takes the captions that describe it along.

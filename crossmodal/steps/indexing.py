@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from crossmodal import limits
 from crossmodal.documents import Document
-from crossmodal.errors import CrossmodalError, DataError, StoreError
+from crossmodal.errors import CrossmodalError, DataError, StoreError, StoreUnwritable
 from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
@@ -249,7 +250,9 @@ class Committer(Step):
         super().__init__(context)
         identity = identify_model(model, cache=Path(model_cache))
         self._store = EmbeddedStore.open_writer(Path(index_path), identity=identity)
-        self._store.library.empty_trash(older_than_days=TRASH_DAYS)
+        # On a full disk the trash has to wait for a deletion.
+        with suppress(StoreUnwritable):
+            self._store.library.empty_trash(older_than_days=TRASH_DAYS)
         self._shards = int(shards)
 
     @property
@@ -298,14 +301,19 @@ class Committer(Step):
     def forget(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Forgets the files of the documents' records; photos that lie nowhere else go to the trash.
 
-        A document without a file names a photo that may lie in none any more.
+        A document without a file names a photo that may lie in none any more, and as its ``photo_id`` the one
+        that took its place.
         """
         todo = pending(docs)
         files = [doc.record.local for doc in todo if doc.record is not None and doc.record.local is not None]
         try:
             if files:
                 self._store.library.forget(files)
-            photos = [doc.id for doc in todo if doc.record is not None and doc.record.local is None]
+            photos = {
+                doc.id: doc.record.photo_id
+                for doc in todo
+                if doc.record is not None and doc.record.local is None
+            }
             if photos:
                 self._store.library.forget_superseded(photos)
         except CrossmodalError as error:

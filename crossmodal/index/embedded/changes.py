@@ -27,7 +27,7 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
-from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Outcome, Record, caption_id
+from crossmodal.records import FILE_ORIGIN, IMAGE, MODALITIES, TEXT, Modality, Outcome, Record, caption_id
 
 __all__ = ["Changes", "RemovedPhoto", "State", "read_dimension", "read_meta", "read_state", "same_content"]
 
@@ -95,7 +95,7 @@ class Changes:
                 record = record.keeping(records[earlier])
                 same = records[earlier].content_hash == record.content_hash
             elif isinstance(old, StoredDocument):
-                record = record.keeping(old.record)
+                record = _joined(old.record, record.keeping(old.record))
                 same = self._has_all(old, record, vectors is not None)
             else:
                 same = False
@@ -119,12 +119,6 @@ class Changes:
                 each.uploaded = each.uploaded or old.uploaded
                 if same_content(old.record, each.record):
                     self._take_over(each, old)
-        given += [
-            copied
-            for each, (old, _) in zip(given.copy(), changed, strict=True)
-            if old is None and each.record.local is not None
-            for copied in self._inherited(each, each.record.local)
-        ]
         # What a client put in the place of a photo on this machine lies in no file.
         local_files.remove_photos(
             self._connection,
@@ -207,24 +201,23 @@ class Changes:
         vector, content, thumbnail = (stored_part(self._connection, document, part) for part in parts)
         return replace(document.record, content=content, thumbnail=thumbnail), vector
 
-    def _inherited(self, given: _Given, local: LocalFile) -> list[_Given]:
-        """The tags and captions that people gave the photo which was this file before it changed."""
-        before = local_files.photo_at(self._connection, local)
-        document = None if before is None else self._find(IMAGE, before)
-        if not isinstance(document, StoredDocument):
-            return []
-        record = given.record
-        if "tags" in record.keeps:
-            given.record = replace(record, tags=document.record.tags, keeps=()).hashed()
-        captions: list[_Given] = []
-        for caption in captions_or_damage(self._connection, document.record.id):
-            if isinstance(caption, StoredDocument) and caption.record.text:
-                id = caption_id(record.id, caption.record.text)
-                copied = replace(caption.record, id=id, photo_id=record.id, uri=None).hashed()
-                if self._find(TEXT, id) is None and all(each.record.id != id for each in captions):
-                    vector = stored_part(self._connection, caption, "vector")
-                    captions.append(_Given(copied, vector, caption.uploaded))
-        return captions
+    def hand_over(self, photo: str, heir: str) -> None:
+        """Gives the tags and captions that people gave one photo to another one that took its place."""
+        old, new = self._find(IMAGE, photo), self._find(IMAGE, heir)
+        if not isinstance(old, StoredDocument) or not isinstance(new, StoredDocument):
+            return
+        if old.record.tags and not new.record.tags:
+            self.put([replace(new.record, tags=old.record.tags).hashed()], None)
+        copies: list[_Given] = []
+        for caption in captions_or_damage(self._connection, photo):
+            if isinstance(caption, StoredDocument) and caption.record.origin != FILE_ORIGIN:
+                id = caption_id(heir, caption.record.text or "")
+                copied = replace(caption.record, id=id, photo_id=heir, uri=None).hashed()
+                if self._find(TEXT, id) is None and all(each.record.id != id for each in copies):
+                    copies.append(_Given(copied, stored_part(self._connection, caption, "vector"), True))
+        if copies:
+            self._add(copies)
+            self._finish()
 
     def _find(self, modality: Modality, id: str) -> StoredDocument | StoreDamaged | None:
         """The document that is there, or what is wrong with it."""
@@ -408,6 +401,13 @@ class _Given:
     record: Record
     vector: bytes | None
     uploaded: bool = False
+
+
+def _joined(old: Record, new: Record) -> Record:
+    """What a client sends of a photo that lies on this machine: what is known of that stays."""
+    if old.local is None or new.local is not None or new.modality != IMAGE or old.digest != new.digest:
+        return new
+    return replace(new, tags={**old.tags, **new.tags}, metadata=old.metadata, keeps=()).hashed()
 
 
 def same_content(old: Record, new: Record) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 
 from crossmodal.errors import DataError, StoreDamaged
@@ -15,7 +16,7 @@ from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
-from crossmodal.index.embedded.stored_document import checksum
+from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite
 from crossmodal.records import IMAGE, LocalFile, Record
 
 __all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "restore"]
@@ -73,11 +74,16 @@ class Library:
 
     def folder(self, path: str) -> LocalFile | None:
         """The root of the absolute ``path`` and the path below it; None where it is in no root yet."""
-        for root in self.roots():
-            start = root.path.rstrip("/") + "/"
-            if path == root.path or path.startswith(start):
-                return LocalFile(root.path, path[len(start) :])
+        for root in self.root_paths():
+            start = root.rstrip("/") + "/"
+            if path == root or path.startswith(start):
+                return LocalFile(root, path[len(start) :])
         return None
+
+    def root_paths(self) -> list[str]:
+        """The paths of all roots, in their order."""
+        with self._connections.read() as connection:
+            return self._paths(connection)
 
     def file(self, file: LocalFile) -> KnownFile | None:
         """What is known of a file; None where it was never indexed."""
@@ -116,7 +122,10 @@ class Library:
             )
 
     def copies(self) -> dict[str, list[str]]:
-        """Of each photo that lies in several files, by its id, their absolute paths."""
+        """Of each photo that lies in several files, by its id, their absolute paths.
+
+        A file under two names, by a link or a second mount point, is one; what is not there any more is none.
+        """
         select = (
             "SELECT photo, roots.path, files.path FROM files JOIN roots ON roots.id = files.root"
             " WHERE photo IN (SELECT photo FROM files GROUP BY photo HAVING count(*) > 1)"
@@ -126,7 +135,8 @@ class Library:
         with self._connections.read() as connection:
             for photo, root, path in connection.execute(select):
                 found.setdefault(photo, []).append(LocalFile(root, path).absolute)
-        return found
+        different = {photo: _different_files(paths) for photo, paths in found.items()}
+        return {photo: paths for photo, paths in different.items() if len(paths) > 1}
 
     def without_file(self) -> list[str]:
         """The photos that were no uploads and in whose files another content is now."""
@@ -135,10 +145,8 @@ class Library:
 
     def is_uploaded(self, photo: str) -> bool:
         """Whether the photo came without a file, and so stays without one."""
-        select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
         with self._connections.read() as connection:
-            found = connection.execute(select, (storable(photo),)).fetchone()
-        return found is not None and bool(found[0])
+            return local_files.is_uploaded(connection, photo)
 
     def trash(self) -> list[Trashed]:
         """What is in the trash, the last one first."""
@@ -167,6 +175,7 @@ class Library:
                         f"The root {other} lies in {to}; index {to} instead, which takes both in."
                     )
             connection.execute("UPDATE roots SET path = ? WHERE id = ?", (to, root))
+            _move_origins(connection, path, to)
             (count,) = connection.execute("SELECT count(*) FROM files WHERE root = ?", (root,)).fetchone()
             return int(count)
 
@@ -187,11 +196,16 @@ class Library:
         with self._changing() as connection:
             return self._forget(connection, files)
 
-    def forget_superseded(self, photos: Sequence[str]) -> None:
-        """Takes those of ``photos`` to the trash in whose files another content is, and that lie nowhere."""
+    def forget_superseded(self, photos: Mapping[str, str | None]) -> None:
+        """Takes those of ``photos`` to the trash in whose files another content is, and that lie nowhere.
+
+        The values are the photos that are in these files now, which inherit what people said, where known.
+        """
         with self._changing() as connection:
-            gone = local_files.without_file(connection, photos)
-            for removed in Changes(connection).remove_photos(gone):
+            for photo in local_files.without_file(connection, photos):
+                if (heir := photos[photo]) is not None:
+                    Changes(connection).hand_over(photo, heir)
+                (removed,) = Changes(connection).remove_photos([photo])
                 _throw_away(connection, removed, "")
 
     def restore(self, photos: Sequence[str]) -> list[str]:
@@ -217,13 +231,23 @@ class Library:
             yield connection
 
     def _forget(self, connection: sqlite3.Connection, files: Sequence[LocalFile]) -> list[str]:
-        where = {
-            photo: file for file in files if (photo := local_files.photo_at(connection, file)) is not None
-        }
-        photos = local_files.forget(connection, files)
-        gone = local_files.without_file(connection, photos)
-        for removed in Changes(connection).remove_photos(gone):
-            _throw_away(connection, removed, where[removed.photo].absolute)
+        leaving: dict[str, list[LocalFile]] = {}
+        for file in files:
+            if (photo := local_files.photo_at(connection, file)) is not None:
+                leaving.setdefault(photo, []).append(file)
+        gone = [
+            photo
+            for photo, left in leaving.items()
+            if len(left) == len(local_files.files_of(connection, photo))
+            and not local_files.is_uploaded(connection, photo)
+        ]
+        # The documents before their files, as long as they say what they are; one in memory at a time.
+        for photo in gone:
+            (removed,) = Changes(connection).remove_photos([photo])
+            _throw_away(connection, removed, leaving[photo][0].absolute)
+        local_files.forget(connection, files)
+        # What was said of the first file is read anew from another one.
+        local_files.read_again(connection, leaving.keys() - set(gone))
         return gone
 
     def _root(self, connection: sqlite3.Connection, path: str) -> int:
@@ -237,6 +261,16 @@ class Library:
 
     def _paths(self, connection: sqlite3.Connection) -> list[str]:
         return [path for (path,) in connection.execute("SELECT path FROM roots ORDER BY path")]
+
+
+def _different_files(paths: Sequence[str]) -> list[str]:
+    """Those of ``paths`` that are there, of several names of one file the first."""
+    files: dict[tuple[int, int], str] = {}
+    for path in paths:
+        with suppress(OSError):
+            found = os.stat(path)  # noqa: PTH116  (bare speed in large libraries)
+            files.setdefault((found.st_dev, found.st_ino), path)
+    return list(files.values())
 
 
 def is_trashed(connection: sqlite3.Connection, photo: str) -> bool:
@@ -253,11 +287,15 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: bool) -> bo
         " ORDER BY number",
         named,
     )
-    documents = [_read(photo, *row) for row in found]
-    if not documents:
-        return False
+    try:
+        documents = [_read(photo, *row) for row in found]
+    except StoreDamaged:
+        # It cannot come back; what is on disk is indexed anew.
+        documents = []
     for table in ("trash", "trashed"):
         connection.execute(f"DELETE FROM {table} WHERE photo = CAST(? AS TEXT)", named)
+    if not documents:
+        return False
     Changes(connection).add_again(RemovedPhoto(photo, documents), uploaded=uploaded)
     return True
 
@@ -269,6 +307,20 @@ def _read(
     if checksum(bytes_of_all, len(text)) != known:
         raise StoreDamaged("document", photo, 0, modality=IMAGE)
     return Record(**json.loads(text), content=content, thumbnail=thumbnail), vector
+
+
+def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
+    """Says of captions that files below ``path`` gave that these lie below ``to``."""
+    start = f"{path.rstrip('/')}/"
+    rows = connection.execute(
+        "SELECT row FROM documents WHERE origin >= ? AND origin < ?", (start, f"{start[:-1]}0")
+    ).fetchall()
+    for (row,) in rows:
+        with suppress(StoreDamaged):
+            document = document_in_row(connection, row)
+            if document is not None and document.record.origin is not None:
+                origin = f"{to.rstrip('/')}/{document.record.origin[len(start) :]}"
+                rewrite(connection, replace(document, record=replace(document.record, origin=origin)))
 
 
 def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:

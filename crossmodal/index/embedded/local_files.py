@@ -21,8 +21,10 @@ __all__ = [
     "files_below",
     "files_of",
     "forget",
+    "is_uploaded",
     "photo_at",
     "place",
+    "read_again",
     "remove_photos",
     "without_file",
 ]
@@ -47,7 +49,8 @@ class KnownFile:
 def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
     """The root to which ``folder`` (absolute) belongs and its path below it; makes one where there is none.
 
-    Roots inside of a new one are taken into it.
+    Roots inside of a new one are taken into it; their files are read once more, as the folders around each
+    photo are others now.
     """
     roots: dict[str, int] = {path: id for id, path in connection.execute("SELECT id, path FROM roots")}
     for root in roots:
@@ -58,8 +61,8 @@ def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
     for root, id in roots.items():
         if below := _below(folder, root):
             connection.execute(
-                "UPDATE OR REPLACE files SET root = ?, path = ? || '/' || path WHERE root = ?",
-                (new, below, id),
+                "UPDATE OR REPLACE files SET root = ?, path = ? || path, signature = '' WHERE root = ?",
+                (new, f"{below}/", id),
             )
             connection.execute("DELETE FROM roots WHERE id = ?", (id,))
     return LocalFile(folder, "")
@@ -76,7 +79,8 @@ def divide_root(connection: sqlite3.Connection, folder: str) -> tuple[int] | Non
         connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
         (new,) = connection.execute("SELECT id FROM roots WHERE path = ?", (folder,)).fetchone()
         connection.execute(
-            "UPDATE files SET root = ?, path = substr(path, ?) WHERE root = ? AND path >= ? AND path < ?",
+            "UPDATE files SET root = ?, path = substr(path, ?), signature = ''"
+            " WHERE root = ? AND path >= ? AND path < ?",
             (new, len(below) + 2, id, f"{below}/", f"{below}0"),
         )
         return (int(new),)
@@ -142,17 +146,12 @@ def files_below(connection: sqlite3.Connection, folder: LocalFile) -> Iterator[t
         yield LocalFile(folder.root, path, signature), photo
 
 
-def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> list[str]:
-    """Forgets ``files``, and returns the ids of the photos that lay there, each once."""
-    photos = {}
-    for file in files:
-        if (photo := photo_at(connection, file)) is not None:
-            photos[photo] = file
-        connection.execute(
-            "DELETE FROM files WHERE root = (SELECT id FROM roots WHERE path = ?) AND path = ?",
-            (file.root, file.path),
-        )
-    return list(photos)
+def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> None:
+    """Forgets ``files``."""
+    connection.executemany(
+        "DELETE FROM files WHERE root = (SELECT id FROM roots WHERE path = ?) AND path = ?",
+        [(file.root, file.path) for file in files],
+    )
 
 
 def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = None) -> list[str]:
@@ -168,6 +167,21 @@ def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = 
         for photo in photos
         if connection.execute(f"{select} AND id = CAST(? AS TEXT)", (storable(photo),)).fetchone()
     ]
+
+
+def read_again(connection: sqlite3.Connection, photos: Iterable[str]) -> None:
+    """Lets the next run read the files of these photos, whatever they look like."""
+    connection.executemany(
+        "UPDATE files SET signature = '' WHERE photo = CAST(? AS TEXT)",
+        [(storable(photo),) for photo in photos],
+    )
+
+
+def is_uploaded(connection: sqlite3.Connection, photo: str) -> bool:
+    """Whether the photo with that id came without a file, and so stays without one."""
+    select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
+    found = connection.execute(select, (storable(photo),)).fetchone()
+    return found is not None and bool(found[0])
 
 
 def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None:

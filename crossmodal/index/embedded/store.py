@@ -193,8 +193,11 @@ class EmbeddedStore:
         self._require_writer()
         with self._writing, self._connections.write() as connection:
             for record in records:
-                if record.modality == IMAGE and read_document(connection, IMAGE, record.id) is None:
-                    restore(connection, record.id, uploaded=record.local is None)
+                there = read_document(connection, record.modality, record.id) is not None
+                if not there and not restore(connection, record.id, uploaded=record.local is None):
+                    raise DataError(
+                        f"{record.uri or record.id}: its entry in the trash was damaged; index it again."
+                    )
             return Changes(connection).put([each.hashed() for each in records], None)
 
     @property

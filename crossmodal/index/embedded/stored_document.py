@@ -28,6 +28,7 @@ __all__ = [
     "document_in_row",
     "documents_in_order",
     "read_document",
+    "rewrite",
     "stored_part",
     "tags_of",
     "usable_id",
@@ -150,6 +151,12 @@ def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -
     """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged."""
     values = connection.execute(_SELECT_BY_ID, (modality, storable(id))).fetchone()
     return None if values is None else StoredDocument.from_values(values)
+
+
+def rewrite(connection: sqlite3.Connection, document: StoredDocument) -> None:
+    """Writes another version of what is in the document's row, of which tags and words are the same."""
+    connection.execute("DELETE FROM documents WHERE row = ?", (document.row,))
+    connection.execute(StoredDocument.INSERT, document.values())
 
 
 def document_in_row(connection: sqlite3.Connection, row: int) -> StoredDocument | None:

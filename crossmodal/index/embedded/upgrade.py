@@ -25,6 +25,7 @@ from crossmodal.index.embedded.stored_document import (
     StoredDocument,
     checksum,
     documents_in_order,
+    rewrite,
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
@@ -98,7 +99,7 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
             # It stays damaged, and is said to be, until it is indexed again.
             left_out.append(f"the {values[1]} {values[2]!r}: it does not match its checksum")
         else:
-            _write(connection, document)
+            rewrite(connection, document)
         progress(done + 1, total)
     adopt_files(connection)
     run("DROP TABLE words")
@@ -124,11 +125,6 @@ def _read(values: tuple[Any, ...]) -> StoredDocument | None:
         content_hash=content_hash,
     )
     return StoredDocument(row, record, bool(values[9]), values[10], values[11], uploaded=True)
-
-
-def _write(connection: sqlite3.Connection, document: StoredDocument) -> None:
-    connection.execute("DELETE FROM documents WHERE row = ?", (document.row,))
-    connection.execute(StoredDocument.INSERT, document.values())
 
 
 def adopt_files(connection: sqlite3.Connection) -> None:
@@ -158,7 +154,7 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         digest = _digest(connection, document)
         said = {"file": file.rpartition("/")[2]}
         adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
-        _write(connection, replace(document, record=adopted, uploaded=False))
+        rewrite(connection, replace(document, record=adopted, uploaded=False))
         if "file" not in record.tags:
             connection.executemany(tags.INSERT, tags.tag_entries(IMAGE, said, document.row))
         local_files.place(connection, [adopted])
@@ -168,7 +164,7 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         start, _, number = each.record.id.rpartition("-")
         if start == each.record.photo_id and number.isdigit():
             record = replace(each.record, origin=OLD_ORIGIN).hashed()
-            _write(connection, replace(each, record=record))
+            rewrite(connection, replace(each, record=record))
 
 
 def _digest(connection: sqlite3.Connection, document: StoredDocument) -> str | None:

@@ -11,7 +11,7 @@ import sqlite3
 
 from crossmodal.index.embedded.tokens import words_of_file, words_of_query, words_of_text
 from crossmodal.index.protocols import WordHit
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, Record, file_name
 
 __all__ = ["search_words", "searchable"]
 
@@ -30,7 +30,10 @@ _SEARCH = (
 def searchable(record: Record) -> str | None:
     """The words by which a document is found: a caption's, or those of a photo's file; None without any."""
     if record.modality == IMAGE:
-        return " ".join(words_of_file(record.file or "")) or None
+        # Never of where it lies now, which changes without its being written again.
+        named = [layer.get("file") for layer in (record.tags, record.metadata)]
+        name = next((each for each in named if isinstance(each, str)), file_name(record.own_uri, None))
+        return " ".join(words_of_file(name or "")) or None
     return " ".join(words_of_text(record.text or "")) or None
 
 
