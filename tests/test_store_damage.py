@@ -162,11 +162,11 @@ from pathlib import Path
 from crossmodal.index.embedded.store import EmbeddedStore
 from store_samples import photo
 from crossmodal.errors import StoreUnwritable
-resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))
 with EmbeddedStore.open_writer(Path(sys.argv[1])) as store:
     store.put([photo("small")])
     try:
-        store.put([photo("large", size=1_000_000)])
+        store.put([photo("large", size=1_500_000)])
     except StoreUnwritable as error:
         print(error)
     print(list(store.ids("image")), store.verify())
@@ -397,6 +397,8 @@ def test_what_does_not_fit_together_is_found(store_path: Path) -> None:
             "the thumbnail of 'p5', row 5, is missing or does not match its checksum",
             "the tags of 'p6', row 6, are not those that can be filtered",
             "the tags hold row 3, which no document asks for",
+            "99 documents have words, but those of 100 can be searched",
+            "the words hold row 3, which no document asks for",
             "row 99 was never given out",
             "99 documents of the modality image are stored but 100 are counted",
             "99 vectors of the modality image are stored but 100 are counted",

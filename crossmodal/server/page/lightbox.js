@@ -62,8 +62,10 @@ async function remove(item) {
   const sure = await confirmed({
     title: photo ? "Take this photo out of the index?" : "Take this caption out of the index?",
     detail: photo && captions
-      ? `Its ${captions === 1 ? "caption goes" : `${captions} captions go`} with it. The original file where it came from stays as it is.`
-      : "It will no longer be found. The original file stays as it is.",
+      ? `Its ${captions === 1 ? "caption goes" : `${captions} captions go`} with it, for good; so does a photo that was uploaded. A file in a folder stays.`
+      : photo
+        ? "For good, if it was uploaded. A file in a folder stays."
+        : "It will no longer be found.",
     action: "Delete",
   });
   if (!sure) return;
