@@ -27,7 +27,7 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import touch_private
-from crossmodal.records import TEXT, Record, checked_modality
+from crossmodal.records import TEXT, LocalFile, Record, checked_modality
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,14 +44,22 @@ COLUMNS = {
     "uri": "string",
     "mime_type": "string",
     "photo_id": "string, of a caption: the id of its photo",
-    "tags": "string: a JSON object",
+    "tags": "string: a JSON object, what people gave",
+    "metadata": "string: a JSON object, what was found in the photo's file",
+    "digest": "string, of a photo: the SHA-256 of its file",
+    "root": "string, of a photo on the machine of the dump: the folder that was indexed",
+    "path": "string: where the photo lies below it",
+    "origin": "string, of a caption: the file that gave it",
     "vector": "list of float32",
     "original": "binary: the photo's file",
     "thumbnail": "binary: a JPEG",
     "not_utf8": "string: a JSON object",
 }
 
-_TEXTS = ("id", "modality", "content_hash", "text", "uri", "mime_type", "photo_id", "tags")
+_TEXTS = (
+    *("id", "modality", "content_hash", "text", "uri", "mime_type", "photo_id", "tags", "metadata", "digest"),
+    *("root", "path", "origin"),
+)
 
 # A row group ends after so many documents, or so many bytes of them.
 _GROUP_DOCUMENTS = 1024
@@ -164,8 +172,11 @@ def _groups(store: EmbeddedStore) -> Iterator[list[dict[str, Any]]]:
 
 
 def _row(record: Record, vector: np.ndarray[Any, Any] | None) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(record, name) for name in _TEXTS}
-    values["tags"] = json.dumps(dict(record.tags), ensure_ascii=True)
+    values: dict[str, Any] = {name: getattr(record, name, None) for name in _TEXTS}
+    for layer in ("tags", "metadata"):
+        values[layer] = json.dumps(dict(values[layer]), ensure_ascii=True)
+    if record.local is not None:
+        values |= {"root": record.local.root, "path": record.local.path}
     escaped = {}
     for name in _TEXTS:
         text = values[name]
@@ -218,9 +229,9 @@ def _record(row: Mapping[str, Any], number: int) -> Record:
     given = dict(row)
     try:
         given |= json.loads(given.get("not_utf8") or "{}")
-        tags = json.loads(given.get("tags") or "{}")
-        if not isinstance(tags, dict):
-            raise TypeError("its tags are no JSON object")
+        tags, metadata = (json.loads(given.get(layer) or "{}") for layer in ("tags", "metadata"))
+        if not isinstance(tags, dict) or not isinstance(metadata, dict):
+            raise TypeError("its tags or metadata are no JSON object")
         if not isinstance(given["id"], str):
             raise TypeError("it has no id")
     except (ValueError, TypeError) as error:
@@ -233,6 +244,11 @@ def _record(row: Mapping[str, Any], number: int) -> Record:
         mime_type=given.get("mime_type"),
         photo_id=given.get("photo_id"),
         tags=tags,
+        metadata=metadata,
+        digest=given.get("digest"),
+        # Without a signature: the next run reads the file, and encodes nothing.
+        local=LocalFile(given["root"], given["path"]) if given.get("root") and given.get("path") else None,
+        origin=given.get("origin"),
         content=given.get("original"),
         thumbnail=given.get("thumbnail"),
         content_hash=given.get("content_hash") or "",
