@@ -119,3 +119,27 @@ def test_a_damaged_photo_is_a_warning_and_the_exit_code_stays_0(
     said = capsys.readouterr().out
     assert "1 warning" in said
     assert "of the photo could be read" in " ".join(said.split())
+
+
+def test_an_original_comes_from_where_it_lies_as_long_as_it_is_there(tmp_path: Path) -> None:
+    folder, workspace = tmp_path / "photos", tmp_path / "index"
+    folder.mkdir()
+    (folder / "cat.jpg").write_bytes(CAT)
+    with PhotoIndex(workspace) as index:
+        index.add(folder)
+    settings = Settings(workspace=workspace, model="clip-mini")
+    serving = Serving("query", Engine(settings), settings)
+    try:
+        for path in ("/v1/documents/{}/content", "/images/{}"):
+            answer = get(serving, "cat.jpg", path=path)
+            assert (answer.status_code, answer.content) == (200, CAT)
+        (folder / "cat.jpg").write_bytes(encoded(toy_photo("rocket.jpg"), "JPEG"))
+        answer = get(serving, "cat.jpg")
+        assert answer.status_code == 410
+        assert "is not there any more, or has changed since it was indexed" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text, "where it was is nobody's business"
+        assert get(serving, "cat.jpg", path="/images/{}").status_code == 410
+        assert get(serving, "cat.jpg", path="/v1/documents/{}/thumbnail").status_code == 200
+    finally:
+        serving.close()
+        serving.engine.close()
