@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crossmodal.records import Failure, Record
     from crossmodal.workspace import Workspace
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "AddSummary",
