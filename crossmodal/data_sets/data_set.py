@@ -230,7 +230,7 @@ class _Assembly:
             return replace(untouched, tags=mention.tags, keeps=("metadata",)).hashed()
         photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
         digest = digest_of(photo.content)
-        metadata = Metadata()
+        metadata = Metadata() if local is None else Metadata({"file": local.path.rpartition("/")[2]})
         # Who only measures, as evaluations do, wants the captions that the data set gives.
         if local is not None and data_set.known is not None:
             metadata = self._contents.metadata(photo.content, local)
