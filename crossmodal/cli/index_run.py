@@ -84,6 +84,7 @@ class IndexRun:
         names = ", ".join(data_set.name for data_set in data_sets)
         self.report = IndexReport(names, str(settings.workspace), str(model))
         self.taken = 0
+        self._started = 0.0
 
     def through(self, *, quiet: bool = False) -> None:
         """Indexes everything; raises DataError at the first failure where the settings are strict.
@@ -91,7 +92,6 @@ class IndexRun:
         What of a data set isn't there any more leaves the index, where all of it was to be indexed.
         """
         expected = None if quiet else self._expected()
-        started = time.monotonic()
         try:
             with (
                 IndexProgress(expected, enabled=not (quiet or self._settings.json)) as progress,
@@ -103,7 +103,9 @@ class IndexRun:
                 if not self._signals.stopping and self._settings.num_docs is None:
                     self._settle(runs)
         finally:
-            self.report.seconds = round(time.monotonic() - started, 3)
+            # Without what opening the Flow took.
+            seconds = time.monotonic() - self._started if self.report.started else 0.0
+            self.report.seconds = round(seconds, 3)
             indexed = sum(each.added + each.replaced for each in (self.report.photos, self.report.captions))
             self.report.documents_per_second = round(indexed / (self.report.seconds or 1.0), 2)
             self.report.warnings += [
@@ -138,7 +140,8 @@ class IndexRun:
     def _taken(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
         """The items, until there are as many documents as asked for or a signal comes."""
         # It is read when the Flow is there, and not before.
-        self.report.started = True
+        if not self.report.started:
+            self.report.started, self._started = True, time.monotonic()
         for item in items:
             if self._signals.stopping or self.taken == self._settings.num_docs:
                 return
