@@ -177,7 +177,7 @@ WRONG_INPUT: list[tuple[tuple[str | Path, ...], int, str]] = [
     (("--protocol", "coco-5k"), 1, "coco-5k needs 5,000 photos, but the data has 15"),
     (("--protocol", "flickr9k"), 2, "'flickr9k' is not one of whole, flickr8k-1k"),
     (("-i", "400"), 1, "searches 400 documents (-i), but the data has only 30"),
-    (("-i", "20", "--protocol", "whole"), 1, "-i 20 belongs to the protocol original"),
+    (("-i", "20", "--protocol", "whole"), 2, "-i 20 belongs to the protocol original"),
     (("--split", "test"), 1, "split"),
     (("-d", TOY_IMAGES), 1, "of 0 captions none belongs to one of the 15 photos"),
     (("-d", "nowhere"), 1, "no data set 'nowhere'"),

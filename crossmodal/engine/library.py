@@ -18,6 +18,8 @@ from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from crossmodal.data_sets.data_set import DataSet
     from crossmodal.engine.engine import Engine
     from crossmodal.index.embedded.library import Library
@@ -205,27 +207,28 @@ class LibraryRun:
                 )
             else:
                 unmet += lost
-            unmet += self._given_again(origin)
+            unmet += self._given_again(origin, photos)
         settled.captions = len(unmet)
         for start in range(0, len(unmet), _DELETED_AT_ONCE):
             self.engine.delete(unmet[start : start + _DELETED_AT_ONCE], captions=False, modality=TEXT)
 
-    def _given_again(self, origin: str) -> list[str]:
+    def _given_again(self, origin: str, photos: NDArray[np.int64]) -> list[str]:
         """The captions of converted photos, of which the file wasn't noted, where this is that file.
 
-        It is where it gives one of them in the same words.
+        It is where it says the same of at least half of the photos that it has captions of. ``photos`` are
+        those that were met.
         """
         captioned = np.unique(self._captioned)
         old: dict[str, list[str]] = {}
         for id, photo in self._library.captions_from(OLD_ORIGIN):
-            if _has(captioned, hash(photo)):
+            if _has(photos, hash(photo)):
                 old.setdefault(photo, []).append(id)
-        again = []
-        for photo, captions in self.engine.workspace.captions_of(list(old)).items():
+        compared = [photo for photo in old if _has(captioned, hash(photo))]
+        same = 0
+        for captions in self.engine.workspace.captions_of(compared).values():
             said = {caption.text for caption in captions if caption.origin == origin}
-            if any(caption.text in said for caption in captions if caption.origin == OLD_ORIGIN):
-                again += old[photo]
-        return again
+            same += any(caption.text in said for caption in captions if caption.origin == OLD_ORIGIN)
+        return [id for ids in old.values() for id in ids] if 0 < len(compared) <= 2 * same else []
 
     def _forget_superseded(self) -> None:
         """Takes photos to the trash in whose files another content is; what people said went over to it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -29,12 +30,15 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.records import IMAGE, LocalFile, Record, digest_of, record_id
+from crossmodal.records import IMAGE, LocalFile, Record, digest_of, photo_id
 
 __all__ = ["OLD_ORIGIN", "UPGRADABLE", "adopt_files", "format_of", "upgrade"]
 
 # The format that ``upgrade`` reads.
 UPGRADABLE = 4
+
+# Of a path: what a client named has any other id.
+_DATA_SET_ID = re.compile(r"[0-9a-f]{20}")
 
 # The origin of captions of which the file that gave them was not noted.
 OLD_ORIGIN = ""
@@ -140,8 +144,7 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         and each.record.modality == IMAGE
         and each.record.local is None
         and (each.record.uri or "").startswith("/")
-        # What a data set gave has its id from its path; what a client sent hasn't.
-        and each.record.id == record_id(str(each.record.uri))
+        and _DATA_SET_ID.fullmatch(each.record.id)
         # Others cannot be indexed any more; their files have to be renamed first.
         and storable(each.record.uri) == each.record.uri
     }
@@ -152,6 +155,9 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         root = next(folder for folder in folders if file.startswith(f"{folder.rstrip('/')}/"))
         local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
         digest = _digest(connection, document)
+        if digest is not None and record.id == photo_id(digest):
+            # The id that an upload got, whatever its client called it.
+            continue
         said = {"file": file.rpartition("/")[2]}
         adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
         rewrite(connection, replace(document, record=adopted, uploaded=False))
