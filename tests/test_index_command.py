@@ -97,10 +97,11 @@ def test_again_skips_changes_replace_new_ones_are_added_and_originals_stay(
         (data / "images" / name).write_bytes((data / "images" / shown).read_bytes() + b"edited")
     text = (data / "captions.txt").read_text()
     (data / "captions.txt").write_text(text.replace("A lawn seen from straight above.", "A green carpet."))
-    # The captions of the cat's file went over to what it shows now.
+    # The captions of the cat's file are those of what it shows now: another photo.
+    of_cat = text.count("cat.jpg,")
     assert counted(index(data, workspace, *kept)) == {
         "photos": {"added": 1, "replaced": 1, "unchanged": photos - 1},
-        "captions": {"added": 1, "unchanged": captions - 1, "deleted": 1},
+        "captions": {"added": 1 + of_cat, "unchanged": captions - 1 - of_cat, "deleted": 1},
     }
     held = Workspace(workspace).status()["modalities"]
     assert (held["image"]["documents"], held["image"]["vectors"]) == (photos + 1, photos + 1)

@@ -222,7 +222,7 @@ def test_an_unusable_certificate_is_a_sentence(toy_workspace: Path, certificate:
     serve = ("serve", "--workspace", toy_workspace, "--tls-cert", certificate[0])
     for key in (certificate[0], certificate[0].with_name("nothing.pem")):
         refused = run_app(*serve, "--tls-key", key)
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert "--tls-cert and --tls-key take PEM files" in refused.stderr
     assert "--tls-cert has no meaning without --tls-key" in run_app(*serve).stderr
 

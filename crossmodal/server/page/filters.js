@@ -305,12 +305,19 @@ function drawPanel(state) {
 // One value for everything, or as many values as documents, chooses nothing: such fields start closed.
 const choosesWell = (field) => isRange(field) || (field.values.length > 1 && field.values[0].count > 1);
 
+// What every file says of itself stands behind what people say and look for.
+const OF_FILES = new Set([
+  ...["bytes", "width", "height", "frames", "format", "orientation", "file", "taken_from", "month"],
+  ...["iso", "aperture", "exposure_seconds", "focal_length_mm", "latitude", "longitude", "location"],
+]);
+const rankOf = (field) => 2 * OF_FILES.has(field.name) + !choosesWell(field);
+
 async function loadTags() {
   const panel = byId("filters");
   try {
     const answer = await api.tags();
-    fields = answer.fields.sort((one, other) => choosesWell(other) - choosesWell(one));
-    for (const field of fields.filter(choosesWell).slice(0, 6)) opened.add(field.name);
+    fields = answer.fields.sort((one, other) => rankOf(one) - rankOf(other));
+    for (const field of fields.filter((each) => rankOf(each) === 0).slice(0, 6)) opened.add(field.name);
     if (!panel.hidden) drawPanel(currentState());
   } catch (error) {
     if (!panel.hidden) panel.querySelector(".tags").replaceChildren(make("legend", { text: "Tags" }), errorCard(error, loadTags));
