@@ -39,7 +39,7 @@ def turned(toy_name: str, name: str) -> File:
 
 def test_chosen_files_are_sent_failures_are_told_and_the_others_are_found(adding: SearchPage) -> None:
     good = [turned("cat.jpg", "cat upside down.jpg"), turned("rocket.jpg", "rocket.jpg")]
-    adding.find("upload-tags").fill("place=harbour, year=2024")
+    adding.find("upload-tags").fill("place=harbour, vintage=2024")
     adding.find("choose-photos-input").set_input_files(
         [file.for_chooser() for file in (good[0], BROKEN, NOTES, good[1])]
     )
@@ -73,17 +73,17 @@ def test_chosen_files_are_sent_failures_are_told_and_the_others_are_found(adding
     assert ids["cat upside down.jpg"] in adding.ids()
     adding.expect_ids(adding.asked_ids(text="a tabby cat with green eyes", modality="image", top_k=24))
     adding.find("filters-button").click()
-    adding.page.locator("[data-testid=filter-min][data-field=year]").fill("2020")
+    adding.page.locator("[data-testid=filter-min][data-field=vintage]").fill("2020")
     adding.page.keyboard.press("Tab")
     adding.expect_ids(
         adding.asked_ids(
-            text="a tabby cat with green eyes", modality="image", top_k=24, filter={"year": {"$gte": 2020}}
+            text="a tabby cat with green eyes", modality="image", top_k=24, filter={"vintage": {"$gte": 2020}}
         )
     )
     assert adding.ids()[0] == ids["cat upside down.jpg"]
     assert len(adding.ids()) == 2
-    expect(adding.find("active-filter")).to_have_text("year: at least 2020")
-    adding.page.locator("[data-testid=filter-max][data-field=year]").fill("2023")
+    expect(adding.find("active-filter")).to_have_text("vintage: at least 2020")
+    adding.page.locator("[data-testid=filter-max][data-field=vintage]").fill("2023")
     adding.page.keyboard.press("Tab")
     expect(adding.find("nothing-found")).to_be_visible()
 

@@ -145,7 +145,8 @@ def test_results_are_downloaded_as_json(searching: SearchPage) -> None:
         searching.find("download-json").click()
     assert download.value.suggested_filename == "search-results.json"
     saved = json.loads(download.value.path().read_text(encoding="utf-8"))
-    assert saved["request"] == {"text": SENTENCE, "modality": "image", "top_k": 4}
+    request = {"text": SENTENCE, "modality": "image", "top_k": 4, "group_duplicates": True}
+    assert saved["request"] == request
     assert saved["model"] == "clip-mini"
     assert saved["timing"]["total_ms"] > 0
     # All that has been loaded, as the API said it.

@@ -6,6 +6,9 @@ export const PHOTO_TYPES = ["image/*", ...ENDINGS].join(",");
 /** Whether a file is a photo by its name. */
 export const hasPhotoName = (name) => ENDINGS.some((ending) => name.toLowerCase().endsWith(ending));
 
+/** What browsers decode themselves: one that they cannot read is no photo for the server either. */
+const DECODED_HERE = /\.(jpe?g|jpe|jfif|png|apng|webp|gif|bmp)$/i;
+
 /** Longer side of a picture sent as a query, in pixels; models look at far fewer. */
 const LONGER_SIDE = 1024;
 const JPEG_QUALITY = 0.9;
@@ -35,7 +38,7 @@ export async function scalePicture(file) {
   try {
     bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    if (hasPhotoName(name)) return { name, blob: file, dataUri: await asDataUri(file), width: 0, height: 0 };
+    if (hasPhotoName(name) && !DECODED_HERE.test(name)) return { name, blob: file, dataUri: await asDataUri(file), width: 0, height: 0 };
     throw new PictureError(`${name} (${file.type || "unknown type"}) is not a picture that can be read. Photos are ${FORMATS}.`);
   }
   const scale = Math.min(1, LONGER_SIDE / Math.max(bitmap.width, bitmap.height));
