@@ -122,7 +122,7 @@ def test_what_is_damaged_can_be_deleted(server: Server, tmp_path: Path) -> None:
     photos, captions = rows_of(workspace, IMAGE), rows_of(workspace, TEXT)
     photo, other = list(photos)[:2]
     mine = [id for id in captions if id.startswith(photo)]
-    flip(workspace, "documents", "uri", f"{photos[photo]}, {photos[other]}")
+    flip(workspace, "documents", "digest", f"{photos[photo]}, {photos[other]}")
     flip(workspace, "documents", "text", str(captions[mine[0]]))
     with EmbeddedStore.open_reader(workspace) as store:
         assert len(store.verify()) == 3

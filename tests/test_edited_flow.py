@@ -12,7 +12,7 @@ from edited_flows import EditedFlows
 from needs_jina import needs_jina
 
 from crossmodal.documents import Document
-from crossmodal.errors import FlowFailure
+from crossmodal.errors import FlowFailure, OriginalGone
 from crossmodal.flow.runner import LocalFlow
 from crossmodal.jina.pods import PodsFlow
 from crossmodal.records import Record
@@ -101,4 +101,6 @@ def test_an_index_without_the_photos_themselves(tmp_path: Path, edited: EditedFl
     with Workspace(tmp_path / "index") as workspace:
         assert set(workspace.vectors(["a"], "image")) == {"a"}
         assert set(workspace.records(["a"], "image")) == {"a"}
-        assert workspace.content("a") is workspace.thumbnail("a") is None
+        assert workspace.thumbnail("a") is None
+        with pytest.raises(OriginalGone):
+            workspace.content("a")

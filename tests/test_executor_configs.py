@@ -64,7 +64,8 @@ def test_jina_loads_every_config(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert loaded == {
-        path.parent.name: ["/delete", "/encode", "/index", "/search", "/status"] for path in CONFIGS
+        path.parent.name: ["/delete", "/encode", "/forget", "/index", "/search", "/status", "/update"]
+        for path in CONFIGS
     }
 
 

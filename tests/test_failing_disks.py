@@ -130,12 +130,12 @@ try:
 except OSError:
     pass
 try:
-    store.content(ids[0])
+    store.thumbnail(ids[0])
 except (CrossmodalError, OSError) as error:
     print(type(error).__name__)
 for file in files:
     os.close(file)
-print(len(store.content(ids[0])) > 0, len(list(held)) == len(ids) - 1)
+print(len(store.thumbnail(ids[0])) > 0, len(list(held)) == len(ids) - 1)
 held.close()
 store.close()
 """

@@ -74,10 +74,11 @@ def request(number: int = 1) -> Any:
 
 def services(engine: SlowEngine, seconds: float = 30.0) -> Any:
     from crossmodal.jina.bounded_work import BoundedWork
+    from crossmodal.jina.call_log import CallLog
     from crossmodal.jina.grpc_server import _Services
 
     work, paths = BoundedWork(seconds), OwnPaths(Settings())
-    return _Services(engine, work, paths)  # type: ignore[arg-type]  # it needs no more of an engine
+    return _Services(engine, work, paths, CallLog())  # type: ignore[arg-type]  # it needs no more of an engine
 
 
 @pytest.mark.parametrize(("own", "of_call"), [(0.1, None), (30.0, 0.1)])

@@ -12,7 +12,7 @@ from store_samples import photo
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum
 
-DOCUMENT = StoredDocument.of(2**40, photo("p42 Zürich", version=7), has_vector=True)
+DOCUMENT = StoredDocument.of(2**40, photo("p42 Zürich", version=7), has_vector=True, uploaded=True)
 VALUES = DOCUMENT.values()
 
 
@@ -30,7 +30,7 @@ def test_every_altered_value_is_noticed(place: int, value: Any) -> None:
     if place in (0, 9, 10, 11) and not isinstance(value, int):
         return  # SQLite stores no other type there.
     with pytest.raises(StoreFormat, match="does not match its checksum"):
-        StoredDocument.from_values(altered)
+        StoredDocument.from_values((*altered, None))
 
 
 @given(st.binary(min_size=1, max_size=200), st.data())

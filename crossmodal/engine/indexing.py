@@ -10,7 +10,7 @@ from crossmodal import limits
 from crossmodal.data_sets.photos import read_photo
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
-from crossmodal.flow.pipeline import batched, batched_by_modality, run_batches
+from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality, digest_of
 from crossmodal.workspace import Workspace
@@ -102,12 +102,14 @@ class _Sorting:
     def to_encode(self, items: Iterable[Record | Failure]) -> Iterator[Record | None]:
         """The records to encode, and None now and then where there are none, so that answers come."""
         batch: list[Record] = []
+        held = 0
         for passed, item in enumerate(items, 1):
             if (record := self._hashed(item)) is not None:
                 batch.append(record)
-            if len(batch) == self._size:
+                held += record.size
+            if len(batch) == self._size or held > MAX_REQUEST_BYTES:
                 yield from self._new(batch)
-                batch = []
+                batch, held = [], 0
             if passed % _ANSWERED_AFTER == 0:
                 yield None
         yield from self._new(batch)
