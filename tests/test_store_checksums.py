@@ -17,7 +17,7 @@ VALUES = DOCUMENT.values()
 
 
 def test_document_comes_back() -> None:
-    assert StoredDocument.from_values(VALUES) == DOCUMENT
+    assert StoredDocument.from_values((*VALUES, None)) == DOCUMENT
     assert (DOCUMENT.row, DOCUMENT.content_bytes, DOCUMENT.thumbnail_bytes) == (2**40, 1000, 50)
 
 
