@@ -66,8 +66,8 @@ def watch(context: BrowserContext) -> Iterator[Watch]:
     watched = Watch(context)
     yield watched
     for page in context.pages:
-        # A round trip, so that what the page has already reported has arrived.
-        page.evaluate("() => null")
+        # A round trip, so that what the page has already reported has arrived; not while it goes elsewhere.
+        page.wait_for_function("() => document.readyState === 'complete'")
     assert watched.problems() == []
 
 
