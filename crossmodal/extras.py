@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "pyarrow": ("parquet", "pyarrow"),
     "opentelemetry": ("otel", "OpenTelemetry"),
     "rawpy": ("raw", "rawpy"),
+    "rapidocr": ("ocr", "rapidocr"),
     "reverse_geocode": ("places", "reverse_geocode"),
     "pyjpegxl": ("jxl", "pyjpegxl"),
     "jina": ("jina", "jina"),

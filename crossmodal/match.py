@@ -44,13 +44,15 @@ class Photo:
 class Parts:
     """Where a match of a hybrid search stood in each ranking (1 is the best, None where it wasn't in it).
 
-    ``bm25`` is the score of its words, ``fused`` what the ranks came to.
+    ``bm25`` is the score of its words, ``fused`` what the ranks came to. ``text_rank`` is that by the text
+    that was read in the photo.
     """
 
     vector_rank: int | None
     word_rank: int | None
     bm25: float | None
     fused: float
+    text_rank: int | None = None
 
 
 @dataclass(slots=True)
@@ -61,7 +63,8 @@ class Match:
     that it fits, None where the model has no calibration. ``rank`` counts from 1. ``uri`` is where the photo
     was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
-    ``captions`` are those of a photo. ``parts`` come with a hybrid search, ``duplicates`` (ids) with
+    ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
+    the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
     grouping. ``photo`` says where the photo can be had, where the match came from a server.
     """
 
@@ -77,6 +80,7 @@ class Match:
     photo_id: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
     captions: tuple[Caption, ...] = ()
+    text_in_photo: str | None = None
     parts: Parts | None = None
     duplicates: tuple[str, ...] | None = None
     photo: Photo | None = None

@@ -1,16 +1,32 @@
-"""How processes end: what an exit code means, and Ctrl-C and SIGTERM as a wish to stop."""
+"""How processes start and end: what they get, what an exit code means, and signals as a wish to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-__all__ = ["STOP_SIGNALS", "StopSignals", "exit_words"]
+__all__ = ["STOP_SIGNALS", "StopSignals", "exit_words", "module_environment"]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# A process that works on photos gets none of the environment that it doesn't need: there may be keys in it.
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
+
+
+def module_environment() -> dict[str, str]:
+    """The environment of a process that runs a module of this package: paths, the language, and no keys.
+
+    Modules are found where this process has found them, whatever its current folder was then.
+    """
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    package = str(Path(__file__).resolve().parents[1])
+    folders = [package, *(part for part in sys.path if Path(part).is_absolute())]
+    return {**passed_on, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def exit_words(code: int | None) -> str:

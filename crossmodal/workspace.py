@@ -27,6 +27,7 @@ from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
+from crossmodal.index.protocols import TextCounts
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.originals import read_original
 from crossmodal.private_files import make_private_folder
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from crossmodal.filters import Filter
     from crossmodal.filters.sorting import Order
     from crossmodal.index.embedded.library import Library
-    from crossmodal.index.protocols import Standing, TagField, WordHit
+    from crossmodal.index.protocols import Standing, TagField, TextHit, UnreadPhoto, WordHit
 
 __all__ = ["Workspace"]
 
@@ -60,6 +61,7 @@ class Workspace:
         self._opened: EmbeddedStore | None = None
         self._opening = threading.Lock()
         self._tag_fields: dict[int, tuple[tuple[str, int], list[TagField]]] = {}
+        self._text_counts: tuple[tuple[str, int, int], TextCounts] | None = None
 
     def close(self) -> None:
         """Close the index; it is opened again when it is needed."""
@@ -295,6 +297,31 @@ class Workspace:
         store = self.store()
         return [] if store is None else store.search_words(text, limit)
 
+    def unread_photos(self, limit: int, *, after: int = -1) -> list[UnreadPhoto]:
+        """The first ``limit`` photos behind the row ``after`` in which nobody has looked for text yet."""
+        store = self.store()
+        return [] if store is None else store.unread_photos(limit, after=after)
+
+    def matching_texts(self, text: str, limit: int) -> list[TextHit]:
+        """The ``limit`` photos whose text fits the words of ``text`` best."""
+        store = self.store()
+        return [] if store is None else store.matching_texts(text, limit)
+
+    def text_of(self, photo: str) -> str | None:
+        """What was read in a photo: empty where it has no text, None where nobody has looked yet."""
+        store = self.store()
+        return None if store is None else store.text_of(photo)
+
+    def text_counts(self) -> TextCounts:
+        """In how many photos text was looked for, how many of them have some, and how many wait."""
+        store = self.store()
+        if store is None:
+            return TextCounts(0, 0, 0)
+        commit = store.id, store.sequence, store.last_text
+        if self._text_counts is None or self._text_counts[0] != commit:
+            self._text_counts = commit, store.count_texts()
+        return self._text_counts[1]
+
     def content(self, id: str) -> tuple[bytes, str] | None:
         """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
 
@@ -329,9 +356,10 @@ class Workspace:
         ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
         vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
         ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
-        still is. With ``parts``, which reads everything once: ``bytes_of`` (as
-        ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and ``files``) and ``trash`` (how many photos).
-        Raises ``StoreMissing``.
+        still is; and ``texts``: in how many photos text was looked for (``read``), how many of them have some
+        (``with_text``) and how many wait (``waiting``). With ``parts``, which reads everything once:
+        ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and ``files``) and ``trash``
+        (how many photos). Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -355,6 +383,7 @@ class Workspace:
             **(_parts_of(store) if parts else {}),
             "last_change": max(changes, default=None),
             "modalities": modalities,
+            "texts": self.text_counts()._asdict(),
             "damaged": [
                 {"id": error.id, "modality": error.modality, "part": error.part, "what": error.what}
                 for error in store.damaged()

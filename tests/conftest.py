@@ -67,10 +67,14 @@ def run_python(
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without the variables that the settings read."""
-    return {
+    """The environment without the variables that the settings read, but no text in photos is read.
+
+    That takes seconds, and is asked for where it is tested.
+    """
+    kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("JINA_", "CROSSMODAL_"))
     }
+    return {**kept, "CROSSMODAL_OCR": "off"}
 
 
 def free_port() -> int:

@@ -151,7 +151,7 @@ def test_nothing_else_reads_the_environment() -> None:
     }
     # Beside the command line: what is set for processes that are started, and for jina.
     readers = {path for path in readers if not path.startswith("crossmodal/jina/")}
-    for_processes = {"crossmodal/settings.py", "crossmodal/images/budget.py", "crossmodal/images/pool.py"}
+    for_processes = {"crossmodal/settings.py", "crossmodal/images/budget.py", "crossmodal/processes.py"}
     assert readers == {"crossmodal/cli/arguments.py", *for_processes}
 
 

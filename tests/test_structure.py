@@ -36,6 +36,7 @@ LAYERS = [
     {"url_photos"},
     {"filters"},
     {"metadata"},
+    {"ocr"},
     {"images"},
     {"options"},
     {"option"},

@@ -29,6 +29,7 @@ __all__ = [
     "SearchState",
     "Status",
     "TagField",
+    "Texts",
     "Traffic",
     "UploadProgress",
     "UploadSummary",
@@ -99,7 +100,10 @@ class SearchAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """An indexed photo or caption; ``captions`` are those of a photo, ``photo`` as in ``Match``."""
+    """An indexed photo or caption; ``captions`` are those of a photo, ``photo`` as in ``Match``.
+
+    ``text_in_photo`` is what was read in a photo: empty where it has no text, None where nobody has looked.
+    """
 
     id: str
     modality: str
@@ -108,6 +112,7 @@ class Document:
     photo: Photo | None
     captions: tuple[Caption, ...]
     tags: Mapping[str, Any]
+    text_in_photo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +276,15 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """In how many photos text was looked for, how many of them have some, and how many wait."""
+
+    read: int
+    with_text: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What the server holds and its traffic; ``model`` is None for an index without any document.
 
@@ -288,3 +302,4 @@ class Status:
     writing: Writing
     traffic: Traffic
     uptime_s: float
+    texts: Texts | None = None

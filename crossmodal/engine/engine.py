@@ -7,7 +7,8 @@ process unless it is given another way, and adds what comes before and after the
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Self
 
@@ -19,9 +20,12 @@ from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
+from crossmodal.engine.texts import ReadText, read_texts
 from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
+from crossmodal.images.limits import MEGABYTE
+from crossmodal.index.protocols import SeenText
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
@@ -168,6 +172,40 @@ class Engine:
         """
         with self._writer.flow() as flow:
             yield from index_batches(flow, batches)
+
+    def read_texts(
+        self, *, background: bool = False, skip: Collection[str] = ()
+    ) -> Generator[ReadText | Failure, None, None]:
+        """Reads the text in the photos in which nobody has looked for any yet; yields what each has.
+
+        What is stored is found at once, by hybrid searches. It can be ended at any moment and goes on from
+        there another time. The index Flow is open only while something is stored. Arguments as in
+        ``texts.read_texts``. Raises MissingExtra where the extra ``ocr`` is not installed, StoreMissing,
+        StoreLocked where another process writes just then, StoreUnwritable.
+        """
+        self.workspace.require()
+        settings = self._given
+        memory = (settings.decode_memory or 0) * MEGABYTE
+        yield from read_texts(
+            self.workspace,
+            self._put_texts,
+            max_pixels=settings.max_pixels,
+            memory=memory,
+            background=background,
+            skip=skip,
+        )
+
+    def _put_texts(self, texts: Sequence[SeenText]) -> None:
+        docs = [
+            Document(
+                each.photo,
+                IMAGE,
+                record=Record(each.photo, IMAGE, digest=each.digest, metadata={"text": each.text}),
+            )
+            for each in texts
+        ]
+        with self._writer.flow(lingers=False) as flow:
+            _raise_failed(flow.run("update", docs, {"seen_texts": True}))
 
     def delete(
         self, ids: Sequence[str], *, captions: bool = True, modality: Modality | None = None
@@ -317,6 +355,8 @@ class _Writer:
         self._opening = threading.Lock()
         self._flow: Flow | None = None
         self._users = 0
+        # Until then whoever wrote last may write again.
+        self._until = 0.0
         self._ending = False
         self._closing: threading.Timer | None = None
         self._starting = False
@@ -328,8 +368,12 @@ class _Writer:
         return "idle" if self._flow is None else "running"
 
     @contextmanager
-    def flow(self) -> Iterator[Flow]:
-        """The index Flow, for as long as the context lasts."""
+    def flow(self, *, lingers: bool = True) -> Iterator[Flow]:
+        """The index Flow, for as long as the context lasts.
+
+        Where it ``lingers`` it stays open for some time, otherwise no longer than it would have: for work in
+        the background, which other processes that want to write must not wait for.
+        """
         with self._lock:
             self._users += 1
             if self._closing is not None:
@@ -340,6 +384,8 @@ class _Writer:
         finally:
             with self._lock:
                 self._users -= 1
+                if lingers:
+                    self._until = time.monotonic() + self._idle_seconds
                 if self._users == 0 and self._flow is not None:
                     self._close_later()
 
@@ -377,11 +423,12 @@ class _Writer:
             return self._flow
 
     def _close_later(self) -> None:
-        if self._idle_seconds <= 0 or self._ending:
+        seconds = self._until - time.monotonic()
+        if seconds <= 0 or self._ending:
             self._ending = False
             self._close()
             return
-        self._closing = threading.Timer(self._idle_seconds, self._close_if_idle)
+        self._closing = threading.Timer(seconds, self._close_if_idle)
         self._closing.daemon = True
         self._closing.start()
 

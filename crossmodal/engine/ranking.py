@@ -5,7 +5,7 @@ What is found is fused with words, ordered by score or by cosine, and near-dupli
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +37,8 @@ class SearchState:
     """One request with its outcome in the making.
 
     ``depth`` is how many matches the indexes are asked for. By modality searched: ``composed`` vectors, what
-    was ``found``, and the (id, BM25) pairs that ``words`` found, best first.
+    was ``found``, and the (id, BM25) pairs that ``words`` found, best first. ``texts`` are those that were
+    read in photos and have its words, by the photos' ids, best first.
     """
 
     request: SearchRequest
@@ -48,11 +49,17 @@ class SearchState:
     composed: dict[Modality, ComposedQuery] = field(default_factory=dict)
     found: dict[Modality, list[Match]] = field(default_factory=dict)
     words: dict[Modality, list[tuple[str, float]]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
         """Whether the request has an error already."""
         return self.outcome.error is not None
+
+    @property
+    def sentence(self) -> str:
+        """The words that are looked for."""
+        return " ".join(term.text for term in self.request.terms if term.text and term.weight > 0)
 
 
 def first_depth(request: SearchRequest) -> int:
@@ -72,7 +79,7 @@ def deepest(request: SearchRequest) -> int:
 
 
 class WordSearch:
-    """Searches the words of captions and of photos' files. Safe across threads."""
+    """Searches the words of captions, of photos' files, and of the text in photos. Safe across threads."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -80,16 +87,20 @@ class WordSearch:
     def search(self, hybrid: Sequence[SearchState]) -> None:
         """Adds to each request what its words find, with cosines like other matches."""
         for state in hybrid:
-            sentence = " ".join(term.text for term in state.request.terms if term.text and term.weight > 0)
             # A photo has several captions, and a filter may refuse most of what the words find.
-            hits = self._workspace.search_words(sentence, MAX_RESULTS)
+            hits = self._workspace.search_words(state.sentence, MAX_RESULTS)
             for target in state.composed:
-                self._take_hits(state, target, _by_document(hits, target))
+                bm25 = _by_document(hits, target)
+                state.words[target] = [(id, bm25[id]) for id in self._kept(state, target, list(bm25))]
+            if IMAGE in state.composed:
+                hits_in_photos = self._workspace.matching_texts(state.sentence, MAX_RESULTS)
+                texts = {hit.photo: hit.text for hit in hits_in_photos}
+                state.texts = {id: texts[id] for id in self._kept(state, IMAGE, list(texts))}
 
-    def _take_hits(self, state: SearchState, target: Modality, bm25: dict[str, float]) -> None:
-        """Keeps the best that words found (``bm25`` by id, best first), with cosines like other matches."""
+    def _kept(self, state: SearchState, target: Modality, ids: Sequence[str]) -> list[str]:
+        """The best of ``ids``, best first, that may be found, which have cosines like other matches then."""
         rule = state.request.filter
-        wanted = [id for id in bm25 if id not in state.request.exclude]
+        wanted = [id for id in ids if id not in state.request.exclude]
         records: dict[str, Record] = {}
         for start in range(0, len(wanted), HYBRID_DEPTH):
             read = self._workspace.records(wanted[start : start + HYBRID_DEPTH], target)
@@ -101,7 +112,6 @@ class WordSearch:
             if len(records) >= HYBRID_DEPTH:
                 break
         kept = list(records)[:HYBRID_DEPTH]
-        state.words[target] = [(id, bm25[id]) for id in kept]
         known = {match.id for match in state.found[target]}
         vectors = self._workspace.vectors([id for id in kept if id not in known], target)
         for id, vector in vectors.items():
@@ -109,6 +119,7 @@ class WordSearch:
             match = Match(id, target, float(cosine))
             match.describe(records[id])
             state.found[target].append(match)
+        return kept
 
 
 def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
@@ -135,7 +146,7 @@ def ranked(state: SearchState) -> list[Match]:
             for match, score in zip(found, scores.tolist(), strict=True):
                 match.score = score
         if request.hybrid:
-            _fuse(found, state.words.get(target, []))
+            _fuse(found, state.words.get(target, []), state.texts if target == IMAGE else ())
         matches += found
     if request.hybrid:
         matches.sort(key=lambda match: (-(match.parts.fused if match.parts else 0.0), match.id))
@@ -188,9 +199,12 @@ def sort_by_tag(matches: Sequence[Match], order: Order, workspace: Workspace) ->
     )
 
 
-def _fuse(found: Sequence[Match], words: Sequence[tuple[str, float]]) -> None:
+def _fuse(found: Sequence[Match], words: Sequence[tuple[str, float]], texts: Iterable[str]) -> None:
     bm25 = dict(words)
     by_vector = sorted(found, key=match_order)[:HYBRID_DEPTH]
     by_id = {match.id: match for match in found}
-    for fused in fuse([match.id for match in by_vector], [id for id, _ in words if id in by_id]):
-        by_id[fused.id].parts = Parts(fused.vector_rank, fused.word_rank, bm25.get(fused.id), fused.score)
+    rankings = [match.id for match in by_vector], [id for id, _ in words if id in by_id]
+    for fused in fuse(*rankings, [id for id in texts if id in by_id]):
+        by_id[fused.id].parts = Parts(
+            fused.vector_rank, fused.word_rank, bm25.get(fused.id), fused.score, fused.text_rank
+        )

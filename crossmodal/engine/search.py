@@ -46,6 +46,7 @@ from crossmodal.query.request import (
     Target,
     Timing,
 )
+from crossmodal.query.snippets import snippet_of
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
 from crossmodal.workspace import Workspace
 
@@ -197,6 +198,8 @@ class Searcher:
         outcome.has_more = len(matches) > last and last < (HYBRID_DEPTH if request.hybrid else MAX_RESULTS)
         for rank, match in enumerate(outcome.matches, request.offset + 1):
             match.rank = rank
+            if match.modality == IMAGE and (text := state.texts.get(match.id)) is not None:
+                match.text_in_photo = snippet_of(text, state.sentence)
         if not outcome.matches and request.filter is not None:
             outcome.doubt = self._other_kind(request.filter, outcome.modality or IMAGE)
             outcome.fits = None if outcome.doubt is None else False
@@ -226,7 +229,8 @@ class Searcher:
         """The sentence that says why nothing fits well; None where something may, and without scores."""
         best = max((match.score for match in matches if match.score is not None), default=None)
         # What has the words of the query fits it, whatever the model thinks of them.
-        if best is None or (matches[0].parts is not None and matches[0].parts.word_rank is not None):
+        parts = matches[0].parts if matches else None
+        if best is None or (parts is not None and (parts.word_rank or parts.text_rank)):
             return None
         unknown = self._says_nothing(state.request, best)
         if best >= FITTING_SCORE and not unknown:

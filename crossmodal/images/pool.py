@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.deadlines import check_deadline
@@ -22,7 +21,7 @@ from crossmodal.images.formats import name_of
 from crossmodal.images.limits import FIRST_GRANT_BYTES, MAX_DECODE_WORKERS, MAX_PIXELS, decode_seconds
 from crossmodal.images.worker import MAX_ANSWER_BYTES, MAX_MESSAGE_BYTES
 from crossmodal.machine import available_cores
-from crossmodal.processes import exit_words
+from crossmodal.processes import exit_words, module_environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +47,6 @@ _LEAST_PIXEL = 4
 # What a process says before it ends while starting.
 _MOST_SAID = 1000
 
-# A decoder gets none of the environment that it doesn't need: there may be keys in it.
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TMPDIR")
 _ENVIRONMENT = {
     # Freed memory goes back to the system, and one thread needs one arena.
     "MALLOC_ARENA_MAX": "1",
@@ -59,7 +56,6 @@ _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Nor does LibRaw.
     "OMP_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
 }
 
 
@@ -146,12 +142,13 @@ class DecodePool:
         square = np.frombuffer(answer.pixels, np.uint8).reshape(size, size, 3)
         return ModelPhoto(square, answer.picture if request.thumbnail else None, answer.warning)
 
-    def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> bytes:
         """The whole photo in the bytes of a file as a JPEG, upright and in sRGB.
 
-        Waits and raises as ``decode``, and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
+        With ``side`` it has no more pixels than that along its longer side. Waits and raises as ``decode``,
+        and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
         """
-        return self._answer(blob, _picture_job(blob, max_pixels)).picture
+        return self._answer(blob, _picture_job(blob, max_pixels, side)).picture
 
     def _answer(self, blob: bytes, job: dict[str, Any]) -> _Answer:
         first = _first_grant(blob) + _bytes_of(blob)
@@ -251,7 +248,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
-                env=_environment(),
+                env={**module_environment(), **_ENVIRONMENT},
                 # The terminal's Ctrl-C is not for it.
                 start_new_session=True,
             )
@@ -407,16 +404,9 @@ def _job(blob: bytes, request: PhotoRequest) -> dict[str, Any]:
     }
 
 
-def _picture_job(blob: bytes, max_pixels: int) -> dict[str, Any]:
-    return {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
-
-
-def _environment() -> dict[str, str]:
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # Modules are found where this process has found them, whatever its current folder was then.
-    package = str(Path(__file__).resolve().parents[2])
-    folders = [package, *(part for part in sys.path if Path(part).is_absolute())]
-    return {**passed_on, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(folders)}
+def _picture_job(blob: bytes, max_pixels: int, side: int | None) -> dict[str, Any]:
+    job = {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
+    return {**job, "side": side}
 
 
 _lock = threading.Lock()

@@ -87,6 +87,8 @@ def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[by
         _limit_memory(allowance.granted)
     decoded = opened.decode()
     if square is None:
+        if (side := job["side"]) is not None:
+            decoded.image.thumbnail((side, side))
         return b"", picture_of(decoded.image, most=MAX_ANSWER_BYTES), decoded.warning
     pixels = cut_square(decoded.image, Square(**square), decoded.frame).tobytes()
     return pixels, jpeg_of(decoded.image) if job["thumbnail"] else b"", decoded.warning

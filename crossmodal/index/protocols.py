@@ -26,8 +26,12 @@ __all__ = [
     "Counts",
     "DocumentStore",
     "FieldType",
+    "SeenText",
     "Standing",
     "TagField",
+    "TextCounts",
+    "TextHit",
+    "UnreadPhoto",
     "VectorIndex",
     "WordHit",
     "tag_field",
@@ -125,6 +129,38 @@ class WordHit(NamedTuple):
     bm25: float
 
 
+class UnreadPhoto(NamedTuple):
+    """A photo in which nobody has looked for text yet, with its row and the SHA-256 of its file."""
+
+    row: int
+    photo: str
+    digest: str
+
+
+class SeenText(NamedTuple):
+    """The ``text`` that was read in the photo with that id and digest; empty where there is none."""
+
+    photo: str
+    digest: str
+    text: str
+
+
+class TextHit(NamedTuple):
+    """A photo in which words of the query were read, its BM25 score, and its text."""
+
+    photo: str
+    bm25: float
+    text: str
+
+
+class TextCounts(NamedTuple):
+    """In how many photos text was looked for, how many of them have some, and how many wait."""
+
+    read: int
+    with_text: int
+    waiting: int
+
+
 class DocumentStore(Protocol):
     """Photos and captions by modality and id, with their vectors, bytes, tags and words.
 
@@ -175,6 +211,16 @@ class DocumentStore(Protocol):
     ) -> list[Record]: ...
 
     def search_words(self, text: str, limit: int) -> list[WordHit]: ...
+
+    def unread_photos(self, limit: int, *, after: int = -1) -> list[UnreadPhoto]: ...
+
+    def put_texts(self, texts: Sequence[SeenText]) -> None: ...
+
+    def matching_texts(self, text: str, limit: int) -> list[TextHit]: ...
+
+    def text_of(self, photo: str) -> str | None: ...
+
+    def count_texts(self) -> TextCounts: ...
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]: ...
 

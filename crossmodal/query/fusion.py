@@ -1,4 +1,4 @@
-"""One ranking of two, by reciprocal rank fusion; and near-duplicates grouped under the best of them.
+"""One ranking of several, by reciprocal rank fusion; and near-duplicates grouped under the best of them.
 
 Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
 Methods" (2009): a document's score is the sum of 1 / (60 + rank) over the rankings that it is in. Only ranks
@@ -40,20 +40,21 @@ class Fused:
     id: str
     vector_rank: int | None
     word_rank: int | None
+    text_rank: int | None
     score: float
 
 
-def fuse(vector_ids: Iterable[str], word_ids: Iterable[str]) -> list[Fused]:
-    """Every document of the two rankings (ids, best first), the best fused score first and ties by id.
+def fuse(vector_ids: Iterable[str], word_ids: Iterable[str], text_ids: Iterable[str] = ()) -> list[Fused]:
+    """Every document of the rankings (ids, best first), the best fused score first and ties by id.
 
     Of an id that stands twice in one ranking the better place counts, and the other is no place.
     """
-    by_vector, by_words = _ranks(vector_ids), _ranks(word_ids)
+    by_vector, by_words, by_texts = _ranks(vector_ids), _ranks(word_ids), _ranks(text_ids)
     fused = []
-    for id in by_vector | by_words:
-        vector_rank, word_rank = by_vector.get(id), by_words.get(id)
-        score = sum(1 / (RANK_CONSTANT + rank) for rank in (vector_rank, word_rank) if rank is not None)
-        fused.append(Fused(id, vector_rank, word_rank, score))
+    for id in by_vector | by_words | by_texts:
+        ranks = by_vector.get(id), by_words.get(id), by_texts.get(id)
+        score = sum(1 / (RANK_CONSTANT + rank) for rank in ranks if rank is not None)
+        fused.append(Fused(id, *ranks, score))
     return sorted(fused, key=lambda one: (-one.score, one.id))
 
 

@@ -24,6 +24,7 @@ from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.search_file import save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.protocols import SeenText
 from crossmodal.match import Match
 from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, json_size
@@ -282,9 +283,13 @@ class Committer(Step):
     def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Stores what is new of documents of which the index has the content, in one transaction.
 
-        A document without a path in its file names a new root.
+        A document without a path in its file names a new root. With the parameter ``seen_texts`` the metadata
+        of photos hold nothing but the ``text`` that was read in them.
         """
         todo = pending(docs)
+        if parameters.get("seen_texts"):
+            self._put_texts(todo)
+            return
         for doc in todo:
             if (file := doc.record and doc.record.local) and not file.path:
                 self._store.library.add_root(file.root)
@@ -297,6 +302,17 @@ class Committer(Step):
         else:
             for doc, outcome in zip(todo, outcomes, strict=True):
                 doc.outcome = outcome
+
+    def _put_texts(self, docs: Sequence[Document]) -> None:
+        texts = [
+            SeenText(doc.id, doc.record.digest, str(doc.record.metadata["text"]))
+            for doc in docs
+            if doc.record is not None and doc.record.digest is not None
+        ]
+        try:
+            self._store.put_texts(texts)
+        except CrossmodalError as error:
+            fail_all(docs, error, abort=isinstance(error, StoreError))
 
     def forget(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Forgets the files of the documents' records; photos that lie nowhere else go to the trash.

@@ -41,9 +41,16 @@ def render_search(
 
 
 def document_json(
-    record: Record, *, captions: Sequence[Record] = (), photo: Record | None = None
+    record: Record,
+    *,
+    captions: Sequence[Record] = (),
+    photo: Record | None = None,
+    text_in_photo: str | None = None,
 ) -> dict[str, Any]:
-    """One document; ``photo`` is the one that a caption describes, where it is indexed."""
+    """One document; ``photo`` is the one that a caption describes, where it is indexed.
+
+    ``text_in_photo`` is what was read in a photo, None where nobody has looked yet.
+    """
     if record.modality == IMAGE:
         photo = record
     return {
@@ -53,6 +60,7 @@ def document_json(
         "mime_type": record.mime_type,
         "photo": None if photo is None else _photo(photo.id, photo.file),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
+        "text_in_photo": text_in_photo,
         "tags": dict(record.all_tags),
     }
 
@@ -148,6 +156,8 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
         found["captions"] = [caption._asdict() for caption in match.captions]
     if "tags" in fields:
         found["tags"] = dict(match.tags)
+    if match.text_in_photo is not None:
+        found["text_in_photo"] = match.text_in_photo
     if match.parts is not None:
         found["parts"] = asdict(match.parts)
     if match.duplicates is not None:

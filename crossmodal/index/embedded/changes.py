@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import (
     Part,
     StoredDocument,
@@ -146,9 +147,17 @@ class Changes:
         return outcomes
 
     def delete(
-        self, ids: Iterable[str], *, captions: bool, modality: Modality | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        captions: bool,
+        modality: Modality | None = None,
+        keep_texts: bool = False,
     ) -> list[tuple[Modality, str]]:
-        """Removes the documents of these ids with all that belongs to them; see ``EmbeddedStore.delete``."""
+        """Removes the documents of these ids with all that belongs to them; see ``EmbeddedStore.delete``.
+
+        With ``keep_texts`` what was read in photos stays, for when they come back.
+        """
         removed: dict[tuple[Modality, str], StoredDocument | StoreDamaged] = {}
         for id in dict.fromkeys(ids):
             for each in MODALITIES if modality is None else (modality,):
@@ -162,7 +171,10 @@ class Changes:
                                 removed.setdefault((TEXT, caption.id), caption)
         if removed:
             self._remove(list(removed.values()))
-            local_files.remove_photos(self._connection, [id for each, id in removed if each == IMAGE])
+            photos = [id for each, id in removed if each == IMAGE]
+            local_files.remove_photos(self._connection, photos)
+            if not keep_texts:
+                delete_texts(self._connection, photos)
             self._finish()
         return list(removed)
 
@@ -172,7 +184,7 @@ class Changes:
         What is damaged goes as well; it is not returned.
         """
         removed = [RemovedPhoto(photo, self._parts_of(photo)) for photo in photos]
-        self.delete(photos, captions=True)
+        self.delete(photos, captions=True, keep_texts=True)
         return removed
 
     def add_again(self, removed: RemovedPhoto, *, uploaded: bool) -> None:

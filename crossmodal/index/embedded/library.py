@@ -16,6 +16,7 @@ from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
+from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite
 from crossmodal.records import IMAGE, LocalFile, Record
 
@@ -221,6 +222,8 @@ class Library:
         with self._changing() as connection:
             before = time.time() - older_than_days * _DAY_SECONDS
             old = "SELECT photo FROM trash WHERE deleted <= ?"
+            gone = f"{old} AND photo NOT IN (SELECT id FROM documents WHERE modality = '{IMAGE}')"
+            delete_texts(connection, [photo for (photo,) in connection.execute(gone, (before,)).fetchall()])
             connection.execute(f"DELETE FROM trashed WHERE photo IN ({old})", (before,))
             return connection.execute("DELETE FROM trash WHERE deleted <= ?", (before,)).rowcount
 

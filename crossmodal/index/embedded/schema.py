@@ -3,7 +3,8 @@
 A document's ``row`` is its number: given once, ascending, and another one when the document changes, so that
 a search index in memory follows the file by reading the rows above the last one it knows and the
 ``tombstones`` of those that went. ``vectors`` lie in a table for each modality, so that one is read without
-the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a document, and finds rows.
+the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a document, and finds rows;
+``seen_words`` those of ``seen_texts``, which are never captions.
 Text columns may hold what is no UTF-8, such as names of files; see ``connections.storable``.
 """
 
@@ -19,6 +20,7 @@ __all__ = [
     "LIBRARY_INDEXES",
     "PAGE_BYTES",
     "SCHEMA",
+    "SEEN_TEXTS",
     "TOKENIZER",
     "WORDS",
     "vector_table",
@@ -88,6 +90,17 @@ CREATE TABLE trashed (
 
 WORDS = f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', {TOKENIZER})"
 
+# What was read in photos, also in those that are in the trash.
+SEEN_TEXTS = f"""
+CREATE TABLE seen_texts (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    photo TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,            -- of what was read; a photo with another one is read again
+    text TEXT NOT NULL               -- its lines; empty where there are none
+);
+CREATE VIRTUAL TABLE seen_words USING fts5 (text, content = '', {TOKENIZER})
+""".strip()
+
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -148,4 +161,5 @@ CREATE TABLE tombstones (
 ) WITHOUT ROWID;
 
 {WORDS};
+{SEEN_TEXTS};
 """

@@ -46,6 +46,13 @@ from crossmodal.index.embedded.listing import list_documents
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
+from crossmodal.index.embedded.seen_texts import (
+    count_texts,
+    matching_texts,
+    put_texts,
+    text_of,
+    unread_photos,
+)
 from crossmodal.index.embedded.stored_document import (
     Part,
     captions_of,
@@ -60,7 +67,16 @@ from crossmodal.index.embedded.tags import Kind, kinds_of, tag_fields, tag_texts
 from crossmodal.index.embedded.vector_source import VectorSource
 from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
-from crossmodal.index.protocols import Counts, Standing, TagField, WordHit
+from crossmodal.index.protocols import (
+    Counts,
+    SeenText,
+    Standing,
+    TagField,
+    TextCounts,
+    TextHit,
+    UnreadPhoto,
+    WordHit,
+)
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
@@ -384,6 +400,39 @@ class EmbeddedStore:
         """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
         with self._connections.read() as connection:
             return search_words(connection, text, limit)
+
+    def unread_photos(self, limit: int, *, after: int = -1) -> list[UnreadPhoto]:
+        """The first ``limit`` photos behind the row ``after`` in which nobody has looked for text yet."""
+        with self._connections.read() as connection:
+            return unread_photos(connection, after, limit)
+
+    def put_texts(self, texts: Sequence[SeenText]) -> None:
+        """Store what was read in photos, in one transaction; searches find it from then on."""
+        self._require_writer()
+        with self._writing, self._connections.write() as connection:
+            put_texts(connection, texts)
+
+    def matching_texts(self, text: str, limit: int) -> list[TextHit]:
+        """The ``limit`` photos whose text fits the words best; see ``seen_texts.matching_texts``."""
+        with self._connections.read() as connection:
+            return matching_texts(connection, text, limit)
+
+    def text_of(self, photo: str) -> str | None:
+        """What was read in a photo as it is now; None where nobody has looked yet."""
+        with self._connections.read() as connection:
+            return text_of(connection, photo)
+
+    @property
+    def last_text(self) -> int:
+        """The number of the text that was read last; it grows with each that is stored."""
+        with self._connections.read() as connection:
+            (number,) = connection.execute("SELECT ifnull(max(number), 0) FROM seen_texts").fetchone()
+            return int(number)
+
+    def count_texts(self) -> TextCounts:
+        """In how many photos text was looked for, how many have some, and how many wait."""
+        with self._connections.read() as connection:
+            return count_texts(connection)
 
     def tag_kinds(self, modality: Modality, name: str) -> set[Kind]:
         """The kinds of the values that documents of one modality have under the tag ``name``."""

@@ -15,6 +15,7 @@ from crossmodal.index.embedded.changes import read_dimension, read_state
 from crossmodal.index.embedded.schema import TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
+from crossmodal.index.embedded.tokens import words_of_text
 from crossmodal.index.embedded.words import searchable
 from crossmodal.records import MODALITIES
 
@@ -33,6 +34,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
         *check.parts(),
         *check.entries(),
         *check.words(),
+        *check.texts(),
         *check.counters(),
     ]
 
@@ -172,6 +174,17 @@ class _Check:
             )
             amiss |= {row for row, _ in expected ^ found}
         return amiss
+
+    def texts(self) -> Iterator[str]:
+        """Whether each photo in which words were read can be found by some."""
+        run = self._connection.execute
+        stored = {number for (number,) in run("SELECT id FROM seen_words_docsize")}
+        for number, photo, text in run("SELECT number, photo, text FROM seen_texts"):
+            if (number in stored) != any(words_of_text(text)):
+                yield f"the text that was read in {photo!r} is not what can be searched"
+            stored.discard(number)
+        if stored:
+            yield f"the words of {len(stored)} texts can be searched that were read in no photo"
 
     def counters(self) -> Iterator[str]:
         state = read_state(self._connection)

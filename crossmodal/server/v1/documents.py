@@ -359,6 +359,7 @@ def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[s
             record,
             captions=captions.get(record.id, ()) if record.modality == IMAGE else (),
             photo=photos.get(record.photo_id or ""),
+            text_in_photo=workspace.text_of(record.id) if record.modality == IMAGE else None,
         )
         for record in records
     ]

@@ -68,6 +68,7 @@ class _Information:
                     name: {key: part[key] for key in ("documents", "vectors", "bytes_on_disk", "last_change")}
                     for name, part in held["modalities"].items()
                 },
+                "texts": held["texts"],
                 "index": await serving.index_state(),
                 "shards": serving.settings.shards or 1,
                 "layout": serving.settings.layout,
