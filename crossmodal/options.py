@@ -20,6 +20,7 @@ from crossmodal.settings import (
     LOSSES,
     MAX_PORT,
     MAX_WORKERS,
+    OCR,
     PRINTS,
     PROTOCOLS,
     READ_AS,
@@ -102,7 +103,11 @@ OPTIONS: tuple[Option, ...] = (
         ("query",),
         metavar="JSON",
     ),
-    Option("hybrid", "search captions by their words too", ("query",)),
+    Option(
+        "hybrid",
+        "search captions and the text in photos by words too (the default where the index has such text)",
+        ("query",),
+    ),
     Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
     Option(
         "literal",
@@ -444,6 +449,14 @@ OPTIONS: tuple[Option, ...] = (
         "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
         ("index", "watch", *_SERVING),
         choices=KEEP,
+    ),
+    Option(
+        "ocr",
+        "read the text in photos when they are indexed, in the background; auto: with the extra ocr",
+        ("index", "watch", *_SERVING),
+        None,
+        "CROSSMODAL_OCR",
+        choices=OCR,
     ),
     Option(
         "dim",

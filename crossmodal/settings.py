@@ -22,6 +22,7 @@ __all__ = [
     "LOSSES",
     "MAX_PORT",
     "MAX_WORKERS",
+    "OCR",
     "PRINTS",
     "PROTOCOLS",
     "READ_AS",
@@ -42,6 +43,7 @@ __all__ = [
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("path", "original")
+OCR = ("auto", "off")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
 READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco")
@@ -109,6 +111,7 @@ class Settings:
     keep: str = "path"
     delete_missing: bool = False
     verify: bool = False
+    ocr: str = "auto"
     public: bool = False
     strict: bool = False
     file: Path | None = None
@@ -120,7 +123,7 @@ class Settings:
     filter: str | None = None
     min_score: float | None = None
     offset: int = 0
-    hybrid: bool = False
+    hybrid: bool | None = None
     sort: str | None = None
     literal: bool = False
     group_duplicates: bool = True

@@ -312,6 +312,11 @@ class Workspace:
         store = self.store()
         return None if store is None else store.text_of(photo)
 
+    def has_texts(self) -> bool:
+        """Whether there is text in any photo, so that searching words finds more than captions."""
+        store = self.store()
+        return store is not None and store.has_texts()
+
     def text_counts(self) -> TextCounts:
         """In how many photos text was looked for, how many of them have some, and how many wait."""
         store = self.store()

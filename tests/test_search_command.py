@@ -239,7 +239,7 @@ def test_no_match_is_an_answer(form: str, toy_workspace: Path) -> None:
         "paths": "",
         "json": json.dumps([result]) + "\n",
         "jsonl": "",
-        "csv": "query,rank,score,cosine,modality,id,uri,file,text,captions,tags\r\n",
+        "csv": "query,rank,score,cosine,modality,id,uri,file,text,captions,tags,text_in_photo\r\n",
     }
     assert done.stdout.decode() == expected[form]
 

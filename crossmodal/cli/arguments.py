@@ -82,6 +82,7 @@ def options_table() -> str:
         lines.append(f"| {flags} | {users} | {variable} | {default} | {meaning} |")
     lines += [
         "| `--no-group-duplicates` | search | | | show every near-duplicate as a match of its own |",
+        "| `--no-hybrid` | search | | | search by meaning alone |",
         "| `--keep-going` | index | | | go on after a document that fails (the default) |",
         "| `--index-only` | serve | | | take documents to index, and no searches |",
         "| `--help`, `-h` | all | | | list the options of a subcommand |",
@@ -320,7 +321,9 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
                 type=_argument_type(option),
             )
     parser.add_argument("--keep-going", dest="strict", action=_Once, nargs=0, const=False)
-    parser.add_argument("--no-group-duplicates", dest="group_duplicates", action=_Once, nargs=0, const=False)
+    for name in ("group-duplicates", "hybrid"):
+        dest = name.replace("-", "_")
+        parser.add_argument(f"--no-{name}", dest=dest, action=_Once, nargs=0, const=False)
     return parser
 
 
@@ -359,6 +362,7 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
             rows.append((_written(option), option.help + _notes(option)))
     if task == "query":
         rows.append(("--no-group-duplicates", "show every near-duplicate as a match of its own"))
+        rows.append(("--no-hybrid", "search by meaning alone"))
     if task == "index":
         rows.append(("--keep-going", "go on after a document that fails (the default)"))
     if command == "serve":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
 
-from crossmodal.cli.questions import Answer, Question
+from crossmodal.cli.questions import Answer, Question, searches_words
 from crossmodal.client import Client, Retries
 from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
@@ -39,6 +39,7 @@ class _ServerAnswers:
         self._settings = settings
         self._filter = None if filter is None else filter.to_json()
         self.model: str | None = None
+        self._texts: bool | None = None
 
     def thumbnail(self, photo_id: str) -> bytes | None:
         try:
@@ -66,7 +67,7 @@ class _ServerAnswers:
                 offset=settings.offset,
                 min_score=settings.min_score,
                 filter=self._filter,
-                hybrid=settings.hybrid,
+                hybrid=searches_words(settings, question, self._has_texts),
                 group_duplicates=settings.group_duplicates,
                 sort=settings.sort,
                 recognise=False if settings.literal else None,
@@ -86,6 +87,13 @@ class _ServerAnswers:
             fits=result.fits,
             doubt=result.doubt,
         )
+
+    def _has_texts(self) -> bool:
+        """Whether the server's index has text in photos, asked once; an earlier version doesn't say."""
+        if self._texts is None:
+            texts = self._client.status().texts
+            self._texts = texts is not None and texts.with_text > 0
+        return self._texts
 
     def _match(self, match: Match) -> Match:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""

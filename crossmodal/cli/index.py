@@ -14,6 +14,7 @@ from crossmodal.access.policy import mark_public
 from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
+from crossmodal.cli.text_reading import read_waiting_texts
 from crossmodal.data_sets import DataSet, open_data_sets
 from crossmodal.data_sets.data_set import Limits
 from crossmodal.data_sets.folder import FolderOfImages
@@ -71,6 +72,9 @@ def run(settings: Settings) -> int:
         print(f"warning: {sentence}", file=sys.stderr)
     if indexing.taken == 0 and not report.failures and not report.photos.deleted:
         raise DataSetError(f"There was nothing to index in {report.data_set}: no photo and no caption.")
+    if not read_waiting_texts(settings):
+        print("stopped; the next `index` goes on with the text in photos", file=sys.stderr)
+        return STOPPED_BY_SIGNAL
     return 1 if report.failures or report.kept else 0
 
 

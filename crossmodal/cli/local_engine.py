@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from crossmodal.cli.questions import Answer, Question, read_order
+from crossmodal.cli.questions import Answer, Question, read_order, searches_words
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.errors import DataError
@@ -88,7 +88,7 @@ class _IndexAnswers:
             offset=settings.offset,
             min_score=settings.min_score,
             filter=self._filter,
-            hybrid=settings.hybrid,
+            hybrid=searches_words(settings, question, self._engine.workspace.has_texts),
             group_duplicates=settings.group_duplicates,
             sort=read_order(settings),
             recognise=not settings.literal,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -19,6 +19,7 @@ from crossmodal.errors import DataError, FilterError, SettingsError
 from crossmodal.filters import Filter, parse_filter
 from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.match import Match
+from crossmodal.query.expression import parse_expression
 from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
 from crossmodal.records import IMAGE, TEXT, Modality
@@ -34,6 +35,7 @@ __all__ = [
     "question_batches",
     "read_filter",
     "read_order",
+    "searches_words",
 ]
 
 STDIN = GivenQuestion("query", "-")
@@ -59,6 +61,16 @@ class Question:
     like: str | None = None
     similar: bool = False
     error: str | None = None
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is a word in it that is wanted."""
+        if self.expression is None:
+            return self.text is not None
+        try:
+            return any(term.text and term.weight > 0 for term in parse_expression(self.expression))
+        except DataError:
+            return False
 
     def modality(self, target: Target | None) -> Modality:
         """What the question counts as, where ``target`` was searched (None: nothing was): "text" or "image".
@@ -115,6 +127,13 @@ def read_order(settings: Settings) -> Order | None:
         return None if settings.sort is None else parse_order(settings.sort)
     except DataError as error:
         raise SettingsError(f"--sort: {error}") from None
+
+
+def searches_words(settings: Settings, question: Question, has_texts: Callable[[], bool]) -> bool:
+    """Whether a question searches words too: as ``--hybrid`` says, or where that finds text in photos."""
+    if settings.hybrid is not None:
+        return settings.hybrid
+    return settings.offset + settings.top_k <= HYBRID_DEPTH and question.has_words and has_texts()
 
 
 def check_depth(settings: Settings) -> None:

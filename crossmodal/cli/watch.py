@@ -14,6 +14,7 @@ from crossmodal.cli.index import open_all
 from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.present.console import counted
+from crossmodal.cli.text_reading import TextsMeanwhile
 from crossmodal.data_sets import DataSet
 from crossmodal.data_sets.exclusions import IGNORE_FILE
 from crossmodal.data_sets.folder import FolderOfImages
@@ -80,6 +81,7 @@ def run(settings: Settings) -> int:
                 stop.set()
                 break
             watching.note({path for _, path in changed})
+        watching.close()
     return 0
 
 
@@ -95,10 +97,14 @@ class _Watching:
         self._signals = signals
         self._waiting: set[str] = set()
         self._not_before = 0.0
+        self._texts = TextsMeanwhile(engine, settings)
         self._whole_at = time.monotonic() + _WHOLE_SECONDS
 
     def note(self, paths: Iterable[str]) -> None:
-        """Indexes what changed, and everything once an hour; tries later while another process writes."""
+        """Indexes what changed, and everything once an hour; tries later while another process writes.
+
+        Otherwise it reads some of the text in photos.
+        """
         self._waiting.update(paths)
         now = time.monotonic()
         if now < self._not_before:
@@ -107,6 +113,12 @@ class _Watching:
             self._try(self.whole)
         elif self._waiting:
             self._try(self._changed)
+        else:
+            self._try(self._texts.read_some)
+
+    def close(self) -> None:
+        """Stores the text that was read."""
+        self._try(self._texts.close)
 
     def begin(self) -> None:
         """Indexes everything, or does so later where another process writes; raises what indexing raises."""
@@ -142,6 +154,7 @@ class _Watching:
     def _index(self, data_sets: Sequence[DataSet]) -> None:
         run = IndexRun(self._engine, data_sets, self._settings, self._signals)
         run.through(quiet=True)
+        self._texts.wake()
         report = run.report
         if line := ", ".join(_said(report)):
             print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)

@@ -175,7 +175,7 @@ class Engine:
 
     def read_texts(
         self, *, background: bool = False, skip: Collection[str] = ()
-    ) -> Generator[ReadText | Failure, None, None]:
+    ) -> Generator[ReadText, None, None]:
         """Reads the text in the photos in which nobody has looked for any yet; yields what each has.
 
         What is stored is found at once, by hybrid searches. It can be ended at any moment and goes on from

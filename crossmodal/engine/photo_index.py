@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from crossmodal.engine.query_values import PhotoInput
 
-__all__ = ["AddSummary", "PhotoIndex", "QueryOptions"]
+__all__ = ["AddSummary", "PhotoIndex", "QueryOptions", "TextSummary"]
 
 # Records that are read at once where all of them are listed.
 _PAGE = 256
@@ -70,6 +70,15 @@ class AddSummary:
     kept: str | None = None
     failures: list[Failure] = field(default_factory=list)
     warnings: list[Failure] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TextSummary:
+    """In how many photos ``PhotoIndex.read_texts`` looked for text, and how many of them have some."""
+
+    read: int = 0
+    with_text: int = 0
+    failures: list[Failure] = field(default_factory=list)
 
 
 class PhotoIndex:
@@ -248,6 +257,31 @@ class PhotoIndex:
                 if item.warning is not None:
                     summary.warnings.append(Failure(item.source, item.warning))
 
+    def read_texts(self, progress: Callable[[int, int], None] | None = None) -> TextSummary:
+        """Read the text in photos: in all those of the index in which nobody has looked for any yet.
+
+        Then hybrid searches find them by their words. It can be ended at any moment; the next call goes on.
+        ``progress`` is called with the number of photos done and in all. A photo that cannot be read is a
+        failure in the summary, and waits for the next call. Raises ``MissingExtra`` without the extra
+        ``ocr``, ``StoreMissing`` if nothing is indexed, ``StoreLocked``, ``StoreUnwritable``.
+        """
+        total = self._workspace.text_counts().waiting
+        summary = TextSummary()
+        with closing(self._engine.read_texts()) as reading:
+            for done, item in enumerate(reading, 1):
+                if item.failure is not None:
+                    summary.failures.append(item.failure)
+                else:
+                    summary.read += 1
+                    summary.with_text += bool(item.text)
+                if progress is not None:
+                    progress(done, max(done, total))
+        return summary
+
+    def text_in_photo(self, id: str) -> str | None:
+        """What was read in a photo: empty where it has no text, None where nobody has looked for any yet."""
+        return self._workspace.text_of(_checked_id(id))
+
     def delete(self, ids: Iterable[str], *, captions: bool = True) -> list[str]:
         """Delete photos and captions by id; a photo takes the captions that describe it along.
 
@@ -279,7 +313,7 @@ class PhotoIndex:
         ``min_score``, ``offset``
             leave out matches with a lower score in [0, 1], and the first so many
         ``hybrid``
-            look for the words of the captions as well
+            look for the words of the captions, and of the text in photos, as well
         ``group_duplicates``
             show one of several near-duplicates
         ``sort``

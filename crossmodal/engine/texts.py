@@ -26,10 +26,20 @@ _LISTED = 256
 
 @dataclass(frozen=True, slots=True)
 class ReadText:
-    """What was read in one photo, by its id: its lines of text, empty where there are none."""
+    """What was read in one photo, by its id: its lines of text, empty where there are none.
+
+    ``error`` is a sentence that says why it could not be read, with the ``source``, for people to read.
+    """
 
     photo: str
-    text: str
+    source: str
+    text: str = ""
+    error: str | None = None
+
+    @property
+    def failure(self) -> Failure | None:
+        """That it could not be read, and why; None where it could."""
+        return None if self.error is None else Failure(self.source, self.error)
 
 
 def read_texts(
@@ -40,13 +50,13 @@ def read_texts(
     memory: int = 0,
     background: bool = False,
     skip: Collection[str] = (),
-) -> Iterator[ReadText | Failure]:
+) -> Iterator[ReadText]:
     """Reads the text in each photo of the index in which nobody has looked for any yet.
 
     ``put`` stores some of them, now and then and at the end, however that comes; what was read is yielded a
-    little earlier. A photo of which the file is gone or cannot be read is a failure and waits on, as do those
-    that ``skip`` names by id. ``memory`` as in ``shared_pool``, ``background`` as in ``TextReader``. Raises
-    MissingExtra, ServiceError where nothing can be read, and what ``put`` raises.
+    little earlier. A photo of which the file is gone or cannot be read comes with its error and waits on, as
+    do those that ``skip`` names by id. ``memory`` as in ``shared_pool``, ``background`` as in ``TextReader``.
+    Raises MissingExtra, ServiceError where nothing can be read, and what ``put`` raises.
     """
     waiting = _Waiting(put)
     with shared_pool(memory) as pool, TextReader(pool, background=background) as reader, closing(waiting):
@@ -60,10 +70,10 @@ def read_texts(
                     continue
                 text = reader.read(content[0], max_pixels=max_pixels)
             except (ImageError, OriginalGone, StoreDamaged) as error:
-                yield _failure(workspace, photo, str(error))
+                yield ReadText(photo.photo, _source(workspace, photo), error=str(error))
             else:
                 waiting.add(SeenText(photo.photo, photo.digest, text))
-                yield ReadText(photo.photo, text)
+                yield ReadText(photo.photo, _source(workspace, photo), text)
 
 
 def _unread(workspace: Workspace) -> Iterator[UnreadPhoto]:
@@ -73,9 +83,9 @@ def _unread(workspace: Workspace) -> Iterator[UnreadPhoto]:
         row = photos[-1].row
 
 
-def _failure(workspace: Workspace, photo: UnreadPhoto, reason: str) -> Failure:
+def _source(workspace: Workspace, photo: UnreadPhoto) -> str:
     record = workspace.get(photo.photo, IMAGE)
-    return Failure(photo.photo if record is None else record.uri or record.id, reason)
+    return photo.photo if record is None else record.uri or record.id
 
 
 class _Waiting:

@@ -40,8 +40,8 @@ class Fused:
     id: str
     vector_rank: int | None
     word_rank: int | None
-    text_rank: int | None
     score: float
+    text_rank: int | None = None
 
 
 def fuse(vector_ids: Iterable[str], word_ids: Iterable[str], text_ids: Iterable[str] = ()) -> list[Fused]:
@@ -52,9 +52,9 @@ def fuse(vector_ids: Iterable[str], word_ids: Iterable[str], text_ids: Iterable[
     by_vector, by_words, by_texts = _ranks(vector_ids), _ranks(word_ids), _ranks(text_ids)
     fused = []
     for id in by_vector | by_words | by_texts:
-        ranks = by_vector.get(id), by_words.get(id), by_texts.get(id)
+        vector_rank, word_rank, text_rank = ranks = by_vector.get(id), by_words.get(id), by_texts.get(id)
         score = sum(1 / (RANK_CONSTANT + rank) for rank in ranks if rank is not None)
-        fused.append(Fused(id, *ranks, score))
+        fused.append(Fused(id, vector_rank, word_rank, score, text_rank))
     return sorted(fused, key=lambda one: (-one.score, one.id))
 
 

@@ -33,6 +33,7 @@ from crossmodal.server.metrics import Metrics
 from crossmodal.server.micro_batcher import MicroBatcher
 from crossmodal.server.observation import observed
 from crossmodal.server.pictures import Pictures
+from crossmodal.server.text_reading import TextReading
 from crossmodal.settings import Settings
 from crossmodal.url_photos import UrlPhotos
 
@@ -130,6 +131,7 @@ class Serving:
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
         self._readiness = _SharedCheck(self._find_something)
+        self.texts = TextReading(self.engine, lambda: self.admission.writes.held > 0)
         self.metrics.add_source("searches", self._batches.status)
         self.metrics.add_source("admission", self.admission.status)
         self.metrics.add_source("connections", self.connections.status)
@@ -201,6 +203,7 @@ class Serving:
         seen = observed()
         seen.begin_write("index", (record.id for record in records))
         became = await self._in(self._writing, work)
+        self.texts.wake()
         for record in records:
             outcome = became[record.id].outcome or "failed"
             seen.outcomes[outcome] += 1
@@ -258,6 +261,7 @@ class Serving:
 
     def close(self) -> None:
         """Ends the threads, after what they are doing."""
+        self.texts.close()
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
         self._writing.shutdown()

@@ -130,6 +130,9 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
             connections=Connections(raise_file_limit()),
             url_photos=url_photos,
         )
+        # One process writes.
+        if order.writer is None and serving.writing.allowed and settings.ocr != "off":
+            serving.texts.start()
         try:
             yield serving
         finally:

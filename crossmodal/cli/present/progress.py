@@ -13,7 +13,7 @@ from crossmodal.cli.present.console import counted, duration, speed_number
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["EvaluationProgress", "IndexProgress"]
+__all__ = ["EvaluationProgress", "IndexProgress", "TextProgress"]
 
 # Speed and time left are those of the last seconds: a model is slow on its first batches.
 _WINDOW_SECONDS = 30.0
@@ -28,6 +28,7 @@ class IndexProgress:
     """
 
     label = "Indexing"
+    thing = "document"
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class IndexProgress:
 
     def _speed(self) -> str:
         speed = self.documents_per_second()
-        return "" if speed is None else f"{speed_number(speed)} documents/s"
+        return "" if speed is None else f"{speed_number(speed)} {self.thing}s/s"
 
     def _left(self) -> str:
         left = self.seconds_left()
@@ -132,7 +133,7 @@ class IndexProgress:
         self._last_line = self._clock()
         self._written = self.done
         of = "" if self._total is None else f" of {max(self._total, self.done):,}"
-        done = f"{self.done:,}{of} documents" if of else counted(self.done, "document")
+        done = f"{self.done:,}{of} {self.thing}s" if of else counted(self.done, self.thing)
         parts = [done, self.counts(), self._speed(), self._left()]
         print("; ".join(part for part in parts if part), file=self._file, flush=True)
 
@@ -146,6 +147,19 @@ class EvaluationProgress(IndexProgress):
     def counts(self) -> str:
         """``indexing, 2 failed``."""
         return f"{self.stage}, {self.failed:,} failed" if self.failed else self.stage
+
+
+class TextProgress(IndexProgress):
+    """The progress of reading the text in photos; ``with_text`` counts those that have some."""
+
+    label = "Reading text"
+    thing = "photo"
+    with_text = 0
+
+    def counts(self) -> str:
+        """``30 with text, 2 failed``."""
+        said = f"{self.with_text:,} with text"
+        return f"{said}, {self.failed:,} failed" if self.failed else said
 
 
 def _progress_bar(file: TextIO) -> Progress:

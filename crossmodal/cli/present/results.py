@@ -93,11 +93,14 @@ def _table(answer: Answer) -> tuple[list[str], list[Row]]:
         numbers = [str(match.rank or position), *score, f"{match.cosine:.3f}"]
         rows.append([[number] for number in numbers])
     words = [list(captions_of(match)) if match.modality == IMAGE else [match.text or ""] for match in matches]
+    texts = [[match.text_in_photo or ""] for match in matches]
     columns = [("photo", [[_place(match)] for match in matches]), ("captions", words)]
     if answer.target == TEXT:
         columns = [("caption", words), columns[0]]
     elif not any(words):
         del columns[1]
+    if any(match.text_in_photo for match in matches):
+        columns.insert(1, ("text in photo", texts))
     for name, cells in columns:
         head.append(name)
         for row, cell in zip(rows, cells, strict=True):
@@ -146,7 +149,7 @@ class _Terminal:
             else:
                 table.add_column(name, no_wrap=name == "photo")
         room = self._console.width - _RANKED_CELLS
-        photo_cells = room * 2 // 5 if len(head) > numbers + 1 else room
+        photo_cells = room * 2 // 5 if len(head) == numbers + 2 else room // (len(head) - numbers)
         for row in rows:
             others = [
                 self._path(lines[0], photo_cells) if name == "photo" else self._captions(lines)
@@ -209,7 +212,10 @@ class _Plain:
         return " ".join(printable(word, self._limit) for word in text.split(" "))
 
 
-_COLUMNS = ("query", "rank", "score", "cosine", "modality", "id", "uri", "file", "text", "captions", "tags")
+_COLUMNS = (
+    *("query", "rank", "score", "cosine", "modality", "id", "uri", "file", "text", "captions", "tags"),
+    "text_in_photo",
+)
 
 
 def as_paths(answers: Iterable[Answer], *, end: bytes) -> Iterator[bytes]:
@@ -281,6 +287,8 @@ def _entry(match: Match) -> dict[str, Any]:
     described["text"] = match.text
     described["photo_id"] = match.photo_id if match.modality == TEXT else None
     described["tags"] = entry["tags"]
+    if match.text_in_photo is not None:
+        described["text_in_photo"] = match.text_in_photo
     if match.modality == IMAGE:
         described["captions"] = [text for _, text in match.captions]
     return described
@@ -296,6 +304,7 @@ def _cells(answer: Answer, match: Match) -> list[Any]:
         match.text,
         captions,
         json.dumps(entry["tags"], ensure_ascii=False),
+        match.text_in_photo,
     ]
 
 

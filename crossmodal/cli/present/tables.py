@@ -23,7 +23,9 @@ from crossmodal.cli.present.console import (
     shown,
     speed_number,
 )
+from crossmodal.extras import how_to_install
 from crossmodal.models.zoo import ModelRecord, Result
+from crossmodal.ocr import can_read_texts
 
 __all__ = ["print_index_report", "print_models", "print_status"]
 
@@ -124,6 +126,8 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         if searched is not None and searched["tier"] != "exact":
             recall = "" if searched["recall"] is None else f" {searched['recall']:.1%},"
             console.print(f"{name} are searched by {searched['tier']}:{recall} {searched['recall_measured']}")
+    if line := _text_line(status["texts"]):
+        console.print(line, soft_wrap=True)
     for damaged in status.get("damaged", ()):
         line = f"damaged: {damaged['what']}; index it again to repair it"
         console.print(printable(line, encoding), style="red", soft_wrap=True)
@@ -133,6 +137,17 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         console.print(f"{counted(status['trash'], 'photo')} in the trash: crossmodal trash")
     parts = ", ".join(f"{name} {file_size(size)}" for name, size in status["bytes_of"].items() if size)
     console.print(f"{file_size(status['bytes_on_disk'])} on disk: {parts}", style="dim", soft_wrap=True)
+
+
+def _text_line(texts: Mapping[str, int]) -> str:
+    """In how many photos text was looked for; empty where there are no photos."""
+    if not texts["read"] and not texts["waiting"]:
+        return ""
+    line = f"text was looked for in {counted(texts['read'], 'photo')}, {texts['with_text']:,} have some"
+    if texts["waiting"]:
+        how = "the next `index` goes on" if can_read_texts() else how_to_install("rapidocr")
+        line += f"; {texts['waiting']:,} wait: {how}"
+    return line
 
 
 def print_models(rows: Sequence[tuple[ModelRecord, str]], cache: Path, file: TextIO | None = None) -> None:

@@ -17,6 +17,7 @@ from crossmodal.records import IMAGE
 __all__ = [
     "count_texts",
     "delete_texts",
+    "has_texts",
     "matching_texts",
     "put_texts",
     "text_of",
@@ -108,6 +109,11 @@ def text_of(connection: sqlite3.Connection, photo: str) -> str | None:
         f"SELECT seen_texts.text {_CURRENT} AND documents.id = CAST(? AS TEXT)", (storable(photo),)
     ).fetchone()
     return None if found is None else str(found[0])
+
+
+def has_texts(connection: sqlite3.Connection) -> bool:
+    """Whether there is text in any photo, also in one that went to the trash."""
+    return connection.execute("SELECT 1 FROM seen_texts WHERE text != '' LIMIT 1").fetchone() is not None
 
 
 def count_texts(connection: sqlite3.Connection) -> TextCounts:

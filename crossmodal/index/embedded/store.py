@@ -55,6 +55,7 @@ from crossmodal.index.embedded.schema import (
 )
 from crossmodal.index.embedded.seen_texts import (
     count_texts,
+    has_texts,
     matching_texts,
     put_texts,
     text_of,
@@ -428,6 +429,11 @@ class EmbeddedStore:
         """What was read in a photo as it is now; None where nobody has looked yet."""
         with self._connections.read() as connection:
             return text_of(connection, photo)
+
+    def has_texts(self) -> bool:
+        """Whether there is text in any photo, also in one that went to the trash."""
+        with self._connections.read() as connection:
+            return has_texts(connection)
 
     @property
     def last_text(self) -> int:

@@ -2,7 +2,7 @@ import { api } from "./api.js";
 import { byId, icon, make, redraw } from "./dom.js";
 import { button, errorCard } from "./messages.js";
 import { PAGE_SIZES, currentState, navigate } from "./navigation.js";
-import { hasWords } from "./search.js";
+import { hasWords, matchesWords, wordsChoice } from "./search.js";
 
 /**
  * Filters of the API, as the filter panel understands them: for each field the wanted values, the ends of a
@@ -168,10 +168,10 @@ function options(state) {
     make("legend", { text: "Options" }),
     toggle({
       label: "Match words too",
-      hint: words ? "Captions and file names with the very words come first" : "Needs a sentence in the search",
-      checked: state.hybrid && words,
+      hint: words ? "Captions, file names and text in photos with the very words come first" : "Needs a sentence in the search",
+      checked: matchesWords(state),
       disabled: !words,
-      onChange: (hybrid) => navigate({ hybrid }),
+      onChange: (chosen) => navigate({ hybrid: wordsChoice(chosen) }),
       testid: "hybrid",
     }),
     toggle({
@@ -337,7 +337,7 @@ export function toggleFilters() {
 export function narrowing(state) {
   const choices = readChoices(state.filter);
   const conditions = choices ? [...choices].flatMap(([tag, choice]) => describeChoice(tag, choice)).length : 1;
-  return conditions + Number(state.literal) + Number(state.hybrid && hasWords(state.terms)) + Number(!state.group) + Number(state.minScore > 0);
+  return conditions + Number(state.literal) + Number(state.hybrid !== null && hasWords(state.terms)) + Number(!state.group) + Number(state.minScore > 0);
 }
 
 function activeFilter(label, remove) {
@@ -361,7 +361,9 @@ export function showFilters(state) {
     : [activeFilter(JSON.stringify(state.filter), () => navigate({ filter: null }))];
   if (state.literal) active.push(activeFilter("dates and places as words", () => navigate({ literal: false })));
   if (state.minScore) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
-  if (state.hybrid && hasWords(state.terms)) active.push(activeFilter("words too", () => navigate({ hybrid: false })));
+  if (state.hybrid !== null && hasWords(state.terms)) {
+    active.push(activeFilter(state.hybrid ? "words too" : "meaning alone", () => navigate({ hybrid: null })));
+  }
   if (!state.group) active.push(activeFilter("near-duplicates apart", () => navigate({ group: true })));
   const place = byId("active-filters");
   place.hidden = active.length === 0 || state.terms.length === 0;

@@ -166,6 +166,8 @@ function draw(item, photoDocument) {
       buttons(item, photo),
       make("h3", { text: captions.length === 1 ? "Caption" : "Captions" }),
       captionList(captions),
+      item.text_in_photo && make("h3", { text: "Text in the photo" }),
+      item.text_in_photo && make("p", { class: "lightbox-seen", data: { testid: "lightbox-seen" }, text: item.text_in_photo }),
       tags.length > 0 && make("h3", { text: "Tags" }),
       tags.length > 0 && make("dl", { class: "lightbox-tags", data: { testid: "lightbox-tags" } }, ...tags),
       match && duplicatesStrip(match),

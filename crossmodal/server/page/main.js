@@ -8,7 +8,7 @@ import { announce, startConnection } from "./messages.js";
 import { DEFAULTS, currentState, describeTerms, isSearch, mainTermIndex, navigate, onNavigation, savedScroll, searchKey, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
-import { abandonSearch, forgetAnswers, keptAnswer, search } from "./search.js";
+import { abandonSearch, forgetAnswers, keptAnswer, search, setTexts } from "./search.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
 import { showStatus } from "./status_view.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -73,6 +73,9 @@ async function runSearch(state) {
   showLoading(state);
   showToolbar(state, null);
   try {
+    // It says whether there is text in photos, and so whether words are matched too.
+    if (state.hybrid === null) await status;
+    if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
     drawAnswer(currentState(), answer);
@@ -234,6 +237,7 @@ function readStatus() {
 
 function useStatus(read) {
   setCalibrated(read.calibrated);
+  setTexts(read.texts.with_text > 0);
   byId("logout-button").hidden = !read.access.session;
   const { image, text } = read.modalities;
   const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
@@ -278,9 +282,9 @@ function start() {
       show(currentState(), { returned: false, again: true });
     },
   });
+  readStatus();
   onNavigation(show);
   startNavigation();
-  readStatus();
   // On a phone the focus would open the keyboard over the photos.
   if (isHome(currentState()) && matchMedia("(pointer: fine)").matches) byId("search-box").focus();
 }

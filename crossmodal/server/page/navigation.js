@@ -5,7 +5,8 @@ import { hasUpload } from "./pictures.js";
  * What the page shows, and how the address bar says it.
  *
  * A term is {kind: "text"|"id"|"upload", value: string, weight: number}; an upload's value is its key in this
- * tab's memory, so it cannot be in a link: `uploads=N` says how many a link leaves out.
+ * tab's memory, so it cannot be in a link: `uploads=N` says how many a link leaves out. `hybrid` is whether
+ * words are matched too, null where that is left to what the index has.
  */
 const SHOWS = ["apart", "together", "photos", "captions"];
 export const PAGE_SIZES = [12, 24, 48, 96];
@@ -17,7 +18,7 @@ export const DEFAULTS = Object.freeze({
   show: "apart",
   filter: null,
   literal: false,
-  hybrid: false,
+  hybrid: null,
   group: true,
   minScore: 0,
   topK: 24,
@@ -64,7 +65,7 @@ function readAddress(query) {
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
     literal: parameters.get("literal") === "1",
-    hybrid: parameters.get("hybrid") === "1",
+    hybrid: { 1: true, 0: false }[parameters.get("hybrid")] ?? null,
     group: parameters.get("group") !== "0",
     minScore: minScore > 0 && minScore <= 1 ? minScore : 0,
     topK: Number.isInteger(topK) && topK >= 1 && topK <= 1000 ? topK : DEFAULTS.topK,
@@ -83,7 +84,7 @@ export function writeAddress(state) {
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
   if (state.literal) parameters.set("literal", "1");
-  if (state.hybrid) parameters.set("hybrid", "1");
+  if (state.hybrid !== null) parameters.set("hybrid", state.hybrid ? "1" : "0");
   if (!state.group) parameters.set("group", "0");
   if (state.minScore) parameters.set("min_score", state.minScore);
   if (state.topK !== DEFAULTS.topK) parameters.set("top_k", state.topK);

@@ -33,8 +33,12 @@ function scoreOf(match) {
 
 function partsOf(match) {
   if (!match.parts) return null;
-  const { vector_rank: meaning, word_rank: words } = match.parts;
-  const said = [meaning ? `meaning #${meaning}` : null, words ? `words #${words}` : null].filter(Boolean);
+  const { vector_rank: meaning, word_rank: words, text_rank: text } = match.parts;
+  const said = [
+    meaning ? `meaning #${meaning}` : null,
+    words ? `words #${words}` : null,
+    text ? `text in photo #${text}` : null,
+  ].filter(Boolean);
   return make("span", { data: { testid: "parts" }, text: said.join(", ") });
 }
 
@@ -118,6 +122,13 @@ function photoTile(match, actions) {
     match,
     openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), duplicatesOf(match)),
     make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: nameOf(match), title: nameOf(match) }),
+    match.text_in_photo &&
+      make(
+        "p",
+        { class: "tile-seen", title: match.text_in_photo, data: { testid: "text-in-photo" } },
+        make("span", { class: "kind", text: "Text in photo" }),
+        ` ${match.text_in_photo}`,
+      ),
     make(
       "p",
       { class: "tile-facts" },

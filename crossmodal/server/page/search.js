@@ -24,9 +24,22 @@ function sectionsOf(show) {
   return { apart: ["image", "text"], together: ["both"], photos: ["image"], captions: ["text"] }[show];
 }
 
+// Whether the index has text in photos, which only words find.
+let textsThere = false;
+
+/** Says whether the index has text in photos. */
+export function setTexts(there) {
+  textsThere = there;
+}
+
+/** Whether a search of this state matches words too: as it says, or else where there is text in photos. */
+export const matchesWords = (state) => hasWords(state.terms) && (state.hybrid ?? textsThere);
+
+/** What a state says of matching words, for what was chosen: null where that is so anyway. */
+export const wordsChoice = (chosen) => (chosen === textsThere ? null : chosen);
+
 /** How many results a search of this state can show at most. */
-export const deepest = (state) =>
-  state.hybrid && hasWords(state.terms) ? DEEPEST_WITH_WORDS : DEEPEST_RESULT;
+export const deepest = (state) => (matchesWords(state) ? DEEPEST_WITH_WORDS : DEEPEST_RESULT);
 
 /** Whether matching words can help: only texts have words. */
 export const hasWords = (terms) => terms.some((term) => term.kind === "text");
@@ -36,7 +49,7 @@ function optionsOf(state) {
     ...(state.minScore ? { min_score: state.minScore } : {}),
     ...(state.filter ? { filter: state.filter } : {}),
     ...(state.literal ? { recognise: false } : {}),
-    ...(state.hybrid && hasWords(state.terms) ? { hybrid: true } : {}),
+    ...(matchesWords(state) ? { hybrid: true } : {}),
     ...(state.group ? { group_duplicates: true } : {}),
   };
 }

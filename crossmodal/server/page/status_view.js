@@ -100,6 +100,10 @@ function figures(status) {
   );
 }
 
+function texts({ read, with_text: found, waiting }) {
+  return `looked for in ${count(read, "photo")}, ${found.toLocaleString("en")} have some${waiting ? `; ${waiting.toLocaleString("en")} wait` : ""}`;
+}
+
 function writing(status) {
   const { allowed, reason, state } = status.writing;
   if (!allowed) return `off. ${reason}`;
@@ -241,6 +245,7 @@ function draw(status) {
           ["Scores", status.calibrated ? "calibrated" : "not calibrated: bare cosines"],
           ["Photo search", searched(index.modalities.image)],
           ["Caption search", searched(index.modalities.text)],
+          ["Text in photos", texts(status.texts)],
           ["Shards", `${status.shards}, layout ${status.layout}`],
           ["Last change", when(status.last_change)],
           ["Writing", writing(status)],

@@ -1,0 +1,246 @@
+"""The text in photos: read once after indexing, found by its words, and never taken for a caption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, start_server
+from PIL import Image, ImageDraw, ImageFont
+
+from crossmodal import PhotoIndex, Workspace, extras
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import MissingExtra
+from crossmodal.query.snippets import snippet_of
+from crossmodal.server import text_reading
+from crossmodal.settings import Settings
+
+RECEIPT = ["GROENLAND MARKET", "Espresso beans   12,90", "Oat milk   2,49", "TOTAL   15,39 EUR"]
+SIGN = ["NO PARKING", "Tow zone"]
+SCREENSHOT = ["Settings", "Bluetooth", "Airplane mode"]
+
+# In the place of rapidocr: quick, and each photo leaves a line.
+FAKE = """
+import time
+from types import SimpleNamespace
+import numpy as np
+
+class RapidOCR:
+    def __init__(self, params):
+        assert params["EngineConfig.onnxruntime.intra_op_num_threads"] >= 1
+
+    def __call__(self, pixels):
+        with open({log!r}, "a") as log:
+            log.write(f"{{pixels.shape[1]}}\\n")
+        time.sleep(0.05)
+        boxes = np.array([[[0, 0], [9, 0], [9, 9], [0, 9]]] * 2) + np.array([[[0]], [[12]]])
+        return SimpleNamespace(boxes=boxes, txts=("lantern", f"number {{pixels.shape[1]}}"))
+"""
+
+
+def drawn(lines: list[str], size: tuple[int, int], font_size: int) -> Image.Image:
+    picture = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(font_size)
+    for number, line in enumerate(lines):
+        pen.text((40, 30 + number * font_size * 1.6), line, fill="black", font=font)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A receipt, a sign that only its EXIF turns upright, a screenshot, and a photo without text."""
+    folder = tmp_path_factory.mktemp("photos")
+    drawn(RECEIPT, (900, 700), 44).save(folder / "a.jpg", quality=90)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    sign = drawn(SIGN, (800, 500), 80).transpose(Image.Transpose.ROTATE_90)
+    sign.save(folder / "b.jpg", quality=90, exif=turned)
+    drawn(SCREENSHOT, (500, 300), 26).save(folder / "c.png")
+    shutil.copy(TOY_IMAGES / "cat.jpg", folder / "d.jpg")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def read(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhotoIndex]:
+    """The index of these photos, with their text."""
+    pytest.importorskip("rapidocr")
+    with PhotoIndex(tmp_path_factory.mktemp("read") / "workspace") as index:
+        assert index.add(folder).added == 4
+        assert index.search("espresso", hybrid=True)[0].text_in_photo is None
+        steps: list[tuple[int, int]] = []
+        summary = index.read_texts(progress=lambda done, total: steps.append((done, total)))
+        assert (summary.read, summary.with_text, summary.failures) == (4, 3, [])
+        assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        yield index
+
+
+@pytest.mark.parametrize(
+    ("query", "file", "words"),
+    [
+        ("espresso", "a.jpg", "Espresso beans"),
+        ("the receipt with oat milk", "a.jpg", "Oat milk 2,49"),
+        ("parking", "b.jpg", "NO PARKING"),
+        ("bluetooth", "c.png", "Bluetooth"),
+    ],
+)
+def test_a_photo_is_found_by_a_word_on_it(read: PhotoIndex, query: str, file: str, words: str) -> None:
+    best = read.search(query, hybrid=True)[0]
+    assert best.file == file
+    assert best.parts is not None
+    assert best.parts.text_rank == 1
+    assert words in (best.text_in_photo or "")
+
+
+def test_it_is_no_caption_and_no_part_of_what_the_photo_shows(read: PhotoIndex) -> None:
+    plain = {match.id: match for match in read.search("espresso")}
+    for match in read.search("espresso", hybrid=True):
+        assert match.captions == ()
+        assert match.cosine == plain[match.id].cosine
+        assert plain[match.id].text_in_photo is None
+    assert read.page("text") == []
+    assert list(read.search("espresso", modality="text", hybrid=True)) == []
+    assert {match.file: read.text_in_photo(match.id) for match in plain.values()}["d.jpg"] == ""
+
+
+def test_one_word_of_a_long_question_is_chance(read: PhotoIndex) -> None:
+    found = read.search("children drinking espresso on sunny beaches", hybrid=True)
+    assert all(match.parts is not None and match.parts.text_rank is None for match in found)
+
+
+def test_the_snippet_begins_at_the_line_with_most_words() -> None:
+    text = "\n".join(RECEIPT)
+    assert snippet_of(text, "total of the milks") == "… Oat milk   2,49 · TOTAL   15,39 EUR"
+    assert snippet_of(text, "market").startswith("GROENLAND MARKET · Espresso")
+    long = snippet_of("word " * 200 + "lantern " + "word " * 200, "lanterns")
+    assert "lantern" in long
+    assert len(long) < 180
+
+
+def test_status_the_command_line_and_the_server_tell_it(read: PhotoIndex, folder: Path) -> None:
+    workspace = Path(read._settings.workspace)
+    told = run_app("status", "--workspace", workspace)
+    assert "text was looked for in 4 photos, 3 have some" in told.stdout
+    search = ("search", "--workspace", workspace, "espresso", "-k", "1")
+    assert "Espresso beans" in run_app(*search).stdout
+    (match,) = json.loads(run_app(*search, "--print", "json").stdout)[0]["matches"]
+    assert match["text_in_photo"].split(" · ")[0].endswith("Espresso beans 12,90")
+    (match,) = json.loads(run_app(*search, "--print", "json", "--no-hybrid").stdout)[0]["matches"]
+    assert "parts" not in match
+    server = start_server("query_restful", "--workspace", workspace)
+    try:
+        assert server.request("/v1/status")[1]["texts"] == {"read": 4, "with_text": 3, "waiting": 0}
+        body = {"text": "bluetooth", "top_k": 1}
+        (match,) = server.request("/v1/search", {**body, "hybrid": True})[1]["results"][0]["matches"]
+        assert "Bluetooth" in match["text_in_photo"]
+        assert match["parts"]["text_rank"] == 1
+        document = server.request(f"/v1/documents/{match['id']}")[1]
+        assert document["text_in_photo"].splitlines()[0] == "Settings"
+        assert document["captions"] == []
+        (match,) = server.request("/v1/search", body)[1]["results"][0]["matches"]
+        assert "text_in_photo" not in match
+        asked = run_app("search", "--url", server.url, "bluetooth", "-k", "1")
+        assert "Bluetooth" in asked.stdout
+    finally:
+        server.stop()
+
+
+def test_text_goes_and_comes_back_with_its_photo(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rapidocr")
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a.jpg", "c.png"):
+        shutil.copy(folder / name, photos)
+    with PhotoIndex(tmp_path / "workspace") as index:
+        index.add(photos)
+        engine = Engine(Settings(workspace=tmp_path / "workspace"))
+        reading = text_reading.TextReading(engine, lambda: False)
+        with pytest.MonkeyPatch.context() as patch:
+            # In the background, as a server does it.
+            patch.setattr(text_reading, "_QUIET_SECONDS", 0.0)
+            reading.start()
+            until = time.monotonic() + 120
+            while _waiting(tmp_path / "workspace") and time.monotonic() < until:
+                time.sleep(0.1)
+            reading.close()
+            engine.close()
+        (first,) = index.search("espresso", 1, hybrid=True)
+        assert first.text_in_photo
+        (photos / "a.jpg").rename(tmp_path / "a.jpg")
+        assert index.add(photos).deleted == 1
+        assert index.search("espresso", 1, hybrid=True)[0].text_in_photo is None
+        (tmp_path / "a.jpg").rename(photos / "a.jpg")
+        assert index.add(photos).restored == 1
+        # Not read again.
+        assert _waiting(tmp_path / "workspace") == 0
+        assert index.search("espresso", 1, hybrid=True)[0].text_in_photo
+        # Another content is read again.
+        drawn(["LANTERN"], (600, 300), 60).save(photos / "a.jpg")
+        index.add(photos)
+        assert _waiting(tmp_path / "workspace") == 1
+        assert index.read_texts().with_text == 1
+        (lantern,) = index.search("lantern", 1, hybrid=True)
+        assert (lantern.text_in_photo, lantern.file) == ("LANTERN", "a.jpg")
+        index.delete([lantern.id])
+        assert index.search("lantern", 1, hybrid=True)[0].text_in_photo is None
+    with Workspace(tmp_path / "workspace") as workspace:
+        assert workspace.require().verify() == []
+
+
+def _waiting(folder: Path) -> int:
+    with Workspace(folder) as workspace:
+        return workspace.text_counts().waiting
+
+
+def test_index_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    log, site, photos = tmp_path / "log.txt", tmp_path / "site", tmp_path / "photos"
+    for package, code in (("rapidocr", FAKE.format(log=str(log))), ("cv2", "setNumThreads = print")):
+        (site / package).mkdir(parents=True)
+        (site / package / "__init__.py").write_text(code, encoding="utf-8")
+    photos.mkdir()
+    widths = range(100, 140)
+    for width in widths:
+        Image.effect_noise((width, 100), 80).convert("RGB").save(photos / f"{width}.png")
+    environment = {**clean_environment(), "CROSSMODAL_OCR": "auto", "PYTHONPATH": str(site)}
+    command = [sys.executable, "app.py", "index", str(photos), "--workspace", str(tmp_path / "workspace")]
+    first = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().split()) > 20) and time.monotonic() < until:
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    said = first.communicate()
+    assert "The index is ready. Reading the text in 40 photos" in said[1]
+    # The index is whole before its text is read.
+    assert "Indexed" in said[0]
+    left = _waiting(tmp_path / "workspace")
+    assert 0 < left <= 24
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    )
+    assert f"Reading the text in {left} photos" in done.stderr
+    assert _waiting(tmp_path / "workspace") == 0
+    seen = [int(width) for width in log.read_text().split()]
+    assert set(seen) == set(widths)
+    # Only what was not stored yet is read twice.
+    assert len(seen) <= 40 + 16 + 1
+    assert "photo" not in subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+    ).stderr.replace("photos", "")
+
+
+def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PhotoIndex(tmp_path / "workspace") as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+        monkeypatch.setattr(extras, "find_spec", lambda name: None)
+        with pytest.raises(MissingExtra) as refused:
+            index.read_texts()
+    needed = 'Reading the text in photos needs rapidocr: pip install "crossmodal-search[ocr]".'
+    assert str(refused.value) == needed
