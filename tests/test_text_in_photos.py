@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, start_server
+from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, run_python, start_server
 from PIL import Image, ImageDraw, ImageFont
 
 from crossmodal import PhotoIndex, Workspace, extras
@@ -129,8 +129,6 @@ def test_status_the_command_line_and_the_server_tell_it(read: PhotoIndex, folder
     assert "text was looked for in 4 photos, 3 have some" in told.stdout
     search = ("search", "--workspace", workspace, "espresso", "-k", "1")
     assert "Espresso beans" in run_app(*search).stdout
-    (match,) = json.loads(run_app(*search, "--print", "json").stdout)[0]["matches"]
-    assert match["text_in_photo"].split(" · ")[0].endswith("Espresso beans 12,90")
     (match,) = json.loads(run_app(*search, "--print", "json", "--no-hybrid").stdout)[0]["matches"]
     assert "parts" not in match
     server = start_server("query_restful", "--workspace", workspace)
@@ -207,10 +205,15 @@ def test_index_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     widths = range(100, 140)
     for width in widths:
         Image.effect_noise((width, 100), 80).convert("RGB").save(photos / f"{width}.png")
-    environment = {**clean_environment(), "CROSSMODAL_OCR": "auto", "PYTHONPATH": str(site)}
-    command = [sys.executable, "app.py", "index", str(photos), "--workspace", str(tmp_path / "workspace")]
+    environment = {"CROSSMODAL_OCR": "auto", "PYTHONPATH": str(site)}
+    command = ["app.py", "index", str(photos), "--workspace", str(tmp_path / "workspace")]
     first = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        env={**clean_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     until = time.monotonic() + 120
     while not (log.exists() and len(log.read_text().split()) > 20) and time.monotonic() < until:
@@ -222,20 +225,15 @@ def test_index_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert "Indexed" in said[0]
     left = _waiting(tmp_path / "workspace")
     assert 0 < left <= 24
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
-    )
+    done = run_python(*command, environment=environment)
+    assert done.returncode == 0
     assert f"Reading the text in {left} photos" in done.stderr
     assert _waiting(tmp_path / "workspace") == 0
     seen = [int(width) for width in log.read_text().split()]
     assert set(seen) == set(widths)
     # Only what was not stored yet is read twice.
     assert len(seen) <= 40 + 16 + 1
-    assert "photo" not in subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
-    ).stderr.replace("photos", "")
-
-
+    assert "Reading the text" not in run_python(*command, environment=environment).stderr
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PhotoIndex(tmp_path / "workspace") as index:
         index.add(TOY_IMAGES / "cat.jpg")
