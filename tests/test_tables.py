@@ -219,6 +219,7 @@ def test_status() -> None:
         "model": {"name": "vse", "weights": "0123456789abcdef", "preprocessing": "p", "dimension": 1024},
         "modalities": {"image": held, "text": empty},
         "bytes_of": {"originals": 0, "thumbnails": 3 * 2**20, "vectors": 2**20},
+        "texts": {"read": 6999, "with_text": 1234, "waiting": 0},
         "roots": [{"path": "/photos", "files": 7001}],
         "trash": 2,
     }
@@ -233,6 +234,7 @@ def test_status() -> None:
         ["photos", "7,000", "7,001", "5.0 MiB", "2026-11-21 08:00:00 UTC"],
         ["captions", "0", "0", "100 B", "never"],
         ["photos are searched by scan: 99.8%, recall@10 over 64 recent queries"],
+        ["text was looked for in 6,999 photos, 1,234 have some"],
         ["7,001 files in /photos"],
         ["2 photos in the trash: crossmodal trash"],
         ["5.0 MiB on disk: thumbnails 3.0 MiB, vectors 1.0 MiB"],

@@ -234,6 +234,8 @@ def test_index_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     # Only what was not stored yet is read twice.
     assert len(seen) <= 40 + 16 + 1
     assert "Reading the text" not in run_python(*command, environment=environment).stderr
+
+
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with PhotoIndex(tmp_path / "workspace") as index:
         index.add(TOY_IMAGES / "cat.jpg")

@@ -12,7 +12,7 @@ from crossmodal.cli.present.console import counted
 from crossmodal.cli.present.progress import TextProgress
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.texts import ReadText
-from crossmodal.errors import StoreLocked
+from crossmodal.errors import CrossmodalError, StoreLocked
 from crossmodal.ocr import can_read_texts
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
@@ -80,14 +80,19 @@ class TextsMeanwhile:
         until = time.monotonic() + _READING_SECONDS
         if self._reading is None:
             self._reading = self._engine.read_texts(background=True, skip=self._failed)
-        for item in self._reading:
-            _tell(item)
-            if item.error is None:
-                self._read += 1
-            else:
-                self._failed.add(item.photo)
-            if time.monotonic() >= until:
-                return
+        try:
+            for item in self._reading:
+                _tell(item)
+                if item.error is None:
+                    self._read += 1
+                else:
+                    self._failed.add(item.photo)
+                if time.monotonic() >= until:
+                    return
+        except CrossmodalError:
+            # What was not stored is read again.
+            self._reading = None
+            raise
         self._reading, self._waiting = None, False
         if self._read:
             print(f"{time.strftime('%H:%M:%S')} text read in {counted(self._read, 'photo')}", flush=True)
