@@ -25,6 +25,7 @@ __all__ = [
     "Modality",
     "Outcome",
     "Record",
+    "below",
     "caption_id",
     "checked_modality",
     "composed",
@@ -93,6 +94,17 @@ def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
     if isinstance(named, str):
         return named
     return uri.rstrip("/").rpartition("/")[2] or None if uri else None
+
+
+def below(root: str, path: str) -> str | None:
+    """The path of ``path`` below the folder ``root``, "" where they are one; None where it isn't below.
+
+    Both are absolute, and nothing on disk is looked at.
+    """
+    if path == root:
+        return ""
+    start = f"{root.rstrip('/')}/"
+    return path[len(start) :] if path.startswith(start) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from crossmodal.records import (
     Layer,
     LocalFile,
     Record,
+    below,
     caption_id,
     digest_of,
     photo_id,
@@ -283,9 +284,8 @@ class _Assembly:
         root = self._data_set.root if self._data_set.walks else None
         if known is not None and (place := known.folder(folder)) is not None:
             return place
-        start = "" if root is None else f"{str(root).rstrip('/')}/"
-        if root is not None and f"{folder}/".startswith(start):
-            return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
+        if root is not None and (inside := below(str(root), folder)) is not None:
+            return LocalFile(str(root), inside)
         return LocalFile(folder, "")
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:

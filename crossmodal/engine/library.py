@@ -15,7 +15,7 @@ from crossmodal.data_sets.listed import NamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
-from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
+from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,8 +142,7 @@ class LibraryRun:
             if has_lone_surrogate(folder):
                 # Its photos are failures that say so.
                 return
-            inside = f"{folder.rstrip('/')}/"
-            if any(path.startswith(inside) for path in library.root_paths()):
+            if any(below(folder, path) for path in library.root_paths()):
                 self.engine.add_root(folder)
 
     def _watched(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:

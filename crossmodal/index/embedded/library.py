@@ -17,7 +17,7 @@ from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
 from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite
-from crossmodal.records import IMAGE, LocalFile, Record
+from crossmodal.records import IMAGE, LocalFile, Record, below
 
 __all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "restore"]
 
@@ -75,9 +75,8 @@ class Library:
     def folder(self, path: str) -> LocalFile | None:
         """The root of the absolute ``path`` and the path below it; None where it is in no root yet."""
         for root in self.root_paths():
-            start = root.rstrip("/") + "/"
-            if path == root or path.startswith(start):
-                return LocalFile(root, path[len(start) :])
+            if (inside := below(root, path)) is not None:
+                return LocalFile(root, inside)
         return None
 
     def root_paths(self) -> list[str]:
@@ -168,9 +167,9 @@ class Library:
         with self._changing() as connection:
             root = self._root(connection, path)
             for other in self._paths(connection):
-                if other != path and f"{to}/".startswith(f"{other.rstrip('/')}/"):
+                if other != path and below(other, to) is not None:
                     raise DataError(f"{to} lies in the root {other} already; index that one again instead.")
-                if other != path and f"{other}/".startswith(f"{to.rstrip('/')}/"):
+                if other != path and below(to, other) is not None:
                     raise DataError(
                         f"The root {other} lies in {to}; index {to} instead, which takes both in."
                     )
