@@ -21,11 +21,11 @@ __all__ = [
     "files_below",
     "files_of",
     "forget",
-    "is_uploaded",
     "photo_at",
     "place",
     "read_again",
     "remove_photos",
+    "uploaded_as",
     "without_file",
 ]
 
@@ -176,11 +176,11 @@ def read_again(connection: sqlite3.Connection, photos: Iterable[str]) -> None:
     )
 
 
-def is_uploaded(connection: sqlite3.Connection, photo: str) -> bool:
-    """Whether the photo with that id came without a file, and so stays without one."""
+def uploaded_as(connection: sqlite3.Connection, photo: str) -> int:
+    """``StoredDocument.uploaded`` of the photo with that id; 0 where there is none."""
     select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
     found = connection.execute(select, (storable(photo),)).fetchone()
-    return found is not None and bool(found[0])
+    return 0 if found is None else int(found[0])
 
 
 def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None:
