@@ -22,6 +22,7 @@ from crossmodal import PhotoIndex
 from crossmodal.data_sets import beside, data_set
 from crossmodal.data_sets.opening import open_data_set
 from crossmodal.data_sets.photos import Photo, read_photo
+from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.photo_index import AddSummary
 from crossmodal.errors import DataSetError, OriginalGone
 from crossmodal.index.embedded.library import TRASH_DAYS
@@ -648,11 +649,18 @@ def test_a_full_check_looks_at_files_and_trash(folder: Path, tmp_path: Path) -> 
         ]
 
 
+SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>summer</rdf:li></rdf:Bag>
+</dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
 def test_a_year_of_changes(tmp_path: Path) -> None:
-    """Random changes, month by month: after each run the index is what is on disk."""
-    library, trashed_from = tmp_path / "library", random.Random(7)
-    for name in ("2019", "2020/summer", "phone"):
-        (library / name).mkdir(parents=True)
+    """Random changes in two roots, month by month: after each run the index is what is on disk.
+
+    One photo moves each month, with its sidecar, and what people said of it goes with it.
+    """
+    library, disk, chance = tmp_path / "library", tmp_path / "disk", random.Random(7)
+    folders = [library / "2019", library / "2020" / "summer", disk / "phone"]
     base = sorted(TOY_IMAGES.iterdir())
     made = 0
 
@@ -664,42 +672,78 @@ def test_a_year_of_changes(tmp_path: Path) -> None:
 
     def on_disk() -> dict[str, bytes]:
         return {
-            str(path.relative_to(library)): path.read_bytes()
-            for path in library.rglob("*.png")
-            if path.is_file()
+            str(path): path.read_bytes()
+            for root in (library, disk)
+            for path in root.rglob("*.png")
+            if path.is_file() and "#recycle" not in path.parts
         }
 
-    for folder in ("2019", "2020/summer", "phone"):
-        for number in range(5):
-            (library / folder / f"{number}.png").write_bytes(new_photo())
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for number in range(4):
+            (folder / f"{number}.png").write_bytes(new_photo())
+    favourite, content = folders[0] / "favourite.png", new_photo()
+    favourite.write_bytes(content)
+    favourite.with_suffix(".xmp").write_text(SIDECAR, encoding="utf-8")
     with PhotoIndex(tmp_path / "index") as index:
-        for month in range(12):
-            paths = [library / name for name in sorted(on_disk())]
-            for path in trashed_from.sample(paths, 4):
-                change = trashed_from.choice(("delete", "edit", "move", "rename", "copy", "link"))
+        index.add(library)
+        index.add([Record("said", TEXT, text="our best", photo_id=photo_named(index, "favourite.png").id)])
+        for month in range(8):
+            for path in chance.sample([Path(path) for path, held in on_disk().items() if held != content], 4):
+                change = chance.choice(("delete", "edit", "move", "rename", "copy", "link", "recycle"))
                 if change == "delete":
                     path.unlink()
                 elif change == "edit":
                     path.write_bytes(new_photo())
                 elif change in ("move", "rename"):
-                    target = library / "phone" if change == "move" else path.parent
+                    target = chance.choice(folders) if change == "move" else path.parent
                     path.rename(target / f"{month}-{path.name}")
                 elif change == "copy":
                     shutil.copy(path, path.with_name(f"copy-{month}-{path.name}"))
-                else:
+                elif change == "link":
                     path.with_name(f"link-{month}-{path.name}").symlink_to(path)
-            (library / "2019" / f"new-{month}.png").write_bytes(new_photo())
-            summary = index.add(library)
-            assert (summary.failures, summary.kept) == ([], None), month
-            disk = on_disk()
-            contents = {index.photo(record.id) for record in index}
-            assert contents == set(disk.values()), month
-            assert len(index) == len(set(disk.values())), month
-            for record in index:
-                assert disk[str(Path(str(record.uri)).relative_to(library))] == index.photo(record.id)
-            again = index.add(library)
-            assert counts(again) == {"unchanged": len(disk)}, month
-            store = index._workspace.require()
-            assert store.verify() == [], month
+                else:
+                    (path.parent / "#recycle").mkdir(exist_ok=True)
+                    path.rename(path.parent / "#recycle" / f"{month}-{path.name}")
+            (folders[0] / f"new-{month}.png").write_bytes(new_photo())
+            moved = chance.choice(folders) / f"favourite-{month}.png"
+            favourite.with_suffix(".xmp").rename(moved.with_suffix(".xmp"))
+            favourite = favourite.rename(moved)
+            if month == 3:
+                # A run that is stopped takes nothing away; the next one goes on from there.
+                before = {record.id for record in index}
+                part = LibraryRun(index._engine, open_data_set(str(library), data_root=tmp_path))
+                with closing(part.index(size=2)) as items:
+                    next(items)
+                assert before <= {record.id for record in index}
+            if month == 6:
+                disk.rename(tmp_path / "unplugged")
+                disk.mkdir()
+                before = {record.id for record in index}
+                with pytest.raises(DataSetError):
+                    index.add(disk)
+                assert before == {record.id for record in index}
+                disk.rmdir()
+                (tmp_path / "unplugged").rename(disk)
+            for root in (library, disk):
+                summary = index.add(root)
+                assert (summary.failures, summary.kept) == ([], None), month
+            held = on_disk()
+            photos = {record.id: record for record in index if record.modality == IMAGE}
+            assert {index.photo(id) for id in photos} == set(held.values()), month
+            assert len(photos) == len(set(held.values())), month
+            for id, record in photos.items():
+                assert held[str(record.uri)] == index.photo(id)
+            best_one = next(record for id, record in photos.items() if index.photo(id) == content)
+            assert best_one.uri == str(favourite)
+            assert best_one.metadata["keywords"] == ["summer"], month
+            assert best_one.metadata["folder"][-1] == str(
+                favourite.parent.relative_to(library if favourite.is_relative_to(library) else disk)
+            ), month
+            assert [caption.text for caption in index.captions_of(best_one.id)] == ["our best"], month
+            for root in (library, disk):
+                there = sum(Path(path).is_relative_to(root) for path in held)
+                assert counts(index.add(root)) == {"unchanged": there}, month
+            assert index._workspace.require().verify() == [], month
     with pytest.raises(DataSetError):
         index.add(tmp_path / "nowhere")
