@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -19,8 +20,9 @@ from photos import encoded, toy_photo
 from PIL import Image, ImageOps
 
 from crossmodal import PhotoIndex
+from crossmodal.cli.index_run import IndexRun
 from crossmodal.data_sets import beside, data_set
-from crossmodal.data_sets.opening import open_data_set
+from crossmodal.data_sets.opening import open_data_set, open_data_sets
 from crossmodal.data_sets.photos import Photo, read_photo
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.photo_index import AddSummary
@@ -168,6 +170,18 @@ def test_captions_are_those_that_the_file_has(folder: Path, index: PhotoIndex) -
     assert say("cat.jpg,two words") == {"cat.jpg": ["two words"]}
 
 
+class SignalAfterTwo:
+    """Ctrl-C when two photos have been taken."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    @property
+    def stopping(self) -> bool:
+        self._asked += 1
+        return self._asked > 2
+
+
 def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "index"
     other = tmp_path / "other"
@@ -177,15 +191,40 @@ def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> 
         index.add(folder)
         index.add([Record("mine", IMAGE, content=edited("cat", 180))])
         (folder / "cat.jpg").unlink()
-        for part in (other, folder / "trip", folder / "rocket.jpg"):
-            assert "deleted" not in counts(index.add(part))
+        table = tmp_path / "table.csv"
+        table.write_text(
+            "image,caption,split\nphotos/rocket.jpg,a rocket,dev\nphotos/coffee.jpg,a cup,test\n", "utf-8"
+        )
+        listed = io.BytesIO(f"{folder / 'rocket.jpg'}\n".encode())
+        assert counts(index.add(table))["added"] == 2
+        for part in (
+            other,
+            folder / "trip",
+            folder / "rocket.jpg",
+            table,
+            open_data_set(str(table), data_root=tmp_path, split="dev"),
+            *open_data_sets(["-"], data_root=tmp_path, stdin=listed),
+        ):
+            assert "deleted" not in counts(index.add(part)), part
+        signals: Any = SignalAfterTwo()
+        run = IndexRun(
+            index._engine, [open_data_set(str(folder), data_root=tmp_path)], index._settings, signals
+        )
+        run.through(quiet=True)
+        assert (run.taken, run.report.finished, run.report.photos.deleted) == (2, False, 0)
         assert "cat.jpg" in files(index)
+        assert {caption for captions in files(index).values() for caption in captions} == {
+            "a rocket",
+            "a cup",
+        }
     done = run_app("index", folder, "--workspace", workspace, "-n", "2")
     assert done.returncode == 0, done.stderr
     with PhotoIndex(workspace) as index:
         assert "cat.jpg" in files(index)
         assert counts(index.add(folder))["deleted"] == 1
         assert index.get("mine") is not None, "nobody deletes an upload"
+        less = open_data_set(str(folder), data_root=tmp_path, exclude=["rocket*", "trip/"])
+        assert counts(index.add(less)) == {"unchanged": 2}
         assert {"rocket.jpg", "bricks.jpg"} < set(files(index))
 
 
