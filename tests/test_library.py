@@ -20,6 +20,7 @@ from photos import encoded, toy_photo
 from PIL import Image, ImageOps
 
 from crossmodal import PhotoIndex
+from crossmodal.cli import main
 from crossmodal.cli.index_run import IndexRun
 from crossmodal.data_sets import beside, data_set
 from crossmodal.data_sets.opening import open_data_set, open_data_sets
@@ -592,6 +593,7 @@ def test_a_photo_that_was_restored_goes_with_its_file_again(folder: Path, tmp_pa
     with PhotoIndex(tmp_path / "index") as index:
         index.add(folder)
         cat = photo_named(index, "cat.jpg").id
+        index.add([Record("said", TEXT, text="our Tom", photo_id=cat)])
         (folder / "cat.jpg").unlink()
         index.add(folder)
     with EmbeddedStore.open_writer(tmp_path / "index") as store:
@@ -599,11 +601,16 @@ def test_a_photo_that_was_restored_goes_with_its_file_again(folder: Path, tmp_pa
     with PhotoIndex(tmp_path / "index") as index:
         assert counts(index.add(folder)) == {"unchanged": 4}
         assert index.get(cat) is not None
+        assert [caption.text for caption in index.captions_of(cat)] == ["our Tom"]
         (folder / "cat.jpg").write_bytes(content)
         assert counts(index.add(folder)) == {"unchanged": 4, "restored": 1}
         (folder / "cat.jpg").unlink()
         assert counts(index.add(folder)) == {"unchanged": 4, "deleted": 1}
         assert index.get(cat) is None
+    assert main(["trash", "empty", "--workspace", str(tmp_path / "index")]) == 0
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.library.trash() == []
+        assert store.verify() == []
 
 
 def test_a_photo_that_cannot_be_read_keeps_no_captions_of_others(folder: Path, tmp_path: Path) -> None:
