@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
 from crossmodal.cli.index_run import IndexRun
-from crossmodal.data_sets import beside, data_set
+from crossmodal.data_sets import DataSet, beside, data_set
 from crossmodal.data_sets.opening import open_data_set, open_data_sets
 from crossmodal.data_sets.photos import Photo, read_photo
 from crossmodal.engine.library import LibraryRun
@@ -198,14 +198,10 @@ def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> 
         )
         listed = io.BytesIO(f"{folder / 'rocket.jpg'}\n".encode())
         assert counts(index.add(table))["added"] == 2
-        for part in (
-            other,
-            folder / "trip",
-            folder / "rocket.jpg",
-            table,
-            open_data_set(str(table), data_root=tmp_path, split="dev"),
-            *open_data_sets(["-"], data_root=tmp_path, stdin=listed),
-        ):
+        parts: list[Path | DataSet] = [other, folder / "trip", folder / "rocket.jpg", table]
+        parts.append(open_data_set(str(table), data_root=tmp_path, split="dev"))
+        parts += open_data_sets(["-"], data_root=tmp_path, stdin=listed)
+        for part in parts:
             assert "deleted" not in counts(index.add(part)), part
         signals: Any = SignalAfterTwo()
         run = IndexRun(
