@@ -11,7 +11,16 @@ from conftest import copy_index, run_app, run_python, start_server
 # Nothing of the default path may even try to import these, whether they are installed or not.
 NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb")
 # The default path may look for these, and does without them.
-ABSENT = ("torch", "torchvision", "open_clip", "timm", "transformers", "matplotlib", "onnxruntime")
+ABSENT = (
+    "torch",
+    "torchvision",
+    "open_clip",
+    "timm",
+    "transformers",
+    "matplotlib",
+    "onnxruntime",
+    "rapidocr",
+)
 
 # Python runs this at every start. A package that the finder of files doesn't find isn't installed.
 _SITE = """
