@@ -20,6 +20,8 @@ __all__ = ["serve_stdio"]
 # So long after the client's last line its requests are still answered.
 _ANSWERED_SECONDS = 30.0
 
+_PART = 1 << 16
+
 _PARSE_ERROR, _INVALID_REQUEST = -32700, -32600
 
 
@@ -35,7 +37,7 @@ async def serve_stdio(protocol: Any) -> None:
     with _own_stdout() as stdout:
         exchange = _Exchange(stdout)
         # A thread of its own, and none that anybody waits for: Ctrl-C ends it in the middle of a line.
-        lines = _start_reading(sys.stdin.buffer)
+        lines = _start_reading(sys.stdin.fileno())
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(exchange.pass_in, lines, to_server)
@@ -132,8 +134,8 @@ def _own_stdout() -> Iterator[BinaryIO]:
         os.close(kept)
 
 
-def _start_reading(stdin: BinaryIO) -> asyncio.Queue[bytes | None]:
-    """The lines of ``stdin`` as they come, None at their end; one that is too long is cut, and still is."""
+def _start_reading(descriptor: int) -> asyncio.Queue[bytes | None]:
+    """The lines of a file as they come, None at their end; one that is too long is cut, and still is."""
     # Few: who sends faster than is answered waits in the pipe.
     lines: asyncio.Queue[bytes | None] = asyncio.Queue(8)
     loop = asyncio.get_running_loop()
@@ -144,7 +146,7 @@ def _start_reading(stdin: BinaryIO) -> asyncio.Queue[bytes | None]:
     def read() -> None:
         # The event loop may end first.
         with suppress(RuntimeError, CancelledError):
-            for line in _lines(stdin):
+            for line in _lines(descriptor):
                 put(line)
             put(None)
 
@@ -152,9 +154,15 @@ def _start_reading(stdin: BinaryIO) -> asyncio.Queue[bytes | None]:
     return lines
 
 
-def _lines(stdin: BinaryIO) -> Iterator[bytes]:
-    most = limits.MCP_MESSAGE.most + 2
-    while line := stdin.readline(most):
-        yield line.strip() if line.endswith(b"\n") else line
-        while len(line) == most and not line.endswith(b"\n"):
-            line = stdin.readline(most)
+def _lines(descriptor: int) -> Iterator[bytes]:
+    longest = limits.MCP_MESSAGE.most + 1
+    held = bytearray()
+    # Not sys.stdin: its lock would be held while the interpreter ends.
+    while part := os.read(descriptor, _PART):
+        *ends, rest = part.split(b"\n")
+        for end in ends:
+            held += end[: longest - len(held)]
+            yield bytes(held.strip())
+            held.clear()
+        held += rest[: longest - len(held)]
+    yield bytes(held.strip())
