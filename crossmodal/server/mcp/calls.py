@@ -76,7 +76,7 @@ def _checked(tool: Tool, arguments: object) -> Mapping[str, Any]:
     for name in tool.required:
         if name not in given:
             raise RequestError(f"{tool.name} needs the argument {name!r}; {takes}.")
-    checked: dict[str, Any] = plain_json(given, "The arguments", depth=_ARGUMENTS_DEPTH)
+    checked: dict[str, Any] = plain_json(given, "The call", depth=_ARGUMENTS_DEPTH)
     return checked
 
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 from crossmodal import limits
-from crossmodal.errors import ReaderGone
+from crossmodal.errors import ReaderGone, RequestError
+from crossmodal.http_shapes.values import read_json
 
 __all__ = ["serve_stdio"]
 
@@ -111,9 +112,9 @@ class _Exchange:
 def _fault_of(line: bytes) -> tuple[int, str]:
     """The code and the sentence for a line that is no message."""
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return _PARSE_ERROR, "The line is not JSON in UTF-8; each message is one line of it."
+        read_json(line, "The message")
+    except RequestError as error:
+        return _PARSE_ERROR, str(error)
     return (
         _INVALID_REQUEST,
         'The line is no message of JSON-RPC 2.0, such as {"jsonrpc": "2.0", "id": 1, ...}.',
