@@ -44,7 +44,8 @@ async def ask(order, mode):
     if command:
         to = StdioServerParameters(command=command[0], args=command[1:], cwd=order["folder"])
     else:
-        to = streamable_http_client(order["url"], http_client=httpx2.AsyncClient(headers=order["headers"], timeout=60))
+        http = httpx2.AsyncClient(headers=order["headers"], timeout=60)
+        to = streamable_http_client(order["url"], http_client=http)
     async with Client(to, mode=mode) as client:
         listed = [tool.model_dump(mode="json") for tool in (await client.list_tools()).tools]
         answers = []
@@ -340,8 +341,9 @@ def test_ctrl_c_ends_it_while_it_waits_for_a_line(sdk: ClientEnvironment, toy_wo
         process.stdin.flush()
         assert b"serverInfo" in process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)
-        assert process.wait(30) == 130
-        assert process.stderr.read().splitlines()[-1] == b"stopped"
+        said = process.stderr.read()
+        assert process.wait(30) == 130, said
+        assert said.splitlines()[-1] == b"stopped"
         assert process.stdout.read() == b""
 
 

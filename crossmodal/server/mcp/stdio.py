@@ -60,6 +60,7 @@ class _Exchange:
 
     async def pass_in(self, lines: asyncio.Queue[bytes | None], to_server: Any) -> None:
         """Passes messages on; answers lines that are none, of which the SDK says nothing to the client."""
+        import anyio
         from mcp.shared.message import SessionMessage
         from mcp_types import JSONRPCRequest, jsonrpc_message_adapter
 
@@ -80,7 +81,11 @@ class _Exchange:
                     continue
                 if isinstance(message, JSONRPCRequest):
                     self._waiting.add(message.id)
-                await to_server.send(SessionMessage(message))
+                try:
+                    await to_server.send(SessionMessage(message))
+                except anyio.BrokenResourceError:
+                    # The server has ended before this, with Ctrl-C.
+                    return
             # At its end the SDK gives up what is still being answered.
             try:
                 async with asyncio.timeout(_ANSWERED_SECONDS):
