@@ -81,6 +81,8 @@ class _Exchange:
                     continue
                 if isinstance(message, JSONRPCRequest):
                     self._waiting.add(message.id)
+                elif getattr(message, "method", None) == "notifications/cancelled":
+                    self._waiting.discard((message.params or {}).get("requestId"))
                 try:
                     await to_server.send(SessionMessage(message))
                 except anyio.BrokenResourceError:
