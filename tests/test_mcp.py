@@ -332,12 +332,13 @@ def test_only_the_protocol_comes_from_stdout_and_the_end_of_stdin_is_the_end(
     assert b"Traceback" not in logged
 
 
-def test_ctrl_c_ends_it_while_it_waits_for_a_line(sdk: ClientEnvironment, toy_workspace: Path) -> None:
+def test_ctrl_c_ends_it_while_stdin_is_open(sdk: ClientEnvironment, toy_workspace: Path) -> None:
     with start_stdio(sdk, toy_workspace) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdin.write(HELLO)
+        # Messages are on their way when it comes.
+        process.stdin.write(HELLO + 300 * line("notifications/unknown", None))
         process.stdin.flush()
         assert b"serverInfo" in process.stdout.readline()
         os.kill(process.pid, signal.SIGINT)

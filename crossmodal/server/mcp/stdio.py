@@ -45,6 +45,10 @@ async def serve_stdio(protocol: Any) -> None:
                 tasks.start_soon(exchange.pass_out, from_server)
                 await protocol.run(incoming, outgoing, protocol.create_initialization_options())
         except BaseExceptionGroup as failed:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # Ctrl-C: streams inside of the SDK break while they are closed.
+                raise asyncio.CancelledError from None
             if failed.subgroup(BrokenPipeError) is None:
                 raise
             raise ReaderGone("The reader of stdout has gone.") from None
@@ -60,7 +64,6 @@ class _Exchange:
 
     async def pass_in(self, lines: asyncio.Queue[bytes | None], to_server: Any) -> None:
         """Passes messages on; answers lines that are none, of which the SDK says nothing to the client."""
-        import anyio
         from mcp.shared.message import SessionMessage
         from mcp_types import JSONRPCRequest, jsonrpc_message_adapter
 
@@ -83,11 +86,7 @@ class _Exchange:
                     self._waiting.add(message.id)
                 elif getattr(message, "method", None) == "notifications/cancelled":
                     self._waiting.discard((message.params or {}).get("requestId"))
-                try:
-                    await to_server.send(SessionMessage(message))
-                except anyio.BrokenResourceError:
-                    # The server has ended before this, with Ctrl-C.
-                    return
+                await to_server.send(SessionMessage(message))
             # At its end the SDK gives up what is still being answered.
             try:
                 async with asyncio.timeout(_ANSWERED_SECONDS):
