@@ -125,18 +125,19 @@ def start_server(
     port: int | None = None,
     timeout: float = 90,
     program: Sequence[str] = ("app.py",),
+    python: str = sys.executable,
     environment: dict[str, str] | None = None,
 ) -> Server:
     """Starts a server and waits until it answers; fails with what it said where it ends before that.
 
-    ``program`` is what Python runs, ``environment`` what is added to the variables.
+    ``program`` is what ``python`` runs, ``environment`` what is added to the variables.
     """
     port = port or free_port()
     log = Path(_logs.name) / f"{port}.log"
     with log.open("wb") as held:
         process = subprocess.Popen(
             [
-                *(sys.executable, *program, "-t", task, "--port", str(port)),
+                *(python, *program, "-t", task, "--port", str(port)),
                 *map(str, arguments),
             ],
             cwd=REPOSITORY,

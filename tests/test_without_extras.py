@@ -9,7 +9,7 @@ import pytest
 from conftest import copy_index, run_app, run_python, start_server
 
 # Nothing of the default path may even try to import these, whether they are installed or not.
-NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb")
+NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb", "mcp")
 # The default path may look for these, and does without them.
 ABSENT = ("torch", "torchvision", "open_clip", "timm", "transformers", "matplotlib", "onnxruntime")
 
@@ -127,6 +127,7 @@ def test_the_python_api_works(asked: Path, tmp_path: Path) -> None:
         (("index", "data/toy-data", "--layout", "pods"), "jina"),
         (("train", "-d", "data/toy-data"), "train"),
         (("index", "data/toy-data", "--runtime", "onnx"), "onnx"),
+        (("mcp",), "mcp"),
     ],
 )
 def test_a_missing_extra_is_named_in_one_sentence(
