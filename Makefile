@@ -48,6 +48,7 @@ test-short: $(SHORT) demo
 
 slow: $(TEST)
 	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m "hypothesis and not slow" --hypothesis-profile thorough
 
 # Writes docs/screenshots again.
 screenshots: $(TEST) $(NPM_PACKAGES)
