@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from conftest import copy_index, run_app, run_python, start_server
+from conftest import TOY_IMAGES, copy_index, run_app, run_python, start_server
 
 # Nothing of the default path may even try to import these, whether they are installed or not.
 NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb")
@@ -112,10 +113,13 @@ def test_the_python_api_works(asked: Path, tmp_path: Path) -> None:
         "import sys\n"
         "from crossmodal import PhotoIndex\n"
         "with PhotoIndex(sys.argv[1]) as index:\n"
-        "    index.add('data/toy-data')\n"
+        "    index.add(sys.argv[2])\n"
         "    print(index.search_text('a rocket on its launch pad', top_k=1)[0].uri)\n"
     )
-    done = run_python("-c", code, tmp_path / "workspace")
+    (tmp_path / "photos").mkdir()
+    for name in ("cat.jpg", "grass.jpg", "rocket.jpg"):
+        shutil.copy(TOY_IMAGES / name, tmp_path / "photos")
+    done = run_python("-c", code, tmp_path / "workspace", tmp_path / "photos")
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith("rocket.jpg")
     assert asked.read_text() == ""
