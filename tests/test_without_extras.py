@@ -76,8 +76,8 @@ def test_index_search_and_evaluate_work(asked: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["results"][0]["matches"][0]["file"] == "rocket.jpg"
     # A photo, a difference of two sentences, and a picture of the results.
-    asked = ("--query-image", "data/toy-data/images/cat.jpg", "--query", "a black and white photo - gravel")
-    done = run_app("-t", "query", "--workspace", workspace, *asked, "--picture", tmp_path / "a.png")
+    query = ("--query-image", "data/toy-data/images/cat.jpg", "--query", "a black and white photo - gravel")
+    done = run_app("-t", "query", "--workspace", workspace, *query, "--picture", tmp_path / "a.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").stat().st_size > 0
     done = run_app("evaluate", "-d", "data/toy-data", "-n", "6", "--json")
