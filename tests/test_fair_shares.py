@@ -8,12 +8,11 @@ from typing import Any
 
 from conftest import Server
 
-QUERIES = 32
-LARGE = QUERIES * 16
+LARGE = 64 * 16
 
 
 def large_search(server: Server, number: int) -> tuple[int, Any]:
-    queries = [{"terms": [{"text": f"sentence {number}-{q}-{n}"} for n in range(16)]} for q in range(QUERIES)]
+    queries = [{"terms": [{"text": f"sentence {number}-{q}-{n}"} for n in range(16)]} for q in range(64)]
     return server.request("/v1/search", {"queries": queries, "top_k": 1}, timeout=120)
 
 
@@ -49,4 +48,4 @@ def test_many_sentences_of_one_client_do_not_keep_the_others_waiting(toy_server:
     assert meanwhile < 5, f"{meanwhile} requests of {LARGE} sentences were answered during ten of one"
     for status, answer in answered:
         assert status == 200
-        assert [len(result["matches"]) for result in answer["results"]] == [1] * QUERIES
+        assert [len(result["matches"]) for result in answer["results"]] == [1] * 64
