@@ -319,6 +319,7 @@ def test_the_wheel_works_beside_the_packages_that_are_here(wheel: Path, tmp_path
     works(Installation(python, tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_wheel_works_in_an_empty_environment_and_takes_little(wheel: Path, tmp_path: Path) -> None:
     """What ``pip install`` brings is enough, and is below the limit."""
