@@ -166,6 +166,7 @@ FILE_NAME = Limit(
 REQUEST_ID = Limit(
     "the id of a jina request", 128, "characters", "Shorten it.", "a longer one is replaced", "HTTP"
 )
+MCP_MESSAGE = Limit("a message of an agent", 4 * _MIB, "bytes", "Send less at once.", where="MCP")
 BODIES_TOGETHER = Limit(
     "the bodies of all requests that a serving process reads at the same time",
     256 * _MIB,

@@ -28,7 +28,7 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, search, duplicates, serve, watch, roots, trash, status, convert, backup, restore, verify, "
+    "index, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, verify, "
     "compact, dump, load, evaluate, train, models, plot, keys, or -t and a task"
 )
 

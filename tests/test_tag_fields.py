@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from conftest import TOY_DATA
-from hypothesis import given, settings
+from hypothesis import given
 from store_samples import vector_of
 from test_filtered_search import Change, Expected, apply, changes_of, finite_tags
 
@@ -159,7 +159,6 @@ def fields_by_hand(records: Sequence[Record]) -> list[TagField]:
     return sorted(fields, key=lambda field: field.name)
 
 
-@settings(max_examples=60, deadline=None)
 @given(commits=changes_of(finite_tags))
 def test_fields_equal_counts_by_hand_whatever_changed(commits: list[Change]) -> None:
     """Documents without a vector, which no search finds, count as well."""
