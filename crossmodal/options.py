@@ -103,7 +103,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     Option("hybrid", "search captions by their words too", ("query",)),
-    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
+    Option(
+        "group_duplicates",
+        "show one of several near-duplicates, and of the photos of a burst (the default)",
+        ("query",),
+    ),
     Option(
         "literal",
         "take questions as they are: years, places and names of files in them are words and no filters",

@@ -281,7 +281,7 @@ class PhotoIndex:
         ``hybrid``
             look for the words of the captions as well
         ``group_duplicates``
-            show one of several near-duplicates
+            show one of several near-duplicates, and of the photos of a burst
         ``sort``
             a tag to sort what was found by, such as "taken", or "-taken" for the newest first
         ``recognise``

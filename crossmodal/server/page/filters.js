@@ -176,7 +176,7 @@ function options(state) {
     }),
     toggle({
       label: "Group near-duplicates",
-      hint: "One result for photos that look the same",
+      hint: "One result for photos that look the same, or that were taken in one burst",
       checked: state.group,
       onChange: (group) => navigate({ group }),
       testid: "group-duplicates",
