@@ -523,6 +523,15 @@ OPTIONS: tuple[Option, ...] = (
         "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
     ),
     Option(
+        "max_photo_bytes",
+        "refuse photos whose file has more bytes",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        maximum=limits.LARGEST_PHOTO.most,
+        not_with=("url",),
+    ),
+    Option(
         "decode_memory",
         "memory that decoding photos may take, all together",
         (*_ENCODING, "train"),
