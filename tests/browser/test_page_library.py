@@ -157,6 +157,19 @@ def test_browsers_get_each_photo_in_a_format_that_they_show(server: Server, libr
             Image.open(BytesIO(answer.content)).load()
 
 
+def test_no_answer_tells_where_the_folder_lies(server: Server, library: Library) -> None:
+    body = {"data": ["a cat"], "parameters": {"top_k": 50}}
+    for answer in (
+        httpx2.get(f"{server.url}/v1/documents?limit=200"),
+        httpx2.get(f"{server.url}/v1/tags"),
+        httpx2.post(f"{server.url}/v1/search", json={"text": "a cat", "top_k": 50}),
+        *(httpx2.post(f"{server.url}{path}", json=body) for path in ("/search", "/api/search")),
+    ):
+        assert answer.status_code == 200
+        assert "described.heic" in answer.text
+        assert str(library.folder) not in answer.text
+
+
 def test_the_page_shows_every_photo_and_filters_by_what_is_known(
     page: Page, server: Server, library: Library
 ) -> None:
@@ -204,3 +217,11 @@ def test_the_page_shows_every_photo_and_filters_by_what_is_known(
     page.locator("[data-testid=filter-field][data-field=people]").evaluate("panel => { panel.open = true; }")
     page.locator("[data-testid=filter-value][data-value=Anna]").check()
     expect_found("beside.jpg")
+    shown.find("active-filter").first.click()
+
+    # What is understood of a sentence is said, and can be taken away.
+    shown.search("a cat in July 2019")
+    expect(shown.find("recognised")).to_contain_text("July 2019")
+    expect_found(*OF_2019)
+    shown.find("take-literally").click()
+    expect(shown.page.locator("[data-testid=section-image] [data-testid=result]")).to_have_count(24)
