@@ -105,7 +105,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     Option("hybrid", "search captions by their words too", ("query",)),
-    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
+    Option(
+        "group_duplicates",
+        "show one of several near-duplicates, and of the photos of a burst (the default)",
+        ("query",),
+    ),
     Option(
         "literal",
         "take questions as they are: years, places and names of files in them are words and no filters",
@@ -519,6 +523,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
+    ),
+    Option(
+        "max_photo_bytes",
+        "refuse photos whose file has more bytes",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        maximum=limits.LARGEST_PHOTO.most,
+        not_with=("url",),
     ),
     Option(
         "decode_memory",
