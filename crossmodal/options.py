@@ -110,7 +110,11 @@ OPTIONS: tuple[Option, ...] = (
         "search captions and the text in photos by words too (the default where the index has such text)",
         ("query",),
     ),
-    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
+    Option(
+        "group_duplicates",
+        "show one of several near-duplicates, and of the photos of a burst (the default)",
+        ("query",),
+    ),
     Option(
         "literal",
         "take questions as they are: years, places and names of files in them are words and no filters",
@@ -532,6 +536,15 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
+    ),
+    Option(
+        "max_photo_bytes",
+        "refuse photos whose file has more bytes",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        maximum=limits.LARGEST_PHOTO.most,
+        not_with=("url",),
     ),
     Option(
         "decode_memory",

@@ -164,7 +164,8 @@ def test_a_huge_file_named_like_a_photo_is_never_read(tmp_path: Path) -> None:
     (failure,) = open_data_set(str(tmp_path), data_root=tmp_path)
     assert failure == Failure(
         f"{tmp_path}/film.jpg",
-        f"{tmp_path}/film.jpg has 8,589,934,592 bytes, and the limit for a photo is 67,108,864",
+        f"{tmp_path}/film.jpg has 8,589,934,592 bytes, and the limit for a photo is 67,108,864; "
+        "allow more with --max-photo-bytes",
     )
 
 

@@ -47,6 +47,21 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_tag_of_nothing_but_days_and_moments_is_a_date(tmp_path: Path) -> None:
+    documents = {
+        "a": {
+            "taken": "2019-07-04T12:30:00+02:00",
+            "sold": "2021-02-28",
+            "season": "2019-07",
+            "due": "2021-03-01",
+        },
+        "b": {"taken": "2020-01-01", "sold": "2021-02-29", "season": "2020-07", "due": 2021},
+    }
+    with store_with(tmp_path, documents) as store:
+        types = {field.name: field.type for field in store.tag_fields("image")}
+    assert types == {"taken": "date", "sold": "string", "season": "string", "due": "mixed"}
+
+
 def test_names_types_values_and_ranges(tmp_path: Path) -> None:
     with store_with(tmp_path, DOCUMENTS) as store:
         fields = store.tag_fields("image")

@@ -130,7 +130,7 @@ class _Documents:
             adding = await held.enter_async_context(Adding(self._serving))
             try:
                 if media_type == FORM_TYPE:
-                    await _add_form(request, adding)
+                    await _add_form(request, adding, self._serving.settings.max_photo_bytes)
                 elif media_type in _LINES_TYPES:
                     await _add_lines(request, adding, self._serving.url_photos)
                 else:
@@ -155,11 +155,11 @@ class _Documents:
             return JsonResponse({"results": adding.results(), **adding.counts()})
 
 
-async def _add_form(request: Request, adding: Adding) -> None:
+async def _add_form(request: Request, adding: Adding, max_file_bytes: int) -> None:
     metadata: UploadMetadata | None = None
     named: set[str] = set()
     files = 0
-    async for part in form_parts(request, {"metadata"}, {"file"}):
+    async for part in form_parts(request, {"metadata"}, {"file"}, max_file_bytes=max_file_bytes):
         if isinstance(part, FormText):
             if metadata is not None or files:
                 raise RequestError("The part 'metadata' has to stand before all files, and once.", status=422)
