@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "rawpy": ("raw", "rawpy"),
     "reverse_geocode": ("places", "reverse_geocode"),
     "pyjpegxl": ("jxl", "pyjpegxl"),
+    "av": ("video", "PyAV"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

@@ -36,6 +36,7 @@ LAYERS = [
     {"url_photos"},
     {"filters"},
     {"metadata"},
+    {"videos"},
     {"images"},
     {"options"},
     {"option"},

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "shared_pool"]
+__all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "decoder_environment", "shared_pool"]
 
 # Python and Pillow take a fraction of a second, on a busy machine some.
 _START_SECONDS = 60.0
@@ -251,7 +251,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
-                env=_environment(),
+                env=decoder_environment(),
                 # The terminal's Ctrl-C is not for it.
                 start_new_session=True,
             )
@@ -411,7 +411,8 @@ def _picture_job(blob: bytes, max_pixels: int) -> dict[str, Any]:
     return {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
 
 
-def _environment() -> dict[str, str]:
+def decoder_environment() -> dict[str, str]:
+    """The environment of a process that decodes: nothing but what Python and its libraries need."""
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     # Modules are found where this process has found them, whatever its current folder was then.
     package = str(Path(__file__).resolve().parents[2])
