@@ -187,15 +187,17 @@ class Workspace:
         store = self.store()
         if store is None or record.local is None:
             return None
-        files = store.library.files_of(record.id)
+        # A moment lies where its video does.
+        photo = record.photo_id or record.id
+        files = store.library.files_of(photo)
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
             return "copied" if any(is_as_it_was(file) for file in files) else "moved"
-        if not store.known_ids([record.id], IMAGE):
+        if not store.known_ids([photo], IMAGE):
             return "restored"
         # Without a file it is an upload, or another content took its file.
-        return "copied" if store.library.is_uploaded(record.id) else "moved"
+        return "copied" if store.library.is_uploaded(photo) else "moved"
 
     def get(self, id: str, modality: Modality) -> Record | None:
         """The photo or caption ``id``, without its bytes; None if it isn't there."""

@@ -17,7 +17,7 @@ from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
 from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite
-from crossmodal.records import IMAGE, LocalFile, Record
+from crossmodal.records import IMAGE, TEXT, LocalFile, Modality, Record
 
 __all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "restore"]
 
@@ -113,12 +113,16 @@ class Library:
             found = connection.execute(both, (digest,)).fetchone()
         return None if found is None else str(found[0])
 
-    def captions_from(self, origin: str) -> Iterator[tuple[str, str]]:
-        """The ids of the captions that the file ``origin`` gave, each with its photo's, as of one commit."""
+    def captions_from(self, origin: str, modality: Modality = TEXT) -> Iterator[tuple[str, str]]:
+        """The ids of the captions that the file ``origin`` gave, each with its photo's, as of one commit.
+
+        With the modality ``IMAGE`` those of moments that a video gave.
+        """
         with self._connections.read() as connection:
             yield from connection.execute(
-                "SELECT id, ifnull(photo_id, '') FROM documents WHERE origin = CAST(? AS TEXT)",
-                (storable(origin),),
+                "SELECT id, ifnull(photo_id, '') FROM documents"
+                " WHERE origin = CAST(? AS TEXT) AND modality = ?",
+                (storable(origin), modality),
             )
 
     def copies(self) -> dict[str, list[str]]:
@@ -324,7 +328,7 @@ def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
 
 
 def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:
-    digest = next((record.digest for record, _ in removed.documents if record.modality == IMAGE), None)
+    digest = next((record.digest for record, _ in removed.documents if record.id == removed.photo), None)
     connection.execute(
         "INSERT OR REPLACE INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
         (storable(removed.photo), time.time(), file, digest),

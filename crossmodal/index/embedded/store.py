@@ -71,6 +71,7 @@ from crossmodal.index.protocols import Counts, Standing, TagField, WordHit
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
+from crossmodal.videos.formats import is_video_type
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
@@ -285,11 +286,13 @@ class EmbeddedStore:
             return "known" if record.local and is_trashed(connection, record.id) else "new"
         # An upload has no file to which one could go back.
         is_upload = record.local is None and record.content is not None
+        # Of a video the file is never stored.
+        is_photo = record.modality == IMAGE and not is_video_type(known.record.mime_type)
         if (
             known.row in damaged
             or not known.has_vector
             or not same_content(known.record, record)
-            or (record.modality == IMAGE and known.content_bytes is None and (originals or is_upload))
+            or (is_photo and known.content_bytes is None and (originals or is_upload))
         ):
             return "new"
         if record.keeping(known.record).content_hash != known.record.content_hash:
