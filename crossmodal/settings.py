@@ -107,6 +107,7 @@ class Settings:
     runtime: str = "auto"
     request_size: int = 32
     keep: str = "path"
+    moments: int = 60
     delete_missing: bool = False
     verify: bool = False
     public: bool = False
