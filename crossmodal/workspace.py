@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.data_sets.beside import is_as_it_was
 from crossmodal.errors import (
+    DataError,
     ModelMismatch,
     OriginalGone,
     StoreError,
@@ -28,9 +29,10 @@ from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.originals import read_original
+from crossmodal.originals import open_original, read_original
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Record, checked_modality
+from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
     import numpy as np
@@ -301,12 +303,14 @@ class Workspace:
         """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
 
         It is what is stored of it, or else what lies in its file. Raises ``OriginalGone`` where the file is
-        not there any more, or is not what was indexed.
+        not there any more, or is not what was indexed, DataError for a video.
         """
         store = self.store()
         record = None if store is None else store.get([id], IMAGE)[0]
         if store is None or record is None:
             return None
+        if is_video_type(record.mime_type):
+            raise DataError(f"{id!r} is a moment of a video, which is not read as a whole: use its file.")
         content = store.content(id)
         if content is None and record.digest is not None:
             content = read_original(store.library.files_of(id), record.digest)
@@ -316,6 +320,24 @@ class Workspace:
                 "only its thumbnail is left. Index its folder again."
             )
         return content, record.mime_type or "application/octet-stream"
+
+    def video(self, id: str) -> tuple[int, str] | None:
+        """The open file of the video with the moment ``id``, a descriptor to close, and its mime type.
+
+        None where it is no moment. Raises ``OriginalGone`` where the file is not there any more, or has
+        changed since it was indexed.
+        """
+        store = self.store()
+        record = None if store is None else store.get([id], IMAGE)[0]
+        if store is None or record is None or not is_video_type(record.mime_type):
+            return None
+        descriptor = open_original(store.library.files_of(record.photo_id or id))
+        if descriptor is None:
+            raise OriginalGone(
+                f"The file of the video {id!r} is not there any more, or has changed since it was indexed; "
+                "only its thumbnails are left. Index its folder again."
+            )
+        return descriptor, str(record.mime_type)
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:
         """The small JPEG of the photo ``id`` and its mime type; None if it is not stored."""

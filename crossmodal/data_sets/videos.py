@@ -7,14 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from crossmodal.records import FILE_ORIGIN, Record, digest_of
+from crossmodal.videos.moments import moment_id
 from crossmodal.videos.reading import Moment, Video
 
-__all__ = ["moment_id", "moment_records"]
-
-
-def moment_id(video: str, seconds: float) -> str:
-    """The id of a moment of a video, but the first, by its time."""
-    return f"{video}-t{round(seconds * 1000)}"
+__all__ = ["moment_records"]
 
 
 def moment_records(video: Video, first: Record) -> list[Record]:
@@ -22,7 +18,8 @@ def moment_records(video: Video, first: Record) -> list[Record]:
 
     The further ones are parts of the first, as captions are of a photo, and lie in its file.
     """
-    whole = replace(first, mime_type=video.format.mime_type, digest=video.digest)
+    metadata = {**first.metadata, "video_id": first.id}
+    whole = replace(first, mime_type=video.format.mime_type, digest=video.digest, metadata=metadata)
     return [
         replace(whole, content=video.moments[0].jpeg).hashed(),
         *(_further(whole, video.digest, moment) for moment in video.moments[1:]),

@@ -78,6 +78,7 @@ _ALL = (
     Field("frames", "number", "", "How many pictures an animation or a document has; the first is indexed."),
     Field("duration_seconds", "number", "seconds", "How long a video is."),
     Field("moments", "number", "", "How many moments of a video are in the index."),
+    Field("video_id", "text", "", "The id of the video that a moment is of."),
     Field("time_seconds", "number", "seconds", "Where in its video a moment begins."),
     Field("width", "number", "pixels", "The width, upright."),
     Field("height", "number", "pixels", "The height, upright."),

@@ -89,12 +89,14 @@ def group(
     modalities: Sequence[Modality],
     texts: Sequence[str | None],
     same_picture: Callable[[str, str], bool] = lambda one, other: True,
+    wholes: Sequence[str | None] | None = None,
 ) -> list[Group]:
     """Groups ranked results, best first; each joins the first better one that it repeats.
 
     It repeats a result of its own modality that leads a group if their ``vectors`` (n, dimension), of unit
     length, have a cosine of at least that modality's threshold and, where they are photos, are the
-    ``same_picture`` (asked with their ids), or if both are captions with the same words.
+    ``same_picture`` (asked with their ids), or if both are captions with the same words. Photos that are
+    parts of one whole, as ``wholes`` says (None: of none), repeat each other as well.
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
@@ -105,25 +107,27 @@ def group(
     # Of each modality: the groups by number, and in the same order the vectors that lead them.
     groups: dict[Modality, list[int]] = {IMAGE: [], TEXT: []}
     leading = {modality: np.empty_like(vectors) for modality in groups}
-    by_words: dict[str, int] = {}
-    for id, vector, modality, text in zip(ids, vectors, modalities, texts, strict=True):
+    # By the words of captions, and by what photos are parts of.
+    by_shared: dict[tuple[Modality, str], int] = {}
+    parts = wholes or [None] * len(ids)
+    for id, vector, modality, text, whole in zip(ids, vectors, modalities, texts, parts, strict=True):
         numbers = groups[modality]
-        words = normalised_text(text or "") if modality == TEXT else ""
+        shared = modality, normalised_text(text or "") if modality == TEXT else whole or ""
         near = np.flatnonzero(leading[modality][: len(numbers)] @ vector >= THRESHOLDS[modality])
         near_groups = (numbers[place] for place in near.tolist())
         if modality == IMAGE:
             near_groups = (number for number in near_groups if same_picture(members[number][0], id))
         repeated = list(islice(near_groups, 1))
-        if words in by_words:
-            repeated.append(by_words[words])
+        if shared in by_shared:
+            repeated.append(by_shared[shared])
         if repeated:
             members[min(repeated)].append(id)
         else:
             leading[modality][len(numbers)] = vector
             numbers.append(len(members))
             members.append([id])
-        if words:
-            by_words.setdefault(words, min(repeated, default=len(members) - 1))
+        if shared[1]:
+            by_shared.setdefault(shared, min(repeated, default=len(members) - 1))
     return [Group(first, tuple(others)) for first, *others in members]
 
 

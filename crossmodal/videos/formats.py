@@ -55,7 +55,12 @@ VIDEO_EXTENSIONS = frozenset(_BY_EXTENSION)
 # The atoms that a QuickTime file may start with that is older than "ftyp" (QuickTime File Format, Apple).
 _OLD_ATOMS = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 # Brands of pictures in the same boxes.
-_PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1", b"crx ")
+_PICTURE_BRANDS = frozenset(
+    {
+        *(b"avif", b"avis", b"crx ", b"mif1", b"mif2", b"msf1", b"miaf"),
+        *(b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
+    }
+)
 _EBML = b"\x1a\x45\xdf\xa3"
 
 
