@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import TOY_IMAGES
+from conftest import REPOSITORY, TOY_IMAGES
 from videos import write_video
 
 from crossmodal import PhotoIndex
@@ -186,3 +186,10 @@ def test_so_many_moments_and_two_seconds_apart(tmp_path: Path) -> None:
     assert len(times) >= 4
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(times))
     assert len(read_video(str(tmp_path / "many.mp4"), most=3).moments) == 3
+
+
+def test_the_formats_stand_in_the_documentation() -> None:
+    page = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+    for each in formats.VIDEO_FORMATS:
+        endings = " ".join(f"`{extension}`" for extension in each.extensions)
+        assert f"| {each.name} | {endings} | {'yes' if each.browsers else 'no'} |" in page
