@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Iterator
 from functools import cache
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import REPOSITORY, TOY_IMAGES
+from conftest import REPOSITORY, TOY_IMAGES, run_app
+from photos import toy_photo
+from PIL import Image
 from videos import write_video
 
 from crossmodal import PhotoIndex
@@ -18,6 +23,7 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
 from crossmodal.records import IMAGE, Record
 from crossmodal.videos import formats
+from crossmodal.videos.reading import read_video
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -63,6 +69,9 @@ def test_a_sentence_finds_the_moment(index: PhotoIndex, folder: Path) -> None:
     assert (summary.added, summary.failures, summary.warnings) == (4, [], [])
     (found,) = index.search_text("a rocket", 1)
     assert (found.tags["time_seconds"], found.file, found.mime_type) == (6.0, "trip.mp4", "video/mp4")
+    shown = run_app("search", "a rocket", "-k", "1", "--workspace", folder.parent / "index").stdout
+    assert "trip.mp4" in shown
+    assert "at 0:06" in shown
     records = moments(index)
     assert sorted(records) == [3.0, 6.0, 9.0]
     video = records[3.0]
@@ -179,13 +188,25 @@ def test_what_is_no_video_or_damaged_says_so(index: PhotoIndex, folder: Path, tr
 
 
 def test_so_many_moments_and_two_seconds_apart(tmp_path: Path) -> None:
-    from crossmodal.videos.reading import read_video
-
     write_video(tmp_path / "many.mp4", ["cat", "rocket", "coffee", "coins"] * 4, seconds=1.0)
     times = [moment.seconds for moment in read_video(str(tmp_path / "many.mp4"), most=60).moments]
     assert len(times) >= 4
     assert all(later - earlier >= 2.0 for earlier, later in pairwise(times))
     assert len(read_video(str(tmp_path / "many.mp4"), most=3).moments) == 3
+
+
+def test_a_telephone_held_upright_films_upright(tmp_path: Path) -> None:
+    content = bytearray(write_video(tmp_path / "a.mov", ["rocket"], size=(320, 160)).read_bytes())
+    at = content.index(b"tkhd") + 4 + 40
+    # Turned by a quarter to the right (ISO 14496-12, 8.3.2, in fixed point of 16.16).
+    content[at : at + 20] = struct.pack(">5i", 0, 0x10000, 0, -0x10000, 0)
+    (tmp_path / "a.mov").write_bytes(content)
+    video = read_video(str(tmp_path / "a.mov"), most=1)
+    assert (video.width, video.height) == (160, 320)
+    shown = Image.open(BytesIO(video.moments[0].jpeg))
+    wanted = toy_photo("rocket.jpg").resize((320, 160)).transpose(Image.Transpose.ROTATE_270)
+    assert shown.size == wanted.size
+    assert np.abs(np.asarray(shown, int) - np.asarray(wanted, int)).mean() < 12
 
 
 def test_the_formats_stand_in_the_documentation() -> None:
