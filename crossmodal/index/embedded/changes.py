@@ -173,7 +173,7 @@ class Changes:
             if isinstance(part, StoredDocument):
                 parts[part.record.modality, part.record.id] = part
             elif isinstance(part, StoreDamaged):
-                parts[part.modality, part.id] = part
+                parts[IMAGE if part.modality == IMAGE else TEXT, part.id] = part
         return {key: part for key, part in parts.items() if captions or key[0] == IMAGE}
 
     def remove_photos(self, photos: Sequence[str]) -> list[RemovedPhoto]:
