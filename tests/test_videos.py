@@ -121,6 +121,21 @@ def test_moments_go_and_come_with_the_file(index: PhotoIndex, folder: Path, tmp_
         assert store.verify() == []
 
 
+def test_fewer_moments_are_kept_where_fewer_are_asked_for(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder)
+    index.close()
+    for moments_asked, left in ((2, [3.0, 9.0]), (0, [3.0, 9.0])):
+        done = run_app(
+            *("index", "-d", folder, "--workspace", tmp_path / "index"),
+            *("--moments", str(moments_asked), "--verify"),
+        )
+        assert done.returncode == 0, done.stderr
+        with PhotoIndex(tmp_path / "index") as again:
+            assert sorted(moments(again)) == left
+
+
 def test_what_was_broken_off_is_made_whole(index: PhotoIndex, folder: Path) -> None:
     index.add(folder)
     lost = moments(index)[9.0].id

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from crossmodal.records import FILE_ORIGIN, Record, digest_of
+from crossmodal.records import Record, digest_of
 from crossmodal.videos.moments import moment_id
 from crossmodal.videos.reading import Moment, Video
 
@@ -37,5 +37,4 @@ def _further(whole: Record, digest: str, moment: Moment) -> Record:
         # The same for the same moment of the same file, whatever decoded it.
         digest=digest_of(moment_id(digest, moment.seconds).encode()),
         content=moment.jpeg,
-        origin=FILE_ORIGIN,
     ).hashed()

@@ -49,7 +49,7 @@ COLUMNS = {
     "digest": "string, of a photo: the SHA-256 of its file",
     "root": "string, of a photo on the machine of the dump: the folder that was indexed",
     "path": "string: where the photo lies below it",
-    "origin": "string, of a caption and a moment: the file that gave it",
+    "origin": "string, of a caption: the file that gave it",
     "vector": "list of float32",
     "original": "binary: the photo's file",
     "thumbnail": "binary: a JPEG",

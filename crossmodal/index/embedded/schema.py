@@ -125,7 +125,7 @@ CREATE TABLE documents (
     tags TEXT NOT NULL,              -- JSON: what people gave
     metadata TEXT NOT NULL,          -- JSON: what was found in the file
     digest TEXT,                     -- of a photo: the SHA-256 of its file
-    origin TEXT,                     -- of a caption or a moment: the file that gave it
+    origin TEXT,                     -- of a caption: the file that gave it
     uploaded INTEGER NOT NULL,       -- whether it came without a file on this machine
     has_vector INTEGER NOT NULL,
     content_bytes INTEGER,           -- NULL: the original is not stored
