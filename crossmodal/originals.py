@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from crossmodal.limits import PHOTO
+from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
 __all__ = ["open_original", "read_original"]
@@ -51,7 +51,7 @@ def _read_below(root: str, path: str) -> bytes | None:
         return None
     try:
         size = os.fstat(descriptor).st_size
-        if size > PHOTO.most:
+        if size > LARGEST_PHOTO.most:
             return None
         with open(descriptor, "rb", closefd=False) as opened_file:
             return opened_file.read(size)

@@ -178,7 +178,7 @@ def _with_content(record: Record) -> Record | Failure:
         # Its moments come with it, and not by themselves.
         return Failure(record.local.absolute, _CHANGED)
     try:
-        photo = read_photo(record.local.absolute, max_bytes=limits.PHOTO.most)
+        photo = read_photo(record.local.absolute, max_bytes=limits.LARGEST_PHOTO.most)
     except DataError as error:
         return Failure(record.local.absolute, str(error))
     if digest_of(photo.content) != record.digest:
