@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "rapidocr": ("ocr", "rapidocr"),
     "reverse_geocode": ("places", "reverse_geocode"),
     "pyjpegxl": ("jxl", "pyjpegxl"),
+    "av": ("video", "PyAV"),
     "mcp": ("mcp", "the MCP SDK"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),

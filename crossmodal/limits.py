@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["LIMITS", "Limit", "limits_page", "photo_limit", "quoted"]
 
-_KIB, _MIB = 1 << 10, 1 << 20
+_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 
 # A value that is quoted in a message is cut to so many characters.
 SHOWN_CHARACTERS = 60
@@ -99,6 +99,14 @@ LARGEST_PHOTO = Limit(
     "bytes",
     "Send a smaller copy.",
     "a photo is held in memory as a whole",
+)
+VIDEO = Limit(
+    "the file of a video",
+    16 * _GIB,
+    "bytes",
+    "Cut it into parts.",
+    "it is read in parts; its moments have a limit of their own",
+    where="files",
 )
 TOP_K = Limit("the matches of one query", 1000, "matches", "Ask for fewer.", "offset and top_k together")
 HYBRID_DEPTH = Limit(

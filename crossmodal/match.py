@@ -7,8 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.videos.formats import is_video_type
+from crossmodal.videos.moments import video_of
 
-__all__ = ["FITTING_SCORE", "LEFT_OUT", "Caption", "Match", "Parts", "Photo"]
+__all__ = [
+    "FITTING_SCORE",
+    "LEFT_OUT",
+    "Caption",
+    "Match",
+    "Parts",
+    "Photo",
+    "VideoMoment",
+    "video_moment",
+]
 
 
 class Caption(NamedTuple):
@@ -55,6 +66,29 @@ class Parts:
     text_rank: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class VideoMoment:
+    """Where in which video a match is: ``id`` of the video, seconds from its beginning, and how long it is.
+
+    ``content`` is a path on a server that plays it from there.
+    """
+
+    id: str
+    time_seconds: float
+    duration_seconds: float | None = None
+    content: str | None = None
+
+
+def video_moment(id: str, mime_type: str | None, tags: Mapping[str, Any]) -> VideoMoment | None:
+    """What a document with this id, media type and tags shows of a video; None where it is no moment."""
+    seconds, duration = tags.get("time_seconds"), tags.get("duration_seconds")
+    if not is_video_type(mime_type) or not isinstance(seconds, int | float):
+        return None
+    return VideoMoment(
+        video_of(id), float(seconds), float(duration) if isinstance(duration, int | float) else None
+    )
+
+
 @dataclass(slots=True)
 class Match:
     """A photo or a caption of the index that a search found.
@@ -65,7 +99,8 @@ class Match:
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
     ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
     the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
-    grouping. ``photo`` says where the photo can be had, where the match came from a server.
+    grouping. ``photo`` says where the photo can be had, where the match came from a server. ``video`` says
+    where in which video the match is; None of what is no moment.
     """
 
     id: str
@@ -84,6 +119,7 @@ class Match:
     parts: Parts | None = None
     duplicates: tuple[str, ...] | None = None
     photo: Photo | None = None
+    video: VideoMoment | None = None
 
     def describe(self, record: Record) -> None:
         """Takes over what ``record`` says of the document."""
@@ -94,6 +130,7 @@ class Match:
         self.mime_type = record.mime_type
         self.photo_id = record.id if record.modality == IMAGE else record.photo_id
         self.tags = record.all_tags
+        self.video = video_moment(record.id, record.mime_type, record.metadata)
 
     def leave_out_tags(self, size: int) -> None:
         """Forgets the tags, which have ``size`` bytes as JSON."""

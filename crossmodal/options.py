@@ -451,6 +451,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("verify", "read also the files whose size, time and inode are as they were", ("index",)),
     Option("public", "let everybody read this index without a key until it changes", ("index",)),
     Option(
+        "moments",
+        "index at most so many moments of a video, each the beginning of a scene; 0 leaves videos out",
+        ("index", "watch"),
+        metavar="N",
+        minimum=0,
+    ),
+    Option(
         "keep",
         "what to keep of each photo beside a thumbnail: its path, or a copy of its file",
         ("index", "watch", *_SERVING),

@@ -1,16 +1,17 @@
-"""The original of a photo from where it lies: inside its root, a regular file, and what was indexed."""
+"""The original of a photo or video from where it lies: inside its root, a regular file, as it was indexed."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
-__all__ = ["read_original"]
+__all__ = ["open_original", "read_original"]
 
 
 def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
@@ -26,23 +27,56 @@ def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
     return None
 
 
+def open_original(files: Iterable[LocalFile]) -> int | None:
+    """The descriptor of the first of ``files`` that is as it was when it was read; None where none is.
+
+    What is too large to be read as a whole, as videos are, is known by its size, time and inode. Links are
+    resolved as in ``read_original``.
+    """
+    for file in files:
+        descriptor = _open_below(file.root, file.absolute)
+        if descriptor is None:
+            continue
+        found = os.fstat(descriptor)
+        now = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+        if f"{file.signature} ".startswith(f"{now} "):
+            return descriptor
+        os.close(descriptor)
+    return None
+
+
 def _read_below(root: str, path: str) -> bytes | None:
+    descriptor = _open_below(root, path)
+    if descriptor is None:
+        return None
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > LARGEST_PHOTO.most:
+            return None
+        with open(descriptor, "rb", closefd=False) as opened_file:
+            return opened_file.read(size)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _open_below(root: str, path: str) -> int | None:
+    """The descriptor of a regular file that lies inside of ``root`` and is not empty."""
     try:
         # Without waiting for who writes into a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
-    try:
+    with suppress(OSError):
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= LARGEST_PHOTO.most:
-            return None
         # Of the open file, so that nobody can put a link in its place meanwhile.
         opened = Path(f"/proc/self/fd/{descriptor}").resolve(strict=True)
-        if not opened.is_relative_to(Path(root).resolve(strict=True)):
-            return None
-        with open(descriptor, "rb", closefd=False) as opened_file:
-            return opened_file.read(found.st_size)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+        if (
+            stat.S_ISREG(found.st_mode)
+            and found.st_size
+            and opened.is_relative_to(Path(root).resolve(strict=True))
+        ):
+            return descriptor
+    os.close(descriptor)
+    return None

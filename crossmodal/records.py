@@ -132,7 +132,8 @@ class Record:
     """One photo or one caption with all that is kept of it except its vector.
 
     ``content`` holds the untouched bytes of a photo's file, ``digest`` their SHA-256 (``digest_of``);
-    ``thumbnail`` a small JPEG of it. ``photo_id`` is, for a caption, the id of the photo that it describes.
+    ``thumbnail`` a small JPEG of it. ``photo_id`` is, for a caption, the id of the photo that it describes,
+    and for a moment that of the video that it is part of.
     ``tags`` are JSON values that people gave, ``metadata`` those that were found in the file; ``keeps``
     names those of the two that stay as the index has them, because nothing was said of them. ``local`` is the
     file, where indexing found it on this machine, ``origin`` the file that gave a caption, or all of them

@@ -109,6 +109,7 @@ class Settings:
     runtime: str = "auto"
     request_size: int = 32
     keep: str = "path"
+    moments: int = 60
     delete_missing: bool = False
     verify: bool = False
     ocr: str = "auto"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.data_sets.beside import is_as_it_was
 from crossmodal.errors import (
+    DataError,
     ModelMismatch,
     OriginalGone,
     StoreError,
@@ -29,9 +30,10 @@ from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.index.protocols import TextCounts
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.originals import read_original
+from crossmodal.originals import open_original, read_original
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Record, checked_modality
+from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,17 +191,19 @@ class Workspace:
         store = self.store()
         if store is None or record.local is None:
             return None
-        files = store.library.files_of(record.id)
+        # A moment lies where its video does.
+        photo = record.photo_id or record.id
+        files = store.library.files_of(photo)
         if any((file.root, file.path) == (record.local.root, record.local.path) for file in files):
             return None
         if files:
             return "copied" if any(is_as_it_was(file) for file in files) else "moved"
-        if not store.known_ids([record.id], IMAGE):
+        if not store.known_ids([photo], IMAGE):
             return "restored"
-        if store.library.is_restored(record.id):
+        if store.library.is_restored(photo):
             return "restored"
         # Without a file it is an upload, or another content took its file.
-        return "copied" if store.library.is_uploaded(record.id) else "moved"
+        return "copied" if store.library.is_uploaded(photo) else "moved"
 
     def get(self, id: str, modality: Modality) -> Record | None:
         """The photo or caption ``id``, without its bytes; None if it isn't there."""
@@ -333,12 +337,14 @@ class Workspace:
         """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
 
         It is what is stored of it, or else what lies in its file. Raises ``OriginalGone`` where the file is
-        not there any more, or is not what was indexed.
+        not there any more, or is not what was indexed, DataError for a video.
         """
         store = self.store()
         record = None if store is None else store.get([id], IMAGE)[0]
         if store is None or record is None:
             return None
+        if is_video_type(record.mime_type):
+            raise DataError(f"{id!r} is a moment of a video, which is not read as a whole: use its file.")
         content = store.content(id)
         if content is None and record.digest is not None:
             content = read_original(store.library.files_of(id), record.digest)
@@ -348,6 +354,24 @@ class Workspace:
                 "only its thumbnail is left. Index its folder again."
             )
         return content, record.mime_type or "application/octet-stream"
+
+    def video(self, id: str) -> tuple[int, str] | None:
+        """The open file of the video with the moment ``id``, a descriptor to close, and its mime type.
+
+        None where it is no moment. Raises ``OriginalGone`` where the file is not there any more, or has
+        changed since it was indexed.
+        """
+        store = self.store()
+        record = None if store is None else store.get([id], IMAGE)[0]
+        if store is None or record is None or not is_video_type(record.mime_type):
+            return None
+        descriptor = open_original(store.library.files_of(record.photo_id or id))
+        if descriptor is None:
+            raise OriginalGone(
+                f"The file of the video {id!r} is not there any more, or has changed since it was indexed; "
+                "only its thumbnails are left. Index its folder again."
+            )
+        return descriptor, str(record.mime_type)
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:
         """The small JPEG of the photo ``id`` and its mime type; None if it is not stored."""

@@ -36,7 +36,7 @@ LAYERS = [
     {"url_photos"},
     {"filters"},
     {"metadata"},
-    {"ocr"},
+    {"ocr", "videos"},
     {"images"},
     {"options"},
     {"option"},

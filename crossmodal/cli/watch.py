@@ -25,6 +25,7 @@ from crossmodal.metadata import is_sidecar
 from crossmodal.processes import StopSignals
 from crossmodal.records import below
 from crossmodal.settings import Settings
+from crossmodal.videos.formats import looks_like_a_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +175,9 @@ def _matters(workspace: Path, data_sets: Sequence[DataSet]) -> Callable[[Change,
         name = path.rpartition("/")[2]
         if any(below(folder, path) is not None for folder in own):
             return False
-        if looks_like_an_image(name) or is_sidecar(name) or name == IGNORE_FILE or path in origins:
+        if looks_like_an_image(name) or looks_like_a_video(name) or is_sidecar(name):
+            return True
+        if name == IGNORE_FILE or path in origins:
             return True
         # A folder, or what is gone and may have been one.
         return not os.path.isfile(path)  # noqa: PTH113  (bare text)

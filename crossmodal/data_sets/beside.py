@@ -8,8 +8,16 @@ from collections.abc import Set
 from functools import lru_cache
 from pathlib import Path
 
-from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
+from crossmodal.metadata import (
+    MAX_SIDECAR_BYTES,
+    Metadata,
+    find_sidecars,
+    is_sidecar,
+    read_metadata,
+    read_video_metadata,
+)
 from crossmodal.records import LocalFile
+from crossmodal.videos.reading import Video
 
 __all__ = ["FolderContents", "file_system_of", "is_as_it_was", "signature_of"]
 
@@ -80,18 +88,24 @@ class FolderContents:
     def metadata(self, content: bytes, local: LocalFile) -> Metadata:
         """What is known of the photo with that ``content`` in the file ``local``."""
         inside, _, name = local.path.rpartition("/")
-        folder = local.absolute.rpartition("/")[0]
-        beside = {
+        return read_metadata(
+            content, name=name, folder=inside, sidecars=self._beside(local), modified=_modified(local)
+        )
+
+    def video_metadata(self, video: Video, local: LocalFile) -> Metadata:
+        """What is known of a video in the file ``local``."""
+        inside, _, name = local.path.rpartition("/")
+        return read_video_metadata(
+            video, name=name, folder=inside, sidecars=self._beside(local), modified=_modified(local)
+        )
+
+    def _beside(self, local: LocalFile) -> dict[str, bytes]:
+        folder, _, name = local.absolute.rpartition("/")
+        return {
             found: sidecar
             for found in self._sidecars(folder, name)
             if (sidecar := _read(f"{folder}/{found}")) is not None
         }
-        # Of what the signature says, so that both speak of one moment.
-        _, _, rest = local.signature.partition(" ")
-        time = rest.partition(" ")[0]
-        return read_metadata(
-            content, name=name, folder=inside, sidecars=beside, modified=int(time) / 1e9 if time else None
-        )
 
     def _sidecars(self, folder: str, name: str) -> list[str]:
         names = self._names.get(folder)
@@ -104,6 +118,12 @@ class FolderContents:
             if len(self._names) > _FOLDERS:
                 self._names.popitem(last=False)
         return find_sidecars(name, names) if names else []
+
+
+def _modified(local: LocalFile) -> float | None:
+    """When a file was changed, of what its signature says, so that both speak of one moment."""
+    time = local.signature.partition(" ")[2].partition(" ")[0]
+    return int(time) / 1e9 if time else None
 
 
 def _read(path: str) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from crossmodal.data_sets.beside import FolderContents
 from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
+from crossmodal.data_sets.videos import moment_records
 from crossmodal.errors import DataError
 from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.metadata import Metadata
@@ -30,6 +31,8 @@ from crossmodal.records import (
     digest_of,
     photo_id,
 )
+from crossmodal.videos.formats import looks_like_a_video, reads_videos
+from crossmodal.videos.reading import read_video
 
 __all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
@@ -83,7 +86,8 @@ class DataSet(ABC):
     says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
     without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
     be read. Of several files of one content the first one makes the record, and where there is ``known``
-    each of the others another one of the same id.
+    each of the others another one of the same id. ``moments`` is how many moments of a video are taken at
+    most; with 0 videos are none of its photos.
     """
 
     root: Path | None = None
@@ -92,6 +96,7 @@ class DataSet(ABC):
     partial: bool = False
     walks: bool = False
     walked: bool = False
+    moments: int = 0
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -174,7 +179,8 @@ class _Assembly:
         self._captions_of_photo = ""
         self._folders: dict[str, LocalFile] = {}
         self._contents = FolderContents()
-        # What the files of the photos say, until the photo itself has been passed on.
+        # What the files of the photos say, and the moments of a video but the first, until the photo itself
+        # has been passed on.
         self._said: list[Record] = []
 
     def records(self) -> Iterator[Record | Failure]:
@@ -220,8 +226,10 @@ class _Assembly:
         data_set = self._data_set
         self._said = []
         local = self._local_file(mention.photo)
+        is_video = local is not None and looks_like_a_video(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
-        if known is not None:
+        # New tags of a video are those of its moments too.
+        if known is not None and (mention.tags is None or not is_video):
             id, digest, content_hash = known
             untouched = Record(
                 id,
@@ -235,6 +243,8 @@ class _Assembly:
             if mention.tags is None:
                 return untouched
             return replace(untouched, tags=mention.tags, keeps=("metadata",)).hashed()
+        if local is not None and is_video:
+            return self._video(mention, local)
         photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
         digest = digest_of(photo.content)
         metadata = Metadata() if local is None else Metadata({"file": local.path.rpartition("/")[2]})
@@ -242,22 +252,8 @@ class _Assembly:
         if local is not None and data_set.known is not None:
             metadata = self._contents.metadata(photo.content, local)
             data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
-        again = None if data_set.known is None else data_set.known.photo_with(digest, local)
-        id = again or photo_id(digest)
-        if again is None and data_set.known is not None and data_set.known.is_taken(id):
-            # By a document that somebody gave that id.
-            id = digest
-        kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
-        known_elsewhere = (
-            again is not None
-            and local is not None
-            and data_set.known is not None
-            and data_set.known.lies_elsewhere(again, local)
-        )
-        if id in self._photos or known_elsewhere:
-            # The first file of a content says what is known of the photo.
-            kept += ("metadata",)
-        else:
+        id, kept = self._id_of(digest, mention, local)
+        if "metadata" not in kept:
             self._said = metadata.caption_records(id, photo.uri)
         return Record(
             id=id,
@@ -271,6 +267,51 @@ class _Assembly:
             local=local,
             keeps=kept,
         ).hashed()
+
+    def _video(self, mention: Mention, local: LocalFile) -> Record:
+        """The first moment of a video; the others, and what its file says, are put aside."""
+        data_set = self._data_set
+        if reads_videos() and not data_set.moments:
+            raise DataError(f"{mention.photo} is a video, and only photos are read here")
+        video = read_video(mention.photo, most=data_set.moments)
+        if video.warning is not None:
+            data_set.warnings.append(Failure(mention.photo, video.warning))
+        metadata = self._contents.video_metadata(video, local)
+        data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
+        id, kept = self._id_of(video.digest, mention, local)
+        first = Record(
+            id,
+            IMAGE,
+            uri=mention.photo,
+            tags=mention.tags or {},
+            metadata=metadata.tags,
+            local=local,
+            keeps=kept,
+        )
+        whole, *further = moment_records(video, first)
+        if "metadata" not in kept:
+            self._said = [*further, *metadata.caption_records(id, mention.photo)]
+        return whole
+
+    def _id_of(self, digest: str, mention: Mention, local: LocalFile | None) -> tuple[str, tuple[Layer, ...]]:
+        """The id of a photo of that content, and what of it stays as the index has it."""
+        known = self._data_set.known
+        again = None if known is None else known.photo_with(digest, local)
+        id = again or photo_id(digest)
+        if again is None and known is not None and known.is_taken(id):
+            # By a document that somebody gave that id.
+            id = digest
+        kept: tuple[Layer, ...] = () if mention.tags is not None else ("tags",)
+        known_elsewhere = (
+            again is not None
+            and local is not None
+            and known is not None
+            and known.lies_elsewhere(again, local)
+        )
+        if id in self._photos or known_elsewhere:
+            # The first file of a content says what is known of the photo.
+            kept += ("metadata",)
+        return id, kept
 
     def _local_file(self, photo: str) -> LocalFile | None:
         """Where the photo lies; None for one in a ``data:`` URI, and where its name is not valid UTF-8."""

@@ -11,12 +11,19 @@ from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.records import Failure
+from crossmodal.videos.formats import looks_like_a_video
+from crossmodal.videos.live_photos import is_live_photo, may_be_live, stem_of
 
 __all__ = ["FolderOfImages", "count_images", "find_images"]
 
 
 def find_images(
-    folder: Path, passed_over: PassedOver, exclude: Sequence[str] = (), *, within: Path | None = None
+    folder: Path,
+    passed_over: PassedOver,
+    exclude: Sequence[str] = (),
+    *,
+    within: Path | None = None,
+    videos: bool = False,
 ) -> Iterator[str | Failure]:
     """Yields the absolute path of every image below ``folder``, by name.
 
@@ -24,7 +31,8 @@ def find_images(
     extension, whatever it is (the reader reports it), but for a link that leads nowhere. What the rules of
     ``exclusions`` mean is left out: the defaults, the ignore files on the way, and the patterns ``exclude``.
     Links are followed last; a folder is visited once, however many links lead to it. ``within`` is the folder
-    that rules begin at, where that is one around ``folder``. Raises SettingsError for an unusable pattern.
+    that rules begin at, where that is one around ``folder``. With ``videos`` these come too, except those of
+    Live Photos, which are one with their photo. Raises SettingsError for an unusable pattern.
     """
     start = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
     begin = Exclusions.inside(os.path.abspath(within or folder), start, exclude)  # noqa: PTH100
@@ -52,6 +60,7 @@ def find_images(
             exclusions, unusable = exclusions.with_file_of(here)
             yield from unusable
         folders = []
+        photos = {stem_of(name) for name, _, _ in found if may_be_live(name)}
         prefix = here if here.endswith("/") else f"{here}/"
         for name, is_folder, is_link in found:
             path = prefix + name
@@ -68,15 +77,24 @@ def find_images(
                     passed_over.links_to_nothing += 1
                 else:
                     yield path
+            elif looks_like_a_video(name) and stem_of(name) in photos and is_live_photo(path):
+                passed_over.live_photos += 1
+            elif videos and looks_like_a_video(name):
+                if is_link and _leads_nowhere(path):
+                    passed_over.links_to_nothing += 1
+                else:
+                    yield path
             elif name != IGNORE_FILE:
                 passed_over.file(path)
         for path, is_link in reversed(folders):
             (links if is_link else waiting).append((path, exclusions))
 
 
-def count_images(folder: Path, exclude: Sequence[str] = (), *, within: Path | None = None) -> int:
+def count_images(
+    folder: Path, exclude: Sequence[str] = (), *, within: Path | None = None, videos: bool = False
+) -> int:
     """How many images ``find_images`` would yield."""
-    found = find_images(folder, PassedOver(), exclude, within=within)
+    found = find_images(folder, PassedOver(), exclude, within=within, videos=videos)
     return sum(isinstance(path, str) for path in found)
 
 
@@ -122,10 +140,11 @@ class FolderOfImages(DataSet):
 
     def mentions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver()
-        for path in find_images(self.folder, passed_over, self._exclude, within=self._within):
+        videos = self.moments > 0
+        for path in find_images(self.folder, passed_over, self._exclude, within=self._within, videos=videos):
             yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder, self._exclude)
         self.walked = not passed_over.unreadable
 
     def len_hint(self) -> int | None:
-        return count_images(self.folder, self._exclude, within=self._within)
+        return count_images(self.folder, self._exclude, within=self._within, videos=self.moments > 0)

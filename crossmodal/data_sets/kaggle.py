@@ -67,7 +67,7 @@ class KaggleFlickr(DataSet):
 
     def len_hint(self) -> int | None:
         captions = max(0, count_lines(self.captions) - 1)
-        photos = count_images(self.captions.parent, self._exclude)
+        photos = count_images(self.captions.parent, self._exclude, videos=self.moments > 0)
         if self._split_file is None or photos == 0:
             return photos + captions
         chosen = count_lines(self._split_file)
@@ -76,7 +76,7 @@ class KaggleFlickr(DataSet):
     def _photos_without_captions(self) -> Iterator[Mention | Failure]:
         passed_over = PassedOver(used=(plain_path(self.captions),))
         folder = self.captions.parent
-        for path in find_images(folder, passed_over, self._exclude):
+        for path in find_images(folder, passed_over, self._exclude, videos=self.moments > 0):
             if isinstance(path, Failure):
                 yield path
             else:

@@ -22,6 +22,7 @@ from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.errors import DataSetError
 from crossmodal.images import sniff_mime_type
 from crossmodal.records import Failure
+from crossmodal.videos.formats import looks_like_a_video, reads_videos
 
 __all__ = ["LAYOUTS", "Reading", "open_file", "open_folder"]
 
@@ -89,7 +90,8 @@ def _folder_of_images(name: str, folder: Path, entries: list[Path], reading: Rea
             f"{folder} is a folder of images without splits, so --split {reading.split} cannot be used."
         )
     passed_over = PassedOver()
-    if all(isinstance(found, Failure) for found in find_images(folder, passed_over, reading.exclude)):
+    found_any = find_images(folder, passed_over, reading.exclude, videos=reads_videos())
+    if all(isinstance(found, Failure) for found in found_any):
         notes = " ".join(f"{note}." for note in passed_over.notes(folder))
         raise DataSetError(
             f"There is nothing to use in {folder}: it has "
@@ -179,7 +181,7 @@ def open_file(name: str, path: Path, reading: Reading) -> DataSet:
         return _kaggle_of(name, path, sorted(path.absolute().parent.iterdir()), reading)
     if reading.read_as in ("karpathy", "coco") or extension == ".json":
         return _open_json(name, path, reading)
-    if looks_like_an_image(path.name) or _is_an_image(path):
+    if looks_like_an_image(path.name) or looks_like_a_video(path.name) or _is_an_image(path):
         if reading.split is not None:
             raise DataSetError(f"{path} is a photo, so --split {reading.split} cannot be used.")
         return OnePhoto(name, path, limits=reading.limits, content=reading.content)

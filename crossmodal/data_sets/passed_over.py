@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from crossmodal.data_sets.exclusions import HIDDEN, IGNORE_FILE, OPTION, Rule
+from crossmodal.videos.formats import VIDEO_EXTENSIONS, how_to_read_videos, reads_videos
 
 __all__ = ["PassedOver"]
 
@@ -15,8 +16,9 @@ __all__ = ["PassedOver"]
 _SIDECARS = frozenset({".xmp", ".json", ".aae", ".thm", ".pp3", ".dop", ".on1", ".cos", ".vrd", ".arp"})
 _VIDEOS = frozenset(
     {
-        *(".mp4", ".mov", ".m4v", ".avi", ".mkv", ".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".3gp", ".3g2"),
-        *(".wmv", ".webm", ".flv", ".vob", ".insv", ".lrv", ".dv", ".ogv", ".asf", ".mxf", ".braw"),
+        *VIDEO_EXTENSIONS,
+        *(".mts", ".m2ts", ".mpg", ".mpeg", ".mpe", ".3gp", ".3g2", ".wmv", ".flv", ".vob", ".insv", ".lrv"),
+        *(".dv", ".ogv", ".asf", ".mxf", ".braw"),
     }
 )
 
@@ -25,13 +27,15 @@ class PassedOver:
     """The counts of one search; ``unreadable`` are the folders that could not be looked into,
     ``links_to_nothing`` links with the name of a photo to what isn't there.
 
-    ``used`` are absolute paths of files that are read, though they are no images.
+    ``used`` are absolute paths of files that are read, though they are no images. ``live_photos`` are videos
+    that are part of a photo.
     """
 
     def __init__(self, used: Collection[str] = ()) -> None:
         self._used = used
         self.unreadable = 0
         self.folders_met_before = 0
+        self.live_photos = 0
         self.links_to_nothing = 0
         self._extensions: Counter[str] = Counter()
         # Files, folders.
@@ -72,7 +76,13 @@ class PassedOver:
             are = "is no photo" if sum(sidecars.values()) == 1 else "are no photos"
             sentences.append(f"{_number(sum(sidecars.values()), 'sidecar')} {are} ({_listed(sidecars)})")
         if videos := kinds["video"]:
-            sentences.append(f"passed over {_number(sum(videos.values()), 'video')} ({_listed(videos)})")
+            sentence = f"passed over {_number(sum(videos.values()), 'video')} ({_listed(videos)})"
+            if not reads_videos() and not VIDEO_EXTENSIONS.isdisjoint(videos):
+                sentence += f". {how_to_read_videos()}"
+            sentences.append(sentence)
+        if self.live_photos:
+            are = "is part of a Live Photo" if self.live_photos == 1 else "are parts of Live Photos"
+            sentences.append(f"{_number(self.live_photos, 'video')} {are}, and found with it")
         if others := kinds["other"]:
             sentences.append(
                 f"passed over {sum(others.values()):,} files that are not images ({_listed(others)})"

@@ -10,6 +10,7 @@ from crossmodal.engine.ranking import SearchState
 from crossmodal.match import LEFT_OUT, Caption, Match
 from crossmodal.query.request import SearchOutcome
 from crossmodal.records import IMAGE, TEXT, Modality, json_size
+from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 __all__ = ["cut_to", "describe"]
@@ -77,10 +78,11 @@ def _add_tags(chunk: Sequence[tuple[SearchState, Match, int]], workspace: Worksp
 def _add_captions(matches: Sequence[Match], workspace: Workspace) -> None:
     photos = [match for match in matches if match.modality == IMAGE]
     if photos:
-        captions_of = workspace.captions_of([match.id for match in photos])
+        # A moment of a video has the captions of that.
+        captions_of = workspace.captions_of([video_of(match.id) for match in photos])
         for match in photos:
             match.captions = tuple(
-                [Caption(caption.id, caption.text or "") for caption in captions_of[match.id]]
+                [Caption(caption.id, caption.text or "") for caption in captions_of[video_of(match.id)]]
             )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from crossmodal.images.likeness import likeness, outline_of
 from crossmodal.query.fusion import LEAST_LIKENESS
 from crossmodal.records import IMAGE
+from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     # Whose neighbours are most is likely the original.
     for id in sorted(near, key=lambda id: (-len(near[id]), id)):
         leaders = sorted((other for other in near[id] if other in groups), key=near[id].__getitem__)
-        leader = next((other for other in reversed(leaders) if pictures.same(other, id)), None)
+        # Moments of one video are alike, and no copies.
+        others = (other for other in reversed(leaders) if video_of(other) != video_of(id))
+        leader = next((other for other in others if pictures.same(other, id)), None)
         if leader is None:
             groups[id] = []
         else:

@@ -31,6 +31,7 @@ from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
+from crossmodal.videos.formats import reads_videos
 from crossmodal.workspace import Workspace
 
 __all__ = ["Engine"]
@@ -79,6 +80,11 @@ class Engine:
     def keeps_originals(self) -> bool:
         """Whether photos on this machine are copied into the index."""
         return self._given.keep == "original"
+
+    @property
+    def moments(self) -> int:
+        """How many moments of a video are indexed at most; 0 where nothing reads videos."""
+        return self._given.moments if reads_videos() else 0
 
     @property
     def writer_state(self) -> WriterState:
@@ -213,8 +219,8 @@ class Engine:
         """Deletes photos and captions by id, with ``captions`` also those that describe the photos.
 
         An id that both a photo and a caption have deletes both, or with ``modality`` that one. Returns the
-        ids that were there: those named, in their order, then the others. Raises as ``index``, and
-        StoreMissing where there is no index.
+        ids that were there: those named, in their order, then the others. The moments of a video go with it,
+        and are not named. Raises as ``index``, and StoreMissing where there is no index.
         """
         self.workspace.require()
         named = list(dict.fromkeys(ids))

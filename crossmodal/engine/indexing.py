@@ -13,12 +13,15 @@ from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality, digest_of
+from crossmodal.videos.formats import looks_like_a_video
 from crossmodal.workspace import Workspace
 
 __all__ = ["Indexed", "index_batches", "index_records"]
 
 # What needs no encoding is answered after so many documents.
 _ANSWERED_AFTER = 256
+
+_CHANGED = "the file changed while its folder was indexed: index it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class _Sorting:
             elif isinstance(whole := _with_content(record), Failure):
                 self._aside.put(whole)
             else:
-                if record.local is not None:
+                if record.local is not None and record.photo_id is None:
                     other = self._workspace.other_photo(record.local, record.id)
                     if other is not None:
                         self.former[record.id] = other
@@ -171,12 +174,15 @@ def _with_content(record: Record) -> Record | Failure:
     """A photo with the content of its file, which was not read where it looked as it did."""
     if record.modality != IMAGE or record.content is not None or record.local is None:
         return record
+    if looks_like_a_video(record.local.path):
+        # Its moments come with it, and not by themselves.
+        return Failure(record.local.absolute, _CHANGED)
     try:
         photo = read_photo(record.local.absolute, max_bytes=limits.LARGEST_PHOTO.most)
     except DataError as error:
         return Failure(record.local.absolute, str(error))
     if digest_of(photo.content) != record.digest:
-        return Failure(record.local.absolute, "the file changed while its folder was indexed: index it again")
+        return Failure(record.local.absolute, _CHANGED)
     return replace(record, content=photo.content, mime_type=photo.mime_type)
 
 

@@ -18,6 +18,7 @@ from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
 from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below
+from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,11 @@ class KnownLibrary:
         known = library.file(file)
         if known is None or known.signature != file.signature or known.digest is None:
             return None
-        if not known.has_vector or (self._originals and not known.has_content) or known.row in self._damaged:
+        # Of a video the file is never stored.
+        originals = self._originals and not is_video_type(known.mime_type)
+        if not known.has_vector or (originals and not known.has_content) or known.row in self._damaged:
+            return None
+        if not known.is_whole:
             return None
         return known.photo, known.digest, known.content_hash
 
@@ -104,7 +109,8 @@ class Settled:
 class LibraryRun:
     """One run of indexing a data set: what it met, and what of the index it did not meet.
 
-    ``verify`` reads also the files that look as they did. Memory holds 8 bytes for each file and caption.
+    ``verify`` reads also the files that look as they did. Memory holds 8 bytes for each file and caption,
+    and the ids of videos that were read.
     """
 
     engine: Engine
@@ -116,6 +122,7 @@ class LibraryRun:
     _captions: array[int] = field(default_factory=lambda: array("q"))
     _read: array[int] = field(default_factory=lambda: array("q"))
     _captioned: array[int] = field(default_factory=lambda: array("q"))
+    _videos: list[str] = field(default_factory=list)
     _heirs: dict[str, str] = field(default_factory=dict)
     _broken_off: bool = False
 
@@ -129,6 +136,7 @@ class LibraryRun:
         self.data_set.known = KnownLibrary(
             self.engine.workspace, originals=self.engine.keeps_originals, reread=self.verify
         )
+        self.data_set.moments = self.engine.moments
         self._unite_roots()
         for item in self.engine.index(self._watched(take(self.data_set)), size=size):
             if isinstance(item, Indexed) and item.former is not None:
@@ -155,7 +163,9 @@ class LibraryRun:
                 self._photos.append(hash(item.id))
                 if "metadata" not in item.keeps:
                     self._read.append(hash(item.id))
-                if item.local is not None:
+                    if is_video_type(item.mime_type) and item.photo_id is None:
+                        self._videos.append(item.id)
+                if item.local is not None and item.photo_id is None:
                     self._files.append(hash((item.local.root, item.local.path)))
             else:
                 self._captions.append(hash(item.id))
@@ -172,6 +182,7 @@ class LibraryRun:
         if self.engine.workspace.store() is None or self.data_set.partial:
             return settled
         self._forget_superseded()
+        self._forget_moments()
         self._forget_captions(settled)
         if self.data_set.walked and self.data_set.root is not None:
             self._forget_files(str(self.data_set.root), settled)
@@ -180,6 +191,14 @@ class LibraryRun:
     @property
     def _library(self) -> Library:
         return self.engine.workspace.require().library
+
+    def _forget_moments(self) -> None:
+        """Deletes the moments that a video which was read again doesn't give any more."""
+        met = np.unique(self._photos)
+        for video in self._videos:
+            unmet = [id for id in self._library.moments_of(video) if not _has(met, hash(id))]
+            if unmet:
+                self.engine.delete(unmet, captions=False, modality=IMAGE)
 
     def _forget_captions(self, settled: Settled) -> None:
         """Deletes captions that their file doesn't give any more: the photo's own file, or the data set's."""
@@ -295,7 +314,7 @@ class LibraryRun:
         """Reads photos from another of their files: what is known of one that is gone doesn't hold."""
         left = [files[0].absolute for photo in sorted(photos) if (files := self._library.files_of(photo))]
         again = NamedPhotos(left, limits=self.data_set.limits)
-        again.known = self.data_set.known
+        again.known, again.moments = self.data_set.known, self.data_set.moments
         for _ in self.engine.index(again):
             pass
 

@@ -160,8 +160,10 @@ def ranked(state: SearchState) -> list[Match]:
 
 
 def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> list[Match]:
-    """One of each group of near-duplicates and of each burst, with the ids of the others; ``matches`` are in
-    their order."""
+    """One of each group of near-duplicates, of each burst and of each video, with the ids of the others.
+
+    ``matches`` are in their order.
+    """
     vectors = {
         (modality, id): vector
         for modality in (IMAGE, TEXT)
@@ -185,6 +187,7 @@ def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> l
         [match.text for match in matches],
         lambda one, other: pictures.same(matches[int(one)].id, matches[int(other)].id),
         shots,
+        [None if match.video is None else match.video.id for match in matches],
     )
     kept = []
     for found in groups:

@@ -50,6 +50,12 @@ def captions_of(item: Mapping[str, Any], name: str) -> list[str]:
 
 def checked_image_type(mime_type: str, name: str) -> str:
     """``mime_type`` where it is that of an image; raises RequestError, 415, for any other."""
+    if mime_type.startswith("video/"):
+        raise RequestError(
+            f"{name} is a video, and only photos and text can be sent. Videos are indexed from a folder on "
+            "the server's machine: crossmodal index -d FOLDER.",
+            status=415,
+        )
     if not mime_type.startswith("image/"):
         raise RequestError(f"{name} holds {shown(mime_type)}; only images and text can be used.", status=415)
     return mime_type

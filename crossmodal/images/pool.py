@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "shared_pool"]
+__all__ = ["DecodePool", "ModelPhoto", "PhotoRequest", "decoder_environment", "shared_pool"]
 
 # Python and Pillow take a fraction of a second, on a busy machine some.
 _START_SECONDS = 60.0
@@ -248,7 +248,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
-                env={**module_environment(), **_ENVIRONMENT},
+                env=decoder_environment(),
                 # The terminal's Ctrl-C is not for it.
                 start_new_session=True,
             )
@@ -407,6 +407,11 @@ def _job(blob: bytes, request: PhotoRequest) -> dict[str, Any]:
 def _picture_job(blob: bytes, max_pixels: int, side: int | None) -> dict[str, Any]:
     job = {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
     return {**job, "side": side}
+
+
+def decoder_environment() -> dict[str, str]:
+    """The environment of a process that decodes: nothing but what Python and its libraries need, one thread."""
+    return {**module_environment(), **_ENVIRONMENT}
 
 
 _lock = threading.Lock()

@@ -27,7 +27,7 @@ from crossmodal.images.cropping import Square, cut_square
 from crossmodal.images.decoding import Opened, image_errors, jpeg_of, picture_of
 from crossmodal.images.formats import format_of
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_MESSAGE_BYTES"]
+__all__ = ["MAX_ANSWER_BYTES", "MAX_MESSAGE_BYTES", "end_with_parent", "restrict"]
 
 # A line about a job or an answer.
 MAX_MESSAGE_BYTES = 8192
@@ -49,8 +49,8 @@ _PAGE = resource.getpagesize()
 
 def _main(arguments: list[str]) -> None:
     messages, memory, lifeline = (int(number) for number in arguments)
-    _end_with_parent(lifeline)
-    _restrict()
+    end_with_parent(lifeline)
+    restrict()
     warnings.simplefilter("ignore")
     with socket.socket(fileno=messages) as parent:
         parent.send(b"ready")
@@ -130,7 +130,8 @@ def _limit_memory(further: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
 
 
-def _end_with_parent(lifeline: int) -> None:
+def end_with_parent(lifeline: int) -> None:
+    """Lets the kernel kill this process when the other end of the pipe closes."""
     # A signal, and not a thread that waits: it reaches a process that is stuck in a codec, or stopped.
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
@@ -141,7 +142,8 @@ def _end_with_parent(lifeline: int) -> None:
         sys.exit()
 
 
-def _restrict() -> None:
+def restrict() -> None:
+    """Lets this process write no large file, open few, leave no core, and be the first to end."""
     for kind, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, MAX_ANSWER_BYTES),

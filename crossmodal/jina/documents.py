@@ -20,7 +20,7 @@ from docarray.typing import NdArray
 from crossmodal.documents import Document, ShardScores
 from crossmodal.errors import DataError
 from crossmodal.jina.checks import IN_FLOW, check_message
-from crossmodal.match import Match
+from crossmodal.match import Match, video_moment
 from crossmodal.records import LocalFile, Modality, Record, checked_modality, file_name
 from crossmodal.steps.joining import join, merge_shards
 
@@ -274,6 +274,7 @@ def _match(message: MatchDocument) -> Match:
         rank=int(message.rank or 0),
         file=file_name(message.uri, tags),
         tags=tags,
+        video=video_moment(str(message.id), message.mime_type, tags),
         **{name: getattr(message, name) for name in _OF_MATCH_AND_RECORD},
     )
 

@@ -14,7 +14,7 @@ becomes a warning.
 """
 
 from crossmodal.metadata.fields import FIELDS, PRIVATE, Field
-from crossmodal.metadata.reading import Caption, Metadata, read_metadata
+from crossmodal.metadata.reading import Caption, Metadata, read_metadata, read_video_metadata
 from crossmodal.metadata.sidecars import MAX_SIDECAR_BYTES, find_sidecars, is_sidecar
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "find_sidecars",
     "is_sidecar",
     "read_metadata",
+    "read_video_metadata",
 ]

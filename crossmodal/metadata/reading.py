@@ -15,11 +15,13 @@ from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.metadata.found import Found, text_of
 from crossmodal.metadata.iptc import read_iptc
 from crossmodal.metadata.places import add_places
+from crossmodal.metadata.quicktime import read_container
 from crossmodal.metadata.sidecars import MAX_SIDECAR_BYTES, read_takeout
 from crossmodal.metadata.xmp import read_xmp
 from crossmodal.records import FILE_ORIGIN, TEXT, Record, caption_id, tags_beyond_limits
+from crossmodal.videos.reading import Video
 
-__all__ = ["Caption", "Metadata", "read_metadata"]
+__all__ = ["Caption", "Metadata", "read_metadata", "read_video_metadata"]
 
 # Folders inside each other, each of which is a value.
 _MAX_FOLDERS = 64
@@ -96,7 +98,45 @@ def read_metadata(
         for tag, value in source.items():
             if tag not in ("taken", LATITUDE, LONGITUDE):
                 tags.say(tag, value)
-    _say_file(tags, content, name, folder, _upright(blocks, exif))
+    kind = name_of(content)
+    _say_file(tags, name, folder, None if kind == "image" else kind, len(content), _upright(blocks, exif))
+    if (frames := frame_count(content)) > 1:
+        tags["frames"] = frames
+    return _completed(tags, warnings)
+
+
+def read_video_metadata(
+    video: Video,
+    *,
+    name: str = "",
+    folder: str = "",
+    sidecars: Mapping[str, bytes] | None = None,
+    modified: float | None = None,
+) -> Metadata:
+    """What is known of a video, whose container says what the camera would; otherwise as ``read_metadata``.
+
+    ``time_seconds`` is where its first moment begins.
+    """
+    warnings: list[str] = []
+    beside = [_sidecar(named, block, warnings) for named, block in (sidecars or {}).items()]
+    said = read_container(video.said)
+    tags = Found()
+    _say_taken(tags, beside, said, Found(), Found(), Found(), name, modified)
+    for source in (*beside, said):
+        if LATITUDE in source:
+            tags.place((source[LATITUDE], source[LONGITUDE]))
+        for tag, value in source.items():
+            if tag not in ("taken", LATITUDE, LONGITUDE):
+                tags.say(tag, value)
+    _say_file(tags, name, folder, video.format.name, video.bytes, (video.width, video.height))
+    tags.say("duration_seconds", None if video.duration is None else round(video.duration, 3))
+    tags["moments"] = len(video.moments)
+    tags["time_seconds"] = video.moments[0].seconds
+    return _completed(tags, warnings)
+
+
+def _completed(tags: Found, warnings: list[str]) -> Metadata:
+    """With the names of places, and what of it is a caption."""
     add_places(tags)
     _shorten(tags, warnings)
     captions = [
@@ -186,19 +226,18 @@ def _upright(blocks: Blocks, exif: Exif) -> tuple[int, int] | None:
     return (size[1], size[0]) if size and turned else size
 
 
-def _say_file(tags: Found, content: bytes, name: str, folder: str, size: tuple[int, int] | None) -> None:
+def _say_file(
+    tags: Found, name: str, folder: str, kind: str | None, bytes: int, size: tuple[int, int] | None
+) -> None:
     parts = [part for part in folder.split("/") if part][:_MAX_FOLDERS]
     tags.say("folder", ["/".join(parts[: place + 1]) for place in range(len(parts))])
     tags.say("file", name)
-    kind = name_of(content)
-    tags.say("format", None if kind == "image" else kind)
-    if (frames := frame_count(content)) > 1:
-        tags["frames"] = frames
+    tags.say("format", kind)
     if size is not None and all(size):
         tags["width"], tags["height"] = size
         width, height = size
         tags["orientation"] = "square" if width == height else "landscape" if width > height else "portrait"
-    tags["bytes"] = len(content)
+    tags["bytes"] = bytes
 
 
 def _shorten(tags: Found, warnings: list[str]) -> None:

@@ -92,13 +92,15 @@ def group(
     texts: Sequence[str | None],
     same_picture: Callable[[str, str], bool] = lambda one, other: True,
     shots: Sequence[Shot | None] = (),
+    wholes: Sequence[str | None] = (),
 ) -> list[Group]:
     """Groups ranked results, best first; each joins the first better one that it repeats.
 
     It repeats a result of its own modality that leads a group if their ``vectors`` (n, dimension), of unit
     length, have a cosine of at least that modality's threshold and, where they are photos, are the
     ``same_picture`` (asked with their ids), or if both are captions with the same words, or photos of one
-    burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE.
+    burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE, or parts of
+    one whole, as ``wholes`` says where any are given (None: of none).
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
@@ -109,21 +111,23 @@ def group(
     # Of each modality: the groups by number, and in the same order the vectors that lead them.
     groups: dict[Modality, list[int]] = {IMAGE: [], TEXT: []}
     leading = {modality: np.empty_like(vectors) for modality in groups}
-    by_words: dict[str, int] = {}
+    # By the words of captions, and by what photos are parts of.
+    by_shared: dict[tuple[Modality, str], int] = {}
     # Of the photo that leads a group.
     leading_shots: dict[int, Shot] = {}
-    for id, vector, modality, text, shot in zip(
-        ids, vectors, modalities, texts, shots or [None] * len(ids), strict=True
+    none = [None] * len(ids)
+    for id, vector, modality, text, shot, whole in zip(
+        ids, vectors, modalities, texts, shots or none, wholes or none, strict=True
     ):
         numbers = groups[modality]
-        words = normalised_text(text or "") if modality == TEXT else ""
+        shared = modality, normalised_text(text or "") if modality == TEXT else whole or ""
         cosines = leading[modality][: len(numbers)] @ vector
         near_groups = (numbers[place] for place in np.flatnonzero(cosines >= THRESHOLDS[modality]).tolist())
         if modality == IMAGE:
             near_groups = (number for number in near_groups if same_picture(members[number][0], id))
         repeated = list(islice(near_groups, 1))
-        if words in by_words:
-            repeated.append(by_words[words])
+        if shared in by_shared:
+            repeated.append(by_shared[shared])
         if shot is not None:
             near = (numbers[place] for place in np.flatnonzero(cosines >= LEAST_BURST_COSINE).tolist())
             of_burst = (number for number in near if shot.same_burst(leading_shots.get(number)))
@@ -136,8 +140,8 @@ def group(
                 leading_shots[len(members)] = shot
             numbers.append(len(members))
             members.append([id])
-        if words:
-            by_words.setdefault(words, min(repeated, default=len(members) - 1))
+        if shared[1]:
+            by_shared.setdefault(shared, min(repeated, default=len(members) - 1))
     return [Group(first, tuple(others)) for first, *others in members]
 
 

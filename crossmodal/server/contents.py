@@ -24,6 +24,7 @@ from crossmodal.metadata.locations import without_location
 from crossmodal.places import Places
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
+from crossmodal.server.videos import video_response
 
 __all__ = ["PAGE", "add_page", "photo_response", "thumbnail_response"]
 
@@ -49,10 +50,12 @@ async def photo_response(
 ) -> Response:
     """The answer with an indexed photo, as a JPEG where browsers cannot show its file, or else that file.
 
-    With ``hide_location`` it does not say where it was taken. Raises RequestError, 404, where there is none,
-    403 where the location cannot be taken out, and 422 where the file cannot be read any more, OriginalGone,
-    and Overloaded where too much is being sent already.
+    Of a moment of a video it is the video. With ``hide_location`` it does not say where it was taken. Raises
+    RequestError, 404, where there is none, 403 where the location cannot be taken out, and 422 where the file
+    cannot be read any more, OriginalGone, and Overloaded where too much is being sent already.
     """
+    if (video := await video_response(request, serving, id, hide_location=hide_location)) is not None:
+        return video
     async with serving.admission.reading:
         found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
         if not original and found.mime_type in READABLE_TYPES - BROWSER_TYPES:
@@ -155,7 +158,7 @@ PAGE = Path(__file__).with_name("page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"

@@ -31,6 +31,7 @@ from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, json_size
 from crossmodal.steps.encoding import unit_vector
 from crossmodal.steps.joining import add_scores
 from crossmodal.steps.step import Step, StepContext, fail_all, filter_of, pending, top_k_of
+from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
     from crossmodal.index.protocols import VectorIndex
@@ -225,7 +226,8 @@ class ImageKeyValueIndexer(_IndexStep):
         for doc in pending(docs):
             if doc.record is not None:
                 kept = self._keep_original or doc.record.local is None
-                original = doc.content if kept else None
+                # Of a video the content is a frame; its file is never copied.
+                original = doc.content if kept and not is_video_type(doc.record.mime_type) else None
                 doc.record = replace(doc.record, content=original, thumbnail=doc.thumbnail)
 
     def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:

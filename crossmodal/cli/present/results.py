@@ -94,7 +94,7 @@ def _table(answer: Answer) -> tuple[list[str], list[Row]]:
         rows.append([[number] for number in numbers])
     words = [list(captions_of(match)) if match.modality == IMAGE else [match.text or ""] for match in matches]
     texts = [[match.text_in_photo or ""] for match in matches]
-    columns = [("photo", [[_place(match)] for match in matches]), ("captions", words)]
+    columns = [("photo", [_place(match) for match in matches]), ("captions", words)]
     if answer.target == TEXT:
         columns = [("caption", words), columns[0]]
     elif not any(words):
@@ -108,11 +108,18 @@ def _table(answer: Answer) -> tuple[list[str], list[Row]]:
     return head, rows
 
 
-def _place(match: Match) -> str:
-    """Where the photo is: its path, or what its file is called where it is behind an address."""
+def _place(match: Match) -> list[str]:
+    """Where the photo is: its path, or what its file is called behind an address; of a moment also when."""
+    place = match.uri or match.file or ""
     if match.uri is not None and match.uri.startswith(("http://", "https://")):
-        return match.file or match.uri
-    return match.uri or match.file or ""
+        place = match.file or match.uri
+    return [place] if match.video is None else [place, f"at {_clock(match.video.time_seconds)}"]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class _Paper(Protocol):

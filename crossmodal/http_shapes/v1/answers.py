@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
-from crossmodal.match import Match
+from crossmodal.match import Match, VideoMoment, video_moment
 from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
 from crossmodal.records import IMAGE, Modality, Record
@@ -53,12 +53,14 @@ def document_json(
     """
     if record.modality == IMAGE:
         photo = record
+    moment = video_moment(record.id, record.mime_type, record.metadata)
     return {
         "id": record.id,
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
         "photo": None if photo is None else _photo(photo.id, photo.file),
+        **({} if moment is None else {"video": _video(moment)}),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "text_in_photo": text_in_photo,
         "tags": dict(record.all_tags),
@@ -97,6 +99,12 @@ def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:
         return None
     base = f"/v1/documents/{quote(id, safe='')}"
     return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
+
+
+def _video(video: VideoMoment) -> dict[str, Any]:
+    """A moment of a video, with a path on this server that browsers play from there (Media Fragments URI)."""
+    content = f"/v1/documents/{quote(video.id, safe='')}/content#t={video.time_seconds:g}"
+    return {**asdict(video), "content": content}
 
 
 def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, Any]]) -> dict[str, Any]:
@@ -152,6 +160,8 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
         found["text"] = match.text
     if "photo" in fields:
         found["photo"] = _photo(match.photo_id, match.file)
+    if match.video is not None and "photo" in fields:
+        found["video"] = _video(match.video)
     if "captions" in fields:
         found["captions"] = [caption._asdict() for caption in match.captions]
     if "tags" in fields:

@@ -24,6 +24,7 @@ from crossmodal.index.embedded.stored_document import (
     captions_or_damage,
     checksum,
     documents_in_order,
+    parts_or_damage,
     read_document,
     stored_part,
     tags_of,
@@ -134,7 +135,8 @@ class Changes:
                 and not same_content(old.record, each.record)
             ],
         )
-        placed = [record for record in records if record.local is not None]
+        # A moment lies in its video's file, which is the video's.
+        placed = [record for record in records if record.local is not None and record.photo_id is None]
         if placed:
             local_files.place(self._connection, placed)
         if not changed:
@@ -165,12 +167,8 @@ class Changes:
             for each in MODALITIES if modality is None else (modality,):
                 if (document := self._find(each, id)) is not None:
                     removed[each, id] = document
-                    if captions and each == IMAGE:
-                        for caption in captions_or_damage(self._connection, id):
-                            if isinstance(caption, StoredDocument):
-                                removed.setdefault((TEXT, caption.record.id), caption)
-                            elif isinstance(caption, StoreDamaged):
-                                removed.setdefault((TEXT, caption.id), caption)
+                    if each == IMAGE:
+                        removed = self._parts_to_delete(id, captions) | removed
         if removed:
             self._remove(list(removed.values()))
             photos = [id for each, id in removed if each == IMAGE]
@@ -180,8 +178,20 @@ class Changes:
             self._finish()
         return list(removed)
 
+    def _parts_to_delete(
+        self, photo: str, captions: bool
+    ) -> dict[tuple[Modality, str], StoredDocument | StoreDamaged]:
+        """The moments of a video, which never stay without it, and with ``captions`` those of a photo."""
+        parts: dict[tuple[Modality, str], StoredDocument | StoreDamaged] = {}
+        for part in parts_or_damage(self._connection, photo):
+            if isinstance(part, StoredDocument):
+                parts[part.record.modality, part.record.id] = part
+            elif isinstance(part, StoreDamaged):
+                parts[IMAGE if part.modality == IMAGE else TEXT, part.id] = part
+        return {key: part for key, part in parts.items() if captions or key[0] == IMAGE}
+
     def remove_photos(self, photos: Sequence[str]) -> list[RemovedPhoto]:
-        """Removes photos and their captions, and returns them with all that is stored of them.
+        """Removes photos with their captions and moments, and returns all that is stored of them.
 
         What is damaged goes as well; it is not returned.
         """
@@ -202,7 +212,7 @@ class Changes:
 
     def _parts_of(self, photo: str) -> list[tuple[Record, bytes | None]]:
         found: list[StoredDocument | StoreDamaged | StoreFormat | None] = [self._find(IMAGE, photo)]
-        found += captions_or_damage(self._connection, photo)
+        found += parts_or_damage(self._connection, photo)
         documents = []
         for document in found:
             if isinstance(document, StoredDocument):
@@ -408,7 +418,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class RemovedPhoto:
-    """A photo, or what is left of it, and its captions: records with their bytes, and their vectors."""
+    """What is left of a photo, its captions and moments: records with their bytes, and their vectors."""
 
     photo: str
     documents: list[tuple[Record, bytes | None]]

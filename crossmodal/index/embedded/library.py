@@ -133,6 +133,12 @@ class Library:
                 if origin in caption.origins:
                     yield caption
 
+    def moments_of(self, video: str) -> list[str]:
+        """The ids of the moments of a video but the first, which is the video itself."""
+        select = "SELECT id FROM documents WHERE photo_id = CAST(? AS TEXT) AND modality = 'image'"
+        with self._connections.read() as connection:
+            return [id for (id,) in connection.execute(select, (storable(video),))]
+
     def copies(self) -> dict[str, list[str]]:
         """Of each photo that lies in several files, by its id, their absolute paths.
 
@@ -364,7 +370,7 @@ def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
 
 
 def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:
-    digest = next((record.digest for record, _ in removed.documents if record.modality == IMAGE), None)
+    digest = next((record.digest for record, _ in removed.documents if record.id == removed.photo), None)
     connection.execute(
         "INSERT OR REPLACE INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
         (storable(removed.photo), time.time(), file, digest),

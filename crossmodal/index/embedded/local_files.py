@@ -30,6 +30,16 @@ __all__ = [
 ]
 
 
+# Of a video, how many moments it has, and how many of these are there beside the first.
+_MOMENTS = (
+    "CASE WHEN mime_type LIKE 'video/%' AND json_valid(metadata) THEN json_extract(metadata, '$.moments') END"
+)
+_MOMENTS_THERE = (
+    "CASE WHEN mime_type LIKE 'video/%' THEN (SELECT count(*) FROM documents AS part"
+    " WHERE part.photo_id = files.photo AND part.modality = 'image') ELSE 0 END"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class KnownFile:
     """A file that was indexed: its signature, and the photo in it.
@@ -44,6 +54,14 @@ class KnownFile:
     row: int
     has_vector: bool
     has_content: bool
+    mime_type: str | None
+    moments: int | None
+    parts: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all moments are there, where it is a video."""
+        return self.moments is None or self.parts + 1 >= self.moments
 
 
 def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
@@ -106,7 +124,7 @@ def file_of(connection: sqlite3.Connection, root: str, path: str) -> KnownFile |
     """What is known of the file at ``path`` below ``root``, None where it was never indexed."""
     found = connection.execute(
         "SELECT files.photo, documents.digest, files.signature, content_hash, row, has_vector,"
-        " content_bytes IS NOT NULL FROM files"
+        f" content_bytes IS NOT NULL, mime_type, {_MOMENTS}, {_MOMENTS_THERE} FROM files"
         " JOIN roots ON roots.id = files.root"
         " JOIN documents ON documents.modality = 'image' AND documents.id = files.photo"
         " WHERE roots.path = ? AND files.path = ?",
@@ -156,7 +174,7 @@ def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> None:
 def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = None) -> list[str]:
     """Those of ``photos`` (None: of all) that were no uploads and lie in no file any more."""
     select = (
-        "SELECT id FROM documents WHERE modality = 'image' AND NOT uploaded"
+        "SELECT id FROM documents WHERE modality = 'image' AND NOT uploaded AND photo_id IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM files WHERE files.photo = documents.id)"
     )
     if photos is None:

@@ -43,7 +43,7 @@ COLUMNS = {
     "text": "string, of a caption",
     "uri": "string",
     "mime_type": "string",
-    "photo_id": "string, of a caption: the id of its photo",
+    "photo_id": "string, of a caption: the id of its photo; of a moment: of its video",
     "tags": "string: a JSON object, what people gave",
     "metadata": "string: a JSON object, what was found in the photo's file",
     "digest": "string, of a photo: the SHA-256 of its file",

@@ -134,7 +134,7 @@ CREATE TABLE documents (
     text TEXT,
     uri TEXT,
     mime_type TEXT,
-    photo_id TEXT,
+    photo_id TEXT,                   -- of a caption: its photo; of a moment: its video
     tags TEXT NOT NULL,              -- JSON: what people gave
     metadata TEXT NOT NULL,          -- JSON: what was found in the file
     digest TEXT,                     -- of a photo: the SHA-256 of its file

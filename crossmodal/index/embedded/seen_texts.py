@@ -33,8 +33,10 @@ _CURRENT = (
     f" documents.digest WHERE documents.modality = '{IMAGE}'"
 )
 
+# Of the moments of a video only thumbnails are kept, too small to read.
 _UNREAD = (
-    f"FROM documents WHERE modality = '{IMAGE}' AND digest IS NOT NULL AND NOT EXISTS"
+    f"FROM documents WHERE modality = '{IMAGE}' AND digest IS NOT NULL"
+    " AND ifnull(mime_type, '') NOT LIKE 'video/%' AND NOT EXISTS"
     " (SELECT 1 FROM seen_texts WHERE photo = documents.id AND seen_texts.digest = documents.digest)"
 )
 

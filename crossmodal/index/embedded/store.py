@@ -88,6 +88,7 @@ from crossmodal.index.protocols import (
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
+from crossmodal.videos.formats import is_video_type
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
@@ -313,7 +314,9 @@ class EmbeddedStore:
             return "known" if record.local and is_trashed(connection, record.id) else "new"
         if known.row in damaged or not known.has_vector or not same_content(known.record, record):
             return "new"
-        if record.modality == IMAGE and known.content_bytes is None:
+        # Of a video the file is never stored.
+        is_photo = record.modality == IMAGE and not is_video_type(known.record.mime_type)
+        if is_photo and known.content_bytes is None:
             # An upload has no file to which one could go back.
             if record.local is None and (originals or record.content is not None):
                 return "new"

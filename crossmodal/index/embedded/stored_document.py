@@ -28,6 +28,7 @@ __all__ = [
     "damage_of_row",
     "document_in_row",
     "documents_in_order",
+    "parts_or_damage",
     "read_document",
     "rewrite",
     "stored_part",
@@ -51,7 +52,7 @@ _FIELDS = (
     "row, modality, id, content_hash, text, uri, mime_type, photo_id, tags, metadata, digest, origin,"
     " uploaded, has_vector, content_bytes, thumbnail_bytes, checksum"
 )
-# The first file of the photo, or of a caption's photo.
+# The first file of the photo, of a caption's photo, or of a moment's video.
 _FILE = (
     "(SELECT rtrim(roots.path, '/') || '//' || files.path FROM files JOIN roots ON roots.id = files.root"
     " WHERE files.photo = ifnull(documents.photo_id, documents.id) ORDER BY files.root, files.path LIMIT 1)"
@@ -59,6 +60,7 @@ _FILE = (
 _SELECT = f"SELECT {_FIELDS}, {_FILE} FROM documents"
 _SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
 _SELECT_CAPTIONS = f"{_SELECT} WHERE modality = 'text' AND photo_id = CAST(? AS TEXT) ORDER BY row"
+_SELECT_PARTS = f"{_SELECT} WHERE photo_id = CAST(? AS TEXT) ORDER BY row"
 _TEXT = "CAST(? AS TEXT)"
 
 
@@ -224,6 +226,11 @@ def captions_or_damage(
 ) -> Iterator[StoredDocument | StoreFormat]:
     """The captions of ``photo_id`` in the order in which they came; as ``documents_in_order``."""
     return _documents(connection.execute(_SELECT_CAPTIONS, (storable(photo_id),)))
+
+
+def parts_or_damage(connection: sqlite3.Connection, photo_id: str) -> Iterator[StoredDocument | StoreFormat]:
+    """What hangs on a photo, its captions, or on a video, its moments too; as ``captions_or_damage``."""
+    return _documents(connection.execute(_SELECT_PARTS, (storable(photo_id),)))
 
 
 def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:

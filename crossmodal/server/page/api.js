@@ -107,9 +107,9 @@ export const contentUrl = (id) => `${documentPath(id)}/content`;
 export const api = {
   search: (body, options) => request("/v1/search", { ...options, method: "POST", body }),
   document: (id, options) => request(documentPath(id), options),
-  documents: ({ modality, limit, after }, options) => {
+  documents: ({ modality, limit, ...others }, options) => {
     const parameters = new URLSearchParams({ modality, limit });
-    if (after) parameters.set("after", after);
+    for (const [name, value] of Object.entries(others)) if (value) parameters.set(name, value);
     return request(`/v1/documents?${parameters}`, options);
   },
   remove: (id) => request(documentPath(id), { method: "DELETE" }),

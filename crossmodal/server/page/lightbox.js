@@ -4,6 +4,7 @@ import { announce, button, confirmed, errorCard, explainInLine, iconButton, toas
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { openAddress, percent } from "./results.js";
 import { copyLink } from "./toolbar.js";
+import { clock, momentsStrip, player } from "./videos.js";
 
 let hooks = null;
 let shown = null;
@@ -100,17 +101,23 @@ function buttons(item, photo) {
   return actions;
 }
 
-/** What the server says of a photo that it doesn't hand out, in the place of that. */
-async function explainMissing(image) {
-  const place = make("p", { class: "broken", text: "The photo cannot be shown." });
-  image.replaceWith(place);
-  const answer = await fetch(image.src).catch(() => null);
+/** What the server says of a photo or video that it doesn't hand out, in the place of that. */
+async function explainMissing(element) {
+  const text = element.controls ? "This browser cannot play the video; it can be downloaded." : "The photo cannot be shown.";
+  const place = make("p", { class: "broken", text });
+  element.replaceWith(place);
+  const answer = await fetch(element.src, { headers: { Range: "bytes=0-0" } }).catch(() => null);
   const problem = answer && !answer.ok ? await answer.json().catch(() => null) : null;
   if (problem?.detail) place.textContent = problem.detail;
 }
 
 function stage(item, photo) {
   if (!photo) return make("div", { class: "lightbox-stage" }, make("blockquote", { text: item.text }));
+  if (item.video) {
+    const video = player(item, nameOf(item));
+    video.addEventListener("error", () => explainMissing(video), { once: true });
+    return make("div", { class: "lightbox-stage" }, video);
+  }
   const image = make("img", { src: photo.content ?? contentUrl(photo.id), alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
   // So that the white behind what can be seen through is no larger than the photo.
   image.addEventListener("load", () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight), { once: true });
@@ -161,7 +168,7 @@ function draw(item, photoDocument) {
     make(
       "div",
       { class: "lightbox-side" },
-      make("h2", { text: item.modality === "image" ? "Photo" : "Caption" }),
+      make("h2", { text: item.video ? `Video at ${clock(item.video.time_seconds)}` : item.modality === "image" ? "Photo" : "Caption" }),
       said && make("p", { class: "muted", text: said }),
       buttons(item, photo),
       make("h3", { text: captions.length === 1 ? "Caption" : "Captions" }),
@@ -170,7 +177,7 @@ function draw(item, photoDocument) {
       item.text_in_photo && make("p", { class: "lightbox-seen", data: { testid: "lightbox-seen" }, text: item.text_in_photo }),
       tags.length > 0 && make("h3", { text: "Tags" }),
       tags.length > 0 && make("dl", { class: "lightbox-tags", data: { testid: "lightbox-tags" } }, ...tags),
-      match && duplicatesStrip(match),
+      item.video ? momentsStrip(item) : match && duplicatesStrip(match),
       make("p", { class: "lightbox-id" }, "id ", make("code", { text: item.id })),
     ),
   );

@@ -3,6 +3,7 @@ import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
 import { currentState, describeTerms, navigate, writeAddress } from "./navigation.js";
 import { deepest, searchMore } from "./search.js";
+import { momentMark } from "./videos.js";
 
 /** "83%", "0.4%"; most of an index has a score near nothing, and its order still shows. */
 export function percent(share) {
@@ -120,7 +121,7 @@ function photoTile(match, actions) {
   const caption = captions[0]?.text;
   return tile(
     match,
-    openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), duplicatesOf(match)),
+    openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), momentMark(match), duplicatesOf(match)),
     make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: nameOf(match), title: nameOf(match) }),
     match.text_in_photo &&
       make(

@@ -1,0 +1,158 @@
+"""Moments over HTTP: where in which video a match is, grouped by video, and the video itself in ranges."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import TOY_IMAGES
+from videos import write_video
+
+from crossmodal import PhotoIndex
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import RequestError
+from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
+from crossmodal.server.app import create_app
+from crossmodal.server.serving import Serving
+from crossmodal.settings import Settings
+
+pytest.importorskip("av", reason="the extra video")
+
+PLACE = "+48.8583+002.2944/"
+
+
+class Asker:
+    """Asks a server in this process, as from ``address``."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine, self.file = engine, folder / "trip.mp4"
+
+    def ask(self, method: str, path: str, *, address: str = "127.0.0.1", **options: Any) -> httpx2.Response:
+        async def asked() -> httpx2.Response:
+            app = create_app(Serving("query", self.engine, self.engine.settings))
+            transport = httpx2.ASGITransport(app, client=(address, 1))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+                return await http.request(method, path, **options)
+
+        return asyncio.run(asked())
+
+    def search(self, text: str, **body: Any) -> list[dict[str, Any]]:
+        answer = self.ask("POST", "/v1/search", json={"text": text, **body})
+        (result,) = answer.raise_for_status().json()["results"]
+        found: list[dict[str, Any]] = result["matches"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def asker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asker]:
+    folder = tmp_path_factory.mktemp("served")
+    photos = folder / "photos"
+    photos.mkdir()
+    write_video(photos / "trip.mp4", ["cat", "rocket", "coffee"], tags={"location": PLACE})
+    write_video(photos / "other.mkv", ["coins", "cat"], codec="mpeg4")
+    shutil.copy(TOY_IMAGES / "bricks.jpg", photos)
+    with PhotoIndex(folder / "index") as index:
+        assert index.add(photos).added == 6
+    with Engine(Settings(task="query_restful", workspace=folder / "index")) as engine:
+        yield Asker(engine, photos)
+
+
+def test_a_match_says_where_in_which_video_it_is(asker: Asker) -> None:
+    (match,) = asker.search("a rocket", top_k=1, group_duplicates=False)
+    video = match["video"]
+    assert (video["time_seconds"], video["duration_seconds"]) == (3.0, 9.0)
+    assert match["id"] == f"{video['id']}-t3000"
+    assert video["content"] == f"/v1/documents/{video['id']}/content#t=3"
+    assert match["photo"]["file"] == "trip.mp4"
+    assert asker.ask("GET", match["photo"]["thumbnail"]).headers["Content-Type"] == "image/jpeg"
+    described = asker.ask("GET", f"/v1/documents/{match['id']}").json()
+    assert described["video"] == video
+    photos = [each for each in asker.search("a rocket") if each["photo"]["file"] == "bricks.jpg"]
+    assert ["video" in each for each in photos] == [False]
+    filter = f'{{"video_id": "{video["id"]}"}}'
+    listed = asker.ask("GET", "/v1/documents", params={"filter": filter, "sort": "time_seconds"}).json()
+    assert [each["video"]["time_seconds"] for each in listed["documents"]] == [0.0, 3.0, 6.0]
+
+
+def test_moments_are_grouped_by_video(asker: Asker) -> None:
+    alone = asker.search("a rocket", group_duplicates=False)
+    assert len(alone) == 6
+    grouped = asker.search("a rocket", group_duplicates=True)
+    assert grouped[0]["video"]["time_seconds"] == 3.0
+    videos = [match["video"]["id"] for match in grouped if "video" in match]
+    assert len(set(videos)) == len(videos) == 2
+    assert len(grouped[0]["duplicates"]) >= 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "span"),
+    [
+        ("bytes=0-", (0, None)),
+        ("bytes=100-199", (100, 200)),
+        ("bytes=100-99999999", (100, None)),
+        ("bytes=-50", (-50, None)),
+    ],
+)
+def test_a_range_of_the_video(asker: Asker, asked: str, span: tuple[int, int | None]) -> None:
+    whole = asker.file.read_bytes()
+    path = asker.search("a rocket", top_k=1)[0]["video"]["content"].partition("#")[0]
+    answer = asker.ask("GET", path, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, whole[slice(*span)])
+    start = span[0] % len(whole)
+    assert answer.headers["Content-Range"] == f"bytes {start}-{start + len(answer.content) - 1}/{len(whole)}"
+    assert (answer.headers["Content-Type"], answer.headers["Accept-Ranges"]) == ("video/mp4", "bytes")
+
+
+def test_all_of_it_none_of_it_and_what_has_changed(asker: Asker) -> None:
+    whole = asker.file.read_bytes()
+    moment = asker.search("a rocket", top_k=1)[0]["id"]
+    path = f"/v1/documents/{moment}/content"
+    answer = asker.ask("GET", path)
+    tag = answer.headers["ETag"]
+    assert (answer.status_code, answer.content) == (200, whole)
+    for asked in ("bytes=1-2,4-5", "lines=1-2", "bytes=-"):
+        assert asker.ask("GET", path, headers={"Range": asked}).status_code == 200
+    beyond = asker.ask("GET", path, headers={"Range": f"bytes={len(whole)}-"})
+    assert (beyond.status_code, beyond.headers["Content-Range"]) == (416, f"bytes */{len(whole)}")
+    named = {"Range": "bytes=0-9"}
+    assert asker.ask("GET", path, headers={**named, "If-Range": tag}).content == whole[:10]
+    assert asker.ask("GET", path, headers={**named, "If-Range": '"other"'}).content == whole
+    assert asker.ask("GET", path, headers={"If-None-Match": tag}).status_code == 304
+    head = asker.ask("HEAD", path, headers=named)
+    assert (head.status_code, head.headers["Content-Length"], head.content) == (206, "10", b"")
+    before = asker.file.stat()
+    os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    try:
+        gone = asker.ask("GET", path)
+    finally:
+        os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert gone.status_code >= 400
+    assert "has changed since it was indexed" in gone.json()["detail"]
+
+
+def test_who_sees_no_places_gets_the_video_without_them(asker: Asker) -> None:
+    whole = asker.file.read_bytes()
+    assert whole.count(b"+48.8583") >= 1
+    path = asker.search("a rocket", top_k=1)[0]["video"]["content"].partition("#")[0]
+    answer = asker.ask("GET", path, address="192.0.2.7")
+    assert (answer.status_code, len(answer.content)) == (200, len(whole))
+    assert b"48.8583" not in answer.content
+    at = whole.index(b"+48.8583")
+    part = asker.ask("GET", path, address="192.0.2.7", headers={"Range": f"bytes={at - 4}-{at + 3}"})
+    assert part.content == whole[at - 4 : at] + b"    "
+    changed = [place for place in range(len(whole)) if whole[place] != answer.content[place]]
+    assert len(changed) < 100
+
+
+def test_a_video_cannot_be_sent(asker: Asker) -> None:
+    for name in ("trip.mp4", "other.mkv"):
+        content = (asker.file.parent / name).read_bytes()
+        with pytest.raises(RequestError, match="is a video, and only photos and text can be sent") as refused:
+            parse_upload(name, content, name, UploadMetadata())
+        assert refused.value.status == 415
