@@ -25,6 +25,9 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "rawpy": ("raw", "rawpy"),
     "reverse_geocode": ("places", "reverse_geocode"),
     "pyjpegxl": ("jxl", "pyjpegxl"),
+    "pymilvus": ("milvus", "pymilvus"),
+    "milvus_lite": ("milvus", "Milvus Lite"),
+    "qdrant_client": ("qdrant", "qdrant-client"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }
