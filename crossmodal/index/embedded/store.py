@@ -45,7 +45,14 @@ from crossmodal.index.embedded.library import Library, is_trashed, restore
 from crossmodal.index.embedded.listing import list_documents
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
-from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
+from crossmodal.index.embedded.schema import (
+    APPLICATION_ID,
+    FORMAT,
+    INDEX_FILE,
+    SCHEMA,
+    UPGRADABLE,
+    vector_table,
+)
 from crossmodal.index.embedded.stored_document import (
     Part,
     captions_of,
@@ -579,7 +586,7 @@ class EmbeddedStore:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == FORMAT:
             return
-        if found == 4:
+        if found in UPGRADABLE:
             raise StoreFormat(
                 f"The index in {self.path} has the format of an earlier version. Convert it with: "
                 f"crossmodal convert --workspace {shlex.quote(str(self.path))}"
