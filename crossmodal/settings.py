@@ -153,6 +153,7 @@ class Settings:
     parallel: int = 1
     shards: int | None = None
     index: str = "auto"
+    backend: str = "embedded"
     max_pixels: int = 178_956_970
     decode_memory: int | None = None
     direction: Direction = "both"
@@ -203,6 +204,7 @@ class Settings:
             "CROSSMODAL_DECODE_MEMORY": str(self.decode_memory or 0),
             "CROSSMODAL_KEEP": self.keep,
             "CROSSMODAL_INDEX": self.index,
+            "CROSSMODAL_BACKEND": self.backend,
         }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,7 +19,7 @@ from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
-from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
+from crossmodal.errors import BackendUnavailable, DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.query.calibration import Calibration
@@ -85,7 +85,9 @@ class Engine:
         """Opens the query Flow and loads all that the first search would load."""
         self._query_flow().prepare()
         # The first call of a network, and of faiss, takes many times as long as the others.
-        self.run_query("search", [Document.of_query("first", text="first")], {"top_k": 1})
+        # A vector database may come later.
+        with suppress(BackendUnavailable):
+            self.run_query("search", [Document.of_query("first", text="first")], {"top_k": 1})
         self._search().calibration()
 
     def check(self) -> None:

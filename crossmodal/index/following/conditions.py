@@ -1,8 +1,8 @@
-"""Filters as a vector database can compute them: texts that a row has, bounds of its numbers, its row.
+"""Filters as a vector database can compute them: texts that it has, bounds of its numbers, its row.
 
-A value of a tag becomes a text that says its kind, its tag and the value, so that equal means the same in each
-database, whatever it thinks of numbers, of lists or of case. What no database here has (an order of texts,
-periods of dates, distances) is looked up in the index, and becomes the rows that fulfil it.
+A value of a tag becomes a text that says its kind, its tag and the value, so that equal means the same in
+each database, whatever it thinks of numbers, of lists or of case. What no database here has (an order of
+texts, periods of dates, distances) is looked up in the index, and becomes the rows that fulfil it.
 """
 
 from __future__ import annotations

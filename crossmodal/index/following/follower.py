@@ -27,6 +27,8 @@ _IDLE_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.25
 _LONGEST_RETRY_SECONDS = 5.0
 
+_CLOSING_SECONDS = 5.0
+
 # Rows that were written in this time are asked for as fresh.
 _FRESH_SECONDS = 10.0
 
@@ -108,7 +110,8 @@ class Follower:
         """Ends the thread and lets go of the database."""
         self._ended.set()
         self._wake.set()
-        self._thread.join()
+        # It may be in a call that no server answers.
+        self._thread.join(_CLOSING_SECONDS)
 
     def _run(self) -> None:
         retry = _FIRST_RETRY_SECONDS

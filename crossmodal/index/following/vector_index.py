@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.conditions import Wanted, translated
 from crossmodal.index.following.database import Found, VectorDatabase
 from crossmodal.index.following.follower import Follower, Standing
+from crossmodal.index.following.in_time import in_time
 from crossmodal.index.following.rows import Candidates, candidates, fitting, later_rows
 
 __all__ = ["FollowedIndex"]
@@ -29,6 +31,10 @@ _MOST_LATER = 2000
 
 # How long a request with a deadline waits for a database that is away or is being filled.
 _PATIENCE_SECONDS = 1.0
+
+# How long one search in the database may take, of a request with a deadline and of any other.
+_SEARCH_SECONDS = 1.8
+_LONGEST_SEARCH_SECONDS = 60.0
 
 # Rows that are asked for beyond top_k, whose order a database may see a little differently; by how much more
 # they grow each time that this wasn't enough.
@@ -216,7 +222,17 @@ class FollowedIndex:
         limit = min(question.top_k * (1 if database.exact else self._rerank) + _SPARE, most)
         while todo:
             check_deadline()
-            found = database.search(question.queries[todo], limit, question.wanted, fresh=standing.fresh)
+            found = in_time(
+                _SEARCH_SECONDS if current_deadline() else _LONGEST_SEARCH_SECONDS,
+                self._where,
+                partial(
+                    database.search,
+                    question.queries[todo],
+                    limit,
+                    question.wanted,
+                    fresh=standing.fresh,
+                ),
+            )
             # Read after the search: a row that lives now was in the database all the time.
             with self._source.snapshot() as snapshot:
                 later = fitting(snapshot, later_rows(snapshot, standing.position.next_row), question.filter)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -29,9 +31,10 @@ _logger = logging.getLogger(__name__)
 # Where the positions of all collections lie: Milvus has no attributes of a collection for it.
 _POSITIONS = "crossmodal_positions"
 
-_CONNECT_SECONDS = 1.0
-_SEARCH_SECONDS = 1.5
-_WRITE_SECONDS = 20.0
+# Whole numbers: of others pymilvus makes no limit for its retries, which go on for minutes.
+_CONNECT_SECONDS = 1
+_SEARCH_SECONDS = 2
+_WRITE_SECONDS = 20
 
 # Rows of one call: with the longest tags 16 MB, and Milvus takes 64 MB.
 _ROWS_A_CALL = 256
@@ -57,19 +60,27 @@ class MilvusCollection:
             import pymilvus
 
         # It prints each failed call, which is reported here.
-        logging.getLogger("pymilvus").disabled = True
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
         self._options = options
         self._name = name
+        self._file = address if lite else None
         self._label = "Milvus Lite" if lite else "Milvus"
         self.exact = options.exact
         # Milvus Lite 2.4 fails at a negation.
         self.negates = not lite
         self.made_with = options.made_with
         token = os.environ.get(TOKEN_VARIABLE, "")
-        with self._answering("open its file, which one process at a time can use" if lite else "connect"):
-            self._client: MilvusClient = pymilvus.MilvusClient(
-                address, token=token, timeout=None if lite else _CONNECT_SECONDS
-            )
+        if self._file is not None:
+            _files.take(self._file)
+        try:
+            with self._answering("open its file, which one process at a time can use" if lite else "connect"):
+                self._client: MilvusClient = pymilvus.MilvusClient(
+                    address, token=token, timeout=None if lite else _CONNECT_SECONDS
+                )
+        except BackendUnavailable:
+            if self._file is not None:
+                _files.give_back(self._file)
+            raise
 
     def position(self) -> Position | None:
         """What ``note`` was given last; None where there is no such collection."""
@@ -159,8 +170,12 @@ class MilvusCollection:
 
     def close(self) -> None:
         """Lets go of the connection."""
-        with self._answering("close"):
-            self._client.close()
+        try:
+            with self._answering("close"):
+                self._client.close()
+        finally:
+            if self._file is not None:
+                _files.give_back(self._file)
 
     def _has(self, name: str) -> bool:
         return bool(self._client.has_collection(name, timeout=_WRITE_SECONDS))
@@ -206,6 +221,31 @@ class MilvusCollection:
                 f"{self._label}, which --backend names, could not {what} ({said}). It is tried again; "
                 "nothing is lost meanwhile."
             ) from error
+
+
+class _Files:
+    """The processes of Milvus Lite: one a file, shared by all collections of this process."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._users: Counter[str] = Counter()
+
+    def take(self, path: str) -> None:
+        """Notes a user of the process, which its client starts."""
+        with self._changing:
+            self._users[path] += 1
+
+    def give_back(self, path: str) -> None:
+        """Ends the process after the last of its users."""
+        from milvus_lite.server_manager import server_manager_instance
+
+        with self._changing:
+            self._users[path] -= 1
+            if not self._users[path]:
+                server_manager_instance.release_server(path)
+
+
+_files = _Files()
 
 
 def _tags(row: Row) -> dict[str, Any]:
