@@ -31,7 +31,7 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.records import IMAGE, LocalFile, Record, digest_of, photo_id
+from crossmodal.records import IMAGE, LocalFile, Record, below, digest_of, photo_id
 
 __all__ = ["OLD_ORIGIN", "adopt_files", "format_of", "upgrade"]
 
@@ -170,8 +170,9 @@ def adopt_files(connection: sqlite3.Connection) -> None:
     for document in photos.values():
         record = document.record
         file = str(record.uri)
-        root = next(folder for folder in folders if file.startswith(f"{folder.rstrip('/')}/"))
-        local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
+        local = next(
+            LocalFile(folder, inside) for folder in folders if (inside := below(folder, file)) is not None
+        )
         digest = _digest(connection, document)
         if digest is not None and record.id == photo_id(digest):
             # The id that an upload got, whatever its client called it.
@@ -221,6 +222,6 @@ def _outermost(files: Iterable[str]) -> list[str]:
     """The folders of ``files``, without those inside of others."""
     kept: list[str] = []
     for folder in sorted({os.path.dirname(file) for file in files}):  # noqa: PTH120  (bare text)
-        if not any(f"{folder}/".startswith(f"{outer.rstrip('/')}/") for outer in kept):
+        if all(below(outer, folder) is None for outer in kept):
             kept.append(folder)
     return kept
