@@ -23,10 +23,12 @@ from crossmodal.filters import parse_filter
 from crossmodal.index.backends import Backend, open_vector_index
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.index.following import conditions, follower
+from crossmodal.index.following import conditions
 from crossmodal.index.following.vector_index import FollowedIndex
+from crossmodal.index.milvus.collection import MilvusCollection
 from crossmodal.index.milvus.options import MilvusOptions
 from crossmodal.index.protocols import VectorIndex
+from crossmodal.index.qdrant.collection import QdrantCollection
 from crossmodal.index.qdrant.options import QdrantOptions
 from crossmodal.records import TEXT, Record
 
@@ -161,13 +163,14 @@ def test_it_goes_on_where_it_was(store: EmbeddedStore, backend: str, monkeypatch
     with opened(store, backend) as index:
         settle(index)
     written: list[int] = []
-    real = follower.rows_to_write
+    write = MilvusCollection.write if backend.startswith("milvus") else QdrantCollection.write
 
-    def counting(snapshot: Any, block: Any) -> Any:
-        written.append(len(block))
-        return real(snapshot, block)
+    def counting(self: Any, rows: Any) -> None:
+        written.append(len(rows))
+        write(self, rows)
 
-    monkeypatch.setattr(follower, "rows_to_write", counting)
+    for kind in (MilvusCollection, QdrantCollection):
+        monkeypatch.setattr(kind, "write", counting)
     put(store, range(38, 45), 1)
     store.delete(["d000"])
     with opened(store, backend) as index, open_exact(store) as exact:
@@ -273,7 +276,7 @@ def test_addresses(text: str, kind: str, local: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["milvus", "milvus:folder", "qdrant:", "http://host", "pinecone+http://host"]
+    "text", ["milvus", "milvus:folder", "qdrant:", "http://host", "pinecone+http://host", "a b.db"]
 )
 def test_other_addresses_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=f"--backend is {text!r}".replace("+", r"\+")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ _FORMS = (
     "embedded, milvus+http://HOST:19530, milvus:FILE.db (Milvus Lite), qdrant+http://HOST:6333 or "
     "qdrant:FOLDER"
 )
+
+_LITE_NAME = re.compile(r"[A-Za-z0-9._-]{1,35}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class Backend:
         if text.endswith(".db") and not joint:
             kind, path = "milvus", text
         if kind == "milvus" and path.endswith(".db"):
+            if not _LITE_NAME.fullmatch(Path(path).name):
+                raise SettingsError(
+                    f"--backend is {text!r}, but Milvus Lite takes files whose names are at most 35 letters, "
+                    "digits, dots, hyphens and underscores."
+                )
             return cls(kind, str(Path(path).expanduser().absolute()), local=True)
         if kind == "qdrant" and path and not path.startswith("//"):
             return cls(kind, str(Path(path).expanduser().absolute()), local=True)

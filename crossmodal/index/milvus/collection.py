@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -241,8 +242,14 @@ class _Files:
 
         with self._changing:
             self._users[path] -= 1
-            if not self._users[path]:
-                server_manager_instance.release_server(path)
+            server = server_manager_instance._servers.get(str(Path(path).resolve()))
+            if self._users[path] or server is None:
+                return
+            process = server._p
+            server_manager_instance.release_server(path)
+            # Its manager lets go of the file, at which the process ends, and forgets it.
+            if process is not None:
+                process.wait(timeout=_WRITE_SECONDS)
 
 
 _files = _Files()
