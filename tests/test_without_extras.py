@@ -9,7 +9,7 @@ import pytest
 from conftest import copy_index, run_app, run_python, start_server
 
 # Nothing of the default path may even try to import these, whether they are installed or not.
-NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb")
+NEVER = ("jina", "docarray", "pydantic", "onnx", "lmdb", "pymilvus", "milvus_lite", "qdrant_client")
 # The default path may look for these, and does without them.
 ABSENT = ("torch", "torchvision", "open_clip", "timm", "transformers", "matplotlib", "onnxruntime")
 
