@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "pymilvus": ("milvus", "pymilvus"),
     "milvus_lite": ("milvus", "Milvus Lite"),
     "qdrant_client": ("qdrant", "qdrant-client"),
+    "mcp": ("mcp", "the MCP SDK"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

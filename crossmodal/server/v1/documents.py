@@ -40,7 +40,7 @@ from crossmodal.server.v1.adding import Adding
 from crossmodal.url_photos import UrlPhotos
 from crossmodal.workspace import Workspace
 
-__all__ = ["add_document_routes"]
+__all__ = ["add_document_routes", "described_by_id"]
 
 _PATH = "/v1/documents"
 
@@ -100,7 +100,7 @@ class _Documents:
             return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
         if part == "thumbnail":
             return await thumbnail_response(request, self._serving, id)
-        described = await asyncio.to_thread(_described_by_id, self._serving.engine.workspace, id)
+        described = await asyncio.to_thread(described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise _missing(id)
         if hidden:
@@ -130,7 +130,7 @@ class _Documents:
             adding = await held.enter_async_context(Adding(self._serving))
             try:
                 if media_type == FORM_TYPE:
-                    await _add_form(request, adding)
+                    await _add_form(request, adding, self._serving.settings.max_photo_bytes)
                 elif media_type in _LINES_TYPES:
                     await _add_lines(request, adding, self._serving.url_photos)
                 else:
@@ -155,11 +155,11 @@ class _Documents:
             return JsonResponse({"results": adding.results(), **adding.counts()})
 
 
-async def _add_form(request: Request, adding: Adding) -> None:
+async def _add_form(request: Request, adding: Adding, max_file_bytes: int) -> None:
     metadata: UploadMetadata | None = None
     named: set[str] = set()
     files = 0
-    async for part in form_parts(request, {"metadata"}, {"file"}):
+    async for part in form_parts(request, {"metadata"}, {"file"}, max_file_bytes=max_file_bytes):
         if isinstance(part, FormText):
             if metadata is not None or files:
                 raise RequestError("The part 'metadata' has to stand before all files, and once.", status=422)
@@ -346,7 +346,8 @@ def _listed(
     return documents, place(listed[-1]) if len(records) > limit else None
 
 
-def _described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
+def described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
+    """The photo with that id, else the caption, as the native API shows it; None if there is neither."""
     record = workspace.find(id)
     return None if record is None else _described(workspace, [record])[0]
 
