@@ -37,6 +37,7 @@ __all__ = [
     "Scope",
     "Settings",
     "Target",
+    "backend_token",
     "exported",
 ]
 
@@ -208,6 +209,14 @@ class Settings:
             "CROSSMODAL_INDEX": self.index,
             "CROSSMODAL_BACKEND": self.backend,
         }
+
+
+def backend_token() -> str:
+    """The token of the vector database, or user:password, from ``$CROSSMODAL_BACKEND_TOKEN``; "" without one.
+
+    It is on no command line and in no Flow, where others could read it.
+    """
+    return os.environ.get("CROSSMODAL_BACKEND_TOKEN", "")
 
 
 @contextmanager

@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 
 from crossmodal.index.following.conditions import Wanted
 
-__all__ = ["TOKEN_VARIABLE", "Found", "Position", "Row", "VectorDatabase"]
-
-# The token of a server that wants one, or user:password; never on a command line.
-TOKEN_VARIABLE = "CROSSMODAL_BACKEND_TOKEN"
+__all__ = ["Found", "Position", "Row", "VectorDatabase"]
 
 
 @dataclass(frozen=True, slots=True)

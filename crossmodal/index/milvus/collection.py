@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from crossmodal.errors import BackendUnavailable
 from crossmodal.extras import extra_for
 from crossmodal.index.following.conditions import Wanted
-from crossmodal.index.following.database import TOKEN_VARIABLE, Found, Position, Row
+from crossmodal.index.following.database import Found, Position, Row
 from crossmodal.index.milvus.expressions import ROW, TAGS, expression
 from crossmodal.index.milvus.options import MilvusOptions
+from crossmodal.settings import backend_token
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -70,13 +70,12 @@ class MilvusCollection:
         # Milvus Lite 2.4 fails at a negation.
         self.negates = not lite
         self.made_with = options.made_with
-        token = os.environ.get(TOKEN_VARIABLE, "")
         if self._file is not None:
             _files.take(self._file)
         try:
             with self._answering("open its file, which one process at a time can use" if lite else "connect"):
                 self._client: MilvusClient = pymilvus.MilvusClient(
-                    address, token=token, timeout=None if lite else _CONNECT_SECONDS
+                    address, token=backend_token(), timeout=None if lite else _CONNECT_SECONDS
                 )
         except BackendUnavailable:
             if self._file is not None:

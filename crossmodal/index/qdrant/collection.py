@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from crossmodal.errors import BackendUnavailable
 from crossmodal.extras import extra_for
 from crossmodal.index.following.conditions import Wanted
-from crossmodal.index.following.database import TOKEN_VARIABLE, Found, Position, Row
+from crossmodal.index.following.database import Found, Position, Row
 from crossmodal.index.qdrant.options import QdrantOptions
 from crossmodal.index.qdrant.payload_filters import payload_filter
+from crossmodal.settings import backend_token
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -63,7 +63,7 @@ class QdrantCollection:
             else:
                 self._client = qdrant_client.QdrantClient(
                     url=address,
-                    api_key=os.environ.get(TOKEN_VARIABLE),
+                    api_key=backend_token() or None,
                     timeout=_SECONDS,
                     check_compatibility=False,
                 )
