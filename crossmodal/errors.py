@@ -19,6 +19,7 @@
     ├── StoreError           the index on disk cannot be used
     │   ├── StoreMissing     there is no index at that path
     │   ├── StoreLocked      another process is writing to it
+    │   ├── BackendUnavailable  the vector database that searches it is away, or not filled yet
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
     │   │   └── StoreDamaged one value of one document does not match its checksum; carries which
     │   └── StoreUnwritable  the disk is full or read-only
@@ -42,6 +43,7 @@ from typing import Any
 
 __all__ = [
     "ApiError",
+    "BackendUnavailable",
     "ClientError",
     "CrossmodalError",
     "DataError",
@@ -154,6 +156,10 @@ class StoreMissing(StoreError):
 
 class StoreLocked(StoreError):
     """Another process is writing to the index."""
+
+
+class BackendUnavailable(StoreError):
+    """The vector database that searches the index doesn't answer, or doesn't have all vectors yet."""
 
 
 class StoreFormat(StoreError):

@@ -495,6 +495,14 @@ OPTIONS: tuple[Option, ...] = (
         not_with=("url",),
     ),
     Option(
+        "backend",
+        "what searches the vectors: embedded, or a vector database that follows the index, such as "
+        "milvus+http://localhost:19530, milvus:FILE.db, qdrant+http://localhost:6333, qdrant:FOLDER",
+        ("query", "query_restful", "mcp"),
+        metavar="ADDRESS",
+        not_with=("url",),
+    ),
+    Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
         _WITH_MODEL,

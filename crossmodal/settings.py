@@ -38,6 +38,7 @@ __all__ = [
     "Scope",
     "Settings",
     "Target",
+    "backend_token",
     "exported",
 ]
 
@@ -157,6 +158,7 @@ class Settings:
     parallel: int = 1
     shards: int | None = None
     index: str = "auto"
+    backend: str = "embedded"
     max_pixels: int = 178_956_970
     max_photo_bytes: int = 67_108_864
     decode_memory: int | None = None
@@ -209,7 +211,16 @@ class Settings:
             "CROSSMODAL_DECODE_MEMORY": str(self.decode_memory or 0),
             "CROSSMODAL_KEEP": self.keep,
             "CROSSMODAL_INDEX": self.index,
+            "CROSSMODAL_BACKEND": self.backend,
         }
+
+
+def backend_token() -> str:
+    """The token of the vector database, or user:password, from ``$CROSSMODAL_BACKEND_TOKEN``; "" without one.
+
+    It is on no command line and in no Flow, where others could read it.
+    """
+    return os.environ.get("CROSSMODAL_BACKEND_TOKEN", "")
 
 
 @contextmanager

@@ -12,9 +12,13 @@ from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.records import IMAGE, TEXT
 
 
-def shard(tier: str, recall: float | None, done: float | None = None) -> dict[str, Any]:
+def shard(
+    tier: str, recall: float | None, done: float | None = None, backend: dict[str, Any] | None = None
+) -> dict[str, Any]:
     building = None if done is None else {"what": f"codes for {tier}", "done": done}
-    return {"tier": tier, "recall": recall, "recall_measured": f"{tier}: {recall}", "building": building}
+    measured = f"{tier}: {recall}"
+    state = {"tier": tier, "recall": recall, "recall_measured": measured, "building": building}
+    return {**state, "backend": backend}
 
 
 def test_a_modality_is_as_good_as_its_worst_shard_and_as_far_as_its_slowest() -> None:
@@ -29,9 +33,21 @@ def test_a_modality_is_as_good_as_its_worst_shard_and_as_far_as_its_slowest() ->
         "recall": 0.97,
         "recall_measured": "scan: 0.97",
         "building": {"what": "codes for scan", "done": 0.25},
+        "backend": None,
     }
     assert state["modalities"] == {"image": images, "text": shard("exact", 1.0)}
     assert {name: value for name, value in state.items() if name != "modalities"} == images
+
+
+def test_a_vector_database_is_as_well_as_its_worst_shard() -> None:
+    states = [
+        {"where": "Milvus", "state": state, "behind": behind, "error": None}
+        for state, behind in (("ready", 3), ("away", None), ("filling", 5000), ("ready", 0))
+    ]
+    shards = [shard("milvus FLAT", 1.0, backend=state) for state in states]
+    assert index_state({IMAGE: shards, TEXT: shards[2:]})["backend"] == states[1]
+    assert index_state({IMAGE: [], TEXT: shards[2:]})["backend"] == states[2]
+    assert index_state({IMAGE: shards[::3], TEXT: []})["backend"] == states[0]
 
 
 def test_an_unknown_recall_is_the_worst() -> None:

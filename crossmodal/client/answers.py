@@ -231,13 +231,30 @@ class Building:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendState:
+    """A vector database that searches: ready, filling or away (``state``), and what is wrong (``error``).
+
+    ``behind``: how many vectors it doesn't have yet, None where it doesn't say.
+    """
+
+    where: str
+    state: str
+    behind: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchState:
-    """How vectors are searched; ``recall`` is in [0, 1], ``recall_measured`` how that is known."""
+    """How vectors are searched; ``recall`` is in [0, 1], ``recall_measured`` how that is known.
+
+    ``backend`` is the vector database that searches them, None where the index itself does.
+    """
 
     tier: str
     recall: float | None
     recall_measured: str
     building: Building | None = None
+    backend: BackendState | None = None
 
 
 @dataclass(frozen=True, slots=True)

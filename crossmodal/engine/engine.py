@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -21,7 +21,7 @@ from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
 from crossmodal.engine.texts import ReadText, read_texts
-from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
+from crossmodal.errors import BackendUnavailable, DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.images.limits import MEGABYTE
@@ -95,7 +95,9 @@ class Engine:
         """Opens the query Flow and loads all that the first search would load."""
         self._query_flow().prepare()
         # The first call of a network, and of faiss, takes many times as long as the others.
-        self.run_query("search", [Document.of_query("first", text="first")], {"top_k": 1})
+        # A vector database may come later.
+        with suppress(BackendUnavailable):
+            self.run_query("search", [Document.of_query("first", text="first")], {"top_k": 1})
         self._search().calibration()
 
     def check(self) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from crossmodal.errors import SettingsError
 from crossmodal.flow.runner import Flow, LocalFlow
 from crossmodal.flow.topology import FlowKind, flow_file, read_topology
+from crossmodal.index.backends import Backend
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.adaptation import adapted_name, parse_adaptation
 from crossmodal.models.registry import LoadedEncoders
@@ -67,6 +68,12 @@ def resolved_for_reading(settings: Settings, workspace: Workspace) -> Settings:
     Raises StoreMissing where there is no index, ModelMismatch where another model is asked for.
     """
     workspace.require()
+    backend = Backend.of(settings.backend)
+    if backend.local and (settings.workers > 1 or settings.layout == "pods"):
+        raise SettingsError(
+            f"--backend {settings.backend} is a file of one process, which several workers or pods cannot "
+            "share. Name a server, such as --backend milvus+http://localhost:19530."
+        )
     return _resolved(settings, workspace)
 
 

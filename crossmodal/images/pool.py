@@ -410,7 +410,7 @@ def _picture_job(blob: bytes, max_pixels: int, side: int | None) -> dict[str, An
 
 
 def decoder_environment() -> dict[str, str]:
-    """The environment of a process that decodes: nothing but what Python and its libraries need, one thread."""
+    """The environment of a process that decodes: nothing but what Python and its libraries need."""
     return {**module_environment(), **_ENVIRONMENT}
 
 

@@ -1,4 +1,5 @@
-"""What an index is to the rest of the library: two protocols, and the backend that serves them.
+"""What an index is to the rest of the library: two protocols, and the backends that serve them.
 
-``embedded`` keeps everything in one file of the workspace folder. Another backend is a folder beside it.
+``embedded`` keeps everything in one file of the workspace folder. ``milvus`` and ``qdrant`` are vector
+databases that follow that file and find candidates in it.
 """

@@ -101,6 +101,20 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemostrecent",
         )
+        self._backend = Gauge(
+            "crossmodal_backend_up",
+            "1 where the vector database answers and has all vectors, 0 where it is away or being filled",
+            ["modality"],
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self._behind = Gauge(
+            "crossmodal_backend_behind",
+            "Vectors that the vector database doesn't have yet, NaN where it doesn't say",
+            ["modality"],
+            registry=self._registry,
+            multiprocess_mode="livemostrecent",
+        )
         self._written = Counter(
             "crossmodal_written_documents",
             "Documents written over HTTP by outcome",
@@ -198,6 +212,10 @@ class Metrics:
             recall, building = state["recall"], state["building"]
             self._recall.labels(modality).set(math.nan if recall is None else recall)
             self._building.labels(modality).set(1.0 if building is None else building["done"])
+            if (backend := state.get("backend")) is not None:
+                behind = backend["behind"]
+                self._backend.labels(modality).set(float(backend["state"] == "ready"))
+                self._behind.labels(modality).set(math.nan if behind is None else behind)
         self._read_sources()
         return generate_latest(self._shown)
 

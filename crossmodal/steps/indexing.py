@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError, StoreUnwritable
+from crossmodal.index.backends import open_vector_index
 from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
@@ -112,7 +113,11 @@ class _IndexStep(Step):
 
 
 class _VectorIndexer(_IndexStep):
-    """The vectors of one modality, or a shard of them; ``index``, ``index_options`` as in SearchOptions."""
+    """The vectors of one modality, or a shard of them.
+
+    ``index`` and ``index_options`` as in SearchOptions, ``backend`` and ``backend_options`` as in
+    ``open_vector_index``.
+    """
 
     modality: ClassVar[Modality]
     _index: VectorIndex
@@ -123,19 +128,19 @@ class _VectorIndexer(_IndexStep):
         *,
         index: str = "auto",
         index_options: dict[str, Any] | None = None,
+        backend: str = "embedded",
+        backend_options: dict[str, dict[str, Any]] | None = None,
         **named: Any,
     ) -> None:
         self._options = SearchOptions.of(index, index_options)
+        self._backend, self._backend_options = backend, backend_options
         super().__init__(context, **named)
 
     def _open(self) -> None:
-        # faiss is loaded only to search.
-        from crossmodal.index.embedded.vector_index import VectorIndex
-
         super()._open()
         try:
             source = self._store.vector_source(self.modality, self.context.shard, self.context.shards)
-            self._index = VectorIndex(source, options=self._options)
+            self._index = open_vector_index(source, self._options, self._backend, self._backend_options)
         except BaseException:
             # The next search tries again.
             self._store.close()

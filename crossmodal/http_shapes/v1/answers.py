@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -19,6 +20,7 @@ _NOT_SEARCHED: Mapping[str, Any] = {
     "recall": None,
     "recall_measured": "This server indexes and answers no searches.",
     "building": None,
+    "backend": None,
 }
 
 
@@ -71,8 +73,9 @@ def index_state(shards: Mapping[Modality, Sequence[Mapping[str, Any]]]) -> dict[
     """``index`` of GET /v1/status from what the shards of each modality report.
 
     A shard reports its ``tier``, ``recall`` (in [0, 1], None if unknown), ``recall_measured`` (a sentence)
-    and ``building`` (None, or ``what`` is being built and how much of it is ``done``, in [0, 1]). A modality
-    is as good as its worst shard and as far as its slowest, and so is the index of its modalities.
+    and ``building`` (None, or ``what`` is being built and how much of it is ``done``, in [0, 1]); one that a
+    vector database searches, its ``backend``: ``where``, ``state``, ``behind`` and ``error``. A modality is
+    as good as its worst shard and as far as its slowest, and so is the index of its modalities.
     """
     return {
         **_together([state for states in shards.values() for state in states]),
@@ -85,12 +88,20 @@ def _together(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return dict(_NOT_SEARCHED)
     worst = min(states, key=lambda state: -1.0 if state["recall"] is None else state["recall"])
     building = [state["building"] for state in states if state["building"] is not None]
+    backends = [state["backend"] for state in states if state.get("backend") is not None]
     return {
         "tier": ", ".join(sorted({state["tier"] for state in states})),
         "recall": worst["recall"],
         "recall_measured": worst["recall_measured"],
         "building": min(building, key=lambda work: work["done"], default=None),
+        "backend": max(backends, key=_trouble_of, default=None),
     }
+
+
+def _trouble_of(backend: Mapping[str, Any]) -> tuple[int, float]:
+    """How bad the state of a vector database is: the further it is behind, and worst of all away."""
+    behind = backend["behind"]
+    return ("ready", "filling", "away").index(backend["state"]), math.inf if behind is None else behind
 
 
 def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:

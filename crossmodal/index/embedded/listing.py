@@ -13,7 +13,7 @@ from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
 from crossmodal.records import Modality, Record
 
-__all__ = ["list_documents"]
+__all__ = ["list_documents", "rows_of"]
 
 # A document's row, its id, and the value that it stands by.
 _Candidate = tuple[int, str, OrderedValue | None]
@@ -29,7 +29,7 @@ def list_documents(
     after: Place | None = None,
 ) -> list[Record]:
     """The first ``limit`` documents behind ``after`` that match ``filter``, in ``order`` or by id."""
-    rows = None if filter is None else _rows(connection, modality, filter)
+    rows = None if filter is None else rows_of(connection, modality, filter)
     if rows is not None and not rows:
         return []
     candidates = (
@@ -115,15 +115,15 @@ def _without_tag(
         yield row, id, None
 
 
-def _rows(connection: sqlite3.Connection, modality: Modality, filter: Filter) -> set[int]:
-    """The rows of all documents that match."""
+def rows_of(connection: sqlite3.Connection, modality: Modality, filter: Filter) -> set[int]:
+    """The rows of all documents of one modality that match, with a vector or without."""
     match filter:
         case And(parts) if parts:
-            return set.intersection(*(_rows(connection, modality, part) for part in parts))
+            return set.intersection(*(rows_of(connection, modality, part) for part in parts))
         case Or(parts):
-            return set().union(*(_rows(connection, modality, part) for part in parts))
+            return set().union(*(rows_of(connection, modality, part) for part in parts))
         case Not(part):
-            return _all_rows(connection, modality) - _rows(connection, modality, part)
+            return _all_rows(connection, modality) - rows_of(connection, modality, part)
         case And():
             return _all_rows(connection, modality)
         case _ if _of_modality(filter):

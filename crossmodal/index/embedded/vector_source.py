@@ -85,7 +85,7 @@ class VectorSnapshot:
 
     source: VectorSource
     store_id: str
-    _connection: sqlite3.Connection
+    connection: sqlite3.Connection
     _state: State
     count: int
     dimension: int | None
@@ -103,7 +103,7 @@ class VectorSnapshot:
     def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
         """The rows from ``first_row`` on, ascending; raises ``StoreDamaged`` at a damaged one."""
         source = self.source
-        for block in read_blocks(self._connection, source.modality, first_row, self.dimension):
+        for block in read_blocks(self.connection, source.modality, first_row, self.dimension):
             if source.shards == 1:
                 yield block
                 continue
@@ -115,7 +115,7 @@ class VectorSnapshot:
     def rows_added(self, first_row: int) -> int:
         """How many rows there are from ``first_row`` on, of all shards."""
         table = vector_table(self.source.modality)
-        (count,) = self._connection.execute(
+        (count,) = self.connection.execute(
             f"SELECT count(*) FROM {table} WHERE row >= ?", (first_row,)
         ).fetchone()
         return int(count)
@@ -125,12 +125,12 @@ class VectorSnapshot:
         long ago to know, so that everything has to be loaded."""
         if not self._state.tombstones_from <= sequence <= self.sequence:
             return None
-        found = self._connection.execute("SELECT row FROM tombstones WHERE sequence > ?", (sequence,))
+        found = self.connection.execute("SELECT row FROM tombstones WHERE sequence > ?", (sequence,))
         return np.fromiter((row for (row,) in found), np.uint64)
 
     def matching(self, condition: Condition) -> NDArray[np.uint64]:
         """The rows, of any shard, whose tags fulfil ``condition``; in no order, some more than once."""
-        found = rows_that_match(self._connection, self.source.modality, condition)
+        found = rows_that_match(self.connection, self.source.modality, condition)
         return np.fromiter(found, np.uint64)
 
 

@@ -1,0 +1,1 @@
+"""Search in Milvus: a server, a cluster, or Milvus Lite in a file (the extra ``milvus``)."""

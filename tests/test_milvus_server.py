@@ -1,0 +1,108 @@
+"""With a real Milvus server: the same answers, the recall of its indexes, and nothing lost by a crash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import free_port
+from milvus_server import MilvusServer, milvus_python
+from store_samples import VSE
+from test_backends import assert_congruent, open_exact, opened, put, record, settle, vector
+
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import BackendUnavailable
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.records import TEXT, Record
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    pytest.importorskip("pymilvus")
+    python = milvus_python(tmp_path_factory.mktemp("environment"))
+    server = MilvusServer(python, tmp_path_factory.mktemp("milvus") / "data", free_port())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
+    with EmbeddedStore.open_writer(tmp_path / "index", identity=VSE) as store:
+        yield store
+
+
+def test_a_server_answers_as_the_index_itself(server: MilvusServer, store: EmbeddedStore) -> None:
+    assert_congruent(store, server.address)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"index": "IVF_FLAT", "nlist": 64, "nprobe": 32},
+        {"index": "IVF_SQ8", "nlist": 64, "nprobe": 32},
+        {"index": "HNSW"},
+    ],
+    ids=lambda options: options["index"],
+)
+def test_other_indexes_find_nearly_all(
+    server: MilvusServer, store: EmbeddedStore, options: dict[str, object]
+) -> None:
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(4000, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    records = [Record(id=f"d{n:04d}", modality=TEXT, text=f"text {n}").hashed() for n in range(4000)]
+    store.put(records, vectors)
+    queries = random.normal(size=(50, 8)).astype(np.float32)
+    with opened(store, server.address, options) as index, open_exact(store) as exact:
+        index.search(queries, 1)
+        settle(index)
+        found, best = index.search(queries, 10), exact.search(queries, 10)
+        known = [dict(matches) for matches in exact.search(queries, 4000)]
+    hits = 0
+    for matches, wanted, scores in zip(found, best, known, strict=True):
+        hits += len({id for id, _ in matches} & {id for id, _ in wanted})
+        # What is shown means the same everywhere.
+        assert all(score == scores[id] for id, score in matches)
+    assert hits / 500 >= 0.98
+
+
+def test_nothing_acknowledged_is_lost_by_a_crash_under_load(
+    server: MilvusServer, store: EmbeddedStore
+) -> None:
+    acknowledged: list[str] = []
+    slowest, answered, refused = 0.0, 0, 0
+    with opened(store, server.address) as index:
+        put(store, range(50), 0)
+        acknowledged += [f"d{number:03d}" for number in range(50)]
+        index.search(vector(record(0, 0))[None], 5)
+        for number in range(50, 150):
+            if number == 80:
+                server.kill()
+            if number == 120:
+                server.start()
+            put(store, [number], 0)
+            acknowledged.append(f"d{number:03d}")
+            started = time.monotonic()
+            try:
+                with until(Deadline(30)):
+                    found = index.search(vector(record(number, 0))[None], 1000)[0]
+            except BackendUnavailable:
+                refused += 1
+            else:
+                answered += 1
+                assert {id for id, _ in found} == set(acknowledged)
+            slowest = max(slowest, time.monotonic() - started)
+        assert refused >= 30
+        assert answered >= 30
+        # Two seconds, and what a busy machine adds.
+        assert slowest < 5
+        settle(index, 120)
+        with open_exact(store) as exact:
+            query = vector(record(7, 0))[None]
+            assert index.search(query, 1000) == exact.search(query, 1000)
+            assert len(exact) == len(acknowledged) == 150
