@@ -38,13 +38,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term of a query as the server read it: a ``text``, an ``id`` of ``modality``, or an ``image``."""
+    """A term of a query as the server read it: a ``text``, an ``id``, an ``image`` or a ``vector``.
+
+    ``modality`` is that of the id, or of what the vector is of.
+    """
 
     weight: float
     text: str | None = None
     id: str | None = None
     modality: str | None = None
     image: str | None = None
+    vector: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from array import array
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -57,6 +58,7 @@ from crossmodal.client.queries import (
     search_call,
 )
 from crossmodal.client.uploads import Batch, Tally, Uploadable, batches, known_total
+from crossmodal.client.vectors import Encodable, encode_calls
 from crossmodal.errors import ApiError, ServerUnavailable
 from crossmodal.match import Match
 
@@ -109,8 +111,10 @@ class _Calls:
         sort: str | None = None,
         recognise: bool | None = None,
         fields: Sequence[str] | None = None,
+        vector: Sequence[float] | None = None,
+        kind: str | None = None,
     ) -> QueryResult:
-        """Answers one query: exactly one of the first six arguments says what is searched for.
+        """Answers one query: exactly one of the first six arguments and ``vector`` says what is searched for.
 
         ``image`` is a photo's bytes, a file, or "id:ID" of an indexed one; ``id`` finds more like that
         document; ``expression`` is like ``dog + 0.5*id:42 - snow``; ``like`` and ``unlike`` are ids.
@@ -118,7 +122,8 @@ class _Calls:
         alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
         ``sort`` is a tag that what was found is sorted by, with a minus in front the largest first; without
         ``recognise`` (True by default) years and places in a sentence are words and no filters;
-        ``fields`` are those of text, photo, captions and tags that are wanted, by default all.
+        ``fields`` are those of text, photo, captions and tags that are wanted, by default all. ``vector`` is
+        one as ``encode`` makes it, and ``kind`` what it is of, "text" (by default) or "image".
         """
         query = Query(
             text=text,
@@ -138,6 +143,8 @@ class _Calls:
             sort=sort,
             recognise=recognise,
             fields=fields,
+            vector=vector,
+            kind=kind,
         )
         call: Call[SearchAnswer] = await self._run(search_call, query)
         return only_result(await self._answer(call))
@@ -157,6 +164,21 @@ class _Calls:
     async def more_like(self, id: str, **options: Unpack[SearchOptions]) -> QueryResult:
         """What is like the indexed photo or caption ``id``, without itself; ``options`` as in ``search``."""
         return await self.search(id=id, **options)
+
+    async def encode(
+        self, inputs: Sequence[Encodable] | Encodable, *, dimensions: int | None = None
+    ) -> tuple[array[float], ...]:
+        """The model's vectors of sentences (str) and photos (bytes, or the ``Path`` of a file), in order.
+
+        Each has unit length and 32-bit numbers; NumPy takes it as it is. ``dimensions`` asks for so many
+        numbers, the first ones, scaled to unit length again. They are read when their turn comes and sent a
+        few at a time.
+        """
+        vectors: list[array[float]] = []
+        calls = encode_calls(inputs, dimensions)
+        while (call := await self._run(next, calls, None)) is not None:
+            vectors += await self._answer(call)
+        return tuple(vectors)
 
     async def upload(
         self,
@@ -428,6 +450,7 @@ class Client:
     search = _blocking(_Calls.search)
     search_many = _blocking(_Calls.search_many)
     more_like = _blocking(_Calls.more_like)
+    encode = _blocking(_Calls.encode)
     upload = _blocking(_Calls.upload)
     delete = _blocking(_Calls.delete)
     document = _blocking(_Calls.document)

@@ -10,7 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
@@ -18,7 +22,7 @@ from crossmodal.deadlines import Deadline, current_deadline, until
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
-from crossmodal.errors import ServiceError, StoreUnwritable
+from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.images.budget import process_budget
@@ -174,6 +178,39 @@ class Serving:
             timing.add(call.timing)
             seen.add_search((call.began - submitted) * 1000, call.timing, call.queries)
         return outcomes, timing
+
+    async def encode(self, inputs: Sequence[str | bytes]) -> list[NDArray[np.float32]]:
+        """The vectors, float32 (dimension,), of sentences and of photos (the bytes of their files), in order.
+
+        Raises Overloaded where too much is waiting already, DeadlinePassed between two batches, and
+        QueryError for a photo that cannot be read, with its place as a JSON pointer.
+        """
+        texts = [number for number, item in enumerate(inputs) if isinstance(item, str)]
+        photos = [(number, item) for number, item in enumerate(inputs) if isinstance(item, bytes)]
+        seen = observed()
+        seen.queries += len(inputs)
+        seen.characters += [len(inputs[number]) for number in texts]
+        vectors: dict[int, NDArray[np.float32]] = {}
+        started = time.perf_counter()
+        with self.admission.search_places(len(texts), len(photos)):
+            for start in range(0, len(texts), _SEARCHED_TOGETHER):
+                batch = texts[start : start + _SEARCHED_TOGETHER]
+                sentences = [item for number in batch if isinstance(item := inputs[number], str)]
+                made = await self._in(self._searching, partial(self.engine.encode, texts=sentences))
+                vectors |= zip(batch, made, strict=True)
+            cores = self.admission.cores
+            for start in range(0, len(photos), cores):
+                several = photos[start : start + cores]
+                vectors |= await asyncio.gather(*(self._encode_photo(*numbered) for numbered in several))
+        seen.add_stage("encode", (time.perf_counter() - started) * 1000)
+        return [vectors[number] for number in range(len(inputs))]
+
+    async def _encode_photo(self, number: int, photo: bytes) -> tuple[int, NDArray[np.float32]]:
+        try:
+            made = await self._in(self._photos, partial(self.engine.encode, photos=[photo]))
+        except DataError as error:
+            raise QueryError(str(error), pointer=f"/input/{number}") from None
+        return number, made[0]
 
     async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
         """Indexes hashed records; what became of each, by id. Raises what the engine raises."""

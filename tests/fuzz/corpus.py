@@ -18,7 +18,11 @@ _SEARCHES = (
     b'{"terms": [{"text": "dog"}, {"image": "id:42", "weight": 0.5}, {"id": "x", "weight": -1}]}',
     b'{"queries": [{"expression": "dog - snow"}, {"like": ["a"], "unlike": ["b"]}], "modality": "both"}',
     b'{"image": "data:image/png;base64,iVBORw0KGgo=", "min_score": 0.5, "return": ["tags"]}',
+    b'{"vector": [0.5, -1e3, 2], "kind": "image"}',
     b'{"image": "upload:0", "filter": {"a": {"$gte": 1}}, "hybrid": true, "group_duplicates": false}',
+)
+_EMBEDDINGS = (
+    b'{"input": ["a dog", "data:image/png;base64,iVBORw0KGgo="], "dimensions": 4, "encoding_format": "base64"}',
 )
 _LEGACY = (
     b'\0{"data": ["a dog", "data:image/png;base64,AAAA"], "top_k": 5, "mode": "search"}',
@@ -78,6 +82,7 @@ def corpus_of(target: str) -> Iterator[bytes]:
     elif target == "bodies":
         for kind, contents in (
             (b"S", _SEARCHES),
+            (b"E", _EMBEDDINGS),
             (b"L", _LEGACY),
             (b"N", _LINES),
             (b"M", _METADATA),

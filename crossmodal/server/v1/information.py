@@ -16,6 +16,7 @@ from starlette.responses import Response
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.flow.topology import FLOW_KINDS, FlowKind, describe_steps, draw_flow, flow_file, read_topology
+from crossmodal.http_shapes.v1.embeddings import model_json
 from crossmodal.metadata.locations import is_private
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
@@ -87,7 +88,7 @@ class _Information:
 
     async def models(self, request: Request) -> Response:
         if self._models is None:
-            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving.model))
+            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving))
         return self._models
 
     async def tags(self, request: Request) -> Response:
@@ -147,10 +148,12 @@ def _counts(workspace: Workspace) -> dict[str, int]:
     return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}
 
 
-def _models(serving: str) -> dict[str, Any]:
-    """The answer to GET /v1/models; ``serving`` is the name of the model that built the index."""
-    own = serving.partition("?")[0]
+def _models(serving: Serving) -> dict[str, Any]:
+    """The answer to GET /v1/models: all known ones, and as OpenAI's clients read it the one that serves."""
+    own = serving.model.partition("?")[0]
     return {
-        "serving": serving,
+        "object": "list",
+        "data": [model_json(serving.model, serving.started)],
+        "serving": serving.model,
         "models": [{**record.to_json(), "serving": record.name == own} for record in zoo()],
     }
