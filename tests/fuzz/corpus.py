@@ -22,13 +22,15 @@ _SEARCHES = (
     b'{"image": "upload:0", "filter": {"a": {"$gte": 1}}, "hybrid": true, "group_duplicates": false}',
 )
 _EMBEDDINGS = (
-    b'{"input": ["a dog", "data:image/png;base64,iVBORw0KGgo="], "dimensions": 4, "encoding_format": "base64"}',
+    b'{"input": ["a dog", "data:image/png;base64,iVBORw0KGgo="], "dimensions": 4, "user": "me"}',
+    b'{"input": "a dog", "model": "vse", "encoding_format": "base64"}',
 )
 _LEGACY = (
     b'\0{"data": ["a dog", "data:image/png;base64,AAAA"], "top_k": 5, "mode": "search"}',
     b'\0{"data": [{"text": "a", "id": "1", "tags": {"a": 1}}], "parameters": {"top_k": 3}}',
     b'\x01{"docs": [{"uri": "data:text/plain,a", "mime_type": "text/plain"}], "request_id": "x"}',
     b'\x03{"ids": ["a", "b"]}',
+    b'\x04{"exec_endpoint": "/search", "request_id": "x", "data": [{}], "parameters": {"envelope": 2}}',
     b'\x04{"exec_endpoint": "/search", "data": {"docs": [{"blob": "AAAA", "modality": "image"}]}}',
 )
 _LINES = (
