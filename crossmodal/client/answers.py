@@ -25,6 +25,7 @@ __all__ = [
     "QueryResult",
     "QueryTerm",
     "Recognised",
+    "Removal",
     "SearchAnswer",
     "SearchState",
     "Status",
@@ -120,6 +121,18 @@ class DocumentsPage:
 
     documents: tuple[Document, ...]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a deletion by a filter ``matched``, the first few ids, and how many documents it ``deleted``.
+
+    The captions that went with their photos count among the latter; after a dry run it is 0.
+    """
+
+    matched: int
+    first_ids: tuple[str, ...]
+    deleted: int
 
 
 @dataclass(frozen=True, slots=True)

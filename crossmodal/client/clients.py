@@ -31,6 +31,7 @@ from crossmodal.client.answers import (
     DocumentsPage,
     ModelInfo,
     QueryResult,
+    Removal,
     SearchAnswer,
     Status,
     TagField,
@@ -44,6 +45,7 @@ from crossmodal.client.exchange import (
     Retries,
     base_address,
     client_options,
+    encode_json,
     lost_connection,
     refusal,
 )
@@ -207,6 +209,44 @@ class _Calls:
         options = {} if captions else {"params": {"captions": "false"}}
         return await self._answer(Call("DELETE", _path(id), read_json(tuple[str, ...], "deleted"), options))
 
+    async def delete_matching(
+        self,
+        filter: Mapping[str, Any],
+        modality: str = "image",
+        *,
+        captions: bool = True,
+        dry_run: bool = False,
+    ) -> Removal:
+        """Deletes all photos, or with "text" captions, that match ``filter``; ``captions`` as in ``delete``.
+
+        With ``dry_run`` it deletes nothing and says what it would.
+        """
+        parameters = {
+            "filter": json.dumps(filter),
+            "modality": modality,
+            "captions": str(captions).lower(),
+            "dry_run": str(dry_run).lower(),
+        }
+        return await self._answer(Call("DELETE", "/v1/documents", read_json(Removal), {"params": parameters}))
+
+    async def update(
+        self,
+        id: str,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        text: str | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> Document:
+        """Changes an indexed document in place; returns it as it is then.
+
+        ``tags`` are merged with those that it has, and None as a value takes one away. ``text`` is that of a
+        caption, ``captions`` are all that a photo is to have.
+        """
+        body = {"tags": tags, "text": text, "captions": None if captions is None else list(captions)}
+        given = encode_json({name: value for name, value in body.items() if value is not None})
+        options = {"content": given, "headers": {"Content-Type": "application/merge-patch+json"}}
+        return await self._answer(Call("PATCH", _path(id), read_json(Document), options))
+
     async def document(self, id: str) -> Document:
         """An indexed photo or caption."""
         return await self._answer(Call("GET", _path(id), read_json(Document)))
@@ -216,9 +256,10 @@ class _Calls:
         options = {"params": {"original": "true"}}
         return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
-    async def thumbnail(self, id: str) -> bytes:
-        """An indexed photo's small copy, as an image file."""
-        return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes))
+    async def thumbnail(self, id: str, *, size: int | None = None) -> bytes:
+        """An indexed photo's small copy, as an image file; ``size`` is 512, 1024 or 2048 pixels."""
+        options = {} if size is None else {"params": {"size": str(size)}}
+        return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes, options))
 
     async def tags(self) -> tuple[TagField, ...]:
         """The tags that documents have, with their most frequent values."""
@@ -453,6 +494,8 @@ class Client:
     encode = _blocking(_Calls.encode)
     upload = _blocking(_Calls.upload)
     delete = _blocking(_Calls.delete)
+    delete_matching = _blocking(_Calls.delete_matching)
+    update = _blocking(_Calls.update)
     document = _blocking(_Calls.document)
     content = _blocking(_Calls.content)
     thumbnail = _blocking(_Calls.thumbnail)

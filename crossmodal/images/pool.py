@@ -146,12 +146,13 @@ class DecodePool:
         square = np.frombuffer(answer.pixels, np.uint8).reshape(size, size, 3)
         return ModelPhoto(square, answer.picture if request.thumbnail else None, answer.warning)
 
-    def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> bytes:
         """The whole photo in the bytes of a file as a JPEG, upright and in sRGB.
 
-        Waits and raises as ``decode``, and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
+        Its longer side has at most ``side`` pixels, by default as many as the photo has. Waits and raises
+        as ``decode``, and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
         """
-        return self._answer(blob, _picture_job(blob, max_pixels)).picture
+        return self._answer(blob, _picture_job(blob, max_pixels, side)).picture
 
     def _answer(self, blob: bytes, job: dict[str, Any]) -> _Answer:
         first = _first_grant(blob) + _bytes_of(blob)
@@ -407,8 +408,9 @@ def _job(blob: bytes, request: PhotoRequest) -> dict[str, Any]:
     }
 
 
-def _picture_job(blob: bytes, max_pixels: int) -> dict[str, Any]:
-    return {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
+def _picture_job(blob: bytes, max_pixels: int, side: int | None) -> dict[str, Any]:
+    whole: dict[str, Any] = {"short_side": None, "square": None, "side": side}
+    return {"bytes": len(blob), "max_pixels": max_pixels, **whole}
 
 
 def _environment() -> dict[str, str]:

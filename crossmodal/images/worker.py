@@ -87,6 +87,9 @@ def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[by
         _limit_memory(allowance.granted)
     decoded = opened.decode()
     if square is None:
+        side = job["side"]
+        if side is not None:
+            return b"", jpeg_of(decoded.image, side=side), decoded.warning
         return b"", picture_of(decoded.image, most=MAX_ANSWER_BYTES), decoded.warning
     pixels = cut_square(decoded.image, Square(**square), decoded.frame).tobytes()
     return pixels, jpeg_of(decoded.image) if job["thumbnail"] else b"", decoded.warning

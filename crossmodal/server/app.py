@@ -24,6 +24,7 @@ from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.shedding import Shedding
 from crossmodal.server.traces import Traces
+from crossmodal.server.v1.changing import add_change_routes
 from crossmodal.server.v1.documents import add_document_routes
 from crossmodal.server.v1.embeddings import add_embedding_routes
 from crossmodal.server.v1.information import add_information_routes
@@ -54,6 +55,7 @@ def create_app(
         add_search_route(app, serving)
         add_embedding_routes(app, serving)
     add_document_routes(app, serving)
+    add_change_routes(app, serving)
     add_information_routes(app, serving)
     add_openapi_route(app)
     add_legacy_routes(app, serving)

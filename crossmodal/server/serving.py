@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
 from crossmodal.deadlines import Deadline, current_deadline, until
+from crossmodal.engine.amending import amend
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
@@ -29,7 +31,7 @@ from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.records import MODALITIES, Amendment, Modality, Record
 from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.server.admission import Admission
 from crossmodal.server.connections import Connections
@@ -133,6 +135,8 @@ class Serving:
         self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
+        # What is changed is read before: nothing may change it in between.
+        self._amending = threading.Lock()
         self._readiness = _SharedCheck(self._find_something)
         self.metrics.add_source("searches", self._batches.status)
         self.metrics.add_source("admission", self.admission.status)
@@ -244,22 +248,42 @@ class Serving:
             self.metrics.count_written(outcome)
         return became
 
-    async def picture(self, tag: str, file: bytes) -> bytes:
+    async def picture(self, tag: str, file: bytes, size: int | None = None) -> bytes:
         """The whole photo in a ``file`` that ``tag`` names as a JPEG, for browsers that cannot show the file.
 
-        Raises Overloaded where too many photos are waiting already, ImageError where it cannot be read.
+        Its longer side has at most ``size`` pixels, None for as many as the photo has. Raises Overloaded
+        where too many photos are waiting already, ImageError where it cannot be read.
         """
-        if (kept := self._pictures.kept(tag)) is not None:
+        if (kept := self._pictures.kept(tag, size)) is not None:
             return kept
         with self.admission.search_places(0, 1):
-            return await self._in(self._photos, self._pictures.made, tag, file)
+            return await self._in(self._photos, self._pictures.made, tag, file, size)
 
-    async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
-        """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+    async def amend(self, id: str, amendment: Amendment) -> bool:
+        """Changes a document in place, one at a time; False where there is none. Raises as ``amend``."""
+
+        def work() -> bool:
+            with self._amending, self._write_under_way(1):
+                return amend(self.engine, id, amendment)
+
+        seen = observed()
+        seen.begin_write("index", [id])
+        found = await self._in(self._writing, work)
+        seen.outcomes["replaced"] += found
+        self.metrics.count_written("replaced", int(found))
+        return found
+
+    async def delete(
+        self, ids: Sequence[str], *, captions: bool, modality: Modality | None = None
+    ) -> list[str]:
+        """Deletes photos and captions by id, or those of ``modality``; the ids that were there.
+
+        Raises as ``Engine.delete``.
+        """
 
         def work() -> list[str]:
             with self._write_under_way(len(ids)):
-                return self.engine.delete(ids, captions=captions)
+                return self.engine.delete(ids, captions=captions, modality=modality)
 
         seen = observed()
         seen.begin_write("delete", ids)
