@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -139,10 +139,12 @@ class Serving:
         self._amending = threading.Lock()
         self._readiness = _SharedCheck(self._find_something)
         self.metrics.add_source("searches", self._batches.status)
-        self.metrics.add_source("admission", self.admission.status)
+        self.metrics.add_source("admission", self._admission_counts)
+        self.metrics.add_source("admission_bytes", lambda: {"bodies": self.admission.body_bytes})
         self.metrics.add_source("connections", self.connections.status)
         # All processes of a server share it.
-        self.metrics.add_source("decode_memory", lambda: asdict(process_budget().status()), common=True)
+        self.metrics.add_source("decode_memory_bytes", _decode_memory, common=True)
+        self.metrics.add_source("decode", lambda: {"waiting": process_budget().status().waiting})
 
     @property
     def model(self) -> str:
@@ -326,6 +328,9 @@ class Serving:
         if self.url_photos is not None:
             self.url_photos.close()
 
+    def _admission_counts(self) -> dict[str, Any]:
+        return {name: value for name, value in self.admission.status().items() if name != "body_bytes"}
+
     async def _find_something(self) -> None:
         check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
         # Of all who ask: the deadline of the first is not theirs.
@@ -369,6 +374,11 @@ class Serving:
         # What is logged there is about the same request.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(threads, context.run, watched)
+
+
+def _decode_memory() -> dict[str, int]:
+    budget = process_budget().status()
+    return {"limit": budget.limit, "used": budget.used}
 
 
 class _SharedCheck:

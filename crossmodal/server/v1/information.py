@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -128,9 +127,8 @@ class _Information:
             # Who watches a server needs its numbers most when the index fails.
             _logger.warning("The state of the index is not among the metrics: %s", error)
             states = {}
-        return Response(
-            self._serving.metrics.exposition(held, states), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        text, content_type = self._serving.metrics.exposition(held, states, request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 def _access(request: Request) -> dict[str, Any]:
