@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ __all__ = [
     "Modality",
     "Outcome",
     "Record",
+    "below",
     "caption_id",
     "checked_modality",
     "composed",
@@ -46,6 +47,9 @@ Outcome = Literal["added", "replaced", "unchanged"]
 
 # The origin of a caption that the photo's own file gives: its title, or its description.
 FILE_ORIGIN = "file"
+
+# Between the files that give one caption: no absolute path has it.
+_BETWEEN_ORIGINS = "//"
 
 # The two layers of tags, by the fields of a record.
 Layer = Literal["tags", "metadata"]
@@ -96,6 +100,17 @@ def file_name(uri: str | None, tags: Mapping[str, Any] | None) -> str | None:
     return uri.rstrip("/").rpartition("/")[2] or None if uri else None
 
 
+def below(root: str, path: str) -> str | None:
+    """The path of ``path`` below the folder ``root``, "" where they are one; None where it isn't below.
+
+    Both are absolute, and nothing on disk is looked at.
+    """
+    if path == root:
+        return ""
+    start = f"{root.rstrip('/')}/"
+    return path[len(start) :] if path.startswith(start) else None
+
+
 @dataclass(frozen=True, slots=True)
 class LocalFile:
     """Where a photo's file lies on this machine: at ``path``, with "/", below the folder ``root``.
@@ -121,8 +136,9 @@ class Record:
     ``thumbnail`` a small JPEG of it. ``photo_id`` is, for a caption, the id of the photo that it describes.
     ``tags`` are JSON values that people gave, ``metadata`` those that were found in the file; ``keeps``
     names those of the two that stay as the index has them, because nothing was said of them. ``local`` is the
-    file, where indexing found it on this machine, ``origin`` the file that gave a caption. ``content_hash``
-    is filled in by ``hashed`` and tells whether a document has changed.
+    file, where indexing found it on this machine, ``origin`` the file that gave a caption, or all of them
+    as ``origins`` tells them apart. ``content_hash`` is filled in by ``hashed`` and tells whether a document
+    has changed.
     """
 
     id: str
@@ -188,6 +204,19 @@ class Record:
             return self
         kept: dict[str, Any] = {layer: getattr(known, layer) for layer in self.keeps}
         return replace(self, **kept, keeps=()).hashed()
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The files that give the caption; none where a client gave it."""
+        return () if self.origin is None else tuple(self.origin.split(_BETWEEN_ORIGINS))
+
+    def from_files(self, origins: Iterable[str]) -> Record:
+        """The caption as these files give it, at least one."""
+        return replace(self, origin=_BETWEEN_ORIGINS.join(dict.fromkeys(origins)))
+
+    def has_more_origins(self, known: Record) -> bool:
+        """Whether the caption comes from a file that gave none of ``known``, which a file gave as well."""
+        return known.origin is not None and not set(self.origins) <= set(known.origins)
 
     @property
     def own_uri(self) -> str | None:

@@ -194,6 +194,8 @@ class Workspace:
             return "copied" if any(is_as_it_was(file) for file in files) else "moved"
         if not store.known_ids([record.id], IMAGE):
             return "restored"
+        if store.library.is_restored(record.id):
+            return "restored"
         # Without a file it is an upload, or another content took its file.
         return "copied" if store.library.is_uploaded(record.id) else "moved"
 

@@ -1,4 +1,4 @@
-"""An index of format 4 becomes one of today's in one transaction, with its ids and answers."""
+"""An index of format 4 or 5 becomes one of today's in one transaction, with its ids and answers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,49 @@ def test_killed_it_has_not_begun(workspace: Path, documents: int) -> None:
     connection.close()
     assert run_app("convert", "--workspace", workspace).returncode == 0
     assert_as_before(workspace)
+
+
+def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: Path) -> None:
+    with tarfile.open(FIXTURES / "format-5.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    workspace = tmp_path / "workspace"
+    with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
+        PhotoIndex(workspace)
+    done = run_app("convert", "--workspace", workspace)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Converted the index in {workspace}: 2 photos, 3 captions.\n"
+    expected = json.loads((FIXTURES / "format-5.json").read_text(encoding="utf-8"))
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+        assert [each.file for each in store.library.trash()] == ["/tmp/format-5/photos/images/coffee.jpg"]
+        assert len(store.caption_ids("8766e5eb6734b3906697")) == 2
+    with PhotoIndex(workspace) as index:
+        assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
+        found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
+        assert found == expected["records"]
+    EmbeddedStore.open_writer(tmp_path / "new").close()
+    assert tables_of(workspace) == tables_of(tmp_path / "new")
+
+
+def test_an_empty_index_is_converted(tmp_path: Path) -> None:
+    EmbeddedStore.open_writer(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "index.sqlite")) as connection:
+        connection.execute("PRAGMA user_version = 5")
+    done = run_app("convert", "--workspace", tmp_path)
+    assert done.stdout == f"Converted the index in {tmp_path}: 0 photos, 0 captions.\n"
+
+
+def tables_of(workspace: Path) -> set[tuple[Any, ...]]:
+    """The columns of all tables, and the statements that made indexes."""
+    with closing(sqlite3.connect(f"file:{workspace}/index.sqlite?mode=ro", uri=True)) as connection:
+        made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        columns = {
+            (name, *column)
+            for kind, name, _ in made
+            if kind == "table"
+            for column in connection.execute(f"PRAGMA table_info('{name}')")
+        }
+    return columns | {each for each in made if each[0] == "index"}
 
 
 def test_indexing_again_moves_and_renumbers_without_encoding(workspace: Path, tmp_path: Path) -> None:

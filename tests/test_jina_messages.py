@@ -26,7 +26,7 @@ from crossmodal.jina.documents import (  # noqa: E402
     write_message,
 )
 from crossmodal.match import Match  # noqa: E402
-from crossmodal.records import Record  # noqa: E402
+from crossmodal.records import LocalFile, Record  # noqa: E402
 from crossmodal.steps.joining import join  # noqa: E402
 
 LARGE = 2**31
@@ -90,6 +90,25 @@ def test_everything_on_a_document_arrives() -> None:
     assert arrived.embedding is not None
     assert arrived.pixels is not None
     assert (arrived.embedding.dtype, arrived.pixels.dtype) == (np.float32, np.uint8)
+
+
+def test_what_only_the_index_needs_of_a_record_arrives() -> None:
+    whole = replace(
+        RECORD,
+        photo_id="of",
+        metadata={"taken": "2019-07-04", "sizes": [1, LARGE, 0.5], "place": {"at": [48.86, 2.35]}},
+        thumbnail=b"small",
+        digest="f" * 64,
+        local=LocalFile("/mnt/nas", "2019/caf\u00e9.jpg", "1 2 3 4 5 6"),
+        keeps=("tags", "metadata"),
+    )
+    caption = Record("a-1", "text", text="words", photo_id="a", content_hash="h").from_files(
+        ("/a/captions.txt", "/b/of, others.csv")
+    )
+    for record in (whole, caption, replace(whole, keeps=("tags",), local=LocalFile("/", "a.jpg"))):
+        doc = Document(record.id, record.modality, text=record.text, record=record)
+        assert sent(doc, indexing=True).record == record
+    assert caption.origins == ("/a/captions.txt", "/b/of, others.csv")
 
 
 def test_scores_of_shards_arrive_to_the_last_bit() -> None:

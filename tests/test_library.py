@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,19 @@ from photos import encoded, toy_photo
 from PIL import Image, ImageOps
 
 from crossmodal import PhotoIndex
+from crossmodal.cli import main
+from crossmodal.cli.index_run import IndexRun
+from crossmodal.data_sets import DataSet, beside, data_set
+from crossmodal.data_sets.opening import open_data_set, open_data_sets
+from crossmodal.data_sets.photos import Photo, read_photo
+from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.photo_index import AddSummary
 from crossmodal.errors import DataSetError, OriginalGone
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Record
+from crossmodal.steps.encoding import ImageEncoder
 
 NAMES = ("cat", "rocket", "coffee", "bricks", "astronaut")
 
@@ -161,6 +171,18 @@ def test_captions_are_those_that_the_file_has(folder: Path, index: PhotoIndex) -
     assert say("cat.jpg,two words") == {"cat.jpg": ["two words"]}
 
 
+class SignalAfterTwo:
+    """Ctrl-C when two photos have been taken."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+
+    @property
+    def stopping(self) -> bool:
+        self._asked += 1
+        return self._asked > 2
+
+
 def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "index"
     other = tmp_path / "other"
@@ -170,15 +192,36 @@ def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> 
         index.add(folder)
         index.add([Record("mine", IMAGE, content=edited("cat", 180))])
         (folder / "cat.jpg").unlink()
-        for part in (other, folder / "trip", folder / "rocket.jpg"):
-            assert "deleted" not in counts(index.add(part))
+        table = tmp_path / "table.csv"
+        table.write_text(
+            "image,caption,split\nphotos/rocket.jpg,a rocket,dev\nphotos/coffee.jpg,a cup,test\n", "utf-8"
+        )
+        listed = io.BytesIO(f"{folder / 'rocket.jpg'}\n".encode())
+        assert counts(index.add(table))["added"] == 2
+        parts: list[Path | DataSet] = [other, folder / "trip", folder / "rocket.jpg", table]
+        parts.append(open_data_set(str(table), data_root=tmp_path, split="dev"))
+        parts += open_data_sets(["-"], data_root=tmp_path, stdin=listed)
+        for part in parts:
+            assert "deleted" not in counts(index.add(part)), part
+        signals: Any = SignalAfterTwo()
+        run = IndexRun(
+            index._engine, [open_data_set(str(folder), data_root=tmp_path)], index._settings, signals
+        )
+        run.through(quiet=True)
+        assert (run.taken, run.report.finished, run.report.photos.deleted) == (2, False, 0)
         assert "cat.jpg" in files(index)
+        assert {caption for captions in files(index).values() for caption in captions} == {
+            "a rocket",
+            "a cup",
+        }
     done = run_app("index", folder, "--workspace", workspace, "-n", "2")
     assert done.returncode == 0, done.stderr
     with PhotoIndex(workspace) as index:
         assert "cat.jpg" in files(index)
         assert counts(index.add(folder))["deleted"] == 1
         assert index.get("mine") is not None, "nobody deletes an upload"
+        less = open_data_set(str(folder), data_root=tmp_path, exclude=["rocket*", "trip/"])
+        assert counts(index.add(less)) == {"unchanged": 2}
         assert {"rocket.jpg", "bricks.jpg"} < set(files(index))
 
 
@@ -490,22 +533,176 @@ def test_originals_stay_where_they_are_and_come_only_as_they_were(folder: Path, 
         assert index.photo(cat.id) == content
 
 
-def test_originals_are_copied_where_that_is_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_originals_are_copied_where_that_is_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with PhotoIndex(tmp_path / "index") as index:
         index.add(folder)
     with PhotoIndex(tmp_path / "index", keep="original") as index:
-        assert sum(counts(index.add(folder)).values()) == 5
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageEncoder, "index", lambda *_: pytest.fail("it was encoded again"))
+            assert counts(index.add(folder)) == {"unchanged": 5}
+            assert counts(index.add(folder)) == {"unchanged": 5}
         cat = photo_named(index, "cat.jpg")
         content = (folder / "cat.jpg").read_bytes()
         (folder / "cat.jpg").unlink()
         assert index.photo(cat.id) == content
+        assert index.thumbnail(cat.id) is not None
+        assert best(index, "a cat") == "cat.jpg"
+        assert index._workspace.require().verify() == []
+
+
+def test_files_that_are_numbered_anew_are_not_read_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mount_again() -> None:
+        """The same files with the same times, and other inodes."""
+        shutil.copytree(folder, tmp_path / "again")
+        shutil.rmtree(folder)
+        (tmp_path / "again").rename(folder)
+
+    read: list[str] = []
+
+    def noted(photo: str, **limits: int) -> Photo:
+        read.append(photo)
+        return read_photo(photo, **limits)
+
+    monkeypatch.setattr(data_set, "read_photo", noted)
+    assert beside.file_system_of(Path("/proc").stat().st_dev) == "proc"
+    for name, again in (("ext4", 5), ("fuse.sshfs", 0)):
+        monkeypatch.setattr(beside, "file_system_of", lambda _, name=name: name)
+        beside._is_numbered_anew.cache_clear()
+        with PhotoIndex(tmp_path / name) as index:
+            index.add(folder)
+            read.clear()
+            mount_again()
+            assert counts(index.add(folder)) == {"unchanged": 5}
+            assert len(read) == again, name
+            (folder / "cat.jpg").write_bytes(edited("cat"))
+            assert counts(index.add(folder)) == {"unchanged": 4, "replaced": 1}
+            shutil.copy(TOY_IMAGES / "cat.jpg", folder / "cat.jpg")
+    beside._is_numbered_anew.cache_clear()
+
+
+def test_a_photo_that_was_restored_goes_with_its_file_again(folder: Path, tmp_path: Path) -> None:
+    content = (folder / "cat.jpg").read_bytes()
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(folder)
+        cat = photo_named(index, "cat.jpg").id
+        index.add([Record("said", TEXT, text="our Tom", photo_id=cat)])
+        (folder / "cat.jpg").unlink()
+        index.add(folder)
+    with EmbeddedStore.open_writer(tmp_path / "index") as store:
+        assert store.library.restore([cat]) == [cat]
+    with PhotoIndex(tmp_path / "index") as index:
+        assert counts(index.add(folder)) == {"unchanged": 4}
+        assert index.get(cat) is not None
+        assert [caption.text for caption in index.captions_of(cat)] == ["our Tom"]
+        (folder / "cat.jpg").write_bytes(content)
+        assert counts(index.add(folder)) == {"unchanged": 4, "restored": 1}
+        (folder / "cat.jpg").unlink()
+        assert counts(index.add(folder)) == {"unchanged": 4, "deleted": 1}
+        assert index.get(cat) is None
+    assert main(["trash", "empty", "--workspace", str(tmp_path / "index")]) == 0
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.library.trash() == []
+        assert store.verify() == []
+
+
+def test_a_photo_that_cannot_be_read_keeps_no_captions_of_others(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "photos.csv"
+
+    def say(*rows: str) -> None:
+        table.write_text("\n".join(("image,caption", *rows)) + "\n", encoding="utf-8")
+
+    with PhotoIndex(tmp_path / "index") as index:
+        say("photos/cat.jpg,whiskers", "photos/rocket.jpg,on its pad", "photos/coffee.jpg,a cup")
+        index.add(table)
+        say("photos/cat.jpg,whiskers", "photos/coffee.jpg,a cup")
+        (folder / "coffee.jpg").write_bytes(b"")
+        summary = index.add(table)
+        assert (len(summary.failures), summary.deleted) == (1, 1)
+        assert files(index) == {"cat.jpg": ["whiskers"], "rocket.jpg": [], "coffee.jpg": ["a cup"]}
+        # Of a row that cannot be read nobody knows which photo it named.
+        say("photos/coffee.jpg,a cup", "https://example.org/cat.jpg,whiskers")
+        summary = index.add(table)
+        assert (len(summary.failures), summary.deleted) == (2, 0)
+        assert files(index)["cat.jpg"] == ["whiskers"]
+
+
+def test_a_caption_stays_as_long_as_one_of_its_files_gives_it(folder: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.csv", tmp_path / "other.csv"
+
+    def say(table: Path, *captions: str) -> None:
+        rows = [f"photos/cat.jpg,{caption}" for caption in captions]
+        table.write_text("\n".join(("image,caption", *rows)) + "\n", encoding="utf-8")
+
+    with PhotoIndex(tmp_path / "index") as index:
+        say(one, "whiskers", "fur")
+        say(other, "whiskers", "a tail")
+        assert counts(index.add(one)) == {"added": 3}
+        assert counts(index.add(other)) == {"unchanged": 2, "added": 1}
+        assert counts(index.add(other)) == {"unchanged": 3}
+        say(one, "fur")
+        assert counts(index.add(one)) == {"unchanged": 2}
+        assert sorted(files(index)["cat.jpg"]) == ["a tail", "fur", "whiskers"]
+        say(other, "a tail")
+        assert counts(index.add(other)) == {"unchanged": 2, "deleted": 1}
+        assert sorted(files(index)["cat.jpg"]) == ["a tail", "fur"]
+        assert index._workspace.require().verify() == []
+
+
+def test_a_link_goes_with_the_file_that_it_leads_to(folder: Path, index: PhotoIndex, tmp_path: Path) -> None:
+    apart, disk = tmp_path / "apart", tmp_path / "disk"
+    for place, name in ((apart, "coins"), (disk, "raccoon")):
+        place.mkdir()
+        shutil.copy(TOY_IMAGES / f"{name}.jpg", place)
+        shutil.copy(TOY_IMAGES / f"{name}.jpg", place / "another.jpg")
+        (folder / f"{name}.jpg").symlink_to(place / f"{name}.jpg")
+    assert counts(index.add(folder)) == {"added": 7}
+    (apart / "coins.jpg").unlink()
+    # An unplugged disk leaves an empty folder.
+    shutil.rmtree(disk)
+    disk.mkdir()
+    assert counts(index.add(folder)) == {"unchanged": 5, "deleted": 1}
+    assert "raccoon.jpg" in files(index)
+    walked = open_data_set(str(folder), data_root=tmp_path)
+    assert [item for item in walked if isinstance(item, Failure)] == []
+    assert walked.notes == [f"{folder}: passed over 2 links to files that are not there"]
+
+
+def test_a_full_check_looks_at_files_and_trash(folder: Path, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(folder)
+        cat = photo_named(index, "cat.jpg").id
+        bricks = photo_named(index, "bricks.jpg").id
+        (folder / "cat.jpg").unlink()
+        index.add(folder)
+        assert index._workspace.require().verify() == []
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE trashed SET thumbnail = x'00'")
+        connection.execute("UPDATE files SET photo = 'nobody' WHERE photo = ?", (bricks,))
+        connection.execute("UPDATE files SET root = 77 WHERE path = 'rocket.jpg'")
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.verify() == [
+            "the file 'trip/bricks.jpg' is that of the photo 'nobody', which is not stored",
+            "the file 'rocket.jpg' lies below the root 77, which is not stored",
+            f"the photo {cat!r} in the trash does not match its checksum and cannot come back",
+        ]
+
+
+SIDECAR = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>summer</rdf:li></rdf:Bag>
+</dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
 def test_a_year_of_changes(tmp_path: Path) -> None:
-    """Random changes, month by month: after each run the index is what is on disk."""
-    library, trashed_from = tmp_path / "library", random.Random(7)
-    for name in ("2019", "2020/summer", "phone"):
-        (library / name).mkdir(parents=True)
+    """Random changes in two roots, month by month: after each run the index is what is on disk.
+
+    One photo moves each month, with its sidecar, and what people said of it goes with it.
+    """
+    library, disk, chance = tmp_path / "library", tmp_path / "disk", random.Random(7)
+    folders = [library / "2019", library / "2020" / "summer", disk / "phone"]
     base = sorted(TOY_IMAGES.iterdir())
     made = 0
 
@@ -517,46 +714,78 @@ def test_a_year_of_changes(tmp_path: Path) -> None:
 
     def on_disk() -> dict[str, bytes]:
         return {
-            str(path.relative_to(library)): path.read_bytes()
-            for path in library.rglob("*.png")
-            if path.is_file()
+            str(path): path.read_bytes()
+            for root in (library, disk)
+            for path in root.rglob("*.png")
+            if path.is_file() and "#recycle" not in path.parts
         }
 
-    for folder in ("2019", "2020/summer", "phone"):
-        for number in range(5):
-            (library / folder / f"{number}.png").write_bytes(new_photo())
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for number in range(4):
+            (folder / f"{number}.png").write_bytes(new_photo())
+    favourite, content = folders[0] / "favourite.png", new_photo()
+    favourite.write_bytes(content)
+    favourite.with_suffix(".xmp").write_text(SIDECAR, encoding="utf-8")
     with PhotoIndex(tmp_path / "index") as index:
-        for month in range(12):
-            paths = [library / name for name in sorted(on_disk())]
-            for path in trashed_from.sample(paths, 4):
-                change = trashed_from.choice(("delete", "edit", "move", "rename", "copy", "link"))
+        index.add(library)
+        index.add([Record("said", TEXT, text="our best", photo_id=photo_named(index, "favourite.png").id)])
+        for month in range(8):
+            for path in chance.sample([Path(path) for path, held in on_disk().items() if held != content], 4):
+                change = chance.choice(("delete", "edit", "move", "rename", "copy", "link", "recycle"))
                 if change == "delete":
                     path.unlink()
                 elif change == "edit":
                     path.write_bytes(new_photo())
                 elif change in ("move", "rename"):
-                    target = library / "phone" if change == "move" else path.parent
+                    target = chance.choice(folders) if change == "move" else path.parent
                     path.rename(target / f"{month}-{path.name}")
                 elif change == "copy":
                     shutil.copy(path, path.with_name(f"copy-{month}-{path.name}"))
-                else:
+                elif change == "link":
                     path.with_name(f"link-{month}-{path.name}").symlink_to(path)
-            (library / "2019" / f"new-{month}.png").write_bytes(new_photo())
-            # Links to what went.
-            for path in library.rglob("*.png"):
-                if not path.exists():
-                    path.unlink()
-            summary = index.add(library)
-            assert (summary.failures, summary.kept) == ([], None), month
-            disk = on_disk()
-            contents = {index.photo(record.id) for record in index}
-            assert contents == set(disk.values()), month
-            assert len(index) == len(set(disk.values())), month
-            for record in index:
-                assert disk[str(Path(str(record.uri)).relative_to(library))] == index.photo(record.id)
-            again = index.add(library)
-            assert counts(again) == {"unchanged": len(disk)}, month
-            store = index._workspace.require()
-            assert store.verify() == [], month
+                else:
+                    (path.parent / "#recycle").mkdir(exist_ok=True)
+                    path.rename(path.parent / "#recycle" / f"{month}-{path.name}")
+            (folders[0] / f"new-{month}.png").write_bytes(new_photo())
+            moved = chance.choice(folders) / f"favourite-{month}.png"
+            favourite.with_suffix(".xmp").rename(moved.with_suffix(".xmp"))
+            favourite = favourite.rename(moved)
+            if month == 3:
+                # A run that is stopped takes nothing away; the next one goes on from there.
+                before = {record.id for record in index}
+                part = LibraryRun(index._engine, open_data_set(str(library), data_root=tmp_path))
+                with closing(part.index(size=2)) as items:
+                    next(items)
+                assert before <= {record.id for record in index}
+            if month == 6:
+                disk.rename(tmp_path / "unplugged")
+                disk.mkdir()
+                before = {record.id for record in index}
+                with pytest.raises(DataSetError):
+                    index.add(disk)
+                assert before == {record.id for record in index}
+                disk.rmdir()
+                (tmp_path / "unplugged").rename(disk)
+            for root in (library, disk):
+                summary = index.add(root)
+                assert (summary.failures, summary.kept) == ([], None), month
+            held = on_disk()
+            photos = {record.id: record for record in index if record.modality == IMAGE}
+            assert {index.photo(id) for id in photos} == set(held.values()), month
+            assert len(photos) == len(set(held.values())), month
+            for id, record in photos.items():
+                assert held[str(record.uri)] == index.photo(id)
+            best_one = next(record for id, record in photos.items() if index.photo(id) == content)
+            assert best_one.uri == str(favourite)
+            assert best_one.metadata["keywords"] == ["summer"], month
+            assert best_one.metadata["folder"][-1] == str(
+                favourite.parent.relative_to(library if favourite.is_relative_to(library) else disk)
+            ), month
+            assert [caption.text for caption in index.captions_of(best_one.id)] == ["our best"], month
+            for root in (library, disk):
+                there = sum(Path(path).is_relative_to(root) for path in held)
+                assert counts(index.add(root)) == {"unchanged": there}, month
+            assert index._workspace.require().verify() == [], month
     with pytest.raises(DataSetError):
         index.add(tmp_path / "nowhere")

@@ -63,7 +63,13 @@ def serving(workspace: Path) -> Iterator[Serving]:
 
 
 def get(
-    serving: Serving, name: str, query: str = "", *, path: str = "/v1/documents/{}/content", **headers: str
+    serving: Serving,
+    name: str,
+    query: str = "",
+    *,
+    path: str = "/v1/documents/{}/content",
+    method: str = "GET",
+    **headers: str,
 ) -> httpx2.Response:
     """The photo of that file name."""
     records = serving.engine.workspace.list_records(IMAGE, 20)
@@ -72,7 +78,7 @@ def get(
     async def run() -> httpx2.Response:
         transport = httpx2.ASGITransport(create_app(serving))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            return await http.get(path.format(id) + query, headers=headers)
+            return await http.request(method, path.format(id) + query, headers=headers)
 
     return asyncio.run(run())
 
@@ -138,7 +144,10 @@ def test_an_original_comes_from_where_it_lies_as_long_as_it_is_there(tmp_path: P
         assert answer.status_code == 410
         assert "is not there any more, or has changed since it was indexed" in answer.json()["detail"]
         assert str(tmp_path) not in answer.text, "where it was is nobody's business"
-        assert get(serving, "cat.jpg", path="/images/{}").status_code == 410
+        for path in ("/images/{}", "/v1/documents/{}/content?original=true"):
+            assert get(serving, "cat.jpg", path=path).status_code == 410
+        answer = get(serving, "cat.jpg", method="HEAD")
+        assert (answer.status_code, answer.content) == (410, b"")
         assert get(serving, "cat.jpg", path="/v1/documents/{}/thumbnail").status_code == 200
     finally:
         serving.close()

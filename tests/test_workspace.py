@@ -95,7 +95,7 @@ def test_the_same_lies_in_the_same_file(workspace: Workspace) -> None:
     photo_there = replace(photo("harbour"), local=local, content_hash="").hashed()
     put(workspace, [replace(photo_there, content=None)])
     assert workspace.standings([photo_there]) == ["same"]
-    assert workspace.standings([photo_there], originals=True) == ["new"]
+    assert workspace.standings([photo_there], originals=True) == ["without original"]
     for other in (replace(local, path="copy.jpg"), replace(local, signature="1000 2 7")):
         assert workspace.standings([replace(photo_there, local=other)]) == ["known"]
     # An upload of it has no file from which its original could come.

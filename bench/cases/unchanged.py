@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import processes
-from bench.harness import Options, Result, compared, in_turns, timed
+from bench.harness import Options, Result, at_most, compared, in_turns, timed
 from crossmodal.data_sets.beside import signature_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, identify_model
@@ -44,7 +44,15 @@ def run(options: Options) -> list[Result]:
             "os.walk and stat",
             rounds["walk"],
             note=f"{count / rounds['index'].median:,.0f} photos/s",
-        )
+        ),
+        compared(
+            f"unchanged, {count:,} photos, in a minute",
+            "s",
+            rounds["index"],
+            "a minute",
+            60.0,
+            goal=at_most(1, judged=count == _PHOTOS),
+        ),
     ]
 
 

@@ -22,6 +22,7 @@ from crossmodal.engine.engine import Engine
 from crossmodal.errors import CrossmodalError, DataSetError, StoreLocked
 from crossmodal.metadata import is_sidecar
 from crossmodal.processes import StopSignals
+from crossmodal.records import below
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
@@ -153,12 +154,12 @@ class _Watching:
 
 def _matters(workspace: Path, data_sets: Sequence[DataSet]) -> Callable[[Change, str], bool]:
     """Says of a path that changed whether that can matter: what the index itself writes never does."""
-    own = tuple({f"{workspace.absolute()}/", f"{workspace.resolve()}/"})
+    own = {str(workspace.absolute()), str(workspace.resolve())}
     origins = {data_set.origin for data_set in data_sets}
 
     def matters(change: Change, path: str) -> bool:
         name = path.rpartition("/")[2]
-        if f"{path}/".startswith(own):
+        if any(below(folder, path) is not None for folder in own):
             return False
         if looks_like_an_image(name) or is_sidecar(name) or name == IGNORE_FILE or path in origins:
             return True
@@ -178,7 +179,7 @@ def _said(report: IndexReport) -> Iterator[str]:
 def _changed_part(data_set: DataSet, paths: Iterable[str]) -> DataSet | None:
     """The part of a folder that holds what changed, all of another data set; None where nothing did."""
     root = str(data_set.root)
-    inside = [path for path in paths if path.startswith(f"{root.rstrip('/')}/")]
+    inside = [path for path in paths if below(root, path)]
     if not inside:
         return None
     common = os.path.commonpath(inside)

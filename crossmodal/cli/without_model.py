@@ -104,7 +104,7 @@ def convert_index(settings: Settings) -> int:
     if conversion is None:
         print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
         return 0
-    if not conversion.total:
+    if conversion.was_done:
         print(f"The index in {settings.workspace} was converted before; the old stores are removed now.")
         return 0
     print(f"Converted the index in {settings.workspace}: {counts[0]} photos, {counts[1]} captions.")

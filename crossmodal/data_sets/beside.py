@@ -5,32 +5,61 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Set
+from functools import lru_cache
+from pathlib import Path
 
 from crossmodal.metadata import MAX_SIDECAR_BYTES, Metadata, find_sidecars, is_sidecar, read_metadata
 from crossmodal.records import LocalFile
 
-__all__ = ["FolderContents", "is_as_it_was", "signature_of"]
+__all__ = ["FolderContents", "file_system_of", "is_as_it_was", "signature_of"]
 
 # Photos of a table come from any folder, those of a walk from one after the other.
 _FOLDERS = 256
+
+# What numbers its files anew at each mount, by the names that /proc/self/mountinfo has.
+_NUMBERED_ANEW = frozenset({"exfat", "vfat", "msdos", "cifs", "smb2", "smb3", "9p", "fuse", "fuseblk"})
 
 
 def signature_of(path: str) -> str:
     """What changes when the file at the absolute ``path`` does: its size, time and inode.
 
-    "" where it cannot be looked at; reading it says why.
+    The inode is 0 where the file system numbers its files anew at each mount. "" where the file cannot be
+    looked at; reading it says why.
     """
     try:
         found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
     except (OSError, ValueError):
         return ""
-    return f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+    inode = 0 if _is_numbered_anew(found.st_dev) else found.st_ino
+    return f"{found.st_size} {found.st_mtime_ns} {inode}"
 
 
 def is_as_it_was(file: LocalFile) -> bool:
     """Whether a file is there and, its sidecars aside, as it was when it was read."""
     now = signature_of(file.absolute)
     return bool(now) and f"{file.signature} ".startswith(f"{now} ")
+
+
+def file_system_of(device: int) -> str | None:
+    """The name of the file system on a device, such as ``ext4``; None where that isn't known."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        # 36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw
+        about, _, mounted = line.partition(" - ")
+        if about.split(" ", 3)[2:3] == [number]:
+            return mounted.partition(" ")[0]
+    return None
+
+
+# A number may come to stand for another device; then files are read once more, or their inodes not compared.
+@lru_cache(maxsize=64)
+def _is_numbered_anew(device: int) -> bool:
+    # Of FUSE the name goes on with what it is made of, as in fuse.sshfs.
+    return (file_system_of(device) or "").partition(".")[0] in _NUMBERED_ANEW
 
 
 class FolderContents:

@@ -25,6 +25,7 @@ from crossmodal.records import (
     Layer,
     LocalFile,
     Record,
+    below,
     caption_id,
     digest_of,
     photo_id,
@@ -74,7 +75,8 @@ class DataSet(ABC):
     iteration took for granted and passed over on purpose (files that are not images).
 
     ``warnings`` name what the last iteration used although something of it could not be read. ``partial``
-    says that only a part of it, a split, was asked for.
+    says that only a part of it, a split, was asked for. ``unread`` are the hashes of the absolute paths of
+    photos that the last iteration could not read, ``broken`` says that it could not use something else.
 
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
     file that gives the captions, None where there is none. ``walks``
@@ -98,13 +100,16 @@ class DataSet(ABC):
         self.content = content
         self.notes: list[str] = []
         self.warnings: list[Failure] = []
+        self.unread: set[int] = set()
+        self.broken = False
         self.known: KnownPhotos | None = None
 
     def __iter__(self) -> Iterator[Record | Failure]:
         """Yields hashed records and, for each input that cannot be used, a failure; goes on after it."""
         self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
-        self.walked = False
+        self.walked = self.broken = False
+        self.unread = set()
         for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
@@ -176,6 +181,7 @@ class _Assembly:
         pending: _Unusable | None = None
         for mention in self._data_set.mentions():
             if isinstance(mention, Failure):
+                self._data_set.broken = True
                 if pending is not None:
                     yield pending.failure()
                     pending = None
@@ -194,6 +200,7 @@ class _Assembly:
                     record = self._photo(mention)
                 except DataError as error:
                     self._ids[key] = None
+                    self._data_set.unread.add(key)
                     pending = _Unusable(mention, str(error), len(mention.captions))
                     continue
                 self._ids[key] = record.id
@@ -283,9 +290,8 @@ class _Assembly:
         root = self._data_set.root if self._data_set.walks else None
         if known is not None and (place := known.folder(folder)) is not None:
             return place
-        start = "" if root is None else f"{str(root).rstrip('/')}/"
-        if root is not None and f"{folder}/".startswith(start):
-            return LocalFile(str(root), f"{folder}/"[len(start) :].rstrip("/"))
+        if root is not None and (inside := below(str(root), folder)) is not None:
+            return LocalFile(str(root), inside)
         return LocalFile(folder, "")
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:

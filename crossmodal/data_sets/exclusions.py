@@ -18,7 +18,7 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from crossmodal.data_sets.text_lines import read_lines
 from crossmodal.errors import DataSetError, SettingsError
-from crossmodal.records import Failure
+from crossmodal.records import Failure, below
 
 __all__ = [
     "DEFAULT_EXCLUSIONS",
@@ -224,7 +224,7 @@ class Exclusions:
     def inside(cls, root: str, folder: str, exclude: Sequence[str] = ()) -> Exclusions | None:
         """Those of ``folder`` in a walk from ``root``; None where the walk doesn't come there."""
         exclusions, here = cls.below(root, exclude), root.rstrip("/")
-        for name in folder.removeprefix(here).split("/"):
+        for name in (below(root, folder) or "").split("/"):
             if not name:
                 continue
             exclusions, _ = exclusions.with_file_of(here or "/")

@@ -21,10 +21,10 @@ def find_images(
     """Yields the absolute path of every image below ``folder``, by name.
 
     A folder that cannot be read is a failure, and the search goes on. An image is what has an image's
-    extension, whatever it is (the reader reports it). What the rules of ``exclusions`` mean is left out:
-    the defaults, the ignore files on the way, and the patterns ``exclude``. Links are followed last; a folder
-    is visited once, however many links lead to it. ``within`` is the folder that rules begin at, where that
-    is one around ``folder``. Raises SettingsError for an unusable pattern.
+    extension, whatever it is (the reader reports it), but for a link that leads nowhere. What the rules of
+    ``exclusions`` mean is left out: the defaults, the ignore files on the way, and the patterns ``exclude``.
+    Links are followed last; a folder is visited once, however many links lead to it. ``within`` is the folder
+    that rules begin at, where that is one around ``folder``. Raises SettingsError for an unusable pattern.
     """
     start = os.path.abspath(folder)  # noqa: PTH100  (keeps symlinks)
     begin = Exclusions.inside(os.path.abspath(within or folder), start, exclude)  # noqa: PTH100
@@ -64,7 +64,10 @@ def find_images(
                 if looks_like_an_image(name):
                     yield Failure(path, "is a folder, although its name is that of an image")
             elif looks_like_an_image(name):
-                yield path
+                if is_link and _leads_nowhere(path):
+                    passed_over.links_to_nothing += 1
+                else:
+                    yield path
             elif name != IGNORE_FILE:
                 passed_over.file(path)
         for path, is_link in reversed(folders):
@@ -75,6 +78,17 @@ def count_images(folder: Path, exclude: Sequence[str] = (), *, within: Path | No
     """How many images ``find_images`` would yield."""
     found = find_images(folder, PassedOver(), exclude, within=within)
     return sum(isinstance(path, str) for path in found)
+
+
+def _leads_nowhere(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116  (bare text)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        # Reading it reports that.
+        return False
+    return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

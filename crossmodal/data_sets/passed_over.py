@@ -22,7 +22,8 @@ _VIDEOS = frozenset(
 
 
 class PassedOver:
-    """The counts of one search; ``unreadable`` are the folders that could not be looked into.
+    """The counts of one search; ``unreadable`` are the folders that could not be looked into,
+    ``links_to_nothing`` links with the name of a photo to what isn't there.
 
     ``used`` are absolute paths of files that are read, though they are no images.
     """
@@ -31,6 +32,7 @@ class PassedOver:
         self._used = used
         self.unreadable = 0
         self.folders_met_before = 0
+        self.links_to_nothing = 0
         self._extensions: Counter[str] = Counter()
         # Files, folders.
         self._by_rule: dict[Rule, list[int]] = {}
@@ -54,6 +56,9 @@ class PassedOver:
             notes.append(
                 f"{folder}: passed over {self.folders_met_before:,} links to folders already visited"
             )
+        if self.links_to_nothing:
+            links = _number(self.links_to_nothing, "link")
+            notes.append(f"{folder}: passed over {links} to files that are not there")
         return notes
 
     def _kinds(self) -> list[str]:

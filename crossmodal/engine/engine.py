@@ -206,6 +206,19 @@ class Engine:
             with self._writer.flow() as flow:
                 _raise_failed(flow.run("forget", docs))
 
+    def withdraw_captions(self, origin: str, ids: Sequence[str]) -> None:
+        """Says that the file ``origin`` doesn't give these captions any more; those of no other file go.
+
+        Raises as ``index``.
+        """
+        for start in range(0, len(ids), _FILES_AT_ONCE):
+            docs = [
+                Document(id, TEXT, record=Record(id, TEXT, origin=origin))
+                for id in ids[start : start + _FILES_AT_ONCE]
+            ]
+            with self._writer.flow() as flow:
+                _raise_failed(flow.run("forget", docs))
+
     def forget_superseded(self, photos: Mapping[str, str | None]) -> None:
         """Takes those of ``photos`` to the trash that lie in no file any more. Raises as ``index``.
 

@@ -149,6 +149,12 @@ class _Sorting:
                 self._aside.put(Indexed(_light(record), "unchanged"))
             elif standing == "known":
                 known.append(_light(record))
+            elif standing == "without original":
+                # Its file is all that is missing: nothing has to be made of it again.
+                if isinstance(read := _with_content(record), Failure):
+                    self._aside.put(read)
+                else:
+                    known.append(read)
             elif isinstance(whole := _with_content(record), Failure):
                 self._aside.put(whole)
             else:
@@ -183,7 +189,7 @@ def _updated(flow: Flow, workspace: Workspace, records: list[Record]) -> Iterato
         for record, move, doc in zip(batch, moves, docs, strict=True):
             if doc.aborted:
                 raise StoreUnwritable(doc.error)
-            yield Indexed(record, None if doc.error else move or doc.outcome, doc.error)
+            yield Indexed(_light(record), None if doc.error else move or doc.outcome, doc.error)
         # Where a photo was that has moved, also in a root that nobody walks any more.
         left = [
             file

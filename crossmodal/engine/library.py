@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from crossmodal.data_sets.listed import NamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
-from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record
+from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +117,6 @@ class LibraryRun:
     _read: array[int] = field(default_factory=lambda: array("q"))
     _captioned: array[int] = field(default_factory=lambda: array("q"))
     _heirs: dict[str, str] = field(default_factory=dict)
-    _failed: bool = False
     _broken_off: bool = False
 
     def index(
@@ -142,14 +143,12 @@ class LibraryRun:
             if has_lone_surrogate(folder):
                 # Its photos are failures that say so.
                 return
-            inside = f"{folder.rstrip('/')}/"
-            if any(path.startswith(inside) for path in library.root_paths()):
+            if any(below(folder, path) for path in library.root_paths()):
                 self.engine.add_root(folder)
 
     def _watched(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
         for item in items:
             if isinstance(item, Failure):
-                self._failed = True
                 # What is wrong with the file of captions as a whole ends it.
                 self._broken_off = self._broken_off or item.source == self.data_set.origin
             elif item.modality == IMAGE:
@@ -186,18 +185,19 @@ class LibraryRun:
         """Deletes captions that their file doesn't give any more: the photo's own file, or the data set's."""
         met, photos, read = (np.unique(each) for each in (self._captions, self._photos, self._read))
         unmet = [
-            id
-            for id, photo in self._library.captions_from(FILE_ORIGIN)
-            if _has(read, hash(photo)) and not _has(met, hash(id))
+            caption
+            for caption in self._library.captions_from(FILE_ORIGIN)
+            if _has(read, hash(caption.photo_id)) and not _has(met, hash(caption.id))
         ]
+        settled.captions = self._withdraw(FILE_ORIGIN, unmet)
         origin = self.data_set.origin
         if origin is not None and not self._broken_off:
             given = list(self._library.captions_from(origin))
-            # Those of a photo that was not met stay where something could not be read: that may be why.
             lost = [
-                id
-                for id, photo in given
-                if not _has(met, hash(id)) and (_has(photos, hash(photo)) or not self._failed)
+                caption
+                for caption in given
+                if not _has(met, hash(caption.id))
+                and (_has(photos, hash(caption.photo_id)) or self._is_left_out(caption.photo_id or ""))
             ]
             if len(lost) > FEW_PHOTOS and len(lost) > LARGEST_SHARE * len(given) and not self.delete_missing:
                 settled.kept.append(
@@ -206,29 +206,47 @@ class LibraryRun:
                     "--delete-missing."
                 )
             else:
-                unmet += lost
-            unmet += self._given_again(origin, photos)
-        settled.captions = len(unmet)
-        for start in range(0, len(unmet), _DELETED_AT_ONCE):
-            self.engine.delete(unmet[start : start + _DELETED_AT_ONCE], captions=False, modality=TEXT)
+                settled.captions += self._withdraw(origin, lost)
+            settled.captions += self._withdraw(OLD_ORIGIN, self._given_again(origin, photos))
 
-    def _given_again(self, origin: str, photos: NDArray[np.int64]) -> list[str]:
+    def _is_left_out(self, photo: str) -> bool:
+        """Whether the data set names a photo nowhere, as far as it could be read."""
+        if self.data_set.broken:
+            return False
+        files = self._library.files_of(photo) if self.data_set.unread else []
+        return not any(hash(file.absolute) in self.data_set.unread for file in files)
+
+    def _withdraw(self, origin: str, captions: Sequence[Record]) -> int:
+        """Takes captions away that ``origin`` doesn't give any more, where no other file does; how many."""
+        alone = [caption.id for caption in captions if len(caption.origins) == 1]
+        self.engine.withdraw_captions(
+            origin, [caption.id for caption in captions if len(caption.origins) > 1]
+        )
+        for start in range(0, len(alone), _DELETED_AT_ONCE):
+            self.engine.delete(alone[start : start + _DELETED_AT_ONCE], captions=False, modality=TEXT)
+        return len(alone)
+
+    def _given_again(self, origin: str, photos: NDArray[np.int64]) -> list[Record]:
         """The captions of converted photos, of which the file wasn't noted, where this is that file.
 
         It is where it says the same of at least half of the photos that it has captions of. ``photos`` are
         those that were met.
         """
         captioned = np.unique(self._captioned)
-        old: dict[str, list[str]] = {}
-        for id, photo in self._library.captions_from(OLD_ORIGIN):
-            if _has(photos, hash(photo)):
-                old.setdefault(photo, []).append(id)
+        old: dict[str, list[Record]] = {}
+        for caption in self._library.captions_from(OLD_ORIGIN):
+            if caption.photo_id is not None and _has(photos, hash(caption.photo_id)):
+                old.setdefault(caption.photo_id, []).append(caption)
         compared = [photo for photo in old if _has(captioned, hash(photo))]
         same = 0
         for captions in self.engine.workspace.captions_of(compared).values():
-            said = {caption.text for caption in captions if caption.origin == origin}
-            same += any(caption.text in said for caption in captions if caption.origin == OLD_ORIGIN)
-        return [id for ids in old.values() for id in ids] if 0 < len(compared) <= 2 * same else []
+            said = {caption.text for caption in captions if origin in caption.origins}
+            same += any(caption.text in said for caption in captions if OLD_ORIGIN in caption.origins)
+        return (
+            [caption for captions in old.values() for caption in captions]
+            if 0 < len(compared) <= 2 * same
+            else []
+        )
 
     def _forget_superseded(self) -> None:
         """Takes photos to the trash in whose files another content is; what people said went over to it.
@@ -296,15 +314,24 @@ def _has(values: np.ndarray, value: int) -> bool:
 def _is_gone(path: str) -> bool:
     """Whether there is certainly no file, which is another thing than not being able to look.
 
-    Behind a link that leads nowhere there may be one when what it leads to is there again.
+    Behind a link to a folder that isn't there may be one when that is back, as on a disk. A link to a file is
+    gone with it where the file's folder is there and not empty, as one is where disks are mounted.
     """
     try:
-        os.lstat(path)
+        is_link = stat.S_ISLNK(os.lstat(path).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         folder = os.path.dirname(path)  # noqa: PTH120
         while folder != "/" and not os.path.lexists(folder):
             folder = os.path.dirname(folder)  # noqa: PTH120
         return os.path.exists(folder)  # noqa: PTH110
+    except OSError:
+        return False
+    target = os.path.realpath(path) if is_link else path
+    try:
+        os.lstat(target)
+    except FileNotFoundError:
+        with suppress(OSError), os.scandir(os.path.dirname(target)) as entries:  # noqa: PTH120
+            return any(True for _ in entries)
     except OSError:
         return False
     return False

@@ -35,8 +35,9 @@ __all__ = [
 
 FieldType = Literal["string", "number", "boolean", "mixed"]
 
-# Of a record: nothing of it is new; its content is stored, and its file or its tags are new; it is new.
-Standing = Literal["same", "known", "new"]
+# Of a record: nothing of it is new; what is made of its content is stored, and its file or its tags are new;
+# so it is, and its original has to be stored; it is new.
+Standing = Literal["same", "known", "without original", "new"]
 
 _KINDS: tuple[tuple[type, FieldType], ...] = ((bool, "boolean"), (float, "number"), (str, "string"))
 

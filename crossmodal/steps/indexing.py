@@ -227,6 +227,12 @@ class ImageKeyValueIndexer(_IndexStep):
                 original = doc.content if kept else None
                 doc.record = replace(doc.record, content=original, thumbnail=doc.thumbnail)
 
+    def update(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
+        """Puts the original into the record of a photo that comes with it because it is not stored yet."""
+        for doc in pending(docs):
+            if self._keep_original and doc.record is not None and doc.content is not None:
+                doc.record = replace(doc.record, content=doc.content)
+
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Adds to the matches what the index knows of its photos."""
         self._reopen_if_superseded()
@@ -302,9 +308,13 @@ class Committer(Step):
         """Forgets the files of the documents' records; photos that lie nowhere else go to the trash.
 
         A document without a file names a photo that may lie in none any more, and as its ``photo_id`` the one
-        that took its place.
+        that took its place, or a caption and the file that doesn't give it any more.
         """
         todo = pending(docs)
+        withdrawn: dict[str, list[str]] = {}
+        for doc in todo:
+            if doc.record is not None and doc.record.origin is not None:
+                withdrawn.setdefault(doc.record.origin, []).append(doc.id)
         files = [doc.record.local for doc in todo if doc.record is not None and doc.record.local is not None]
         try:
             if files:
@@ -312,10 +322,12 @@ class Committer(Step):
             photos = {
                 doc.id: doc.record.photo_id
                 for doc in todo
-                if doc.record is not None and doc.record.local is None
+                if doc.record is not None and doc.record.local is None and doc.record.origin is None
             }
             if photos:
                 self._store.library.forget_superseded(photos)
+            for origin, captions in withdrawn.items():
+                self._store.library.withdraw_captions(origin, captions)
         except CrossmodalError as error:
             fail_all(todo, error, abort=isinstance(error, StoreError))
 

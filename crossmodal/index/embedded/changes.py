@@ -17,6 +17,7 @@ from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import (
+    RESTORED,
     Part,
     StoredDocument,
     captions_or_damage,
@@ -92,7 +93,7 @@ class Changes:
                 known[key] = self._find(*key)
             earlier, old = last.get(key), known[key]
             if earlier is not None:
-                record = record.keeping(records[earlier])
+                record = _joined(records[earlier], record.keeping(records[earlier]))
                 same = records[earlier].content_hash == record.content_hash
             elif isinstance(old, StoredDocument):
                 record = _joined(old.record, record.keeping(old.record))
@@ -114,9 +115,10 @@ class Changes:
             for _, position in changed
         ]
         for each, (old, _) in zip(given, changed, strict=True):
-            each.uploaded = each.record.local is None
+            each.uploaded = int(each.record.local is None)
             if isinstance(old, StoredDocument):
-                each.uploaded = each.uploaded or old.uploaded
+                if old.uploaded != RESTORED:
+                    each.uploaded = each.uploaded or old.uploaded
                 if same_content(old.record, each.record):
                     self._take_over(each, old)
         # What a client put in the place of a photo on this machine lies in no file.
@@ -175,10 +177,10 @@ class Changes:
         self.delete(photos, captions=True)
         return removed
 
-    def add_again(self, removed: RemovedPhoto, *, uploaded: bool) -> None:
+    def add_again(self, removed: RemovedPhoto, *, uploaded: int) -> None:
         """Stores what ``remove_photos`` returned; what was indexed again meanwhile stays as it is."""
         given = [
-            _Given(record, vector, uploaded and record.modality == IMAGE)
+            _Given(record, vector, uploaded if record.modality == IMAGE else 1)
             for record, vector in removed.documents
             if self._find(record.modality, record.id) is None
         ]
@@ -212,9 +214,12 @@ class Changes:
         for caption in captions_or_damage(self._connection, photo):
             if isinstance(caption, StoredDocument) and caption.record.origin != FILE_ORIGIN:
                 id = caption_id(heir, caption.record.text or "")
-                copied = replace(caption.record, id=id, photo_id=heir, uri=None).hashed()
+                copied = replace(caption.record, id=id, photo_id=heir, uri=None)
+                if copied.origin is not None:
+                    copied = copied.from_files(each for each in copied.origins if each != FILE_ORIGIN)
+                copied = copied.hashed()
                 if self._find(TEXT, id) is None and all(each.record.id != id for each in copies):
-                    copies.append(_Given(copied, stored_part(self._connection, caption, "vector"), True))
+                    copies.append(_Given(copied, stored_part(self._connection, caption, "vector"), 1))
         if copies:
             self._add(copies)
             self._finish()
@@ -235,7 +240,8 @@ class Changes:
             and (old.has_vector or not with_vector)
             and (old.content_bytes is not None or record.content is None)
             and (old.thumbnail_bytes is not None or record.thumbnail is None)
-            and (old.uploaded or record.local is not None)
+            and (old.uploaded == 1 if record.local is None else old.uploaded != RESTORED)
+            and not record.has_more_origins(old.record)
         )
 
     def _take_over(self, given: _Given, old: StoredDocument) -> None:
@@ -400,11 +406,16 @@ class RemovedPhoto:
 class _Given:
     record: Record
     vector: bytes | None
-    uploaded: bool = False
+    uploaded: int = 0
 
 
 def _joined(old: Record, new: Record) -> Record:
-    """What a client sends of a photo that lies on this machine: what is known of that stays."""
+    """What a client sends of a photo that lies on this machine: what is known of that stays.
+
+    Of a caption the files stay that give it too.
+    """
+    if new.has_more_origins(old) and old.text == new.text:
+        return new.from_files((*old.origins, *new.origins))
     if old.local is None or new.local is not None or new.modality != IMAGE or old.digest != new.digest:
         return new
     return replace(new, tags={**old.tags, **new.tags}, metadata=old.metadata, keeps=()).hashed()

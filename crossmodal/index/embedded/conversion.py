@@ -24,9 +24,9 @@ from crossmodal.errors import StoreFormat, StoreLocked, StoreMissing, StoreUnwri
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.connections import sync_folder
 from crossmodal.index.embedded.copies import require_whole
-from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.schema import INDEX_FILE, UPGRADABLE
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.index.embedded.upgrade import UPGRADABLE, format_of, upgrade
+from crossmodal.index.embedded.upgrade import format_of, upgrade
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Record
@@ -60,11 +60,13 @@ class Conversion:
     """How far a conversion is: documents ``done`` of ``total``.
 
     ``left_out`` says what was damaged or incomplete, a sentence each; then the old stores are not removed.
+    ``was_done`` says that another run did all but removing these.
     """
 
     total: int = 0
     done: int = 0
     left_out: list[str] = field(default_factory=list)
+    was_done: bool = False
 
 
 def old_stores(path: Path) -> list[Path]:
@@ -85,7 +87,7 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
     """
     folders = old_stores(path)
     conversion = Conversion()
-    if not folders and format_of(path) == UPGRADABLE:
+    if not folders and format_of(path) in UPGRADABLE:
         return _upgraded(path, progress)
     if not folders:
         return None
@@ -94,6 +96,7 @@ def convert(path: Path, progress: Callable[[Conversion], None]) -> Conversion | 
             held.callback(_lock(folder).release)
         if (path / INDEX_FILE).exists():
             _require_converted(path)
+            conversion.was_done = True
         else:
             _require_all(path)
             stores = [held.enter_context(_OldStore(folder)) for folder in folders]

@@ -16,10 +16,16 @@ from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
-from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite
-from crossmodal.records import IMAGE, LocalFile, Record
+from crossmodal.index.embedded.stored_document import (
+    RESTORED,
+    checksum,
+    document_in_row,
+    read_document,
+    rewrite,
+)
+from crossmodal.records import IMAGE, TEXT, LocalFile, Record, below
 
-__all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "restore"]
+__all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "read_trashed", "restore"]
 
 # How long the trash keeps what it has.
 TRASH_DAYS = 30
@@ -28,6 +34,10 @@ _DAY_SECONDS = 86_400
 # The fields of a record that the trash writes as JSON; its bytes have columns of their own.
 _BYTES = ("content", "thumbnail")
 _WRITTEN = tuple(field.name for field in fields(Record) if field.name not in (*_BYTES, "local", "keeps"))
+
+
+# Captions that several files give.
+_OF_SEVERAL = "(origin IS NOT NULL AND instr(origin, '//'))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +85,8 @@ class Library:
     def folder(self, path: str) -> LocalFile | None:
         """The root of the absolute ``path`` and the path below it; None where it is in no root yet."""
         for root in self.root_paths():
-            start = root.rstrip("/") + "/"
-            if path == root or path.startswith(start):
-                return LocalFile(root, path[len(start) :])
+            if (inside := below(root, path)) is not None:
+                return LocalFile(root, inside)
         return None
 
     def root_paths(self) -> list[str]:
@@ -113,13 +122,15 @@ class Library:
             found = connection.execute(both, (digest,)).fetchone()
         return None if found is None else str(found[0])
 
-    def captions_from(self, origin: str) -> Iterator[tuple[str, str]]:
-        """The ids of the captions that the file ``origin`` gave, each with its photo's, as of one commit."""
+    def captions_from(self, origin: str) -> Iterator[Record]:
+        """The captions that the file ``origin`` gives, as of one commit: their ids, photos and origins."""
+        select = f"SELECT id, photo_id, origin FROM documents WHERE origin = {{}} OR {_OF_SEVERAL}"
         with self._connections.read() as connection:
-            yield from connection.execute(
-                "SELECT id, ifnull(photo_id, '') FROM documents WHERE origin = CAST(? AS TEXT)",
-                (storable(origin),),
-            )
+            found = connection.execute(select.format("CAST(? AS TEXT)"), (storable(origin),))
+            for id, photo, origins in found:
+                caption = Record(id, TEXT, photo_id=photo, origin=origins)
+                if origin in caption.origins:
+                    yield caption
 
     def copies(self) -> dict[str, list[str]]:
         """Of each photo that lies in several files, by its id, their absolute paths.
@@ -143,10 +154,15 @@ class Library:
         with self._connections.read() as connection:
             return local_files.without_file(connection)
 
+    def is_restored(self, photo: str) -> bool:
+        """Whether the photo was brought back from the trash, and its file isn't back yet."""
+        with self._connections.read() as connection:
+            return local_files.uploaded_as(connection, photo) == RESTORED
+
     def is_uploaded(self, photo: str) -> bool:
         """Whether the photo came without a file, and so stays without one."""
         with self._connections.read() as connection:
-            return local_files.is_uploaded(connection, photo)
+            return bool(local_files.uploaded_as(connection, photo))
 
     def trash(self) -> list[Trashed]:
         """What is in the trash, the last one first."""
@@ -168,9 +184,9 @@ class Library:
         with self._changing() as connection:
             root = self._root(connection, path)
             for other in self._paths(connection):
-                if other != path and f"{to}/".startswith(f"{other.rstrip('/')}/"):
+                if other != path and below(other, to) is not None:
                     raise DataError(f"{to} lies in the root {other} already; index that one again instead.")
-                if other != path and f"{other}/".startswith(f"{to.rstrip('/')}/"):
+                if other != path and below(to, other) is not None:
                     raise DataError(
                         f"The root {other} lies in {to}; index {to} instead, which takes both in."
                     )
@@ -196,6 +212,22 @@ class Library:
         with self._changing() as connection:
             return self._forget(connection, files)
 
+    def withdraw_captions(self, origin: str, ids: Sequence[str]) -> None:
+        """Says that the file ``origin`` doesn't give these captions any more; those of no other file go."""
+        with self._changing() as connection:
+            alone = []
+            for id in ids:
+                with suppress(StoreDamaged):
+                    document = read_document(connection, TEXT, id)
+                    if document is None or origin not in document.record.origins:
+                        continue
+                    others = [each for each in document.record.origins if each != origin]
+                    if others:
+                        rewrite(connection, replace(document, record=document.record.from_files(others)))
+                    else:
+                        alone.append(id)
+            Changes(connection).delete(alone, captions=False, modality=TEXT)
+
     def forget_superseded(self, photos: Mapping[str, str | None]) -> None:
         """Takes those of ``photos`` to the trash in whose files another content is, and that lie nowhere.
 
@@ -211,10 +243,10 @@ class Library:
     def restore(self, photos: Sequence[str]) -> list[str]:
         """Brings photos back from the trash, with their tags and captions; returns those that were there.
 
-        They stay from then on, whether there is a file or not.
+        They stay, whether there is a file or not, until their file is there and goes again.
         """
         with self._changing() as connection:
-            return [photo for photo in photos if restore(connection, photo, uploaded=True)]
+            return [photo for photo in photos if restore(connection, photo, uploaded=RESTORED)]
 
     def empty_trash(self, *, older_than_days: float = 0.0) -> int:
         """Deletes for good what went to the trash so long ago; returns how many photos."""
@@ -239,7 +271,7 @@ class Library:
             photo
             for photo, left in leaving.items()
             if len(left) == len(local_files.files_of(connection, photo))
-            and not local_files.is_uploaded(connection, photo)
+            and not local_files.uploaded_as(connection, photo)
         ]
         # The documents before their files, as long as they say what they are; one in memory at a time.
         for photo in gone:
@@ -279,8 +311,8 @@ def is_trashed(connection: sqlite3.Connection, photo: str) -> bool:
     return connection.execute(select, (storable(photo),)).fetchone() is not None
 
 
-def restore(connection: sqlite3.Connection, photo: str, *, uploaded: bool) -> bool:
-    """Brings one photo back from the trash; False where it isn't there."""
+def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> bool:
+    """Brings one photo back from the trash, as ``StoredDocument`` has it; False where it isn't there."""
     named = (storable(photo),)
     found = connection.execute(
         "SELECT record, vector, content, thumbnail, checksum FROM trashed WHERE photo = CAST(? AS TEXT)"
@@ -288,7 +320,7 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: bool) -> bo
         named,
     )
     try:
-        documents = [_read(photo, *row) for row in found]
+        documents = [read_trashed(photo, *row) for row in found]
     except StoreDamaged:
         # It cannot come back; what is on disk is indexed anew.
         documents = []
@@ -300,9 +332,10 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: bool) -> bo
     return True
 
 
-def _read(
+def read_trashed(
     photo: str, text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None, known: int
 ) -> tuple[Record, bytes | None]:
+    """A record and its vector from a row of ``trashed``; raises StoreDamaged."""
     bytes_of_all = b"".join(part or b"" for part in (text, vector, content, thumbnail))
     if checksum(bytes_of_all, len(text)) != known:
         raise StoreDamaged("document", photo, 0, modality=IMAGE)
@@ -313,14 +346,18 @@ def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
     """Says of captions that files below ``path`` gave that these lie below ``to``."""
     start = f"{path.rstrip('/')}/"
     rows = connection.execute(
-        "SELECT row FROM documents WHERE origin >= ? AND origin < ?", (start, f"{start[:-1]}0")
+        f"SELECT row FROM documents WHERE (origin >= ? AND origin < ?) OR {_OF_SEVERAL}",
+        (start, f"{start[:-1]}0"),
     ).fetchall()
     for (row,) in rows:
         with suppress(StoreDamaged):
             document = document_in_row(connection, row)
-            if document is not None and document.record.origin is not None:
-                origin = f"{to.rstrip('/')}/{document.record.origin[len(start) :]}"
-                rewrite(connection, replace(document, record=replace(document.record, origin=origin)))
+            if document is not None:
+                moved = document.record.from_files(
+                    each if (inside := below(path, each)) is None else LocalFile(to, inside).absolute
+                    for each in document.record.origins
+                )
+                rewrite(connection, replace(document, record=moved))
 
 
 def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:

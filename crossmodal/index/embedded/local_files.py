@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from crossmodal.index.embedded.connections import storable
-from crossmodal.records import LocalFile, Record
+from crossmodal.records import LocalFile, Record, below
 
 __all__ = [
     "KnownFile",
@@ -21,11 +21,11 @@ __all__ = [
     "files_below",
     "files_of",
     "forget",
-    "is_uploaded",
     "photo_at",
     "place",
     "read_again",
     "remove_photos",
+    "uploaded_as",
     "without_file",
 ]
 
@@ -54,15 +54,15 @@ def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
     """
     roots: dict[str, int] = {path: id for id, path in connection.execute("SELECT id, path FROM roots")}
     for root in roots:
-        if (below := _below(root, folder)) is not None:
-            return LocalFile(root, below)
+        if (inside := below(root, folder)) is not None:
+            return LocalFile(root, inside)
     connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
     (new,) = connection.execute("SELECT id FROM roots WHERE path = ?", (folder,)).fetchone()
     for root, id in roots.items():
-        if below := _below(folder, root):
+        if inside := below(folder, root):
             connection.execute(
                 "UPDATE OR REPLACE files SET root = ?, path = ? || path, signature = '' WHERE root = ?",
-                (new, f"{below}/", id),
+                (new, f"{inside}/", id),
             )
             connection.execute("DELETE FROM roots WHERE id = ?", (id,))
     return LocalFile(folder, "")
@@ -71,17 +71,16 @@ def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
 def divide_root(connection: sqlite3.Connection, folder: str) -> tuple[int] | None:
     """Makes the folder ``folder`` inside of a root one of its own; its id, None where no photo is there."""
     for id, root in connection.execute("SELECT id, path FROM roots").fetchall():
-        if not (below := _below(root, folder)):
+        if not (inside := below(root, folder)):
             continue
-        place = LocalFile(root, below)
-        if next(files_below(connection, place), None) is None:
+        if next(files_below(connection, LocalFile(root, inside)), None) is None:
             continue
         connection.execute("INSERT INTO roots (path) VALUES (?)", (folder,))
         (new,) = connection.execute("SELECT id FROM roots WHERE path = ?", (folder,)).fetchone()
         connection.execute(
             "UPDATE files SET root = ?, path = substr(path, ?), signature = ''"
             " WHERE root = ? AND path >= ? AND path < ?",
-            (new, len(below) + 2, id, f"{below}/", f"{below}0"),
+            (new, len(inside) + 2, id, f"{inside}/", f"{inside}0"),
         )
         return (int(new),)
     return None
@@ -177,11 +176,11 @@ def read_again(connection: sqlite3.Connection, photos: Iterable[str]) -> None:
     )
 
 
-def is_uploaded(connection: sqlite3.Connection, photo: str) -> bool:
-    """Whether the photo with that id came without a file, and so stays without one."""
+def uploaded_as(connection: sqlite3.Connection, photo: str) -> int:
+    """``StoredDocument.uploaded`` of the photo with that id; 0 where there is none."""
     select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
     found = connection.execute(select, (storable(photo),)).fetchone()
-    return found is not None and bool(found[0])
+    return 0 if found is None else int(found[0])
 
 
 def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None:
@@ -194,11 +193,3 @@ def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None
 def _root_id(connection: sqlite3.Connection, path: str) -> int | None:
     found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
     return None if found is None else int(found[0])
-
-
-def _below(root: str, path: str) -> str | None:
-    """The path of ``path`` below ``root``, "" where they are one; None where it isn't below."""
-    if path == root:
-        return ""
-    start = root.rstrip("/") + "/"
-    return path[len(start) :] if path.startswith(start) else None

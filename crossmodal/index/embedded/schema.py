@@ -20,12 +20,16 @@ __all__ = [
     "PAGE_BYTES",
     "SCHEMA",
     "TOKENIZER",
+    "UPGRADABLE",
     "WORDS",
     "vector_table",
 ]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 5
+FORMAT = 6
+
+# Formats of earlier versions that are converted in place.
+UPGRADABLE = (4, 5)
 
 INDEX_FILE = "index.sqlite"
 
@@ -50,35 +54,38 @@ _VECTORS = "\n".join(
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
 
+# Captions, and whatever else is part of a photo, by that photo. What stands here and in ``LIBRARY`` may come
+# to an index that has some of it already, when it is converted.
 LIBRARY_INDEXES = """
-CREATE INDEX photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
-CREATE INDEX captions_by_origin ON documents (origin) WHERE origin IS NOT NULL;
+CREATE INDEX IF NOT EXISTS parts_of_photos ON documents (photo_id) WHERE photo_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
+CREATE INDEX IF NOT EXISTS captions_by_origin ON documents (origin) WHERE origin IS NOT NULL;
 """.strip()
 
 # Where photos lie on this machine, and what the disk lost. ``uri`` of a photo with a file is NULL.
 LIBRARY = """
-CREATE TABLE roots (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS roots (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
 
-CREATE TABLE files (
+CREATE TABLE IF NOT EXISTS files (
     root INTEGER NOT NULL,
     path TEXT NOT NULL,              -- below the root
     photo TEXT NOT NULL,             -- the id of the photo
     signature TEXT NOT NULL,         -- size, time and inode when it was read
     PRIMARY KEY (root, path)
 ) WITHOUT ROWID;
-CREATE INDEX files_of_photos ON files (photo);
+CREATE INDEX IF NOT EXISTS files_of_photos ON files (photo);
 
-CREATE TABLE trash (
+CREATE TABLE IF NOT EXISTS trash (
     photo TEXT PRIMARY KEY,
     deleted REAL NOT NULL,           -- seconds since 1970
     file TEXT NOT NULL,              -- where it was
     digest TEXT
 ) WITHOUT ROWID;
-CREATE INDEX trash_by_digest ON trash (digest);
+CREATE INDEX IF NOT EXISTS trash_by_digest ON trash (digest);
 
-CREATE TABLE trashed (
+CREATE TABLE IF NOT EXISTS trashed (
     photo TEXT NOT NULL,
-    number INTEGER NOT NULL,         -- 0 is the photo, the others are its captions
+    number INTEGER NOT NULL,         -- 0 is the photo, the others are its captions and moments
     record TEXT NOT NULL,            -- JSON
     vector BLOB, content BLOB, thumbnail BLOB,
     checksum INTEGER NOT NULL,
@@ -126,7 +133,6 @@ CREATE TABLE documents (
     checksum INTEGER NOT NULL,
     UNIQUE (modality, id)
 );
-CREATE INDEX captions_of_photos ON documents (photo_id) WHERE modality = 'text' AND photo_id IS NOT NULL;
 {LIBRARY_INDEXES}
 {LIBRARY}
 

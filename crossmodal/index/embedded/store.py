@@ -45,7 +45,14 @@ from crossmodal.index.embedded.library import Library, is_trashed, restore
 from crossmodal.index.embedded.listing import list_documents
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
-from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, SCHEMA, vector_table
+from crossmodal.index.embedded.schema import (
+    APPLICATION_ID,
+    FORMAT,
+    INDEX_FILE,
+    SCHEMA,
+    UPGRADABLE,
+    vector_table,
+)
 from crossmodal.index.embedded.stored_document import (
     Part,
     captions_of,
@@ -188,17 +195,28 @@ class EmbeddedStore:
     def update(self, records: Sequence[Record]) -> list[Outcome]:
         """Store what is new of documents of which the index has the content: their file, tags and metadata.
 
-        A photo comes back from the trash with all that belonged to it. Returns and raises as ``put``.
+        A photo comes back from the trash with all that belonged to it. Returns and raises as ``put``, but
+        that an original of a file, or one more origin, is no change of a document.
         """
         self._require_writer()
+        hashed = [record.hashed() for record in records]
+        quiet: list[bool] = []
         with self._writing, self._connections.write() as connection:
-            for record in records:
-                there = read_document(connection, record.modality, record.id) is not None
-                if not there and not restore(connection, record.id, uploaded=record.local is None):
+            for record in hashed:
+                known = read_document(connection, record.modality, record.id)
+                uploaded = int(record.local is None)
+                if known is None and not restore(connection, record.id, uploaded=uploaded):
                     raise DataError(
                         f"{record.uri or record.id}: its entry in the trash was damaged; index it again."
                     )
-            return Changes(connection).put([each.hashed() for each in records], None)
+                more = record.modality == TEXT or (record.local is not None and record.content is not None)
+                quiet.append(
+                    more
+                    and known is not None
+                    and record.keeping(known.record).content_hash == known.record.content_hash
+                )
+            outcomes = Changes(connection).put(hashed, None)
+        return ["unchanged" if same else outcome for same, outcome in zip(quiet, outcomes, strict=True)]
 
     @property
     def library(self) -> Library:
@@ -256,10 +274,10 @@ class EmbeddedStore:
         return [None if document is None else document.record for document in found]
 
     def standings(self, records: Sequence[Record], *, originals: bool = False) -> list[Standing]:
-        """How each of the hashed ``records`` stands to what is stored: the same, known, or new.
+        """How each of the hashed ``records`` stands to what is stored: see ``Standing``.
 
-        With ``originals`` a photo of which only a thumbnail is stored is new. What is known to be damaged is
-        new as well, so that it is indexed again.
+        With ``originals`` a photo on this machine of which only a thumbnail is stored is without original.
+        What is known to be damaged is new, so that it is indexed again.
         """
         with self._connections.read() as connection:
             damaged = {error.row for error in self._damage(connection)}
@@ -276,19 +294,18 @@ class EmbeddedStore:
             return "new"
         if known is None:
             return "known" if record.local and is_trashed(connection, record.id) else "new"
-        # An upload has no file to which one could go back.
-        is_upload = record.local is None and record.content is not None
-        if (
-            known.row in damaged
-            or not known.has_vector
-            or not same_content(known.record, record)
-            or (record.modality == IMAGE and known.content_bytes is None and (originals or is_upload))
-        ):
+        if known.row in damaged or not known.has_vector or not same_content(known.record, record):
             return "new"
+        if record.modality == IMAGE and known.content_bytes is None:
+            # An upload has no file to which one could go back.
+            if record.local is None and (originals or record.content is not None):
+                return "new"
+            if originals:
+                return "without original"
         if record.keeping(known.record).content_hash != known.record.content_hash:
             return "known"
         if record.modality == TEXT:
-            return "same"
+            return "known" if record.has_more_origins(known.record) else "same"
         if record.local is None:
             return "same" if known.uploaded else "known"
         file = file_of(connection, record.local.root, record.local.path)
@@ -579,7 +596,7 @@ class EmbeddedStore:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         if found == FORMAT:
             return
-        if found == 4:
+        if found in UPGRADABLE:
             raise StoreFormat(
                 f"The index in {self.path} has the format of an earlier version. Convert it with: "
                 f"crossmodal convert --workspace {shlex.quote(str(self.path))}"

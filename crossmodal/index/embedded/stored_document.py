@@ -19,6 +19,7 @@ from crossmodal.records import IMAGE, MODALITIES, LocalFile, Modality, Record
 
 __all__ = [
     "BETWEEN",
+    "RESTORED",
     "Part",
     "StoredDocument",
     "captions_of",
@@ -39,6 +40,10 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 # Stands between the values of a row where its checksum is made.
 BETWEEN = "\x1f"
+
+# What ``uploaded`` is of a photo that was brought back from the trash: it stays without a file, until that is
+# back as well.
+RESTORED = 2
 
 _JSON = json.JSONEncoder(separators=(",", ":"), default=str)
 
@@ -71,7 +76,8 @@ def usable_id(id: str) -> bool:
 class StoredDocument:
     """A record without its bytes, its ``row``, and the sizes of what is stored of it (None: it isn't).
 
-    ``uploaded`` says that it came without a file on this machine, and so doesn't go with one.
+    ``uploaded`` is 1 where it came without a file on this machine, and so doesn't go with one, ``RESTORED``
+    where it stays for another reason, else 0.
     """
 
     INSERT = (
@@ -84,10 +90,10 @@ class StoredDocument:
     has_vector: bool
     content_bytes: int | None
     thumbnail_bytes: int | None
-    uploaded: bool
+    uploaded: int
 
     @classmethod
-    def of(cls, row: int, record: Record, *, has_vector: bool, uploaded: bool) -> Self:
+    def of(cls, row: int, record: Record, *, has_vector: bool, uploaded: int) -> Self:
         """The document that stores ``record``, bytes included."""
         return cls(
             row,
@@ -144,7 +150,7 @@ class StoredDocument:
             origin=origin,
             content_hash=content_hash,
         )
-        return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes, bool(uploaded))
+        return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes, int(uploaded))
 
 
 def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -> StoredDocument | None:

@@ -1,7 +1,8 @@
-"""From an index of format 4 to today's: in one transaction, so that it is done or not begun.
+"""From an index of format 4 or 5 to today's: in one transaction, so that it is done or not begun.
 
 Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
-new is the digest of each photo, and where it lies.
+new is the digest of each photo, and where it lies. To format 5 tables and indexes are added, and what it
+holds stays as it is.
 """
 
 from __future__ import annotations
@@ -30,12 +31,9 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.records import IMAGE, LocalFile, Record, digest_of, photo_id
+from crossmodal.records import IMAGE, LocalFile, Record, below, digest_of, photo_id
 
-__all__ = ["OLD_ORIGIN", "UPGRADABLE", "adopt_files", "format_of", "upgrade"]
-
-# The format that ``upgrade`` reads.
-UPGRADABLE = 4
+__all__ = ["OLD_ORIGIN", "adopt_files", "format_of", "upgrade"]
 
 # Of a path: what a client named has any other id.
 _DATA_SET_ID = re.compile(r"[0-9a-f]{20}")
@@ -66,10 +64,10 @@ def format_of(folder: Path) -> int | None:
 
 
 def upgrade(folder: Path, progress: Callable[[int, int], None]) -> list[str]:
-    """Makes the index of format 4 in ``folder`` one of today's; says what is damaged, and so left out.
+    """Makes the index in ``folder`` one of today's; says what is damaged, and so left out.
 
-    ``progress`` is called with the number of documents done and in all. Raises ``StoreLocked`` while another
-    process writes to it, ``StoreUnwritable``, ``StoreDamaged``.
+    Its format is one of ``schema.UPGRADABLE``. ``progress`` is called with the number of documents done and
+    in all. Raises ``StoreLocked`` while another process writes to it, ``StoreUnwritable``, ``StoreDamaged``.
     """
     lock = WriterLock(folder)
     try:
@@ -85,15 +83,36 @@ def upgrade(folder: Path, progress: Callable[[int, int], None]) -> list[str]:
 
 def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
     run = connection.execute
+    (found,) = run("PRAGMA user_version").fetchone()
+    if found == 4:
+        _add_columns(connection)
+    # Of format 4 and 5; ``parts_of_photos`` has its place.
+    run("DROP INDEX IF EXISTS captions_of_photos")
+    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}".split(";\n"):
+        run(statement)
+    if found == 4:
+        left_out = _rewrite_all(connection, progress)
+    else:
+        left_out = []
+        (total,) = run("SELECT count(*) FROM documents").fetchone()
+        progress(total, total)
+    run(f"PRAGMA user_version = {FORMAT}")
+    return left_out
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
     for column in (
         "metadata TEXT NOT NULL DEFAULT '{}'",
         "digest TEXT",
         "origin TEXT",
         "uploaded INTEGER NOT NULL DEFAULT 1",
     ):
-        run(f"ALTER TABLE documents ADD COLUMN {column}")
-    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}".split(";\n"):
-        run(statement)
+        connection.execute(f"ALTER TABLE documents ADD COLUMN {column}")
+
+
+def _rewrite_all(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
+    """Writes the documents of format 4 with their new columns and words; says which are damaged."""
+    run = connection.execute
     left_out = []
     (total,) = run("SELECT count(*) FROM documents").fetchone()
     rows = [row for (row,) in run("SELECT row FROM documents ORDER BY row")]
@@ -109,7 +128,6 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
     run("DROP TABLE words")
     run(WORDS)
     Changes(connection).make_words_again()
-    run(f"PRAGMA user_version = {FORMAT}")
     return left_out
 
 
@@ -152,8 +170,9 @@ def adopt_files(connection: sqlite3.Connection) -> None:
     for document in photos.values():
         record = document.record
         file = str(record.uri)
-        root = next(folder for folder in folders if file.startswith(f"{folder.rstrip('/')}/"))
-        local = LocalFile(root, file[len(root.rstrip("/")) + 1 :])
+        local = next(
+            LocalFile(folder, inside) for folder in folders if (inside := below(folder, file)) is not None
+        )
         digest = _digest(connection, document)
         if digest is not None and record.id == photo_id(digest):
             # The id that an upload got, whatever its client called it.
@@ -203,6 +222,6 @@ def _outermost(files: Iterable[str]) -> list[str]:
     """The folders of ``files``, without those inside of others."""
     kept: list[str] = []
     for folder in sorted({os.path.dirname(file) for file in files}):  # noqa: PTH120  (bare text)
-        if not any(f"{folder}/".startswith(f"{outer.rstrip('/')}/") for outer in kept):
+        if all(below(outer, folder) is None for outer in kept):
             kept.append(folder)
     return kept

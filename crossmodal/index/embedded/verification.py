@@ -12,6 +12,7 @@ from itertools import permutations
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
+from crossmodal.index.embedded.library import read_trashed
 from crossmodal.index.embedded.schema import TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
@@ -33,6 +34,8 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
         *check.parts(),
         *check.entries(),
         *check.words(),
+        *check.files(),
+        *check.trash(),
         *check.counters(),
     ]
 
@@ -172,6 +175,37 @@ class _Check:
             )
             amiss |= {row for row, _ in expected ^ found}
         return amiss
+
+    def files(self) -> Iterator[str]:
+        """Files without a photo, and those below no root."""
+        lost = (
+            "SELECT path, photo FROM files WHERE NOT EXISTS"
+            " (SELECT 1 FROM documents WHERE modality = 'image' AND id = files.photo) ORDER BY root, path"
+        )
+        for path, photo in self._connection.execute(lost):
+            yield f"the file {path!r} is that of the photo {photo!r}, which is not stored"
+        rootless = "SELECT path, root FROM files WHERE root NOT IN (SELECT id FROM roots) ORDER BY root, path"
+        for path, root in self._connection.execute(rootless):
+            yield f"the file {path!r} lies below the root {root}, which is not stored"
+
+    def trash(self) -> Iterator[str]:
+        """What cannot come back from the trash, or isn't listed there."""
+        rows = self._connection.execute(
+            "SELECT photo, record, vector, content, thumbnail, checksum FROM trashed ORDER BY photo, number"
+        )
+        damaged: set[str] = set()
+        for photo, *row in rows:
+            try:
+                read_trashed(photo, *row)
+            except StoreDamaged:
+                damaged.add(photo)
+        for photo in sorted(damaged):
+            yield f"the photo {photo!r} in the trash does not match its checksum and cannot come back"
+        unlisted = (
+            "SELECT DISTINCT photo FROM trashed WHERE photo NOT IN (SELECT photo FROM trash) ORDER BY 1"
+        )
+        for (photo,) in self._connection.execute(unlisted):
+            yield f"the photo {photo!r} is in the trash, but not listed there"
 
     def counters(self) -> Iterator[str]:
         state = read_state(self._connection)
