@@ -24,6 +24,8 @@ BENCH_RESULTS := workspace/bench/results.json
 
 # Servers start in most tests, each with processes of its own; more at once than this only wait for each other.
 TEST_PROCESSES := 2
+# In the order of their names: Chromium is started once for the browser's files, which would be scattered otherwise.
+DISTRIBUTED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 BROWSER_TESTS := tests/browser
 NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
@@ -40,14 +42,15 @@ demo: $(BASE)
 	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
 test: $(TEST) $(NPM_PACKAGES) lint types
-	$(RUN) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(RUN) -m pytest -m "not slow" $(DISTRIBUTED)
 
 # The demo, and the tests that need neither torch nor jina, in an installation without both.
 test-short: $(SHORT) demo
-	$(RUN) -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile $$(sed 's/#.*//' tests/short.txt)
+	$(RUN) -m pytest -m "not slow" $(DISTRIBUTED) $$(sed 's/#.*//' tests/short.txt)
 
 slow: $(TEST)
 	$(RUN) -m pytest -m slow
+	$(RUN) -m pytest -m "hypothesis and not slow" --hypothesis-profile thorough
 
 # Writes docs/screenshots again.
 screenshots: $(TEST) $(NPM_PACKAGES)

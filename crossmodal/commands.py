@@ -12,6 +12,7 @@ TASKS: Mapping[str, str] = {
     "index_restful": "accept documents to index over HTTP at /index",
     "query": "answer the questions of --query-text, --image, --similar, --query and --like, then end",
     "query_restful": "answer searches over HTTP at /search",
+    "mcp": "answer the tools of an agent over stdin and stdout, as the Model Context Protocol has it",
     "evaluate": "measure the retrieval quality of a model on a data set",
     "train": "fine-tune a model on a data set, or train one as --config says",
     "duplicates": "list the photos that repeat another, without loading a model",
@@ -55,6 +56,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "duplicates": Command("duplicates", "list the photos that repeat another, in groups"),
     "serve": Command("query_restful", "serve the search page and the HTTP API"),
+    "mcp": Command("mcp", "let the agent that starts it search the index (Model Context Protocol, stdio)"),
     "watch": Command(
         "watch", "index a folder, and again what changes in it, until Ctrl-C", ("data_set", "DATA")
     ),

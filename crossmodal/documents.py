@@ -116,8 +116,8 @@ class Document:
     def _beyond_limits(self) -> str | None:
         if self.text is not None and len(self.text) > limits.SENTENCE.most:
             return limits.SENTENCE.exceeded(f"The text {limits.quoted(self.text)}", len(self.text))
-        if self.content is not None and len(self.content) > limits.PHOTO.most:
-            return limits.PHOTO.exceeded("The photo", len(self.content))
+        if self.content is not None and len(self.content) > limits.LARGEST_PHOTO.most:
+            return limits.LARGEST_PHOTO.exceeded("The photo", len(self.content))
         if self.embedding is not None and self.embedding.size > limits.DIMENSION.most:
             return limits.DIMENSION.exceeded("The vector", self.embedding.size)
         return None if self.record is None else self.record.beyond_limits()

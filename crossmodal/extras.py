@@ -25,6 +25,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "rawpy": ("raw", "rawpy"),
     "reverse_geocode": ("places", "reverse_geocode"),
     "pyjpegxl": ("jxl", "pyjpegxl"),
+    "mcp": ("mcp", "the MCP SDK"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),
 }

@@ -7,10 +7,10 @@ writes the page.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-__all__ = ["LIMITS", "Limit", "limits_page", "quoted"]
+__all__ = ["LIMITS", "Limit", "limits_page", "photo_limit", "quoted"]
 
 _KIB, _MIB = 1 << 10, 1 << 20
 
@@ -90,8 +90,15 @@ PHOTO = Limit(
     "the file of a photo",
     64 * _MIB,
     "bytes",
+    "Send a smaller copy, or allow more with --max-photo-bytes.",
+    "--max-photo-bytes sets another one; width, height and pixels have limits of their own",
+)
+LARGEST_PHOTO = Limit(
+    "the file of a photo, whatever --max-photo-bytes says",
+    512 * _MIB,
+    "bytes",
     "Send a smaller copy.",
-    "width, height and pixels have limits of their own",
+    "a photo is held in memory as a whole",
 )
 TOP_K = Limit("the matches of one query", 1000, "matches", "Ask for fewer.", "offset and top_k together")
 HYBRID_DEPTH = Limit(
@@ -174,6 +181,7 @@ FILE_NAME = Limit(
 REQUEST_ID = Limit(
     "the id of a jina request", 128, "characters", "Shorten it.", "a longer one is replaced", "HTTP"
 )
+MCP_MESSAGE = Limit("a message of an agent", 4 * _MIB, "bytes", "Send less at once.", where="MCP")
 BODIES_TOGETHER = Limit(
     "the bodies of all requests that a serving process reads at the same time",
     256 * _MIB,
@@ -205,6 +213,11 @@ CSV_ROW = Limit("a row of CSV", 100, "lines", "Close its quotation marks.", wher
 JSON_VALUE = Limit("one value of a JSON file", 64 << 20, "characters", "Split it.", where="files")
 
 LIMITS: tuple[Limit, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Limit))
+
+
+def photo_limit(most: int) -> Limit:
+    """The limit on the bytes of a photo's file where ``--max-photo-bytes`` says ``most``."""
+    return replace(PHOTO, most=most)
 
 
 def quoted(text: str, characters: int = SHOWN_CHARACTERS) -> str:

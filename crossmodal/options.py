@@ -36,6 +36,8 @@ __all__ = ["OPTIONS"]
 _SERVING = ("index_restful", "query_restful")
 _WITH_INDEX = ("index", "query", *_SERVING)
 _ENCODING = (*_WITH_INDEX, "watch", "evaluate")
+# These need the model of an index, and nothing of what decodes photos or runs a Flow elsewhere.
+_WITH_MODEL = (*_ENCODING, "mcp")
 _DATA = ("index", "watch", "evaluate", "train")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
@@ -103,7 +105,11 @@ OPTIONS: tuple[Option, ...] = (
         metavar="JSON",
     ),
     Option("hybrid", "search captions by their words too", ("query",)),
-    Option("group_duplicates", "show one of several near-duplicates (the default)", ("query",)),
+    Option(
+        "group_duplicates",
+        "show one of several near-duplicates, and of the photos of a burst (the default)",
+        ("query",),
+    ),
     Option(
         "literal",
         "take questions as they are: years, places and names of files in them are words and no filters",
@@ -365,7 +371,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
         "trained model's folder; by default that of the index, else clip-mini",
-        (*_ENCODING, "train"),
+        (*_WITH_MODEL, "train"),
         "-m",
         metavar="MODEL",
         not_with=("url", "compare", "config"),
@@ -374,7 +380,7 @@ OPTIONS: tuple[Option, ...] = (
         "workspace",
         "the folder that holds the index",
         (
-            *_ENCODING,
+            *_WITH_MODEL,
             "duplicates",
             "train",
             "status",
@@ -448,7 +454,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "dim",
         "keep only the first N components of each vector",
-        _ENCODING,
+        _WITH_MODEL,
         metavar="N",
         minimum=1,
         not_with=("url", "calibrate"),
@@ -456,14 +462,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "centering",
         "subtract the means in a file that `evaluate --gap` wrote",
-        _ENCODING,
+        _WITH_MODEL,
         metavar="FILE",
         not_with=("url", *_HALVES),
     ),
     Option(
         "index",
         "how vectors are searched; auto compares all while they are few, else finds candidates by codes",
-        ("query", "query_restful"),
+        ("query", "query_restful", "mcp"),
         choices=INDEXES,
         metavar="TIER",
         not_with=("url",),
@@ -471,7 +477,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
-        _ENCODING,
+        _WITH_MODEL,
         choices=RUNTIMES,
         metavar="NAME",
         not_with=("url",),
@@ -519,6 +525,15 @@ OPTIONS: tuple[Option, ...] = (
         "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
     ),
     Option(
+        "max_photo_bytes",
+        "refuse photos whose file has more bytes",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        maximum=limits.LARGEST_PHOTO.most,
+        not_with=("url",),
+    ),
+    Option(
         "decode_memory",
         "memory that decoding photos may take, all together",
         (*_ENCODING, "train"),
@@ -530,14 +545,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "model_cache",
         "the folder for downloaded weights",
-        (*_ENCODING, "train", "models"),
+        (*_WITH_MODEL, "train", "models"),
         metavar="FOLDER",
         not_with=("url",),
     ),
     Option(
         "trust_remote_code",
         "run the Python code that some models bring along",
-        (*_ENCODING, "train"),
+        (*_WITH_MODEL, "train"),
         not_with=("url",),
     ),
 )

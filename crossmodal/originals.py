@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from crossmodal.limits import PHOTO
+from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
 __all__ = ["read_original"]
@@ -34,7 +34,7 @@ def _read_below(root: str, path: str) -> bytes | None:
         return None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= PHOTO.most:
+        if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= LARGEST_PHOTO.most:
             return None
         # Of the open file, so that nobody can put a link in its place meanwhile.
         opened = Path(f"/proc/self/fd/{descriptor}").resolve(strict=True)

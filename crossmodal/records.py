@@ -239,7 +239,7 @@ class Record:
             (limits.URI, "The uri", self.uri),
             (limits.MIME_TYPE, "The media type", self.mime_type),
             (limits.STORED_ID, "The id of the photo", self.photo_id),
-            (limits.PHOTO, "The photo", self.content),
+            (limits.LARGEST_PHOTO, "The photo", self.content),
         ):
             if value is not None and (found := _measured(value, limit)) > limit.most:
                 named = what if isinstance(value, bytes) else f"{what} {limits.quoted(value)}"

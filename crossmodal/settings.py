@@ -154,6 +154,7 @@ class Settings:
     shards: int | None = None
     index: str = "auto"
     max_pixels: int = 178_956_970
+    max_photo_bytes: int = 67_108_864
     decode_memory: int | None = None
     direction: Direction = "both"
     direct: bool = False
@@ -199,6 +200,7 @@ class Settings:
             "CROSSMODAL_TRUST_REMOTE_CODE": "true" if self.trust_remote_code else "false",
             "CROSSMODAL_RUNTIME": self.runtime,
             "CROSSMODAL_MAX_PIXELS": str(self.max_pixels),
+            "CROSSMODAL_MAX_PHOTO_BYTES": str(self.max_photo_bytes),
             # 0 leaves it to the machine that decodes.
             "CROSSMODAL_DECODE_MEMORY": str(self.decode_memory or 0),
             "CROSSMODAL_KEEP": self.keep,

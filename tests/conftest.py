@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from warm_start import WarmProcess, run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -33,10 +34,11 @@ TOY_IMAGES = TOY_DATA / "images"
 _ENDED = (FileNotFoundError, ProcessLookupError)
 
 # On a busy machine any example may take a second; Hypothesis itself goes by this only where CI is set.
-settings.register_profile(
-    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
+_ANY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", _ANY_MACHINE, max_examples=25)
+# What `make slow` asks for.
+settings.register_profile("thorough", _ANY_MACHINE, max_examples=400)
+settings.load_profile("quick")
 
 
 # Where servers write what they say; gone with the session.
@@ -47,7 +49,15 @@ atexit.register(_logs.cleanup)
 def run_app(
     *arguments: str | Path, timeout: float = 120, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs ``python app.py`` as a person would, from the repository, and waits for it."""
+    """Runs ``python app.py`` as a person would, from the repository, and waits for it.
+
+    With no variables but those of this process and the project's own, it begins after its imports.
+    """
+    if may_be_warm(environment):
+        variables = {**_AT_THE_START, **(environment or {})}
+        done = run_warm(list(map(str, arguments)), variables, timeout)
+        out, err = (said.decode().replace("\r\n", "\n") for said in (done.stdout, done.stderr))
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
     return run_python("app.py", *arguments, timeout=timeout, environment=environment)
 
 
@@ -73,6 +83,16 @@ def clean_environment() -> dict[str, str]:
     }
 
 
+# Before any test has set a variable.
+_AT_THE_START = clean_environment()
+
+
+def may_be_warm(environment: dict[str, str] | None) -> bool:
+    """Whether imports don't depend on what is added to the variables, or has been set meanwhile."""
+    own = all(name.startswith(("JINA_", "CROSSMODAL_")) for name in environment or ())
+    return own and clean_environment() == _AT_THE_START
+
+
 def free_port() -> int:
     """A port that nothing listens on at the moment.
 
@@ -90,7 +110,7 @@ def free_port() -> int:
 class Server:
     """A real server process: ``python app.py -t query_restful`` or ``index_restful``."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | WarmProcess
     url: str
     log: Path
 
@@ -124,26 +144,32 @@ def start_server(
     *arguments: str | Path,
     port: int | None = None,
     timeout: float = 90,
-    program: Sequence[str] = ("app.py",),
+    program: Sequence[str] | None = None,
+    python: str | None = None,
     environment: dict[str, str] | None = None,
 ) -> Server:
     """Starts a server and waits until it answers; fails with what it said where it ends before that.
 
-    ``program`` is what Python runs, ``environment`` what is added to the variables.
+    ``program`` is what runs instead of ``app.py``, ``python`` runs it instead of this one, ``environment`` is
+    added to the variables. Without any of them, the server begins after its imports.
     """
     port = port or free_port()
     log = Path(_logs.name) / f"{port}.log"
+    process: subprocess.Popen[bytes] | WarmProcess
+    asked = ["-t", task, "--port", str(port), *map(str, arguments)]
+    variables = {**clean_environment(), **(environment or {})}
     with log.open("wb") as held:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, *program, "-t", task, "--port", str(port)),
-                *map(str, arguments),
-            ],
-            cwd=REPOSITORY,
-            env={**clean_environment(), **(environment or {})},
-            stdout=held,
-            stderr=subprocess.STDOUT,
-        )
+        if program is None and python is None and may_be_warm(environment):
+            with Path(os.devnull).open("rb") as nothing:
+                process = WarmProcess(asked, variables, nothing, held, held)
+        else:
+            process = subprocess.Popen(
+                [python or sys.executable, *(program or ("app.py",)), *asked],
+                cwd=REPOSITORY,
+                env=variables,
+                stdout=held,
+                stderr=subprocess.STDOUT,
+            )
     server = Server(process, f"http://127.0.0.1:{port}", log)
     atexit.register(process.kill)
     deadline = time.monotonic() + timeout

@@ -274,7 +274,8 @@ def run_without(
     return run_python("-c", script, *arguments)
 
 
-@pytest.mark.parametrize("model", ["clip-mini", "vse"])
+# test_without_extras does it with the default model.
+@pytest.mark.parametrize("model", [pytest.param("clip-mini", marks=pytest.mark.slow), "vse"])
 def test_shipped_models_need_no_extra(model: str, tmp_path: Path) -> None:
     where = ("-m", model, "--workspace", tmp_path / "index", "--model-cache", tmp_path / "cache")
     done = run_without("index", *where)
@@ -288,12 +289,6 @@ def test_shipped_models_need_no_extra(model: str, tmp_path: Path) -> None:
     best = sentence["matches"][0]
     assert 0 < best["score"] < 1
     assert best["score"] != best["cosine"]
-
-
-def test_an_evaluation_needs_no_extra() -> None:
-    done = run_without("evaluate", "-m", "vse", "--json")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["through"] == "fused Flows"
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,10 @@ def test_a_line_above_the_limit_is_not_kept_in_memory(folder: Path) -> None:
         (lambda path: path.mkdir(), "{path} is a folder, not a file"),
         (lambda path: path.write_bytes(b""), "{path} is empty"),
         (os.mkfifo, "{path} is not a regular file but a device, pipe or socket"),
-        (lambda path: path.write_bytes(bytes(101)), "{path} has 101 bytes, and the limit for a photo is 100"),
+        (
+            lambda path: path.write_bytes(bytes(101)),
+            "{path} has 101 bytes, and the limit for a photo is 100; allow more with --max-photo-bytes",
+        ),
     ],
     ids=["missing", "dangling-link", "link-loop", "folder", "empty", "pipe", "too-large"],
 )

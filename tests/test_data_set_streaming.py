@@ -16,7 +16,7 @@ from typing import Any
 from unicodedata import normalize
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmodal.data_sets import json_stream, open_data_set
@@ -63,7 +63,6 @@ def without_origin(items: Iterable[Record | Failure]) -> list[Record]:
     return [replace(item, origin=None) for item in items if isinstance(item, Record)]
 
 
-@settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.tuples(st.sampled_from((*PHOTOS, "gone.jpg")), captions), min_size=1, max_size=12))
 def test_every_row_becomes_a_caption_or_a_failure(photos: Path, rows: list[tuple[str, str]]) -> None:
     """CSV and JSONL of the same rows give the same stream, and each row is accounted for."""
@@ -98,7 +97,6 @@ def test_every_row_becomes_a_caption_or_a_failure(photos: Path, rows: list[tuple
     assert len({id for id, _, _ in things}) == len(things)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     content=st.dictionaries(st.text(max_size=4), json_values | st.lists(json_values, max_size=6), max_size=5)
 )
@@ -166,7 +164,8 @@ def test_a_huge_file_named_like_a_photo_is_never_read(tmp_path: Path) -> None:
     (failure,) = open_data_set(str(tmp_path), data_root=tmp_path)
     assert failure == Failure(
         f"{tmp_path}/film.jpg",
-        f"{tmp_path}/film.jpg has 8,589,934,592 bytes, and the limit for a photo is 67,108,864",
+        f"{tmp_path}/film.jpg has 8,589,934,592 bytes, and the limit for a photo is 67,108,864; "
+        "allow more with --max-photo-bytes",
     )
 
 

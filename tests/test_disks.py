@@ -41,7 +41,7 @@ def assert_one_sentence(stderr: str, words: str) -> None:
     assert words in line
 
 
-@pytest.mark.parametrize("size", ["400k", "1200k"])
+@pytest.mark.parametrize("size", [pytest.param("400k", marks=pytest.mark.slow), "1200k"])
 def test_a_full_disk_is_a_sentence_and_what_was_written_is_whole(mount: Mount, size: str) -> None:
     workspace = mount(size) / "workspace"
     done = run_app("-t", "index", "--workspace", workspace)

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from documents import PAGES, dead_links, refused_commands, unknown_extras
+from conftest import REPOSITORY, run_python
+from documents import PAGES, dead_links, python_examples, refused_commands, unknown_extras
 
 from crossmodal.evaluation.protocols import PROTOCOLS
 from crossmodal.models.native.checkpoint import SHIPPED
+from crossmodal.server.mcp.tools import tools
 from crossmodal.settings import LOSSES
 
 
@@ -31,6 +32,21 @@ def test_every_protocol_is_described() -> None:
 
 def test_every_loss_is_described() -> None:
     assert first_column(page("training"), "| `--loss` |") == set(LOSSES)
+
+
+def test_every_tool_of_agents_is_described() -> None:
+    assert list(tools()) == re.findall(r"^\| `(\w+)` \|", page("rag"), re.MULTILINE)
+
+
+def test_the_retriever_is_ten_lines_and_finds_what_answers_the_question(toy_workspace: Path) -> None:
+    (code,) = python_examples(page("rag"), "from crossmodal import PhotoIndex")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    code = code.replace('"workspace"', repr(str(toy_workspace)))
+    done = run_python("-c", f"{code}\nprint(*retrieve('What does the launch pad hold?'), sep='\\n')")
+    assert done.returncode == 0, done.stderr
+    passages = done.stdout.splitlines()
+    assert len(passages) == 5
+    assert re.fullmatch(r"\[\w+\] rocket\.jpg, .+: .*launch pad.*", passages[0]), passages
 
 
 @pytest.mark.parametrize("name", SHIPPED)

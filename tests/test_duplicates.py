@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from crossmodal.images import decode_image
 from crossmodal.images.decoding import jpeg_of
 from crossmodal.images.likeness import likeness, outline_of
 from crossmodal.models import load_image_encoder, load_text_encoder
+from crossmodal.query.bursts import LEAST_BURST_COSINE, Shot, shot_of
 from crossmodal.query.fusion import LEAST_LIKENESS, THRESHOLDS, Group, group, normalised_text
 from crossmodal.records import IMAGE, TEXT, Modality, Record
 
@@ -139,6 +141,71 @@ def test_an_index_lists_its_duplicates_in_groups(tmp_path: Path) -> None:
     assert [[photo["id"] for photo in group["photos"]] for group in listed["groups"]] == [
         [photo.id for photo in group.photos] for group in (cats, rockets)
     ]
+
+
+def test_photos_of_one_burst_are_grouped_and_copies_are_something_else(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cat = toy_photo("cat.jpg")
+    width, height = cat.size
+
+    def taken(name: str, image: Image.Image, moment: str, camera: str = "Canon EOS 5D") -> None:
+        exif = Image.Exif()
+        exif[0x0110] = camera
+        exif.get_ifd(0x8769)[0x9003] = f"2019:07:04 {moment}"
+        image.save(photos / name, exif=exif)
+
+    def turned(degrees: int) -> Image.Image:
+        inner = (width // 6, height // 6, width - width // 6, height - height // 6)
+        return cat.rotate(degrees).crop(inner)
+
+    # All of the same cat, and none a copy of another.
+    for number, degrees in enumerate((0, 15, -15, 30)):
+        taken(f"burst-{number}.jpg", turned(degrees), f"12:00:0{number}")
+    taken("rocket.jpg", toy_photo("rocket.jpg"), "12:00:01")
+    taken("later.jpg", ImageOps.mirror(turned(0)), "12:01:00")
+    taken("telephone.jpg", ImageOps.mirror(turned(20)), "12:00:02", "iPhone 8")
+    with PhotoIndex(tmp_path / "index", model="clip-mini") as index:
+        assert index.add(photos).added == 7
+        names = {match.id: match.file for match in index.search("a cat", top_k=10)}
+        groups = [
+            sorted(str(names[id]) for id in (match.id, *(match.duplicates or ())))
+            for match in index.search("a cat", top_k=10, group_duplicates=True)
+        ]
+        assert sorted(groups) == [
+            [f"burst-{number}.jpg" for number in range(4)],
+            ["later.jpg"],
+            ["rocket.jpg"],
+            ["telephone.jpg"],
+        ]
+        assert index.duplicates() == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "shot"),
+    [
+        ({"taken": "2019-07-04T12:00:01+02:00"}, datetime(2019, 7, 4, 12, 0, 1)),
+        ({"taken": "2019-07-04T12:00:01"}, datetime(2019, 7, 4, 12, 0, 1)),
+        ({"taken": "2019-07-04"}, None),
+        ({"taken": "in the summer of 2019"}, None),
+        ({"taken": "2019-07-04T12:00:01", "taken_from": "file time"}, None),
+        ({"taken": "2019-07-04T12:00:01", "camera": None}, None),
+        ({"taken": 2019}, None),
+    ],
+)
+def test_a_burst_needs_a_camera_and_its_clock(tags: dict[str, object], shot: datetime | None) -> None:
+    assert shot_of({"camera": "Canon", **tags}) == (shot and Shot("Canon", shot))
+
+
+def test_all_of_a_burst_is_near_the_one_that_stands_for_it_in_time_and_looks() -> None:
+    def at(cosine: float) -> list[float]:
+        return [cosine, float(np.sqrt(1 - cosine**2))]
+
+    shots = [Shot("Canon", datetime(2019, 7, 4, 12, 0, second)) for second in (10, 5, 15, 16, 11)]
+    vectors = np.array([at(1), at(0.8), at(0.8), at(0.8), at(LEAST_BURST_COSINE - 0.1)], np.float32)
+    groups = group(list("abcde"), vectors, [IMAGE] * 5, [None] * 5, lambda one, other: False, shots)
+    # d is 6 seconds behind a and leads a group, which e joins.
+    assert groups == [Group("a", ("b", "c")), Group("d", ("e",))]
 
 
 def test_captions_of_the_same_words_join_and_those_that_say_more_do_not() -> None:

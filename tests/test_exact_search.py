@@ -68,7 +68,6 @@ nearly_equal_vectors = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     rows=nearly_equal_vectors,
     shards=st.sampled_from([2, 3, 4]),

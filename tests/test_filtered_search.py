@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from store_samples import VSE, vector_of
@@ -171,7 +171,6 @@ def few_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return int(request.param)
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     commits=changes_of(tags),
     objects=st.lists(filters, min_size=1, max_size=4),
@@ -221,7 +220,6 @@ def test_masks_and_searches_equal_the_definition_whatever_changed(
         assert store.verify() == []
 
 
-@settings(max_examples=40, deadline=None)
 @given(commits=changes_of(tags), wanted=filters.map(parse_filter), top_k=st.integers(1, 30))
 def test_shards_together_find_what_one_index_finds(commits: list[Change], wanted: Filter, top_k: int) -> None:
     query = vector_of("other")[None]

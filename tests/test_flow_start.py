@@ -117,11 +117,17 @@ def test_what_keeps_a_step_from_being_made_is_said(tmp_path: Path) -> None:
 
 
 @needs_jina
-def test_a_process_that_is_killed_ends_the_flow_within_seconds(tmp_path: Path) -> None:
+def test_a_process_that_is_killed_ends_the_flow_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     with no_process_left():
         flow = open_pods("index", settings(tmp_path / "index"))
         try:
             flow.check()
+            (doc,) = flow.run("index", [Document("a", "text", text="words", record=None)])
+            assert doc.error is None
             # That of the Flow itself leads their group.
             steps = [pid for pid in children_of(os.getpid()) if os.getpgid(pid) not in (pid, os.getpgid(0))]
             os.kill(steps[0], signal.SIGKILL)
@@ -134,6 +140,7 @@ def test_a_process_that_is_killed_ends_the_flow_within_seconds(tmp_path: Path) -
                 flow.check()
         finally:
             flow.close()
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def run_for_a_minute(flow: PodsFlow) -> None:
@@ -168,13 +175,3 @@ def test_nothing_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     assert [pid for pid in left if is_running(pid)] == []
     assert list(temporary.glob("crossmodal-flow-*")) == []
-
-
-@needs_jina
-def test_no_temporary_files_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    with open_pods("index", settings(tmp_path / "index")) as flow:
-        (doc,) = flow.run("index", [Document("a", "text", text="words", record=None)])
-    assert doc.error is None
-    assert list((tmp_path / "temporary").iterdir()) == []

@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
@@ -61,7 +61,6 @@ contents = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(FILES)), contents, file_names), max_size=5),
     st.lists(st.integers(1, 40), min_size=1, max_size=30),

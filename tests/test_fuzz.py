@@ -16,7 +16,7 @@ from crossmodal import limits
 
 # The same mutations each time.
 SEED = 13
-MUTATIONS = 40
+MUTATIONS = 15
 
 
 def inputs_of(target: str) -> list[Path]:

@@ -17,23 +17,26 @@ import json, re, sys
 from pathlib import Path
 from jina import Flow
 
-source, folder = map(Path, sys.argv[1:])
-flow = Flow.load_config(str(source))
-steps = {
-    name: [pod.args.when, sorted(pod.needs), pod.args.shards, pod.args.replicas] for name, pod in flow
-}
-try:
-    flow.to_kubernetes_yaml(str(folder / "refused"))
-    refused = ""
-except Exception as error:
-    refused = type(error).__name__
-uses = r"uses: [.][.]/executors/([a-z_]+)/config.yml"
-text, count = re.subn(uses, r"uses: docker://own/\\1", source.read_text())
-copy = folder / "flow.yml"
-copy.write_text(text)
-Flow.load_config(str(copy)).to_kubernetes_yaml(str(folder / "kubernetes"))
-Flow.load_config(str(copy)).to_docker_compose_yaml(str(folder / "compose.yml"))
-print(json.dumps({"steps": steps, "refused": refused, "count": count}))
+def export(source, folder):
+    flow = Flow.load_config(str(source))
+    steps = {
+        name: [pod.args.when, sorted(pod.needs), pod.args.shards, pod.args.replicas] for name, pod in flow
+    }
+    try:
+        flow.to_kubernetes_yaml(str(folder / "refused"))
+        refused = ""
+    except Exception as error:
+        refused = type(error).__name__
+    uses = r"uses: [.][.]/executors/([a-z_]+)/config.yml"
+    text, count = re.subn(uses, r"uses: docker://own/\\1", source.read_text())
+    copy = folder / "flow.yml"
+    copy.write_text(text)
+    Flow.load_config(str(copy)).to_kubernetes_yaml(str(folder / "kubernetes"))
+    Flow.load_config(str(copy)).to_docker_compose_yaml(str(folder / "compose.yml"))
+    return {"steps": steps, "refused": refused, "count": count}
+
+
+print(json.dumps([export(*pair) for pair in zip(*[map(Path, sys.argv[1:])] * 2)]))
 """
 
 
@@ -43,12 +46,13 @@ def test_jina_loads_the_flows_and_exports_them_with_images(tmp_path: Path) -> No
     variables = settings.flow_environment()
     # Offline: without it, jina asks its hub for an image of the gateway.
     quiet = {"JINA_GATEWAY_IMAGE": "own/gateway", "JINA_LOG_LEVEL": "CRITICAL", "JINA_OPTOUT_TELEMETRY": "1"}
-    for kind in ("index", "query"):
-        source, folder = REPOSITORY / "flows" / f"flow-{kind}.yml", tmp_path / kind
+    pairs = [(REPOSITORY / "flows" / f"flow-{kind}.yml", tmp_path / kind) for kind in ("index", "query")]
+    for _, folder in pairs:
         folder.mkdir()
-        done = run_python("-c", EXPORT, source, folder, environment={**variables, **quiet})
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout.splitlines()[-1])
+    paths = [path for pair in pairs for path in pair]
+    done = run_python("-c", EXPORT, *paths, environment={**variables, **quiet})
+    assert done.returncode == 0, done.stderr
+    for (source, folder), found in zip(pairs, json.loads(done.stdout.splitlines()[-1]), strict=True):
         steps = yaml.safe_load(source.read_text(encoding="utf-8"))["executors"]
         read = {step.name: step for step in read_topology(source, variables).steps}
         assert found["count"] == len(found["steps"]) == len(read) == 8

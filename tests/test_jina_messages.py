@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from needs_jina import skip_module_without_jina
 
@@ -223,7 +223,6 @@ def documents(branch: dict[str, dict[str, Any]]) -> list[Document]:
 
 
 @given(st.lists(BRANCH, min_size=2, max_size=4))
-@settings(max_examples=60, deadline=None)
 def test_branches_that_jina_reduces_are_joined_as_in_one_process(
     branches: list[dict[str, dict[str, Any]]],
 ) -> None:
@@ -234,7 +233,6 @@ def test_branches_that_jina_reduces_are_joined_as_in_one_process(
 
 
 @given(st.integers(min_value=-(2**53), max_value=2**53))
-@settings(max_examples=60, deadline=None)
 def test_whole_numbers_in_tags_stay_whole(number: int) -> None:
     message = MediaDocument.from_protobuf(
         write_message(Document("a", "image", record=replace(RECORD, tags={"n": number}))).to_protobuf()

@@ -61,9 +61,9 @@ BOTH = (*PODS, "--shards", "3", "--parallel", "2")
     [
         # How many shards there are is a matter of each search.
         (("--shards", "3", "--parallel", "2"), ("--shards", "2")),
-        # The layouts read each other's workspace.
+        # The layouts read each other's workspace; test_flow_endpoints asks pods with two shards.
         pytest.param(PODS, (), marks=needs_jina),
-        pytest.param(BOTH, BOTH, marks=needs_jina),
+        pytest.param(BOTH, BOTH, marks=[needs_jina, pytest.mark.slow]),
     ],
     ids=lambda value: " ".join(value) or "plain",
 )
@@ -75,5 +75,6 @@ def test_every_layout_and_sharding_finds_the_same(
 
 
 @needs_jina
+@pytest.mark.slow
 def test_pods_find_the_same_in_what_one_process_indexed(plain: list[list[Any]], toy_workspace: Path) -> None:
     assert query(toy_workspace, *PODS) == plain

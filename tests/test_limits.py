@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from conftest import REPOSITORY, TOY_IMAGES
+from photos import toy_photo
 
 from crossmodal import PhotoIndex, limits
 from crossmodal.documents import Document
+from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError, RequestError
 from crossmodal.http_shapes.legacy.requests import parse_request
 from crossmodal.http_shapes.v1.documents import parse_line
 from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.query.expression import Term
 from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.server.app import create_app
+from crossmodal.server.serving import Serving, Writing
+from crossmodal.settings import Settings
 
 LONG_TEXT = "a " * (limits.SENTENCE.most // 2) + "b"
 TAG_BYTES = limits.TAGS.most
@@ -144,6 +152,43 @@ def test_one_record_beyond_the_limits_is_its_own_failure(tmp_path: Any) -> None:
     assert (tags.source, "the limit is 64 KiB" in tags.reason) == ("bad.jpg", True)
     assert "2,001 characters" in text.reason
     assert len(text.source) < 100
+
+
+def test_photos_have_the_bytes_and_pixels_that_options_allow(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    small = (TOY_IMAGES / "cat.jpg").read_bytes()
+    (folder / "small.jpg").write_bytes(small)
+    (folder / "long.jpg").write_bytes(small.ljust(len(small) + 1, b"\0"))
+    toy_photo("rocket.jpg").resize((1000, 700)).save(folder / "wide.jpg", quality=1)
+    with PhotoIndex(tmp_path / "index", "clip-mini", max_photo_bytes=len(small), max_pixels=699_999) as index:
+        summary = index.add(folder)
+        assert [record.file for record in index] == ["small.jpg"]
+        reasons = {Path(failure.source).name: failure.reason for failure in summary.failures}
+        (failure,) = index.add([Record("r", IMAGE, content=small + b"\0")]).failures
+        with pytest.raises(DataError, match="--max-photo-bytes"):
+            index.search(small + b"\0")
+    assert reasons["long.jpg"].endswith(
+        f"has {len(small) + 1:,} bytes, and the limit for a photo is {len(small):,}; "
+        "allow more with --max-photo-bytes"
+    )
+    assert "700,000 pixels; the limit is 699,999" in reasons["wide.jpg"]
+    assert "--max-pixels" in reasons["wide.jpg"]
+    assert "Send a smaller copy, or allow more with --max-photo-bytes." in failure.reason
+
+    settings = Settings(workspace=tmp_path / "index", model="clip-mini", max_photo_bytes=len(small))
+    with Engine(settings) as engine:
+        app = create_app(Serving("query", engine, settings, Writing(allowed=True)))
+
+        async def uploaded() -> Any:
+            transport = httpx2.ASGITransport(app)
+            files = [("file", ("small.jpg", small)), ("file", ("long.jpg", small + b"\0"))]
+            async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+                return (await http.post("/v1/documents", files=files)).json()
+
+        unchanged, refused = asyncio.run(uploaded())["results"]
+    assert (unchanged["error"], unchanged["source"]) == (None, "small.jpg")
+    assert "--max-photo-bytes" in refused["error"]
 
 
 def test_the_page_of_limits_is_up_to_date() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from store_samples import vector_of
 
@@ -169,7 +169,6 @@ nears = st.builds(
 )
 
 
-@settings(max_examples=60)
 @given(
     tags=st.lists(documents, min_size=1, max_size=12),
     filters=st.lists(ranges | nears, min_size=1, max_size=6),

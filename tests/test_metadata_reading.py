@@ -123,6 +123,33 @@ def tags_of(content: bytes = b"", **known: Any) -> dict[str, Any]:
     return read.tags
 
 
+def canon_raw() -> bytes:
+    """The boxes of a CR3 that exiftool reads: each directory of EXIF has one of its own."""
+
+    def box(kind: bytes, body: bytes) -> bytes:
+        return (len(body) + 8).to_bytes(4) + kind + body
+
+    main = {**CAMERA, 0x0100: 6000, 0x0101: 4000, 0x0112: 6}
+    directories = ((b"CMT1", main), (b"CMT2", SHOT), (b"CMT3", {1: 1}), (b"CMT4", TOWER))
+    inner = b"".join(
+        box(kind, exif(values).tobytes().removeprefix(b"Exif\0\0")) for kind, values in directories
+    )
+    head = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48") + box(b"CNCV", b"CanonCR3_001/00.09.00/00.00.00")
+    return (
+        box(b"ftyp", b"crx \0\0\0\1crx isom") + box(b"moov", box(b"uuid", head + inner)) + box(b"mdat", b"0")
+    )
+
+
+def test_a_raw_file_of_canon_says_what_others_say() -> None:
+    tags = tags_of(canon_raw())
+    assert {name: tags.get(name) for name in SAID} == SAID
+    assert (tags["width"], tags["height"], tags["orientation"]) == (4000, 6000, "portrait")
+    whole = canon_raw()
+    for length in range(0, len(whole), 7):
+        found = read_metadata(whole[:length])
+        assert found.tags.get("iso") in (None, 400)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_exif_is_read_from_each_format(kind: str) -> None:
     blob = photo(kind, exif=exif({**CAMERA, 0x0112: 6}, SHOT, TOWER))

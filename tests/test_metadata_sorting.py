@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 from conftest import run_app, server_over_copy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from store_samples import vector_of
 from test_filtered_search import NAMES, filters, finite_tags
@@ -59,7 +59,6 @@ def test_a_tag_orders_and_ties_are_by_id(tmp_path: Path, sort: str, ids: str) ->
         assert "".join(in_memory) == ids
 
 
-@settings(max_examples=60)
 @given(
     tags=st.lists(finite_tags, max_size=12),
     tag=st.sampled_from(NAMES),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from photos import REPOSITORY, SHARED_DATA, toy_photo
 
@@ -143,7 +143,6 @@ def test_the_blocks_that_stayed_frozen_are_the_imagenet_initialisation_rounded_t
     assert {name for name, equal in same.items() if equal} == {n for n in same if n.startswith(frozen)}
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(max_size=80), max_size=70))
 def test_any_strings_get_unit_vectors_that_do_not_depend_on_their_neighbours(sentences: list[str]) -> None:
     encoder = load_text_encoder("vse")

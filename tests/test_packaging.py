@@ -104,7 +104,7 @@ def test_the_metadata_are_those_of_the_project(wheel: Path) -> None:
     assert held["Author"] == "the crossmodal-search authors"
     assert held.get_payload().startswith("# Cross-modal search")
     extras = {"all", "clip", "convert", "jina", "onnx", "otel", "places", "parquet", "plot", "train"}
-    extras |= {"jxl", "raw"}
+    extras |= {"jxl", "mcp", "raw"}
     assert set(held.get_all("Provides-Extra", [])) == extras
     assert {f"{DIST_INFO}/licenses/LICENSE", f"{DIST_INFO}/licenses/NOTICE"} <= names(wheel)
     with zipfile.ZipFile(wheel) as archive:
@@ -171,10 +171,14 @@ def test_the_pinned_versions_are_those_that_the_project_asks_for(python: str) ->
         (pin,) = held[0].specifier
         assert pin.operator == "=="
         pins[name] = pin.version
+    # In no environment with the others.
+    for name, (line,) in requirements("requirements-mcp.txt").items():
+        (pin,) = line.specifier
+        pins[name] = pin.version
 
     base, full = (
         requirements("requirements-base.txt"),
-        requirements("requirements.txt", "requirements-jina.txt"),
+        requirements("requirements.txt", "requirements-jina.txt", "requirements-mcp.txt"),
     )
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() for line in lines]
     for texts, files in ((PROJECT["dependencies"], base), (extras, {**base, **full})):
@@ -315,6 +319,7 @@ def test_the_wheel_works_beside_the_packages_that_are_here(wheel: Path, tmp_path
     works(Installation(python, tmp_path / "elsewhere"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_wheel_works_in_an_empty_environment_and_takes_little(wheel: Path, tmp_path: Path) -> None:
     """What ``pip install`` brings is enough, and is below the limit."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from photos import encoded, shared_photos, toy_photo
 from PIL import Image
@@ -168,7 +168,6 @@ def test_embeddings_of_unusual_kinds_equal_the_reference(
         assert float(np.sum(found * wanted)) >= 0.9999, kind
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 700), st.integers(1, 700), st.sampled_from(["crop", "squash"]), st.sampled_from([32, 224])
 )

@@ -49,7 +49,7 @@ def test_an_index_and_its_copies_are_private(tmp_path: Path) -> None:
 
 def test_the_commands_make_a_private_workspace(tmp_path: Path) -> None:
     workspace = tmp_path / "new"
-    indexed = run_app("index", "--workspace", workspace)
+    indexed = run_app("index", "-n", "6", "--workspace", workspace)
     assert indexed.returncode == 0, indexed.stderr
     assert run_app("search", "--workspace", workspace, "a dog").returncode == 0
     assert {"index-report.json", "index.sqlite"} <= set(modes(workspace))

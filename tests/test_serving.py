@@ -14,7 +14,6 @@ from conftest import Server, children_of, free_port, is_running, run_app, start_
 from needs_jina import needs_jina
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
-LAYOUTS = pytest.mark.parametrize("layout", ["fused", pytest.param("pods", marks=needs_jina)])
 
 
 def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
@@ -31,8 +30,15 @@ def search(server: Server) -> list[str]:
     return [match["id"] for match in answer["search"]["docs"][0]["matches"]]
 
 
-@LAYOUTS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    ("layout", "number"),
+    [
+        ("fused", signal.SIGTERM),
+        ("fused", signal.SIGINT),
+        pytest.param("pods", signal.SIGTERM, marks=needs_jina),
+        pytest.param("pods", signal.SIGINT, marks=[needs_jina, pytest.mark.slow]),
+    ],
+)
 def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout: str, number: int) -> None:
     server = start_server("query_restful", "--workspace", toy_workspace, "--layout", layout)
     assert len(search(server)) == 3
@@ -47,7 +53,7 @@ def test_a_signal_ends_it_cleanly_with_nothing_left(toy_workspace: Path, layout:
 
 
 @needs_jina
-@pytest.mark.parametrize("which", [3, -1])
+@pytest.mark.parametrize("which", [3, pytest.param(-1, marks=pytest.mark.slow)])
 def test_a_dead_pod_ends_the_server_with_words(toy_workspace: Path, which: int) -> None:
     """jina starts nothing again; of the default layout test_supervisor says what happens."""
     server = start_server("query_restful", "--workspace", toy_workspace, "--layout", "pods")
@@ -62,6 +68,7 @@ def test_a_dead_pod_ends_the_server_with_words(toy_workspace: Path, which: int) 
 
 
 @needs_jina
+@pytest.mark.slow
 def test_nothing_outlives_a_killed_server(toy_workspace: Path) -> None:
     server = start_server("query_restful", "--workspace", toy_workspace, "--layout", "pods", "--shards", "1")
     pids = children_of(server.process.pid)
@@ -143,7 +150,7 @@ def test_a_workspace_without_an_index_is_a_sentence(tmp_path: Path) -> None:
 def test_it_needs_no_locale_with_unicode(tmp_path: Path) -> None:
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     workspace = tmp_path / "index"
-    done = run_app("-t", "index", "-d", "toy-data", "--workspace", workspace, environment=locale)
+    done = run_app("-t", "index", "-n", "12", "--workspace", workspace, environment=locale)
     assert done.returncode == 0, done.stderr
     server = start_server("query_restful", "--workspace", workspace, environment=locale)
     try:

@@ -14,6 +14,7 @@ from crossmodal.cli.arguments import read_settings
 from crossmodal.commands import TASKS
 from crossmodal.errors import SettingsError
 from crossmodal.images import MAX_PIXELS
+from crossmodal.limits import PHOTO
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
 
@@ -28,7 +29,7 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, search, duplicates, serve, watch, roots, trash, status, convert, backup, restore, verify, "
+    "index, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, verify, "
     "compact, dump, load, evaluate, train, models, plot, keys, or -t and a task"
 )
 
@@ -38,6 +39,7 @@ def test_defaults() -> None:
     assert settings == Settings(task="index", model_cache=Path.home() / ".cache" / "crossmodal")
     assert settings.port == 45678
     assert settings.max_pixels == MAX_PIXELS
+    assert settings.max_photo_bytes == PHOTO.most
     assert settings.host == "127.0.0.1"
     assert settings.data_set == "toy-data"
     assert (settings.workers, settings.grpc_port) == (1, 0)

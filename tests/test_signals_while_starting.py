@@ -33,8 +33,19 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-@pytest.mark.parametrize("processes", [1, 2, 6], ids="with-{}".format)
+MOMENTS = [(processes, number) for processes in (1, 2, 6) for number in (signal.SIGINT, signal.SIGTERM)]
+QUICK = [(2, signal.SIGINT), (6, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(
+    ("processes", "number"),
+    [
+        pytest.param(
+            *moment, marks=() if moment in QUICK else pytest.mark.slow, id="with-{}-{}".format(*moment)
+        )
+        for moment in MOMENTS
+    ],
+)
 def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, number: int, processes: int) -> None:
     """At the moment when there are so many processes: its own first, then those of the steps."""
     starting = subprocess.Popen(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from store_samples import CLIP, VSE, caption, photo, vector_of, vectors_of
 
@@ -195,7 +195,6 @@ records = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(records, min_size=1, max_size=5, unique_by=lambda record: record.id))
 def test_any_record_comes_back_as_it_was(batch: list[Record]) -> None:
     hashed = [record.hashed() for record in batch]

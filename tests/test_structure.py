@@ -42,7 +42,7 @@ LAYERS = [
     {"commands"},
     {"access", "originals"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
-    {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files"},
+    {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files", "yaml_files"},
     {"errors"},
 ]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from conftest import TOY_DATA
-from hypothesis import given, settings
+from hypothesis import given
 from store_samples import vector_of
 from test_filtered_search import Change, Expected, apply, changes_of, finite_tags
 
@@ -45,6 +45,21 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "c": {"place": "harbour", "year": 2019, "indoor": True, "people": ["Grace"], "modality": "print"},
     "d": {"place": ["beach", "harbour", 7], "empty": [], "nothing": None},
 }
+
+
+def test_a_tag_of_nothing_but_days_and_moments_is_a_date(tmp_path: Path) -> None:
+    documents = {
+        "a": {
+            "taken": "2019-07-04T12:30:00+02:00",
+            "sold": "2021-02-28",
+            "season": "2019-07",
+            "due": "2021-03-01",
+        },
+        "b": {"taken": "2020-01-01", "sold": "2021-02-29", "season": "2020-07", "due": 2021},
+    }
+    with store_with(tmp_path, documents) as store:
+        types = {field.name: field.type for field in store.tag_fields("image")}
+    assert types == {"taken": "date", "sold": "string", "season": "string", "due": "mixed"}
 
 
 def test_names_types_values_and_ranges(tmp_path: Path) -> None:
@@ -159,7 +174,6 @@ def fields_by_hand(records: Sequence[Record]) -> list[TagField]:
     return sorted(fields, key=lambda field: field.name)
 
 
-@settings(max_examples=60, deadline=None)
 @given(commits=changes_of(finite_tags))
 def test_fields_equal_counts_by_hand_whatever_changed(commits: list[Change]) -> None:
     """Documents without a vector, which no search finds, count as well."""

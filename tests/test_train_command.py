@@ -67,6 +67,7 @@ def test_a_trained_model_can_be_used_at_once(tmp_path: Path) -> None:
     assert "32 dimensions" in again.stderr
 
 
+@pytest.mark.slow
 def test_fine_tuning_on_ones_own_photos_never_ends_worse(tmp_path: Path) -> None:
     photos, output = six_photos(tmp_path / "photos"), tmp_path / "model"
     done = run_app(

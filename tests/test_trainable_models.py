@@ -310,7 +310,7 @@ TINY_SIGLIP = {
 }
 
 
-@pytest.fixture(scope="module", params=["vit", "timm"])
+@pytest.fixture(scope="module", params=["vit", pytest.param("timm", marks=pytest.mark.slow)])
 def open_clip_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random open_clip model as the model hub has them."""
     open_clip = import_open_clip()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -24,7 +24,6 @@ from crossmodal.training.pairs import extra_texts, read_captions
 from crossmodal.training.stage_data import batches_of, number_of_batches
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     photos=st.lists(st.integers(0, 9), min_size=1, max_size=60),
     captions_per_photo=st.integers(1, 5),

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from native_checkpoints import DIMENSION, PIECES, SMALL, SQUASH, padded, save_random_checkpoint, toy_captions
 from photos import REPOSITORY
@@ -96,7 +96,6 @@ def test_attention_sees_the_order_of_words(folder: Path) -> None:
     assert one @ other < 0.99
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=70))
 def test_any_strings_get_unit_vectors_that_do_not_depend_on_their_neighbours(
     folder: Path, sentences: list[str]

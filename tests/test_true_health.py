@@ -89,7 +89,7 @@ def test_sixty_four_kilobytes_of_shared_memory_are_enough(toy_workspace: Path, t
     command = (
         "mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {python} app.py {command} --workspace {workspace}"
     )
-    for words in ("index -d toy-data -m vse", "search 'a dog' -k 1"):
+    for words in ("index -d toy-data -m vse -n 12", "search 'a dog' -k 1"):
         done = subprocess.run(
             [
                 "unshare",

@@ -35,6 +35,7 @@ _RUNS = {
     "plot": ("without_model", "plot_flows"),
     "keys": ("keys", "run"),
     "watch": ("watch", "run"),
+    "mcp": ("mcp", "run"),
     "roots": ("library", "roots"),
     "trash": ("library", "trash"),
 }

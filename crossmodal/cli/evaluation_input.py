@@ -53,6 +53,7 @@ def open_one(settings: Settings, *, content: bool = True) -> DataSet:
         content=content,
         read_as=settings.read_as,
         exclude=settings.exclude,
+        max_file_bytes=settings.max_photo_bytes,
     )
 
 

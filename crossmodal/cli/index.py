@@ -108,6 +108,7 @@ def _open(name: str, settings: Settings) -> DataSet:
             read_as=settings.read_as,
             exclude=settings.exclude,
             null=settings.null,
+            max_file_bytes=settings.max_photo_bytes,
         )
         return opened
     except DataSetError as error:
@@ -119,7 +120,8 @@ def _open(name: str, settings: Settings) -> DataSet:
         if not lost:
             raise
         if settings.delete_missing and Path(folder).is_dir():
-            return FolderOfImages(name, Path(folder), limits=Limits(), content=True, exclude=settings.exclude)
+            limits = Limits(settings.max_photo_bytes)
+            return FolderOfImages(name, Path(folder), limits=limits, content=True, exclude=settings.exclude)
         raise _FolderMissing(
             f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "
             "again; where it lies elsewhere now, say so with: crossmodal roots move "

@@ -193,7 +193,7 @@ class CountedValue:
 
 @dataclass(frozen=True, slots=True)
 class TagField:
-    """A tag that documents have: ``type`` is string, number, boolean or mixed.
+    """A tag that documents have: ``type`` is string, number, boolean, date or mixed.
 
     ``values`` are the most frequent ones; ``min`` and ``max`` are None where it holds no numbers.
     """

@@ -77,6 +77,7 @@ def open_data_sets(
     read_as: str = "auto",
     exclude: Sequence[str] = (),
     null: bool = False,
+    max_file_bytes: int = PHOTO.most,
 ) -> list[DataSet]:
     """What each of ``names`` means, each once, as ``open_data_set`` opens it.
 
@@ -86,14 +87,21 @@ def open_data_sets(
     opened = []
     for name in dict.fromkeys(names):
         if name != STDIN:
-            found = open_data_set(name, data_root=data_root, split=split, read_as=read_as, exclude=exclude)
+            found = open_data_set(
+                name,
+                data_root=data_root,
+                split=split,
+                read_as=read_as,
+                exclude=exclude,
+                max_file_bytes=max_file_bytes,
+            )
         elif split is not None or read_as != "auto":
             option = f"--split {split}" if split is not None else f"--read-as {read_as}"
             raise DataSetError(
                 f"A list of photos on stdin is nothing but photos: {option} says nothing of it."
             )
         else:
-            limits = Limits(PHOTO.most, SENTENCE.most)
+            limits = Limits(max_file_bytes, SENTENCE.most)
             found = ListOfPhotos("stdin", stdin, zeros=null, limits=limits, content=True)
         opened.append(found)
     return opened

@@ -18,7 +18,7 @@ from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
 from crossmodal.images.formats import EXTENSIONS, type_by_name
-from crossmodal.limits import PHOTO
+from crossmodal.limits import LARGEST_PHOTO
 
 __all__ = [
     "Photo",
@@ -109,8 +109,11 @@ def read_photo(photo: str, *, max_bytes: int) -> Photo:
     return Photo(photo, sniff_mime_type(blob) or by_name, blob)
 
 
-def read_photo_file(path: Path, *, max_bytes: int = PHOTO.most) -> bytes:
-    """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does."""
+def read_photo_file(path: Path, *, max_bytes: int = LARGEST_PHOTO.most) -> bytes:
+    """The bytes of the photo file at ``path``; raises DataError as ``read_photo`` does.
+
+    Its default is for a question, which the Flow judges by what ``--max-photo-bytes`` allows.
+    """
     return read_photo(str(path.absolute()), max_bytes=max_bytes).content
 
 
@@ -128,7 +131,10 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
     if size == 0:
         raise DataError(f"{name} is empty")
     if size > max_bytes:
-        raise DataError(f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}")
+        raise DataError(
+            f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}; allow more with "
+            "--max-photo-bytes"
+        )
 
 
 def _photo_in_uri(uri: str, max_bytes: int) -> Photo:

@@ -172,7 +172,7 @@ def _with_content(record: Record) -> Record | Failure:
     if record.modality != IMAGE or record.content is not None or record.local is None:
         return record
     try:
-        photo = read_photo(record.local.absolute, max_bytes=limits.PHOTO.most)
+        photo = read_photo(record.local.absolute, max_bytes=limits.LARGEST_PHOTO.most)
     except DataError as error:
         return Failure(record.local.absolute, str(error))
     if digest_of(photo.content) != record.digest:

@@ -84,8 +84,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code`` and ``decode_memory`` (in MB) are the
-    command line's options.
+    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``
+    and ``decode_memory`` (in MB) are the command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -105,6 +105,8 @@ class PhotoIndex:
         keep: str = "path",
         shards: int | None = None,
         trust_remote_code: bool = False,
+        max_pixels: int | None = None,
+        max_photo_bytes: int | None = None,
         decode_memory: int | None = None,
     ) -> None:
         settings = Settings(
@@ -120,6 +122,10 @@ class PhotoIndex:
         )
         if model_cache is not None:
             settings = replace(settings, model_cache=Path(model_cache))
+        if max_pixels is not None:
+            settings = replace(settings, max_pixels=max_pixels)
+        if max_photo_bytes is not None:
+            settings = replace(settings, max_photo_bytes=max_photo_bytes)
         check_values(settings)
         self._settings = settings
         self._engine = Engine(settings)
@@ -218,7 +224,11 @@ class PhotoIndex:
         from crossmodal.data_sets import DataSet, open_data_set
 
         if isinstance(source, str | Path):
-            source = open_data_set(str(source), data_root=self._settings.data_root)
+            source = open_data_set(
+                str(source),
+                data_root=self._settings.data_root,
+                max_file_bytes=self._settings.max_photo_bytes,
+            )
         summary = AddSummary()
         run = None
         if isinstance(source, DataSet):
@@ -281,7 +291,7 @@ class PhotoIndex:
         ``hybrid``
             look for the words of the captions as well
         ``group_duplicates``
-            show one of several near-duplicates
+            show one of several near-duplicates, and of the photos of a burst
         ``sort``
             a tag to sort what was found by, such as "taken", or "-taken" for the newest first
         ``recognise``

@@ -1,6 +1,7 @@
 """A search request on its way through the engine: what was found, by vectors and by words, becomes a ranking.
 
-What is found is fused with words, ordered by score or by cosine, and near-duplicates are grouped.
+What is found is fused with words, ordered by score or by cosine, and near-duplicates and photos of one burst
+are grouped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from crossmodal.filters.sorting import Order
 from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.protocols import WordHit
 from crossmodal.match import Match, Parts
+from crossmodal.query.bursts import shot_of
 from crossmodal.query.calibration import Calibration
 from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.fusion import fuse, group
@@ -147,7 +149,8 @@ def ranked(state: SearchState) -> list[Match]:
 
 
 def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> list[Match]:
-    """One of each group of near-duplicates, with the ids of the others; ``matches`` are in their order."""
+    """One of each group of near-duplicates and of each burst, with the ids of the others; ``matches`` are in
+    their order."""
     vectors = {
         (modality, id): vector
         for modality in (IMAGE, TEXT)
@@ -158,6 +161,11 @@ def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> l
     matches = [match for match in matches if (match.modality, match.id) in vectors]
     if not matches:
         return []
+    photos = workspace.records([match.id for match in matches if match.modality == IMAGE], IMAGE)
+    shots = [
+        shot_of(photos[match.id].all_tags) if match.modality == IMAGE and match.id in photos else None
+        for match in matches
+    ]
     # By position: a photo and a caption may have one id.
     groups = group(
         [str(position) for position in range(len(matches))],
@@ -165,6 +173,7 @@ def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> l
         [match.modality for match in matches],
         [match.text for match in matches],
         lambda one, other: pictures.same(matches[int(one)].id, matches[int(other)].id),
+        shots,
     )
     kept = []
     for found in groups:

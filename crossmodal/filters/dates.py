@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from crossmodal.filters.conditions import Filter, TagValues, tag_name
 
-__all__ = ["DateOperator", "Period", "period"]
+__all__ = ["DateOperator", "Period", "is_day", "period"]
 
 DateOperator = Literal["$eq", "$lt", "$lte", "$gt", "$gte"]
 
@@ -91,6 +91,11 @@ def period(field: str, operator: DateOperator, value: object) -> Period | None:
             return Period(field, None, first)
         case "$lte":
             return Period(field, None, behind)
+
+
+def is_day(value: str) -> bool:
+    """Whether ``value`` is a date that knows its day, with or without a time, as ``taken`` is."""
+    return len(value) >= _BEFORE_TIME and _covered(value) is not None
 
 
 def _covered(value: object) -> tuple[str, str] | None:

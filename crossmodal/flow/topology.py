@@ -16,6 +16,7 @@ import yaml
 from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
 from crossmodal.steps.step import Step, StepContext
+from crossmodal.yaml_files import read_yaml
 
 __all__ = [
     "FLOW_KINDS",
@@ -108,7 +109,7 @@ def read_topology(path: Path, variables: Mapping[str, str]) -> Topology:
     """
     try:
         # After parsing, as jina does it: a path or a model's name may hold what means something in YAML.
-        described = _substituted(yaml.safe_load(path.read_text(encoding="utf-8")), variables)
+        described = _substituted(read_yaml(path), variables)
     except KeyError as missing:
         raise ServiceError(f"{path} refers to ${missing.args[0]}, which has no value.") from None
     steps: list[StepEntry] = []
@@ -214,7 +215,7 @@ def _module_of_file(path: Path) -> ModuleType:
 
 def _options(config: Path) -> Mapping[str, Any]:
     try:
-        described = yaml.safe_load(config.read_text(encoding="utf-8"))
+        described = read_yaml(config)
         return dict(described.get("with") or {})
     except (OSError, yaml.YAMLError, AttributeError, ValueError) as error:
         raise ServiceError(f"The step's file {config} cannot be read: {error}.") from error

@@ -35,7 +35,7 @@ def check_size(size: tuple[int, int], max_pixels: int, frames: int = 1) -> None:
     if width * height > max_pixels:
         raise ImageError(
             f"The image has {width} x {height} = {width * height:,} pixels; the limit is {max_pixels:,}. "
-            "Make it smaller first."
+            "Make it smaller first, or allow more with --max-pixels."
         )
     if max(size) > MAX_SIDE:
         raise ImageError(

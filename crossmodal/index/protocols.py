@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from crossmodal.filters.dates import is_day
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -33,7 +35,7 @@ __all__ = [
     "tag_field",
 ]
 
-FieldType = Literal["string", "number", "boolean", "mixed"]
+FieldType = Literal["string", "number", "boolean", "date", "mixed"]
 
 # Of a record: nothing of it is new; what is made of its content is stored, and its file or its tags are new;
 # so it is, and its original has to be stored; it is new.
@@ -46,6 +48,7 @@ _KINDS: tuple[tuple[type, FieldType], ...] = ((bool, "boolean"), (float, "number
 class TagField:
     """A tag by the ``name`` that a filter uses, and the number of documents that have it.
 
+    It is a date where each of its values is text that begins with a day of ISO 8601.
     ``values`` are pairs of a value and the number of documents with it, most frequent first, equal numbers in
     order of the value. ``minimum`` and ``maximum`` are those of its numbers, None if it has none.
     """
@@ -79,13 +82,16 @@ def tag_field(
 ) -> TagField:
     """The field ``name`` of ``count`` documents, from how many have each value; None keeps all values."""
     by_kind: tuple[Mapping[Any, int], ...] = (booleans, numbers, strings)
-    kinds = [kind for values, kind in zip(by_kind, _KINDS, strict=True) if values]
+    names = [kind for values, (_, kind) in zip(by_kind, _KINDS, strict=True) if values]
     ordered = (
         (-times, kind, value) for kind, values in enumerate(by_kind) for value, times in values.items()
     )
+    type: FieldType = names[0] if len(names) == 1 else "mixed"
+    if type == "string" and all(map(is_day, strings)):
+        type = "date"
     return TagField(
         name=name,
-        type=kinds[0][1] if len(kinds) == 1 else "mixed",
+        type=type,
         count=count,
         values=_most_frequent(ordered, limit_values),
         minimum=min(numbers, default=None),

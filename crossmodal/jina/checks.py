@@ -14,7 +14,7 @@ from crossmodal.errors import DataError, RequestError
 from crossmodal.http_shapes.values import plain_json, shown
 from crossmodal.images import MAX_PIXELS
 from crossmodal.images.signatures import IMAGE_TYPES
-from crossmodal.limits import DIMENSION, PHOTO, SENTENCE, STORED_ID, TAGS, TOP_K, URI
+from crossmodal.limits import DIMENSION, LARGEST_PHOTO, PHOTO, SENTENCE, STORED_ID, TAGS, TOP_K, URI
 from crossmodal.records import Outcome
 
 __all__ = ["FROM_CLIENTS", "IN_FLOW", "MessageLimits", "check_message"]
@@ -22,17 +22,18 @@ __all__ = ["FROM_CLIENTS", "IN_FLOW", "MessageLimits", "check_message"]
 
 @dataclass(frozen=True, slots=True)
 class MessageLimits:
-    """How much a document may bring: bytes of ``tags`` as JSON, and ids in ``wanted``."""
+    """How much a document may bring: bytes of ``tags`` as JSON and of a ``photo``, and ids in ``wanted``."""
 
     tags: int
+    photo: int
     wanted: int
 
 
 # What anybody may send, over gRPC as over HTTP.
-FROM_CLIENTS = MessageLimits(tags=TAGS.most, wanted=TOP_K.most)
+FROM_CLIENTS = MessageLimits(tags=TAGS.most, photo=PHOTO.most, wanted=TOP_K.most)
 
 # What the processes of one Flow send each other: large whole numbers are longer, and shards ask for many ids.
-IN_FLOW = MessageLimits(tags=2 * TAGS.most, wanted=1_000_000)
+IN_FLOW = MessageLimits(tags=2 * TAGS.most, photo=LARGEST_PHOTO.most, wanted=1_000_000)
 
 # Every byte of a path may be written as three characters.
 _MAX_URI_CHARACTERS = 3 * URI.most
@@ -94,8 +95,8 @@ def _media_type(value: Any, limits: MessageLimits) -> str | None:
 def _bytes(value: Any, limits: MessageLimits) -> str | None:
     if not isinstance(value, bytes):
         return f"is {shown(value)}, not bytes"
-    if len(value) > PHOTO.most:
-        return f"has {len(value) / 2**20:,.1f} MiB; the limit is {PHOTO.most >> 20:,} MiB"
+    if len(value) > limits.photo:
+        return f"has {len(value) / 2**20:,.1f} MiB; the limit is {limits.photo >> 20:,} MiB"
     return None
 
 

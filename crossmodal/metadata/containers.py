@@ -29,13 +29,16 @@ _IPTC_RESOURCE, _EXIF_RESOURCE, _XMP_RESOURCE = 0x0404, 0x0422, 0x0424
 class Blocks:
     """What was found: the bytes of each kind, text by its name, and ``size``, (width, height) as stored.
 
-    ``turned`` is whether the format itself says that width and height change places. ``whole`` is whether the
-    file itself is EXIF (TIFF and the raw formats that are built on it). ``warnings`` are sentences.
+    ``camera`` and ``place`` are directories of EXIF that stand apart from ``exif``, as in CR3. ``turned`` is
+    whether the format itself says that width and height change places, ``whole`` whether the file itself is
+    EXIF (TIFF and the raw formats that are built on it). ``warnings`` are sentences.
     """
 
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
+    camera: bytes | None = None
+    place: bytes | None = None
     texts: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     turned: bool | None = None
@@ -43,7 +46,7 @@ class Blocks:
     warnings: list[str] = field(default_factory=list)
 
     def keep(self, kind: str, block: bytes) -> None:
-        """Keep the first block of its kind (``exif``, ``xmp``, ``iptc``), unless it is too long."""
+        """Keep the first block of its kind, such as ``exif``, unless it is too long."""
         if len(block) > MAX_BLOCK_BYTES:
             self.warnings.append(
                 f"Its {kind.upper()} has {len(block):,} bytes and is not read; "

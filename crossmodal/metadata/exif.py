@@ -94,8 +94,14 @@ class Exif:
         self.warnings: list[str] = []
 
 
-def read_exif(block: bytes, *, whole: bool = False) -> Exif:
-    """What EXIF says, from the order of its bytes on; ``whole`` for a file that is TIFF, raw formats too."""
+def read_exif(
+    block: bytes, *, whole: bool = False, camera: bytes | None = None, place: bytes | None = None
+) -> Exif:
+    """What EXIF says, from the order of its bytes on; ``whole`` for a file that is TIFF, raw formats too.
+
+    ``camera`` and ``place`` are the directories of the camera and of GPS where they stand apart, each with a
+    head like ``block``'s.
+    """
     from PIL.Image import Exif as Directories
 
     exif = Exif()
@@ -111,10 +117,13 @@ def read_exif(block: bytes, *, whole: bool = False) -> Exif:
         except _DAMAGE as error:
             exif.warnings.append(f"Its EXIF is damaged ({error}).")
             return exif
-        camera, place = (_Values(_directory(directories, tag, exif)) for tag in (_EXIF_FILE, _GPS_FILE))
+        shot, where = (
+            _Values(_directory(directories, tag, exif) if apart is None else _apart(apart, exif))
+            for tag, apart in ((_EXIF_FILE, camera), (_GPS_FILE, place))
+        )
         _read_main(main, exif)
-        _read_camera(main, camera, exif.found)
-        _read_place(place, exif.found)
+        _read_camera(main, shot, exif.found)
+        _read_place(where, exif.found)
         if whole:
             _read_file(main, block, exif)
     return exif
@@ -162,6 +171,18 @@ class _Values:
 def _directory(directories: Any, tag: int, exif: Exif) -> Mapping[int, Any]:
     try:
         found: Mapping[int, Any] = directories.get_ifd(tag)
+    except _DAMAGE as error:
+        exif.warnings.append(f"A part of its EXIF is damaged ({error}).")
+        return {}
+    return found
+
+
+def _apart(block: bytes, exif: Exif) -> Mapping[int, Any]:
+    from PIL.Image import Exif as Directories
+
+    found = Directories()
+    try:
+        found.load_from_fp(BytesIO(block))
     except _DAMAGE as error:
         exif.warnings.append(f"A part of its EXIF is damaged ({error}).")
         return {}

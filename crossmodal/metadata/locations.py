@@ -19,7 +19,8 @@ from crossmodal.metadata.reading import read_metadata
 __all__ = ["is_private", "without_location", "without_private"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Formats whose metadata is read, so that a second reading tells. Canon's CR3 has it where that doesn't look.
+# Formats whose metadata is read, so that a second reading tells. Canon's CR3 has it
+# in a directory of its own, over which nothing writes.
 _KNOWN = re.compile(
     rb"\xff\xd8\xff|\x89PNG|GIF8|BM|8BPS|II\*\0|MM\0\*|II\+\0|MM\0\+|IIRO|IIRS|IIU\0|P[1-7]\s|\xff\x0a"
     rb"|\0\0\0\x0cJXL |\0\0\0\x0cjP  |RIFF....WEBP|....ftyp(?!crx )",

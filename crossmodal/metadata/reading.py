@@ -132,7 +132,11 @@ def _found(what: str, read: Callable[[bytes], Found], block: bytes | None, warni
 def _exif(content: bytes, blocks: Blocks) -> Exif:
     if blocks.whole:
         return read_exif(content, whole=True)
-    return Exif() if blocks.exif is None else read_exif(blocks.exif)
+    if blocks.exif is None:
+        return Exif()
+    # What stands apart is of a raw file, whose first directory says how large its picture is.
+    apart = blocks.camera is not None
+    return read_exif(blocks.exif, whole=apart, camera=blocks.camera, place=blocks.place)
 
 
 def _png_words(blocks: Blocks) -> Found:
@@ -177,7 +181,7 @@ def _say_taken(
 
 
 def _upright(blocks: Blocks, exif: Exif) -> tuple[int, int] | None:
-    size = exif.size if blocks.whole else blocks.size
+    size = blocks.size or exif.size
     turned = exif.orientation in _SIDEWAYS if blocks.turned is None else blocks.turned
     return (size[1], size[0]) if size and turned else size
 

@@ -59,7 +59,7 @@ class Term:
         for limit, what, value in (
             (limits.SENTENCE, "The text", self.text),
             (limits.STORED_ID, "The id", self.id),
-            (limits.PHOTO, "The photo", self.image),
+            (limits.LARGEST_PHOTO, "The photo", self.image),
             (limits.DIMENSION, "The vector", self.vector),
         ):
             if value is not None and len(value) > limit.most:

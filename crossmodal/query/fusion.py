@@ -1,4 +1,4 @@
-"""One ranking of two, by reciprocal rank fusion; and near-duplicates grouped under the best of them.
+"""One ranking of two, by reciprocal rank fusion; near-duplicates and bursts grouped under their best.
 
 Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
 Methods" (2009): a document's score is the sum of 1 / (60 + rank) over the rankings that it is in. Only ranks
@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from crossmodal.query.bursts import LEAST_BURST_COSINE, Shot
 from crossmodal.records import IMAGE, TEXT, Modality
 
 __all__ = [
@@ -89,12 +90,14 @@ def group(
     modalities: Sequence[Modality],
     texts: Sequence[str | None],
     same_picture: Callable[[str, str], bool] = lambda one, other: True,
+    shots: Sequence[Shot | None] = (),
 ) -> list[Group]:
     """Groups ranked results, best first; each joins the first better one that it repeats.
 
     It repeats a result of its own modality that leads a group if their ``vectors`` (n, dimension), of unit
     length, have a cosine of at least that modality's threshold and, where they are photos, are the
-    ``same_picture`` (asked with their ids), or if both are captions with the same words.
+    ``same_picture`` (asked with their ids), or if both are captions with the same words, or photos of one
+    burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE.
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
@@ -106,20 +109,30 @@ def group(
     groups: dict[Modality, list[int]] = {IMAGE: [], TEXT: []}
     leading = {modality: np.empty_like(vectors) for modality in groups}
     by_words: dict[str, int] = {}
-    for id, vector, modality, text in zip(ids, vectors, modalities, texts, strict=True):
+    # Of the photo that leads a group.
+    leading_shots: dict[int, Shot] = {}
+    for id, vector, modality, text, shot in zip(
+        ids, vectors, modalities, texts, shots or [None] * len(ids), strict=True
+    ):
         numbers = groups[modality]
         words = normalised_text(text or "") if modality == TEXT else ""
-        near = np.flatnonzero(leading[modality][: len(numbers)] @ vector >= THRESHOLDS[modality])
-        near_groups = (numbers[place] for place in near.tolist())
+        cosines = leading[modality][: len(numbers)] @ vector
+        near_groups = (numbers[place] for place in np.flatnonzero(cosines >= THRESHOLDS[modality]).tolist())
         if modality == IMAGE:
             near_groups = (number for number in near_groups if same_picture(members[number][0], id))
         repeated = list(islice(near_groups, 1))
         if words in by_words:
             repeated.append(by_words[words])
+        if shot is not None:
+            near = (numbers[place] for place in np.flatnonzero(cosines >= LEAST_BURST_COSINE).tolist())
+            of_burst = (number for number in near if shot.same_burst(leading_shots.get(number)))
+            repeated.extend(islice(of_burst, 1))
         if repeated:
             members[min(repeated)].append(id)
         else:
             leading[modality][len(numbers)] = vector
+            if shot is not None:
+                leading_shots[len(members)] = shot
             numbers.append(len(members))
             members.append([id])
         if words:

@@ -19,6 +19,7 @@ from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
+from crossmodal.server.mcp.route import add_mcp_route
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
@@ -54,6 +55,7 @@ def create_app(
     if serving.kind == "query":
         add_search_route(app, serving)
         add_embedding_routes(app, serving)
+        add_mcp_route(app, serving)
     add_document_routes(app, serving)
     add_change_routes(app, serving)
     add_information_routes(app, serving)
@@ -80,7 +82,7 @@ def create_app(
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    if request.url.path.startswith(("/v1/", "/page/")):
+    if request.url.path.startswith(("/v1/", "/page/", "/mcp")):
         message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json lists what is."
         response = problem_response(problem(status, message))
     else:

@@ -61,7 +61,13 @@ def media_type_of(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_form(request: Request, texts: AbstractSet[str], files: AbstractSet[str]) -> Form:
+async def read_form(
+    request: Request,
+    texts: AbstractSet[str],
+    files: AbstractSet[str],
+    *,
+    max_file_bytes: int = limits.PHOTO.most,
+) -> Form:
     """The form that the request carries; ``texts`` and ``files`` name the fields that it may have.
 
     Raises RequestError as ``form_parts`` does, and with status 413 where the form has more bytes than
@@ -69,7 +75,9 @@ async def read_form(request: Request, texts: AbstractSet[str], files: AbstractSe
     """
     form = Form()
     parts = 0
-    async for part in form_parts(request, texts, files, limit=limits.BODY.most):
+    async for part in form_parts(
+        request, texts, files, limit=limits.BODY.most, max_file_bytes=max_file_bytes
+    ):
         parts += 1
         # Each part costs memory, however small it is.
         if parts > limits.FORM_PARTS.most:
@@ -86,14 +94,19 @@ async def read_form(request: Request, texts: AbstractSet[str], files: AbstractSe
 
 
 async def form_parts(
-    request: Request, texts: AbstractSet[str], files: AbstractSet[str], *, limit: int | None = None
+    request: Request,
+    texts: AbstractSet[str],
+    files: AbstractSet[str],
+    *,
+    limit: int | None = None,
+    max_file_bytes: int = limits.PHOTO.most,
 ) -> AsyncIterator[FormFile | FormText]:
     """The parts of a form, each as soon as it has arrived; the bytes of one part at a time are held.
 
     ``texts`` and ``files`` name the fields that there may be, ``limit`` bounds the bytes of the body. Raises
     RequestError: 400 for what is no such form, or ends before its end, 422 for another field, 413 above
     ``limit`` or for a text that is too long, and 408 where the client falls silent. A file of more
-    than the limit comes as one that is refused, without its bytes.
+    than ``max_file_bytes`` comes as one that is refused, without its bytes.
     """
     _, parameters = parse_options_header(request.headers.get("content-type", ""))
     boundary = parameters.get(b"boundary")
@@ -101,7 +114,7 @@ async def form_parts(
         raise RequestError(
             "The content type names no boundary; let your HTTP library set the Content-Type of the form."
         )
-    collector = _Collector(frozenset(texts), frozenset(files))
+    collector = _Collector(frozenset(texts), frozenset(files), limits.photo_limit(max_file_bytes))
     parser = _parser(boundary, collector)
     received = 0
     async for chunk in body_chunks(request):
@@ -126,7 +139,8 @@ async def form_parts(
 class _Collector:
     """Puts together what the parser finds: headers, then the bytes of one part, then the next."""
 
-    def __init__(self, texts: frozenset[str], files: frozenset[str]) -> None:
+    def __init__(self, texts: frozenset[str], files: frozenset[str], largest: limits.Limit) -> None:
+        self._largest = largest
         self._texts = texts
         self._files = files
         self._header = bytearray()
@@ -180,7 +194,7 @@ class _Collector:
                 raise RequestError(
                     limits.FORM_TEXT.exceeded(f"The part {self._field!r}", self._size), status=413
                 )
-        elif self._size > limits.PHOTO.most:
+        elif self._size > self._largest.most:
             # Read on without keeping it: the files after it may be good ones.
             self._content = bytearray()
             return
@@ -197,8 +211,8 @@ class _Collector:
             self.ready.append(FormText(self._field, text))
             return
         refused = None
-        if self._size > limits.PHOTO.most:
-            refused = limits.PHOTO.exceeded("The file", self._size)
+        if self._size > self._largest.most:
+            refused = self._largest.exceeded("The file", self._size)
         self.ready.append(FormFile(self._field, self._name, content, refused))
 
     def end(self) -> None:

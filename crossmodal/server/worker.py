@@ -139,10 +139,9 @@ def _serving(order: WorkerOrder) -> Iterator[Serving]:
 def _url_photos(settings: Settings) -> UrlPhotos | None:
     if not settings.fetch_urls:
         return None
-    from crossmodal import limits
     from crossmodal.url_photos import UrlPhotos
 
-    return UrlPhotos(max_bytes=limits.PHOTO.most, hosts=settings.fetch_from)
+    return UrlPhotos(max_bytes=settings.max_photo_bytes, hosts=settings.fetch_from)
 
 
 def _serve(

@@ -16,6 +16,7 @@ from crossmodal.documents import Document
 from crossmodal.errors import DataError
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import PhotoRequest, shared_pool
+from crossmodal.limits import PHOTO, photo_limit
 from crossmodal.machine import available_cores
 from crossmodal.models import load_preprocessing
 from crossmodal.steps.step import Step, StepContext, to_encode
@@ -50,7 +51,8 @@ class ImageLoader(_PhotoStep):
 
     Photos come from strangers: only the square that the model sees leaves those processes, whatever the
     photo's size. A photo is decoded once, so what is to be indexed gets its thumbnail here as well.
-    ``decode_memory`` is what all decoding together may take, in MB; 0 is a share of the machine's memory.
+    ``max_photo_bytes`` is how many bytes ``content`` may have. ``decode_memory`` is what all decoding
+    together may take, in MB; 0 is a share of the machine's memory.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ImageLoader(_PhotoStep):
         model: str,
         model_cache: str,
         max_pixels: str,
+        max_photo_bytes: str = str(PHOTO.most),
         decode_memory: str = "0",
     ) -> None:
         super().__init__(context)
@@ -67,6 +70,7 @@ class ImageLoader(_PhotoStep):
         self._wanted = PhotoRequest(
             preprocessing.square, preprocessing.decoded_side, max_pixels=int(max_pixels)
         )
+        self._limit = photo_limit(int(max_photo_bytes))
         held = ExitStack()
         self._pool = held.enter_context(shared_pool(int(decode_memory) * MEGABYTE))
         # Also where nobody closes this step.
@@ -83,13 +87,22 @@ class ImageLoader(_PhotoStep):
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Decodes each document on its own, so that one bad file fails alone."""
+        for doc in docs:
+            self._refuse_large(doc)
         self._each(partial(self._load, replace(self._wanted, thumbnail=True)), docs)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """The same without a thumbnail, for those that bring no vector of their own."""
+        for doc in docs:
+            self._refuse_large(doc)
         self._each(partial(self._load, self._wanted), docs)
 
     encode = search
+
+    def _refuse_large(self, doc: Document) -> None:
+        size = len(doc.content or b"")
+        if doc.error is None and size > self._limit.most:
+            doc.error = self._limit.exceeded("The photo", size)
 
     def _load(self, wanted: PhotoRequest, doc: Document) -> None:
         try:

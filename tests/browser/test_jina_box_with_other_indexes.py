@@ -41,7 +41,7 @@ def captions_server(tmp_path_factory: pytest.TempPathFactory, site: Site) -> Ite
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_markup_in_captions_is_shown_and_never_runs(
+def test_markup_in_captions_is_shown_and_never_runs_and_nothing_found_is_said(
     page: Page, site: Site, watch: Watch, captions_server: Server, version: str
 ) -> None:
     box = JinaBox(page, site, watch, version, f"{captions_server.url}/search")
@@ -50,13 +50,6 @@ def test_markup_in_captions_is_shown_and_never_runs(
     assert sorted(shown) == sorted(CAPTIONS)
     assert page.locator(".jina-text-result *").count() == 0
     assert page.title() == f"Jina Box {version}"
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_search_that_finds_nothing_says_so(
-    page: Page, site: Site, watch: Watch, captions_server: Server, version: str
-) -> None:
-    box = JinaBox(page, site, watch, version, f"{captions_server.url}/search")
     box.type("a boat")
     assert box.error().startswith("Nothing was found")
 

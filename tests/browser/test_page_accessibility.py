@@ -102,8 +102,16 @@ STATES: tuple[Callable[[SearchPage], None], ...] = (
 
 @pytest.fixture(
     scope="module",
-    params=[("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)],
-    ids=lambda given: f"{given[0]}-{given[1]}px",
+    # Each colour scheme and each width once; the other two pairs are slow ones.
+    params=[
+        pytest.param((scheme, width), id=f"{scheme}-{width}px", marks=marks)
+        for scheme, width, marks in (
+            ("light", 1280, ()),
+            ("dark", 390, ()),
+            ("dark", 1280, pytest.mark.slow),
+            ("light", 390, pytest.mark.slow),
+        )
+    ],
 )
 def shown(request: pytest.FixtureRequest, browser: Browser, toy_server: Server) -> Iterator[SearchPage]:
     """A page of one colour scheme and width, kept for all states."""

@@ -28,8 +28,9 @@ def main() -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="crossmodal-chaos-") as folder:
         kinds = {name: Kind(name, Path(folder) / name, chance) for name in KINDS}
-        # In a fixed proportion, in random order.
-        order = [name for name, share in KINDS.items() for _ in range(share)]
+        # In a fixed proportion, also where they are few, in random order.
+        shares = [((place + 0.5) / share, name) for name, share in KINDS.items() for place in range(share)]
+        order = [name for _, name in sorted(shares)]
         queue = (order * (given.kills // len(order) + 1))[: given.kills]
         chance.shuffle(queue)
         # Ctrl-C ends it with what it has found by then.

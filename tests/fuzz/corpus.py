@@ -66,6 +66,14 @@ _XMP = (
 _IPTC = (
     b"\x1c\x02\x05\0\x03abc\x1c\x02\x37\0\x0820180506\x1c\x02\x3c\0\x0b070809+0100\x1c\x02\x19\0\x02\xff\xfe"
 )
+# The first byte says which tool, and from 0x80 on that places are hidden.
+_TOOLS = (
+    b'\0{"text": "a dog", "top_k": 5, "offset": 3, "min_score": 0.5, "hybrid": true, "sort": "-taken"}',
+    b'\x01{"text": "a dog", "filter": {"year": {"$gte": 2019}, "$or": [{"a": 1}]}, "recognise": false}',
+    b'\x82{"id": "x", "modality": "both", "filter": {"location": {"$near": [1, 2], "$within_km": 3}}}',
+    b'\x03{"id": "42"}',
+    b"\x04{}",
+)
 _METADATA_TEXTS = (
     b"X" + _XMP,
     b'J{"photoTakenTime": {"timestamp": "1562236496"}, "description": "pier", "people": [{"name": "A"}],'
@@ -92,7 +100,7 @@ def corpus_of(target: str) -> Iterator[bytes]:
         ):
             yield from (kind + content for content in contents)
     else:
-        yield from {"filters": _FILTERS, "expressions": _EXPRESSIONS}[target]
+        yield from {"filters": _FILTERS, "expressions": _EXPRESSIONS, "tools": _TOOLS}[target]
 
 
 def _photos() -> Iterator[bytes]:
@@ -144,7 +152,7 @@ def _described_photos() -> Iterator[bytes]:
 
 def main() -> None:
     """Writes what is missing; what fuzzing found before stays."""
-    for target in ("images", "bodies", "filters", "expressions", "metadata"):
+    for target in ("images", "bodies", "filters", "expressions", "metadata", "tools"):
         folder = CORPUS / target
         folder.mkdir(parents=True, exist_ok=True)
         for content in (*corpus_of(target), *(_described_photos() if target == "metadata" else ())):

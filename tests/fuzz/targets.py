@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from starlette.requests import Request
@@ -22,9 +23,12 @@ from crossmodal.http_shapes.values import read_json
 from crossmodal.images import decode_image, decode_reduced, sniff_mime_type, thumbnail_of
 from crossmodal.metadata import FIELDS, find_sidecars, read_metadata
 from crossmodal.query.expression import parse_expression
-from crossmodal.query.request import SearchRequest
+from crossmodal.query.request import SearchOutcome, SearchRequest
 from crossmodal.records import Record, tags_beyond_limits
 from crossmodal.server.forms import form_parts
+from crossmodal.server.mcp.calls import call
+from crossmodal.server.mcp.tools import tools as offered
+from crossmodal.workspace import Workspace
 
 __all__ = ["TARGETS"]
 
@@ -79,6 +83,24 @@ def expressions(data: bytes) -> None:
             assert math.isfinite(term.weight)
             assert 0 < abs(term.weight) <= limits.WEIGHT.most
             assert len(term.text or term.id or "") <= limits.SENTENCE.most
+
+
+def tools(data: bytes) -> None:
+    """Calls of an agent's tools; the first byte says which tool, and who may see places."""
+    which = data[0] if data else 0
+    tool = list(offered().values())[which % len(offered())]
+    with suppress(CrossmodalError):
+        answer = asyncio.run(call(tool, read_json(data[1:]), _NoIndex(), hidden=which >= 128))
+        json.dumps(answer.value)
+
+
+class _NoIndex:
+    """An index in which nothing is found."""
+
+    workspace = Workspace(Path("no-workspace"))
+
+    async def search(self, request: SearchRequest) -> SearchOutcome:
+        return SearchOutcome(request, kinds=("text",) * len(request.terms))
 
 
 def metadata(data: bytes) -> None:
@@ -172,4 +194,5 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "filters": filters,
     "expressions": expressions,
     "metadata": metadata,
+    "tools": tools,
 }

@@ -6,9 +6,13 @@ import { hasWords } from "./search.js";
 
 /**
  * Filters of the API, as the filter panel understands them: for each field the wanted values, the ends of a
- * range, and whether the tag has to exist. Whatever else a link's filter says is left as it is.
+ * range, a point in degrees with a distance in km, and whether the tag has to exist. Whatever else a link's
+ * filter says is left as it is.
  *
- * @typedef {{values: Array, min: number|string|null, max: number|string|null, exists: boolean|null}} Choice
+ * @typedef {{
+ *   values: Array, min: number|string|null, max: number|string|null, near: [number, number]|null, km: number|null,
+ *   exists: boolean|null,
+ * }} Choice
  */
 const RESERVED = /^(modality$|tags\.|\$)/;
 
@@ -17,11 +21,16 @@ const fieldOf = (tag) => (RESERVED.test(tag) ? `tags.${tag}` : tag);
 const tagOf = (field) => (field.startsWith("tags.") ? field.slice("tags.".length) : field);
 
 /** @returns {Choice} */
-const noChoice = () => ({ values: [], min: null, max: null, exists: null });
+const noChoice = () => ({ values: [], min: null, max: null, near: null, km: null, exists: null });
 
-// The tag whose values are moments; its range is of days, such as 2019-07-04.
-const DATE_TAG = "taken";
+// Where photos were taken: latitude and longitude together, under a name that filters know.
+const PLACE = "location";
+const USUAL_KM = 5;
+
+// The bounds of dates are days, such as 2019-07-04.
 const isBound = (value) => typeof value === "number" || (typeof value === "string" && /^\d{4}-\d\d-\d\d$/.test(value));
+
+const isPoint = (value) => Array.isArray(value) && value.length === 2 && value.every(Number.isFinite);
 
 const isPlain = (value) => ["string", "number", "boolean"].includes(typeof value);
 
@@ -34,6 +43,8 @@ function readConditions(conditions) {
     else if (operator === "$eq" && isPlain(operand)) choice.values = [operand];
     else if (operator === "$gte" && isBound(operand)) choice.min = operand;
     else if (operator === "$lte" && isBound(operand)) choice.max = operand;
+    else if (operator === "$near" && isPoint(operand)) choice.near = operand;
+    else if (operator === "$within_km" && Number.isFinite(operand)) choice.km = operand;
     else if (operator === "$exists" && typeof operand === "boolean") choice.exists = operand;
     else return null;
   }
@@ -58,11 +69,12 @@ function readChoices(filter) {
 /** The filter of these choices, or null where nothing is chosen. */
 function writeFilter(choices) {
   const filter = {};
-  for (const [tag, { values, min, max, exists }] of choices) {
+  for (const [tag, { values, min, max, near, km, exists }] of choices) {
     const conditions = {
       ...(values.length ? { $in: values } : {}),
       ...(min !== null ? { $gte: min } : {}),
       ...(max !== null ? { $lte: max } : {}),
+      ...(near !== null ? { $near: near, $within_km: km } : {}),
       ...(exists !== null ? { $exists: exists } : {}),
     };
     if (Object.keys(conditions).length) filter[fieldOf(tag)] = conditions;
@@ -76,9 +88,12 @@ function describeChoice(tag, choice) {
   if (choice.values.length) said.push({ label: `${tag}: ${choice.values.join(" or ")}`, without: { ...choice, values: [] } });
   if (choice.min !== null || choice.max !== null) {
     const { min, max } = choice;
-    const [least, most] = tag === DATE_TAG ? ["from", "until"] : ["at least", "at most"];
+    const [least, most] = typeof (min ?? max) === "string" ? ["from", "until"] : ["at least", "at most"];
     const range = min === null ? `${most} ${max}` : max === null ? `${least} ${min}` : `${min} to ${max}`;
     said.push({ label: `${tag}: ${range}`, without: { ...choice, min: null, max: null } });
+  }
+  if (choice.near !== null) {
+    said.push({ label: `within ${choice.km} km of ${choice.near.join(", ")}`, without: { ...choice, near: null, km: null } });
   }
   if (choice.exists !== null) said.push({ label: choice.exists ? `has ${tag}` : `without ${tag}`, without: { ...choice, exists: null } });
   return said;
@@ -176,7 +191,7 @@ function options(state) {
     }),
     toggle({
       label: "Group near-duplicates",
-      hint: "One result for photos that look the same",
+      hint: "One result for photos that look the same, or that were taken in one burst",
       checked: state.group,
       onChange: (group) => navigate({ group }),
       testid: "group-duplicates",
@@ -230,7 +245,7 @@ function valueBoxes(field, choice) {
 }
 
 function range(field, choice) {
-  const dated = field.name === DATE_TAG;
+  const dated = field.type === "date";
   const end = (name, placeholder, label) =>
     make("input", {
       type: dated ? "date" : "number",
@@ -252,6 +267,42 @@ function range(field, choice) {
   );
 }
 
+/** The point that a text such as "48.86, 2.35" names, as maps give it; null where it is none. */
+function pointOf(text) {
+  const found = /^\s*([-+]?\d+(?:\.\d+)?)\s*[,;\s]\s*([-+]?\d+(?:\.\d+)?)\s*$/.exec(text);
+  const point = found && found.slice(1).map(Number);
+  return point && Math.abs(point[0]) <= 90 && Math.abs(point[1]) <= 180 ? point : null;
+}
+
+function distance(field, choice) {
+  const km = make("input", {
+    type: "number",
+    min: 0.001,
+    max: 20000,
+    step: "any",
+    value: choice.km ?? USUAL_KM,
+    "aria-label": "Kilometres around the point",
+    data: { focusKey: `${field.name}-km`, testid: "filter-km" },
+  });
+  const point = make("input", {
+    type: "text",
+    value: choice.near?.join(", ") ?? "",
+    placeholder: "48.86, 2.35",
+    "aria-label": "Latitude and longitude of a point",
+    data: { focusKey: `${field.name}-near`, testid: "filter-near" },
+  });
+  const change = () => {
+    const near = pointOf(point.value);
+    const wrong = point.value.trim() !== "" && !near;
+    point.setCustomValidity(wrong ? "Write a latitude and a longitude, such as 48.86, 2.35" : "");
+    if (wrong) point.reportValidity();
+    else if (near && km.value !== "" && km.reportValidity()) choose(field.name, { near, km: Number(km.value) });
+    else if (!near && choice.near) choose(field.name, { near: null, km: null });
+  };
+  for (const input of [point, km]) input.addEventListener("change", change);
+  return make("div", { class: "range" }, point, make("span", { text: "within" }), km, make("span", { text: "km" }));
+}
+
 function existence(field, choice) {
   const choices = [
     ["", "has it or not"],
@@ -269,7 +320,7 @@ function existence(field, choice) {
   );
 }
 
-const isRange = (field) => field.type === "number" || (field.name === DATE_TAG && field.type === "string");
+const isRange = (field) => field.type === "number" || field.type === "date";
 
 function fieldPanel(field, choice) {
   const chosen = describeChoice(field.name, choice).length > 0;
@@ -282,8 +333,9 @@ function fieldPanel(field, choice) {
       make("span", { class: "field-name", text: field.name }),
       make("span", { class: "value-count", text: String(field.count) }),
     ),
-    isRange(field) ? range(field, choice) : valueBoxes(field, choice),
-    existence(field, choice),
+    ...(field.type === "place"
+      ? [distance(field, choice)]
+      : [isRange(field) ? range(field, choice) : valueBoxes(field, choice), existence(field, choice)]),
   );
   panel.addEventListener("toggle", () => (panel.open ? opened.add(field.name) : opened.delete(field.name)));
   return panel;
@@ -303,21 +355,29 @@ function drawPanel(state) {
 }
 
 // One value for everything, or as many values as documents, chooses nothing: such fields start closed.
-const choosesWell = (field) => isRange(field) || (field.values.length > 1 && field.values[0].count > 1);
+const choosesWell = (field) => isRange(field) || field.type === "place" || (field.values.length > 1 && field.values[0].count > 1);
 
-// What every file says of itself stands behind what people say and look for.
+// What every file says of itself stands behind what people say and look for, and dates and places before it.
 const OF_FILES = new Set([
   ...["bytes", "width", "height", "frames", "format", "orientation", "file", "taken_from", "month"],
-  ...["iso", "aperture", "exposure_seconds", "focal_length_mm", "latitude", "longitude", "location"],
+  ...["iso", "aperture", "exposure_seconds", "focal_length_mm", "latitude", "longitude"],
 ]);
-const rankOf = (field) => 2 * OF_FILES.has(field.name) + !choosesWell(field);
+const rankOf = (field) => (["date", "place"].includes(field.type) ? -1 : 2 * OF_FILES.has(field.name) + !choosesWell(field));
+
+/** The tags that the API lists, and the place that two of them are together. */
+function withPlace(listed) {
+  const named = (name) => listed.find((field) => field.name === name);
+  const latitude = named("latitude");
+  if (!latitude || !named("longitude") || named(PLACE)) return listed;
+  return [{ name: PLACE, type: "place", count: latitude.count, values: [] }, ...listed];
+}
 
 async function loadTags() {
   const panel = byId("filters");
   try {
     const answer = await api.tags();
-    fields = answer.fields.sort((one, other) => rankOf(one) - rankOf(other));
-    for (const field of fields.filter((each) => rankOf(each) === 0).slice(0, 6)) opened.add(field.name);
+    fields = withPlace(answer.fields).sort((one, other) => rankOf(one) - rankOf(other));
+    for (const field of fields.filter((each) => rankOf(each) <= 0).slice(0, 6)) opened.add(field.name);
     if (!panel.hidden) drawPanel(currentState());
   } catch (error) {
     if (!panel.hidden) panel.querySelector(".tags").replaceChildren(make("legend", { text: "Tags" }), errorCard(error, loadTags));

@@ -140,7 +140,7 @@ class _Documents:
             adding = await held.enter_async_context(Adding(self._serving))
             try:
                 if media_type == FORM_TYPE:
-                    await _add_form(request, adding)
+                    await _add_form(request, adding, self._serving.settings.max_photo_bytes)
                 elif media_type in _LINES_TYPES:
                     await _add_lines(request, adding, self._serving.url_photos)
                 else:
@@ -165,11 +165,11 @@ class _Documents:
             return JsonResponse({"results": adding.results(), **adding.counts()})
 
 
-async def _add_form(request: Request, adding: Adding) -> None:
+async def _add_form(request: Request, adding: Adding, max_file_bytes: int) -> None:
     metadata: UploadMetadata | None = None
     named: set[str] = set()
     files = 0
-    async for part in form_parts(request, {"metadata"}, {"file"}):
+    async for part in form_parts(request, {"metadata"}, {"file"}, max_file_bytes=max_file_bytes):
         if isinstance(part, FormText):
             if metadata is not None or files:
                 raise RequestError("The part 'metadata' has to stand before all files, and once.", status=422)
@@ -375,7 +375,7 @@ def _listed(
 
 
 def described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
-    """The photo, or else the caption, with that id as JSON values; None where there is none."""
+    """The photo with that id, else the caption, as the native API shows it; None if there is neither."""
     record = workspace.find(id)
     return None if record is None else _described(workspace, [record])[0]
 

@@ -26,7 +26,7 @@ from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.server.serving import Serving
 from crossmodal.workspace import Workspace
 
-__all__ = ["add_information_routes"]
+__all__ = ["add_information_routes", "tag_fields"]
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +44,14 @@ def add_information_routes(app: Starlette, serving: Serving) -> None:
         ("/metrics", information.metrics),
     ):
         add_route(app, path, handler, ["GET", "HEAD"])
+
+
+def tag_fields(workspace: Workspace, *, hidden: bool) -> list[dict[str, Any]]:
+    """The tags that there are, as JSON values; with ``hidden`` none that say where photos were taken."""
+    fields = workspace.tag_fields()
+    return [
+        field.to_json() for field in fields if not hidden or not is_private(field.name.removeprefix("tags."))
+    ]
 
 
 class _Information:
@@ -91,10 +99,9 @@ class _Information:
         return self._models
 
     async def tags(self, request: Request) -> Response:
-        fields = await asyncio.to_thread(self._serving.engine.workspace.tag_fields)
-        if not sees_locations(request.scope, self._serving.settings):
-            fields = [field for field in fields if not is_private(field.name.removeprefix("tags."))]
-        return JsonResponse({"fields": [field.to_json() for field in fields]})
+        hidden = not sees_locations(request.scope, self._serving.settings)
+        fields = await asyncio.to_thread(tag_fields, self._serving.engine.workspace, hidden=hidden)
+        return JsonResponse({"fields": fields})
 
     async def flow(self, request: Request) -> Response:
         name = request.path_params["name"]

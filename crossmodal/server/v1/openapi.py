@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import __version__
 from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.yaml_files import read_yaml
 
 __all__ = ["add_openapi_route", "document", "read_openapi", "replaced"]
 
@@ -32,7 +32,7 @@ _METHODS = ("get", "post", "patch", "delete")
 @cache
 def read_openapi() -> dict[str, Any]:
     """The OpenAPI 3.1 description as JSON values, with this program's version."""
-    described: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    described: dict[str, Any] = read_yaml(_FILE)
     described["info"]["version"] = __version__
     return described
 

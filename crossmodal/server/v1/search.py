@@ -30,7 +30,7 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
 
     async def search(request: Request) -> Response:
         started = time.perf_counter()
-        body, uploads = await _body(request)
+        body, uploads = await _body(request, serving.settings.max_photo_bytes)
         host = request.headers.get("host")
         photos = serving.url_photos
         async with AsyncExitStack() as held:
@@ -70,10 +70,10 @@ def add_search_route(app: Starlette, serving: Serving) -> None:
     add_route(app, "/v1/search", search, ["POST"])
 
 
-async def _body(request: Request) -> tuple[object, list[bytes]]:
+async def _body(request: Request, max_file_bytes: int) -> tuple[object, list[bytes]]:
     media_type = media_type_of(request)
     if media_type == "multipart/form-data":
-        form = await read_form(request, texts={"request"}, files={"image"})
+        form = await read_form(request, texts={"request"}, files={"image"}, max_file_bytes=max_file_bytes)
         text = form.texts.get("request")
         body = read_json(text.encode()) if text is not None else {}
         return body, [file.content for file in form.files]

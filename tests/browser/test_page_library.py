@@ -1,0 +1,227 @@
+"""A library as people have it: every format is shown, and what each source says finds its photo."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import REPOSITORY, Server, start_server
+from decoded_photos import reference
+from PIL import Image
+from playwright.sync_api import Page, expect
+from raw_files import raw_file
+
+from browser.page_driver import SearchPage, encoded, photo_ids
+from crossmodal import PhotoIndex
+from crossmodal.cli import main
+from crossmodal.images import sniff_mime_type
+from crossmodal.images.formats import BROWSER_TYPES, FORMATS
+
+FIXTURES = REPOSITORY / "tests" / "fixtures"
+MODEL = "clip-mini"
+
+OF_2019 = [
+    f"described.{ending}"
+    for ending in ("avif", "gif", "heic", "jp2", "jpg", "jxl", "png", "psd", "tif", "webp")
+]
+
+FOUND: list[tuple[dict[str, Any], list[str]]] = [
+    *(({"keywords": f"of {name.partition('.')[2]}"}, [name]) for name in OF_2019),
+    ({"taken": "2019-07-04"}, OF_2019),
+    ({"camera": "Canon EOS 5D"}, [name for name in OF_2019 if name != "described.gif"]),
+    ({"location": {"$near": [48.86, 2.3], "$within_km": 2}}, OF_2019),
+    ({"keywords": "market"}, ["words.jpg"]),
+    ({"taken": {"$gte": "2018-05-06T07", "$lt": "2018-05-06T08"}}, ["words.jpg"]),
+    ({"people": "Anna", "rating": {"$gte": 5}, "city": "Brest"}, ["beside.jpg"]),
+    ({"description": "Google's first name"}, ["takeout-1.jpg"]),
+    ({"description": "Google's second name"}, ["takeout-2.jpg"]),
+    ({"taken_from": "file name", "year": 2018}, ["IMG_20180102_030405.jpg"]),
+    ({"folder": "raw", "format": "DNG"}, ["camera.dng"]),
+    ({"file": "sensor.nef"}, ["sensor.nef"]),
+    ({"frames": {"$gt": 1}, "format": "TIFF"}, ["photo-pages.tif"]),
+]
+
+
+@dataclass(frozen=True)
+class Library:
+    """A folder, its index, and the names of its photos."""
+
+    folder: Path
+    workspace: Path
+    names: list[str]
+
+
+def another(quality: int) -> bytes:
+    """The photo as another content."""
+    held = BytesIO()
+    reference().save(held, "JPEG", quality=quality)
+    return held.getvalue()
+
+
+def of_takeout(description: str) -> bytes:
+    """What Google Takeout writes beside a photo."""
+    said = {"description": description, "photoTakenTime": {"timestamp": "1500000000"}}
+    return json.dumps(said).encode()
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    for package in ("pyjpegxl", "rawpy"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("library") / "photos"
+    shutil.copytree(FIXTURES / "formats", folder / "formats")
+    shutil.copytree(FIXTURES / "metadata", folder / "metadata")
+    written = {
+        "raw/camera.dng": raw_file(preview=encoded(reference().resize((960, 640)))),
+        "raw/sensor.nef": raw_file(standard=False, side=128),
+        "takeout/takeout-1.jpg": another(61),
+        "takeout/takeout-1.jpg.json": of_takeout("Google's first name"),
+        "takeout/takeout-2.jpg": another(62),
+        "takeout/takeout-2.jpg.supplemental-metadata.json": of_takeout("Google's second name"),
+        "IMG_20180102_030405.jpg": another(63),
+        "cut.jpg": another(95)[:-700],
+        "broken.jpg": b"<html>not a photo</html>",
+        "notes.txt": b"nothing",
+    }
+    for kind, name in (("MPO", "stereo.mpo"), ("PNG", "animation.apng"), ("BMP", "photo.bmp")):
+        held = BytesIO()
+        more = {} if kind == "BMP" else {"save_all": True, "append_images": [reference().rotate(180)]}
+        reference().save(held, kind, **more)
+        written[name] = held.getvalue()
+    for path, content in written.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(content)
+    workspace = folder.parent / "index"
+    with PhotoIndex(workspace, model=MODEL) as index:
+        summary = index.add(folder)
+        failures = [Path(failure.source).name for failure in summary.failures]
+        warned = [
+            Path(warning.source).name for warning in summary.warnings if "could be read" in warning.reason
+        ]
+        names = [str(record.file) for record in index if record.modality == "image"]
+    assert (failures, warned) == (["broken.jpg"], ["cut.jpg"])
+    return Library(folder, workspace, names)
+
+
+@pytest.fixture(scope="module")
+def server(library: Library) -> Iterator[Server]:
+    started = start_server("query_restful", "--workspace", library.workspace)
+    yield started
+    started.stop()
+
+
+def test_every_photo_is_in_the_index(library: Library) -> None:
+    endings = {ending for format in FORMATS for ending in format.extensions}
+    photos = [path for path in library.folder.rglob("*") if path.suffix in endings]
+    assert sorted(library.names) == sorted(path.name for path in photos if path.name != "broken.jpg")
+    types = {sniff_mime_type(path.read_bytes()) for path in photos}
+    assert [format.name for format in FORMATS if not types & set(format.mime_types)] == []
+
+
+def test_what_each_source_says_finds_its_photo(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    with PhotoIndex(library.workspace) as index:
+        for wanted, names in FOUND:
+            found = index.search("a cat", top_k=100, filter=wanted)
+            assert sorted(str(match.file) for match in found) == sorted(names), wanted
+        for words, name in (
+            ("the lighthouse", "beside.jpg"),
+            ("a heap of oranges", "words.jpg"),
+            ("Google's second name", "takeout-2.jpg"),
+        ):
+            first = index.search(words, modality="text", hybrid=True)[0]
+            photo = index.get(str(first.photo_id))
+            assert photo is not None
+            assert photo.file == name
+    asked = ["search", "a cat", "--workspace", str(library.workspace), "--print", "paths"]
+    assert main([*asked, "--filter", json.dumps({"people": "Anna"})]) == 0
+    assert Path(capsys.readouterr().out.strip()).name == "beside.jpg"
+
+
+def test_browsers_get_each_photo_in_a_format_that_they_show(server: Server, library: Library) -> None:
+    ids = photo_ids(server)
+    assert sorted(ids) == sorted(library.names)
+    for name, id in ids.items():
+        answer = httpx2.get(f"{server.url}/v1/documents/{id}/content")
+        assert answer.status_code == 200, name
+        assert sniff_mime_type(answer.content) == answer.headers["content-type"], name
+        assert answer.headers["content-type"] in BROWSER_TYPES, name
+        if name != "cut.jpg":
+            # Browsers show that one as far as it goes.
+            Image.open(BytesIO(answer.content)).load()
+
+
+def test_no_answer_tells_where_the_folder_lies(server: Server, library: Library) -> None:
+    body = {"data": ["a cat"], "parameters": {"top_k": 50}}
+    for answer in (
+        httpx2.get(f"{server.url}/v1/documents?limit=200"),
+        httpx2.get(f"{server.url}/v1/tags"),
+        httpx2.post(f"{server.url}/v1/search", json={"text": "a cat", "top_k": 50}),
+        *(httpx2.post(f"{server.url}{path}", json=body) for path in ("/search", "/api/search")),
+    ):
+        assert answer.status_code == 200
+        assert "described.heic" in answer.text
+        assert str(library.folder) not in answer.text
+
+
+def test_the_page_shows_every_photo_and_filters_by_what_is_known(
+    page: Page, server: Server, library: Library
+) -> None:
+    names = photo_ids(server)
+    shown = SearchPage(page, server).open()
+    shown.find("gallery-more").click()
+    expect(shown.page.locator("[data-testid=gallery] [data-testid=result]")).to_have_count(len(library.names))
+    shown.expect_drawn("[data-testid=gallery] img")
+
+    def expect_found(*wanted: str) -> None:
+        expect(shown.page.locator("[data-testid=section-image] [data-testid=result]")).to_have_count(
+            len(wanted)
+        )
+        assert set(shown.settled().ids()) == {names[name] for name in wanted}
+
+    shown.search("a cat")
+    shown.find("filters-button").click()
+    shown.find("group-duplicates").uncheck()
+    # A point and a distance from it.
+    shown.find("filter-near").fill("48.86, 2.3")
+    shown.find("filter-near").press("Enter")
+    expect_found(*OF_2019)
+    expect(shown.find("active-filter").first).to_have_text("within 5 km of 48.86, 2.3")
+    shown.find("filter-km").fill("0.2")
+    shown.find("filter-km").press("Enter")
+    expect(shown.find("nothing-found")).to_be_visible()
+    shown.find("filter-near").fill("somewhere")
+    shown.find("filter-near").press("Enter")
+    assert (
+        shown.find("filter-near").evaluate("input => input.validationMessage").startswith("Write a latitude")
+    )
+    shown.find("active-filter").first.click()
+
+    # A range of dates.
+    def dated(end: str, day: str) -> None:
+        page.locator(f"[data-testid=filter-{end}][data-field=taken]").fill(day)
+        page.locator(f"[data-testid=filter-{end}][data-field=taken]").press("Enter")
+
+    dated("min", "2018-05-06")
+    dated("max", "2018-05-06")
+    expect_found("words.jpg")
+    expect(shown.find("active-filter").first).to_have_text("taken: 2018-05-06 to 2018-05-06")
+    shown.find("active-filter").first.click()
+    # A value of a list.
+    page.locator("[data-testid=filter-field][data-field=people]").evaluate("panel => { panel.open = true; }")
+    page.locator("[data-testid=filter-value][data-value=Anna]").check()
+    expect_found("beside.jpg")
+    shown.find("active-filter").first.click()
+
+    # What is understood of a sentence is said, and can be taken away.
+    shown.search("a cat in July 2019")
+    expect(shown.find("recognised")).to_contain_text("July 2019")
+    expect_found(*OF_2019)
+    shown.find("take-literally").click()
+    expect(shown.page.locator("[data-testid=section-image] [data-testid=result]")).to_have_count(24)
