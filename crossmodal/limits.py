@@ -158,6 +158,14 @@ LINE = Limit(
     "HTTP",
 )
 QUERIES = Limit("one search request", 64, "queries", "Send several requests.", where="HTTP")
+EMBEDDED = Limit(
+    "one request for embeddings",
+    2048,
+    "sentences and photos",
+    "Send several requests.",
+    "as many as OpenAI's clients send",
+    "HTTP",
+)
 MESSAGES = Limit(
     "one request of jina's clients",
     1024,

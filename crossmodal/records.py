@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,7 @@ __all__ = [
     "IMAGE",
     "MODALITIES",
     "TEXT",
+    "Amendment",
     "Failure",
     "Layer",
     "LocalFile",
@@ -256,6 +257,19 @@ class Record:
     def size(self) -> int:
         """The bytes that this record occupies in flight, roughly: its content and its text."""
         return len(self.content or b"") + len(self.text or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What is to be different of a document; None leaves a thing as it is.
+
+    ``tags`` are a merge patch (RFC 7396) of those that people gave: null takes one away. ``text`` is that of
+    a caption, ``captions`` are all that a photo is to have.
+    """
+
+    tags: Mapping[str, Any] | None = None
+    text: str | None = None
+    captions: Sequence[str] | None = None
 
 
 def composed(value: Any) -> Any:

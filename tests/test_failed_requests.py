@@ -170,17 +170,17 @@ def test_the_line_names_the_key_and_the_reason_of_a_refusal(
         asyncio.run(run())
     request, audit = map(json.loads, capfd.readouterr().err.splitlines())
     assert (request["key"], audit["key"], audit["reason"]) == ("laptop", "laptop", "rate")
-    assert b'crossmodal_refused_requests_total{reason="rate"} 1.0' in serving.metrics.exposition({}, {})
+    assert b'crossmodal_refused_requests_total{reason="rate"} 1.0' in serving.metrics.exposition({}, {})[0]
 
 
 def test_what_parts_say_of_themselves_is_among_the_metrics(serving: Serving) -> None:
     held: dict[str, Any] = {"queues": {"photos": {"held": 3, "shed": 7}}, "open": True}
     serving.metrics.add_source("part", lambda: held)
-    said = serving.metrics.exposition({}, {}).decode()
+    said = serving.metrics.exposition({}, {})[0].decode()
     assert 'crossmodal_part{of="queues.photos.held"} 3.0' in said
     assert 'crossmodal_part{of="open"} 1.0' in said
     held["queues"]["photos"]["shed"] = 8
-    assert 'crossmodal_part{of="queues.photos.shed"} 8.0' in serving.metrics.exposition({}, {}).decode()
+    assert 'crossmodal_part{of="queues.photos.shed"} 8.0' in serving.metrics.exposition({}, {})[0].decode()
 
 
 def test_a_slow_search_has_a_line_that_says_where_the_time_went(

@@ -21,13 +21,15 @@ skip_module_without_jina()
 import grpc  # type: ignore[import-untyped]  # noqa: E402
 from docarray import DocList  # noqa: E402
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # noqa: E402
+from jina import Client  # noqa: E402
+from jina.excepts import BadServer  # noqa: E402
 from jina.proto import jina_pb2, jina_pb2_grpc  # noqa: E402
 from jina.types.request.data import DataRequest  # noqa: E402
 
 from crossmodal import limits  # noqa: E402
 from crossmodal.access.keys import KeyFile  # noqa: E402
 from crossmodal.documents import Document  # noqa: E402
-from crossmodal.errors import StoreError  # noqa: E402
+from crossmodal.errors import ServiceError, StoreError  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
 from crossmodal.jina.documents import MediaDocument  # noqa: E402
 from crossmodal.jina.grpc_server import make_server  # noqa: E402
@@ -151,6 +153,25 @@ def test_a_field_that_no_document_has_fails_that_document(
     refused, other = ask(channel, request(MediaDocument(**brought), MediaDocument(text="fine")))
     assert said in str(refused.error)
     assert other.error is None
+
+
+def test_a_request_of_which_nothing_could_be_answered_is_an_error(served: Served, channel: Any) -> None:
+    bad = [MediaDocument(text="a", mime_type="text/html"), MediaDocument(modality="sound")]
+    with pytest.raises(ValueError, match=r"is 'text/html'.* \(1 more failed as well\.\)"):
+        ask(channel, request(*bad))
+    with pytest.raises(ValueError, match="The modality is None"):
+        ask(channel, request(MediaDocument()))
+    docs = ask(channel, request(*bad, MediaDocument(text="a")))
+    assert [bool(doc.error) for doc in docs] == [True, True, False]
+    client = Client(port=int(served.target.rpartition(":")[2]))
+    with pytest.raises(BadServer, match="The modality is None"):
+        client.post("/search", DocList[MediaDocument]([MediaDocument()]), return_type=DocList[MediaDocument])
+
+
+def test_a_port_that_is_taken_says_so(served: Served, tmp_path: Path) -> None:
+    taken = Settings(workspace=tmp_path, grpc_port=int(served.target.rpartition(":")[2]))
+    with pytest.raises(ServiceError, match=r"\(Address already in use\); .*--grpc-port"):
+        asyncio.run(make_server(StubEngine(), taken))  # type: ignore[arg-type]
 
 
 def test_a_message_of_millions_of_parts_is_refused_before_it_is_unpacked(channel: Any) -> None:

@@ -77,6 +77,6 @@ def test_status_metrics_and_client_tell_the_same_of_a_small_index(toy_server: Se
             part["recall"],
             part["recall_measured"],
         )
-        assert f'crossmodal_index_recall{{modality="{modality}"}} 1.0' in metrics
-        assert f'crossmodal_index_building{{modality="{modality}"}} ' in metrics
+        assert f'crossmodal_index_recall_ratio{{modality="{modality}"}} 1.0' in metrics
+        assert f'crossmodal_index_building_ratio{{modality="{modality}"}} ' in metrics
     assert (index.tier, index.recall) == ("exact", 1.0)

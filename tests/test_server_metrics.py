@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import REPOSITORY, Server, children_of, copy_index, decoders_of, start_server
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 DASHBOARD = REPOSITORY / "docs" / "grafana.json"
@@ -64,6 +65,27 @@ def test_workers_add_up_and_a_lost_one_loses_no_counts(server: Server) -> None:
     assert after['crossmodal_documents{"modality": "image"}'] == 15.0
 
 
+def test_openmetrics_comes_to_those_who_ask_for_it(server: Server, toy_server: Server) -> None:
+    # What Prometheus 3 sends.
+    accept = (
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "text/plain;version=0.0.4;q=0.4,*/*;q=0.2"
+    )
+    for each in (server, toy_server):
+        search(each, 1)
+        plain = httpx2.get(f"{each.url}/metrics")
+        opened = httpx2.get(f"{each.url}/metrics", headers={"Accept": accept})
+        assert plain.headers["content-type"].startswith("text/plain; version=")
+        assert opened.headers["content-type"].startswith("application/openmetrics-text; version=1")
+        families = {family.name: family for family in openmetrics.text_string_to_metric_families(opened.text)}
+        assert families["crossmodal_queries"].type == "counter"
+        assert families["crossmodal_queries"].samples[0].value >= 1
+        assert opened.text.endswith("# EOF\n")
+        assert "_created" not in plain.text + opened.text
+        for unit in ("bytes", "seconds", "ratio"):
+            assert re.search(rf"^crossmodal_\w+_{unit}", plain.text, re.MULTILINE), unit
+
+
 def test_stages_refusals_and_processes(server: Server) -> None:
     search(server, 2)
     assert httpx2.delete(f"{server.url}/v1/documents/x", headers={"Origin": "http://a.b"}).status_code == 403
@@ -73,10 +95,10 @@ def test_stages_refusals_and_processes(server: Server) -> None:
     assert samples['crossmodal_admission{"of": "queues.sentences.held"}'] == 0
     # That of this scrape, at least.
     assert samples['crossmodal_connections{"of": "open"}'] >= 1
-    assert samples['crossmodal_decode_memory{"of": "limit"}'] >= 128 << 20
+    assert samples['crossmodal_decode_memory_bytes{"of": "limit"}'] >= 128 << 20
     assert samples['crossmodal_refused_requests_total{"reason": "forbidden"}'] == 1
     assert samples['crossmodal_searches{"of": "waiting"}'] == 0
-    assert samples['crossmodal_index_recall{"modality": "image"}'] == 1.0
+    assert samples['crossmodal_index_recall_ratio{"modality": "image"}'] == 1.0
     pids = {server.process.pid, *children_of(server.process.pid), *decoders_of(server.process.pid)}
     memory = {key: value for key, value in samples.items() if key.startswith("crossmodal_process_resident")}
     assert {int(json.loads(key[key.index("{") :])["pid"]) for key in memory} == pids

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,27 @@ def test_host_opens_it_to_other_machines_which_may_only_read(toy_workspace: Path
         status, answer = server.request("/v1/documents", b'{"id": "x", "text": "no"}', headers=NDJSON)
         assert status == 403
         assert "listens on 0.0.0.0" in answer["detail"]
+    finally:
+        server.stop()
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_it_listens_on_ipv6(toy_workspace: Path, host: str) -> None:
+    opened = ["--insecure-no-auth"] if host == "::" else []
+    server = start_server("query_restful", "--workspace", toy_workspace, "--host", host, *opened)
+    try:
+        port = server.url.rpartition(":")[2]
+        for name in ("[::1]", "127.0.0.1") if host == "::" else ("[::1]",):
+            server.url = f"http://{name}:{port}"
+            status, answer = server.request("/search", {"data": ["a cat"], "mode": "search", "top_k": 1})
+            assert status == 200
+            (match,) = answer["search"]["docs"][0]["matches"]
+            assert match["uri"].startswith(f"http://{name}:{port}/images/")
+            with urllib.request.urlopen(match["uri"]) as photo:
+                assert photo.read(2) == b"\xff\xd8"
+            status, found = server.request("/v1/search", {"image": match["uri"], "top_k": 1})
+            assert (status, len(found["results"][0]["matches"])) == (200, 1)
     finally:
         server.stop()
 

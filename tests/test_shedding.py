@@ -48,7 +48,7 @@ class Busy:
         return asyncio.run(run())
 
     def metric(self, name: str, **labels: str) -> float:
-        text = self.serving.metrics.exposition({}, {}).decode()
+        text = self.serving.metrics.exposition({}, {})[0].decode()
         families = text_string_to_metric_families(text)
         return sum(
             sample.value

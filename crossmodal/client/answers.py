@@ -25,6 +25,7 @@ __all__ = [
     "QueryResult",
     "QueryTerm",
     "Recognised",
+    "Removal",
     "SearchAnswer",
     "SearchState",
     "Status",
@@ -39,13 +40,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
-    """A term of a query as the server read it: a ``text``, an ``id`` of ``modality``, or an ``image``."""
+    """A term of a query as the server read it: a ``text``, an ``id``, an ``image`` or a ``vector``.
+
+    ``modality`` is that of the id, or of what the vector is of.
+    """
 
     weight: float
     text: str | None = None
     id: str | None = None
     modality: str | None = None
     image: str | None = None
+    vector: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,18 @@ class DocumentsPage:
 
     documents: tuple[Document, ...]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a deletion by a filter ``matched``, the first few ids, and how many documents it ``deleted``.
+
+    The captions that went with their photos count among the latter; after a dry run it is 0.
+    """
+
+    matched: int
+    first_ids: tuple[str, ...]
+    deleted: int
 
 
 @dataclass(frozen=True, slots=True)

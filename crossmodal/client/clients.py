@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from array import array
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -30,6 +31,7 @@ from crossmodal.client.answers import (
     DocumentsPage,
     ModelInfo,
     QueryResult,
+    Removal,
     SearchAnswer,
     Status,
     TagField,
@@ -43,6 +45,7 @@ from crossmodal.client.exchange import (
     Retries,
     base_address,
     client_options,
+    encode_json,
     lost_connection,
     refusal,
 )
@@ -57,6 +60,7 @@ from crossmodal.client.queries import (
     search_call,
 )
 from crossmodal.client.uploads import Batch, Tally, Uploadable, batches, known_total
+from crossmodal.client.vectors import Encodable, encode_calls
 from crossmodal.errors import ApiError, ServerUnavailable
 from crossmodal.match import Match
 
@@ -109,8 +113,10 @@ class _Calls:
         sort: str | None = None,
         recognise: bool | None = None,
         fields: Sequence[str] | None = None,
+        vector: Sequence[float] | None = None,
+        kind: str | None = None,
     ) -> QueryResult:
-        """Answers one query: exactly one of the first six arguments says what is searched for.
+        """Answers one query: exactly one of the first six arguments and ``vector`` says what is searched for.
 
         ``image`` is a photo's bytes, a file, or "id:ID" of an indexed one; ``id`` finds more like that
         document; ``expression`` is like ``dog + 0.5*id:42 - snow``; ``like`` and ``unlike`` are ids.
@@ -118,7 +124,8 @@ class _Calls:
         alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
         ``sort`` is a tag that what was found is sorted by, with a minus in front the largest first; without
         ``recognise`` (True by default) years and places in a sentence are words and no filters;
-        ``fields`` are those of text, photo, captions and tags that are wanted, by default all.
+        ``fields`` are those of text, photo, captions and tags that are wanted, by default all. ``vector`` is
+        one as ``encode`` makes it, and ``kind`` what it is of, "text" (by default) or "image".
         """
         query = Query(
             text=text,
@@ -138,6 +145,8 @@ class _Calls:
             sort=sort,
             recognise=recognise,
             fields=fields,
+            vector=vector,
+            kind=kind,
         )
         call: Call[SearchAnswer] = await self._run(search_call, query)
         return only_result(await self._answer(call))
@@ -157,6 +166,21 @@ class _Calls:
     async def more_like(self, id: str, **options: Unpack[SearchOptions]) -> QueryResult:
         """What is like the indexed photo or caption ``id``, without itself; ``options`` as in ``search``."""
         return await self.search(id=id, **options)
+
+    async def encode(
+        self, inputs: Sequence[Encodable] | Encodable, *, dimensions: int | None = None
+    ) -> tuple[array[float], ...]:
+        """The model's vectors of sentences (str) and photos (bytes, or the ``Path`` of a file), in order.
+
+        Each has unit length and 32-bit numbers; NumPy takes it as it is. ``dimensions`` asks for so many
+        numbers, the first ones, scaled to unit length again. They are read when their turn comes and sent a
+        few at a time.
+        """
+        vectors: list[array[float]] = []
+        calls = encode_calls(inputs, dimensions)
+        while (call := await self._run(next, calls, None)) is not None:
+            vectors += await self._answer(call)
+        return tuple(vectors)
 
     async def upload(
         self,
@@ -185,6 +209,44 @@ class _Calls:
         options = {} if captions else {"params": {"captions": "false"}}
         return await self._answer(Call("DELETE", _path(id), read_json(tuple[str, ...], "deleted"), options))
 
+    async def delete_matching(
+        self,
+        filter: Mapping[str, Any],
+        modality: str = "image",
+        *,
+        captions: bool = True,
+        dry_run: bool = False,
+    ) -> Removal:
+        """Deletes all photos, or with "text" captions, that match ``filter``; ``captions`` as in ``delete``.
+
+        With ``dry_run`` it deletes nothing and says what it would.
+        """
+        parameters = {
+            "filter": json.dumps(filter),
+            "modality": modality,
+            "captions": str(captions).lower(),
+            "dry_run": str(dry_run).lower(),
+        }
+        return await self._answer(Call("DELETE", "/v1/documents", read_json(Removal), {"params": parameters}))
+
+    async def update(
+        self,
+        id: str,
+        *,
+        tags: Mapping[str, Any] | None = None,
+        text: str | None = None,
+        captions: Sequence[str] | None = None,
+    ) -> Document:
+        """Changes an indexed document in place; returns it as it is then.
+
+        ``tags`` are merged with those that it has, and None as a value takes one away. ``text`` is that of a
+        caption, ``captions`` are all that a photo is to have.
+        """
+        body = {"tags": tags, "text": text, "captions": None if captions is None else list(captions)}
+        given = encode_json({name: value for name, value in body.items() if value is not None})
+        options = {"content": given, "headers": {"Content-Type": "application/merge-patch+json"}}
+        return await self._answer(Call("PATCH", _path(id), read_json(Document), options))
+
     async def document(self, id: str) -> Document:
         """An indexed photo or caption."""
         return await self._answer(Call("GET", _path(id), read_json(Document)))
@@ -194,9 +256,10 @@ class _Calls:
         options = {"params": {"original": "true"}}
         return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
-    async def thumbnail(self, id: str) -> bytes:
-        """An indexed photo's small copy, as an image file."""
-        return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes))
+    async def thumbnail(self, id: str, *, size: int | None = None) -> bytes:
+        """An indexed photo's small copy, as an image file; ``size`` is 512, 1024 or 2048 pixels."""
+        options = {} if size is None else {"params": {"size": str(size)}}
+        return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes, options))
 
     async def tags(self) -> tuple[TagField, ...]:
         """The tags that documents have, with their most frequent values."""
@@ -428,8 +491,11 @@ class Client:
     search = _blocking(_Calls.search)
     search_many = _blocking(_Calls.search_many)
     more_like = _blocking(_Calls.more_like)
+    encode = _blocking(_Calls.encode)
     upload = _blocking(_Calls.upload)
     delete = _blocking(_Calls.delete)
+    delete_matching = _blocking(_Calls.delete_matching)
+    update = _blocking(_Calls.update)
     document = _blocking(_Calls.document)
     content = _blocking(_Calls.content)
     thumbnail = _blocking(_Calls.thumbnail)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any, TypedDict
 
 from crossmodal.client.answers import QueryResult, SearchAnswer
 from crossmodal.client.decoding import read_search
 from crossmodal.client.exchange import Call, encode_json
+from crossmodal.client.vectors import photo_content
 from crossmodal.errors import ClientError
 from crossmodal.match import Match
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS
@@ -26,23 +26,27 @@ _FOR_THE_SERVER = ("id:", "data:", "/v1/documents/", "/images/", "http://", "htt
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A part of a composed query: one of ``text``, ``image`` and ``id``.
+    """A part of a composed query: one of ``text``, ``image``, ``id`` and ``vector``, as ``encode`` makes it.
 
-    ``weight`` is in -10 to 10 and not 0; a negative one says what is not wanted.
+    ``weight`` is in -10 to 10 and not 0; a negative one says what is not wanted. ``kind`` says what the
+    vector is of, "text" (by default) or "image".
     """
 
     text: str | None = None
     image: Image | None = None
     id: str | None = None
     weight: float = 1.0
+    vector: Sequence[float] | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One of several queries.
 
-    It has exactly one of ``text``, ``image``, ``id``, ``expression``, ``terms`` and ``like``. ``unlike`` may
-    stand beside ``like``. An option that is None is that of all queries of the request.
+    It has exactly one of ``text``, ``image``, ``id``, ``expression``, ``terms``, ``like`` and ``vector``.
+    ``unlike`` may stand beside ``like``, and ``kind`` beside ``vector``. An option that is None is that of
+    all queries of the request.
     """
 
     text: str | None = None
@@ -62,6 +66,8 @@ class Query:
     sort: str | None = None
     recognise: bool | None = None
     fields: Sequence[str] | None = None
+    vector: Sequence[float] | None = None
+    kind: str | None = None
 
 
 class _Options(TypedDict, total=False):
@@ -91,6 +97,8 @@ class QueryOptions(_Options, total=False):
     terms: Sequence[Term | Mapping[str, Any]] | None
     like: Sequence[str] | None
     unlike: Sequence[str] | None
+    vector: Sequence[float] | None
+    kind: str | None
 
 
 class Pages:
@@ -155,6 +163,8 @@ def _as_json(query: Query, uploads: list[bytes]) -> dict[str, Any]:
         body["image"] = _image(body["image"], uploads)
     if "terms" in body:
         body["terms"] = [_term(term, uploads) for term in body["terms"]]
+    if "vector" in body:
+        body["vector"] = _numbers(body["vector"])
     for name in ("like", "unlike", "fields"):
         if name in body:
             body[name] = [body[name]] if isinstance(body[name], str) else list(body[name])
@@ -167,7 +177,14 @@ def _term(term: Term | Mapping[str, Any], uploads: list[bytes]) -> dict[str, Any
     given = _given(term) if isinstance(term, Term) else {k: v for k, v in term.items() if v is not None}
     if "image" in given:
         given["image"] = _image(given["image"], uploads)
+    if "vector" in given:
+        given["vector"] = _numbers(given["vector"])
     return given
+
+
+def _numbers(vector: Sequence[float]) -> list[float]:
+    """A list, an array or a row of NumPy as JSON can hold it."""
+    return [float(number) for number in vector]
 
 
 def _given(item: Query | Term) -> dict[str, Any]:
@@ -180,13 +197,5 @@ def _image(image: Image, uploads: list[bytes]) -> str:
     """How the request names the photo; bytes and files are added to ``uploads``."""
     if isinstance(image, str) and image.startswith(_FOR_THE_SERVER):
         return image
-    if isinstance(image, bytes):
-        content = image
-    else:
-        try:
-            content = Path(image).read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-            raise ClientError(f"The photo {os.fspath(image)!r} cannot be read: {reason}.") from None
-    uploads.append(content)
+    uploads.append(photo_content(image))
     return f"upload:{len(uploads) - 1}"

@@ -145,8 +145,8 @@ class DecodePool:
     def picture(self, blob: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> bytes:
         """The whole photo in the bytes of a file as a JPEG, upright and in sRGB.
 
-        With ``side`` it has no more pixels than that along its longer side. Waits and raises as ``decode``,
-        and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
+        Its longer side has at most ``side`` pixels, by default as many as the photo has. Waits and raises
+        as ``decode``, and ImageError where the JPEG has more than ``MAX_ANSWER_BYTES``.
         """
         return self._answer(blob, _picture_job(blob, max_pixels, side)).picture
 
@@ -405,8 +405,8 @@ def _job(blob: bytes, request: PhotoRequest) -> dict[str, Any]:
 
 
 def _picture_job(blob: bytes, max_pixels: int, side: int | None) -> dict[str, Any]:
-    job = {"bytes": len(blob), "max_pixels": max_pixels, "short_side": None, "square": None}
-    return {**job, "side": side}
+    whole: dict[str, Any] = {"short_side": None, "square": None, "side": side}
+    return {"bytes": len(blob), "max_pixels": max_pixels, **whole}
 
 
 def decoder_environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ From jina it takes only the protocol: its messages and services.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -32,7 +32,7 @@ from crossmodal.errors import (
     SettingsError,
 )
 from crossmodal.filters.places import asks_for_places
-from crossmodal.hosts import in_url
+from crossmodal.hosts import in_url, listen
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.call_log import CallLog, SeenRequest
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
@@ -125,9 +125,13 @@ class _Services:
         answer = DataRequest()
         answer.document_array_cls = DocList[MediaDocument]
         try:
-            answer.data.docs = await self._work.do(lambda: self._answer(request, answer, seen), context)
-            answer.status.code = jina_pb2.StatusProto.SUCCESS
-            seen.status = "OK"
+            docs = await self._work.do(lambda: self._answer(request, answer, seen), context)
+            answer.data.docs = docs
+            why = _overall_error(docs)
+            seen.status = "OK" if why is None else "ERROR"
+            # Clients raise where the status says so, and look at no document for its error.
+            answer.status.code = jina_pb2.StatusProto.SUCCESS if why is None else jina_pb2.StatusProto.ERROR
+            answer.status.description = why or ""
         except (Overloaded, DeadlinePassed) as error:
             late = isinstance(error, DeadlinePassed)
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -228,6 +232,14 @@ class _Services:
                 left = _cut(doc, left)
             answered += found
         return answered
+
+
+def _overall_error(docs: Sequence[MediaDocument]) -> str | None:
+    """What a request reports as a whole: nothing as long as one of its documents was answered."""
+    failed = [doc.error for doc in docs if doc.error and not doc.matches]
+    if not failed or len(failed) < len(docs):
+        return None
+    return failed[0] + (f" ({len(failed) - 1} more failed as well.)" if len(failed) > 1 else "")
 
 
 def _refuse_locations(parameters: Mapping[str, Any]) -> None:
@@ -367,6 +379,8 @@ async def make_server(engine: Engine, settings: Settings) -> Any:
     except RuntimeError:
         bound = 0
     if not bound:
+        # gRPC doesn't say why; the kernel says it of a socket of our own.
+        listen(settings.host, settings.grpc_port or 0, option="--grpc-port").close()
         raise ServiceError(
             f"{address} cannot be listened on; end what uses it, or choose another port with --grpc-port."
         )

@@ -25,7 +25,9 @@ from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.shedding import Shedding
 from crossmodal.server.traces import Traces
+from crossmodal.server.v1.changing import add_change_routes
 from crossmodal.server.v1.documents import add_document_routes
+from crossmodal.server.v1.embeddings import add_embedding_routes
 from crossmodal.server.v1.information import add_information_routes
 from crossmodal.server.v1.openapi import add_openapi_route
 from crossmodal.server.v1.search import add_search_route
@@ -52,8 +54,10 @@ def create_app(
     app = Starlette()
     if serving.kind == "query":
         add_search_route(app, serving)
+        add_embedding_routes(app, serving)
         add_mcp_route(app, serving)
     add_document_routes(app, serving)
+    add_change_routes(app, serving)
     add_information_routes(app, serving)
     add_openapi_route(app)
     add_legacy_routes(app, serving)

@@ -26,7 +26,10 @@ from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.videos import video_response
 
-__all__ = ["PAGE", "add_page", "photo_response", "thumbnail_response"]
+__all__ = ["PAGE", "PREVIEW_SIZES", "add_page", "photo_response", "thumbnail_response"]
+
+# Pixels of the longer side: for a list on a fine screen, for a page, for a whole screen.
+PREVIEW_SIZES = (512, 1024, 2048)
 
 # What is larger is sent in such parts, and counted as long as that takes; thumbnails never are.
 _SMALL = 1 << 20
@@ -65,20 +68,30 @@ async def photo_response(
     return _response(request, found, serving.admission.sent)
 
 
-async def _as_jpeg(serving: Serving, photo: _Content) -> _Content:
+async def _as_jpeg(serving: Serving, photo: _Content, size: int | None = None) -> _Content:
     try:
-        picture = await serving.picture(photo.tag, photo.data)
+        picture = await serving.picture(photo.tag, photo.data, size)
     except ImageError as error:
         raise RequestError(
             f"The photo cannot be shown: {error} Its file is at ?original=true.", status=422
         ) from error
     # Another picture is made of it only where the file is another one. It has pixels and nothing else.
-    return _Content(picture, "image/jpeg", f'"{photo.tag.strip(chr(34))}-jpeg"')
+    return _Content(picture, "image/jpeg", f'"{photo.tag.strip(chr(34))}-jpeg{size or ""}"')
 
 
-async def thumbnail_response(request: Request, serving: Serving, id: str) -> Response:
-    """The answer with the small JPEG of an indexed photo; raises RequestError, 404, where there is none."""
-    content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+async def thumbnail_response(
+    request: Request, serving: Serving, id: str, *, size: int | None = None
+) -> Response:
+    """The answer with the small JPEG of an indexed photo, or one of ``size``, which is of PREVIEW_SIZES.
+
+    A photo that is smaller is not enlarged. Raises as ``photo_response``.
+    """
+    if size is None:
+        content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+    else:
+        async with serving.admission.reading:
+            found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+            content = await _as_jpeg(serving, found, size)
     return _response(request, content, serving.admission.sent)
 
 

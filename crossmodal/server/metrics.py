@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    multiprocess,
+)
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from crossmodal.server.observation import STAGES
 from crossmodal.server.process_metrics import ProcessTree
@@ -43,13 +54,15 @@ class Metrics:
     """
 
     def __init__(self, root_process: int | None = None, shared: Path | None = None) -> None:
+        # A gauge a series that nobody asks for, and that workers who add up don't have.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         # What answers a scrape: this process's counters, or the sums of all.
         self._shown = self._registry
         if shared is not None:
             _forget_ended(shared)
             self._shown = CollectorRegistry()
-            multiprocess.MultiProcessCollector(self._shown, str(shared))  # type: ignore[no-untyped-call]
+            self._shown.register(_Sums(shared))
         self._shown.register(ProcessTree(root_process or os.getpid()))
         self._sources: list[tuple[Gauge, Source]] = []
         self._requests = Counter(
@@ -88,14 +101,14 @@ class Metrics:
             multiprocess_mode="livemostrecent",
         )
         self._recall = Gauge(
-            "crossmodal_index_recall",
+            "crossmodal_index_recall_ratio",
             "Share of the ten best that a search finds, by the last self-check",
             ["modality"],
             registry=self._registry,
             multiprocess_mode="livemostrecent",
         )
         self._building = Gauge(
-            "crossmodal_index_building",
+            "crossmodal_index_building_ratio",
             "Share that is done of what is being built for searching, 1 where nothing is",
             ["modality"],
             registry=self._registry,
@@ -200,10 +213,13 @@ class Metrics:
             ],
         }
 
-    def exposition(self, documents: Mapping[str, int], states: Mapping[str, Mapping[str, Any]]) -> bytes:
-        """The text that Prometheus scrapes.
+    def exposition(
+        self, documents: Mapping[str, int], states: Mapping[str, Mapping[str, Any]], accept: str = ""
+    ) -> tuple[bytes, str]:
+        """The text that Prometheus scrapes, and its content type.
 
-        By modality: ``documents`` is how many the index holds now, and ``states`` how it is searched
+        It is OpenMetrics where the header ``accept`` has that, else Prometheus' own text format. By
+        modality: ``documents`` is how many the index holds now, and ``states`` how it is searched
         (``index_state``); an unknown recall is NaN.
         """
         for modality, count in documents.items():
@@ -217,7 +233,8 @@ class Metrics:
                 self._backend.labels(modality).set(float(backend["state"] == "ready"))
                 self._behind.labels(modality).set(math.nan if behind is None else behind)
         self._read_sources()
-        return generate_latest(self._shown)
+        encode, content_type = choose_encoder(accept)
+        return encode(self._shown), content_type
 
     def _read_sources(self) -> None:
         for gauge, read in self._sources:
@@ -228,6 +245,23 @@ class Metrics:
         oldest = time.monotonic() - _WINDOW_SECONDS
         while self._recent and self._recent[0][0] < oldest:
             self._recent.popleft()
+
+
+class _Sums(Collector):
+    """What all processes have counted in the folder ``shared``, together."""
+
+    def __init__(self, shared: Path) -> None:
+        self._added = multiprocess.MultiProcessCollector(None, str(shared))  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Each family with its samples of equal labels side by side, as OpenMetrics has them."""
+        for metric in self._added.collect():  # type: ignore[no-untyped-call]
+            metric.samples.sort(key=_labels_of)
+            yield metric
+
+
+def _labels_of(sample: Sample) -> list[tuple[str, str]]:
+    return sorted((name, value) for name, value in sample.labels.items() if name != "le")
 
 
 def _numbers(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:

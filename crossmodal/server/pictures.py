@@ -27,25 +27,28 @@ class Pictures:
         self._lock = threading.Lock()
         self._held = ExitStack()
         self._pool: DecodePool | None = None
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int | None], bytes] = OrderedDict()
         self._size = 0
 
-    def kept(self, tag: str) -> bytes | None:
-        """The picture of the file that ``tag`` names, where it was made lately."""
+    def kept(self, tag: str, size: int | None = None) -> bytes | None:
+        """The picture of the file that ``tag`` names, where it was made lately in that size."""
         with self._lock:
-            if tag not in self._kept:
+            if (tag, size) not in self._kept:
                 return None
-            self._kept.move_to_end(tag)
-            return self._kept[tag]
+            self._kept.move_to_end((tag, size))
+            return self._kept[tag, size]
 
-    def made(self, tag: str, file: bytes) -> bytes:
-        """The picture of ``file``, which ``tag`` names; raises as ``DecodePool.picture``."""
-        if (kept := self.kept(tag)) is not None:
+    def made(self, tag: str, file: bytes, size: int | None = None) -> bytes:
+        """The picture of ``file``, which ``tag`` names, its longer side at most ``size`` pixels (None: all).
+
+        Raises as ``DecodePool.picture``.
+        """
+        if (kept := self.kept(tag, size)) is not None:
             return kept
-        picture = self._opened_pool().picture(file, max_pixels=self._max_pixels)
+        picture = self._opened_pool().picture(file, max_pixels=self._max_pixels, side=size)
         with self._lock:
-            if tag not in self._kept:
-                self._kept[tag] = picture
+            if (tag, size) not in self._kept:
+                self._kept[tag, size] = picture
                 self._size += len(picture)
             while self._size > self._most:
                 _, oldest = self._kept.popitem(last=False)

@@ -54,7 +54,7 @@ _RETRY_SECONDS = 2
 _NATIVE = ("/v1/", "/page/", "/mcp", "/login", "/logout", "/metrics", "/healthz", "/readyz")
 
 # POST here never changes anything. /post may: its body says what it is.
-SEARCHES = frozenset({"/v1/search", "/search", "/api/search"})
+SEARCHES = frozenset({"/v1/search", "/v1/embeddings", "/search", "/api/search"})
 NEVER_WRITE = SEARCHES | {"/mcp", "/login", "/logout"}
 
 # What a status means here; the detail says what happened.

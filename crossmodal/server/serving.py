@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crossmodal import limits
 from crossmodal.access.own_paths import OwnPaths
 from crossmodal.deadlines import Deadline, current_deadline, until
+from crossmodal.engine.amending import amend
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
-from crossmodal.errors import ServiceError, StoreUnwritable
+from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.machine import available_cores
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
-from crossmodal.records import MODALITIES, Modality, Record
+from crossmodal.records import MODALITIES, Amendment, Modality, Record
 from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.server.admission import Admission
 from crossmodal.server.connections import Connections
@@ -130,13 +136,17 @@ class Serving:
         self._batches: MicroBatcher[_Asked, _Answer] = MicroBatcher(
             self._search_together, most=_SEARCHED_TOGETHER, at_once=cores
         )
+        # What is changed is read before: nothing may change it in between.
+        self._amending = threading.Lock()
         self._readiness = _SharedCheck(self._find_something)
         self.texts = TextReading(self.engine, lambda: self.admission.writes.held > 0)
         self.metrics.add_source("searches", self._batches.status)
-        self.metrics.add_source("admission", self.admission.status)
+        self.metrics.add_source("admission", self._admission_counts)
+        self.metrics.add_source("admission_bytes", lambda: {"bodies": self.admission.body_bytes})
         self.metrics.add_source("connections", self.connections.status)
         # All processes of a server share it.
-        self.metrics.add_source("decode_memory", lambda: asdict(process_budget().status()), common=True)
+        self.metrics.add_source("decode_memory_bytes", _decode_memory, common=True)
+        self.metrics.add_source("decode", lambda: {"waiting": process_budget().status().waiting})
 
     @property
     def model(self) -> str:
@@ -177,6 +187,39 @@ class Serving:
             seen.add_search((call.began - submitted) * 1000, call.timing, call.queries)
         return outcomes, timing
 
+    async def encode(self, inputs: Sequence[str | bytes]) -> list[NDArray[np.float32]]:
+        """The vectors, float32 (dimension,), of sentences and of photos (the bytes of their files), in order.
+
+        Raises Overloaded where too much is waiting already, DeadlinePassed between two batches, and
+        QueryError for a photo that cannot be read, with its place as a JSON pointer.
+        """
+        texts = [number for number, item in enumerate(inputs) if isinstance(item, str)]
+        photos = [(number, item) for number, item in enumerate(inputs) if isinstance(item, bytes)]
+        seen = observed()
+        seen.queries += len(inputs)
+        seen.characters += [len(inputs[number]) for number in texts]
+        vectors: dict[int, NDArray[np.float32]] = {}
+        started = time.perf_counter()
+        with self.admission.search_places(len(texts), len(photos)):
+            for start in range(0, len(texts), _SEARCHED_TOGETHER):
+                batch = texts[start : start + _SEARCHED_TOGETHER]
+                sentences = [item for number in batch if isinstance(item := inputs[number], str)]
+                made = await self._in(self._searching, partial(self.engine.encode, texts=sentences))
+                vectors |= zip(batch, made, strict=True)
+            cores = self.admission.cores
+            for start in range(0, len(photos), cores):
+                several = photos[start : start + cores]
+                vectors |= await asyncio.gather(*(self._encode_photo(*numbered) for numbered in several))
+        seen.add_stage("encode", (time.perf_counter() - started) * 1000)
+        return [vectors[number] for number in range(len(inputs))]
+
+    async def _encode_photo(self, number: int, photo: bytes) -> tuple[int, NDArray[np.float32]]:
+        try:
+            made = await self._in(self._photos, partial(self.engine.encode, photos=[photo]))
+        except DataError as error:
+            raise QueryError(str(error), pointer=f"/input/{number}") from None
+        return number, made[0]
+
     async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
         """Indexes hashed records; what became of each, by id. Raises what the engine raises."""
 
@@ -210,22 +253,42 @@ class Serving:
             self.metrics.count_written(outcome)
         return became
 
-    async def picture(self, tag: str, file: bytes) -> bytes:
+    async def picture(self, tag: str, file: bytes, size: int | None = None) -> bytes:
         """The whole photo in a ``file`` that ``tag`` names as a JPEG, for browsers that cannot show the file.
 
-        Raises Overloaded where too many photos are waiting already, ImageError where it cannot be read.
+        Its longer side has at most ``size`` pixels, None for as many as the photo has. Raises Overloaded
+        where too many photos are waiting already, ImageError where it cannot be read.
         """
-        if (kept := self._pictures.kept(tag)) is not None:
+        if (kept := self._pictures.kept(tag, size)) is not None:
             return kept
         with self.admission.search_places(0, 1):
-            return await self._in(self._photos, self._pictures.made, tag, file)
+            return await self._in(self._photos, self._pictures.made, tag, file, size)
 
-    async def delete(self, ids: Sequence[str], *, captions: bool) -> list[str]:
-        """Deletes photos and captions by id; the ids that were there. Raises as ``Engine.delete``."""
+    async def amend(self, id: str, amendment: Amendment) -> bool:
+        """Changes a document in place, one at a time; False where there is none. Raises as ``amend``."""
+
+        def work() -> bool:
+            with self._amending, self._write_under_way(1):
+                return amend(self.engine, id, amendment)
+
+        seen = observed()
+        seen.begin_write("index", [id])
+        found = await self._in(self._writing, work)
+        seen.outcomes["replaced"] += found
+        self.metrics.count_written("replaced", int(found))
+        return found
+
+    async def delete(
+        self, ids: Sequence[str], *, captions: bool, modality: Modality | None = None
+    ) -> list[str]:
+        """Deletes photos and captions by id, or those of ``modality``; the ids that were there.
+
+        Raises as ``Engine.delete``.
+        """
 
         def work() -> list[str]:
             with self._write_under_way(len(ids)):
-                return self.engine.delete(ids, captions=captions)
+                return self.engine.delete(ids, captions=captions, modality=modality)
 
         seen = observed()
         seen.begin_write("delete", ids)
@@ -268,6 +331,9 @@ class Serving:
         self._pictures.close()
         if self.url_photos is not None:
             self.url_photos.close()
+
+    def _admission_counts(self) -> dict[str, Any]:
+        return {name: value for name, value in self.admission.status().items() if name != "body_bytes"}
 
     async def _find_something(self) -> None:
         check = self.engine.check_search if self.kind == "query" else self.engine.check_writer
@@ -312,6 +378,11 @@ class Serving:
         # What is logged there is about the same request.
         context = copy_context()
         return await asyncio.get_running_loop().run_in_executor(threads, context.run, watched)
+
+
+def _decode_memory() -> dict[str, int]:
+    budget = process_budget().status()
+    return {"limit": budget.limit, "used": budget.used}
 
 
 class _SharedCheck:

@@ -18,13 +18,19 @@ _SEARCHES = (
     b'{"terms": [{"text": "dog"}, {"image": "id:42", "weight": 0.5}, {"id": "x", "weight": -1}]}',
     b'{"queries": [{"expression": "dog - snow"}, {"like": ["a"], "unlike": ["b"]}], "modality": "both"}',
     b'{"image": "data:image/png;base64,iVBORw0KGgo=", "min_score": 0.5, "return": ["tags"]}',
+    b'{"vector": [0.5, -1e3, 2], "kind": "image"}',
     b'{"image": "upload:0", "filter": {"a": {"$gte": 1}}, "hybrid": true, "group_duplicates": false}',
+)
+_EMBEDDINGS = (
+    b'{"input": ["a dog", "data:image/png;base64,iVBORw0KGgo="], "dimensions": 4, "user": "me"}',
+    b'{"input": "a dog", "model": "vse", "encoding_format": "base64"}',
 )
 _LEGACY = (
     b'\0{"data": ["a dog", "data:image/png;base64,AAAA"], "top_k": 5, "mode": "search"}',
     b'\0{"data": [{"text": "a", "id": "1", "tags": {"a": 1}}], "parameters": {"top_k": 3}}',
     b'\x01{"docs": [{"uri": "data:text/plain,a", "mime_type": "text/plain"}], "request_id": "x"}',
     b'\x03{"ids": ["a", "b"]}',
+    b'\x04{"exec_endpoint": "/search", "request_id": "x", "data": [{}], "parameters": {"envelope": 2}}',
     b'\x04{"exec_endpoint": "/search", "data": {"docs": [{"blob": "AAAA", "modality": "image"}]}}',
 )
 _LINES = (
@@ -86,6 +92,7 @@ def corpus_of(target: str) -> Iterator[bytes]:
     elif target == "bodies":
         for kind, contents in (
             (b"S", _SEARCHES),
+            (b"E", _EMBEDDINGS),
             (b"L", _LEGACY),
             (b"N", _LINES),
             (b"M", _METADATA),

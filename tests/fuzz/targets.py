@@ -17,6 +17,7 @@ from crossmodal.errors import CrossmodalError, FilterError, ImageError, QueryErr
 from crossmodal.filters import parse_filter
 from crossmodal.http_shapes.legacy.requests import parse_request
 from crossmodal.http_shapes.v1.documents import parse_line, parse_metadata
+from crossmodal.http_shapes.v1.embeddings import parse_embeddings
 from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.http_shapes.values import read_json
 from crossmodal.images import decode_image, decode_reduced, sniff_mime_type, thumbnail_of
@@ -136,6 +137,12 @@ def _search(body: bytes) -> None:
         assert isinstance(query, SearchRequest | CrossmodalError)
 
 
+def _embeddings(body: bytes) -> None:
+    asked = parse_embeddings(read_json(body), model="vse", dimension=8)
+    assert asked.inputs
+    assert all(isinstance(item, str | bytes) and item for item in asked.inputs)
+
+
 def _legacy(body: bytes) -> None:
     path = _LEGACY_PATHS[(body[0] if body else 0) % len(_LEGACY_PATHS)]
     parse_request(read_json(body[1:]), path=path, host="localhost")
@@ -174,6 +181,7 @@ async def _read_form(body: bytes) -> None:
 
 _BODIES: Mapping[bytes, Callable[[bytes], None]] = {
     b"S": _search,
+    b"E": _embeddings,
     b"L": _legacy,
     b"N": _line,
     b"M": _metadata,

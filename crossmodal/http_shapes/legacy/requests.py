@@ -59,14 +59,16 @@ class LegacyRequest:
 def envelope_of(body: object, path: str, override: str | None = None) -> Envelope:
     """The envelope to answer in; never raises, so that it serves for errors too.
 
-    It ignores an override that names no envelope (``parse_request`` refuses it). A body that is no JSON
+    ``override`` goes before the ``parameters.envelope`` of the body, and that before the body's shape. It
+    ignores one that names no envelope (``parse_request`` refuses it). A body that is no JSON
     object, None for one that could not be read included, gets Jina Box's answer: that client alone hangs for
     ever on any other.
     """
     try:
-        return _named_envelope(override) or _envelope_by_shape(body, path)
+        named = _named_envelope(override) or _named_envelope(_envelope_parameter(body))
     except RequestError:
-        return _envelope_by_shape(body, path)
+        named = None
+    return named or _envelope_by_shape(body, path)
 
 
 def photo_urls(body: object, *, path: str, envelope_override: str | None, host: str | None) -> list[str]:
@@ -100,6 +102,7 @@ def parse_request(
     of the first. RequestError is the only error raised, for any JSON value.
     """
     _named_envelope(envelope_override)
+    _named_envelope(_envelope_parameter(body))
     envelope = envelope_of(body, path, envelope_override)
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object with a list under 'data'.")
@@ -178,12 +181,18 @@ def _ids_of(body: dict[str, object]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def _named_envelope(name: str | None) -> Envelope | None:
+def _envelope_parameter(body: object) -> object:
+    """What jina's clients, which cannot choose headers, name among their parameters."""
+    parameters = body.get("parameters") if isinstance(body, dict) else None
+    return parameters.get("envelope") if isinstance(parameters, dict) else None
+
+
+def _named_envelope(name: object) -> Envelope | None:
     """The envelope that an override names, None for no override; raises RequestError for an unknown name."""
-    if name is None or not name.strip():
+    if name is None or (isinstance(name, str) and not name.strip()):
         return None
     try:
-        return Envelope(name.strip().lower())
+        return Envelope(name.strip().lower() if isinstance(name, str) else name)
     except ValueError:
         known = ", ".join(envelope.value for envelope in Envelope)
         raise RequestError(f"The envelope {shown(name)} is not known; choose one of {known}.") from None
@@ -195,6 +204,9 @@ def _envelope_by_shape(body: object, path: str) -> Envelope:
     if "mode" in body or "top_k" in body or path.startswith("/api/"):
         return Envelope.JINA1
     data = _data_of(body)
+    # The client of jina 2 repeats in snake case what jina 3 has in its header alone.
+    if "request_id" in body and "exec_endpoint" in body:
+        return Envelope.JINA2
     if "targetPeapod" in body or (isinstance(data, list) and any(isinstance(item, str) for item in data)):
         return Envelope.JINA2
     return Envelope.JINA3

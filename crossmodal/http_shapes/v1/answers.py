@@ -155,6 +155,9 @@ def _term(term: Term, kind: Modality | None) -> dict[str, Any]:
         return {"text": term.text, "weight": term.weight}
     if term.id is not None:
         return {"id": term.id, "modality": kind, "weight": term.weight}
+    if term.vector is not None:
+        # Its numbers are the client's own, and many.
+        return {"vector": "given", "modality": kind, "weight": term.weight}
     return {"image": "uploaded", "weight": term.weight}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
+
 from crossmodal import limits
 from crossmodal.errors import CrossmodalError, DataError, FetchError, FilterError, QueryError, RequestError
 from crossmodal.filters import Filter, parse_filter
@@ -19,6 +21,7 @@ from crossmodal.http_shapes.photos import (
 from crossmodal.http_shapes.values import checked_id, checked_text, shown
 from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
+from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.url_photos import FetchedPhotos, is_web_url
 
 __all__ = ["parse_search", "photo_urls"]
@@ -26,7 +29,10 @@ __all__ = ["parse_search", "photo_urls"]
 # What a document that was not liked takes away beside one that was: less, as in Rocchio's feedback.
 _UNLIKED_WEIGHT = -0.5
 
-_KINDS = ("text", "image", "id", "expression", "terms", "like")
+_KINDS = ("text", "image", "id", "vector", "expression", "terms", "like")
+# What a term may be, and what stands beside another key only.
+_TERM_KINDS = ("text", "image", "id", "vector")
+_BESIDE = {"unlike": "like", "kind": "vector"}
 _OPTIONS = (
     "modality",
     "top_k",
@@ -76,7 +82,7 @@ def parse_search(
     if not isinstance(body, dict):
         raise RequestError(f"The body is {shown(body)}; it has to be a JSON object such as {_EXAMPLE}.")
     if "queries" not in body:
-        if uploads and not any(kind in body for kind in (*_KINDS, "unlike")):
+        if uploads and not any(kind in body for kind in (*_KINDS, *_BESIDE)):
             body = {**body, "image": "upload:0"}
         return [_attempt(body, {}, "", uploads, host, fetched)]
     listed = body["queries"]
@@ -137,8 +143,8 @@ class _Query:
 
     def request(self) -> SearchRequest:
         for key in self._query:
-            if key not in (*_KINDS, "unlike", *_OPTIONS):
-                known = ", ".join((*_KINDS, "unlike", *_OPTIONS))
+            if key not in (*_KINDS, *_BESIDE, *_OPTIONS):
+                known = ", ".join((*_KINDS, *_BESIDE, *_OPTIONS))
                 raise self._refuse(f"{shown(key)} is not known in a query; there are {known}.", key)
         kinds = [kind for kind in _KINDS if kind in self._query]
         if len(kinds) != 1:
@@ -153,6 +159,8 @@ class _Query:
             raise self._refuse(
                 "'unlike' needs 'like' beside it: there is nothing to recommend from.", "unlike"
             )
+        if "kind" in self._query and kind != "vector":
+            raise self._refuse("'kind' says what a vector is of; it needs 'vector' beside it.", "kind")
         terms = self._terms(kind)
         hybrid = self._switch("hybrid")
         top_k = self._number("top_k", 10, 1, MAX_RESULTS)
@@ -185,8 +193,9 @@ class _Query:
 
     def _terms(self, kind: str) -> tuple[Term, ...]:
         value = self._query[kind]
-        if kind in ("text", "image", "id"):
-            return (self._term({kind: value}, ""),)
+        if kind in _TERM_KINDS:
+            given = {name: self._query[name] for name in (kind, "kind") if name in self._query}
+            return (self._term(given, ""),)
         if kind == "expression":
             return self._expression(value)
         if kind == "like":
@@ -212,23 +221,43 @@ class _Query:
         if not isinstance(value, dict):
             raise _refused(f'A term is {shown(value)}; it has to be an object such as {{"text": "dog"}}.', at)
         for key in value:
-            if key not in ("text", "image", "id", "weight"):
+            if key not in (*_TERM_KINDS, "kind", "weight"):
                 raise _refused(
-                    f"{shown(key)} is not known in a term; there are text, image, id and weight.",
+                    f"{shown(key)} is not known in a term; there are {', '.join(_TERM_KINDS)}, kind and "
+                    "weight.",
                     f"{at}/{_escaped(key)}",
                 )
-        kinds = [kind for kind in ("text", "image", "id") if kind in value]
+        kinds = [kind for kind in _TERM_KINDS if kind in value]
         if len(kinds) != 1:
             raise _refused(
-                f"A term needs exactly one of text, image and id, but has {' and '.join(kinds) or 'none'}.",
+                f"A term needs exactly one of {', '.join(_TERM_KINDS)}, but has "
+                f"{' and '.join(kinds) or 'none'}.",
                 at,
             )
+        if "kind" in value and "vector" not in value:
+            raise _refused("'kind' says what a vector is of; it needs 'vector' beside it.", f"{at}/kind")
         weight = self._weight(value.get("weight", 1.0), at)
+        if "vector" in value:
+            return self._vector(value, weight, at)
         if "text" in value:
             return Term(weight=weight, text=self._text(value["text"], f"{at}/text"))
         if "id" in value:
             return Term(weight=weight, id=self._id(value["id"], f"{at}/id"))
         return self._photo(value["image"], weight, f"{at}/image")
+
+    def _vector(self, term: Mapping[str, Any], weight: float, at: str) -> Term:
+        value, kind = term["vector"], term.get("kind")
+        if not isinstance(value, list) or not value or not set(map(type, value)) <= {int, float}:
+            raise _refused(f"The vector is {shown(value)}; it has to be a list of numbers.", f"{at}/vector")
+        if kind not in (None, IMAGE, TEXT):
+            raise _refused(f"'kind' is {shown(kind)}; it has to be 'image' or 'text'.", f"{at}/kind")
+        if len(value) > limits.DIMENSION.most:
+            raise _refused(limits.DIMENSION.exceeded("The vector", len(value)), f"{at}/vector")
+        try:
+            numbers = np.array(value, np.float64)
+        except OverflowError:
+            raise _refused("The vector has a number of more than 300 digits.", f"{at}/vector") from None
+        return Term(weight=weight, vector=numbers, kind=cast("Modality | None", kind))
 
     def _photo(self, value: object, weight: float, at: str) -> Term:
         if not isinstance(value, str):

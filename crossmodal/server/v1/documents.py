@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.access.locations import require_no_locations, sees_locations
 from crossmodal.server.access.paths import PATHS_HIDDEN
-from crossmodal.server.contents import photo_response, thumbnail_response
+from crossmodal.server.contents import PREVIEW_SIZES, photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -40,9 +40,19 @@ from crossmodal.server.v1.adding import Adding
 from crossmodal.url_photos import UrlPhotos
 from crossmodal.workspace import Workspace
 
-__all__ = ["add_document_routes", "described_by_id"]
+__all__ = [
+    "DOCUMENTS_PATH",
+    "add_document_routes",
+    "addressed",
+    "described_by_id",
+    "filter_of",
+    "missing",
+    "modality_of",
+    "parameters_of",
+    "switch_of",
+]
 
-_PATH = "/v1/documents"
+DOCUMENTS_PATH = "/v1/documents"
 
 _LINES_TYPE = "application/x-ndjson"
 _LINES_TYPES = (_LINES_TYPE, "application/jsonl")
@@ -54,9 +64,9 @@ def add_document_routes(app: Starlette, serving: Serving) -> None:
     """Adds /v1/documents and what is below it."""
     documents = _Documents(serving)
     # One route for all below: an id may hold a slash, and only the path as it was sent shows where it ends.
-    below = _PATH + "/{id:path}"
-    add_route(app, _PATH, documents.list, ["GET", "HEAD"])
-    add_route(app, _PATH, documents.add, ["POST"])
+    below = DOCUMENTS_PATH + "/{id:path}"
+    add_route(app, DOCUMENTS_PATH, documents.list, ["GET", "HEAD"])
+    add_route(app, DOCUMENTS_PATH, documents.add, ["POST"])
     add_route(app, below, documents.get, ["GET", "HEAD"])
     add_route(app, below, documents.delete, ["DELETE"])
 
@@ -66,8 +76,8 @@ class _Documents:
         self._serving = serving
 
     async def list(self, request: Request) -> Response:
-        parameters = _parameters(request, ("modality", "limit", "after", "sort", "filter"))
-        modality = _modality(parameters.get("modality", IMAGE))
+        parameters = parameters_of(request, ("modality", "limit", "after", "sort", "filter"))
+        modality = modality_of(parameters.get("modality", IMAGE))
         try:
             limit = whole_number(
                 parameters.get("limit", _LISTED), "'limit'", minimum=1, maximum=limits.LISTED.most
@@ -76,7 +86,7 @@ class _Documents:
             after = parameters.get("after")
             if after is not None and order is None:
                 after = checked_id(after, "'after'", limits.STORED_ID)
-            filter = _filter(parameters.get("filter"))
+            filter = filter_of(parameters.get("filter"))
         except (RequestError, DataError) as error:
             raise RequestError(str(error), status=422) from None
         hidden = not sees_locations(request.scope, self._serving.settings)
@@ -93,23 +103,23 @@ class _Documents:
         return JsonResponse({"documents": documents, "next": following})
 
     async def get(self, request: Request) -> Response:
-        id, part = _addressed(request)
+        id, part = addressed(request)
         hidden = not sees_locations(request.scope, self._serving.settings)
         if part == "content":
             original = _flag(request, "original")
             return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
         if part == "thumbnail":
-            return await thumbnail_response(request, self._serving, id)
+            return await thumbnail_response(request, self._serving, id, size=_size(request))
         described = await asyncio.to_thread(described_by_id, self._serving.engine.workspace, id)
         if described is None:
-            raise _missing(id)
+            raise missing(id)
         if hidden:
             described = _without_places(described)
         return JsonResponse(described)
 
     async def delete(self, request: Request) -> Response:
         require_writing(request, self._serving)
-        id, part = _addressed(request)
+        id, part = addressed(request)
         if part is not None:
             refusal = problem(405, f"The {part} of a document is not deleted by itself; delete the document.")
             response = problem_response(refusal)
@@ -119,7 +129,7 @@ class _Documents:
         with self._serving.admission.writes.take():
             deleted = await self._serving.delete([id], captions=captions)
         if not deleted:
-            raise _missing(id)
+            raise missing(id)
         return JsonResponse({"deleted": deleted})
 
     async def add(self, request: Request) -> Response:
@@ -250,10 +260,10 @@ async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[i
         yield number, None if too_long else bytes(held)
 
 
-def _addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] | None]:
+def addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] | None]:
     """The id in the path and what of the document is meant; raises RequestError, 404, for any other path."""
     segments = request.scope["raw_path"].split(b"?")[0].split(b"/")
-    after = segments[len(_PATH.split("/")) :]
+    after = segments[len(DOCUMENTS_PATH.split("/")) :]
     part: Literal["content", "thumbnail"] | None = None
     if len(after) == 2 and after[1] in (b"content", b"thumbnail"):
         part = "content" if after[1] == b"content" else "thumbnail"
@@ -271,7 +281,8 @@ def _addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] |
         raise RequestError(f"{error} There is no such document.", status=404) from None
 
 
-def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
+def parameters_of(request: Request, known: Collection[str]) -> dict[str, str]:
+    """The parameters of the address; raises RequestError, 422, for one that isn't known or comes twice."""
     given: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name not in known:
@@ -286,13 +297,29 @@ def _parameters(request: Request, known: Collection[str]) -> dict[str, str]:
 
 def _flag(request: Request, name: str, *, unless_given: bool = False) -> bool:
     """The one parameter that the request may have."""
-    given = _parameters(request, (name,)).get(name, str(unless_given).lower())
+    return switch_of(parameters_of(request, (name,)), name, default=unless_given)
+
+
+def switch_of(parameters: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """The parameter of that name; raises RequestError, 422, where it is neither true nor false."""
+    given = parameters.get(name, str(default).lower())
     if given not in ("true", "false"):
         raise RequestError(f"{name!r} is {shown(given)}; it has to be true or false.", status=422)
     return given == "true"
 
 
-def _modality(value: str) -> Modality:
+def _size(request: Request) -> int | None:
+    """The size of preview that is asked for, None for the thumbnail."""
+    given = parameters_of(request, ("size",)).get("size")
+    if given is not None and given not in map(str, PREVIEW_SIZES):
+        raise RequestError(
+            f"'size' is {shown(given)}; there are {', '.join(map(str, PREVIEW_SIZES))}.", status=422
+        )
+    return None if given is None else int(given)
+
+
+def modality_of(value: str) -> Modality:
+    """The modality of that name; raises RequestError, 422, where there is none."""
     if value == IMAGE:
         return IMAGE
     if value == TEXT:
@@ -304,7 +331,8 @@ def _without_places(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "tags": without_private(document["tags"])}
 
 
-def _filter(text: str | None) -> Filter | None:
+def filter_of(text: str | None) -> Filter | None:
+    """The filter that ``text`` is the JSON of; raises RequestError where it is none."""
     if text is None:
         return None
     try:
@@ -371,5 +399,6 @@ def _wants_lines(request: Request) -> bool:
     return any(kind.partition(";")[0].strip() in _LINES_TYPES for kind in accepted)
 
 
-def _missing(id: str) -> RequestError:
+def missing(id: str) -> RequestError:
+    """The error of a request for a document that is not there."""
     return RequestError(f"There is no document {shown(id, 80)} in the index.", status=404)

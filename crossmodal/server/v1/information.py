@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from crossmodal import __version__
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.flow.topology import FLOW_KINDS, FlowKind, describe_steps, draw_flow, flow_file, read_topology
+from crossmodal.http_shapes.v1.embeddings import model_json
 from crossmodal.metadata.locations import is_private
 from crossmodal.models.zoo import zoo
 from crossmodal.records import IMAGE, TEXT
@@ -96,7 +96,7 @@ class _Information:
 
     async def models(self, request: Request) -> Response:
         if self._models is None:
-            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving.model))
+            self._models = JsonResponse(await asyncio.to_thread(_models, self._serving))
         return self._models
 
     async def tags(self, request: Request) -> Response:
@@ -135,9 +135,8 @@ class _Information:
             # Who watches a server needs its numbers most when the index fails.
             _logger.warning("The state of the index is not among the metrics: %s", error)
             states = {}
-        return Response(
-            self._serving.metrics.exposition(held, states), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        text, content_type = self._serving.metrics.exposition(held, states, request.headers.get("accept", ""))
+        return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 def _access(request: Request) -> dict[str, Any]:
@@ -155,10 +154,12 @@ def _counts(workspace: Workspace) -> dict[str, int]:
     return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}
 
 
-def _models(serving: str) -> dict[str, Any]:
-    """The answer to GET /v1/models; ``serving`` is the name of the model that built the index."""
-    own = serving.partition("?")[0]
+def _models(serving: Serving) -> dict[str, Any]:
+    """The answer to GET /v1/models: all known ones, and as OpenAI's clients read it the one that serves."""
+    own = serving.model.partition("?")[0]
     return {
-        "serving": serving,
+        "object": "list",
+        "data": [model_json(serving.model, serving.started)],
+        "serving": serving.model,
         "models": [{**record.to_json(), "serving": record.name == own} for record in zoo()],
     }

@@ -26,7 +26,7 @@ _FILE = Path(__file__).with_name("openapi.yaml")
 _BEGIN = "<!-- made by python -m crossmodal.server.v1.openapi -->"
 _END = "<!-- end of what was made -->"
 _DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "api.md"
-_METHODS = ("get", "post", "delete")
+_METHODS = ("get", "post", "patch", "delete")
 
 
 @cache
