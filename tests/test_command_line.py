@@ -123,7 +123,7 @@ REFUSED = [
     ("-t status --query-text hello", "--query-text", "-t status", "-t query"),
     ("-t query --strict", "--strict", "-t query", "-t index"),
     ("-t query --keep-going", "--strict", "-t query", "-t index"),
-    ("-t index --index scan", "--index", "-t index", "-t query and -t query_restful"),
+    ("-t index --index scan", "--index", "-t index", "-t query, -t query_restful and -t mcp"),
     ("-t query_restful -k 5", "--top_k", "-t query_restful", "-t query"),
     ("-t index_restful --workers 2", "--workers", "-t index_restful", "-t query_restful"),
     ("-t train --dim 8", "--dim", "-t train", None),
