@@ -163,6 +163,8 @@ def test_a_filter_deletes_what_a_dry_run_names(http: httpx2.Client) -> None:
     for parameters, words in (
         ({}, "which would delete everything"),
         ({"filter": "{}"}, "which would delete everything"),
+        ({"filter": "{\n}"}, "which would delete everything"),
+        ({"filter": '{"$and": [{}]}'}, "which would delete everything"),
         ({"filter": "[1]"}, "'filter'"),
         ({"filter": '{"a": 1}', "dry_run": "yes"}, "true or false"),
         ({"filter": '{"a": 1}', "modality": "both"}, "'image' or 'text'"),

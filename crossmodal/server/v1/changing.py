@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal.errors import DataError, RequestError
-from crossmodal.filters import Filter
+from crossmodal.filters import And, Filter
 from crossmodal.http_shapes.v1.documents import parse_amendment
 from crossmodal.http_shapes.values import read_json
 from crossmodal.metadata.locations import without_private
@@ -50,6 +50,11 @@ def add_change_routes(app: Starlette, serving: Serving) -> None:
     add_route(app, DOCUMENTS_PATH + "/{id:path}", changes.patch, ["PATCH"])
 
 
+def _takes_everything(filter: Filter) -> bool:
+    """Whether a filter is empty, or made of empty ones."""
+    return isinstance(filter, And) and all(map(_takes_everything, filter.parts))
+
+
 class _Changes:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -85,7 +90,7 @@ class _Changes:
             filter = filter_of(given.get("filter"))
         except RequestError as error:
             raise RequestError(str(error), status=422) from None
-        if filter is None or given["filter"].strip().replace(" ", "") == "{}":
+        if filter is None or _takes_everything(filter):
             raise RequestError(
                 "'filter' is missing or empty, which would delete everything; it has to be JSON such as "
                 '{"year": 2019}.',
