@@ -153,6 +153,17 @@ def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folde
     assert found.tags["time_seconds"] == 0.0
 
 
+def test_videos_that_share_a_title_are_no_copies(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "other.mp4", ["black", "cat", "coins", "coffee"])
+    toy_photo("cat.jpg").resize((320, 240)).save(folder / "still.png")
+    index.add(folder)
+    assert index.duplicates() == []
+    shutil.copy(folder / "trip.mp4", folder / "again.mp4")
+    index.add(folder)
+    (group,) = index.duplicates()
+    assert [Path(photo.path).name for photo in group.photos] == ["again.mp4", "trip.mp4"]
+
+
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     write_video(folder / "bricks.mov", ["cat"], seconds=2.0)
     write_video(folder / "trip.mov", ["coins"], seconds=2.0)
