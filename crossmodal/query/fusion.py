@@ -100,8 +100,8 @@ def group(
     length, have a cosine of at least that modality's threshold and, where they are photos, are the
     ``same_picture`` (asked with their ids), or if both are captions with the same words, or photos of one
     burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE. What is part
-    of a whole, as ``wholes`` says where any are given (None: of none), repeats the other parts of that one and
-    nothing else, and nothing else repeats it.
+    of a whole, as ``wholes`` says where any are given (None: of none), repeats the other parts of that one
+    and nothing else, and nothing else repeats it.
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
