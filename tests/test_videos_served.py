@@ -15,12 +15,14 @@ from conftest import TOY_IMAGES
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import beside
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -134,6 +136,22 @@ def test_all_of_it_none_of_it_and_what_has_changed(asker: Asker) -> None:
         os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert gone.status_code >= 400
     assert "has changed since it was indexed" in gone.json()["detail"]
+
+
+def test_a_video_on_a_disk_that_numbers_its_files_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_is_numbered_anew", lambda device: True)
+    (tmp_path / "photos").mkdir()
+    file = write_video(tmp_path / "photos" / "trip.mp4", ["cat"], seconds=1.0)
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(file.parent)
+        (video,) = index
+    with Workspace(tmp_path / "index") as workspace:
+        opened = workspace.video(video.id)
+    assert opened is not None
+    with open(opened[0], "rb") as content:
+        assert content.read() == file.read_bytes()
 
 
 def test_who_sees_no_places_gets_the_video_without_them(asker: Asker) -> None:

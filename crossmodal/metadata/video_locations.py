@@ -90,7 +90,7 @@ def _index_of(descriptor: int, size: int) -> Span | None:
 
 
 def _boxes(descriptor: int, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each outermost box, and from and up to where it goes; an empty kind where that is broken."""
+    """The kind of each outermost box, and from and up to where it goes; an empty kind where one is broken."""
     at = 0
     for _ in range(_MOST_BOXES):
         head = os.pread(descriptor, 16, at)
