@@ -19,10 +19,18 @@ from videos import write_video
 
 from crossmodal import PhotoIndex
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.amending import amend
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import DataError
+from crossmodal.http_shapes.documents import records_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record
+from crossmodal.server.v1.documents import described_by_id
+from crossmodal.settings import Settings
 from crossmodal.videos import formats
+from crossmodal.videos.moments import video_of
 from crossmodal.videos.reading import read_video
 
 pytest.importorskip("av", reason="the extra video")
@@ -119,6 +127,40 @@ def test_moments_go_and_come_with_the_file(index: PhotoIndex, folder: Path, tmp_
     assert moments(index) == {}
     with EmbeddedStore.open_reader(tmp_path / "index") as store:
         assert store.verify() == []
+
+
+def test_captions_of_a_moment_are_those_of_the_video_and_go_with_it(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder)
+    moment = moments(index)[6.0].id
+    video = video_of(moment)
+    index.close()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        assert amend(engine, moment, Amendment(captions=["a launch"]))
+        sent = records_of(None, photo=None, mime_type=None, captions=["up"], photo_id=moment, tags={})
+        (indexed,) = engine.index(sent)
+        assert isinstance(indexed, Indexed)
+        assert indexed.outcome == "added"
+        found = described_by_id(engine.workspace, moment)
+        assert found is not None
+        assert sorted(each["text"] for each in found["captions"]) == ["a launch", "up"]
+        engine.delete([video], captions=True)
+        assert list(engine.workspace.ids(TEXT)) == []
+
+
+def test_a_change_that_fails_says_so(index: PhotoIndex, folder: Path, tmp_path: Path) -> None:
+    index.add(folder / "bricks.jpg")
+    (id,) = (record.id for record in index)
+    index.close()
+
+    def failing(*arguments: object, **options: object) -> list[Failure]:
+        return [Failure("bricks.jpg", "its vector is damaged")]
+
+    with Engine(Settings(workspace=tmp_path / "index")) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "index", failing)
+        with pytest.raises(DataError, match="its vector is damaged"):
+            amend(engine, id, Amendment(tags={"rating": 4}))
 
 
 def test_fewer_moments_are_kept_where_fewer_are_asked_for(
