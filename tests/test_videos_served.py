@@ -18,7 +18,11 @@ from crossmodal import PhotoIndex
 from crossmodal.data_sets import beside
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import RequestError
+from crossmodal.http_shapes.legacy.answers import shown_match
+from crossmodal.http_shapes.photos import indexed_image_id
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
+from crossmodal.match import Match, VideoMoment
+from crossmodal.records import IMAGE
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
@@ -80,6 +84,18 @@ def test_a_match_says_where_in_which_video_it_is(asker: Asker) -> None:
     filter = f'{{"video_id": "{video["id"]}"}}'
     listed = asker.ask("GET", "/v1/documents", params={"filter": filter, "sort": "time_seconds"}).json()
     assert [each["video"]["time_seconds"] for each in listed["documents"]] == [0.0, 3.0, 6.0]
+
+
+def test_a_moment_in_old_envelopes_and_its_previews(asker: Asker) -> None:
+    (match,) = asker.search("a rocket", top_k=1)
+    small = asker.ask("GET", match["photo"]["thumbnail"])
+    preview = asker.ask("GET", match["photo"]["thumbnail"], params={"size": "512"})
+    assert (preview.status_code, preview.content) == (200, small.content)
+    found = Match(match["id"], IMAGE, 1.0, photo_id=match["id"], video=VideoMoment(match["video"]["id"], 3.0))
+    uri = shown_match(found, "http://localhost", "secret").uri
+    assert uri == f"http://localhost/images/{match['id']}?key=secret#t=3"
+    for address in (uri, uri.removeprefix("http://localhost")):
+        assert indexed_image_id(address, "localhost") == match["id"]
 
 
 def test_moments_are_grouped_by_video(asker: Asker) -> None:

@@ -73,8 +73,8 @@ def records_of(
 ) -> list[Record]:
     """A photo followed by its captions, or captions alone, which describe the photo ``photo_id``.
 
-    Captions of a moment are those of its video. Without an ``id``, a photo gets one from its bytes and a caption one from its text, so that sending them
-    again replaces and never duplicates.
+    Captions of a moment are those of its video. Without an ``id``, a photo gets one from its bytes and a
+    caption one from its text, so that sending them again replaces and never duplicates.
     """
     records = []
     if photo is not None:
