@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import TOY_IMAGES
+from starlette.requests import Request
 from videos import write_video
 
 from crossmodal import PhotoIndex
@@ -25,6 +27,7 @@ from crossmodal.match import Match, VideoMoment
 from crossmodal.records import IMAGE
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
+from crossmodal.server.videos import video_response
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
@@ -168,6 +171,42 @@ def test_a_video_on_a_disk_that_numbers_its_files_anew(
     assert opened is not None
     with open(opened[0], "rb") as content:
         assert content.read() == file.read_bytes()
+
+
+def test_a_request_that_is_given_up_leaves_no_file_open(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (match,) = asker.search("a rocket", top_k=1)
+    entered, go_on, opened = threading.Event(), threading.Event(), []
+    workspace = asker.engine.workspace
+    open_video = workspace.video
+
+    def slow(id: str) -> tuple[int, str] | None:
+        entered.set()
+        go_on.wait(10)
+        found = open_video(id)
+        assert found is not None
+        opened.append(found[0])
+        return found
+
+    monkeypatch.setattr(workspace, "video", slow)
+
+    async def given_up() -> None:
+        serving = Serving("query", asker.engine, asker.engine.settings)
+        request = Request({"type": "http", "method": "GET", "headers": []})
+        task = asyncio.ensure_future(video_response(request, serving, match["id"], hide_location=False))
+        await asyncio.to_thread(entered.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        while not opened:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(given_up())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_who_sees_no_places_gets_the_video_without_them(asker: Asker) -> None:
