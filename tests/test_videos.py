@@ -9,6 +9,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import data_set as data_set_module
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.amending import amend
 from crossmodal.engine.engine import Engine
@@ -31,7 +33,7 @@ from crossmodal.server.v1.documents import described_by_id
 from crossmodal.settings import Settings
 from crossmodal.videos import formats
 from crossmodal.videos.moments import video_of
-from crossmodal.videos.reading import read_video
+from crossmodal.videos.reading import Video, read_video
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -204,6 +206,24 @@ def test_videos_that_share_a_title_are_no_copies(index: PhotoIndex, folder: Path
     index.add(folder)
     (group,) = index.duplicates()
     assert [Path(photo.path).name for photo in group.photos] == ["again.mp4", "trip.mp4"]
+
+
+def test_a_table_reads_a_video_again_only_for_other_tags(
+    index: PhotoIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: str, **options: Any) -> Video:
+        read.append(path)
+        return read_video(path, **options)
+
+    monkeypatch.setattr(data_set_module, "read_video", counted)
+    table = folder / "photos.csv"
+    for place, times in (("Paris", 1), ("Paris", 1), ("Rome", 2), ("Rome", 2)):
+        table.write_text(f"image,caption,place\ntrip.mp4,A trip,{place}\n", encoding="utf-8")
+        assert index.add(table).failures == []
+        assert len(read) == times
+        assert [record.tags["place"] for record in moments(index).values()] == [place] * 3
 
 
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
