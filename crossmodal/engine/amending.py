@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.errors import DataError
-from crossmodal.records import IMAGE, TEXT, Amendment, Record, composed, record_id
+from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record, composed, record_id
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ def amend(engine: Engine, id: str, amendment: Amendment) -> bool:
         added, gone = _captions(there, amendment.captions, records[0])
         records += added
     for indexed in engine.index([each.hashed() for each in records], at_once=1):
-        if (failure := getattr(indexed, "error", None)) is not None:
-            raise DataError(failure)
+        # A failure by itself is a photo whose file would have to be read again, and cannot be.
+        failure = indexed if isinstance(indexed, Failure) else indexed.failure
+        if failure is not None:
+            raise DataError(failure.reason)
     if gone:
         engine.delete(gone, captions=False, modality=TEXT)
     return True
