@@ -89,9 +89,10 @@ class TextsMeanwhile:
                     self._failed.add(item.photo)
                 if time.monotonic() >= until:
                     return
-        except CrossmodalError:
-            # What was not stored is read again.
+        except CrossmodalError as error:
+            # What was not stored is read again: soon where another process writes, else after the next change.
             self._reading = None
+            self._waiting = isinstance(error, StoreLocked)
             raise
         self._reading, self._waiting = None, False
         if self._read:
