@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from crossmodal import PhotoIndex, Workspace, extras
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import MissingExtra
+from crossmodal.index.protocols import SeenText
 from crossmodal.query.snippets import snippet_of
 from crossmodal.server import text_reading
 from crossmodal.settings import Settings
@@ -189,6 +192,25 @@ def test_text_goes_and_comes_back_with_its_photo(folder: Path, tmp_path: Path) -
         assert index.search("lantern", 1, hybrid=True)[0].text_in_photo is None
     with Workspace(tmp_path / "workspace") as workspace:
         assert workspace.require().verify() == []
+
+
+def test_the_text_of_a_photo_that_was_deleted_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    with PhotoIndex(workspace) as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+        index.add(TOY_IMAGES / "coffee.jpg")
+        gone, kept = list(index)
+        texts = [SeenText(each.id, each.digest or "", "pin code 1234") for each in (gone, kept)]
+        index.delete([gone.id])
+    with Engine(Settings(workspace=workspace)) as engine:
+        engine._put_texts(texts)
+        assert engine.workspace.text_counts().with_text == 1
+    with closing(sqlite3.connect(workspace / "index.sqlite")) as connection, connection:
+        assert connection.execute("SELECT photo FROM seen_texts").fetchall() == [(kept.id,)]
+        connection.execute("UPDATE seen_texts SET photo = ?", (gone.id,))
+    with Workspace(workspace) as opened:
+        (damage,) = opened.require().verify()
+        assert f"was read in {gone.id!r}, which is not stored" in str(damage)
 
 
 def _waiting(folder: Path) -> int:

@@ -18,7 +18,7 @@ from crossmodal.index.embedded.stored_document import StoredDocument, checksum, 
 from crossmodal.index.embedded.tags import tag_entries
 from crossmodal.index.embedded.tokens import words_of_text
 from crossmodal.index.embedded.words import searchable
-from crossmodal.records import MODALITIES
+from crossmodal.records import IMAGE, MODALITIES
 
 __all__ = ["find_damage"]
 
@@ -179,7 +179,7 @@ class _Check:
         return amiss
 
     def texts(self) -> Iterator[str]:
-        """Whether each photo in which words were read can be found by some."""
+        """Whether each photo in which words were read can be found by some, and is there or in the trash."""
         run = self._connection.execute
         stored = {number for (number,) in run("SELECT id FROM seen_words_docsize")}
         for number, photo, text in run("SELECT number, photo, text FROM seen_texts"):
@@ -188,6 +188,12 @@ class _Check:
             stored.discard(number)
         if stored:
             yield f"the words of {len(stored)} texts can be searched that were read in no photo"
+        orphans = (
+            "SELECT photo FROM seen_texts WHERE photo NOT IN (SELECT photo FROM trash) AND NOT EXISTS"
+            f" (SELECT 1 FROM documents WHERE modality = '{IMAGE}' AND id = seen_texts.photo) ORDER BY photo"
+        )
+        for (photo,) in run(orphans):
+            yield f"the text is kept that was read in {photo!r}, which is not stored"
 
     def files(self) -> Iterator[str]:
         """Files without a photo, and those below no root."""
