@@ -117,6 +117,16 @@ def test_one_word_of_a_long_question_is_chance(read: PhotoIndex) -> None:
     assert all(match.parts is not None and match.parts.text_rank is None for match in found)
 
 
+def test_half_of_an_odd_number_of_words_is_rounded_up(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+        (photo,) = index
+    with Engine(Settings(workspace=tmp_path)) as engine:
+        engine._put_texts([SeenText(photo.id, photo.digest or "", "lantern number seven")])
+        for words, count in (("zeppelin balloon lantern", 0), ("zeppelin number lantern", 1), ("lantern", 1)):
+            assert len(engine.workspace.require().matching_texts(words, 5)) == count
+
+
 def test_the_snippet_begins_at_the_line_with_most_words() -> None:
     text = "\n".join(RECEIPT)
     assert snippet_of(text, "total of the milks") == "… Oat milk   2,49 · TOTAL   15,39 EUR"

@@ -110,7 +110,7 @@ def matching_texts(connection: sqlite3.Connection, text: str, limit: int) -> lis
         return []
     phrases = [f'"{word}"' for word in words]
     search = _SEARCH.format(each=" UNION ALL ".join([_EACH] * len(phrases)))
-    least = max(len(words) // 2, 1)
+    least = (len(words) + 1) // 2
     found = connection.execute(search, (*phrases, least, " OR ".join(phrases), limit))
     return [TextHit(*hit) for hit in found]
 
