@@ -170,6 +170,19 @@ def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     assert any("2 videos are parts of Live Photos" in note for note in data_set.notes)
 
 
+def test_a_video_that_came_before_its_photo_goes_into_it(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "IMG_1.mov", ["cat"], seconds=2.0)
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
+    shutil.copy(TOY_IMAGES / "grass.jpg", folder / "IMG_1.JPG")
+    assert index.add(folder).deleted == 1
+    assert {record.metadata["file"] for record in index} == {"bricks.jpg", "trip.mp4", "IMG_1.JPG"}
+    # A photo that is left out takes no video with it.
+    (folder / ".crossmodalignore").write_text("*.JPG\n", encoding="utf-8")
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
+
+
 def test_without_the_extra_videos_are_counted_and_it_is_named(
     index: PhotoIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
