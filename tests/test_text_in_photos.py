@@ -280,7 +280,7 @@ def test_storing_waits_for_another_process_and_not_after_the_end(
     with PhotoIndex(tmp_path) as index:
         index.add(TOY_IMAGES / "cat.jpg")
     with Engine(Settings(workspace=tmp_path)) as engine:
-        assert len(list(engine.read_texts(patience=10))) == 1
+        assert len(list(engine.read_texts(patient=lambda seconds: seconds < 10))) == 1
         assert put == [1, 1]
         assert len(list(engine.read_texts(ended=lambda: True))) == 1
         assert put == [1, 1]

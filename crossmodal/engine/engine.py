@@ -202,17 +202,23 @@ class Engine:
         """Reads the text in the photos in which nobody has looked for any yet; yields what each has.
 
         What is stored is found at once, by hybrid searches. It can be ended at any moment and goes on from
-        there another time. The index Flow is open only while something is stored. Arguments as in
-        ``texts.read_texts``; where another process writes, storing waits for it as long as ``patient``
-        says so of the seconds so far, and nothing is stored any more when ``ended`` says so. Raises MissingExtra where the extra ``ocr`` is not
-        installed, StoreMissing, StoreLocked where another process writes longer, StoreUnwritable.
+        there another time. The index Flow is open only while something is stored. Where another process
+        writes just then, storing waits as long as ``patient`` says so of the seconds so far; nothing is
+        stored any more when ``ended`` says so. Other arguments as in ``texts.read_texts``. Raises
+        MissingExtra where the extra ``ocr`` is not installed, StoreMissing, StoreLocked where another
+        process writes, and StoreUnwritable.
         """
         self.workspace.require()
         settings = self._given
         memory = (settings.decode_memory or 0) * MEGABYTE
+
+        def put(texts: Sequence[SeenText]) -> None:
+            if not ended():
+                self._put_texts_patiently(texts, patient)
+
         yield from read_texts(
             self.workspace,
-            lambda texts: None if ended() else self._put_texts_patiently(texts, patient),
+            put,
             max_pixels=settings.max_pixels,
             memory=memory,
             background=background,
@@ -223,7 +229,8 @@ class Engine:
         since = time.monotonic()
         while True:
             try:
-                return self._put_texts(texts)
+                self._put_texts(texts)
+                return
             except StoreLocked:
                 if not patient(time.monotonic() - since):
                     raise
