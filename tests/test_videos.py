@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from io import BytesIO
 from itertools import pairwise
@@ -19,9 +21,11 @@ from videos import write_video
 
 from crossmodal import PhotoIndex
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.engine import Engine
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, Failure, Record
+from crossmodal.settings import Settings
 from crossmodal.videos import formats
 from crossmodal.videos.reading import read_video
 
@@ -151,6 +155,27 @@ def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folde
     assert sorted(moments(index)) == [0.0, 3.0]
     (found,) = index.search_text("a rocket", 1)
     assert found.tags["time_seconds"] == 0.0
+
+
+def test_an_upload_in_the_place_of_a_video_leaves_no_moments(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder / "trip.mp4")
+    video = moments(index)[3.0].id
+    cat = (TOY_IMAGES / "cat.jpg").read_bytes()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        (indexed,) = engine.index([Record(video, IMAGE, content=cat, mime_type="image/jpeg")])
+        assert not isinstance(indexed, Failure)
+        assert indexed.failure is None
+    assert [record.id for record in index] == [video]
+    index.close()
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.verify() == []
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE documents SET photo_id = 'gone'")
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        said = f"{video!r} is a moment of the video 'gone', which is not stored"
+        assert said in map(str, store.verify())
 
 
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:

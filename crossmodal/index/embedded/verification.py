@@ -36,6 +36,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
         *check.entries(),
         *check.words(),
         *check.texts(),
+        *check.moments(),
         *check.files(),
         *check.trash(),
         *check.counters(),
@@ -194,6 +195,16 @@ class _Check:
         )
         for (photo,) in run(orphans):
             yield f"the text is kept that was read in {photo!r}, which is not stored"
+
+    def moments(self) -> Iterator[str]:
+        """Moments of what is not stored, or is no video."""
+        alone = (
+            f"SELECT id, photo_id FROM documents AS moment WHERE modality = '{IMAGE}'"
+            f" AND photo_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM documents WHERE modality = '{IMAGE}'"
+            " AND id = moment.photo_id AND mime_type LIKE 'video/%') ORDER BY row"
+        )
+        for id, video in self._connection.execute(alone):
+            yield f"{id!r} is a moment of the video {video!r}, which is not stored"
 
     def files(self) -> Iterator[str]:
         """Files without a photo, and those below no root."""
