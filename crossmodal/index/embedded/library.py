@@ -339,9 +339,12 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> boo
     except StoreDamaged:
         # It cannot come back; what is on disk is indexed anew.
         documents = []
-    for table in ("trash", "trashed"):
-        connection.execute(f"DELETE FROM {table} WHERE photo = CAST(? AS TEXT)", named)
+    connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", named)
+    was_there = connection.execute("DELETE FROM trash WHERE photo = CAST(? AS TEXT)", named).rowcount
     if not documents:
+        if was_there:
+            # What was read in it goes with it.
+            delete_texts(connection, [photo])
         return False
     Changes(connection).add_again(RemovedPhoto(photo, documents), uploaded=uploaded)
     return True
