@@ -243,7 +243,7 @@ def test_an_upload_in_the_place_of_a_video_leaves_no_moments(
     with EmbeddedStore.open_reader(tmp_path / "index") as store:
         assert store.verify() == []
     with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
-        connection.execute("UPDATE documents SET photo_id = 'gone'")
+        connection.execute("UPDATE documents SET photo_id = 'gone', mime_type = 'video/mp4'")
     with EmbeddedStore.open_reader(tmp_path / "index") as store:
         said = f"{video!r} is a moment of the video 'gone', which is not stored"
         assert said in map(str, store.verify())

@@ -200,7 +200,8 @@ class _Check:
         """Moments of what is not stored, or is no video."""
         alone = (
             f"SELECT id, photo_id FROM documents AS moment WHERE modality = '{IMAGE}'"
-            f" AND photo_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM documents WHERE modality = '{IMAGE}'"
+            " AND mime_type LIKE 'video/%' AND photo_id IS NOT NULL"
+            f" AND NOT EXISTS (SELECT 1 FROM documents WHERE modality = '{IMAGE}'"
             " AND id = moment.photo_id AND mime_type LIKE 'video/%') ORDER BY row"
         )
         for id, video in self._connection.execute(alone):
