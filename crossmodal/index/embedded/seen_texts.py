@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.tokens import words_of_query, words_of_text
 from crossmodal.index.protocols import SeenText, TextCounts, TextHit, UnreadPhoto
 from crossmodal.records import IMAGE
@@ -36,7 +37,7 @@ _CURRENT = (
 # Of the moments of a video only thumbnails are kept, too small to read.
 _UNREAD = (
     f"FROM documents WHERE modality = '{IMAGE}' AND digest IS NOT NULL"
-    " AND ifnull(mime_type, '') NOT LIKE 'video/%' AND NOT EXISTS"
+    f" AND NOT {IS_VIDEO} AND NOT EXISTS"
     " (SELECT 1 FROM seen_texts WHERE photo = documents.id AND seen_texts.digest = documents.digest)"
 )
 

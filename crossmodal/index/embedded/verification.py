@@ -13,7 +13,7 @@ from itertools import permutations
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
 from crossmodal.index.embedded.library import read_trashed
-from crossmodal.index.embedded.schema import TOKENIZER, vector_table
+from crossmodal.index.embedded.schema import IS_VIDEO, TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
 from crossmodal.index.embedded.tokens import words_of_text
@@ -200,9 +200,9 @@ class _Check:
         """Moments of what is not stored, or is no video."""
         alone = (
             f"SELECT id, photo_id FROM documents AS moment WHERE modality = '{IMAGE}'"
-            " AND mime_type LIKE 'video/%' AND photo_id IS NOT NULL"
+            f" AND {IS_VIDEO} AND photo_id IS NOT NULL"
             f" AND NOT EXISTS (SELECT 1 FROM documents WHERE modality = '{IMAGE}'"
-            " AND id = moment.photo_id AND mime_type LIKE 'video/%') ORDER BY row"
+            f" AND id = moment.photo_id AND {IS_VIDEO}) ORDER BY row"
         )
         for id, video in self._connection.execute(alone):
             yield f"{id!r} is a moment of the video {video!r}, which is not stored"
