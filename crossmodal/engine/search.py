@@ -267,8 +267,10 @@ def _query_of(id: str, state: SearchState, target: Modality) -> Document:
     terms = state.request.terms
     # Its words go along with a vector that is known already: a step may want to read them.
     text = terms[0].text if len(terms) == 1 else None
-    vector = state.composed[target].vector if state.composed else None
-    return Document.of_query(id, text=text, vector=vector, seeks=target)
+    if not state.composed:
+        return Document.of_query(id, text=text, seeks=target)
+    query = state.composed[target]
+    return Document.of_query(id, text=text, vector=query.vector, seeks=target, corrected=query.corrected)
 
 
 @contextmanager

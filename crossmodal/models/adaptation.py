@@ -30,6 +30,7 @@ __all__ = [
     "adapted_identity",
     "adapted_name",
     "parse_adaptation",
+    "read_centering",
 ]
 
 Floats = npt.NDArray[np.float32]
@@ -165,7 +166,7 @@ class _Adapted:
     """What both encoders share: those of ``base`` but for the identity and the embeddings."""
 
     def __init__(self, base: ImageEncoder | TextEncoder, adaptation: Adaptation) -> None:
-        centering = _read_centering(adaptation, base.identity)
+        centering = read_centering(adaptation, base.identity)
         self.identity = _adapted(adaptation, base.identity, centering)
         self.runtime = base.runtime
         self.concurrency = base.concurrency
@@ -209,7 +210,7 @@ def adapted_identity(adaptation: Adaptation, base: ModelIdentity) -> ModelIdenti
     Raises ModelError where ``dim`` is larger than the model's dimension, or where the centring file cannot
     be read or was made for another model or dimension.
     """
-    return _adapted(adaptation, base, _read_centering(adaptation, base))
+    return _adapted(adaptation, base, read_centering(adaptation, base))
 
 
 def adapt_vectors(vectors: Floats, dim: int, mean: Floats | None = None) -> Floats:
@@ -274,7 +275,8 @@ def _truncated(adaptation: Adaptation, base: ModelIdentity) -> ModelIdentity:
     return replace(base, name=Adaptation(base.name, adaptation.dim).name, dimension=adaptation.dim)
 
 
-def _read_centering(adaptation: Adaptation, base: ModelIdentity) -> Centering | None:
+def read_centering(adaptation: Adaptation, base: ModelIdentity) -> Centering | None:
+    """The means that ``adaptation`` names, of the vectors of ``base``; raises as ``adapted_identity``."""
     if adaptation.centering is None:
         return None
     centering = Centering.load(adaptation.centering)

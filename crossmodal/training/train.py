@@ -152,7 +152,7 @@ def train_on(
         hooks = Hooks(run.progress, run.progress, run.should_stop, run.save_seconds)
         outcome = fit(model, config, train_pairs, dev_pairs, resources, state, hooks)
         notes = _notes(config, run, outcome, train_pairs, dev_pairs, model, threads)
-        metrics = _store(model, outcome, notes, run, inputs[model.preprocessing], dev_pairs)
+        metrics = _store(model, outcome, notes, run, inputs[model.preprocessing], train_pairs, dev_pairs)
     history = {"config": config.to_json(), "epochs": [asdict(epoch) for epoch in outcome.epochs]}
     (run.output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     state.delete()
@@ -194,15 +194,20 @@ def _store(
     notes: dict[str, Any],
     run: Run,
     inputs: ContentStore,
+    training: Pairs,
     dev: Pairs,
 ) -> Metrics:
-    """Write the model and its card, with the dev metrics of what was written, which are returned."""
+    """Write the model, its banks and its card, with the dev metrics of what was written, which are
+    returned."""
     model.save(run.output, learned=outcome.learned, training=notes)
     if (checkpoint := find_native(str(run.output.absolute()))) is not None:
         from crossmodal.models.native.encoders import write_probe_vectors
+        from crossmodal.training.banks import write_banks
 
         # With them the model's runtimes are checked without torch wherever it is used.
         write_probe_vectors(checkpoint)
+        data = "the photos and captions it was trained on"
+        write_banks(checkpoint, inputs, training, data=data, threads=run.threads, cache=run.models)
     notes["metrics"] = _as_stored(run, inputs, dev)
     model.save(run.output, learned=outcome.learned, training=notes)
     (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")

@@ -15,7 +15,9 @@ from crossmodal.videos.formats import VIDEO_TYPES
 
 __all__ = [
     "APPLICATION_ID",
+    "BANKS",
     "FORMAT",
+    "HUBNESS",
     "INDEX_FILE",
     "IS_VIDEO",
     "LIBRARY",
@@ -30,10 +32,10 @@ __all__ = [
 ]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 6
+FORMAT = 7
 
 # Formats of earlier versions that are converted in place.
-UPGRADABLE = (4, 5)
+UPGRADABLE = (4, 5, 6)
 
 INDEX_FILE = "index.sqlite"
 
@@ -53,11 +55,18 @@ def vector_table(modality: Modality) -> str:
     return f"{checked_modality(modality, 'What is asked for')}_vectors"
 
 
+# Of each document, beside its vector; see ``hubness_rows``.
+HUBNESS = "hubness REAL NOT NULL DEFAULT 0"
+
 _VECTORS = "\n".join(
     f"CREATE TABLE {vector_table(modality)}"
-    " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL);"
+    " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL,"
+    f" {HUBNESS});"
     for modality in MODALITIES
 )
+
+# What the hubness is computed with: one row, or none.
+BANKS = "CREATE TABLE IF NOT EXISTS banks (fingerprint TEXT PRIMARY KEY, content BLOB NOT NULL)"
 
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
@@ -156,6 +165,7 @@ CREATE TABLE documents (
 {LIBRARY}
 
 {_VECTORS}
+{BANKS};
 CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 

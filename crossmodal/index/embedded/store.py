@@ -6,6 +6,7 @@ What belongs to a document changes in one transaction, which is on disk before i
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sqlite3
 import threading
@@ -41,6 +42,7 @@ from crossmodal.index.embedded.changes import (
     same_content,
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
+from crossmodal.index.embedded.hubness_rows import banks_fingerprint, take_banks
 from crossmodal.index.embedded.library import Library, is_trashed, restore
 from crossmodal.index.embedded.listing import list_documents
 from crossmodal.index.embedded.local_files import file_of
@@ -86,12 +88,14 @@ from crossmodal.index.protocols import (
     WordHit,
 )
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.registry import banks_of
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
 from crossmodal.videos.formats import is_video_type
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
+_logger = logging.getLogger(__name__)
 
 # Ids that are read at once where all are listed.
 _PAGE = 1024
@@ -675,6 +679,7 @@ class EmbeddedStore:
             return
         known = self.identity
         if known == identity:
+            self._take_banks(identity)
             return
         if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
             raise ModelMismatch(mismatch_message(self.path, known, identity))
@@ -685,6 +690,42 @@ class EmbeddedStore:
                     ("dimension", str(identity.dimension)),
                 ):
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+            self._take_banks(identity)
+
+    def _take_banks(self, identity: ModelIdentity) -> None:
+        """Have a writer's index rank with the banks of its model, where that has others by now."""
+        if self._lock is None or not identity.hubness:
+            return
+        with self._connections.read() as connection:
+            if banks_fingerprint(connection) == identity.hubness:
+                return
+        if (banks := banks_of(identity)) is None:
+            return
+        with self._writing, self._connections.write() as connection:
+            documents = take_banks(connection, banks)
+        if documents:
+            _logger.warning(
+                "The index in %s now ranks with the hubness of %s; that of its %s documents was computed.",
+                self.path,
+                identity.name,
+                f"{documents:,}",
+            )
+
+    @property
+    def banks(self) -> str:
+        """The fingerprint of the banks of which documents have their hubness; empty where there are none."""
+        with self._connections.read() as connection:
+            return banks_fingerprint(connection)
+
+    def hubness(self, ids: Iterable[str], modality: Modality) -> dict[str, float]:
+        """The hubness of each of ``ids`` that has a vector; the others are left out."""
+        select = (
+            f"SELECT hubness FROM documents JOIN {vector_table(modality)} AS found USING (row)"
+            " WHERE modality = ? AND documents.id = CAST(? AS TEXT)"
+        )
+        with self._connections.read() as connection:
+            found = ((id, connection.execute(select, (modality, storable(id))).fetchone()) for id in ids)
+            return {id: float(row[0]) for id, row in found if row is not None}
 
 
 def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIdentity) -> str:
