@@ -144,7 +144,9 @@ def rank_queries(
                 )
         progress(len(docs) - failed, failed)
     return {
-        name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())), engine.has_hubness)
+        name: _retrieval(
+            rows, sum(map(len, gallery.searched_by(modality).values())), bool(engine.workspace.banks)
+        )
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures

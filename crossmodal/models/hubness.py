@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import ModelError
-from crossmodal.models.adaptation import Centering, adapt_vectors
+from crossmodal.models.adaptation import adapt_vectors
 from crossmodal.models.cache import replace_file
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
+from crossmodal.records import IMAGE, TEXT, Modality
 
 __all__ = ["BANK_SIZE", "HUBNESS_FILE", "SHARPNESS", "Banks"]
 
@@ -93,14 +93,14 @@ class Banks:
             found[start : start + _ROWS] = np.rint(means / _STEP) * _STEP
         return found
 
-    def adapted(self, dimension: int, centering: Centering | None) -> Banks:
-        """The banks of the same model with its vectors truncated or centred."""
-        means = (None, None) if centering is None else (centering.image, centering.text)
-        image, text = (
+    def adapted(self, dimension: int, image: Floats | None = None, text: Floats | None = None) -> Banks:
+        """The banks of the same model with its vectors truncated, and then the means ``image`` of photos and
+        ``text`` of captions, (dimension,) each, taken off."""
+        photos, captions = (
             adapt_vectors(self._unit[modality].T.astype(np.float32), dimension, mean)
-            for modality, mean in zip(MODALITIES, means, strict=True)
+            for modality, mean in ((IMAGE, image), (TEXT, text))
         )
-        return Banks.of(image, text, weights=self.weights, data=self.data)
+        return Banks.of(photos, captions, weights=self.weights, data=self.data)
 
     def to_bytes(self) -> bytes:
         """The content of a file, which ``from_bytes`` reads."""

@@ -79,7 +79,10 @@ def banks_of(identity: ModelIdentity) -> Banks | None:
         return None
     if adaptation.dim is None and adaptation.centering is None:
         return model.banks
-    return model.banks.adapted(identity.dimension, read_centering(adaptation, model.identity))
+    centering = read_centering(adaptation, model.identity)
+    if centering is None:
+        return model.banks.adapted(identity.dimension)
+    return model.banks.adapted(identity.dimension, centering.image, centering.text)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:

@@ -79,4 +79,5 @@ def take_banks(connection: sqlite3.Connection, banks: Banks) -> int:
             last, done = part[-1][0], done + len(rows)
     if done:
         connection.execute("UPDATE meta SET value = ? WHERE name = 'id'", (uuid.uuid4().hex,))
+        connection.execute("UPDATE state SET sequence = sequence + 1")
     return done

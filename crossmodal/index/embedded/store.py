@@ -87,6 +87,7 @@ from crossmodal.index.protocols import (
     UnreadPhoto,
     WordHit,
 )
+from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.registry import banks_of
 from crossmodal.private_files import make_private_folder
@@ -699,17 +700,22 @@ class EmbeddedStore:
         with self._connections.read() as connection:
             if banks_fingerprint(connection) == identity.hubness:
                 return
-        if (banks := banks_of(identity)) is None:
-            return
-        with self._writing, self._connections.write() as connection:
-            documents = take_banks(connection, banks)
-        if documents:
+        banks = banks_of(identity)
+        if banks is not None and (documents := self.take_banks(banks)):
             _logger.warning(
                 "The index in %s now ranks with the hubness of %s; that of its %s documents was computed.",
                 self.path,
                 identity.name,
                 f"{documents:,}",
             )
+
+    def take_banks(self, banks: Banks) -> int:
+        """Have the hubness of all documents computed with ``banks``; returns of how many it was."""
+        self._require_writer()
+        with self._writing, self._connections.write() as connection:
+            documents = take_banks(connection, banks)
+        self._id = None
+        return documents
 
     @property
     def banks(self) -> str:

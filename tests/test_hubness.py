@@ -1,0 +1,170 @@
+"""Documents are ranked by cosine minus hubness where a query seeks the other modality, and only there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from store_samples import VSE, caption, photo, some_banks, vector_of
+
+from crossmodal import PhotoIndex
+from crossmodal.documents import Document
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import ModelError
+from crossmodal.filters import parse_filter
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.scores import merge_matches
+from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.embedded.vector_index import VectorIndex
+from crossmodal.models.hubness import HUBNESS_FILE, SHARPNESS, Banks
+from crossmodal.models.native.checkpoint import SHIPPED
+from crossmodal.models.registry import banks_of, identify_model
+from crossmodal.query.composition import EncodedTerm, compose
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.settings import Settings
+
+BOTH = np.array([True, False])
+
+
+def vectors(names: list[str]) -> np.ndarray:
+    return np.stack([vector_of(name) for name in names])
+
+
+def filled(folder: Path, count: int) -> tuple[EmbeddedStore, list[str]]:
+    names = [f"c{number:05d}" for number in range(count)]
+    store = EmbeddedStore.open_writer(folder, identity=VSE)
+    store.take_banks(some_banks())
+    store.put([caption(name, f"text of {name}") for name in names], vectors(names))
+    return store, names
+
+
+def test_hubness_is_the_soft_maximum_over_the_bank_of_the_other_modality() -> None:
+    banks, rows = some_banks(), vectors(["a", "b", "c"])
+    for modality, codes in ((IMAGE, banks.text), (TEXT, banks.image)):
+        bank = codes / np.linalg.norm(codes.astype(float), axis=1, keepdims=True)
+        expected = np.log(np.exp(SHARPNESS * rows.astype(float) @ bank.T).mean(axis=1)) / SHARPNESS
+        np.testing.assert_allclose(banks.hubness(rows, modality), expected, atol=1e-6)
+    many = np.repeat(rows, 700, axis=0)
+    assert len(set(banks.hubness(many, IMAGE).tolist())) == 3
+
+
+def test_banks_survive_their_file_and_damage_is_named(tmp_path: Path) -> None:
+    banks = some_banks()
+    assert Banks.load(tmp_path) is None
+    banks.save(tmp_path)
+    again = Banks.load(tmp_path)
+    assert again is not None
+    assert (again.fingerprint, again.weights) == (banks.fingerprint, banks.weights)
+    (tmp_path / HUBNESS_FILE).write_bytes(banks.to_bytes()[:-9])
+    with pytest.raises(ModelError, match="delete it to rank without"):
+        Banks.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_banks_belong_to_the_shipped_weights(name: str) -> None:
+    identity = identify_model(name)
+    banks = banks_of(identity)
+    assert banks is not None
+    assert (banks.weights, banks.fingerprint) == (identity.weights, identity.hubness)
+    assert banks_of(replace(identity, weights="0" * 16)) is None
+    shorter = banks_of(identify_model(f"{name}?dim=64"))
+    assert shorter is not None
+    assert shorter.image.shape == (300, 64)
+
+
+@pytest.mark.parametrize("tier", ["exact", "scan", "ivf", "ivfpq", "hnsw"])
+def test_each_tier_ranks_by_cosine_minus_hubness(tmp_path: Path, tier: str) -> None:
+    store, names = filled(tmp_path / "index", 3000)
+    rows, hubness = vectors(names), some_banks().hubness(vectors(names), TEXT)
+    queries = vectors(["one", "two"])
+    with store:
+        index = VectorIndex(store.vector_source(TEXT), keep_files=False, options=SearchOptions(index=tier))
+        index.build()
+        assert index.status()["tier"] == tier
+        found = index.search(queries, 20, corrected=BOTH)
+        for query, hits, taken_off in zip(queries, found, (hubness, 0 * hubness), strict=True):
+            cosines = rows.astype(float) @ query
+            best = sorted(zip(taken_off - cosines, names, strict=True))[:20]
+            assert len({hit.id for hit in hits} & {name for _, name in best}) >= (
+                20 if tier == "exact" else 17
+            )
+            assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+            for hit in hits:
+                place = names.index(hit.id)
+                assert hit.cosine == pytest.approx(cosines[place], abs=1e-6)
+                assert hit.score == hit.cosine - float(taken_off[place])
+        assert [hits[:5] for hits in found] == index.search(queries, 5, corrected=BOTH)
+        assert found[0] != index.search(queries, 20)[0]
+        assert found[1] == index.search(queries[1:], 20)[0]
+        index.close()
+
+
+def test_shards_and_filters_rank_as_the_whole_does(tmp_path: Path) -> None:
+    store, _ = filled(tmp_path / "index", 200)
+    queries = vectors(["one", "two"])
+    with store:
+        whole = ExactIndex(store.vector_source(TEXT)).search(queries, 30, corrected=BOTH)
+        parts = [
+            ExactIndex(store.vector_source(TEXT, shard, 3)).search(queries, 30, corrected=BOTH)
+            for shard in range(3)
+        ]
+        assert [merge_matches(found, 30) for found in zip(*parts, strict=True)] == whole
+        everything = parse_filter({"nowhere": {"$exists": False}})
+        assert ExactIndex(store.vector_source(TEXT)).search(queries, 30, everything, corrected=BOTH) == whole
+
+
+def test_an_index_that_gets_banks_later_is_searched_anew_with_the_same_vectors(tmp_path: Path) -> None:
+    names = [f"p{number}" for number in range(20)]
+    with EmbeddedStore.open_writer(tmp_path / "index", identity=VSE) as store:
+        store.put([photo(name) for name in names], vectors(names))
+        index = VectorIndex(store.vector_source(IMAGE))
+        query, corrected = vectors(["one"]), np.array([True])
+        assert index.search(query, 20, corrected=corrected) == index.search(query, 20)
+        before, id = store.vectors(names, IMAGE), store.id
+        index.build()
+        assert store.take_banks(some_banks()) == 20
+        assert store.id != id
+        hubness = some_banks().hubness(vectors(names), IMAGE)
+        assert store.hubness(names, IMAGE) == dict(zip(names, hubness.tolist(), strict=True))
+        for hit in index.search(query, 20, corrected=corrected)[0]:
+            assert hit.score == hit.cosine - hubness[names.index(hit.id)]
+        assert all((vector == before[name]).all() for name, vector in store.vectors(names, IMAGE).items())
+        assert store.verify() == []
+        index.close()
+        with store._connections.write() as connection:
+            connection.execute("UPDATE image_vectors SET hubness = 0.5 WHERE id = 'p3'")
+        assert store.verify() == ["the hubness of 'p3', row 3, is not that of its vector"]
+
+
+def test_hubness_is_taken_off_once_where_a_term_is_of_the_other_modality() -> None:
+    sentence, picture = vectors(["a sentence", "a photo"])
+    asks, shows = EncodedTerm(sentence, 1.0, TEXT), EncodedTerm(picture, 0.5, IMAGE)
+    assert compose([asks], IMAGE).corrected
+    assert not compose([asks], TEXT).corrected
+    assert not compose([shows], IMAGE).corrected
+    assert compose([asks, shows], IMAGE).corrected
+    assert not compose([shows, replace(asks, weight=-1.0)], IMAGE).corrected
+
+
+def test_an_index_of_a_shipped_model_ranks_by_it_and_answers_with_plain_cosines(toy_workspace: Path) -> None:
+    with PhotoIndex(toy_workspace) as index, Engine(Settings(workspace=toy_workspace)) as engine:
+        found = index.search_text("a dog", 15)
+        query = Document.of_query("q", text="a dog")
+        (answer,) = engine.run_query("search", [query], {"top_k": 15})
+        hubness = engine.workspace.hubness([match.id for match in found], IMAGE)
+        assert set(hubness.values()) != {0.0}
+        by_both = sorted(found, key=lambda match: (hubness[match.id] - match.cosine, match.id))
+        assert [match.id for match in found] == [match.id for match in by_both]
+        assert [match.score for match in found] == sorted((match.score for match in found), reverse=True)
+        vector = index.encode_text("a dog")
+        photos = engine.workspace.vectors([match.id for match in found], IMAGE)
+        for match in found:
+            assert match.cosine == pytest.approx(float(photos[match.id] @ vector), abs=1e-5)
+        assert [match.cosine for match in answer.matches or ()] == [match.cosine for match in found]
+        # Of one modality: by cosine alone.
+        cosines = [match.cosine for match in index.similar(found[0].id, 14)]
+        assert cosines == sorted(cosines, reverse=True)
+        assert engine.workspace.banks == identify_model(engine.model).hubness
