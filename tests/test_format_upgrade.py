@@ -1,4 +1,4 @@
-"""An index of format 4 or 5 becomes one of today's in one transaction, with its ids and answers."""
+"""An index of format 4, 5 or 6 becomes one of today's in one transaction, with its ids and answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, run_app
 
 from crossmodal import PhotoIndex
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.records import IMAGE
+from crossmodal.models.registry import banks_of, identify_model
+from crossmodal.records import IMAGE, MODALITIES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
@@ -91,8 +93,11 @@ def test_killed_it_has_not_begun(workspace: Path, documents: int) -> None:
     assert_as_before(workspace)
 
 
-def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: Path) -> None:
-    with tarfile.open(FIXTURES / "format-5.tar.xz") as archive:
+@pytest.mark.parametrize("before", [5, 6])
+def test_it_keeps_everything_and_gets_the_tables_and_the_hubness_of_a_new_index(
+    tmp_path: Path, before: int
+) -> None:
+    with tarfile.open(FIXTURES / f"format-{before}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     workspace = tmp_path / "workspace"
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
@@ -105,6 +110,14 @@ def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: 
         assert store.verify() == []
         assert [each.file for each in store.library.trash()] == ["/tmp/format-5/photos/images/coffee.jpg"]
         assert len(store.caption_ids("8766e5eb6734b3906697")) == 2
+        banks = banks_of(identify_model("clip-mini"))
+        assert banks is not None
+        assert store.banks == banks.fingerprint
+        for modality in MODALITIES:
+            vectors = store.vectors(store.ids(modality), modality)
+            hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()
+            assert store.hubness(vectors, modality) == dict(zip(vectors, hubness, strict=True))
+            assert 0.0 not in hubness
     with PhotoIndex(workspace) as index:
         assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
         found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
