@@ -29,6 +29,7 @@ from crossmodal.settings import (
     SCOPES,
     TARGETS,
     TRASH_ACTIONS,
+    VIEWS,
     WRITING,
 )
 
@@ -485,6 +486,13 @@ OPTIONS: tuple[Option, ...] = (
         _WITH_MODEL,
         metavar="FILE",
         not_with=("url", *_HALVES),
+    ),
+    Option(
+        "views",
+        "the mean of so many views of each photo: whole, mirrored, corners; 3 take 3 times as long to index",
+        _WITH_MODEL,
+        choices=VIEWS,
+        not_with=("url", "calibrate"),
     ),
     Option(
         "index",

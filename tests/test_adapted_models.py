@@ -25,7 +25,9 @@ from crossmodal.models import (
 )
 from crossmodal.models.adaptation import Adaptation, Centering, adapt_vectors, adapted_name, parse_adaptation
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.settings import Settings
+from crossmodal.models.registry import banks_of
+from crossmodal.models.views import mean_over_views
+from crossmodal.settings import VIEWS, Settings
 
 PHOTOS = ("cat.jpg", "rocket.jpg", "astronaut.jpg")
 SENTENCES = ["a cat looks at the camera", "a rocket stands on its launch pad", "a smiling astronaut"]
@@ -84,6 +86,29 @@ def test_centred_vectors_have_their_own_modality_s_mean_subtracted(
     for modality, vectors in found.items():
         truncated = unit(plain[modality][:, :DIM])
         np.testing.assert_allclose(vectors, unit(truncated - truncated.mean(axis=0)), atol=1e-6)
+
+
+def test_views_are_averaged_and_belong_to_what_the_index_knows(
+    plain: dict[str, np.ndarray], squares: np.ndarray
+) -> None:
+    base = load_image_encoder("vse", threads=1)
+    found = load_image_encoder("vse?views=2", threads=1).encode(squares)
+    mirrored = base.encode(np.ascontiguousarray(squares[:, :, ::-1]))
+    np.testing.assert_allclose(found, unit(plain["image"] + mirrored), atol=1e-6)
+    for views in VIEWS:
+        seen: list[np.ndarray] = []
+        mean_over_views(lambda pixels, seen=seen: seen.append(pixels) or plain["image"], squares, int(views))
+        assert [pixels.shape for pixels in seen] == [squares.shape] * int(views)
+        assert len({pixels.tobytes() for pixels in seen}) == int(views)
+    three, one = identify_model("vse?views=3"), identify_model("vse?views=1")
+    assert (three.name, one) == ("vse?views=3", identify_model("vse"))
+    assert three != one
+    assert one.name == "vse"
+    assert three.hubness == one.hubness
+    assert banks_of(three) is not None
+    assert adapted_name("vse?dim=64&views=3", views=1) == "vse?dim=64"
+    with pytest.raises(ModelError, match="one of 1, 2, 3, 6"):
+        identify_model("vse?views=4")
 
 
 def test_no_photos_and_no_sentences_give_no_vectors() -> None:
