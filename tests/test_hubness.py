@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from store_samples import VSE, caption, photo, some_banks, vector_of
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import open_data_set
 from crossmodal.documents import Document
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import ModelError
@@ -21,10 +24,12 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
 from crossmodal.models.hubness import HUBNESS_FILE, SHARPNESS, Banks
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.models.registry import banks_of, identify_model
+from crossmodal.models.registry import banks_of, find_native, identify_model
 from crossmodal.query.composition import EncodedTerm, compose
 from crossmodal.records import IMAGE, TEXT
 from crossmodal.settings import Settings
+from crossmodal.training.banks import centroids, write_banks
+from crossmodal.training.pairs import collect_pairs, input_store
 
 BOTH = np.array([True, False])
 
@@ -167,3 +172,36 @@ def test_an_index_of_a_shipped_model_ranks_by_it_and_answers_with_plain_cosines(
         cosines = [match.cosine for match in index.similar(found[0].id, 14)]
         assert cosines == sorted(cosines, reverse=True)
         assert engine.workspace.banks == identify_model(engine.model).hubness
+
+
+def test_training_makes_banks_where_there_is_enough_to_make_them_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED["vse"], folder)
+    (folder / HUBNESS_FILE).unlink()
+    checkpoint = find_native(str(folder))
+    assert checkpoint is not None
+    assert checkpoint.banks is None
+    inputs = input_store(tmp_path, checkpoint.preprocessing)
+    pairs = collect_pairs(
+        open_data_set("toy-data", data_root=REPOSITORY / "data"), {checkpoint.preprocessing: inputs}
+    )
+    assert write_banks(checkpoint, inputs, pairs, data="toys") is None
+    monkeypatch.setattr("crossmodal.training.banks.BANK_SIZE", 5)
+    banks = write_banks(checkpoint, inputs, pairs, data="toys")
+    assert banks is not None
+    assert (banks.image.shape, banks.text.shape) == ((5, 512), (5, 512))
+    assert banks.data == "15 photos and 15 captions of toys"
+    assert identify_model(str(folder)).hubness == banks.fingerprint
+
+
+def test_centroids_are_the_means_of_what_is_near_them() -> None:
+    near = [vector_of("one") + np.float32(0.01) * vector_of(f"a {n}") for n in range(20)]
+    far = [vector_of("two") + np.float32(0.01) * vector_of(f"b {n}") for n in range(20)]
+    rows = np.stack([*near, *far])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = centroids(rows, 2)
+    expected = np.stack([rows[:20].mean(axis=0), rows[20:].mean(axis=0)])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.abs(found @ expected.T).max(axis=1) == pytest.approx([1, 1], abs=1e-6)
