@@ -74,7 +74,7 @@ async function runSearch(state) {
   showToolbar(state, null);
   try {
     // It says whether there is text in photos, and so whether words are matched too.
-    if (state.hybrid === null) await status;
+    if (state.hybrid === null) await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
     if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
