@@ -57,7 +57,7 @@ def nginx(server: str, folder: Path) -> Iterator[str]:
     """The address of an nginx before the server at that address; without nginx the test is skipped."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
-        sentence = "nginx is not installed; on Debian, `sudo apt-get install nginx-light` brings it."
+        sentence = "nginx is not installed; on Debian, `sudo apt-get install nginx` brings it."
         if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
             pytest.fail(sentence, pytrace=False)
         pytest.skip(sentence)

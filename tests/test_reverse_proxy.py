@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import httpx2
 import pytest
-from conftest import copy_index, start_server
+from conftest import Server, copy_index, start_server
 from nginx import KEPT, TAKEN_OFF, nginx
 from starlette.routing import Route
 
@@ -18,7 +18,7 @@ from crossmodal.access.keys import KeyFile
 from crossmodal.errors import SettingsError
 from crossmodal.server.access.root_path import parse_root_path
 
-KEYS = {}
+KEYS: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_client_takes_the_address_with_its_path(proxy: str, root: str) -> No
         photo = client.search("a cat", top_k=1).matches[0].photo
         assert photo is not None
         assert client.search(image=photo.content, top_k=1).matches
-        assert client.content(photo.id).content[:2] == b"\xff\xd8"
+        assert client.content(photo.id)[:2] == b"\xff\xd8"
 
 
 def test_the_path_without_a_slash_leads_to_the_page(proxy: str) -> None:
@@ -112,7 +112,7 @@ def test_the_path_without_a_slash_leads_to_the_page(proxy: str) -> None:
         assert urljoin(proxy, answer.headers["location"]) == f"{proxy}{root}/"
 
 
-def test_nobody_else_says_where_links_lead(toy_server) -> None:  # type: ignore[no-untyped-def]
+def test_nobody_else_says_where_links_lead(toy_server: Server) -> None:
     for prefix in ("/evil", "//evil.example", "/a/../b", "/a b"):
         found = toy_server.request(
             "/v1/search", {"text": "a cat", "top_k": 1}, headers={"X-Forwarded-Prefix": prefix}

@@ -89,7 +89,7 @@ function route(api, path, method, operation, shared) {
       ...paragraphs(operation.description),
       ...(parameters.length
         ? [
-            make("h4", { text: "Parameters" }),
+            make("h3", { text: "Parameters" }),
             table(
               "Parameters",
               ["name", "where", "type", "meaning"],
@@ -97,8 +97,8 @@ function route(api, path, method, operation, shared) {
             ),
           ]
         : []),
-      ...(operation.requestBody ? [make("h4", { text: "Body" }), ...body(resolved(api, operation.requestBody).content)] : []),
-      make("h4", { text: "Answers" }),
+      ...(operation.requestBody ? [make("h3", { text: "Body" }), ...body(resolved(api, operation.requestBody).content)] : []),
+      make("h3", { text: "Answers" }),
       table("Answers", ["status", "when", "body"], answers),
     ),
   );
