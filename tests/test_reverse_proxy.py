@@ -13,8 +13,8 @@ from conftest import Server, copy_index, start_server
 from nginx import KEPT, TAKEN_OFF, nginx
 from starlette.routing import Route
 
-from crossmodal import Client
 from crossmodal.access.keys import KeyFile
+from crossmodal.client import Client
 from crossmodal.errors import SettingsError
 from crossmodal.server.access.root_path import parse_root_path
 
