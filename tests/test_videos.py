@@ -9,6 +9,7 @@ from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,21 @@ from PIL import Image
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import data_set as data_set_module
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.amending import amend
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import DataError
+from crossmodal.http_shapes.documents import records_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record
+from crossmodal.server.v1.documents import described_by_id
+from crossmodal.settings import Settings
 from crossmodal.videos import formats
-from crossmodal.videos.reading import read_video
+from crossmodal.videos.moments import video_of
+from crossmodal.videos.reading import Video, read_video
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -121,6 +131,40 @@ def test_moments_go_and_come_with_the_file(index: PhotoIndex, folder: Path, tmp_
         assert store.verify() == []
 
 
+def test_captions_of_a_moment_are_those_of_the_video_and_go_with_it(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder)
+    moment = moments(index)[6.0].id
+    video = video_of(moment)
+    index.close()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        assert amend(engine, moment, Amendment(captions=["a launch"]))
+        sent = records_of(None, photo=None, mime_type=None, captions=["up"], photo_id=moment, tags={})
+        (indexed,) = engine.index(sent)
+        assert isinstance(indexed, Indexed)
+        assert indexed.outcome == "added"
+        found = described_by_id(engine.workspace, moment)
+        assert found is not None
+        assert sorted(each["text"] for each in found["captions"]) == ["a launch", "up"]
+        engine.delete([video], captions=True)
+        assert list(engine.workspace.ids(TEXT)) == []
+
+
+def test_a_change_that_fails_says_so(index: PhotoIndex, folder: Path, tmp_path: Path) -> None:
+    index.add(folder / "bricks.jpg")
+    (id,) = (record.id for record in index)
+    index.close()
+
+    def failing(*arguments: object, **options: object) -> list[Failure]:
+        return [Failure("bricks.jpg", "its vector is damaged")]
+
+    with Engine(Settings(workspace=tmp_path / "index")) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "index", failing)
+        with pytest.raises(DataError, match="its vector is damaged"):
+            amend(engine, id, Amendment(tags={"rating": 4}))
+
+
 def test_fewer_moments_are_kept_where_fewer_are_asked_for(
     index: PhotoIndex, folder: Path, tmp_path: Path
 ) -> None:
@@ -151,6 +195,35 @@ def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folde
     assert sorted(moments(index)) == [0.0, 3.0]
     (found,) = index.search_text("a rocket", 1)
     assert found.tags["time_seconds"] == 0.0
+
+
+def test_videos_that_share_a_title_are_no_copies(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "other.mp4", ["black", "cat", "coins", "coffee"])
+    toy_photo("cat.jpg").resize((320, 240)).save(folder / "still.png")
+    index.add(folder)
+    assert index.duplicates() == []
+    shutil.copy(folder / "trip.mp4", folder / "again.mp4")
+    index.add(folder)
+    (group,) = index.duplicates()
+    assert [Path(photo.path).name for photo in group.photos] == ["again.mp4", "trip.mp4"]
+
+
+def test_a_table_reads_a_video_again_only_for_other_tags(
+    index: PhotoIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: str, **options: Any) -> Video:
+        read.append(path)
+        return read_video(path, **options)
+
+    monkeypatch.setattr(data_set_module, "read_video", counted)
+    table = folder / "photos.csv"
+    for place, times in (("Paris", 1), ("Paris", 1), ("Rome", 2), ("Rome", 2)):
+        table.write_text(f"image,caption,place\ntrip.mp4,A trip,{place}\n", encoding="utf-8")
+        assert index.add(table).failures == []
+        assert len(read) == times
+        assert [record.tags["place"] for record in moments(index).values()] == [place] * 3
 
 
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from crossmodal.data_sets.listed import NamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
-from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below
+from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below, composed
 from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
@@ -70,6 +70,15 @@ class KnownLibrary:
         if not known.is_whole:
             return None
         return known.photo, known.digest, known.content_hash
+
+    def has_tags(self, video: str, tags: Mapping[str, Any]) -> bool:
+        """Whether the video with that id and all its moments have these tags of people, and no others."""
+        if (library := self._library) is None:
+            return False
+        ids = [video, *library.moments_of(video)]
+        records = self._workspace.records(ids, IMAGE)
+        wanted = composed(tags)
+        return len(records) == len(ids) and all(record.tags == wanted for record in records.values())
 
     def photo_with(self, digest: str, file: LocalFile | None) -> str | None:
         """The id of a photo of that content, the one in ``file`` before others; None where there is none."""

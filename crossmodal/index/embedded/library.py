@@ -139,6 +139,12 @@ class Library:
         with self._connections.read() as connection:
             return [id for (id,) in connection.execute(select, (storable(video),))]
 
+    def moments(self) -> set[str]:
+        """The ids of all moments of videos, the first ones, which are the videos, too."""
+        select = "SELECT id FROM documents WHERE modality = ? AND mime_type LIKE 'video/%'"
+        with self._connections.read() as connection:
+            return {id for (id,) in connection.execute(select, (IMAGE,))}
+
     def copies(self) -> dict[str, list[str]]:
         """Of each photo that lies in several files, by its id, their absolute paths.
 
