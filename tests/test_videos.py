@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from io import BytesIO
 from itertools import pairwise
@@ -226,6 +228,27 @@ def test_a_table_reads_a_video_again_only_for_other_tags(
         assert [record.tags["place"] for record in moments(index).values()] == [place] * 3
 
 
+def test_an_upload_in_the_place_of_a_video_leaves_no_moments(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder / "trip.mp4")
+    video = moments(index)[3.0].id
+    cat = (TOY_IMAGES / "cat.jpg").read_bytes()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        (indexed,) = engine.index([Record(video, IMAGE, content=cat, mime_type="image/jpeg")])
+        assert not isinstance(indexed, Failure)
+        assert indexed.failure is None
+    assert [record.id for record in index] == [video]
+    index.close()
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.verify() == []
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE documents SET photo_id = 'gone', mime_type = 'video/mp4'")
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        said = f"{video!r} is a moment of the video 'gone', which is not stored"
+        assert said in map(str, store.verify())
+
+
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     write_video(folder / "bricks.mov", ["cat"], seconds=2.0)
     write_video(folder / "trip.mov", ["coins"], seconds=2.0)
@@ -241,6 +264,19 @@ def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     data_set = open_data_set(str(folder), data_root=folder)
     list(data_set)
     assert any("2 videos are parts of Live Photos" in note for note in data_set.notes)
+
+
+def test_a_video_that_came_before_its_photo_goes_into_it(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "IMG_1.mov", ["cat"], seconds=2.0)
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
+    shutil.copy(TOY_IMAGES / "grass.jpg", folder / "IMG_1.JPG")
+    assert index.add(folder).deleted == 1
+    assert {record.metadata["file"] for record in index} == {"bricks.jpg", "trip.mp4", "IMG_1.JPG"}
+    # A photo that is left out takes no video with it.
+    (folder / ".crossmodalignore").write_text("*.JPG\n", encoding="utf-8")
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
 
 
 def test_without_the_extra_videos_are_counted_and_it_is_named(

@@ -83,6 +83,7 @@ class DataSet(ABC):
     ``warnings`` name what the last iteration used although something of it could not be read. ``partial``
     says that only a part of it, a split, was asked for. ``unread`` are the hashes of the absolute paths of
     photos that the last iteration could not read, ``broken`` says that it could not use something else.
+    ``live`` are the hashes of the absolute paths of videos that it passed over as parts of Live Photos.
 
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
     file that gives the captions, None where there is none. ``walks``
@@ -109,6 +110,7 @@ class DataSet(ABC):
         self.notes: list[str] = []
         self.warnings: list[Failure] = []
         self.unread: set[int] = set()
+        self.live: set[int] = set()
         self.broken = False
         self.known: KnownPhotos | None = None
 
@@ -117,7 +119,7 @@ class DataSet(ABC):
         self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
         self.walked = self.broken = False
-        self.unread = set()
+        self.unread, self.live = set(), set()
         for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (

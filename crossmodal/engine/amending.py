@@ -34,10 +34,10 @@ def amend(engine: Engine, id: str, amendment: Amendment) -> bool:
         added, gone = _captions(there, amendment.captions, photo, records[0].tags)
         records += added
     for indexed in engine.index([each.hashed() for each in records], at_once=1):
-        if isinstance(indexed, Failure):
-            raise DataError(indexed.reason)
-        if indexed.error is not None:
-            raise DataError(indexed.error)
+        # A failure by itself is a photo whose file would have to be read again, and cannot be.
+        failure = indexed if isinstance(indexed, Failure) else indexed.failure
+        if failure is not None:
+            raise DataError(failure.reason)
     if gone:
         engine.delete(gone, captions=False, modality=TEXT)
     return True

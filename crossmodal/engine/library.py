@@ -293,7 +293,9 @@ class LibraryRun:
         gone: dict[str, list[LocalFile]] = {}
         met_photos: set[str] = set()
         for file, photo in self._library.files_below(folder):
-            if not _has(met, hash((file.root, file.path))) and _is_gone(file.absolute):
+            met_here = _has(met, hash((file.root, file.path)))
+            # A video of which the photo came later is one with it now.
+            if not met_here and (hash(file.absolute) in self.data_set.live or _is_gone(file.absolute)):
                 gone.setdefault(photo, []).append(file)
             else:
                 met_photos.add(photo)
@@ -301,6 +303,10 @@ class LibraryRun:
             photo for photo in gone if photo in met_photos or self._lies_elsewhere(photo, gone[photo])
         }
         going = gone.keys() - elsewhere
+        live = {
+            photo for photo in going if all(hash(file.absolute) in self.data_set.live for file in gone[photo])
+        }
+        going -= live
         if going and not len(met) and not self.delete_missing:
             settled.kept.append(
                 f"{root} has no photo at all, as when a disk isn't there, so its {len(going):,} photos stay "
@@ -315,6 +321,7 @@ class LibraryRun:
                 "--delete-missing."
             )
             going = set()
+        going |= live
         settled.photos = len(going)
         self.engine.forget([file for photo in sorted(going | elsewhere) for file in gone[photo]])
         self._read_again(elsewhere)
