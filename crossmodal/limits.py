@@ -104,8 +104,16 @@ VIDEO = Limit(
     "the file of a video",
     16 * _GIB,
     "bytes",
-    "Cut it into parts.",
-    "it is read in parts; its moments have a limit of their own",
+    "Allow more with --max-video-bytes, or cut it into parts.",
+    "--max-video-bytes sets another one; it is read in parts",
+    where="files",
+)
+MOMENTS = Limit(
+    "the moments of a video, as --moments sets them",
+    200,
+    "moments",
+    "Cut the video into parts.",
+    "as many as one page of the list of documents, so that the page shows all of them",
     where="files",
 )
 TOP_K = Limit("the matches of one query", 1000, "matches", "Ask for fewer.", "offset and top_k together")

@@ -311,6 +311,24 @@ def test_what_is_no_video_or_damaged_says_so(index: PhotoIndex, folder: Path, tr
     }
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_video_bytes": 1000}, "the limit for a video is 1,000; allow more with --max-video-bytes"),
+        (
+            {"max_pixels": 76_799},
+            "has 320 x 240 pixels, and the limit is 76,799. Allow more with --max-pixels",
+        ),
+    ],
+)
+def test_videos_have_the_bytes_and_pixels_that_options_allow(
+    trip: Path, tmp_path: Path, limits: dict[str, int], reason: str
+) -> None:
+    with PhotoIndex(tmp_path / "index", **limits) as index:
+        (failure,) = index.add(trip).failures
+    assert reason in failure.reason
+
+
 def test_so_many_moments_and_two_seconds_apart(tmp_path: Path) -> None:
     write_video(tmp_path / "many.mp4", ["cat", "rocket", "coffee", "coins"] * 4, seconds=1.0)
     times = [moment.seconds for moment in read_video(str(tmp_path / "many.mp4"), most=60).moments]
