@@ -91,7 +91,8 @@ PHOTO = Limit(
     64 * _MIB,
     "bytes",
     "Send a smaller copy, or allow more with --max-photo-bytes.",
-    "--max-photo-bytes sets another one; width, height and pixels have limits of their own",
+    "--max-photo-bytes sets another one, but for bodies and lines; width, height and pixels have limits of "
+    "their own",
 )
 LARGEST_PHOTO = Limit(
     "the file of a photo, whatever --max-photo-bytes says",
@@ -145,8 +146,8 @@ BODY = Limit(
     88 * _MIB,
     "bytes",
     "Send fewer or smaller photos.",
-    "the largest photo as base64; bodies with documents have no limit of their own, as they are read a "
-    "document at a time",
+    "64 MiB as base64, whatever --max-photo-bytes says; bodies with documents have no limit of their own, as "
+    "they are read a document at a time",
     "HTTP, gRPC",
 )
 COMMAS = Limit(
@@ -161,8 +162,8 @@ LINE = Limit(
     "one line of JSON lines",
     PHOTO.most * 3 // 2,
     "bytes",
-    "Send a smaller copy of the photo.",
-    "the largest photo as base64, captions and tags",
+    "Send a smaller copy of the photo, or send it in a form.",
+    "64 MiB as base64, captions and tags, whatever --max-photo-bytes says",
     "HTTP",
 )
 QUERIES = Limit("one search request", 64, "queries", "Send several requests.", where="HTTP")

@@ -197,7 +197,10 @@ def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folde
         assert amend(engine, moments(index)[3.0].id, Amendment(tags={"mood": "calm"}))
     write_video(folder / "trip.mp4", ["rocket", "coins"])
     index.add(folder)
-    assert {time: each.tags.get("mood") for time, each in moments(index).items()} == {0.0: "calm", 3.0: "calm"}
+    assert {time: each.tags.get("mood") for time, each in moments(index).items()} == {
+        0.0: "calm",
+        3.0: "calm",
+    }
     (found,) = index.search_text("a rocket", 1)
     assert found.tags["time_seconds"] == 0.0
 
