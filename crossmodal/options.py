@@ -560,8 +560,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_photo_bytes",
-        "refuse photos of more bytes; over HTTP a search stays below "
-        f"{limits.BODY.most >> 20} MiB, and a photo as base64 below {limits.LINE.most >> 20} MiB",
+        "refuse photos of more bytes; over HTTP searches end at "
+        f"{limits.BODY.most >> 20} MiB, base64 at {limits.LINE.most >> 20}",
         _ENCODING,
         metavar="N",
         minimum=1,
