@@ -200,10 +200,10 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         not_with=("config",),
     ),
-    Option("host", "the address that the server listens on", _SERVING, metavar="ADDRESS"),
+    Option("host", "the address to listen on", _SERVING, metavar="ADDRESS"),
     Option(
         "port",
-        "the port that the server listens on",
+        "the port to listen on",
         _SERVING,
         None,
         "JINA_PORT",
