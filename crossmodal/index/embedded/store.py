@@ -547,8 +547,12 @@ class EmbeddedStore:
     @property
     def identity(self) -> ModelIdentity | None:
         """The model that made the vectors; None where there is none yet."""
-        text = self._meta("model")
-        return None if text is None else ModelIdentity.from_json(json.loads(text))
+        with self._connections.read() as connection:
+            text, hubness = read_meta(connection, "model"), banks_fingerprint(connection)
+        if text is None:
+            return None
+        # Of the model; which banks the index ranks with may have changed since.
+        return replace(ModelIdentity.from_json(json.loads(text)), hubness=hubness)
 
     @property
     def converted_from(self) -> str | None:
@@ -709,6 +713,11 @@ class EmbeddedStore:
                 identity.name,
                 f"{documents:,}",
             )
+
+    def take_banks_of(self, identity: ModelIdentity) -> None:
+        """Have the index rank with the banks of the model ``identity``, where that is at hand and has any."""
+        if (banks := banks_of(identity)) is not None and banks.fingerprint != self.banks:
+            self.take_banks(banks)
 
     def take_banks(self, banks: Banks) -> int:
         """Have the hubness of all documents computed with ``banks``; returns of how many it was."""
