@@ -23,7 +23,7 @@ import numpy.typing as npt
 from crossmodal.errors import ModelError
 from crossmodal.models.adaptation import adapt_vectors
 from crossmodal.models.cache import replace_file
-from crossmodal.records import IMAGE, TEXT, Modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
 
 __all__ = ["BANK_SIZE", "HUBNESS_FILE", "SHARPNESS", "Banks"]
 
@@ -107,22 +107,21 @@ class Banks:
         from safetensors.numpy import save
 
         metadata = {"format": _FORMAT, "weights": self.weights, "data": self.data}
-        return save({"image": self.image, "text": self.text}, metadata)
+        content: bytes = save({"image": self.image, "text": self.text}, metadata)
+        return content
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Banks:
         """The reverse of ``to_bytes``. Raises ModelError for what is damaged or something else."""
-        from safetensors import SafetensorError, deserialize
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
 
         try:
             metadata = _metadata(content)
-            arrays = {
-                name: np.frombuffer(each["data"], np.int8).reshape(each["shape"])
-                for name, each in deserialize(content)
-            }
+            arrays: dict[str, Any] = load(content)
             if metadata.get("format") != _FORMAT:
                 raise ValueError(f"the format is {metadata.get('format')!r}, not {_FORMAT!r}")
-            image, text = arrays[IMAGE], arrays[TEXT]
+            image, text = (np.asarray(arrays[modality], np.int8) for modality in MODALITIES)
             if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1]:
                 raise ValueError(f"the banks have the shapes {image.shape} and {text.shape}")
         except (SafetensorError, ValueError, KeyError, TypeError) as error:

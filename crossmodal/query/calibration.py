@@ -183,19 +183,23 @@ class Calibration:
         try:
             if value["format"] != _FORMAT:
                 raise ValueError(f"its format is {value['format']!r}, not {_FORMAT!r}")
-            pairs = (
+            found = [
                 PairStatistics(
                     _finite(value[name]["mean"]),
                     _positive(value[name]["std"]),
                     _finite(value[name]["hubness"]),
                 )
                 for name in _PAIRS
-            )
+            ]
+            image_image, image_text, text_image, text_text = found
             prior = _positive(value["prior"])
             if prior >= 1:
                 raise ValueError(f"its prior is {prior:g}, not below 1")
             return cls(
-                *pairs,
+                image_image,
+                image_text,
+                text_image,
+                text_text,
                 slope=_positive(value["slope"]),
                 intercept=_finite(value["intercept"]),
                 prior=prior,
