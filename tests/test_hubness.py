@@ -192,7 +192,7 @@ def test_training_makes_banks_where_there_is_enough_to_make_them_of(
     banks = write_banks(checkpoint, inputs, pairs, data="toys")
     assert banks is not None
     assert (banks.image.shape, banks.text.shape) == ((5, 512), (5, 512))
-    assert banks.data == "15 photos and 15 captions of toys"
+    assert banks.data == "15 photos and 41 captions of toys"
     assert identify_model(str(folder)).hubness == banks.fingerprint
 
 
