@@ -123,7 +123,7 @@ class Match:
     photo: Photo | None = None
     video: VideoMoment | None = None
     corrected: float | None = None
-    plain_rank: int = 0
+    plain_rank: int | None = None
 
     @property
     def order(self) -> tuple[float, str]:

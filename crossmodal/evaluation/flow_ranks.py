@@ -139,7 +139,7 @@ def rank_queries(
                         record.id,
                         record.photo_id or record.id,
                         [match.rank for match in matches],
-                        [match.plain_rank for match in matches],
+                        [match.plain_rank or match.rank for match in matches],
                     )
                 )
         progress(len(docs) - failed, failed)

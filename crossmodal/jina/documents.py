@@ -273,7 +273,7 @@ def _match_message(match: Match) -> MatchDocument:
         "score": match.cosine,
         "corrected": match.corrected,
         "rank": match.rank or None,
-        "plain_rank": match.plain_rank or None,
+        "plain_rank": match.plain_rank,
     }
     return MatchDocument(id=match.id, **{name: value for name, value in fields.items() if value is not None})
 
@@ -285,7 +285,7 @@ def _match(message: MatchDocument) -> Match:
         checked_modality(message.modality, f"The match {message.id}"),
         float(message.score or 0.0),
         rank=int(message.rank or 0),
-        plain_rank=int(message.plain_rank or 0),
+        plain_rank=None if message.plain_rank is None else int(message.plain_rank),
         corrected=None if message.corrected is None else float(message.corrected),
         file=file_name(message.uri, tags),
         tags=tags,
