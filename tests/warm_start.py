@@ -7,6 +7,7 @@ environment, output, end and process id of its own. Where imports matter, tests 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -31,6 +32,8 @@ _IMPORTED = (
     *("numpy", "faiss", "openvino", "orjson", "rich.console", "rich.table", "tokenizers", "xxhash", "yaml"),
     *("crossmodal.cli", "crossmodal.cli.local_engine", "crossmodal.cli.questions", "crossmodal.cli.search"),
     *("crossmodal.engine.engine", "crossmodal.index.embedded.vector_index", "crossmodal.workspace"),
+    # Of servers, all but what counts: prometheus_client reads variables when it is imported.
+    *("PIL.Image", "httpx2", "starlette.applications", "uvicorn.protocols.http.auto"),
 )
 _LONGEST = 1 << 20
 
@@ -138,6 +141,9 @@ def _serve(address: str) -> None:
     """Forks at each request; returns in each child, where ``sys.argv`` says what it is to run."""
     for name in _IMPORTED:
         import_module(name)
+    # Each child would go through all of it again, and so get a copy of its own, at its end at the latest.
+    gc.collect()
+    gc.freeze()
     running: dict[int, socket.socket] = {}
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
