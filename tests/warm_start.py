@@ -33,7 +33,9 @@ _IMPORTED = (
     *("crossmodal.cli", "crossmodal.cli.local_engine", "crossmodal.cli.questions", "crossmodal.cli.search"),
     *("crossmodal.engine.engine", "crossmodal.index.embedded.vector_index", "crossmodal.workspace"),
     # Of servers, all but what counts: prometheus_client reads variables when it is imported.
-    *("PIL.Image", "httpx2", "starlette.applications", "uvicorn.protocols.http.auto"),
+    *("PIL.Image", "httpx2", "starlette.applications", "uvicorn.protocols.http.auto", "crossmodal.cli.index"),
+    *("crossmodal.cli.serve", "crossmodal.server.access.gate", "crossmodal.server.routes"),
+    *("crossmodal.http_shapes.legacy.answers", "crossmodal.http_shapes.v1.answers", "crossmodal.url_photos"),
 )
 _LONGEST = 1 << 20
 
