@@ -187,7 +187,7 @@ def _read(path: Path, options: dict[str, str]) -> tuple[Any, npt.NDArray[np.uint
         # processes. OpenVINO wants memory that could be written to, here a copy of the page.
         content = np.memmap(path, np.uint8, "c")
         digest = xxhash.xxh3_128(b"").digest_size
-        if xxhash.xxh3_128_digest(content[digest:]) != content[:digest].tobytes():
+        if xxhash.xxh3_128_digest(content.data[digest:]) != content[:digest].tobytes():
             raise ValueError("its checksum is wrong")
         compiled = openvino_core().import_model(
             openvino.Tensor(content[digest:], shared_memory=True), "CPU", options
