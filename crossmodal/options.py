@@ -498,7 +498,7 @@ OPTIONS: tuple[Option, ...] = (
         "backend",
         "what searches the vectors: embedded, or a vector database such as "
         "milvus+http://HOST:PORT, milvus:FILE.db, qdrant:FOLDER",
-        ("query", "query_restful", "mcp"),
+        ("query", "query_restful", "mcp", "status"),
         metavar="ADDRESS",
         not_with=("url",),
     ),
@@ -531,7 +531,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "shards",
         "parts into which each search is divided, in --layout pods one process each; by default 1",
-        (*_ENCODING, "plot"),
+        (*_ENCODING, "plot", "status"),
         None,
         "JINA_SHARDS",
         "N",

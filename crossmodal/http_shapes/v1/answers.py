@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
 from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["document_json", "index_state", "match_json", "render_search"]
+__all__ = ["document_json", "index_state", "match_json", "render_search", "worst_backend"]
 
 _NOT_SEARCHED: Mapping[str, Any] = {
     "tier": "none",
@@ -88,14 +88,18 @@ def _together(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return dict(_NOT_SEARCHED)
     worst = min(states, key=lambda state: -1.0 if state["recall"] is None else state["recall"])
     building = [state["building"] for state in states if state["building"] is not None]
-    backends = [state["backend"] for state in states if state.get("backend") is not None]
     return {
         "tier": ", ".join(sorted({state["tier"] for state in states})),
         "recall": worst["recall"],
         "recall_measured": worst["recall_measured"],
         "building": min(building, key=lambda work: work["done"], default=None),
-        "backend": max(backends, key=_trouble_of, default=None),
+        "backend": worst_backend([state["backend"] for state in states if state.get("backend") is not None]),
     }
+
+
+def worst_backend(backends: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The one of these states of a vector database that is worst off; None without any."""
+    return max(backends, key=_trouble_of, default=None)
 
 
 def _trouble_of(backend: Mapping[str, Any]) -> tuple[int, float]:
