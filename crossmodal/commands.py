@@ -9,6 +9,7 @@ __all__ = ["COMMANDS", "TASKS", "Command"]
 
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
+    "embed": "write the vectors of photos and captions to files, without an index",
     "index_restful": "accept documents to index over HTTP at /index",
     "query": "answer the questions of --query-text, --image, --similar, --query and --like, then end",
     "query_restful": "answer searches over HTTP at /search",
@@ -50,6 +51,11 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "index": Command(
         "index", "index photos and captions: folders, tables, photos or data sets", ("data_set", "DATA ...")
+    ),
+    "embed": Command(
+        "embed",
+        "write the vectors of photos and captions to files, without an index",
+        ("data_set", "DATA ..."),
     ),
     "search": Command(
         "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")

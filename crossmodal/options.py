@@ -12,6 +12,7 @@ from crossmodal.commands import TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
+    FORMATS,
     INDEXES,
     KEEP,
     KEY_ACTIONS,
@@ -39,7 +40,7 @@ _WITH_INDEX = ("index", "query", *_SERVING)
 _ENCODING = (*_WITH_INDEX, "watch", "evaluate")
 # These need the model of an index, and nothing of what decodes photos or runs a Flow elsewhere.
 _WITH_MODEL = (*_ENCODING, "mcp")
-_DATA = ("index", "watch", "evaluate", "train")
+_DATA = ("index", "watch", "evaluate", "train", "embed")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
@@ -170,16 +171,26 @@ OPTIONS: tuple[Option, ...] = (
         fills="data_sets",
     ),
     Option(
+        "embeddings",
+        "index vectors that are there, without a model: a folder with img_emb/ and metadata/, or Parquet",
+        ("index",),
+        metavar="PATH",
+        not_with=(
+            *("data_set", "split", "read_as", "exclude", "num_docs", "delete_missing", "verify", "moments"),
+            *("keep", "layout"),
+        ),
+    ),
+    Option(
         "read_as",
         "the layout to read the data as, instead of guessing it",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         choices=READ_AS,
         metavar="LAYOUT",
     ),
     Option(
         "exclude",
         "leave out what this pattern of gitignore's language means in a folder; repeatable",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         metavar="PATTERN",
         repeats=True,
     ),
@@ -376,7 +387,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
         "trained model's folder; by default that of the index, else clip-mini",
-        (*_WITH_MODEL, "train"),
+        (*_WITH_MODEL, "train", "embed"),
         "-m",
         metavar="MODEL",
         not_with=("url", "compare", "config"),
@@ -405,15 +416,23 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         "where to write the model or the files; by default a folder in the workspace",
-        ("evaluate", "train", "plot"),
+        ("evaluate", "train", "plot", "embed"),
         metavar="FOLDER",
         evaluate_with=_WRITES_FILES,
+    ),
+    Option(
+        "format",
+        "how vectors are written: npy, in folders as clip-retrieval has them, or parquet, a row each",
+        ("embed",),
+        choices=FORMATS,
+        metavar="FORMAT",
     ),
     Option(
         "json",
         "print the result as JSON on stdout",
         (
             "index",
+            "embed",
             "query",
             "duplicates",
             "evaluate",
@@ -453,7 +472,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "moments",
         "index at most so many moments of a video, each the beginning of a scene; 0 leaves videos out",
-        ("index", "watch"),
+        ("index", "watch", "embed"),
         metavar="N",
         minimum=0,
     ),
@@ -474,7 +493,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "dim",
         "keep only the first N components of each vector",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         metavar="N",
         minimum=1,
         not_with=("url", "calibrate"),
@@ -482,7 +501,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "centering",
         "subtract the means in a file that `evaluate --gap` wrote",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
     ),
@@ -505,7 +524,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         choices=RUNTIMES,
         metavar="NAME",
         not_with=("url",),
@@ -542,7 +561,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "request_size",
         "photos in one request while indexing, and up to four times as many captions",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         "-s",
         metavar="N",
         minimum=1,
@@ -550,12 +569,17 @@ OPTIONS: tuple[Option, ...] = (
         not_with=_HALVES,
     ),
     Option(
-        "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
+        "max_pixels",
+        "refuse photos with more pixels",
+        (*_ENCODING, "embed"),
+        metavar="N",
+        minimum=1,
+        not_with=("url",),
     ),
     Option(
         "max_photo_bytes",
         "refuse photos of more bytes",
-        _ENCODING,
+        (*_ENCODING, "embed"),
         metavar="N",
         minimum=1,
         maximum=limits.LARGEST_PHOTO.most,
@@ -564,7 +588,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "decode_memory",
         "memory that decoding photos may take, all together",
-        (*_ENCODING, "train"),
+        (*_ENCODING, "train", "embed"),
         metavar="MB",
         minimum=64,
         not_with=("url",),
@@ -573,14 +597,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "model_cache",
         "the folder for downloaded weights",
-        (*_WITH_MODEL, "train", "models"),
+        (*_WITH_MODEL, "train", "embed", "models"),
         metavar="FOLDER",
         not_with=("url",),
     ),
     Option(
         "trust_remote_code",
         "run the Python code that some models bring along",
-        (*_WITH_MODEL, "train"),
+        (*_WITH_MODEL, "train", "embed"),
         not_with=("url",),
     ),
 )

@@ -14,6 +14,7 @@ from crossmodal.home_folder import expanded
 
 __all__ = [
     "DIRECTIONS",
+    "FORMATS",
     "INDEXES",
     "KEEP",
     "KEY_ACTIONS",
@@ -44,6 +45,8 @@ __all__ = [
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("path", "original")
+# Of files of vectors.
+FORMATS = ("npy", "parquet")
 OCR = ("auto", "off")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
@@ -172,6 +175,8 @@ class Settings:
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
+    embeddings: Path | None = None
+    format: str = "npy"
     action: str = "list"
     name: str | None = None
     items: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ LAYERS = [
     {"query"},
     {"workspace"},
     {"index"},
+    {"vector_files"},
     {"documents"},
     {"match"},
     {"models"},

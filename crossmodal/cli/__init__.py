@@ -17,6 +17,7 @@ __all__ = ["main", "run_task"]
 # Of each task, the module and the function that runs it.
 _RUNS = {
     "index": ("index", "run"),
+    "embed": ("vectors", "embed"),
     "index_restful": ("serve", "run"),
     "query": ("search", "run"),
     "query_restful": ("serve", "run"),

@@ -255,6 +255,46 @@ class PhotoIndex:
                 summary.warnings += run.data_set.warnings
         return summary
 
+    def add_embeddings(self, path: str | Path) -> AddSummary:
+        """Index photos and captions whose vectors are there: npy as clip-retrieval has it, or Parquet.
+
+        No model is loaded; its identity is that of ``model``, of the files, or of the index, in this order.
+        What is there already stays; a row that can't be used is a failure in the summary, and the rest goes
+        on. Raises ``DataSetError`` where the files don't belong together or hold no vectors,
+        ``ModelMismatch`` where they are another model's, ``MissingExtra`` without pyarrow, ``StoreLocked``,
+        ``StoreUnwritable``.
+        """
+        from crossmodal.engine.vectors import index_vectors
+        from crossmodal.vector_files import open_vector_files
+
+        summary = AddSummary()
+        files = open_vector_files(Path(path))
+        self._count(index_vectors(self._settings, self._workspace, files), summary)
+        return summary
+
+    def embed(
+        self, source: str | Path | Iterable[Record | Failure], output: str | Path, format: str = "npy"
+    ) -> AddSummary:
+        """Write the vectors of a data set, or of any records, into the folder ``output``, and index nothing.
+
+        ``format`` is "npy", in folders as clip-retrieval has them, or "parquet". What is in the folder
+        already is unchanged. Raises ``DataSetError``, ``MissingExtra`` without pyarrow, ``StoreUnwritable``.
+        """
+        from crossmodal.data_sets import open_data_set
+        from crossmodal.engine.vectors import embed_records, model_to_embed
+
+        if isinstance(source, str | Path):
+            source = open_data_set(
+                str(source),
+                data_root=self._settings.data_root,
+                max_file_bytes=self._settings.max_photo_bytes,
+            )
+        settings = model_to_embed(replace(self._settings, model=self.model, format=format))
+        check_values(settings)
+        summary = AddSummary()
+        self._count(embed_records(settings, _checked_records(source), Path(output), format), summary)
+        return summary
+
     def _count(self, indexed: Iterable[Indexed | Failure], summary: AddSummary) -> None:
         for item in indexed:
             if isinstance(item, Failure):

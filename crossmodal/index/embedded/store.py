@@ -316,6 +316,9 @@ class EmbeddedStore:
             return "new"
         # Of a video the file is never stored.
         is_photo = record.modality == IMAGE and not is_video_type(known.record.mime_type)
+        if is_photo and record.local is not None and known.thumbnail_bytes is None:
+            # Its vector came without the photo.
+            return "new"
         if is_photo and known.content_bytes is None:
             # An upload has no file to which one could go back.
             if record.local is None and (originals or record.content is not None):
