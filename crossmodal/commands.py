@@ -27,6 +27,7 @@ TASKS: Mapping[str, str] = {
     "load": "make an index of a dump",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
+    "export": "write manifests for Kubernetes, Compose or Helm, from the Flows",
     "keys": "list the keys of a server's callers, make and revoke them",
     "watch": "index a folder, and again what changes in it, until Ctrl-C",
     "roots": "list the folders of an index's photos, move and remove them",
@@ -90,6 +91,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
     "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
+    "export": Command("export", "write manifests for Kubernetes, Compose or Helm, from the Flows"),
     "keys": Command(
         "keys",
         "list the keys of a server's callers, make and revoke them",

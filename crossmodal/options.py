@@ -12,6 +12,7 @@ from crossmodal.commands import TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
+    EXPORTS,
     FORMATS,
     INDEXES,
     KEEP,
@@ -387,7 +388,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
         "trained model's folder; by default that of the index, else clip-mini",
-        (*_WITH_MODEL, "train", "embed"),
+        (*_WITH_MODEL, "train", "embed", "export"),
         "-m",
         metavar="MODEL",
         not_with=("url", "compare", "config"),
@@ -416,10 +417,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         "where to write the model or the files; by default a folder in the workspace",
-        ("evaluate", "train", "plot", "embed"),
+        ("evaluate", "train", "plot", "embed", "export"),
         metavar="FOLDER",
         evaluate_with=_WRITES_FILES,
     ),
+    Option("to", "what to write manifests for", ("export",), choices=EXPORTS, metavar="TARGET"),
     Option(
         "format",
         "how vectors are written: npy, in folders as clip-retrieval has them, or parquet, a row each",
@@ -508,7 +510,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "index",
         "how vectors are searched; auto compares all while they are few, else finds candidates by codes",
-        ("query", "query_restful", "mcp"),
+        ("query", "query_restful", "mcp", "export"),
         choices=INDEXES,
         metavar="TIER",
         not_with=("url",),
@@ -517,7 +519,7 @@ OPTIONS: tuple[Option, ...] = (
         "backend",
         "what searches the vectors: embedded, or a vector database such as "
         "milvus+http://HOST:PORT, milvus:FILE.db, qdrant:FOLDER",
-        ("query", "query_restful", "mcp", "status"),
+        ("query", "query_restful", "mcp", "status", "export"),
         metavar="ADDRESS",
         not_with=("url",),
     ),
@@ -539,7 +541,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "parallel",
         "replicas of each loader, normalizer and encoder",
-        (*_ENCODING, "plot"),
+        (*_ENCODING, "plot", "export"),
         None,
         "JINA_PARALLEL",
         "N",
@@ -550,7 +552,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "shards",
         "parts into which each search is divided, in --layout pods one process each; by default 1",
-        (*_ENCODING, "plot", "status"),
+        (*_ENCODING, "plot", "status", "export"),
         None,
         "JINA_SHARDS",
         "N",

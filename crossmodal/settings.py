@@ -14,6 +14,7 @@ from crossmodal.home_folder import expanded
 
 __all__ = [
     "DIRECTIONS",
+    "EXPORTS",
     "FORMATS",
     "INDEXES",
     "KEEP",
@@ -47,6 +48,7 @@ LAYOUTS = ("fused", "pods")
 KEEP = ("path", "original")
 # Of files of vectors.
 FORMATS = ("npy", "parquet")
+EXPORTS = ("kubernetes", "compose", "helm")
 OCR = ("auto", "off")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
@@ -177,6 +179,7 @@ class Settings:
     output: Path | None = None
     embeddings: Path | None = None
     format: str = "npy"
+    to: str | None = None
     action: str = "list"
     name: str | None = None
     items: tuple[str, ...] = ()

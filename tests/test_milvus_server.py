@@ -167,7 +167,7 @@ def test_several_processes_share_a_server(
             answer = httpx2.post(f"{several.url}/v1/search", json=question, timeout=60)
             assert (answer.status_code, "retry-after" in answer.headers) == (503, True), answer.text
             # Two seconds, and what a busy machine adds.
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 10
         assert several.request("/readyz")[0] == 503
         assert several.request("/v1/status")[1]["index"]["backend"]["state"] == "away"
         server.start()

@@ -23,6 +23,7 @@ LAYERS = [
     {"training"},
     {"evaluation"},
     {"engine"},
+    {"export"},
     {"flow"},
     {"steps"},
     {"http_shapes"},

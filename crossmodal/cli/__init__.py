@@ -34,6 +34,7 @@ _RUNS = {
     "load": ("maintenance", "load_index"),
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
+    "export": ("export", "run"),
     "keys": ("keys", "run"),
     "watch": ("watch", "run"),
     "mcp": ("mcp", "run"),

@@ -68,7 +68,7 @@ def embed(settings: Settings) -> int:
 
     What an earlier run wrote into the same folder stays, and isn't encoded again.
     """
-    if settings.output is None:
+    if (output := settings.output) is None:
         raise SettingsError("crossmodal embed needs a folder for the vectors: --output FOLDER.")
     data_sets = open_data_sets(
         settings.data_sets,
@@ -94,7 +94,7 @@ def embed(settings: Settings) -> int:
         taken = takewhile(lambda _: not signals.stopping, islice(items, settings.num_docs))
         with (
             IndexProgress(expected, enabled=not settings.json) as progress,
-            closing(embed_records(settings, taken, settings.output, settings.format)) as embedded,
+            closing(embed_records(settings, taken, output, settings.format)) as embedded,
         ):
             for item in embedded:
                 outcome, failure = report.count(item)

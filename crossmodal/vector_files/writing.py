@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,9 +93,7 @@ class VectorWriter:
             if items := self._waiting[modality]:
                 number = self._parts[modality]
                 vectors = np.stack([vector for _, vector in items])
-                _write_file(
-                    folder / name / f"{name}_{number}.npy", lambda file, held=vectors: np.save(file, held)
-                )
+                _write_file(folder / name / f"{name}_{number}.npy", partial(np.save, arr=vectors))
                 self._write_table(folder / METADATA / f"{METADATA}_{number}.parquet", items)
                 self._parts[modality] = number + 1
 
