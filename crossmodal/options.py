@@ -212,10 +212,10 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         not_with=("config",),
     ),
-    Option("host", "the address that the server listens on", _SERVING, metavar="ADDRESS"),
+    Option("host", "the address to listen on", _SERVING, metavar="ADDRESS"),
     Option(
         "port",
-        "the port that the server listens on",
+        "the port to listen on",
         _SERVING,
         None,
         "JINA_PORT",
@@ -267,6 +267,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="ADDRESS",
         repeats=True,
     ),
+    Option("root_path", "the path under which a proxy shows the server", _SERVING, metavar="PATH"),
     Option(
         "rate_limit",
         "requests a minute for each key and each address; 0 is off",
@@ -477,6 +478,7 @@ OPTIONS: tuple[Option, ...] = (
         ("index", "watch", "embed"),
         metavar="N",
         minimum=0,
+        maximum=limits.MOMENTS.most,
     ),
     Option(
         "keep",
@@ -572,7 +574,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_pixels",
-        "refuse photos with more pixels",
+        "refuse photos and videos with more pixels",
         (*_ENCODING, "embed"),
         metavar="N",
         minimum=1,
@@ -580,12 +582,20 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_photo_bytes",
-        "refuse photos of more bytes",
+        "refuse photos of more bytes; over HTTP searches end at "
+        f"{limits.BODY.most >> 20} MiB, base64 at {limits.LINE.most >> 20}",
         (*_ENCODING, "embed"),
         metavar="N",
         minimum=1,
         maximum=limits.LARGEST_PHOTO.most,
         not_with=("url",),
+    ),
+    Option(
+        "max_video_bytes",
+        "refuse videos of more bytes",
+        ("index", "watch", "embed"),
+        metavar="N",
+        minimum=1,
     ),
     Option(
         "decode_memory",

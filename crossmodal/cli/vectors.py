@@ -13,7 +13,7 @@ from crossmodal.cli.index_run import IndexReport
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.console import counted
 from crossmodal.cli.present.progress import IndexProgress
-from crossmodal.data_sets import open_data_sets
+from crossmodal.data_sets import Limits, open_data_sets
 from crossmodal.engine.vectors import embed_records, model_to_embed
 from crossmodal.engine.vectors import index_vectors as stored_vectors
 from crossmodal.errors import DataError, DataSetError, SettingsError
@@ -77,7 +77,7 @@ def embed(settings: Settings) -> int:
         split=settings.split,
         read_as=settings.read_as,
         exclude=settings.exclude,
-        max_file_bytes=settings.max_photo_bytes,
+        limits=Limits.of(settings),
     )
     for data_set in data_sets:
         data_set.moments = settings.moments if reads_videos() else 0

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def _opened(serving: Serving, id: str, hide_location: bool) -> _Video | None:
 
 def _described(descriptor: int, mime_type: str, hide_location: bool) -> _Video:
     status = os.fstat(descriptor)
-    spans = location_spans(descriptor, status.st_size, mime_type) if hide_location else []
+    spans = location_spans(descriptor, mime_type) if hide_location else ()
     if spans is None:
         raise RequestError(
             "Where this video was made cannot be taken out of its file, so only its moments are shown here; "
@@ -166,8 +167,12 @@ def _read(video: _Video, start: int, end: int) -> bytes:
     if not part:
         # It became shorter; the client learns by the end that this is not all.
         raise OSError("the video became shorter while it was sent")
-    for first, last in video.blanked:
+    # They are in order, so all before this one end before the part.
+    at = max(bisect_right(video.blanked, (start, video.size)) - 1, 0)
+    while at < len(video.blanked) and video.blanked[at][0] < end:
+        first, last = video.blanked[at]
         low, high = max(first, start) - start, min(last, start + len(part)) - start
         if low < high:
             part[low:high] = b" " * (high - low)
+        at += 1
     return bytes(part)
