@@ -29,8 +29,8 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, embed, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, verify, "
-    "compact, dump, load, evaluate, train, models, plot, export, keys, or -t and a task"
+    "index, embed, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, "
+    "verify, compact, dump, load, evaluate, train, models, plot, export, keys, or -t and a task"
 )
 
 
