@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crossmodal.export.kubernetes import CONNECT, HTTP_PORT
-from crossmodal.export.plan import FOLDERS, IMAGE, PROXY_IMAGE, SERVER, Encoder, Plan
+from crossmodal.export.plan import COMMON_VARIABLES, FOLDERS, IMAGE, PROXY_IMAGE, SERVER, Encoder, Plan
 from crossmodal.export.proxy import PROXY_FILE
 
 __all__ = ["compose_file"]
@@ -45,6 +45,7 @@ def _server(plan: Plan) -> Service:
             **{encoder.name: {"condition": "service_healthy"} for encoder in plan.encoders},
         },
         "environment": {
+            **COMMON_VARIABLES,
             "CROSSMODAL_KEY": "${CROSSMODAL_KEY:?set it, or keep the file .env}",
             "CROSSMODAL_FLOW_TOKEN_FILE": str(FOLDERS["secrets"] / "flow-token"),
             "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(FOLDERS["tls"] / "tls.crt"),
@@ -61,7 +62,7 @@ def _server(plan: Plan) -> Service:
 
 def _first(plan: Plan) -> Service:
     once = _contained(IMAGE, list(plan.first_command), 2, 2 * plan.memory)
-    return {**once, "restart": "no", "volumes": _VOLUMES}
+    return {**once, "restart": "no", "environment": COMMON_VARIABLES, "volumes": _VOLUMES}
 
 
 def _encoder(encoder: Encoder, plan: Plan) -> Service:
@@ -69,7 +70,7 @@ def _encoder(encoder: Encoder, plan: Plan) -> Service:
         **_contained(IMAGE, list(encoder.command), 2, 2 * plan.memory),
         "environment": {
             "CROSSMODAL_FLOW_TOKEN_FILE": str(FOLDERS["secrets"] / "flow-token"),
-            "JINA_OPTOUT_TELEMETRY": "1",
+            **COMMON_VARIABLES,
         },
         "healthcheck": _health(CONNECT),
         "volumes": [f"cache:{FOLDERS['cache']}"],

@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from crossmodal import __version__
 from crossmodal.export.kubernetes import kubernetes_objects
 from crossmodal.export.plan import IMAGE, PROXY_IMAGE, SERVER, Plan
+from crossmodal.yaml_files import yaml_text
 
 __all__ = ["helm_chart"]
+
+# So that what stands for a value isn't broken.
+_UNBROKEN = 10_000
 
 # A number: YAML would quote what stands for it.
 _NUMBER = re.compile(r"'(\{\{ [^}]+ \| int \}\})'")
@@ -32,7 +34,7 @@ def helm_chart(plan: Plan, secrets: Mapping[str, str], *, milvus: bool) -> dict[
     for name, objects in kubernetes_objects(plan, named).items():
         for each in objects:
             _put_values(each, values)
-        files[f"templates/{name}"] = _NUMBER.sub(r"\1", _dump_all(objects))
+        files[f"templates/{name}"] = _NUMBER.sub(r"\1", yaml_text(*objects, width=_UNBROKEN))
     chart: dict[str, Any] = {
         "apiVersion": "v2",
         "name": SERVER,
@@ -52,7 +54,7 @@ def helm_chart(plan: Plan, secrets: Mapping[str, str], *, milvus: bool) -> dict[
             }
         ]
     dumped = {"Chart.yaml": chart, "values.yaml": values}
-    return {name: yaml.safe_dump(each, sort_keys=False) for name, each in dumped.items()} | files
+    return {name: yaml_text(each) for name, each in dumped.items()} | files
 
 
 def _put_values(each: dict[str, Any], values: dict[str, Any]) -> None:
@@ -76,7 +78,3 @@ def _value(name: str) -> str:
 def _camel(name: str) -> str:
     first, *others = name.split("-")
     return first + "".join(other.capitalize() for other in others)
-
-
-def _dump_all(objects: list[dict[str, Any]]) -> str:
-    return yaml.safe_dump_all(objects, sort_keys=False, width=10_000)

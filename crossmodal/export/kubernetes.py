@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crossmodal.export.plan import FOLDERS, IMAGE, PROXY_IMAGE, SERVER, TLS_PORT, Encoder, Plan
+from crossmodal.export.plan import (
+    COMMON_VARIABLES,
+    FOLDERS,
+    IMAGE,
+    PROXY_IMAGE,
+    SERVER,
+    TLS_PORT,
+    Encoder,
+    Plan,
+)
 from crossmodal.export.proxy import PROXY_FILE, proxy_text
 
 __all__ = ["CONNECT", "HTTP_PORT", "kubernetes_objects"]
@@ -23,6 +32,8 @@ _USER = {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup
 _MOST_TIMES = 8
 
 _BUSY_PERCENT = 70
+
+_COMMON = [{"name": name, "value": value} for name, value in COMMON_VARIABLES.items()]
 
 Object = dict[str, Any]
 
@@ -49,6 +60,7 @@ def _server(plan: Plan) -> list[Object]:
         "name": "index",
         "image": IMAGE,
         "command": list(plan.first_command),
+        "env": list(_COMMON),
         "resources": _resources(1, plan.memory),
         "securityContext": _NOBODY_ELSE,
         "volumeMounts": [_mount(name, name) for name in ("workspace", "cache", "temporary")],
@@ -58,6 +70,7 @@ def _server(plan: Plan) -> list[Object]:
         "image": IMAGE,
         "command": list(plan.server_command),
         "env": [
+            *_COMMON,
             _from_secret("CROSSMODAL_KEY", "key"),
             {"name": "CROSSMODAL_FLOW_TOKEN_FILE", "value": str(FOLDERS["secrets"] / "flow-token")},
             {"name": "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "value": str(FOLDERS["tls"] / "tls.crt")},
@@ -140,7 +153,7 @@ def _encoder(encoder: Encoder, plan: Plan) -> list[Object]:
         "command": list(encoder.command),
         "env": [
             {"name": "CROSSMODAL_FLOW_TOKEN_FILE", "value": str(FOLDERS["secrets"] / "flow-token")},
-            {"name": "JINA_OPTOUT_TELEMETRY", "value": "1"},
+            *_COMMON,
         ],
         # It listens once its model is loaded, which may be downloaded first.
         "startupProbe": {**running, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 120},

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import yaml
-
 from crossmodal.errors import SettingsError
 from crossmodal.flow.topology import FLOW_KINDS, StepEntry, configured_class, flow_file, read_topology
 from crossmodal.index.backends import Backend
@@ -19,9 +17,20 @@ from crossmodal.models import DEFAULT_MODEL
 from crossmodal.models.zoo import find_record
 from crossmodal.settings import Settings
 from crossmodal.steps.encoding import ImageEncoder, TextEncoder
-from crossmodal.yaml_files import read_yaml
+from crossmodal.yaml_files import read_yaml, yaml_text
 
-__all__ = ["FOLDERS", "IMAGE", "PROXY_IMAGE", "SERVER", "TLS_PORT", "Encoder", "Plan", "make_plan"]
+__all__ = [
+    "COMMON_VARIABLES",
+    "ENCODER_PORT",
+    "FOLDERS",
+    "IMAGE",
+    "PROXY_IMAGE",
+    "SERVER",
+    "TLS_PORT",
+    "Encoder",
+    "Plan",
+    "make_plan",
+]
 
 # The Dockerfile's target with jina, and what ends TLS in front of an encoder: jina's executors don't.
 IMAGE = "crossmodal:jina"
@@ -39,6 +48,9 @@ FOLDERS = {
     "tls": PurePosixPath("/run/crossmodal-tls"),
     "temporary": PurePosixPath("/tmp"),
 }
+
+# Of every process: nothing but volumes can be written, and `jina` looks for this project's package.
+COMMON_VARIABLES = {"HOME": str(FOLDERS["temporary"]), "PYTHONPATH": "/app", "JINA_OPTOUT_TELEMETRY": "1"}
 
 _GIB = 1 << 30
 
@@ -132,16 +144,18 @@ def _with_external(path: Path, encoders: Mapping[str, Encoder]) -> str:
             step.update(external=True, host=encoder.name, port=TLS_PORT, tls=True)
             for name in ("replicas", "grpc_server_options"):
                 step.pop(name, None)
-    return yaml.safe_dump(described, sort_keys=False, width=120)
+    return yaml_text(described)
 
 
 def _first_command(settings: Settings) -> tuple[str, ...]:
-    making = f"python app.py -t index -d toy-data -m {shlex.quote(str(settings.model))} --public"
+    model = shlex.quote(str(settings.model))
+    making = f"python app.py -t index -d toy-data -m {model} --model-cache {settings.model_cache} --public"
     return ("sh", "-c", f"test -e {FOLDERS['workspace'] / INDEX_FILE} || {making}")
 
 
 def _server_command(settings: Settings) -> tuple[str, ...]:
     given = ["--host", "0.0.0.0", "--layout", "pods", "-m", str(settings.model)]
+    given += ["--model-cache", str(settings.model_cache)]
     if settings.backend != "embedded":
         given += ["--backend", settings.backend]
     if settings.shards is not None:

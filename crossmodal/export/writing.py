@@ -5,9 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from crossmodal.access.keys import new_secret
 from crossmodal.errors import SettingsError, StoreUnwritable
@@ -19,6 +16,7 @@ from crossmodal.export.proxy import PROXY_FILE, proxy_text
 from crossmodal.index.backends import Backend
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.settings import Settings
+from crossmodal.yaml_files import yaml_text
 
 __all__ = ["export"]
 
@@ -61,22 +59,19 @@ Files = tuple[dict[str, str], list[str]]
 
 
 def _kubernetes(plan: Plan, made: Mapping[str, str], settings: Settings) -> Files:
-    files = {
-        name: yaml.safe_dump_all(objects, sort_keys=False, width=120)
-        for name, objects in kubernetes_objects(plan, made).items()
-    }
+    files = {name: yaml_text(*objects) for name, objects in kubernetes_objects(plan, made).items()}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": list(files),
     }
-    files["kustomization.yaml"] = _dump(kustomization)
+    files["kustomization.yaml"] = yaml_text(kustomization)
     return files, [_KUBECTL, "kubectl apply -k ."]
 
 
 def _compose(plan: Plan, made: Mapping[str, str], settings: Settings) -> Files:
     files = {
-        "compose.yaml": _dump(compose_file(plan)),
+        "compose.yaml": yaml_text(compose_file(plan)),
         ".env": f"CROSSMODAL_KEY={made['key']}\n",
         "secrets/flow-token": made["flow-token"],
         PROXY_FILE: proxy_text(),
@@ -97,7 +92,3 @@ def _certificate(plan: Plan, folder: str) -> str:
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 825 -keyout {folder}tls.key -out {folder}tls.crt "
         f"-subj /CN={SERVER} -addext subjectAltName={names}"
     )
-
-
-def _dump(value: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(value), sort_keys=False, width=120)
