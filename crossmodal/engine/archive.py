@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import IO, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from crossmodal.errors import DataError, OriginalGone, StoreDamaged
@@ -60,7 +61,7 @@ class PhotoArchive:
     def parts(self) -> Generator[bytes, None, None]:
         """Its bytes; raises StoreError where the index cannot be read, OSError where a video ends early."""
         sink = _Sink()
-        with ZipFile(sink, "w", ZIP_STORED) as zipped:
+        with ZipFile(cast("IO[bytes]", sink), "w", ZIP_STORED) as zipped:
             for id in self._ids:
                 record, reason = None, "There is no such photo."
                 try:

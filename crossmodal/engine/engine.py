@@ -359,6 +359,7 @@ class Engine:
             if self._query is not None:
                 self._query.close()
             self._query = self._searcher = None
+        self._suggestions.close()
         self.workspace.close()
 
     def __enter__(self) -> Self:
