@@ -15,6 +15,7 @@ from crossmodal.engine.browsing import MOMENT_MINUTES, moment_of
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.layout import Layout
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
@@ -248,6 +249,14 @@ class PhotoIndex:
         and what most photos have comes first. Case and accents don't count.
         """
         return self._engine.suggest(text, limit)
+
+    def layout(self) -> Layout:
+        """A map of all photos: a place on a plane for each, photos that are alike lie together.
+
+        The first call computes it, which takes seconds to minutes; it is kept beside the index, and computed
+        anew where more than a twentieth of the photos came or went.
+        """
+        return self._engine.layout(wait=True)
 
     def moment_of(self, id: str, *, minutes: float = MOMENT_MINUTES, limit: int = 200) -> list[Record]:
         """The photos that were taken within ``minutes`` of the photo ``id``, with itself, the earliest first.
