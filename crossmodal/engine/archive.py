@@ -103,7 +103,7 @@ class PhotoArchive:
         descriptor, mime_type = found
         try:
             size = os.fstat(descriptor).st_size
-            spans = [] if self._locations else location_spans(descriptor, size, mime_type)
+            spans = [] if self._locations else location_spans(descriptor, mime_type)
             if spans is None:
                 raise _Missing("Where it was made cannot be taken out of its file.")
             entry = self._entry_of(record)

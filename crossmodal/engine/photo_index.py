@@ -109,8 +109,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``
-    and ``decode_memory`` (in MB) are the command line's options.
+    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``,
+    ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -132,6 +132,7 @@ class PhotoIndex:
         trust_remote_code: bool = False,
         max_pixels: int | None = None,
         max_photo_bytes: int | None = None,
+        max_video_bytes: int | None = None,
         decode_memory: int | None = None,
     ) -> None:
         settings = Settings(
@@ -151,6 +152,8 @@ class PhotoIndex:
             settings = replace(settings, max_pixels=max_pixels)
         if max_photo_bytes is not None:
             settings = replace(settings, max_photo_bytes=max_photo_bytes)
+        if max_video_bytes is not None:
+            settings = replace(settings, max_video_bytes=max_video_bytes)
         check_values(settings)
         self._settings = settings
         self._engine = Engine(settings)
@@ -330,13 +333,13 @@ class PhotoIndex:
         that can't be used is a failure in the summary, and the rest goes on. Everything counted is
         on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
         """
-        from crossmodal.data_sets import DataSet, open_data_set
+        from crossmodal.data_sets import DataSet, Limits, open_data_set
 
         if isinstance(source, str | Path):
             source = open_data_set(
                 str(source),
                 data_root=self._settings.data_root,
-                max_file_bytes=self._settings.max_photo_bytes,
+                limits=Limits.of(self._settings),
             )
         summary = AddSummary()
         run = None
