@@ -142,7 +142,7 @@ class SearchPage:
         return self
 
     def show(self, what: str) -> SearchPage:
-        """Chooses what to show: apart, together, photos or captions."""
+        """Chooses what to show: photos or captions."""
         # The radio button itself is hidden under its label.
         self.page.locator(f"label:has([data-testid=show-{what}])").click()
         return self.settled()
@@ -163,7 +163,7 @@ class SearchPage:
         return self.page.locator(f"[data-testid=result][data-id='{document_id}']")
 
     def ids(self, modality: str = "image") -> list[str]:
-        """The ids of one section's results, in the order in which they stand; "both" where they are mixed."""
+        """The ids of one section's results, in the order in which they stand."""
         return self._attributes(f"#results [data-testid=section-{modality}] [data-testid=result]", "data-id")
 
     def terms(self) -> list[tuple[str, str, float]]:

@@ -35,12 +35,12 @@ def home(searching: SearchPage) -> None:
     expect(searching.find("example").first).to_be_visible()
 
 
-def results_apart(searching: SearchPage) -> None:
+def photos_found(searching: SearchPage) -> None:
     searching.open(text=SENTENCE).settled()
 
 
-def results_together(searching: SearchPage) -> None:
-    searching.open(text=SENTENCE, show="together", hybrid=1).settled()
+def captions_found(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="captions", hybrid=1).settled()
 
 
 def terms_and_filters(searching: SearchPage) -> None:
@@ -95,7 +95,7 @@ def message(searching: SearchPage) -> None:
 
 
 STATES: tuple[Callable[[SearchPage], None], ...] = (
-    *(home, results_apart, results_together, terms_and_filters, picture_query, lightbox),
+    *(home, photos_found, captions_found, terms_and_filters, picture_query, lightbox),
     *(nothing_found, error, status, add_photos, help_sheet, message),
 )
 

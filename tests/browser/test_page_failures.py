@@ -25,7 +25,7 @@ def test_grey_shapes_hold_the_place_while_it_searches(searching: SearchPage) -> 
     held: list[Route] = []
     searching.page.route("**/v1/search", lambda route: held.append(route))
     searching.open(text=SENTENCE)
-    expect(searching.find("loading").locator(".skeleton")).to_have_count(12)
+    expect(searching.find("loading").locator(".skeleton")).to_have_count(24)
     expect(searching.page.locator("#results")).to_have_attribute("aria-busy", "true")
     expect(searching.find("result-count")).to_have_text("Searching…")
     assert searching.ids() == []

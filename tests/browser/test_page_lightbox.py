@@ -66,6 +66,7 @@ def test_a_photo_opened_before_the_server_has_told_of_itself_can_be_deleted(
 
 def test_a_caption_is_shown_with_its_photo_and_the_photos_other_captions(found: SearchPage) -> None:
     caption = found.asked({"text": SENTENCE, "modality": "text"})["matches"][0]
+    found.show("captions")
     lightbox = opened(found, caption["id"])
     expect(lightbox.get_by_test_id("lightbox-image")).to_have_attribute("src", caption["photo"]["content"])
     _, photo = found.server.request(f"/v1/documents/{caption['photo']['id']}")

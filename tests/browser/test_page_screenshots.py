@@ -37,16 +37,16 @@ def home(searching: SearchPage) -> None:
     drawn(searching, "[data-testid=gallery] img")
 
 
-def results_apart(searching: SearchPage) -> None:
+def photos_found(searching: SearchPage) -> None:
     # The first search of a server also loads the model.
     searching.asked({"text": SENTENCE})
     searching.open(text=SENTENCE).settled()
     drawn(searching, "[data-testid=section-image] img")
 
 
-def results_together(searching: SearchPage) -> None:
-    searching.open(text=SENTENCE, show="together").settled()
-    drawn(searching, "[data-testid=section-both] img")
+def captions_found(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="captions").settled()
+    drawn(searching, "[data-testid=section-text] img")
 
 
 def composed_terms(searching: SearchPage) -> None:
@@ -137,7 +137,7 @@ def only_an_address(searching: SearchPage) -> None:
 
 
 READING = (
-    *(home, results_apart, results_together, composed_terms, filters_open, lightbox, picture_query),
+    *(home, photos_found, captions_found, composed_terms, filters_open, lightbox, picture_query),
     *(nothing_found, error, offline, loading, status, flows, recent_searches, help_sheet, only_an_address),
 )
 

@@ -33,12 +33,10 @@ def test_it_opens_with_photos_examples_and_the_focus_in_the_box(searching: Searc
     searching.expect_ids(searching.asked_ids(text=sentence, modality="image", top_k=24))
 
 
-def test_typing_finds_photos_and_captions_in_the_order_of_the_api(searching: SearchPage) -> None:
+def test_typing_finds_photos_in_the_order_of_the_api(searching: SearchPage) -> None:
     searching.open().search(SENTENCE)
     photos = searching.asked({"text": SENTENCE, "modality": "image", "top_k": 24})["matches"]
-    captions = searching.asked({"text": SENTENCE, "modality": "text", "top_k": 12})["matches"]
     assert searching.ids("image") == [match["id"] for match in photos]
-    assert searching.ids("text") == [match["id"] for match in captions]
     assert searching.ids("image")[0] == photo_ids(searching.server)["cat.jpg"]
     searching.expect_drawn("#results [data-testid=section-image] img")
 
@@ -52,7 +50,7 @@ def test_a_pause_in_typing_searches_as_well(searching: SearchPage) -> None:
     assert searching.parameters() == [("text", SENTENCE)]
 
 
-def test_captions_and_scores_stand_under_the_photos(searching: SearchPage) -> None:
+def test_captions_and_scores_stand_on_the_photos(searching: SearchPage) -> None:
     searching.open().search(SENTENCE)
     for match in searching.asked({"text": SENTENCE, "top_k": 3})["matches"]:
         tile = searching.result(match["id"])
@@ -94,6 +92,20 @@ def test_the_total_time_and_its_parts_are_those_of_the_answer(searching: SearchP
     }
 
 
+def test_a_caption_that_matched_stands_on_its_photo(searching: SearchPage) -> None:
+    searching.open().search(SENTENCE)
+    captions = searching.asked({"text": SENTENCE, "modality": "text", "top_k": 48})["matches"]
+    best: dict[str, str] = {}
+    for match in captions:
+        best.setdefault(match["photo"]["id"], match["text"])
+    assert len(best) < len(captions)
+    expect(searching.find("found-caption")).to_have_count(len(best))
+    for photo, text in best.items():
+        expect(searching.result(photo).get_by_test_id("found-caption")).to_contain_text(text)
+    assert len(searching.ids()) == 15
+    expect(searching.find("section-text")).to_have_count(0)
+
+
 def test_the_count_and_load_more(searching: SearchPage) -> None:
     searching.open(text=SENTENCE, show="photos", top_k=6).settled()
     everything = searching.asked_ids(text=SENTENCE, top_k=15)
@@ -111,24 +123,17 @@ def test_the_count_and_load_more(searching: SearchPage) -> None:
     expect(searching.find("load-more")).to_have_count(0)
 
 
-def test_photos_and_captions_apart_together_or_alone(searching: SearchPage) -> None:
+def test_captions_are_a_view_of_their_own(searching: SearchPage) -> None:
     searching.open().search(SENTENCE)
     expect(searching.find("section-image")).to_be_visible()
-    expect(searching.find("section-text")).to_be_visible()
-    searching.show("together")
-    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="both", top_k=24), "both")
-    modalities = searching.page.locator("[data-testid=result]").evaluate_all(
-        "r => r.map(x => x.dataset.modality)"
-    )
-    # Mixed by score: the captions of the cat stand beside its photo.
-    assert set(modalities[:4]) == {"image", "text"}
     searching.show("captions")
-    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="text", top_k=24), "text")
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="text", top_k=48), "text")
     expect(searching.find("section-image")).to_have_count(0)
+    expect(searching.find("density")).to_have_count(0)
+    assert searching.parameters() == [("text", SENTENCE), ("show", "captions")]
     searching.show("photos")
-    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="image", top_k=24))
+    searching.expect_ids(searching.asked_ids(text=SENTENCE, modality="image", top_k=48))
     expect(searching.find("section-text")).to_have_count(0)
-    assert searching.parameters() == [("text", SENTENCE), ("show", "photos")]
 
 
 def test_a_caption_comes_with_its_photo(searching: SearchPage) -> None:
@@ -142,4 +147,4 @@ def test_a_caption_comes_with_its_photo(searching: SearchPage) -> None:
 def test_screen_readers_hear_what_was_found(searching: SearchPage) -> None:
     searching.open().search(SENTENCE)
     live = searching.page.locator("[aria-live=polite]#announcer")
-    expect(live).to_have_text(f"15 photos and first 12 captions for {SENTENCE}.")
+    expect(live).to_have_text(f"15 photos for {SENTENCE}.")

@@ -41,8 +41,11 @@ def test_less_like_this_takes_the_photo_away(found: SearchPage) -> None:
 
 
 def test_more_like_a_caption(found: SearchPage) -> None:
+    found.show("captions")
     caption = found.ids("text")[0]
     found.result(caption).get_by_test_id("more-like-this").click()
+    expect(found.find("term")).to_have_count(2)
+    found.show("photos")
     found.expect_ids(found.asked_ids(terms=[{"text": SENTENCE}, {"id": caption}], modality="image", top_k=24))
     text = found.asked({"text": SENTENCE, "modality": "text"})["matches"][0]["text"]
     expect(found.find("term").nth(1)).to_contain_text(text)

@@ -11,6 +11,7 @@ const KEYS = [
   ["?", "this help"],
 ];
 const TIPS = [
+  "Point at a photo, or hold it with a finger, to see what is said of it and to search for more or less like it.",
   "Drop, paste, choose or photograph a picture anywhere on this page to search with it.",
   "“More like this” and “Less like this” add to your search; the sliders say how much each part counts.",
   "The address bar always holds the whole search: share it, or bookmark it.",
@@ -31,7 +32,8 @@ function openHelp() {
 
 const links = () => [...document.querySelectorAll("#results [data-testid=open-result]")];
 
-// Tiles stand in columns that the browser makes, so that "below" is asked of their places on the screen.
+// Tiles stand in rows of their own shapes, so that "below" is asked of their places on the screen:
+// in the next row, the one whose beginning is nearest.
 function neighbour(all, from, key) {
   const position = all.indexOf(from);
   if (key === "ArrowRight") return all[position + 1];
@@ -39,13 +41,13 @@ function neighbour(all, from, key) {
   const box = from.getBoundingClientRect();
   const down = key === "ArrowDown";
   let best = null;
-  let bestDistance = Infinity;
+  let nearest = [Infinity, Infinity];
   for (const link of all) {
     const other = link.getBoundingClientRect();
-    const below = down ? other.top - box.top : box.top - other.top;
+    const below = Math.round(down ? other.top - box.top : box.top - other.top);
     if (below < 8) continue;
-    const distance = below + 4 * Math.abs(other.left - box.left);
-    if (distance < bestDistance) [best, bestDistance] = [link, distance];
+    const aside = Math.abs(other.left - box.left);
+    if (below < nearest[0] || (below === nearest[0] && aside < nearest[1])) [best, nearest] = [link, [below, aside]];
   }
   return best;
 }

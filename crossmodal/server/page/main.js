@@ -1,6 +1,7 @@
 import { api, logOut, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
 import { forgetTags, setCalibrated, showFilters } from "./filters.js";
+import { startHolding } from "./hold.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
 import { showLightbox, startLightbox } from "./lightbox.js";
@@ -8,7 +9,7 @@ import { announce, startConnection } from "./messages.js";
 import { DEFAULTS, currentState, describeTerms, isSearch, mainTermIndex, navigate, onNavigation, savedScroll, searchKey, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
 import { announceResults, showError, showLoading, showResults } from "./results.js";
-import { abandonSearch, forgetAnswers, keptAnswer, search, setTexts } from "./search.js";
+import { abandonSearch, forgetAnswers, keptAnswer, search, setContents } from "./search.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
 import { showStatus } from "./status_view.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -35,10 +36,10 @@ const actions = {
 
 function sequence() {
   if (isHome(currentState())) return galleryIds();
-  return shownAnswer ? shownAnswer.sections.flatMap((section) => section.matches.map((match) => match.id)) : [];
+  return shownAnswer ? shownAnswer.section.matches.map((match) => match.id) : [];
 }
 
-const matchOf = (id) => shownAnswer?.sections.flatMap((section) => section.matches).find((match) => match.id === id);
+const matchOf = (id) => shownAnswer?.section.matches.find((match) => match.id === id);
 
 function notice(sentence) {
   const place = byId("notice");
@@ -73,8 +74,8 @@ async function runSearch(state) {
   showLoading(state);
   showToolbar(state, null);
   try {
-    // It says whether there is text in photos, and so whether words are matched too.
-    if (state.hybrid === null) await status;
+    // It says whether there are captions, and text in photos, and so what is searched for.
+    await status;
     if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
@@ -237,7 +238,7 @@ function readStatus() {
 
 function useStatus(read) {
   setCalibrated(read.calibrated);
-  setTexts(read.texts.with_text > 0);
+  setContents({ texts: read.texts.with_text > 0, captions: read.modalities.text.documents > 0 });
   byId("logout-button").hidden = !read.access.session;
   const { image, text } = read.modalities;
   const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
@@ -275,6 +276,7 @@ function start() {
     },
   });
   startKeyboard({ toSearch });
+  startHolding();
   startConnection({
     whenBack: () => {
       readStatus();

@@ -8,20 +8,20 @@ import { hasUpload } from "./pictures.js";
  * tab's memory, so it cannot be in a link: `uploads=N` says how many a link leaves out. `hybrid` is whether
  * words are matched too, null where that is left to what the index has.
  */
-const SHOWS = ["apart", "together", "photos", "captions"];
+const SHOWS = ["photos", "captions"];
 export const PAGE_SIZES = [12, 24, 48, 96];
 export const MAX_TERMS = 16;
 
 export const DEFAULTS = Object.freeze({
   view: "search",
   terms: Object.freeze([]),
-  show: "apart",
+  show: "photos",
   filter: null,
   literal: false,
   hybrid: null,
   group: true,
   minScore: 0,
-  topK: 24,
+  topK: 48,
   open: null,
   leftOut: 0,
 });

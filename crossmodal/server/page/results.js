@@ -2,6 +2,7 @@ import { known, nameOf } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
 import { currentState, describeTerms, navigate, writeAddress } from "./navigation.js";
+import { photoRows } from "./rows.js";
 import { deepest, searchMore } from "./search.js";
 import { momentMark } from "./videos.js";
 
@@ -49,7 +50,7 @@ function duplicatesOf(match) {
 }
 
 function actionsOf(match, actions) {
-  const choice = (label, symbol, title, act, ...words) =>
+  const choice = (label, symbol, title, act) =>
     make(
       "button",
       {
@@ -61,20 +62,21 @@ function actionsOf(match, actions) {
         on: { click: () => act(match) },
       },
       icon(symbol),
-      make("span", {}, label, ...words),
+      make("span", { text: label }),
     );
   return make(
     "div",
     { class: "tile-actions" },
-    choice("More", "plus", "Add this to the search", actions.more, make("span", { class: "long-label", text: " like this" })),
+    choice("More", "plus", "Add this to the search", actions.more),
     choice("Less", "minus", "Take things like this away from the search", actions.less),
   );
 }
 
-/** A thumbnail that says so when it cannot be loaded. */
-export function thumbnail(photo, alt, eager = false) {
+/** A thumbnail that says so when it cannot be loaded; a larger one is made where it is shown larger. */
+export function thumbnail(photo, alt, { eager = false, larger = false } = {}) {
   const image = make("img", {
     src: photo.thumbnail,
+    srcset: larger && `${photo.thumbnail} 256w, ${photo.thumbnail}?size=512 512w`,
     alt,
     loading: eager ? "eager" : "lazy",
     decoding: "async",
@@ -82,7 +84,10 @@ export function thumbnail(photo, alt, eager = false) {
     height: 192,
     draggable: "true",
   });
-  image.addEventListener("error", () => image.replaceWith(make("span", { class: "broken", text: "The photo cannot be shown" })), { once: true });
+  image.addEventListener("error", () => {
+    if (image.srcset) image.removeAttribute("srcset");
+    else image.replaceWith(make("span", { class: "broken", text: "The photo cannot be shown" }));
+  });
   return image;
 }
 
@@ -116,26 +121,42 @@ function tile(match, ...children) {
   );
 }
 
+/** The caption of a photo that the search found, or else its first one. */
+function captionLine(match, captions) {
+  const found = match.found_caption;
+  const text = found?.text ?? nameOf(match);
+  return make(
+    "p",
+    { class: "tile-caption", title: text, data: { testid: found ? "found-caption" : null } },
+    found && make("span", { class: "visually-hidden", text: "Caption that matched: " }),
+    found ? `\u201c${text}\u201d` : text,
+  );
+}
+
 function photoTile(match, actions) {
   const captions = match.captions ?? [];
-  const caption = captions[0]?.text;
+  const image = thumbnail(match.photo, nameOf(match), { eager: match.rank <= 4, larger: !match.video });
   return tile(
     match,
-    openLink(match, actions, "tile-photo", thumbnail(match.photo, nameOf(match), match.rank <= 4), momentMark(match), duplicatesOf(match)),
-    make("p", { class: caption ? "tile-caption" : "tile-caption no-caption", text: nameOf(match), title: nameOf(match) }),
-    match.text_in_photo &&
+    openLink(match, actions, "tile-photo", image, momentMark(match), duplicatesOf(match)),
+    make(
+      "div",
+      { class: "tile-over" },
+      captionLine(match, captions),
+      match.text_in_photo &&
+        make(
+          "p",
+          { class: "tile-seen", title: match.text_in_photo, data: { testid: "text-in-photo" } },
+          make("span", { class: "kind", text: "Text in photo" }),
+          ` ${match.text_in_photo}`,
+        ),
       make(
         "p",
-        { class: "tile-seen", title: match.text_in_photo, data: { testid: "text-in-photo" } },
-        make("span", { class: "kind", text: "Text in photo" }),
-        ` ${match.text_in_photo}`,
+        { class: "tile-facts" },
+        scoreOf(match),
+        partsOf(match),
+        captions.length > 1 && make("span", { text: `+${captions.length - 1} ${captions.length === 2 ? "caption" : "captions"}` }),
       ),
-    make(
-      "p",
-      { class: "tile-facts" },
-      scoreOf(match),
-      partsOf(match),
-      captions.length > 1 && make("span", { text: `+${captions.length - 1} ${captions.length === 2 ? "caption" : "captions"}` }),
     ),
     actionsOf(match, actions),
   );
@@ -149,7 +170,7 @@ function captionTile(match, actions) {
       actions,
       "tile-words",
       make("span", { class: "tile-text", text: match.text }),
-      match.photo && thumbnail(match.photo, "", match.rank <= 4),
+      match.photo && thumbnail(match.photo, "", { eager: match.rank <= 4 }),
       duplicatesOf(match),
     ),
     make("p", { class: "tile-facts" }, make("span", { class: "kind", text: "Caption" }), scoreOf(match), partsOf(match)),
@@ -166,10 +187,7 @@ function skeletons(number) {
   return Array.from({ length: number }, () =>
     make(
       "div",
-      { class: "tile skeleton", "aria-hidden": "true" },
-      make("div", { class: "skeleton-photo" }),
-      make("div", { class: "skeleton-line" }),
-      make("div", { class: "skeleton-line short" }),
+      { class: "skeleton", "aria-hidden": "true" },
     ),
   );
 }
@@ -179,19 +197,12 @@ export function pictureOf(id) {
   return known(id)?.photo?.thumbnail ?? null;
 }
 
-const TITLES = { image: "Photos", text: "Captions", both: "Photos and captions" };
+const TITLES = { image: "Photos", text: "Captions" };
 
-/** "12 photos and 8 captions", with "first" where there are more. */
-export function countSentence(sections) {
-  const said = sections.map(({ matches, modality, hasMore }) => {
-    const photos = matches.filter((match) => match.modality === "image").length;
-    const counts = [
-      (photos || modality === "image") && count(photos, "photo"),
-      (photos < matches.length || modality === "text") && count(matches.length - photos, "caption"),
-    ];
-    return (hasMore ? "first " : "") + (counts.filter(Boolean).join(" and ") || "no results");
-  });
-  return said.join(" and ").replace(/^first (.*) and first /, "first $1 and ").replace(/^./, (letter) => letter.toUpperCase());
+/** "12 photos", with "First" where there are more. */
+export function countSentence({ section: { matches, modality, hasMore } }) {
+  const said = count(matches.length, modality === "image" ? "photo" : "caption");
+  return hasMore ? `First ${said}` : said;
 }
 
 /** Fills the place of the results with what `kind` names, and returns it. */
@@ -206,7 +217,7 @@ export function fillResults(kind, ...children) {
 
 /** Shows that `number` results are awaited: grey shapes hold their place. */
 export function fillWithSkeletons(number) {
-  const grid = make("div", { class: "grid", data: { testid: "loading" } }, ...skeletons(number));
+  const grid = make("div", { class: "skeletons", data: { testid: "loading" } }, ...skeletons(number));
   fillResults("loading", grid).setAttribute("aria-busy", "true");
 }
 
@@ -214,7 +225,7 @@ export function fillWithSkeletons(number) {
 export function showLoading(state) {
   const place = byId("results");
   if (place.querySelector("[data-testid=result]") && place.dataset.kind === "matches") place.setAttribute("aria-busy", "true");
-  else fillWithSkeletons(Math.min(state.topK, 12));
+  else fillWithSkeletons(Math.min(state.topK, 24));
 }
 
 /** Shows why a search failed. */
@@ -234,50 +245,84 @@ function nothingFound(state) {
     title: "Nothing found",
     detail: reasons.length
       ? `${reasons.join(", and ").replace(/^./, (letter) => letter.toUpperCase())}.`
-      : "Nothing is indexed that could match. Try other words, or show captions as well as photos.",
+      : "Nothing is indexed that could match. Try other words.",
     symbol: "search",
     actions,
     testid: "nothing-found",
   });
 }
 
-function moreButton(state, section, grid, actions, onMore) {
+// Loads more while what is shown ends within so many screens below.
+const SCREENS_AHEAD = 2;
+let loadAhead = null;
+addEventListener("scroll", () => loadAhead?.(), { passive: true });
+
+/** The end of a list: `load()` answers how many came; it is called when the visitor comes near, or asks for it. */
+export function listFoot({ label, testid, hasMore, load, focus, atEnd = () => null }) {
   const foot = make("div", { class: "section-foot" });
-  const draw = () => {
-    foot.replaceChildren();
-    const most = deepest(state);
-    if (section.hasMore && section.matches.length < most) {
-      const label = `Load more ${TITLES[section.modality].toLowerCase()}`;
-      foot.append(button(label, { symbol: "down", on: { click: load }, testid: "load-more", "data-modality": section.modality }));
-    } else if (section.atEnd || section.matches.length >= most) {
-      foot.append(make("p", { class: "muted", text: `These are the first ${most.toLocaleString("en")}. Refine the search to see others.` }));
-    }
-  };
-  const load = async (event) => {
-    const pressed = event.currentTarget;
-    pressed.disabled = true;
-    pressed.setAttribute("aria-busy", "true");
+  let running = false;
+  async function more(pressed) {
+    if (running) return;
+    running = true;
+    foot.firstChild?.setAttribute("aria-busy", "true");
     try {
-      const fresh = await searchMore(state, section);
-      const tiles = fresh.map((match) => resultTile(match, actions));
-      grid.append(...tiles);
-      draw();
-      tiles[0]?.querySelector("a")?.focus({ preventScroll: true });
-      onMore();
+      const fresh = await load();
+      if (!foot.isConnected) return;
+      if (pressed) focus(fresh[0]);
       announce(`${count(fresh.length, "more result")} loaded.`);
     } catch (error) {
+      loadAhead = null; // asked for again by the button alone
       toast(explainInLine(error), { kind: "error" });
+    } finally {
+      running = false;
       draw();
     }
+  }
+  function draw() {
+    const end = atEnd();
+    foot.replaceChildren();
+    if (hasMore()) foot.append(button(label, { symbol: "down", on: { click: () => more(true) }, testid }));
+    else if (end) foot.append(make("p", { class: "muted", text: end }));
+  }
+  loadAhead = () => {
+    if (foot.isConnected && hasMore() && foot.getBoundingClientRect().top < (1 + SCREENS_AHEAD) * innerHeight) more(false);
   };
   draw();
   return foot;
 }
 
+function sectionFoot(state, answer, list, onMore) {
+  const { section } = answer;
+  const most = deepest(state);
+  return listFoot({
+    label: `Load more ${TITLES[section.modality].toLowerCase()}`,
+    testid: "load-more",
+    hasMore: () => section.hasMore && section.reached < most,
+    atEnd: () =>
+      section.hasMore && section.reached >= most && `These are the first ${most.toLocaleString("en")}. Refine the search to see others.`,
+    load: async () => {
+      const fresh = await searchMore(state, answer);
+      list.add(fresh);
+      onMore();
+      return fresh;
+    },
+    focus: (match) => match && list.tile(match.id)?.querySelector("a").focus({ preventScroll: true }),
+  });
+}
+
+/** Captions in a list, with the same interface as rows of photos. */
+function captionList(matches, makeTile, testid) {
+  const element = make("div", { class: "grid", data: { testid } }, ...matches.map(makeTile));
+  return {
+    element,
+    add: (more) => element.append(...more.map(makeTile)),
+    tile: (id) => element.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? undefined,
+  };
+}
+
 /** Which words of the search were taken for filters, and a button that takes them as words. */
-function recognisedIn(sections) {
-  const found = sections.flatMap((section) => section.recognised ?? []);
-  if (!found.length) return null;
+function recognisedIn({ recognised: found }) {
+  if (!found?.length) return null;
   const said = found.map(({ text }) => `\u201c${text}\u201d`).join(" and ");
   return make(
     "p",
@@ -287,45 +332,28 @@ function recognisedIn(sections) {
   );
 }
 
-function drawSection(state, section, actions, { heading, onMore, retry }) {
-  const testid = `section-${section.modality}`;
-  const title = heading && make("h2", { class: "section-title", id: testid, text: TITLES[section.modality] });
-  if (section.error) return make("section", { data: { testid } }, title, errorCard(asProblem(section.error), retry));
-  const grid = make(
-    "div",
-    { class: `grid grid-${section.modality}`, data: { testid: "results-grid" } },
-    ...section.matches.map((match) => resultTile(match, actions)),
-  );
-  const doubt = section.doubt && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt });
-  const empty = section.matches.length === 0 && make("p", { class: "muted", text: `No ${TITLES[section.modality].toLowerCase()} match.` });
-  return make(
-    "section",
-    { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid } },
-    title,
-    doubt,
-    empty || grid,
-    moreButton(state, section, grid, actions, onMore),
-  );
-}
-
 const asProblem = (error) => Object.assign(new Error(error.title), error, { errors: error.errors ?? [] });
 
-/** Shows the sections of an answer; `onMore` is called after more has been loaded, `retry` to search again. */
+/** Shows an answer; `onMore` is called after more has been loaded, `retry` to search again. */
 export function showResults(state, answer, actions, { onMore, retry }) {
-  const { sections } = answer;
-  const heading = sections.length > 1;
-  const recognised = recognisedIn(sections);
-  if (sections.every((section) => section.matches.length === 0 && !section.error)) {
-    fillResults("matches", ...[recognised, nothingFound(state)].filter(Boolean));
-  }
-  else {
-    const drawn = sections.map((section) => drawSection(state, section, actions, { heading, onMore, retry }));
-    if (recognised) drawn.find((one) => one.dataset.testid === "section-image" || drawn.length === 1)?.prepend(recognised);
-    fillResults("matches", ...drawn).classList.toggle("apart", heading);
-  }
+  const { section } = answer;
+  const recognised = recognisedIn(section);
+  if (section.error) return fillResults("matches", errorCard(asProblem(section.error), retry));
+  if (!section.matches.length) return fillResults("matches", ...[recognised, nothingFound(state)].filter(Boolean));
+  const makeList = section.modality === "image" ? photoRows : captionList;
+  const list = makeList(section.matches, (match) => resultTile(match, actions), "results-grid");
+  const shown = make(
+    "section",
+    { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid: `section-${section.modality}` } },
+    recognised,
+    section.doubt && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt }),
+    list.element,
+    sectionFoot(state, answer, list, onMore),
+  );
+  return fillResults("matches", shown);
 }
 
 /** Announces the results to screen readers. */
 export function announceResults(state, answer, nameOf) {
-  announce(`${countSentence(answer.sections)} for ${describeTerms(state.terms, nameOf)}.`);
+  announce(`${countSentence(answer)} for ${describeTerms(state.terms, nameOf)}.`);
 }

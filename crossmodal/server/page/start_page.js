@@ -1,8 +1,9 @@
 import { api, remember } from "./api.js";
-import { byId, count, icon, make } from "./dom.js";
-import { announce, button, errorCard, messageCard } from "./messages.js";
+import { byId, icon, make } from "./dom.js";
+import { button, messageCard } from "./messages.js";
 import { DEFAULTS, describeTerms, writeAddress } from "./navigation.js";
-import { fillResults, fillWithSkeletons, resultTile, showError } from "./results.js";
+import { fillResults, fillWithSkeletons, listFoot, resultTile, showError } from "./results.js";
+import { photoRows } from "./rows.js";
 import { termName } from "./terms.js";
 
 const RECENT_KEY = "crossmodal.recent";
@@ -84,7 +85,7 @@ export function startRecentMenu() {
 const EXAMPLES = 4;
 const LONGEST_EXAMPLE = 38;
 const RECENT = 4;
-const PAGE = 24;
+const PAGE = 48;
 
 let examples = null;
 let gallery = null;
@@ -164,14 +165,21 @@ function drawGallery(actions) {
     fillResults("gallery", nothingIndexed());
     return;
   }
-  const tiles = gallery.documents.map((item) => resultTile(item, actions));
-  const more = button("Show more photos", { symbol: "down", on: { click: () => loadMore(actions) }, testid: "gallery-more" });
-  fillResults(
-    "gallery",
-    make("h2", { class: "section-title", text: "Some of the photos" }),
-    make("div", { class: "grid grid-image", data: { testid: "gallery" } }, ...tiles),
-    make("div", { class: "section-foot" }, gallery.next && more),
-  );
+  const rows = photoRows(gallery.documents, (item) => resultTile(item, actions), "gallery");
+  const foot = listFoot({
+    label: "Show more photos",
+    testid: "gallery-more",
+    hasMore: () => Boolean(gallery?.next),
+    load: async () => {
+      const page = await loadPage(gallery.next);
+      if (!gallery) return []; // forgotten meanwhile, since the index has changed
+      gallery = { documents: [...gallery.documents, ...page.documents], next: page.next };
+      rows.add(page.documents);
+      return page.documents;
+    },
+    focus: (item) => item && rows.tile(item.id)?.querySelector("a").focus({ preventScroll: true }),
+  });
+  fillResults("gallery", make("h2", { class: "section-title visually-hidden", text: "Some of the photos" }), rows.element, foot);
 }
 
 async function loadPage(after) {
@@ -180,27 +188,10 @@ async function loadPage(after) {
   return page;
 }
 
-async function loadMore(actions) {
-  const results = byId("results");
-  results.querySelector("[data-testid=gallery-more]").disabled = true;
-  const before = gallery.documents.length;
-  try {
-    const page = await loadPage(gallery.next);
-    gallery = { documents: [...gallery.documents, ...page.documents], next: page.next };
-    if (results.dataset.kind !== "gallery") return;
-    drawGallery(actions);
-    results.querySelectorAll("[data-testid=open-result]")[before]?.focus({ preventScroll: true });
-    announce(`${count(page.documents.length, "more photo")} shown.`);
-  } catch (error) {
-    if (results.dataset.kind !== "gallery") return;
-    results.lastElementChild.replaceChildren(errorCard(error, () => drawGallery(actions)));
-  }
-}
-
 /** Shows some of the indexed photos; `stillWanted` is asked when the answer has come. */
 export async function showGallery(actions, stillWanted) {
   if (!gallery) {
-    fillWithSkeletons(8);
+    fillWithSkeletons(24);
     try {
       gallery = await loadPage();
     } catch (error) {

@@ -3,7 +3,8 @@ import { narrowing, toggleFilters } from "./filters.js";
 import { iconButton, toast } from "./messages.js";
 import { currentState, navigate, writeAddress } from "./navigation.js";
 import { countSentence } from "./results.js";
-import { searchBody } from "./search.js";
+import { currentDensity, setDensity } from "./rows.js";
+import { hasCaptions, searchBody } from "./search.js";
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
@@ -61,7 +62,7 @@ function downloadResults(answer) {
     request: answer.body,
     model: answer.model,
     timing: answer.timing,
-    results: answer.sections.map(({ modality, matches, hasMore }) => ({ modality, matches, has_more: hasMore })),
+    results: answer.results,
   };
   const blob = new Blob([`${JSON.stringify(content, null, 2)}\n`], { type: "application/json" });
   const url = URL.createObjectURL(blob);
@@ -69,7 +70,8 @@ function downloadResults(answer) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-const SHOW_LABELS = { apart: "Side by side", together: "Mixed", photos: "Photos", captions: "Captions" };
+const SHOW_LABELS = { photos: "Photos", captions: "Captions" };
+const DENSITY_LABELS = { small: "S", medium: "M", large: "L" };
 const PARTS = [
   ["encode_ms", "encode"],
   ["search_ms", "search"],
@@ -97,23 +99,24 @@ function timing(times) {
   );
 }
 
-function showChoice(state) {
-  const choices = Object.entries(SHOW_LABELS).map(([show, label]) =>
+function segments(name, legend, choices, chosen, choose) {
+  const labels = Object.entries(choices).map(([value, label]) =>
     make(
       "label",
       { class: "segment" },
       make("input", {
         type: "radio",
-        name: "show",
-        value: show,
-        checked: state.show === show,
-        data: { focusKey: `show-${show}`, testid: `show-${show}` },
-        on: { change: () => navigate({ show }) },
+        name,
+        value,
+        checked: value === chosen,
+        "aria-label": label.length > 1 ? null : value.replace(/^./, (letter) => letter.toUpperCase()),
+        data: { focusKey: `${name}-${value}`, testid: `${name}-${value}` },
+        on: { change: () => choose(value) },
       }),
       make("span", { text: label }),
     ),
   );
-  return make("fieldset", { class: "segments", data: { testid: "show" } }, make("legend", { class: "visually-hidden", text: "What to show" }), ...choices);
+  return make("fieldset", { class: "segments", data: { testid: name } }, make("legend", { class: "visually-hidden", text: legend }), ...labels);
 }
 
 const tool = (symbol, label, testid, click, disabled = false) => iconButton(symbol, label, click, { disabled, data: { testid, focusKey: testid } });
@@ -147,12 +150,7 @@ function summary(answer) {
     line.textContent = "Searching…";
     return line;
   }
-  line.textContent = countSentence(answer.sections);
-  if (answer.sections.length > 1 && answer.sections[1].matches.length) {
-    // On a phone the captions stand far below the photos.
-    const jump = () => document.querySelector(".section-text")?.scrollIntoView();
-    line.append(" ", make("button", { type: "button", class: "jump", text: "Go to captions", on: { click: jump } }));
-  }
+  line.textContent = countSentence(answer);
   return line;
 }
 
@@ -165,7 +163,8 @@ export function showToolbar(state, answer) {
   const tools = make(
     "div",
     { class: "toolbar-tools" },
-    showChoice(state),
+    hasCaptions() && segments("show", "What to show", SHOW_LABELS, state.show, (show) => navigate({ show })),
+    state.show === "photos" && segments("density", "Size of the photos", DENSITY_LABELS, currentDensity(), setDensity),
     filterButton(state),
     make(
       "div",
