@@ -73,7 +73,7 @@ function actionsOf(match, actions) {
 }
 
 /** A thumbnail that says so when it cannot be loaded; a larger one is made where it is shown larger. */
-export function thumbnail(photo, alt, { eager = false, larger = false } = {}) {
+function thumbnail(photo, alt, { eager = false, larger = false } = {}) {
   const image = make("img", {
     src: photo.thumbnail,
     srcset: larger && `${photo.thumbnail} 256w, ${photo.thumbnail}?size=512 512w`,

@@ -32,7 +32,6 @@ function storedDensity() {
   }
 }
 
-export const densities = Object.keys(DENSITIES);
 export const currentDensity = () => density;
 
 /** Shows photos larger or smaller from now on, also at the next visit. */
@@ -59,7 +58,7 @@ function ratioOf({ id, tags }) {
 }
 
 /** The rows of photos of these ratios: {from, to, height}, `to` exclusive; the last one isn't stretched. */
-export function layoutRows(ratios, width, wanted, gap = GAP) {
+function layoutRows(ratios, width, wanted, gap = GAP) {
   const rows = [];
   let from = 0;
   let sum = 0;
