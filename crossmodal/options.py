@@ -496,8 +496,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "backend",
-        "what searches the vectors: embedded, or a vector database that follows the index, such as "
-        "milvus+http://localhost:19530, milvus:FILE.db, qdrant+http://localhost:6333, qdrant:FOLDER",
+        "what searches the vectors: embedded, or a vector database such as "
+        "milvus+http://HOST:PORT, milvus:FILE.db, qdrant:FOLDER",
         ("query", "query_restful", "mcp"),
         metavar="ADDRESS",
         not_with=("url",),
@@ -554,7 +554,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_photo_bytes",
-        "refuse photos whose file has more bytes",
+        "refuse photos of more bytes",
         _ENCODING,
         metavar="N",
         minimum=1,

@@ -129,7 +129,9 @@ def every_route(app: Starlette) -> list[tuple[str, str]]:
 
 WRITES = {
     ("POST", "/v1/documents"),
+    ("DELETE", "/v1/documents"),
     ("DELETE", "/v1/documents/some-id"),
+    ("PATCH", "/v1/documents/some-id"),
     *(
         ("POST", path)
         for path in ("/index", "/api/index", "/update", "/api/update", "/delete", "/api/delete")

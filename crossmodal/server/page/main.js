@@ -75,7 +75,7 @@ async function runSearch(state) {
   showToolbar(state, null);
   try {
     // It says whether there are captions, and text in photos, and so what is searched for.
-    await status;
+    await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
     if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
