@@ -98,9 +98,12 @@ function sectionOf(modality, result) {
   return { modality, matches, hasMore, recognised, doubt, error, reached: matches.at(-1)?.rank ?? 0, found: [] };
 }
 
+/** What scores less doesn't fit well: FITTING_SCORE of the server. */
+const FITTING_SCORE = 0.1;
+
 /**
  * Puts captions that matched on their photos. A photo that only its caption found stands where the caption's
- * score puts it, and without scores at the end.
+ * score puts it, if that fits, and without scores at the end.
  */
 function foldCaptions(section, captions) {
   section.found = captions;
@@ -111,9 +114,10 @@ function foldCaptions(section, captions) {
   section.matches = section.matches.map((match) => withCaption(match, best));
   const shown = new Set(section.matches.map(({ id }) => id));
   for (const [id, caption] of best) {
-    if (shown.has(id)) continue;
     const { photo, text, score, cosine, tags } = caption;
-    const place = typeof score === "number" ? section.matches.findIndex((match) => match.score < score) : -1;
+    const scored = typeof score === "number";
+    if (shown.has(id) || (scored && score < FITTING_SCORE)) continue;
+    const place = scored ? section.matches.findIndex((match) => match.score < score) : -1;
     // Photos that follow on a later page have their own place there.
     if (place < 0 && section.hasMore) continue;
     const match = { ...known(id), id, modality: "image", photo, score, cosine, tags: known(id)?.tags ?? tags, found_caption: caption };
