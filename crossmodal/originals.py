@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,18 +27,18 @@ def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
     return None
 
 
-def open_original(files: Iterable[LocalFile]) -> int | None:
+def open_original(files: Iterable[LocalFile], signature_of: Callable[[os.stat_result], str]) -> int | None:
     """The descriptor of the first of ``files`` that is as it was when it was read; None where none is.
 
-    What is too large to be read as a whole, as videos are, is known by its size, time and inode. Links are
-    resolved as in ``read_original``.
+    What is too large to be read as a whole, as videos are, is known by the signature of its status.
+    A file of which none is known, as after ``load``, is none until it is indexed again. Links are resolved as
+    in ``read_original``.
     """
     for file in files:
         descriptor = _open_below(file.root, file.absolute)
         if descriptor is None:
             continue
-        found = os.fstat(descriptor)
-        now = f"{found.st_size} {found.st_mtime_ns} {found.st_ino}"
+        now = signature_of(os.fstat(descriptor))
         if f"{file.signature} ".startswith(f"{now} "):
             return descriptor
         os.close(descriptor)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.data_sets.beside import is_as_it_was
+from crossmodal.data_sets.beside import is_as_it_was, signature_of_status
 from crossmodal.errors import (
     DataError,
     ModelMismatch,
@@ -365,7 +365,7 @@ class Workspace:
         record = None if store is None else store.get([id], IMAGE)[0]
         if store is None or record is None or not is_video_type(record.mime_type):
             return None
-        descriptor = open_original(store.library.files_of(record.photo_id or id))
+        descriptor = open_original(store.library.files_of(record.photo_id or id), signature_of_status)
         if descriptor is None:
             raise OriginalGone(
                 f"The file of the video {id!r} is not there any more, or has changed since it was indexed; "

@@ -18,6 +18,7 @@ from crossmodal.client import ApiError, Client
 from crossmodal.engine.amending import amend
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.photo_index import PhotoIndex
+from crossmodal.errors import DataError
 from crossmodal.records import Amendment
 from crossmodal.settings import Settings
 
@@ -107,6 +108,23 @@ def test_tags_stay_when_the_folder_is_indexed_again(tmp_path: Path) -> None:
         assert record.all_tags["rating"] == 4
         assert [caption.text for caption in index.captions_of(id)] == ["my cat"]
         assert index.photo(id) == (TOY_IMAGES / "cat.jpg").read_bytes()
+
+
+def test_what_needs_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
+    photos, workspace = tmp_path / "photos", tmp_path / "workspace"
+    photos.mkdir()
+    shutil.copy(TOY_IMAGES / "cat.jpg", photos)
+    with PhotoIndex(workspace) as index:
+        index.add(photos)
+        ((id, tags),) = ((record.id, record.all_tags) for record in index)
+    (photos / "cat.jpg").unlink()
+    with (
+        Engine(Settings(workspace=workspace, keep="original")) as engine,
+        pytest.raises(DataError, match=r"cat\.jpg"),
+    ):
+        amend(engine, id, Amendment(tags={"rating": 4}))
+    with PhotoIndex(workspace) as index:
+        assert [(record.id, record.all_tags) for record in index] == [(id, tags)]
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,14 @@ def test_all_of_a_burst_is_near_the_one_that_stands_for_it_in_time_and_looks() -
     assert groups == [Group("a", ("b", "c")), Group("d", ("e",))]
 
 
+def test_a_video_is_one_group_and_joins_no_photo() -> None:
+    shot = Shot("Canon", datetime(2019, 7, 4, 12, 0, 0))
+    vectors = np.tile(np.array([1, 0], np.float32), (5, 1))
+    wholes = [None, "video", None, "video", "other"]
+    groups = group(list("abcde"), vectors, [IMAGE] * 5, [None] * 5, shots=[shot] * 5, wholes=wholes)
+    assert groups == [Group("a", ("c",)), Group("b", ("d",)), Group("e")]
+
+
 def test_captions_of_the_same_words_join_and_those_that_say_more_do_not() -> None:
     texts = [
         "A dog runs on the beach .",

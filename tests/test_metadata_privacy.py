@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +32,7 @@ from crossmodal import PhotoIndex, Record
 from crossmodal.engine.engine import Engine
 from crossmodal.metadata import PRIVATE, read_metadata
 from crossmodal.metadata.locations import without_location
+from crossmodal.metadata.video_locations import location_spans
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
@@ -185,3 +187,53 @@ def test_nobody_else_gets_places_from_the_server(asker: tuple[Asker, bool, dict[
         content = ask("GET", path).content
         assert ("latitude" in read_metadata(content).tags) == sees
         assert read_metadata(content).tags["camera"] == "NIKON D90"
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def spans_of(folder: Path, content: bytes, mime_type: str = "video/mp4") -> list[bytes] | None:
+    """What of a video is blanked; None where it is refused."""
+    (folder / "video").write_bytes(content)
+    with (folder / "video").open("rb") as file:
+        spans = location_spans(file.fileno(), len(content), mime_type)
+    return None if spans is None else [content[start:end] for start, end in spans]
+
+
+HANDLER = box(b"hdlr", bytes(8) + b"vide" + bytes(12))
+MOVIE = box(b"moov", box(b"trak", HANDLER)) + box(b"mdat", b"pixels")
+
+
+@pytest.mark.parametrize(
+    "place", [b"+48.8583+002.2944+035.1", b"+48.8583+002.2944CRSWGS_84", b"+4851-00217/"]
+)
+def test_coordinates_in_a_video_are_blanked_however_they_end(tmp_path: Path, place: bytes) -> None:
+    assert spans_of(tmp_path, MOVIE) == []
+    named = box(b"udta", box(b"\xa9xyz", b"\0\x10\0\0" + place + b"\0"))
+    assert spans_of(tmp_path, box(b"ftyp", b"isom") + box(b"moov", named)) == [place]
+    assert spans_of(tmp_path, b"\x1aE\xdf\xa3" + named, "video/x-matroska") == [place]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MOVIE + box(b"uuid", b"exif:GPSLatitude"),
+        MOVIE + box(b"meta", b""),
+        MOVIE + MOVIE,
+        MOVIE + b"end",
+        box(b"moov", box(b"uuid", b'<rdf:Description photoshop:City="Paris"/>')),
+        box(b"moov", box(b"uuid", b"<photoshop:City>Paris</photoshop:City>")),
+        box(b"moov", b"exif:GPSLatitude"),
+        box(b"moov", box(b"keys", b"mdtacom.apple.quicktime.location.name")),
+        box(b"moov", box(b"hdlr", bytes(8) + b"text" + bytes(12))),
+        box(b"moov", box(b"stsd", b"camm")),
+        box(b"mdat", b"no index"),
+    ],
+)
+def test_a_video_that_may_say_a_place_elsewhere_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert spans_of(tmp_path, content) is None
+
+
+def test_the_box_of_a_telephone_s_place_is_blanked(tmp_path: Path) -> None:
+    assert spans_of(tmp_path, box(b"moov", box(b"loci", b"Paris"))) == [b"Paris"]

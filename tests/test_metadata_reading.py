@@ -12,9 +12,11 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image, PngImagePlugin
 
-from crossmodal.metadata import FIELDS, Metadata, find_sidecars, read_metadata
+from crossmodal.metadata import FIELDS, Metadata, find_sidecars, read_metadata, read_video_metadata
 from crossmodal.metadata.fields import tags_section
 from crossmodal.records import tags_beyond_limits
+from crossmodal.videos.formats import VIDEO_FORMATS
+from crossmodal.videos.reading import Moment, Video
 
 CAMERA = {0x010F: "NIKON CORPORATION", 0x0110: "NIKON D90"}
 SHOT = {
@@ -411,3 +413,20 @@ def test_tags_that_are_too_large_together_are_shortened_and_told() -> None:
 
 def test_the_table_in_the_documentation_is_made_of_the_fields() -> None:
     assert tags_section() in (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "taken"),
+    [
+        ("2019-12-31T23:30:00Z", "VID_20200101_003000.mp4", "2020-01-01T00:30:00"),
+        # Written when the video ended.
+        ("2019-12-31T23:31:10Z", "VID_20200101_003000.mp4", "2020-01-01T00:30:00"),
+        ("2019-12-31T23:30:00Z", "VID_20200101_001200.mp4", "2019-12-31T23:30:00+00:00"),
+        ("2019-12-31T23:30:00Z", "PXL_20191231_233000000.mp4", "2019-12-31T23:30:00+00:00"),
+        ("2019-12-31T23:30:00Z", "2019-12-31.mp4", "2019-12-31T23:30:00+00:00"),
+    ],
+)
+def test_the_local_time_of_a_video_is_in_its_name(said: str, name: str, taken: str) -> None:
+    video = Video(VIDEO_FORMATS[0], 1, "", 4, 3, 70.0, (Moment(0.0, b""),), {"creation_time": said})
+    tags = read_video_metadata(video, name=name).tags
+    assert (tags["taken"], tags["taken_from"], tags["year"]) == (taken, "camera", int(taken[:4]))

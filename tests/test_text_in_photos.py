@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import cast
 
 import pytest
 from conftest import REPOSITORY, TOY_IMAGES, clean_environment, run_app, run_python, start_server
 from PIL import Image, ImageDraw, ImageFont
 
 from crossmodal import PhotoIndex, Workspace, extras
+from crossmodal.engine import engine as engine_module
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import MissingExtra
+from crossmodal.engine.texts import ReadText
+from crossmodal.errors import MissingExtra, StoreLocked
+from crossmodal.index.protocols import SeenText, TextCounts
 from crossmodal.query.snippets import snippet_of
 from crossmodal.server import text_reading
 from crossmodal.settings import Settings
@@ -114,6 +121,16 @@ def test_one_word_of_a_long_question_is_chance(read: PhotoIndex) -> None:
     assert all(match.parts is not None and match.parts.text_rank is None for match in found)
 
 
+def test_half_of_an_odd_number_of_words_is_rounded_up(tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path) as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+        (photo,) = index
+    with Engine(Settings(workspace=tmp_path)) as engine:
+        engine._put_texts([SeenText(photo.id, photo.digest or "", "lantern number seven")])
+        for words, count in (("zeppelin balloon lantern", 0), ("zeppelin number lantern", 1), ("lantern", 1)):
+            assert len(engine.workspace.require().matching_texts(words, 5)) == count
+
+
 def test_the_snippet_begins_at_the_line_with_most_words() -> None:
     text = "\n".join(RECEIPT)
     assert snippet_of(text, "total of the milks") == "… Oat milk   2,49 · TOTAL   15,39 EUR"
@@ -189,6 +206,87 @@ def test_text_goes_and_comes_back_with_its_photo(folder: Path, tmp_path: Path) -
         assert index.search("lantern", 1, hybrid=True)[0].text_in_photo is None
     with Workspace(tmp_path / "workspace") as workspace:
         assert workspace.require().verify() == []
+
+
+def test_the_text_of_a_photo_that_was_deleted_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    with PhotoIndex(workspace) as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+        index.add(TOY_IMAGES / "coffee.jpg")
+        gone, kept = list(index)
+        texts = [SeenText(each.id, each.digest or "", "pin code 1234") for each in (gone, kept)]
+        index.delete([gone.id])
+    with Engine(Settings(workspace=workspace)) as engine:
+        engine._put_texts(texts)
+        assert engine.workspace.text_counts().with_text == 1
+    with closing(sqlite3.connect(workspace / "index.sqlite")) as connection, connection:
+        assert connection.execute("SELECT photo FROM seen_texts").fetchall() == [(kept.id,)]
+        connection.execute("UPDATE seen_texts SET photo = ?", (gone.id,))
+    with Workspace(workspace) as opened:
+        (damage,) = opened.require().verify()
+        assert f"was read in {gone.id!r}, which is not stored" in str(damage)
+
+
+def test_a_server_reads_on_after_any_error_and_tries_failed_photos_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    skipped: list[set[str]] = []
+    again = threading.Event()
+
+    class Workspace:
+        def text_counts(self) -> TextCounts:
+            return TextCounts(0, 0, 1)
+
+    class Failing:
+        workspace = Workspace()
+
+        def read_texts(self, *, skip: set[str], **named: object) -> Iterator[ReadText]:
+            skipped.append(set(skip))
+            if len(skipped) == 1:
+                raise OSError("no disk")
+            if len(skipped) == 3:
+                again.set()
+            yield ReadText("cat", "cat.jpg", error="gone")
+
+    for name, seconds in (("_QUIET_SECONDS", 0.0), ("_RETRY_SECONDS", 0.0), ("_AGAIN_SECONDS", 0.05)):
+        monkeypatch.setattr(text_reading, name, seconds)
+    monkeypatch.setattr(text_reading, "can_read_texts", lambda: True)
+    reading = text_reading.TextReading(cast(Engine, Failing()), lambda: False)
+    reading.start()
+    assert again.wait(20)
+    reading.close()
+    assert skipped[2] == set()
+
+
+def test_storing_waits_for_another_process_and_not_after_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: list[int] = []
+
+    def locked_once(self: Engine, texts: list[SeenText]) -> None:
+        put.append(len(texts))
+        if len(put) == 1:
+            raise StoreLocked("another process writes")
+
+    def read_one(
+        workspace: object, store: Callable[[list[SeenText]], None], **named: object
+    ) -> Iterator[int]:
+        store([SeenText("cat", "digest", "text")])
+        yield 1
+
+    monkeypatch.setattr(engine_module, "read_texts", read_one)
+    monkeypatch.setattr(engine_module, "_LOCKED_SECONDS", 0.0)
+    monkeypatch.setattr(Engine, "_put_texts", locked_once)
+    with PhotoIndex(tmp_path) as index:
+        index.add(TOY_IMAGES / "cat.jpg")
+    with Engine(Settings(workspace=tmp_path)) as engine:
+        assert len(list(engine.read_texts(patient=lambda seconds: seconds < 10))) == 1
+        assert put == [1, 1]
+        assert len(list(engine.read_texts(ended=lambda: True))) == 1
+        assert put == [1, 1]
+        put.clear()
+        with pytest.raises(StoreLocked):
+            list(engine.read_texts())
 
 
 def _waiting(folder: Path) -> int:

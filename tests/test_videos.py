@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +21,21 @@ from PIL import Image
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import data_set as data_set_module
 from crossmodal.data_sets import open_data_set
+from crossmodal.engine.amending import amend
+from crossmodal.engine.engine import Engine
+from crossmodal.engine.indexing import Indexed
+from crossmodal.errors import DataError
+from crossmodal.http_shapes.documents import records_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import registry
-from crossmodal.records import IMAGE, Record
+from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record
+from crossmodal.server.v1.documents import described_by_id
+from crossmodal.settings import Settings
 from crossmodal.videos import formats
-from crossmodal.videos.reading import read_video
+from crossmodal.videos.moments import video_of
+from crossmodal.videos.reading import Video, read_video
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -121,6 +133,40 @@ def test_moments_go_and_come_with_the_file(index: PhotoIndex, folder: Path, tmp_
         assert store.verify() == []
 
 
+def test_captions_of_a_moment_are_those_of_the_video_and_go_with_it(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder)
+    moment = moments(index)[6.0].id
+    video = video_of(moment)
+    index.close()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        assert amend(engine, moment, Amendment(captions=["a launch"]))
+        sent = records_of(None, photo=None, mime_type=None, captions=["up"], photo_id=moment, tags={})
+        (indexed,) = engine.index(sent)
+        assert isinstance(indexed, Indexed)
+        assert indexed.outcome == "added"
+        found = described_by_id(engine.workspace, moment)
+        assert found is not None
+        assert sorted(each["text"] for each in found["captions"]) == ["a launch", "up"]
+        engine.delete([video], captions=True)
+        assert list(engine.workspace.ids(TEXT)) == []
+
+
+def test_a_change_that_fails_says_so(index: PhotoIndex, folder: Path, tmp_path: Path) -> None:
+    index.add(folder / "bricks.jpg")
+    (id,) = (record.id for record in index)
+    index.close()
+
+    def failing(*arguments: object, **options: object) -> list[Failure]:
+        return [Failure("bricks.jpg", "its vector is damaged")]
+
+    with Engine(Settings(workspace=tmp_path / "index")) as engine, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "index", failing)
+        with pytest.raises(DataError, match="its vector is damaged"):
+            amend(engine, id, Amendment(tags={"rating": 4}))
+
+
 def test_fewer_moments_are_kept_where_fewer_are_asked_for(
     index: PhotoIndex, folder: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +199,56 @@ def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folde
     assert found.tags["time_seconds"] == 0.0
 
 
+def test_videos_that_share_a_title_are_no_copies(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "other.mp4", ["black", "cat", "coins", "coffee"])
+    toy_photo("cat.jpg").resize((320, 240)).save(folder / "still.png")
+    index.add(folder)
+    assert index.duplicates() == []
+    shutil.copy(folder / "trip.mp4", folder / "again.mp4")
+    index.add(folder)
+    (group,) = index.duplicates()
+    assert [Path(photo.path).name for photo in group.photos] == ["again.mp4", "trip.mp4"]
+
+
+def test_a_table_reads_a_video_again_only_for_other_tags(
+    index: PhotoIndex, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: str, **options: Any) -> Video:
+        read.append(path)
+        return read_video(path, **options)
+
+    monkeypatch.setattr(data_set_module, "read_video", counted)
+    table = folder / "photos.csv"
+    for place, times in (("Paris", 1), ("Paris", 1), ("Rome", 2), ("Rome", 2)):
+        table.write_text(f"image,caption,place\ntrip.mp4,A trip,{place}\n", encoding="utf-8")
+        assert index.add(table).failures == []
+        assert len(read) == times
+        assert [record.tags["place"] for record in moments(index).values()] == [place] * 3
+
+
+def test_an_upload_in_the_place_of_a_video_leaves_no_moments(
+    index: PhotoIndex, folder: Path, tmp_path: Path
+) -> None:
+    index.add(folder / "trip.mp4")
+    video = moments(index)[3.0].id
+    cat = (TOY_IMAGES / "cat.jpg").read_bytes()
+    with Engine(Settings(workspace=tmp_path / "index")) as engine:
+        (indexed,) = engine.index([Record(video, IMAGE, content=cat, mime_type="image/jpeg")])
+        assert not isinstance(indexed, Failure)
+        assert indexed.failure is None
+    assert [record.id for record in index] == [video]
+    index.close()
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        assert store.verify() == []
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE documents SET photo_id = 'gone', mime_type = 'video/mp4'")
+    with EmbeddedStore.open_reader(tmp_path / "index") as store:
+        said = f"{video!r} is a moment of the video 'gone', which is not stored"
+        assert said in map(str, store.verify())
+
+
 def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     write_video(folder / "bricks.mov", ["cat"], seconds=2.0)
     write_video(folder / "trip.mov", ["coins"], seconds=2.0)
@@ -168,6 +264,19 @@ def test_live_photos_are_one_photo(index: PhotoIndex, folder: Path) -> None:
     data_set = open_data_set(str(folder), data_root=folder)
     list(data_set)
     assert any("2 videos are parts of Live Photos" in note for note in data_set.notes)
+
+
+def test_a_video_that_came_before_its_photo_goes_into_it(index: PhotoIndex, folder: Path) -> None:
+    write_video(folder / "IMG_1.mov", ["cat"], seconds=2.0)
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
+    shutil.copy(TOY_IMAGES / "grass.jpg", folder / "IMG_1.JPG")
+    assert index.add(folder).deleted == 1
+    assert {record.metadata["file"] for record in index} == {"bricks.jpg", "trip.mp4", "IMG_1.JPG"}
+    # A photo that is left out takes no video with it.
+    (folder / ".crossmodalignore").write_text("*.JPG\n", encoding="utf-8")
+    index.add(folder)
+    assert "IMG_1.mov" in {record.metadata["file"] for record in index}
 
 
 def test_without_the_extra_videos_are_counted_and_it_is_named(

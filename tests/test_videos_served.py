@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,23 @@ from typing import Any
 import httpx2
 import pytest
 from conftest import TOY_IMAGES
+from starlette.requests import Request
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.data_sets import beside
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import RequestError
+from crossmodal.http_shapes.legacy.answers import shown_match
+from crossmodal.http_shapes.photos import indexed_image_id
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
+from crossmodal.match import Match, VideoMoment
+from crossmodal.records import IMAGE
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
+from crossmodal.server.videos import video_response
 from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 pytest.importorskip("av", reason="the extra video")
 
@@ -80,6 +89,18 @@ def test_a_match_says_where_in_which_video_it_is(asker: Asker) -> None:
     assert [each["video"]["time_seconds"] for each in listed["documents"]] == [0.0, 3.0, 6.0]
 
 
+def test_a_moment_in_old_envelopes_and_its_previews(asker: Asker) -> None:
+    (match,) = asker.search("a rocket", top_k=1)
+    small = asker.ask("GET", match["photo"]["thumbnail"])
+    preview = asker.ask("GET", match["photo"]["thumbnail"], params={"size": "512"})
+    assert (preview.status_code, preview.content) == (200, small.content)
+    found = Match(match["id"], IMAGE, 1.0, photo_id=match["id"], video=VideoMoment(match["video"]["id"], 3.0))
+    uri = shown_match(found, "http://localhost", "secret").uri
+    assert uri == f"http://localhost/images/{match['id']}?key=secret#t=3"
+    for address in (uri, uri.removeprefix("http://localhost")):
+        assert indexed_image_id(address, "localhost") == match["id"]
+
+
 def test_moments_are_grouped_by_video(asker: Asker) -> None:
     alone = asker.search("a rocket", group_duplicates=False)
     assert len(alone) == 6
@@ -134,6 +155,58 @@ def test_all_of_it_none_of_it_and_what_has_changed(asker: Asker) -> None:
         os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert gone.status_code >= 400
     assert "has changed since it was indexed" in gone.json()["detail"]
+
+
+def test_a_video_on_a_disk_that_numbers_its_files_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "_is_numbered_anew", lambda device: True)
+    (tmp_path / "photos").mkdir()
+    file = write_video(tmp_path / "photos" / "trip.mp4", ["cat"], seconds=1.0)
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(file.parent)
+        (video,) = index
+    with Workspace(tmp_path / "index") as workspace:
+        opened = workspace.video(video.id)
+    assert opened is not None
+    with open(opened[0], "rb") as content:
+        assert content.read() == file.read_bytes()
+
+
+def test_a_request_that_is_given_up_leaves_no_file_open(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (match,) = asker.search("a rocket", top_k=1)
+    entered, go_on, opened = threading.Event(), threading.Event(), []
+    workspace = asker.engine.workspace
+    open_video = workspace.video
+
+    def slow(id: str) -> tuple[int, str] | None:
+        entered.set()
+        go_on.wait(10)
+        found = open_video(id)
+        assert found is not None
+        opened.append(found[0])
+        return found
+
+    monkeypatch.setattr(workspace, "video", slow)
+
+    async def given_up() -> None:
+        serving = Serving("query", asker.engine, asker.engine.settings)
+        request = Request({"type": "http", "method": "GET", "headers": []})
+        task = asyncio.ensure_future(video_response(request, serving, match["id"], hide_location=False))
+        await asyncio.to_thread(entered.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        while not opened:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(given_up())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
 
 
 def test_who_sees_no_places_gets_the_video_without_them(asker: Asker) -> None:

@@ -14,7 +14,13 @@ import pytest
 from conftest import REPOSITORY, TOY_IMAGES, clean_environment
 
 from crossmodal import PhotoIndex
+from crossmodal.cli import text_reading, watch
+from crossmodal.cli.index import open_all
+from crossmodal.engine.engine import Engine
+from crossmodal.errors import ServiceError
+from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE
+from crossmodal.settings import Settings
 
 
 @pytest.fixture
@@ -50,6 +56,36 @@ def watching(folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+def test_text_that_cannot_be_read_is_told_once_and_keeps_nothing_up(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries = []
+
+    def read_texts(*given: object, **named: object) -> Iterator[None]:
+        tries.append(1)
+        if tries:
+            raise ServiceError("no worker")
+        yield
+
+    monkeypatch.setattr(Engine, "read_texts", read_texts)
+    monkeypatch.setattr(text_reading, "can_read_texts", lambda: True)
+    settings = Settings(workspace=tmp_path / "index", data_sets=(str(folder),))
+    with Engine(settings) as engine, StopSignals() as signals:
+        watching = watch._Watching(engine, settings, open_all(settings)[0], signals)
+        watching.begin()
+        hourly = watching._whole_at
+        for _ in range(3):
+            watching.note(())
+        assert len(tries) == 1
+        assert watching._whole_at == hourly
+        assert capsys.readouterr().err.count("no worker") == 1
+        # With the next change it may go.
+        shutil.copy(TOY_IMAGES / "coffee.jpg", folder)
+        watching.note({str(folder / "coffee.jpg")})
+        watching.note(())
+        assert len(tries) == 2
 
 
 def names(folder: Path) -> set[str]:

@@ -23,6 +23,13 @@ from crossmodal.settings import STDIN, GivenQuestion, Settings
 __all__ = ["argument_parser", "commands_table", "options_table", "read_settings"]
 
 
+# Options that are on unless `--no-NAME` turns them off, and what that means.
+_TURNED_OFF = {
+    "group-duplicates": "show every near-duplicate as a match of its own",
+    "hybrid": "search by meaning alone",
+}
+
+
 def read_settings(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
@@ -81,8 +88,7 @@ def options_table() -> str:
         )
         lines.append(f"| {flags} | {users} | {variable} | {default} | {meaning} |")
     lines += [
-        "| `--no-group-duplicates` | search | | | show every near-duplicate as a match of its own |",
-        "| `--no-hybrid` | search | | | search by meaning alone |",
+        *(f"| `--no-{name}` | search | | | {meaning} |" for name, meaning in _TURNED_OFF.items()),
         "| `--keep-going` | index | | | go on after a document that fails (the default) |",
         "| `--index-only` | serve | | | take documents to index, and no searches |",
         "| `--help`, `-h` | all | | | list the options of a subcommand |",
@@ -321,7 +327,7 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
                 type=_argument_type(option),
             )
     parser.add_argument("--keep-going", dest="strict", action=_Once, nargs=0, const=False)
-    for name in ("group-duplicates", "hybrid"):
+    for name in _TURNED_OFF:
         dest = name.replace("-", "_")
         parser.add_argument(f"--no-{name}", dest=dest, action=_Once, nargs=0, const=False)
     return parser
@@ -361,8 +367,7 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
         if task in option.tasks and option.name != "task":
             rows.append((_written(option), option.help + _notes(option)))
     if task == "query":
-        rows.append(("--no-group-duplicates", "show every near-duplicate as a match of its own"))
-        rows.append(("--no-hybrid", "search by meaning alone"))
+        rows += [(f"--no-{name}", meaning) for name, meaning in _TURNED_OFF.items()]
     if task == "index":
         rows.append(("--keep-going", "go on after a document that fails (the default)"))
     if command == "serve":

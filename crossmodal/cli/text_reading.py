@@ -19,6 +19,9 @@ from crossmodal.settings import Settings
 
 __all__ = ["TextsMeanwhile", "read_waiting_texts"]
 
+# A server or ``watch`` writes for a moment, or for half a minute after its last write.
+_PATIENCE_SECONDS = 60.0
+
 # Changes are looked for again after so long.
 _READING_SECONDS = 2.0
 
@@ -44,7 +47,11 @@ def read_waiting_texts(settings: Settings) -> bool:
         with (
             held,
             TextProgress(waiting, enabled=not settings.json) as progress,
-            closing(engine.read_texts()) as reading,
+            closing(
+                engine.read_texts(
+                    patient=lambda seconds: seconds < _PATIENCE_SECONDS and not signals.stopping
+                )
+            ) as reading,
         ):
             try:
                 for item in reading:
@@ -89,9 +96,10 @@ class TextsMeanwhile:
                     self._failed.add(item.photo)
                 if time.monotonic() >= until:
                     return
-        except CrossmodalError:
-            # What was not stored is read again.
+        except CrossmodalError as error:
+            # What was not stored is read again: soon where another process writes, else after a change.
             self._reading = None
+            self._waiting = isinstance(error, StoreLocked)
             raise
         self._reading, self._waiting = None, False
         if self._read:

@@ -116,7 +116,7 @@ class _Watching:
         elif self._waiting:
             self._try(self._changed)
         else:
-            self._try(self._texts.read_some)
+            self._read_texts()
 
     def close(self) -> None:
         """Stores the text that was read."""
@@ -141,6 +141,15 @@ class _Watching:
         parts = (_changed_part(data_set, waiting) for data_set in self._data_sets)
         self._index([part for part in parts if part is not None])
         self._waiting -= waiting
+
+    def _read_texts(self) -> None:
+        try:
+            self._texts.read_some()
+        except StoreLocked:
+            self._not_before = time.monotonic() + _RETRY_SECONDS
+        except CrossmodalError as error:
+            # Photos are indexed when they would have been.
+            print(f"error: The text in photos cannot be read: {error}", file=sys.stderr, flush=True)
 
     def _try(self, index: Callable[[], None]) -> None:
         try:

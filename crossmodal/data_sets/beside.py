@@ -19,7 +19,7 @@ from crossmodal.metadata import (
 from crossmodal.records import LocalFile
 from crossmodal.videos.reading import Video
 
-__all__ = ["FolderContents", "file_system_of", "is_as_it_was", "signature_of"]
+__all__ = ["FolderContents", "file_system_of", "is_as_it_was", "signature_of", "signature_of_status"]
 
 # Photos of a table come from any folder, those of a walk from one after the other.
 _FOLDERS = 256
@@ -31,13 +31,19 @@ _NUMBERED_ANEW = frozenset({"exfat", "vfat", "msdos", "cifs", "smb2", "smb3", "9
 def signature_of(path: str) -> str:
     """What changes when the file at the absolute ``path`` does: its size, time and inode.
 
-    The inode is 0 where the file system numbers its files anew at each mount. "" where the file cannot be
-    looked at; reading it says why.
+    "" where the file cannot be looked at; reading it says why.
     """
     try:
-        found = os.stat(path)  # noqa: PTH116  (bare speed in large folders)
+        return signature_of_status(os.stat(path))  # noqa: PTH116  (bare speed in large folders)
     except (OSError, ValueError):
         return ""
+
+
+def signature_of_status(found: os.stat_result) -> str:
+    """``signature_of`` a file by its status, as ``os.fstat`` has it of an open one.
+
+    The inode is 0 where the file system numbers its files anew at each mount.
+    """
     inode = 0 if _is_numbered_anew(found.st_dev) else found.st_ino
     return f"{found.st_size} {found.st_mtime_ns} {inode}"
 

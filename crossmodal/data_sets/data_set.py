@@ -58,6 +58,9 @@ class KnownPhotos(Protocol):
         """Of the photo in a file that is as it was when it was read, if it is whole in the index: its id, its
         digest and its content hash."""
 
+    def has_tags(self, video: str, tags: Mapping[str, Any]) -> bool:
+        """Whether the video with that id and all its moments have these tags of people, and no others."""
+
     def photo_with(self, digest: str, file: LocalFile | None) -> str | None:
         """The id of a photo of that content, the one in ``file`` before others; None where there is none."""
 
@@ -80,6 +83,7 @@ class DataSet(ABC):
     ``warnings`` name what the last iteration used although something of it could not be read. ``partial``
     says that only a part of it, a split, was asked for. ``unread`` are the hashes of the absolute paths of
     photos that the last iteration could not read, ``broken`` says that it could not use something else.
+    ``live`` are the hashes of the absolute paths of videos that it passed over as parts of Live Photos.
 
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
     file that gives the captions, None where there is none. ``walks``
@@ -106,6 +110,7 @@ class DataSet(ABC):
         self.notes: list[str] = []
         self.warnings: list[Failure] = []
         self.unread: set[int] = set()
+        self.live: set[int] = set()
         self.broken = False
         self.known: KnownPhotos | None = None
 
@@ -114,7 +119,7 @@ class DataSet(ABC):
         self.warnings = []
         self.notes = [] if self.guess is None else [self.guess]
         self.walked = self.broken = False
-        self.unread = set()
+        self.unread, self.live = set(), set()
         for item in _Assembly(self).records():
             # Names and cells come from files: a line end or an escape sequence must not reach the terminal.
             yield (
@@ -228,8 +233,16 @@ class _Assembly:
         local = self._local_file(mention.photo)
         is_video = local is not None and looks_like_a_video(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
-        # New tags of a video are those of its moments too.
-        if known is not None and (mention.tags is None or not is_video):
+        if (
+            is_video
+            and known is not None
+            and mention.tags is not None
+            and data_set.known is not None
+            and not data_set.known.has_tags(known[0], mention.tags)
+        ):
+            # They are those of its moments too, which are made again.
+            known = None
+        if known is not None:
             id, digest, content_hash = known
             untouched = Record(
                 id,
@@ -240,7 +253,7 @@ class _Assembly:
                 keeps=("tags", "metadata"),
                 content_hash=content_hash,
             )
-            if mention.tags is None:
+            if mention.tags is None or is_video:
                 return untouched
             return replace(untouched, tags=mention.tags, keeps=("metadata",)).hashed()
         if local is not None and is_video:

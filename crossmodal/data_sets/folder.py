@@ -60,11 +60,18 @@ def find_images(
             exclusions, unusable = exclusions.with_file_of(here)
             yield from unusable
         folders = []
-        photos = {stem_of(name) for name, _, _ in found if may_be_live(name)}
         prefix = here if here.endswith("/") else f"{here}/"
-        for name, is_folder, is_link in found:
+        rules = [
+            exclusions.rule_for(name, prefix + name, is_folder=is_folder) for name, is_folder, _ in found
+        ]
+        # A photo that is left out takes no video with it.
+        photos = {
+            stem_of(name)
+            for (name, is_folder, _), rule in zip(found, rules, strict=True)
+            if rule is None and not is_folder and may_be_live(name)
+        }
+        for (name, is_folder, is_link), rule in zip(found, rules, strict=True):
             path = prefix + name
-            rule = exclusions.rule_for(name, path, is_folder=is_folder)
             if rule is not None:
                 if name != IGNORE_FILE:
                     passed_over.left_out(rule, is_folder=is_folder)
@@ -78,7 +85,7 @@ def find_images(
                 else:
                     yield path
             elif looks_like_a_video(name) and stem_of(name) in photos and is_live_photo(path):
-                passed_over.live_photos += 1
+                passed_over.live_photos.append(path)
             elif videos and looks_like_a_video(name):
                 if is_link and _leads_nowhere(path):
                     passed_over.links_to_nothing += 1
@@ -144,6 +151,7 @@ class FolderOfImages(DataSet):
         for path in find_images(self.folder, passed_over, self._exclude, within=self._within, videos=videos):
             yield path if isinstance(path, Failure) else Mention(path, path)
         self.notes += passed_over.notes(self.folder, self._exclude)
+        self.live = {hash(path) for path in passed_over.live_photos}
         self.walked = not passed_over.unreadable
 
     def len_hint(self) -> int | None:

@@ -82,6 +82,7 @@ class KaggleFlickr(DataSet):
             else:
                 yield Mention(path, path, sweep=True)
         self.notes += passed_over.notes(folder, self._exclude)
+        self.live = {hash(path) for path in passed_over.live_photos}
         self.walked = not passed_over.unreadable
 
     def _find_split(self, split: str) -> Path:

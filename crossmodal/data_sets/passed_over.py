@@ -27,15 +27,15 @@ class PassedOver:
     """The counts of one search; ``unreadable`` are the folders that could not be looked into,
     ``links_to_nothing`` links with the name of a photo to what isn't there.
 
-    ``used`` are absolute paths of files that are read, though they are no images. ``live_photos`` are videos
-    that are part of a photo.
+    ``used`` are absolute paths of files that are read, though they are no images. ``live_photos`` are the
+    paths of videos that are part of a photo.
     """
 
     def __init__(self, used: Collection[str] = ()) -> None:
         self._used = used
         self.unreadable = 0
         self.folders_met_before = 0
-        self.live_photos = 0
+        self.live_photos: list[str] = []
         self.links_to_nothing = 0
         self._extensions: Counter[str] = Counter()
         # Files, folders.
@@ -81,8 +81,8 @@ class PassedOver:
                 sentence += f". {how_to_read_videos()}"
             sentences.append(sentence)
         if self.live_photos:
-            are = "is part of a Live Photo" if self.live_photos == 1 else "are parts of Live Photos"
-            sentences.append(f"{_number(self.live_photos, 'video')} {are}, and found with it")
+            are = "is part of a Live Photo" if len(self.live_photos) == 1 else "are parts of Live Photos"
+            sentences.append(f"{_number(len(self.live_photos), 'video')} {are}, and found with it")
         if others := kinds["other"]:
             sentences.append(
                 f"passed over {sum(others.values()):,} files that are not images ({_listed(others)})"

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from crossmodal.errors import DataError
-from crossmodal.records import IMAGE, TEXT, Amendment, Record, composed, record_id
+from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record, composed, record_id
+from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,12 +28,16 @@ def amend(engine: Engine, id: str, amendment: Amendment) -> bool:
     records = [_amended(known, amendment, engine.workspace)]
     gone: list[str] = []
     if amendment.captions is not None:
-        there = engine.workspace.captions_of([id])[id]
-        added, gone = _captions(there, amendment.captions, records[0])
+        # All moments of a video have those of the video, and lose them with it.
+        photo = video_of(id)
+        there = engine.workspace.captions_of([photo])[photo]
+        added, gone = _captions(there, amendment.captions, photo, records[0].tags)
         records += added
     for indexed in engine.index([each.hashed() for each in records], at_once=1):
-        if (failure := getattr(indexed, "error", None)) is not None:
-            raise DataError(failure)
+        # A failure by itself is a photo whose file would have to be read again, and cannot be.
+        failure = indexed if isinstance(indexed, Failure) else indexed.failure
+        if failure is not None:
+            raise DataError(failure.reason)
     if gone:
         engine.delete(gone, captions=False, modality=TEXT)
     return True
@@ -56,7 +61,7 @@ def _amended(known: Record, amendment: Amendment, workspace: Workspace) -> Recor
 
 
 def _captions(
-    there: Sequence[Record], wanted: Sequence[str], photo: Record
+    there: Sequence[Record], wanted: Sequence[str], photo: str, tags: Mapping[str, Any]
 ) -> tuple[list[Record], list[str]]:
     """The captions to add so that those ``there`` become the ``wanted`` ones, and the ids to delete."""
     texts = dict.fromkeys(composed(text) for text in wanted)
@@ -66,12 +71,12 @@ def _captions(
     added = [
         Record(
             # As of a caption that is uploaded with its photo.
-            record_id(f"caption:{photo.id}:{text}"),
+            record_id(f"caption:{photo}:{text}"),
             TEXT,
             text=text,
             mime_type="text/plain",
-            photo_id=photo.id,
-            tags=photo.tags,
+            photo_id=photo,
+            tags=tags,
         )
         for text in texts
     ]

@@ -15,7 +15,6 @@ import numpy as np
 from crossmodal.images.likeness import likeness, outline_of
 from crossmodal.query.fusion import LEAST_LIKENESS
 from crossmodal.records import IMAGE
-from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     Two photos are one picture where they are near neighbours of each other whose pixels are alike
     (``query.fusion.LEAST_LIKENESS``).
     A photo joins the first photo of a group and not another member, so that a chain of small differences
-    doesn't join what differs much. A photo that lies in several files stands there with each of them. Needs
+    doesn't join what differs much. A photo that lies in several files stands there with each of them, and so
+    does a video: two that share a title card are no copies, so that moments are compared with nothing. Needs
     no model. Raises StoreMissing where there is no index.
     """
     near = _near_photos(workspace)
@@ -102,9 +102,7 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
     # Whose neighbours are most is likely the original.
     for id in sorted(near, key=lambda id: (-len(near[id]), id)):
         leaders = sorted((other for other in near[id] if other in groups), key=near[id].__getitem__)
-        # Moments of one video are alike, and no copies.
-        others = (other for other in reversed(leaders) if video_of(other) != video_of(id))
-        leader = next((other for other in others if pictures.same(other, id)), None)
+        leader = next((other for other in reversed(leaders) if pictures.same(other, id)), None)
         if leader is None:
             groups[id] = []
         else:
@@ -130,12 +128,15 @@ def find_duplicates(workspace: Workspace) -> list[DuplicateGroup]:
 def _near_photos(workspace: Workspace) -> dict[str, dict[str, float]]:
     """By id, the photos that are nearest to it, or to which it is, with their cosines."""
     near: dict[str, dict[str, float]] = {}
+    moments = workspace.require().library.moments()
     with _photo_index(workspace) as index:
         waiting = workspace.ids(IMAGE)
         while ids := list(islice(waiting, _AT_ONCE)):
-            vectors = workspace.vectors(ids, IMAGE)
+            vectors = workspace.vectors([id for id in ids if id not in moments], IMAGE)
             for id, others in _neighbours(index, vectors):
                 for other, cosine in others:
+                    if other in moments:
+                        continue
                     # Whichever of the two has closer ones still.
                     near.setdefault(id, {})[other] = cosine
                     near.setdefault(other, {})[id] = cosine

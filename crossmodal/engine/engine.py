@@ -21,7 +21,14 @@ from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
 from crossmodal.engine.texts import ReadText, read_texts
-from crossmodal.errors import BackendUnavailable, DataError, QueryError, ServiceError, StoreUnwritable
+from crossmodal.errors import (
+    BackendUnavailable,
+    DataError,
+    QueryError,
+    ServiceError,
+    StoreLocked,
+    StoreUnwritable,
+)
 from crossmodal.flow.pipeline import run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.images.limits import MEGABYTE
@@ -35,6 +42,9 @@ from crossmodal.videos.formats import reads_videos
 from crossmodal.workspace import Workspace
 
 __all__ = ["Engine"]
+
+# So often it is looked whether another process still writes.
+_LOCKED_SECONDS = 1.0
 
 # Files that are forgotten with one request.
 _FILES_AT_ONCE = 256
@@ -182,26 +192,49 @@ class Engine:
             yield from index_batches(flow, batches)
 
     def read_texts(
-        self, *, background: bool = False, skip: Collection[str] = ()
+        self,
+        *,
+        background: bool = False,
+        skip: Collection[str] = (),
+        patient: Callable[[float], bool] = lambda seconds: False,
+        ended: Callable[[], bool] = lambda: False,
     ) -> Generator[ReadText, None, None]:
         """Reads the text in the photos in which nobody has looked for any yet; yields what each has.
 
         What is stored is found at once, by hybrid searches. It can be ended at any moment and goes on from
-        there another time. The index Flow is open only while something is stored. Arguments as in
-        ``texts.read_texts``. Raises MissingExtra where the extra ``ocr`` is not installed, StoreMissing,
-        StoreLocked where another process writes just then, StoreUnwritable.
+        there another time. The index Flow is open only while something is stored. Where another process
+        writes just then, storing waits as long as ``patient`` says so of the seconds so far; nothing is
+        stored any more when ``ended`` says so. Other arguments as in ``texts.read_texts``. Raises
+        MissingExtra where the extra ``ocr`` is not installed, StoreMissing, StoreLocked where another
+        process writes, and StoreUnwritable.
         """
         self.workspace.require()
         settings = self._given
         memory = (settings.decode_memory or 0) * MEGABYTE
+
+        def put(texts: Sequence[SeenText]) -> None:
+            if not ended():
+                self._put_texts_patiently(texts, patient)
+
         yield from read_texts(
             self.workspace,
-            self._put_texts,
+            put,
             max_pixels=settings.max_pixels,
             memory=memory,
             background=background,
             skip=skip,
         )
+
+    def _put_texts_patiently(self, texts: Sequence[SeenText], patient: Callable[[float], bool]) -> None:
+        since = time.monotonic()
+        while True:
+            try:
+                self._put_texts(texts)
+                return
+            except StoreLocked:
+                if not patient(time.monotonic() - since):
+                    raise
+                time.sleep(_LOCKED_SECONDS)
 
     def _put_texts(self, texts: Sequence[SeenText]) -> None:
         docs = [

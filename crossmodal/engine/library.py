@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from crossmodal.data_sets.listed import NamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
 from crossmodal.index.embedded.upgrade import OLD_ORIGIN
-from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below
+from crossmodal.records import FILE_ORIGIN, IMAGE, TEXT, Failure, LocalFile, Record, below, composed
 from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
@@ -70,6 +70,15 @@ class KnownLibrary:
         if not known.is_whole:
             return None
         return known.photo, known.digest, known.content_hash
+
+    def has_tags(self, video: str, tags: Mapping[str, Any]) -> bool:
+        """Whether the video with that id and all its moments have these tags of people, and no others."""
+        if (library := self._library) is None:
+            return False
+        ids = [video, *library.moments_of(video)]
+        records = self._workspace.records(ids, IMAGE)
+        wanted = composed(tags)
+        return len(records) == len(ids) and all(record.tags == wanted for record in records.values())
 
     def photo_with(self, digest: str, file: LocalFile | None) -> str | None:
         """The id of a photo of that content, the one in ``file`` before others; None where there is none."""
@@ -284,7 +293,9 @@ class LibraryRun:
         gone: dict[str, list[LocalFile]] = {}
         met_photos: set[str] = set()
         for file, photo in self._library.files_below(folder):
-            if not _has(met, hash((file.root, file.path))) and _is_gone(file.absolute):
+            met_here = _has(met, hash((file.root, file.path)))
+            # A video of which the photo came later is one with it now.
+            if not met_here and (hash(file.absolute) in self.data_set.live or _is_gone(file.absolute)):
                 gone.setdefault(photo, []).append(file)
             else:
                 met_photos.add(photo)
@@ -292,6 +303,10 @@ class LibraryRun:
             photo for photo in gone if photo in met_photos or self._lies_elsewhere(photo, gone[photo])
         }
         going = gone.keys() - elsewhere
+        live = {
+            photo for photo in going if all(hash(file.absolute) in self.data_set.live for file in gone[photo])
+        }
+        going -= live
         if going and not len(met) and not self.delete_missing:
             settled.kept.append(
                 f"{root} has no photo at all, as when a disk isn't there, so its {len(going):,} photos stay "
@@ -306,6 +321,7 @@ class LibraryRun:
                 "--delete-missing."
             )
             going = set()
+        going |= live
         settled.photos = len(going)
         self.engine.forget([file for photo in sorted(going | elsewhere) for file in gone[photo]])
         self._read_again(elsewhere)

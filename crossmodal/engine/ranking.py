@@ -176,7 +176,10 @@ def grouped(matches: list[Match], workspace: Workspace, pictures: Pictures) -> l
         return []
     photos = workspace.records([match.id for match in matches if match.modality == IMAGE], IMAGE)
     shots = [
-        shot_of(photos[match.id].all_tags) if match.modality == IMAGE and match.id in photos else None
+        # Moments have the time at which their video begins.
+        shot_of(photos[match.id].all_tags)
+        if match.modality == IMAGE and match.id in photos and match.video is None
+        else None
         for match in matches
     ]
     # By position: a photo and a caption may have one id.

@@ -11,6 +11,7 @@ from crossmodal.http_shapes.values import checked_id, checked_text, plain_json, 
 from crossmodal.metadata import read_metadata
 from crossmodal.records import IMAGE, TEXT, Record, digest_of, record_id, tags_beyond_limits
 from crossmodal.records import photo_id as id_of_content
+from crossmodal.videos.moments import video_of
 
 __all__ = ["captions_of", "checked_image_type", "id_of", "records_of", "tags_of"]
 
@@ -72,8 +73,8 @@ def records_of(
 ) -> list[Record]:
     """A photo followed by its captions, or captions alone, which describe the photo ``photo_id``.
 
-    Without an ``id``, a photo gets one from its bytes and a caption one from its text, so that sending them
-    again replaces and never duplicates.
+    Captions of a moment are those of its video. Without an ``id``, a photo gets one from its bytes and a
+    caption one from its text, so that sending them again replaces and never duplicates.
     """
     records = []
     if photo is not None:
@@ -93,6 +94,8 @@ def records_of(
             )
         )
         records += metadata.caption_records(id)
+    elif photo_id is not None:
+        photo_id = video_of(photo_id)
     for number, caption in enumerate(captions):
         # The photo is part of the derived id: two photos may well have the same caption.
         caption_id = id or record_id(f"caption:{photo_id or ''}:{caption}")

@@ -149,7 +149,7 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
     """
     if len(address) > limits.URI.most:
         return None
-    path = address.partition("?key=")[0]
+    path = address.partition("#t=")[0].partition("?key=")[0]
     if address[:8].lower().startswith(("http://", "https://")):
         try:
             parts = urlsplit(address)

@@ -16,7 +16,7 @@ from crossmodal.metadata.containers import read_blocks
 from crossmodal.metadata.fields import PRIVATE
 from crossmodal.metadata.reading import read_metadata
 
-__all__ = ["is_private", "without_location", "without_private"]
+__all__ = ["is_private", "names_a_place", "without_location", "without_private"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Formats whose metadata is read, so that a second reading tells. Canon's CR3 has it
@@ -38,6 +38,7 @@ _PLACE = (
     rb"(?:GPS\w+|City|State|Country|CountryCode|CountryName|Sublocation|ProvinceState|WorldRegion"
     rb"|Location\w*)"
 )
+_PLACE_NAME = re.compile(rb"GPS(?:Latitude|Longitude|Position|Coordinates)|(?<=:)" + _PLACE + rb"\s*[=>]")
 _ATTRIBUTE = re.compile(rb"(?<=[\s:])" + _PLACE + rb"\s*=\s*(\"[^\"]*\"|'[^']*')")
 _ELEMENT = re.compile(rb"<((?:[\w.-]+:)?" + _PLACE + rb")(?:\s[^>]*)?(?<!/)>(.*?)</\1\s*>", re.DOTALL)
 
@@ -58,6 +59,11 @@ def without_private(tags: Mapping[str, Any]) -> Mapping[str, Any]:
     if not any(map(is_private, tags)):
         return tags
     return {name: value for name, value in tags.items() if not is_private(name)}
+
+
+def names_a_place(content: bytes) -> bool:
+    """Whether a part of a file has a name of XMP for a place, whatever stands there."""
+    return _PLACE_NAME.search(content) is not None
 
 
 def without_location(content: bytes) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from crossmodal.images.formats import name_of
@@ -120,6 +121,8 @@ def read_video_metadata(
     warnings: list[str] = []
     beside = [_sidecar(named, block, warnings) for named, block in (sidecars or {}).items()]
     said = read_container(video.said)
+    if (moment := _named_in_local_time(said.get("taken"), name, video.duration)) is not None:
+        said["taken"] = moment
     tags = Found()
     _say_taken(tags, beside, said, Found(), Found(), Found(), name, modified)
     for source in (*beside, said):
@@ -133,6 +136,21 @@ def read_video_metadata(
     tags["moments"] = len(video.moments)
     tags["time_seconds"] = video.moments[0].seconds
     return _completed(tags, warnings)
+
+
+def _named_in_local_time(taken: str | None, name: str, duration: float | None) -> str | None:
+    """The local time in the name of a file where its container has the same moment in UTC, as most write it.
+
+    Some write when the video ended.
+    """
+    named = from_name(name)
+    if taken is None or named is None or "T" not in named or datetime.fromisoformat(named).tzinfo:
+        return None
+    ended = datetime.fromisoformat(taken)
+    if ended.utcoffset() != timedelta(0):
+        return None
+    begins = (ended, ended - timedelta(seconds=round(duration or 0)))
+    return named if any(same_moment(each.isoformat(), named) for each in begins) else None
 
 
 def _completed(tags: Found, warnings: list[str]) -> Metadata:

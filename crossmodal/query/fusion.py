@@ -99,8 +99,9 @@ def group(
     It repeats a result of its own modality that leads a group if their ``vectors`` (n, dimension), of unit
     length, have a cosine of at least that modality's threshold and, where they are photos, are the
     ``same_picture`` (asked with their ids), or if both are captions with the same words, or photos of one
-    burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE, or parts of
-    one whole, as ``wholes`` says where any are given (None: of none).
+    burst by their ``shots``, where any are given, with a cosine of at least LEAST_BURST_COSINE. What is part
+    of a whole, as ``wholes`` says where any are given (None: of none), repeats the other parts of that one
+    and nothing else, and nothing else repeats it.
     Only leaders are compared with, so that a chain of small differences doesn't join what differs much. The
     groups of the first k results are the beginnings of the groups of more.
     """
@@ -121,7 +122,7 @@ def group(
     ):
         numbers = groups[modality]
         shared = modality, normalised_text(text or "") if modality == TEXT else whole or ""
-        cosines = leading[modality][: len(numbers)] @ vector
+        cosines = leading[modality][: len(numbers) if whole is None else 0] @ vector
         near_groups = (numbers[place] for place in np.flatnonzero(cosines >= THRESHOLDS[modality]).tolist())
         if modality == IMAGE:
             near_groups = (number for number in near_groups if same_picture(members[number][0], id))
@@ -135,10 +136,11 @@ def group(
         if repeated:
             members[min(repeated)].append(id)
         else:
-            leading[modality][len(numbers)] = vector
-            if shot is not None:
-                leading_shots[len(members)] = shot
-            numbers.append(len(members))
+            if whole is None:
+                leading[modality][len(numbers)] = vector
+                if shot is not None:
+                    leading_shots[len(members)] = shot
+                numbers.append(len(members))
             members.append([id])
         if shared[1]:
             by_shared.setdefault(shared, min(repeated, default=len(members) - 1))

@@ -22,9 +22,11 @@ from crossmodal.errors import ImageError, RequestError
 from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
 from crossmodal.metadata.locations import without_location
 from crossmodal.places import Places
+from crossmodal.records import IMAGE
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.videos import video_response
+from crossmodal.videos.formats import is_video_type
 
 __all__ = ["PAGE", "PREVIEW_SIZES", "add_page", "photo_response", "thumbnail_response"]
 
@@ -84,15 +86,21 @@ async def thumbnail_response(
 ) -> Response:
     """The answer with the small JPEG of an indexed photo, or one of ``size``, which is of PREVIEW_SIZES.
 
-    A photo that is smaller is not enlarged. Raises as ``photo_response``.
+    A photo that is smaller is not enlarged, and a moment of a video has the small one only. Raises as
+    ``photo_response``.
     """
-    if size is None:
+    if size is None or await asyncio.to_thread(_is_moment, serving, id):
         content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
     else:
         async with serving.admission.reading:
             found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
             content = await _as_jpeg(serving, found, size)
     return _response(request, content, serving.admission.sent)
+
+
+def _is_moment(serving: Serving, id: str) -> bool:
+    record = serving.engine.workspace.get(id, IMAGE)
+    return record is not None and is_video_type(record.mime_type)
 
 
 def _response(request: Request, content: _Content, places: Places) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from crossmodal.engine.engine import Engine
@@ -19,6 +20,9 @@ _QUIET_SECONDS = 5.0
 
 # So long after another process was found writing, or something went wrong, it is tried again.
 _RETRY_SECONDS = 60.0
+
+# So often a photo that could not be read is tried again: its disk may be back.
+_AGAIN_SECONDS = 3600.0
 
 # A photo takes a second or so.
 _CLOSE_SECONDS = 3.0
@@ -37,8 +41,10 @@ class TextReading:
         self._busy = busy
         self._changed = threading.Event()
         self._closing = threading.Event()
-        # A photo that cannot be read is not tried again in this process.
+        self._ended = threading.Event()
+        # Photos that cannot be read wait for the next hour.
         self._failed: set[str] = set()
+        self._again_at = time.monotonic() + _AGAIN_SECONDS
         self._thread = threading.Thread(target=self._run, name="read-texts", daemon=True)
 
     def start(self) -> None:
@@ -56,12 +62,14 @@ class TextReading:
         self._closing.set()
         self._changed.set()
         if self._thread.ident is not None:
-            # What is left of it after that ends with this process, and reads that photo another time.
+            # What is left of it after that ends with this process, and reads that photo another time; it
+            # stores nothing, which would open again what is closed after this.
             self._thread.join(_CLOSE_SECONDS)
+        self._ended.set()
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            self._changed.wait()
+            self._changed.wait(_AGAIN_SECONDS if self._failed else None)
             self._changed.clear()
             if self._closing.wait(_QUIET_SECONDS):
                 return
@@ -78,11 +86,18 @@ class TextReading:
             except CrossmodalError as error:
                 _logger.warning("The text in photos cannot be read: %s", error)
                 self._try_later()
+            except Exception:
+                # The thread goes on whatever comes: else nothing would be read until a restart.
+                _logger.exception("The text in photos cannot be read")
+                self._try_later()
 
     def _read(self) -> None:
         if not self._engine.workspace.text_counts().waiting:
             return
-        reading = self._engine.read_texts(background=True, skip=self._failed)
+        if time.monotonic() >= self._again_at:
+            self._failed.clear()
+            self._again_at = time.monotonic() + _AGAIN_SECONDS
+        reading = self._engine.read_texts(background=True, skip=self._failed, ended=self._ended.is_set)
         try:
             for item in reading:
                 if item.error is not None:

@@ -49,18 +49,37 @@ async def video_response(
     """
     with ExitStack() as held:
         async with serving.admission.reading:
-            video = await asyncio.to_thread(_opened, serving, id, held, hide_location)
+            opening = asyncio.ensure_future(asyncio.to_thread(_opened, serving, id, hide_location))
+            try:
+                video = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                # The thread goes on, and what it opens has nobody else to close it.
+                opening.add_done_callback(_close_unwanted)
+                raise
         if video is None:
             return None
+        held.callback(os.close, video.descriptor)
         return _response(request, video, serving.admission.sent, held)
 
 
-def _opened(serving: Serving, id: str, held: ExitStack, hide_location: bool) -> _Video | None:
+def _close_unwanted(opening: asyncio.Future[_Video | None]) -> None:
+    if not opening.cancelled() and opening.exception() is None and (video := opening.result()) is not None:
+        os.close(video.descriptor)
+
+
+def _opened(serving: Serving, id: str, hide_location: bool) -> _Video | None:
     found = serving.engine.workspace.video(id)
     if found is None:
         return None
-    descriptor, mime_type = found
-    held.callback(os.close, descriptor)
+    with ExitStack() as unfinished:
+        descriptor, mime_type = found
+        unfinished.callback(os.close, descriptor)
+        video = _described(descriptor, mime_type, hide_location)
+        unfinished.pop_all()
+        return video
+
+
+def _described(descriptor: int, mime_type: str, hide_location: bool) -> _Video:
     status = os.fstat(descriptor)
     spans = location_spans(descriptor, status.st_size, mime_type) if hide_location else []
     if spans is None:

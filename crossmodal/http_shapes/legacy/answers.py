@@ -42,6 +42,9 @@ def shown_match(match: Match, base_url: str, key: str | None = None) -> Match:
     # A path of this machine stays on this machine; the photo itself has an address here.
     is_photo = match.modality == IMAGE
     url = image_url(match.photo_id, base_url, key) if match.photo_id else None
+    if url and match.video is not None:
+        # Players begin there; a browser keeps it to itself.
+        url += f"#t={match.video.time_seconds:g}"
     tags = dict(match.tags)
     if match.uri:
         tags.setdefault("file", Path(match.uri).name)

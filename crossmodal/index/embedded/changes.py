@@ -123,25 +123,31 @@ class Changes:
                     each.uploaded = each.uploaded or old.uploaded
                 if same_content(old.record, each.record):
                     self._take_over(each, old)
-        # What a client put in the place of a photo on this machine lies in no file.
-        local_files.remove_photos(
-            self._connection,
-            [
-                each.record.id
-                for each, (old, _) in zip(given, changed, strict=False)
-                if each.record.modality == IMAGE
-                and each.record.local is None
-                and isinstance(old, StoredDocument)
-                and not same_content(old.record, each.record)
-            ],
-        )
+        # What a client put in the place of a photo on this machine lies in no file, and has no moments.
+        replaced = [
+            each.record.id
+            for each, (old, _) in zip(given, changed, strict=False)
+            if each.record.modality == IMAGE
+            and each.record.local is None
+            and isinstance(old, StoredDocument)
+            and not same_content(old.record, each.record)
+        ]
+        local_files.remove_photos(self._connection, replaced)
         # A moment lies in its video's file, which is the video's.
         placed = [record for record in records if record.local is not None and record.photo_id is None]
         if placed:
             local_files.place(self._connection, placed)
         if not changed:
             return outcomes
-        self._remove([old for old, _ in changed if old is not None])
+        removed: dict[tuple[Modality, str], StoredDocument | StoreDamaged] = {}
+        for photo in replaced:
+            removed |= self._parts_to_delete(photo, captions=False)
+        removed |= {
+            (records[position].modality, records[position].id): old
+            for old, position in changed
+            if old is not None
+        }
+        self._remove(list(removed.values()))
         self._add(given)
         if vectors is not None:
             self._connection.execute(

@@ -16,6 +16,7 @@ from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.local_files import KnownFile
+from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import (
     RESTORED,
@@ -138,6 +139,12 @@ class Library:
         select = "SELECT id FROM documents WHERE photo_id = CAST(? AS TEXT) AND modality = 'image'"
         with self._connections.read() as connection:
             return [id for (id,) in connection.execute(select, (storable(video),))]
+
+    def moments(self) -> set[str]:
+        """The ids of all moments of videos, the first ones, which are the videos, too."""
+        select = f"SELECT id FROM documents WHERE modality = ? AND {IS_VIDEO}"
+        with self._connections.read() as connection:
+            return {id for (id,) in connection.execute(select, (IMAGE,))}
 
     def copies(self) -> dict[str, list[str]]:
         """Of each photo that lies in several files, by its id, their absolute paths.
@@ -333,9 +340,12 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> boo
     except StoreDamaged:
         # It cannot come back; what is on disk is indexed anew.
         documents = []
-    for table in ("trash", "trashed"):
-        connection.execute(f"DELETE FROM {table} WHERE photo = CAST(? AS TEXT)", named)
+    connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", named)
+    was_there = connection.execute("DELETE FROM trash WHERE photo = CAST(? AS TEXT)", named).rowcount
     if not documents:
+        if was_there:
+            # What was read in it goes with it.
+            delete_texts(connection, [photo])
         return False
     Changes(connection).add_again(RemovedPhoto(photo, documents), uploaded=uploaded)
     return True

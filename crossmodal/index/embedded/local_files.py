@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.records import LocalFile, Record, below
 
 __all__ = [
@@ -31,11 +32,9 @@ __all__ = [
 
 
 # Of a video, how many moments it has, and how many of these are there beside the first.
-_MOMENTS = (
-    "CASE WHEN mime_type LIKE 'video/%' AND json_valid(metadata) THEN json_extract(metadata, '$.moments') END"
-)
+_MOMENTS = f"CASE WHEN {IS_VIDEO} AND json_valid(metadata) THEN json_extract(metadata, '$.moments') END"
 _MOMENTS_THERE = (
-    "CASE WHEN mime_type LIKE 'video/%' THEN (SELECT count(*) FROM documents AS part"
+    f"CASE WHEN {IS_VIDEO} THEN (SELECT count(*) FROM documents AS part"
     " WHERE part.photo_id = files.photo AND part.modality = 'image') ELSE 0 END"
 )
 

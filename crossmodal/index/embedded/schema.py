@@ -11,11 +11,13 @@ Text columns may hold what is no UTF-8, such as names of files; see ``connection
 from __future__ import annotations
 
 from crossmodal.records import MODALITIES, Modality, checked_modality
+from crossmodal.videos.formats import VIDEO_TYPES
 
 __all__ = [
     "APPLICATION_ID",
     "FORMAT",
     "INDEX_FILE",
+    "IS_VIDEO",
     "LIBRARY",
     "LIBRARY_INDEXES",
     "PAGE_BYTES",
@@ -40,6 +42,10 @@ APPLICATION_ID = 0x6372736D
 
 # The quickest of SQLite's sizes for photos of 50 KB and for reading all vectors (docs/performance.md).
 PAGE_BYTES = 16_384
+
+
+# Of a document, as ``videos.formats.is_video_type`` says it; false, not NULL, of what has no type.
+IS_VIDEO = f"ifnull(mime_type, '') IN ({', '.join(repr(each) for each in sorted(VIDEO_TYPES))})"
 
 
 def vector_table(modality: Modality) -> str:

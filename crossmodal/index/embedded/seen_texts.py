@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.tokens import words_of_query, words_of_text
 from crossmodal.index.protocols import SeenText, TextCounts, TextHit, UnreadPhoto
 from crossmodal.records import IMAGE
@@ -36,8 +37,14 @@ _CURRENT = (
 # Of the moments of a video only thumbnails are kept, too small to read.
 _UNREAD = (
     f"FROM documents WHERE modality = '{IMAGE}' AND digest IS NOT NULL"
-    " AND ifnull(mime_type, '') NOT LIKE 'video/%' AND NOT EXISTS"
+    f" AND NOT {IS_VIDEO} AND NOT EXISTS"
     " (SELECT 1 FROM seen_texts WHERE photo = documents.id AND seen_texts.digest = documents.digest)"
+)
+
+# A photo with that content, also one in the trash, which may come back.
+_THERE = (
+    f"SELECT 1 FROM documents WHERE modality = '{IMAGE}' AND id = CAST(?1 AS TEXT) AND digest = ?2"
+    " UNION ALL SELECT 1 FROM trash WHERE photo = CAST(?1 AS TEXT) AND digest = ?2"
 )
 
 # How often a question's words occur in a text counts less than how many of them do.
@@ -61,9 +68,13 @@ def unread_photos(connection: sqlite3.Connection, after: int, limit: int) -> lis
 
 
 def put_texts(connection: sqlite3.Connection, texts: Sequence[SeenText]) -> None:
-    """Stores what was read, in the place of what was read of these photos before."""
-    delete_texts(connection, [each.photo for each in texts])
-    for each in texts:
+    """Stores what was read, in the place of what was read of these photos before.
+
+    Photos that were deleted or changed while they were read are passed over.
+    """
+    there = [each for each in texts if _is_there(connection, each)]
+    delete_texts(connection, [each.photo for each in there])
+    for each in there:
         added = connection.execute(
             "INSERT INTO seen_texts (photo, digest, text) VALUES (CAST(? AS TEXT), ?, ?)",
             (storable(each.photo), each.digest, each.text),
@@ -100,7 +111,7 @@ def matching_texts(connection: sqlite3.Connection, text: str, limit: int) -> lis
         return []
     phrases = [f'"{word}"' for word in words]
     search = _SEARCH.format(each=" UNION ALL ".join([_EACH] * len(phrases)))
-    least = max(len(words) // 2, 1)
+    least = (len(words) + 1) // 2
     found = connection.execute(search, (*phrases, least, " OR ".join(phrases), limit))
     return [TextHit(*hit) for hit in found]
 
@@ -125,6 +136,10 @@ def count_texts(connection: sqlite3.Connection) -> TextCounts:
     ).fetchone()
     (waiting,) = connection.execute(f"SELECT count(*) {_UNREAD}").fetchone()
     return TextCounts(read, with_text, waiting)
+
+
+def _is_there(connection: sqlite3.Connection, text: SeenText) -> bool:
+    return connection.execute(_THERE, (storable(text.photo), text.digest)).fetchone() is not None
 
 
 def _searchable(text: str) -> str:

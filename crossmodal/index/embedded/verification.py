@@ -13,12 +13,12 @@ from itertools import permutations
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
 from crossmodal.index.embedded.library import read_trashed
-from crossmodal.index.embedded.schema import TOKENIZER, vector_table
+from crossmodal.index.embedded.schema import IS_VIDEO, TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
 from crossmodal.index.embedded.tokens import words_of_text
 from crossmodal.index.embedded.words import searchable
-from crossmodal.records import MODALITIES
+from crossmodal.records import IMAGE, MODALITIES
 
 __all__ = ["find_damage"]
 
@@ -36,6 +36,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
         *check.entries(),
         *check.words(),
         *check.texts(),
+        *check.moments(),
         *check.files(),
         *check.trash(),
         *check.counters(),
@@ -179,7 +180,7 @@ class _Check:
         return amiss
 
     def texts(self) -> Iterator[str]:
-        """Whether each photo in which words were read can be found by some."""
+        """Whether each photo in which words were read can be found by some, and is there or in the trash."""
         run = self._connection.execute
         stored = {number for (number,) in run("SELECT id FROM seen_words_docsize")}
         for number, photo, text in run("SELECT number, photo, text FROM seen_texts"):
@@ -188,6 +189,23 @@ class _Check:
             stored.discard(number)
         if stored:
             yield f"the words of {len(stored)} texts can be searched that were read in no photo"
+        orphans = (
+            "SELECT photo FROM seen_texts WHERE photo NOT IN (SELECT photo FROM trash) AND NOT EXISTS"
+            f" (SELECT 1 FROM documents WHERE modality = '{IMAGE}' AND id = seen_texts.photo) ORDER BY photo"
+        )
+        for (photo,) in run(orphans):
+            yield f"the text is kept that was read in {photo!r}, which is not stored"
+
+    def moments(self) -> Iterator[str]:
+        """Moments of what is not stored, or is no video."""
+        alone = (
+            f"SELECT id, photo_id FROM documents AS moment WHERE modality = '{IMAGE}'"
+            f" AND {IS_VIDEO} AND photo_id IS NOT NULL"
+            f" AND NOT EXISTS (SELECT 1 FROM documents WHERE modality = '{IMAGE}'"
+            f" AND id = moment.photo_id AND {IS_VIDEO}) ORDER BY row"
+        )
+        for id, video in self._connection.execute(alone):
+            yield f"{id!r} is a moment of the video {video!r}, which is not stored"
 
     def files(self) -> Iterator[str]:
         """Files without a photo, and those below no root."""

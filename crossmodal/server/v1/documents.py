@@ -38,6 +38,7 @@ from crossmodal.server.routes import JsonResponse, add_route, problem, problem_o
 from crossmodal.server.serving import Serving
 from crossmodal.server.v1.adding import Adding
 from crossmodal.url_photos import UrlPhotos
+from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 __all__ = [
@@ -381,12 +382,12 @@ def described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
 
 
 def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[str, Any]]:
-    captions = workspace.captions_of([record.id for record in records if record.modality == IMAGE])
+    captions = workspace.captions_of([video_of(record.id) for record in records if record.modality == IMAGE])
     photos = workspace.records({record.photo_id for record in records if record.photo_id}, IMAGE)
     return [
         document_json(
             record,
-            captions=captions.get(record.id, ()) if record.modality == IMAGE else (),
+            captions=captions.get(video_of(record.id), ()) if record.modality == IMAGE else (),
             photo=photos.get(record.photo_id or ""),
             text_in_photo=workspace.text_of(record.id) if record.modality == IMAGE else None,
         )
