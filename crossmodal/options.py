@@ -255,6 +255,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="ADDRESS",
         repeats=True,
     ),
+    Option("root_path", "the path under which a proxy shows the server", _SERVING, metavar="PATH"),
     Option(
         "rate_limit",
         "requests a minute for each key and each address; 0 is off",

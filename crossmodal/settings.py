@@ -147,6 +147,7 @@ class Settings:
     insecure_no_auth: bool = False
     make_key: bool = False
     trusted_proxy: tuple[str, ...] = ()
+    root_path: str = ""
     rate_limit: int = 0
     tls_cert: Path | None = None
     tls_key: Path | None = None

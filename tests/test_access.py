@@ -178,7 +178,7 @@ def test_free_of_keys_are_health_and_the_page_to_log_in_alone(app: Callable[...,
     page = server.get("/login")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     for name in ("base.css", "login.css", "icon.svg", "theme.js"):
-        assert f"/page/{name}" in page.text
+        assert f'"page/{name}"' in page.text
         assert server.get(f"/page/{name}").status_code == 200
     assert server.get("/page/main.js").status_code == 401
     # It says nothing of what there is.

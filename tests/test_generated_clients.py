@@ -1,14 +1,16 @@
-"""Clients that generators make of the description: they compile, type-check and search."""
+"""Clients that generators make of the description: they compile and search. Linters find no error."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.tools import NODE_MODULES, npm_file
 from client_environments import client_environment
 from conftest import Server
 
@@ -35,16 +37,86 @@ if __name__ == "__main__":
 """
 
 
+TYPESCRIPT = """
+import createClient from "openapi-fetch";
+import type { components, paths } from "./described.js";
+
+const filter: components["schemas"]["Filter"] = { file: { $in: ["cat.jpg", "rocket.jpg"] } };
+const client = createClient<paths>({ baseUrl: process.argv[2] ?? "" });
+const { data, error } = await client.POST("/v1/search", {
+  body: { terms: [{ text: "a cat" }, { text: "snow", weight: -0.5 }], top_k: 3, filter },
+});
+if (error) throw new Error(error.detail);
+const files: unknown[] | undefined = data?.results[0]?.matches.map((match) => match.tags?.["file"]);
+console.log(files?.join(" "));
+const { data: status } = await client.GET("/v1/status");
+const photos: number | undefined = status?.modalities.image?.documents;
+console.log(photos);
+"""
+
+LINT = """
+const { createConfig, lint } = require("@redocly/openapi-core");
+(async () => {
+  // Which servers need a key is for whoever runs them.
+  const config = await createConfig({ extends: ["recommended"], rules: { "security-defined": "off" } });
+  const found = await lint({ ref: process.argv[1], config });
+  const errors = found.filter(({ severity }) => severity === "error");
+  const said = errors.map(({ ruleId, message, location }) => [ruleId, message, location[0]?.pointer]);
+  console.log(JSON.stringify(said));
+})();
+"""
+
+
+def node(folder: Path, *arguments: str) -> str:
+    """What a program of node says, in a folder where it finds the packages."""
+    if not (folder / "node_modules").exists():
+        (folder / "node_modules").symlink_to(NODE_MODULES)
+    done = subprocess.run(
+        ["node", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture
+def described(toy_server: Server, tmp_path: Path) -> Path:
+    """The description that the server answers, as a file."""
+    file = tmp_path / "openapi.json"
+    file.write_text(json.dumps(toy_server.request("/v1/openapi.json")[1]), encoding="utf-8")
+    return file
+
+
+def test_a_generated_typescript_client_compiles_strictly_and_searches(
+    toy_server: Server, described: Path
+) -> None:
+    generator = npm_file("openapi-typescript", "bin/cli.js")
+    compiler = npm_file("typescript", "bin/tsc")
+    folder = described.parent
+    node(folder, str(generator), str(described), "--output", str(folder / "described.ts"))
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    (folder / "use.ts").write_text(TYPESCRIPT, encoding="utf-8")
+    (folder / "process.d.ts").write_text("declare const process: { argv: string[] };", encoding="utf-8")
+    options = ["--strict", "--noUncheckedIndexedAccess", "--skipLibCheck", "--target", "es2022"]
+    modules = ["--module", "nodenext", "--moduleResolution", "nodenext"]
+    node(folder, str(compiler), *options, *modules, "use.ts", "process.d.ts")
+    said = node(folder, "use.js", toy_server.url).splitlines()
+    assert said == ["cat.jpg rocket.jpg", "15"]
+
+
+def test_redocly_finds_no_error(described: Path) -> None:
+    npm_file("@redocly/openapi-core", "package.json")
+    assert json.loads(node(described.parent, "-e", LINT, str(described))) == []
+
+
 @pytest.mark.timeout(600)
 def test_a_generated_python_client_compiles_type_checks_and_searches(
-    toy_server: Server, tmp_path: Path
+    toy_server: Server, described: Path
 ) -> None:
+    tmp_path = described.parent
     environment = client_environment(
         *("openapi-python-client==0.29.1", "httpx==0.28.1", "mypy==1.19.0"),
         options=["--only-binary", ":all:"],
     )
-    described = tmp_path / "openapi.json"
-    described.write_text(json.dumps(toy_server.request("/v1/openapi.json")[1]), encoding="utf-8")
     made = tmp_path / "made"
     environment.run(
         "import sys; from openapi_python_client.cli import app; app(sys.argv[1:])",

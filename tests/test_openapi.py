@@ -18,7 +18,8 @@ from crossmodal.server.v1.openapi import document, read_openapi, replaced
 
 # What stands beside the native API, described in docs/api.md.
 UNDESCRIBED = re.compile(
-    r"/(mcp|search|index|update|delete|post|status|dry_run|login|logout|api/\w+|images/.*|page/.*|v1/openapi\.json|)$"
+    r"/(mcp|search|index|update|delete|post|status|dry_run|login|logout|api/\w+|images/.*|page/.*|docs|docs/.*|"
+    r"v1/openapi\.json|)$"
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import cast
+from urllib.parse import urlsplit
 
 from crossmodal.cli.questions import Answer, Question, searches_words
 from crossmodal.client import Client, Retries
@@ -99,6 +100,11 @@ class _ServerAnswers:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""
         return replace(
             match,
-            uri=None if match.photo is None else self._client.url + match.photo.content,
+            uri=None if match.photo is None else self._absolute(match.photo.content),
             duplicates=match.duplicates if self._settings.group_duplicates else None,
         )
+
+    def _absolute(self, path: str) -> str:
+        """The address of a path in an answer, which says below which path a proxy shows the server."""
+        url = self._client.url
+        return url + path.removeprefix(urlsplit(url).path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypedDict
@@ -22,6 +23,9 @@ __all__ = ["Image", "Pages", "Query", "QueryOptions", "SearchOptions", "Term", "
 Image = str | os.PathLike[str] | bytes
 
 _FOR_THE_SERVER = ("id:", "data:", "/v1/documents/", "/images/", "http://", "https://")
+
+# In an answer of a server that a proxy shows below another path.
+_IN_AN_ANSWER = re.compile(r"(?:/[\w.~-]+)+/v1/documents/[^/]+/(?:content|thumbnail)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def _given(item: Query | Term) -> dict[str, Any]:
 
 def _image(image: Image, uploads: list[bytes]) -> str:
     """How the request names the photo; bytes and files are added to ``uploads``."""
-    if isinstance(image, str) and image.startswith(_FOR_THE_SERVER):
+    if isinstance(image, str) and (image.startswith(_FOR_THE_SERVER) or _IN_AN_ANSWER.fullmatch(image)):
         return image
     uploads.append(photo_content(image))
     return f"upload:{len(uploads) - 1}"

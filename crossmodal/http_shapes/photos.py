@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from crossmodal import limits
 from crossmodal.errors import FetchError, RequestError
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.http_shapes.values import shown
 from crossmodal.images import sniff_mime_type
 from crossmodal.url_photos import FetchedPhotos
@@ -134,17 +135,18 @@ def decode_base64(value: str | bytes, name: str) -> bytes:
 def image_url(photo_id: str, base_url: str = "", key: str | None = None) -> str:
     """Where an indexed photo can be seen, such as ``http://127.0.0.1:45678/images/3f2a``.
 
-    ``base_url`` is the scheme and host that the client used, without a path, and ``key`` the one that its own
-    address held: a picture in a page of another origin has no other way to bring it.
+    ``base_url`` is the scheme and host that the client used, without a path, as that of a proxy stands in
+    ROOT_PATH, and ``key`` the one that its own address held: a picture in a page of another origin has no
+    other way to bring it.
     """
-    address = base_url.rstrip("/") + _IMAGES_PATH + quote(photo_id, safe="")
+    address = base_url.rstrip("/") + ROOT_PATH.get() + _IMAGES_PATH + quote(photo_id, safe="")
     return address if key is None else f"{address}?key={quote(key, safe='')}"
 
 
 def indexed_image_id(address: str, host: str | None) -> str | None:
     """The photo's id in an address of this server's own images, or None for any other string.
 
-    Those are /images/ID, /v1/documents/ID/content and /v1/documents/ID/thumbnail.
+    Those are /images/ID, /v1/documents/ID/content and /v1/documents/ID/thumbnail, below ROOT_PATH too.
     ``host`` is the request's Host header. An address without a host counts as this server's.
     """
     if len(address) > limits.URI.most:
@@ -158,7 +160,8 @@ def indexed_image_id(address: str, host: str | None) -> str | None:
         if host is None or parts.netloc.lower() != host.strip().lower():
             return None
         path = parts.path
-    own = _OWN_PATH.fullmatch(path)
+    root = ROOT_PATH.get()
+    own = _OWN_PATH.fullmatch(path.removeprefix(root) if path.startswith(f"{root}/") else path)
     if own is None:
         return None
     try:

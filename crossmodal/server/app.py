@@ -14,6 +14,7 @@ from crossmodal.server.access.gate import Authenticator, Gate
 from crossmodal.server.access.login import add_login_routes
 from crossmodal.server.access.origins import Origins, parse_origins
 from crossmodal.server.access.paths import HiddenPaths
+from crossmodal.server.access.root_path import RootPath, parse_root_path
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites
@@ -46,7 +47,7 @@ def create_app(
 
     ``writer`` is the Unix socket of the process that writes, None where that is this one. ``shared`` is what
     other processes of the same server share; without it there are none. ``traces`` get each request. Raises
-    SettingsError for an origin, a proxy or a key of the settings that cannot be used.
+    SettingsError for an origin, a proxy, a root path or a key of the settings that cannot be used.
     """
     settings = serving.settings
     access = Access(settings, serving.engine.workspace.state)
@@ -75,6 +76,7 @@ def create_app(
     app.add_middleware(Arrivals, trusted=parse_networks(settings.trusted_proxy))
     if writer is not None:
         app.add_middleware(ForwardedWrites, writer=writer, tls=settings.tls_cert is not None)
+    app.add_middleware(RootPath, root=parse_root_path(settings.root_path, app.routes))
     # Whatever answers a request, the answer has its id and the log a line.
     app.add_middleware(RequestLog, metrics=serving.metrics, traces=traces)
     return app
@@ -82,7 +84,7 @@ def create_app(
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    if request.url.path.startswith(("/v1/", "/page/", "/mcp")):
+    if request.url.path.startswith(("/v1/", "/page/", "/docs", "/mcp")):
         message = f"{request.method} {request.url.path} is not served here; /v1/openapi.json lists what is."
         response = problem_response(problem(status, message))
     else:

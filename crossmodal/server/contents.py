@@ -1,4 +1,4 @@
-"""What browsers may cache: photos, their thumbnails, and the page at / with its files."""
+"""What browsers may cache: photos, their thumbnails, the page at /, and that of the API, with their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import json
 import mimetypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,9 @@ def _without_location(content: _Content) -> _Content:
 
 PAGE = Path(__file__).with_name("page")
 
+# What shows the description of the API at /docs; the page's sheet and its helpers serve it too.
+_DOCS_PAGE = Path(__file__).with_name("docs_page")
+
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -188,16 +191,24 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml",
 
 
 def add_page(app: Starlette) -> None:
-    """Adds / and /page/FILE, read once at the start."""
-    files = {
-        path.name: _PageFile(path.name, path.read_bytes())
-        for path in sorted(PAGE.iterdir())
-        if path.is_file()
-    }
+    """Adds / and /page/FILE, and /docs and /docs/FILE, read once at the start."""
+    files = _files_in(PAGE)
     files[_FORMATS] = _PageFile(_FORMATS, _formats_module().encode())
 
-    async def index(request: Request) -> Response:
-        return files["index.html"].response(request)
+    _add_files(app, "/", "/page", files, first="index.html")
+    _add_files(app, "/docs", "/docs", _files_in(_DOCS_PAGE), first="docs.html")
+
+
+def _files_in(folder: Path) -> dict[str, _PageFile]:
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    return {path.name: _PageFile(path.name, path.read_bytes()) for path in paths}
+
+
+def _add_files(app: Starlette, at: str, below: str, files: Mapping[str, _PageFile], *, first: str) -> None:
+    """Adds the page ``first`` at a path, and all of ``files`` below another one."""
+
+    async def page(request: Request) -> Response:
+        return files[first].response(request)
 
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
@@ -205,8 +216,8 @@ def add_page(app: Starlette) -> None:
             raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
         return files[name].response(request)
 
-    add_route(app, "/", index, ["GET", "HEAD"])
-    add_route(app, "/page/{name}", file, ["GET", "HEAD"])
+    add_route(app, at, page, ["GET", "HEAD"])
+    add_route(app, below + "/{name}", file, ["GET", "HEAD"])
 
 
 def _formats_module() -> str:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,11 +20,13 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import RequestError
 from crossmodal.http_shapes.legacy.answers import (
     render_deleted,
+    render_encoded,
     render_error,
     render_index,
     render_results,
     shown_match,
 )
+from crossmodal.http_shapes.legacy.encoding import inputs_of
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
 from crossmodal.http_shapes.legacy.requests import (
     LegacyRequest,
@@ -31,6 +35,7 @@ from crossmodal.http_shapes.legacy.requests import (
     parse_request,
     photo_urls,
 )
+from crossmodal.http_shapes.v1.embeddings import is_served, no_such_model
 from crossmodal.http_shapes.values import read_json
 from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchOutcome, SearchRequest
@@ -87,6 +92,9 @@ class _LegacyRoutes:
             queries = await self._search(parsed, str(request.base_url), key, hidden)
             _raise_if_all_failed([query.error for query in queries])
             return render_results(parsed, queries, started=started, ended=datetime.now(UTC))
+        if parsed.endpoint in ("encode", "rank"):
+            vectors = await self._encode(parsed)
+            return render_encoded(parsed, vectors, started=started, ended=datetime.now(UTC))
         if parsed.endpoint == "delete":
             require_writing(request, self._serving)
             with self._serving.admission.writes.take():
@@ -124,19 +132,28 @@ class _LegacyRoutes:
         urls = photo_urls(
             body, path=path, envelope_override=asked_envelope(request), host=request.headers.get("host", "")
         )
-        if urls and endpoint_of(body, path) != "search":
+        if urls and endpoint_of(body, path) not in ("search", "encode", "rank"):
             require_writing(request, self._serving)
         async with self._serving.url_photos.fetched(urls) as photos:
             yield photos
 
-    async def _search(
-        self, parsed: LegacyRequest, base_url: str, key: str | None, hidden: bool
-    ) -> list[QueryItem]:
+    def _require_searching(self) -> None:
         if self._serving.kind != "query":
             raise RequestError(
                 "This server answers /index only; /search is served by `crossmodal serve`.",
                 status=404,
             )
+
+    async def _encode(self, parsed: LegacyRequest) -> list[NDArray[np.float32]]:
+        self._require_searching()
+        if parsed.model is not None and not is_served(parsed.model, self._serving.model):
+            raise no_such_model(parsed.model, self._serving.model)
+        return await self._serving.encode(inputs_of(parsed.encoded))
+
+    async def _search(
+        self, parsed: LegacyRequest, base_url: str, key: str | None, hidden: bool
+    ) -> list[QueryItem]:
+        self._require_searching()
         started = time.perf_counter()
         usable = [query for query in parsed.queries if query.error is None]
         outcomes, _ = await self._serving.search([_request(query, parsed.top_k) for query in usable])

@@ -51,7 +51,7 @@ _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 2
 
 # The native API and the page; everything else is for older clients.
-_NATIVE = ("/v1/", "/page/", "/mcp", "/login", "/logout", "/metrics", "/healthz", "/readyz")
+_NATIVE = ("/v1/", "/page/", "/docs", "/mcp", "/login", "/logout", "/metrics", "/healthz", "/readyz")
 
 # POST here never changes anything. /post may: its body says what it is.
 SEARCHES = frozenset({"/v1/search", "/v1/embeddings", "/search", "/api/search"})

@@ -14,14 +14,25 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crossmodal import limits
+from crossmodal.http_shapes.legacy.encoding import rendered_items
 from crossmodal.http_shapes.legacy.items import DocumentItem, QueryItem
 from crossmodal.http_shapes.legacy.requests import Envelope, LegacyRequest
 from crossmodal.http_shapes.photos import image_url
 from crossmodal.match import Match
 from crossmodal.records import IMAGE, Modality
 
-__all__ = ["render_deleted", "render_error", "render_index", "render_results", "shown_match"]
+__all__ = [
+    "render_deleted",
+    "render_encoded",
+    "render_error",
+    "render_index",
+    "render_results",
+    "shown_match",
+]
 
 _MIME_TYPES: Mapping[Modality, str] = {"image": "image/jpeg", "text": "text/plain"}
 
@@ -107,6 +118,13 @@ def render_deleted(
             _jina3_written(id, tags) if request.envelope is Envelope.JINA3 else {"id": id, "tags": tags}
         )
     return _enveloped(request, docs, None, started, ended)
+
+
+def render_encoded(
+    request: LegacyRequest, vectors: Sequence[NDArray[np.float32]], *, started: datetime, ended: datetime
+) -> Json:
+    """The answer to an encode or rank request, from the vectors of what it brings (``inputs_of``)."""
+    return _enveloped(request, rendered_items(request.encoded, vectors), None, started, ended)
 
 
 def render_error(

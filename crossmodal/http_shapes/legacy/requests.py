@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from crossmodal import limits
 from crossmodal.errors import RequestError
+from crossmodal.http_shapes.legacy.encoding import EncodedItem, parse_encoded
 from crossmodal.http_shapes.legacy.items import (
     DocumentItem,
     QueryItem,
@@ -27,7 +28,10 @@ _DEFAULT_TOP_K = 10
 
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 
-Endpoint = Literal["search", "index", "update", "delete"]
+Endpoint = Literal["search", "index", "update", "delete", "encode", "rank"]
+
+# What clip-as-service's client asks for, at /post alone.
+_ENCODING = ("encode", "rank")
 
 
 class Envelope(enum.Enum):
@@ -43,6 +47,7 @@ class Envelope(enum.Enum):
 class LegacyRequest:
     """A request that can be answered: ``queries`` to search for, ``documents`` to index, ``ids`` to delete.
 
+    ``encoded`` is what to encode, by the ``model`` of that name, None where the client names none.
     ``parameters`` are the client's own, for an answer that repeats them.
     """
 
@@ -53,6 +58,8 @@ class LegacyRequest:
     queries: tuple[QueryItem, ...] = ()
     documents: tuple[DocumentItem, ...] = ()
     ids: tuple[str, ...] = ()
+    encoded: tuple[EncodedItem, ...] = ()
+    model: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -122,6 +129,10 @@ def parse_request(
         return replace(request, queries=_queries(items, envelope, host, fetched))
     if endpoint == "delete":
         return replace(request, ids=_ids_of(body))
+    if endpoint in _ENCODING:
+        items = _items_of(body, "documents", limits.EMBEDDED)
+        encoded = parse_encoded(items, ranked=endpoint == "rank", host=host, fetched=fetched)
+        return replace(request, encoded=encoded, model=_model_of(body))
     items = _items_of(body, "documents", limits.LEGACY_DOCUMENTS)
     return replace(request, documents=_documents(items, fetched))
 
@@ -236,28 +247,40 @@ def endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
     trimmed = path.rstrip("/")
     name = trimmed.rpartition("/")[2]
     if trimmed == "/post":
-        header = body.get("header")
-        header = header if isinstance(header, dict) else {}
-        candidates = (
-            header.get("exec_endpoint"),
-            header.get("execEndpoint"),
-            body.get("execEndpoint"),
-            body.get("exec_endpoint"),
-            body.get("mode"),
-        )
-        given = next((candidate for candidate in candidates if candidate is not None), None)
+        given = _named_endpoint(body)
         if given is None:
             raise RequestError(
                 "A request to /post has to name /search, /index, /update or /delete in "
                 "'header.exec_endpoint'."
             )
         name = given.strip("/") if isinstance(given, str) else shown(given)
+        if name.partition("/")[0] in _ENCODING:
+            return cast(Endpoint, name.partition("/")[0])
     if name not in ("search", "index", "update", "delete"):
         raise RequestError(
             f"{shown('/' + name)} is not an endpoint here; there are /search, /index, /update and /delete.",
             404,
         )
     return cast(Endpoint, name)
+
+
+def _named_endpoint(body: Mapping[str, Any]) -> object:
+    """What a body to /post names, None for nothing."""
+    header = body.get("header")
+    header = header if isinstance(header, dict) else {}
+    candidates = (
+        header.get("exec_endpoint"),
+        header.get("execEndpoint"),
+        body.get("execEndpoint"),
+        body.get("exec_endpoint"),
+        body.get("mode"),
+    )
+    return next((candidate for candidate in candidates if candidate is not None), None)
+
+
+def _model_of(body: Mapping[str, Any]) -> str | None:
+    """The model in an endpoint like /encode/NAME."""
+    return str(_named_endpoint(body)).strip("/").partition("/")[2] or None
 
 
 def _items_of(body: dict[str, object], kind: str, limit: limits.Limit) -> list[object]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.match import Match, VideoMoment, video_moment
 from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
@@ -108,14 +109,18 @@ def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:
     """Where a photo can be seen, as paths on this server, and what its file was called."""
     if id is None:
         return None
-    base = f"/v1/documents/{quote(id, safe='')}"
+    base = _document(id)
     return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
 
 
 def _video(video: VideoMoment) -> dict[str, Any]:
     """A moment of a video, with a path on this server that browsers play from there (Media Fragments URI)."""
-    content = f"/v1/documents/{quote(video.id, safe='')}/content#t={video.time_seconds:g}"
+    content = f"{_document(video.id)}/content#t={video.time_seconds:g}"
     return {**asdict(video), "content": content}
+
+
+def _document(id: str) -> str:
+    return f"{ROOT_PATH.get()}/v1/documents/{quote(id, safe='')}"
 
 
 def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from urllib.parse import unquote_plus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crossmodal.errors import SettingsError
+from crossmodal.http_shapes.root_path import ROOT_PATH, root_path_of
 
 __all__ = ["HOST", "UNTOLD_PROXY", "URL_KEY", "Arrivals", "parse_networks"]
 
@@ -46,10 +47,10 @@ def parse_networks(given: Iterable[str]) -> tuple[Network, ...]:
 class Arrivals:
     """Puts the client, the scheme and the host into the scope as the proxies in ``trusted`` report them.
 
-    Of everybody else those headers are ignored, but for a note that there were some. A key in the address
-    moves from there into the request's
-    state, so that nothing behind this, the log least of all, sees it. A connection without an address is one
-    of another serving process, which names its client as the last of X-Forwarded-For.
+    The path that such a proxy has taken off (X-Forwarded-Prefix) becomes ROOT_PATH. Of everybody else those
+    headers are ignored, but for a note that there were some. A key in the address moves from there into the
+    request's state, so that nothing behind this, the log least of all, sees it. A connection without an
+    address is one of another serving process, which names its client as the last of X-Forwarded-For.
     """
 
     def __init__(self, app: ASGIApp, trusted: tuple[Network, ...]) -> None:
@@ -58,13 +59,20 @@ class Arrivals:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on."""
-        if scope["type"] == "http":
-            scope.setdefault("state", {})
-            self._resolve(scope)
-            _take_key(scope)
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})
+        through_proxy = self._resolve(scope)
+        _take_key(scope)
+        token = ROOT_PATH.set(_root_path(scope, ROOT_PATH.get(), through_proxy=through_proxy))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            ROOT_PATH.reset(token)
 
-    def _resolve(self, scope: Scope) -> None:
+    def _resolve(self, scope: Scope) -> bool:
+        """Whether the request came through a proxy of ``trusted``, as which the scope is changed then."""
         hops = _listed(scope, b"x-forwarded-for")
         peer, port = scope.get("client") or ("", 0)
         if not peer and hops and _is_of_this_server(scope):
@@ -77,13 +85,14 @@ class Arrivals:
             peer, port = hops.pop(), 0
         scope["client"] = (peer, port)
         if not through_proxy:
-            return
+            return False
         if (schemes := _listed(scope, b"x-forwarded-proto")) and schemes[-1] in ("http", "https"):
             scope["scheme"] = schemes[-1]
         hosts = _listed(scope, b"x-forwarded-host")
         if hosts and HOST.fullmatch(host := hosts[-1].encode("latin-1")):
             others = [(name, value) for name, value in scope["headers"] if name != b"host"]
             scope["headers"] = [(b"host", host), *others]
+        return True
 
     def _is_trusted(self, address: str) -> bool:
         if not self._trusted:
@@ -94,6 +103,13 @@ class Arrivals:
             return False
         mapped = getattr(found, "ipv4_mapped", None)
         return any((mapped or found) in network for network in self._trusted)
+
+
+def _root_path(scope: Scope, configured: str, *, through_proxy: bool) -> str:
+    """What stands in front of the paths: what the nearest proxy says, else ``configured``."""
+    prefixes = _listed(scope, b"x-forwarded-prefix") if through_proxy else []
+    named = root_path_of(prefixes[-1]) if prefixes else None
+    return configured if named is None else named
 
 
 def _is_of_this_server(scope: Scope) -> bool:

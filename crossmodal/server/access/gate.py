@@ -13,6 +13,7 @@ from crossmodal.access.shared_table import SharedState
 from crossmodal.access.throttle import Throttle, TooMany, counted_address
 from crossmodal.errors import CrossmodalError, RequestError
 from crossmodal.hosts import is_loopback
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.server.access.arrivals import UNTOLD_PROXY, URL_KEY
 from crossmodal.server.access.sessions import Sessions
 from crossmodal.server.forwarding import may_write
@@ -94,8 +95,9 @@ class Authenticator:
             require(caller, needed_scope(scope))
         except RequestError as error:
             if error.status == 401 and _is_navigation(request):
-                back = quote(scope["path"] + _query(scope), safe="")
-                return RedirectResponse(f"/login?next={back}", 303)
+                root = ROOT_PATH.get()
+                back = quote(root + scope["path"] + _query(scope), safe="")
+                return RedirectResponse(f"{root}/login?next={back}", 303)
             if isinstance(error, TooMany):
                 observed().refusal = "rate"
             return refusal(scope, error.status, str(error), _headers_of(error))

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from crossmodal.access.policy import Access
 from crossmodal.errors import RequestError
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.server.access.gate import Authenticator
 from crossmodal.server.access.origins import foreign_origin
 from crossmodal.server.access.sessions import Sessions
@@ -26,7 +27,7 @@ _MESSAGE = "<!-- message -->"
 _MOST_BYTES = 4096
 
 _AGAIN = (
-    '<!doctype html><title>Crossmodal search</title><link rel="icon" href="/page/icon.svg">'
+    '<!doctype html><title>Crossmodal search</title><link rel="icon" href="page/icon.svg">'
     '<meta http-equiv="refresh" content="0">'
 )
 
@@ -108,7 +109,8 @@ def _require_own_page(request: Request) -> None:
 
 def _next(request: Request) -> str:
     """Where to go on: a path of this server, whatever the address says."""
-    path = request.query_params.get("next", "/")
+    home = ROOT_PATH.get() + "/"
+    path = request.query_params.get("next", home)
     # A browser reads // and /\\ as the beginning of another host's address.
     safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path if safe else "/"
+    return path if safe else home

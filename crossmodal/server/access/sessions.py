@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal.access.shared_table import SharedTable
+from crossmodal.http_shapes.root_path import ROOT_PATH
 
 __all__ = ["SESSION_SECONDS", "Sessions"]
 
@@ -19,6 +20,9 @@ _NAME = "crossmodal_session"
 
 # A browser takes a cookie of that beginning over TLS alone, for this host alone (RFC 6265bis, 4.1.3).
 _SECURE_NAME = "__Host-" + _NAME
+
+# The same, without the promise that it is sent to every path of the host (RFC 6265bis, 4.1.3.1).
+_SECURE_NAME_BELOW = "__Secure-" + _NAME
 
 _RANDOM_BYTES = 32
 
@@ -52,7 +56,9 @@ class Sessions:
 
 
 def _cookie_name(request: Request) -> str:
-    return _SECURE_NAME if request.url.scheme == "https" else _NAME
+    if request.url.scheme != "https":
+        return _NAME
+    return _SECURE_NAME_BELOW if ROOT_PATH.get() else _SECURE_NAME
 
 
 def _set_cookie(request: Request, response: Response, value: str, seconds: int) -> None:
@@ -60,7 +66,8 @@ def _set_cookie(request: Request, response: Response, value: str, seconds: int) 
         _cookie_name(request),
         value,
         max_age=seconds,
-        path="/",
+        # What else a proxy shows at this host has no use for it.
+        path=ROOT_PATH.get() + "/",
         secure=request.url.scheme == "https",
         httponly=True,
         # No request that another site causes carries it, not even a link.

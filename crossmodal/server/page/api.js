@@ -9,6 +9,9 @@ export class Problem extends Error {
 /** No answer came: the server, or the way to it, is down. */
 export class Unreachable extends Error {}
 
+/** The path of the page, "/" or that under which a proxy shows it; everything of the server lies below. */
+export const ROOT = new URL("..", import.meta.url).pathname;
+
 const TIMEOUT_MS = 30_000;
 const ATTEMPTS = 3;
 const LONGEST_WAIT_S = 15;
@@ -47,7 +50,7 @@ async function problemOf(answer) {
 
 /**
  * Sends one request and answers its JSON.
- * @param {string} path
+ * @param {string} path below ROOT
  * @param {{method?: string, body?: object|FormData, signal?: AbortSignal, timeout?: number,
  *   onRetry?: (seconds: number) => void}} [options] `timeout` in milliseconds for each attempt
  * @throws {Problem} when the server refuses; 429 and 503 are tried again first, as Retry-After says
@@ -64,7 +67,7 @@ export async function request(path, { method = "GET", body, signal, timeout = TI
     const limit = AbortSignal.timeout(timeout);
     let answer;
     try {
-      answer = await fetch(path, { method, headers, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+      answer = await fetch(ROOT + path, { method, headers, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
       if (answer.ok) {
         dispatchEvent(new CustomEvent("server-answered"));
         return await answer.json();
@@ -90,34 +93,34 @@ export async function request(path, { method = "GET", body, signal, timeout = TI
 }
 
 /** Where to log in, to come back to what is shown now. */
-const loginUrl = () => `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+const loginUrl = () => `${ROOT}login?next=${encodeURIComponent(location.pathname + location.search)}`;
 
 /** Ends the session, and shows the page on which to log in. */
 export async function logOut() {
-  await request("/logout", { method: "POST" });
-  location.assign("/login");
+  await request("logout", { method: "POST" });
+  location.assign(`${ROOT}login`);
 }
 
-const documentPath = (id) => `/v1/documents/${encodeURIComponent(id)}`;
+const documentPath = (id) => `v1/documents/${encodeURIComponent(id)}`;
 
-export const thumbnailUrl = (id) => `${documentPath(id)}/thumbnail`;
-export const contentUrl = (id) => `${documentPath(id)}/content`;
+export const thumbnailUrl = (id) => `${ROOT}${documentPath(id)}/thumbnail`;
+export const contentUrl = (id) => `${ROOT}${documentPath(id)}/content`;
 
 /** The server's routes, one function each; options as for request(). */
 export const api = {
-  search: (body, options) => request("/v1/search", { ...options, method: "POST", body }),
+  search: (body, options) => request("v1/search", { ...options, method: "POST", body }),
   document: (id, options) => request(documentPath(id), options),
   documents: ({ modality, limit, ...others }, options) => {
     const parameters = new URLSearchParams({ modality, limit });
     for (const [name, value] of Object.entries(others)) if (value) parameters.set(name, value);
-    return request(`/v1/documents?${parameters}`, options);
+    return request(`v1/documents?${parameters}`, options);
   },
   remove: (id) => request(documentPath(id), { method: "DELETE" }),
-  upload: (form, options) => request("/v1/documents", { ...options, method: "POST", body: form }),
-  tags: (options) => request("/v1/tags", options),
-  status: (options) => request("/v1/status", options),
-  models: (options) => request("/v1/models", options),
-  flow: (kind, options) => request(`/v1/flows/${kind}`, options),
+  upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
+  tags: (options) => request("v1/tags", options),
+  status: (options) => request("v1/status", options),
+  models: (options) => request("v1/models", options),
+  flow: (kind, options) => request(`v1/flows/${kind}`, options),
 };
 
 const seen = new Map();

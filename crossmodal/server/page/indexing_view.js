@@ -228,7 +228,7 @@ function row({ file, outcome, id, error }) {
     { class: error ? "failed" : outcome, data: { testid: "upload-outcome", outcome: outcome ?? "failed" } },
     icon(error ? "warning" : "check"),
     id && !error
-      ? make("a", { href: `/?open=${encodeURIComponent(id)}`, data: { stateLink: "" }, class: "upload-name", text: name })
+      ? make("a", { href: `./?open=${encodeURIComponent(id)}`, data: { stateLink: "" }, class: "upload-name", text: name })
       : make("span", { class: "upload-name", text: name }),
     make("span", { class: "upload-said", text: words }),
   );

@@ -1,4 +1,4 @@
-import { Problem, Unreachable } from "./api.js";
+import { Problem, ROOT, Unreachable } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 
 /** Says a sentence to screen readers. */
@@ -107,7 +107,7 @@ let onReturn = () => undefined;
 
 async function answers() {
   try {
-    return (await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ASK_EVERY_MS) })).status < 500;
+    return (await fetch(`${ROOT}healthz`, { cache: "no-store", signal: AbortSignal.timeout(ASK_EVERY_MS) })).status < 500;
   } catch {
     return false; // that no answer comes is the answer
   }

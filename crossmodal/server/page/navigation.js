@@ -1,3 +1,4 @@
+import { ROOT } from "./api.js";
 import { debounce } from "./dom.js";
 import { hasUpload } from "./pictures.js";
 
@@ -74,7 +75,7 @@ function readAddress(query) {
   };
 }
 
-/** The address of a state, beginning with "/". */
+/** The address of a state, a path of this host. */
 export function writeAddress(state) {
   const parameters = new URLSearchParams();
   if (state.view !== "search") parameters.set("view", state.view);
@@ -90,7 +91,7 @@ export function writeAddress(state) {
   if (state.topK !== DEFAULTS.topK) parameters.set("top_k", state.topK);
   if (state.open) parameters.set("open", state.open);
   const query = parameters.toString();
-  return query ? `/?${query}` : "/";
+  return query ? `${ROOT}?${query}` : ROOT;
 }
 
 /** Whether there is something to search for. */

@@ -1,9 +1,10 @@
+import { ROOT } from "./api.js";
 import { byId, make } from "./dom.js";
 import { button, toast } from "./messages.js";
 import { addUpload, PHOTO_TYPES, PictureError, scalePicture } from "./pictures.js";
 import { addTerm } from "./terms.js";
 
-const OWN_DOCUMENT = [/^\/v1\/documents\/([^/]+)(?:\/(?:content|thumbnail))?$/, /^\/images\/([^/]+)$/];
+const OWN_DOCUMENT = [/^v1\/documents\/([^/]+)(?:\/(?:content|thumbnail))?$/, /^images\/([^/]+)$/];
 const LONGEST_NAME = 40;
 
 /** The id of an indexed photo that an address on this server stands for, or null. */
@@ -14,11 +15,12 @@ function ownDocument(address) {
   } catch {
     return null;
   }
-  if (url.origin !== location.origin) return null;
-  const opened = url.pathname === "/" ? url.searchParams.get("open") : null;
+  if (url.origin !== location.origin || !url.pathname.startsWith(ROOT)) return null;
+  const path = url.pathname.slice(ROOT.length);
+  const opened = path === "" ? url.searchParams.get("open") : null;
   if (opened) return opened;
   for (const pattern of OWN_DOCUMENT) {
-    const found = pattern.exec(url.pathname);
+    const found = pattern.exec(path);
     if (found) return decodeURIComponent(found[1]);
   }
   return null;

@@ -1,4 +1,4 @@
-import { api, remember } from "./api.js";
+import { ROOT, api, remember } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 import { button, messageCard } from "./messages.js";
 import { DEFAULTS, describeTerms, writeAddress } from "./navigation.js";
@@ -13,7 +13,7 @@ const STORED = 12;
 function recentSearches() {
   try {
     const stored = JSON.parse(localStorage.getItem(RECENT_KEY) ?? "[]");
-    return Array.isArray(stored) ? stored.filter(({ label, address }) => label && address?.startsWith("/?")) : [];
+    return Array.isArray(stored) ? stored.filter(({ label, address }) => label && address?.startsWith(`${ROOT}?`)) : [];
   } catch {
     return []; // storage is forbidden, or holds another program's text: there are no recent searches then
   }
@@ -157,7 +157,7 @@ const nothingIndexed = () =>
     detail: "Add photos on this page, or index a folder where the server runs: crossmodal index ~/Pictures",
     symbol: "image",
     testid: "nothing-indexed",
-    actions: [make("a", { class: "button primary", href: "/?view=add", data: { view: "add" }, text: "Add photos" })],
+    actions: [make("a", { class: "button primary", href: "./?view=add", data: { view: "add" }, text: "Add photos" })],
   });
 
 function drawGallery(actions) {

@@ -1,3 +1,4 @@
+import { ROOT } from "./api.js";
 import { byId, icon, make, redraw } from "./dom.js";
 import { narrowing, toggleFilters } from "./filters.js";
 import { iconButton, toast } from "./messages.js";
@@ -13,7 +14,7 @@ const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
  * Pictures make it longer than the 128 KiB that Linux allows one argument, so that those go through a here-document.
  */
 function curlCommand(state) {
-  const target = `curl --request POST ${quote(`${location.origin}/v1/search`)} --header 'Content-Type: application/json'`;
+  const target = `curl --request POST ${quote(`${location.origin}${ROOT}v1/search`)} --header 'Content-Type: application/json'`;
   const body = JSON.stringify(searchBody(state));
   if (state.terms.some((term) => term.kind === "upload")) return `${target} --data-binary @- <<'END_OF_QUERY'\n${body}\nEND_OF_QUERY\n`;
   return `${target} --data ${quote(body)}`;

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import __version__
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.server.routes import JsonResponse, add_route
 from crossmodal.yaml_files import read_yaml
 
@@ -42,7 +43,9 @@ def add_openapi_route(app: Starlette) -> None:
     answer = JsonResponse(read_openapi())
 
     async def openapi(request: Request) -> Response:
-        return answer
+        if not (root := ROOT_PATH.get()):
+            return answer
+        return JsonResponse({**read_openapi(), "servers": [{"url": root}]})
 
     add_route(app, "/v1/openapi.json", openapi, ["GET", "HEAD"])
 

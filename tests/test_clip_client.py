@@ -1,0 +1,86 @@
+"""The client of clip-as-service, in an environment of its own, against the server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from client_environments import client_environment
+from conftest import TOY_IMAGES, Server
+
+SCRIPT = """
+import json, sys
+from clip_client import Client
+from docarray import Document, DocumentArray
+
+client = Client(sys.argv[1])
+cat, rocket = sys.argv[2:4]
+vectors = client.encode(["a cat", cat, "a rocket on the launch pad"])
+docs = client.encode(DocumentArray([Document(text="a cat"), Document(uri=cat)]))
+ranked = client.rank(
+    [Document(uri=cat, matches=[Document(text="a rocket on the launch pad"), Document(text="a cat")])]
+)
+photos = client.rank([Document(text="a cat", matches=[Document(uri=rocket), Document(uri=cat)])])
+found = client.search(["a rocket on the launch pad"], limit=3)
+print("FOUND " + json.dumps({
+    "vectors": vectors.tolist(),
+    "docs": docs.embeddings.tolist(),
+    "ranked": [
+        [m.text, m.scores["clip_score"].value, m.scores["clip_score_cosine"].value] for m in ranked[0].matches
+    ],
+    "photos": [m.uri for m in photos[0].matches],
+    "found": [[m.id, m.scores["cosine"].value] for m in found[0].matches],
+}))
+"""
+
+
+@pytest.mark.timeout(600)
+def test_it_encodes_ranks_and_searches_over_http(toy_server: Server) -> None:
+    environment = client_environment(
+        *("clip-client==0.8.3", "jina==3.20.0", "docarray==0.21.0"),
+        *("numpy==1.26.4", "pydantic==1.10.21", "setuptools==70.3.0", "protobuf==4.25.8"),
+        first=["setuptools==70.3.0", "wheel==0.45.1"],
+    )
+    cat, rocket = (str(TOY_IMAGES / name) for name in ("cat.jpg", "rocket.jpg"))
+    done = environment.run(
+        *(SCRIPT, toy_server.url, cat, rocket), JINA_OPTOUT_TELEMETRY="1", NO_VERSION_CHECK="1"
+    )
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    found = json.loads(line.removeprefix("FOUND "))
+    body = {"input": ["a cat", "a rocket on the launch pad"]}
+    expected = [one["embedding"] for one in toy_server.request("/v1/embeddings", body)[1]["data"]]
+    vectors = np.array(found["vectors"])
+    assert np.allclose(vectors[[0, 2]], expected, atol=1e-6)
+    assert np.allclose(found["docs"], vectors[:2], atol=1e-6)
+    cosines = [vectors[1] @ vectors[0], vectors[1] @ vectors[2]]
+    assert [row[0] for row in found["ranked"]] == ["a cat", "a rocket on the launch pad"]
+    assert [row[2] for row in found["ranked"]] == pytest.approx(cosines, abs=1e-5)
+    likely = np.exp(100 * np.array(cosines))
+    assert [row[1] for row in found["ranked"]] == pytest.approx(list(likely / likely.sum()), abs=1e-3)
+    assert found["photos"] == [cat, rocket]
+    searched = toy_server.request("/search", {"data": ["a rocket on the launch pad"], "top_k": 3})[1]
+    matches = searched["search"]["docs"][0]["matches"]
+    assert [row[0] for row in found["found"]] == [match["id"] for match in matches]
+
+
+def post(server: Server, endpoint: str, *data: Any) -> tuple[int, str]:
+    status, answer = server.request("/post", {"data": list(data), "execEndpoint": endpoint})
+    return status, str(answer)
+
+
+def test_what_cannot_be_encoded_or_ranked_says_why(toy_server: Server) -> None:
+    status, said = post(toy_server, "/encode", {"text": "a cat"}, {"text": ""})
+    assert status == 400
+    assert "The text of data[1] is empty" in said
+    status, said = post(toy_server, "/rank", {"text": "a cat", "matches": []})
+    assert status == 400
+    assert "The matches of data[0] are" in said
+    status, said = post(toy_server, "/encode/ViT-B-32::openai", {"text": "a cat"})
+    assert status == 404
+    assert "ViT-B-32::openai" in said
+    status, said = post(toy_server, "/encode/clip-mini", {"text": "a cat"})
+    assert (status, '"embedding"' in said.replace("'", '"')) == (200, True)
+    status, said = post(toy_server, "/rank", {"text": "a cat", "matches": [{"text": "a"}] * 2048})
+    assert status == 413
