@@ -94,5 +94,5 @@ def test_who_is_logged_in_can_follow_a_link_from_another_page(
 def test_without_keys_there_is_nothing_to_log_out_of(page: Page, toy_server: Server) -> None:
     page.goto(f"{toy_server.url}/login")
     expect(page).to_have_url(f"{toy_server.url}/")
-    expect(page.locator("#hero-summary")).to_contain_text("photos")
+    expect(page.locator("#contents")).to_contain_text("photos")
     expect(page.locator("#logout-button")).to_be_hidden()

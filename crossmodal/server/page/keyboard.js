@@ -1,11 +1,13 @@
 import { byId, make } from "./dom.js";
 import { button } from "./messages.js";
+import { clearSelection, hasSelection, select, selectAll } from "./selection.js";
 
 const KEYS = [
   ["/", "go to the search box"],
   ["Enter", "search; open the chosen result"],
   ["↓", "from the search box to the results"],
   ["← → ↑ ↓", "move through the results, and through open photos"],
+  ["x", "select the chosen result; Shift with arrows selects more, Ctrl+A all"],
   ["+  −", "more or less like the chosen result"],
   ["Esc", "close, go back to the search box, empty it"],
   ["?", "this help"],
@@ -63,8 +65,13 @@ function inResults(event) {
   if (!tile) return false;
   if (event.key === "+" || event.key === "=") tile.querySelector("[data-testid=more-like-this]").click();
   else if (event.key === "-" || event.key === "−") tile.querySelector("[data-testid=less-like-this]").click();
+  else if (event.key === "x") select(tile.dataset.id);
   else if (event.key.startsWith("Arrow")) {
     const next = neighbour(links(), tile.querySelector("[data-testid=open-result]"), event.key);
+    if (next && event.shiftKey) {
+      if (!hasSelection()) select(tile.dataset.id);
+      select(next.closest(".tile").dataset.id, { range: true });
+    }
     if (next) focusOn(next);
     else if (event.key === "ArrowUp") byId("search-box").focus();
   } else return false;
@@ -92,8 +99,14 @@ const isTyping = (element) => element.matches("input:not([type=checkbox], [type=
 export function startKeyboard({ toSearch }) {
   byId("help-button").addEventListener("click", openHelp);
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (document.querySelector("dialog[open]") || document.querySelector("#recent-menu:popover-open")) return;
+    if (event.defaultPrevented || event.altKey || event.isComposing) return;
+    if (document.querySelector("dialog[open]") || document.querySelector("[popover]:popover-open")) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key !== "a" || !document.activeElement.closest("#results, #selection")) return;
+      selectAll();
+      event.preventDefault();
+      return;
+    }
     let used = inSearchBox(event);
     if (!used && !isTyping(document.activeElement)) {
       if (event.key === "/") {
@@ -101,6 +114,9 @@ export function startKeyboard({ toSearch }) {
         used = true;
       } else if (event.key === "?") {
         openHelp();
+        used = true;
+      } else if (event.key === "Escape" && hasSelection()) {
+        clearSelection();
         used = true;
       } else if (event.key === "Escape" && document.activeElement.closest("#results")) {
         toSearch();

@@ -8,20 +8,33 @@ export function announce(sentence) {
 
 const SHOWN_MS = 6000;
 
-/** Shows a short message at the foot of the page; one of kind "error" stays until it is closed. */
-export function toast(message, { kind = "info" } = {}) {
+// A modal dialog covers all that isn't in it.
+function raiseToasts() {
+  const dialog = document.querySelector("dialog[open]");
+  const toasts = byId("toasts");
+  (dialog ?? document.body).append(toasts);
+  dialog?.addEventListener("close", () => document.body.append(toasts), { once: true });
+  return toasts;
+}
+
+/**
+ * Shows a short message at the foot of the page, also above a dialog; one of kind "error" stays until it is closed.
+ * @param {{kind?: "info"|"error", shown?: number, undo?: () => unknown}} [how] `shown` in milliseconds; `undo` gets a button
+ */
+export function toast(message, { kind = "info", shown = SHOWN_MS, undo } = {}) {
   const close = () => item.remove();
   const item = make(
     "div",
     { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status", data: { testid: "toast" } },
     icon(kind === "error" ? "warning" : "check"),
     make("p", { text: message }),
+    undo && button("Undo", { kind: "quiet", testid: "undo", on: { click: () => (close(), undo()) } }),
     iconButton("close", "Close the message", close, { title: null }),
   );
-  const toasts = byId("toasts");
+  const toasts = raiseToasts();
   while (toasts.childElementCount >= 3) toasts.firstElementChild.remove();
   toasts.append(item);
-  if (kind !== "error") setTimeout(close, SHOWN_MS);
+  if (kind !== "error") setTimeout(close, shown);
 }
 
 /** What went wrong, in words: {title, detail, errors}. */
@@ -79,26 +92,6 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
 /** A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another. */
 export function iconButton(symbol, label, click, { class: className = "icon-button", title = label, data, ...attributes } = {}) {
   return make("button", { type: "button", class: className, "aria-label": label, title, data, on: { click }, ...attributes }, icon(symbol));
-}
-
-/** Asks before something that cannot be undone; the promise says whether the answer was yes. */
-export function confirmed({ title, detail, action }) {
-  const dialog = byId("confirm");
-  dialog.returnValue = "";
-  dialog.replaceChildren(
-    make("h2", { id: "confirm-title", text: title }),
-    make("p", { text: detail }),
-    make(
-      "div",
-      { class: "sheet-actions" },
-      button("Keep it", { on: { click: () => dialog.close("no") }, testid: "confirm-no" }),
-      button(action, { kind: "danger", on: { click: () => dialog.close("yes") }, testid: "confirm-yes" }),
-    ),
-  );
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
 }
 
 const ASK_EVERY_MS = 3000;

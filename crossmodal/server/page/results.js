@@ -3,7 +3,8 @@ import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
 import { currentState, describeTerms, navigate, writeAddress } from "./navigation.js";
 import { photoRows } from "./rows.js";
-import { deepest, searchMore } from "./search.js";
+import { mark } from "./selection.js";
+import { deepest, isWeak, searchMore, shownMatches, weakMatches } from "./search.js";
 import { momentMark } from "./videos.js";
 
 /** "83%", "0.4%"; most of an index has a score near nothing, and its order still shows. */
@@ -136,7 +137,12 @@ function captionLine(match, captions) {
 function photoTile(match, actions) {
   const captions = match.captions ?? [];
   const image = thumbnail(match.photo, nameOf(match), { eager: match.rank <= 4, larger: !match.video });
-  return tile(
+  const ring = make(
+    "button",
+    { type: "button", class: "tile-check", "aria-pressed": "false", "aria-label": `Select ${nameOf(match)}`, title: "Select (x)", data: { testid: "select" } },
+    icon("check"),
+  );
+  const element = tile(
     match,
     openLink(match, actions, "tile-photo", image, momentMark(match), duplicatesOf(match)),
     make(
@@ -159,7 +165,10 @@ function photoTile(match, actions) {
       ),
     ),
     actionsOf(match, actions),
+    ring,
   );
+  mark(element);
+  return element;
 }
 
 function captionTile(match, actions) {
@@ -200,10 +209,13 @@ export function pictureOf(id) {
 const TITLES = { image: "Photos", text: "Captions" };
 
 /** "12 photos", with "First" where there are more. */
-export function countSentence({ section: { matches, modality, hasMore } }) {
-  const said = count(matches.length, modality === "image" ? "photo" : "caption");
-  return hasMore ? `First ${said}` : said;
+export function countSentence({ section }) {
+  const said = count(shownMatches(section).length, section.modality === "image" ? "photo" : "caption");
+  return goesOn(section) ? `First ${said}` : said;
 }
+
+/** Whether more would be shown: results come by rank, so that after weak ones there are only weaker ones. */
+const goesOn = ({ hasMore, weakShown, matches }) => hasMore && (weakShown || !weakMatches({ matches: matches.slice(-1) }).length);
 
 /** Fills the place of the results with what `kind` names, and returns it. */
 export function fillResults(kind, ...children) {
@@ -212,7 +224,18 @@ export function fillResults(kind, ...children) {
   place.className = "results";
   place.toggleAttribute("aria-busy", false);
   place.replaceChildren(...children);
+  refresh = () => undefined;
   return place;
+}
+
+let refresh = () => undefined;
+
+/** Shows the present list again, because documents were hidden or come back. */
+export const refreshResults = () => refresh();
+
+/** Says how the present list is shown again. */
+export function refreshBy(show) {
+  refresh = show;
 }
 
 /** Shows that `number` results are awaited: grey shapes hold their place. */
@@ -288,7 +311,7 @@ export function listFoot({ label, testid, hasMore, load, focus, atEnd = () => nu
     if (foot.isConnected && hasMore() && foot.getBoundingClientRect().top < (1 + SCREENS_AHEAD) * innerHeight) more(false);
   };
   draw();
-  return foot;
+  return { element: foot, draw };
 }
 
 function sectionFoot(state, answer, list, onMore) {
@@ -297,12 +320,12 @@ function sectionFoot(state, answer, list, onMore) {
   return listFoot({
     label: `Load more ${TITLES[section.modality].toLowerCase()}`,
     testid: "load-more",
-    hasMore: () => section.hasMore && section.reached < most,
+    hasMore: () => goesOn(section) && section.reached < most,
     atEnd: () =>
-      section.hasMore && section.reached >= most && `These are the first ${most.toLocaleString("en")}. Refine the search to see others.`,
+      goesOn(section) && section.reached >= most && `These are the first ${most.toLocaleString("en")}. Refine the search to see others.`,
     load: async () => {
       const fresh = await searchMore(state, answer);
-      list.add(fresh);
+      list.set(shownMatches(section));
       onMore();
       return fresh;
     },
@@ -313,10 +336,17 @@ function sectionFoot(state, answer, list, onMore) {
 /** Captions in a list, with the same interface as rows of photos. */
 function captionList(matches, makeTile, testid) {
   const element = make("div", { class: "grid", data: { testid } }, ...matches.map(makeTile));
+  const tile = (id) => element.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? undefined;
   return {
     element,
-    add: (more) => element.append(...more.map(makeTile)),
-    tile: (id) => element.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? undefined,
+    set(others) {
+      others.forEach((match, at) => {
+        const there = element.children[at];
+        if (there?.dataset.id !== match.id) element.insertBefore(tile(match.id) ?? makeTile(match), there ?? null);
+      });
+      while (element.childElementCount > others.length) element.lastChild.remove();
+    },
+    tile,
   };
 }
 
@@ -332,28 +362,64 @@ function recognisedIn({ recognised: found }) {
   );
 }
 
+/** What stands in the place of the weak results until somebody asks for them. */
+function weakNote({ section }, list, foot, onMore) {
+  const weak = weakMatches(section);
+  if (section.weakShown || !weak.length) return null;
+  const show = () => {
+    section.weakShown = true;
+    note.remove();
+    list.set(shownMatches(section));
+    foot.draw();
+    onMore();
+    list.tile(weak[0].id)?.querySelector("a").focus({ preventScroll: true });
+  };
+  const some = shownMatches(section).length > 0;
+  const what = section.modality === "image" ? "photo" : "caption";
+  const number = section.hasMore ? "" : `${weak.length} `;
+  const label = some ? `Show ${number || "those "}that fit less well` : `Show the nearest ${what}s`;
+  const reveal = button(label, { symbol: "down", kind: some ? "" : "primary", testid: "show-weak", on: { click: show } });
+  const note = some
+    ? make("div", { class: "weak-note" }, reveal)
+    : messageCard({ title: "Nothing fits well", detail: section.doubt ?? "All scores are low.", symbol: "search", actions: [reveal], testid: "nothing-fits" });
+  return note;
+}
+
+/** Words above the first of the weak results, where they follow others. */
+const weakHeading = (item, previous) => (previous && isWeak(item) && !isWeak(previous) ? "These fit less well" : null);
+
 const asProblem = (error) => Object.assign(new Error(error.title), error, { errors: error.errors ?? [] });
 
 /** Shows an answer; `onMore` is called after more has been loaded, `retry` to search again. */
 export function showResults(state, answer, actions, { onMore, retry }) {
   const { section } = answer;
   const recognised = recognisedIn(section);
-  if (section.error) return fillResults("matches", errorCard(asProblem(section.error), retry));
-  if (!section.matches.length) return fillResults("matches", ...[recognised, nothingFound(state)].filter(Boolean));
+  if (section.error) {
+    fillResults("matches", errorCard(asProblem(section.error), retry));
+    return;
+  }
+  if (!section.matches.length) {
+    fillResults("matches", ...[recognised, nothingFound(state)].filter(Boolean));
+    return;
+  }
   const makeList = section.modality === "image" ? photoRows : captionList;
-  const list = makeList(section.matches, (match) => resultTile(match, actions), "results-grid");
+  const list = makeList(shownMatches(section), (match) => resultTile(match, actions), "results-grid", weakHeading);
+  const foot = sectionFoot(state, answer, list, onMore);
   const shown = make(
     "section",
     { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid: `section-${section.modality}` } },
     recognised,
-    section.doubt && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt }),
+    section.doubt && section.weakShown && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt }),
     list.element,
-    sectionFoot(state, answer, list, onMore),
+    weakNote(answer, list, foot, onMore),
+    foot.element,
   );
-  return fillResults("matches", shown);
+  fillResults("matches", shown);
+  refreshBy(() => list.set(shownMatches(section)));
 }
 
 /** Announces the results to screen readers. */
 export function announceResults(state, answer, nameOf) {
-  announce(`${countSentence(answer)} for ${describeTerms(state.terms, nameOf)}.`);
+  const weak = answer.section.weakShown ? 0 : weakMatches(answer.section).length;
+  announce(`${countSentence(answer)} for ${describeTerms(state.terms, nameOf)}.${weak ? ` ${weak} fit less well.` : ""}`);
 }

@@ -57,17 +57,17 @@ function ratioOf({ id, tags }) {
   return Math.min(WIDEST, Math.max(NARROWEST, ratio));
 }
 
-/** The rows of photos of these ratios: {from, to, height}, `to` exclusive; the last one isn't stretched. */
-function layoutRows(ratios, width, wanted, gap = GAP) {
+/** The rows of the photos `begin` to `end`, exclusive: {from, to, height}, `to` exclusive; the last one isn't stretched. */
+function layoutRows(ratios, begin, end, width, wanted, gap = GAP) {
   const rows = [];
-  let from = 0;
+  let from = begin;
   let sum = 0;
   const heightOf = (total, photos) => (width - gap * (photos - 1)) / total;
   const close = (to, total) => {
     rows.push({ from, to, height: heightOf(total, to - from) });
     from = to;
   };
-  for (let at = 0; at < ratios.length; at += 1) {
+  for (let at = begin; at < end; at += 1) {
     const before = sum;
     sum += ratios[at];
     const height = heightOf(sum, at + 1 - from);
@@ -81,17 +81,35 @@ function layoutRows(ratios, width, wanted, gap = GAP) {
       sum = 0;
     }
   }
-  if (from < ratios.length) rows.push({ from, to: ratios.length, height: Math.min(wanted, heightOf(sum, ratios.length - from)) });
+  if (from < end) rows.push({ from, to: end, height: Math.min(wanted, heightOf(sum, end - from)) });
+  return rows;
+}
+
+const SAME_ROW = ["from", "to", "height", "heading"];
+
+/** The rows of a list in which a photo with a heading begins a new row, below it. */
+function layoutGroups(list, headingOf, width, wanted) {
+  const ratios = list.map(ratioOf);
+  const headings = list.map((item, at) => headingOf(item, list[at - 1]));
+  const rows = [];
+  for (let from = 0, to; from < list.length; from = to) {
+    to = from + 1;
+    while (to < list.length && !headings[to]) to += 1;
+    const [first, ...others] = layoutRows(ratios, from, to, width, wanted);
+    rows.push({ ...first, heading: headings[from] }, ...others);
+  }
   return rows;
 }
 
 /**
- * Makes the rows of `items`; `makeTile(item)` answers a tile with data-id.
- * @returns {{element: HTMLElement, add: (items: object[]) => void, tile: (id: string) => HTMLElement|undefined}}
+ * Makes the rows of `items`; `makeTile(item)` answers a tile with data-id, and `headingOf(item, previous)` the
+ * words above it, or null where it goes on with the row.
+ * @returns {{element: HTMLElement, set: (items: object[]) => void, tile: (id: string) => HTMLElement|undefined}} `set`
+ *   shows other items, or more of them
  */
-export function photoRows(items, makeTile, testid) {
+export function photoRows(items, makeTile, testid, headingOf = () => null) {
   const element = make("div", { class: "rows", data: { testid } });
-  const list = [...items];
+  let list = [...items];
   let rows = [];
   let width = byId("results").clientWidth || innerWidth;
   let awaited = 0;
@@ -124,13 +142,15 @@ export function photoRows(items, makeTile, testid) {
     return tile;
   }
 
+  /** Lays all out for the width there is; tiles of rows that change are used again. */
   function arrange() {
     const focused = element.contains(document.activeElement) ? document.activeElement : null;
-    const next = layoutRows(list.map(ratioOf), width, wantedHeight(width));
+    const next = layoutGroups(list, headingOf, width, wantedHeight(width));
     let same = 0;
-    while (same < rows.length && same < next.length && ["from", "to", "height"].every((key) => rows[same][key] === next[same][key])) same += 1;
+    while (same < rows.length && same < next.length && SAME_ROW.every((key) => rows[same][key] === next[same][key])) same += 1;
     const loose = new Map();
-    for (const { element: old } of rows.slice(same)) {
+    for (const { element: old, head } of rows.slice(same)) {
+      head?.remove();
       for (const tile of old.children) loose.set(tile.dataset.id, tile);
       watcher.unobserve(old);
       old.remove();
@@ -141,6 +161,7 @@ export function photoRows(items, makeTile, testid) {
       if (row.from < ALL_SHOWN || list.length <= ALL_SHOWN || (focused && list.slice(row.from, row.to).some(({ id }) => loose.get(id)?.contains(focused)))) {
         fill(row, loose);
       }
+      if (row.heading) element.append((row.head = make("h3", { class: "row-heading", text: row.heading })));
       element.append(row.element);
       watcher.observe(row.element);
     }
@@ -180,8 +201,8 @@ export function photoRows(items, makeTile, testid) {
   shown = { anew };
   return {
     element,
-    add(more) {
-      list.push(...more);
+    set(others) {
+      list = [...others];
       arrange();
     },
     tile: (id) => element.querySelector(`[data-id="${CSS.escape(id)}"]`) ?? undefined,

@@ -1,4 +1,4 @@
-import { api, known, remember } from "./api.js";
+import { api, isHidden, known, remember } from "./api.js";
 import { upload } from "./pictures.js";
 import { searchKey } from "./navigation.js";
 
@@ -92,14 +92,31 @@ function keep(key, answer) {
   if (kept.size > KEPT_ANSWERS) kept.delete(kept.keys().next().value);
 }
 
-function sectionOf(modality, result) {
+function sectionOf(state, modality, result) {
   remember(result.matches);
   const { matches, has_more: hasMore, recognised, doubt, error } = result;
-  return { modality, matches, hasMore, recognised, doubt, error, reached: matches.at(-1)?.rank ?? 0, found: [] };
+  // Who says how well they are to fit has said what is weak.
+  const weakShown = state.minScore > 0;
+  return { modality, matches, hasMore, recognised, doubt, error, weakShown, reached: matches.at(-1)?.rank ?? 0, found: [] };
 }
 
 /** What scores less doesn't fit well: FITTING_SCORE of the server. */
 const FITTING_SCORE = 0.1;
+
+const scoresWell = ({ score }) => typeof score !== "number" || score >= FITTING_SCORE;
+
+/** Whether a match fits: by its score or its caption's, or because it has the very words. */
+function fits({ score, parts, found_caption: caption }) {
+  return scoresWell({ score }) || Boolean(parts?.word_rank || parts?.text_rank) || Boolean(caption && scoresWell(caption));
+}
+
+export const isWeak = (match) => !fits(match);
+
+/** Those that are set apart, because they fit less well. */
+export const weakMatches = ({ matches }) => matches.filter((match) => isWeak(match) && !isHidden(match.id));
+
+/** The matches to show: those that fit, and once somebody asked for them the weak ones, by rank each. */
+export const shownMatches = (section) => [...section.matches.filter((match) => fits(match) && !isHidden(match.id)), ...(section.weakShown ? weakMatches(section) : [])];
 
 /**
  * Puts captions that matched on their photos. A photo that only its caption found stands where the caption's
@@ -115,9 +132,8 @@ function foldCaptions(section, captions) {
   const shown = new Set(section.matches.map(({ id }) => id));
   for (const [id, caption] of best) {
     const { photo, text, score, cosine, tags } = caption;
-    const scored = typeof score === "number";
-    if (shown.has(id) || (scored && score < FITTING_SCORE)) continue;
-    const place = scored ? section.matches.findIndex((match) => match.score < score) : -1;
+    if (shown.has(id) || !scoresWell(caption)) continue;
+    const place = typeof score === "number" ? section.matches.findIndex((match) => match.score < score) : -1;
     // Photos that follow on a later page have their own place there.
     if (place < 0 && section.hasMore) continue;
     const match = { ...known(id), id, modality: "image", photo, score, cosine, tags: known(id)?.tags ?? tags, found_caption: caption };
@@ -152,7 +168,7 @@ export async function search(state, { onRetry } = {}) {
   if (running !== controller) return null;
   running = null;
   const [first, captions] = answer.results;
-  const section = sectionOf(body.queries ? "image" : body.modality, first);
+  const section = sectionOf(state, body.queries ? "image" : body.modality, first);
   const results = [{ modality: section.modality, matches: [...section.matches], has_more: first.has_more }];
   if (captions?.matches) {
     results.push({ modality: "text", matches: captions.matches, has_more: captions.has_more });
@@ -163,7 +179,7 @@ export async function search(state, { onRetry } = {}) {
   return result;
 }
 
-/** Adds the next matches to an answer and answers only those. */
+/** Adds the next matches to an answer and answers those of them that are shown. */
 export async function searchMore(state, { section, results }, { onRetry } = {}) {
   const body = moreBody(state, section.modality, section.reached);
   if (!body) {
@@ -171,7 +187,7 @@ export async function searchMore(state, { section, results }, { onRetry } = {}) 
     return [];
   }
   const answer = await api.search(body, { onRetry });
-  const next = sectionOf(section.modality, answer.results[0]);
+  const next = sectionOf(state, section.modality, answer.results[0]);
   const best = new Map(section.found.toReversed().map((caption) => [caption.photo?.id, caption]));
   const shown = new Set(section.matches.map((match) => match.id));
   const fresh = next.matches.filter((match) => !shown.has(match.id)).map((match) => withCaption(match, best));
@@ -180,5 +196,5 @@ export async function searchMore(state, { section, results }, { onRetry } = {}) 
   section.matches.push(...fresh);
   section.hasMore = next.hasMore;
   section.reached = Math.max(next.reached, section.reached + (next.matches.length ? 0 : body.top_k));
-  return fresh;
+  return section.weakShown ? fresh : fresh.filter(fits);
 }

@@ -1,8 +1,8 @@
-import { ROOT, api, remember } from "./api.js";
+import { ROOT, api, isHidden, remember } from "./api.js";
 import { byId, icon, make } from "./dom.js";
 import { button, messageCard } from "./messages.js";
-import { DEFAULTS, describeTerms, writeAddress } from "./navigation.js";
-import { fillResults, fillWithSkeletons, listFoot, resultTile, showError } from "./results.js";
+import { DEFAULTS, describeTerms, navigate, writeAddress } from "./navigation.js";
+import { fillResults, fillWithSkeletons, listFoot, refreshBy, resultTile, showError } from "./results.js";
 import { photoRows } from "./rows.js";
 import { termName } from "./terms.js";
 
@@ -10,7 +10,7 @@ const RECENT_KEY = "crossmodal.recent";
 const STORED = 12;
 
 /** The searches of this browser, the latest first: {label, address}. */
-function recentSearches() {
+export function recentSearches() {
   try {
     const stored = JSON.parse(localStorage.getItem(RECENT_KEY) ?? "[]");
     return Array.isArray(stored) ? stored.filter(({ label, address }) => label && address?.startsWith(`${ROOT}?`)) : [];
@@ -88,6 +88,7 @@ const RECENT = 4;
 const PAGE = 48;
 
 let examples = null;
+// The photos of the start page: {filter, documents, next}.
 let gallery = null;
 
 /** Forgets the examples and photos, since the index has changed. */
@@ -160,42 +161,59 @@ const nothingIndexed = () =>
     actions: [make("a", { class: "button primary", href: "./?view=add", data: { view: "add" }, text: "Add photos" })],
   });
 
+const shownPhotos = () => (gallery ? gallery.documents.filter(({ id }) => !isHidden(id)) : []);
+
+const nothingLeft = () =>
+  messageCard({
+    title: "No photo fits the filters",
+    detail: "Take one of them away.",
+    symbol: "filter",
+    testid: "nothing-left",
+    actions: [button("Remove all filters", { kind: "primary", on: { click: () => navigate({ filter: null }) } })],
+  });
+
 function drawGallery(actions) {
-  if (!gallery.documents.length) {
-    fillResults("gallery", nothingIndexed());
+  if (!shownPhotos().length) {
+    fillResults("gallery", gallery.filter ? nothingLeft() : nothingIndexed());
+    refreshBy(() => drawGallery(actions));
     return;
   }
-  const rows = photoRows(gallery.documents, (item) => resultTile(item, actions), "gallery");
+  const rows = photoRows(shownPhotos(), (item) => resultTile(item, actions), "gallery");
   const foot = listFoot({
     label: "Show more photos",
     testid: "gallery-more",
     hasMore: () => Boolean(gallery?.next),
     load: async () => {
-      const page = await loadPage(gallery.next);
-      if (!gallery) return []; // forgotten meanwhile, since the index has changed
-      gallery = { documents: [...gallery.documents, ...page.documents], next: page.next };
-      rows.add(page.documents);
+      const before = gallery;
+      const page = await loadPage(before.filter, before.next);
+      if (gallery !== before) return []; // forgotten meanwhile, since the index has changed
+      gallery = { ...before, documents: [...before.documents, ...page.documents], next: page.next };
+      rows.set(shownPhotos());
       return page.documents;
     },
     focus: (item) => item && rows.tile(item.id)?.querySelector("a").focus({ preventScroll: true }),
   });
-  fillResults("gallery", make("h2", { class: "section-title visually-hidden", text: "Some of the photos" }), rows.element, foot);
+  fillResults("gallery", make("h2", { class: "section-title visually-hidden", text: "Some of the photos" }), rows.element, foot.element);
+  refreshBy(() => (shownPhotos().length ? rows.set(shownPhotos()) : drawGallery(actions)));
 }
 
-async function loadPage(after) {
-  const page = await api.documents({ modality: "image", limit: PAGE, after });
+// The newest first; those without a date come at the end.
+async function loadPage(filter, after) {
+  const page = await api.documents({ modality: "image", limit: PAGE, after, sort: "-taken", filter: filter && JSON.stringify(filter) });
   remember(page.documents);
   return page;
 }
 
-/** Shows some of the indexed photos; `stillWanted` is asked when the answer has come. */
-export async function showGallery(actions, stillWanted) {
-  if (!gallery) {
+/** Shows the indexed photos that a filter lets through; `stillWanted` is asked when the answer has come. */
+export async function showGallery(filter, actions, stillWanted) {
+  if (!gallery || JSON.stringify(gallery.filter) !== JSON.stringify(filter)) {
     fillWithSkeletons(24);
     try {
-      gallery = await loadPage();
+      const page = await loadPage(filter);
+      if (!stillWanted()) return;
+      gallery = { filter, ...page };
     } catch (error) {
-      if (stillWanted()) showError(error, () => showGallery(actions, stillWanted));
+      if (stillWanted()) showError(error, () => showGallery(filter, actions, stillWanted));
       return;
     }
   }
@@ -203,4 +221,4 @@ export async function showGallery(actions, stillWanted) {
 }
 
 /** The ids of the start page's photos, in their order. */
-export const galleryIds = () => (gallery ? gallery.documents.map((item) => item.id) : []);
+export const galleryIds = () => shownPhotos().map((item) => item.id);

@@ -34,7 +34,7 @@ function copyTheOldWay(text) {
 }
 
 /** Copies text, also where the page is not on a secure origin and the clipboard interface is missing. */
-async function copy(text, message) {
+export async function copy(text, message) {
   let copied = false;
   try {
     await navigator.clipboard.writeText(text);
@@ -158,14 +158,18 @@ function summary(answer) {
 /** Draws the line above the results; `answer` is null while the first one is awaited. */
 export function showToolbar(state, answer) {
   const bar = byId("toolbar");
-  bar.hidden = state.terms.length === 0;
-  if (bar.hidden) return;
+  bar.hidden = false;
+  const density = segments("density", "Size of the photos", DENSITY_LABELS, currentDensity(), setDensity);
+  if (!state.terms.length) {
+    redraw(bar, make("div", { class: "toolbar-tools" }, density, filterButton(state)));
+    return;
+  }
   const facts = make("div", { class: "toolbar-facts" }, summary(answer), answer && timing(answer.timing));
   const tools = make(
     "div",
     { class: "toolbar-tools" },
     hasCaptions() && segments("show", "What to show", SHOW_LABELS, state.show, (show) => navigate({ show })),
-    state.show === "photos" && segments("density", "Size of the photos", DENSITY_LABELS, currentDensity(), setDensity),
+    state.show === "photos" && density,
     filterButton(state),
     make(
       "div",
