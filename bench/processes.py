@@ -64,8 +64,12 @@ class Server:
 
 
 def index(data: Path, workspace: Path, *arguments: str | Path) -> dict[str, Any]:
-    """Runs ``-t index``; the report that it prints. Raises ServiceError where it fails."""
-    output = _output("app.py", "-t", "index", "-d", data, "--workspace", workspace, "--json", *arguments)
+    """Runs ``-t index``, without the reading of text in photos; the report that it prints.
+
+    Raises ServiceError where it fails.
+    """
+    command = ("app.py", "-t", "index", "-d", data, "--workspace", workspace, "--ocr", "off", "--json")
+    output = _output(*command, *arguments)
     report: dict[str, Any] = json.loads(output)
     return report
 

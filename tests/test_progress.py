@@ -37,7 +37,7 @@ def test_a_log_gets_a_line_every_few_seconds_and_one_at_the_end() -> None:
     assert out.getvalue().splitlines() == [
         "120 of 1,000 documents; 96 indexed, 21 already there, 3 failed; 20 documents/s; 44 s left",
         "240 of 1,000 documents; 192 indexed, 42 already there, 6 failed; 20 documents/s; 38 s left",
-        "241 of 1,000 documents; 192 indexed, 42 already there, 7 failed; 19 documents/s; 41 s left",
+        "241 of 1,000 documents; 192 indexed, 42 already there, 7 failed; 18 documents/s; 42 s left",
     ]
 
 
@@ -82,19 +82,24 @@ def test_nothing_is_written_when_it_is_off_or_nothing_happened() -> None:
     assert progress.failed == 3
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar_that_takes_no_speed_from_the_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm-256color")
     out, clock = Terminal(), Clock()
     with IndexProgress(40, file=out, clock=clock) as progress:
+        clock.now += 90
+        progress.advance(added=3)
+        assert " left" not in out.getvalue()
         clock.now += 2
         progress.advance(added=8, unchanged=2)
     shown = out.getvalue()
     assert "Indexing" in shown
-    assert "10/40" in shown
+    assert "13/40" in shown
     assert "5.0 documents/s" in shown
-    assert "6.0 s left" in shown
-    assert "8 indexed, 2 already there" in shown
+    assert "5.4 s left" in shown
+    assert "11 indexed, 2 already there" in shown
 
 
 def test_it_ends_when_indexing_raises(monkeypatch: pytest.MonkeyPatch) -> None:

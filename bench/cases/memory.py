@@ -75,7 +75,7 @@ def run_index(options: Options) -> list[Result]:
         def peak(data: Path) -> int:
             workspace = folder / f"workspace-{next(numbers)}"
             try:
-                return processes.run_peak("-t", "index", "-d", data, "--workspace", workspace, "--json")
+                return processes.run_peak("-t", "index", "-d", data, "--workspace", workspace, "--ocr", "off")
             finally:
                 shutil.rmtree(workspace, ignore_errors=True)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EvaluationProgress", "IndexProgress", "TextProgress"]
 
-# Speed and time left are those of the last seconds: a model is slow on its first batches.
+# Speed and time left are those of the last seconds, and from the first batch on: a model is slow to load.
 _WINDOW_SECONDS = 30.0
 
 
@@ -80,6 +80,8 @@ class IndexProgress:
         self.unchanged += unchanged
         self.failed += failed
         now = self._clock()
+        if len(self._marks) == 2 and self._marks[0][1] == 0:
+            del self._marks[0]
         self._marks.append((now, self.done))
         while len(self._marks) > 2 and now - self._marks[1][0] >= _WINDOW_SECONDS:
             del self._marks[0]
@@ -94,9 +96,9 @@ class IndexProgress:
         return (after - before) / (last - first) if last > first and after > before else None
 
     def seconds_left(self) -> float | None:
-        """The time left at that speed, None where the total or the speed is unknown."""
+        """The time left at that speed, None where the total or the speed of a second batch is unknown."""
         speed = self.documents_per_second()
-        if self._total is None or speed is None:
+        if self._total is None or speed is None or self._marks[0][1] == 0:
             return None
         return max(0, self._total - self.done) / speed
 
