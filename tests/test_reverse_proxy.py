@@ -107,9 +107,10 @@ def test_the_client_takes_the_address_with_its_path(proxy: str, root: str) -> No
 
 def test_the_path_without_a_slash_leads_to_the_page(proxy: str) -> None:
     for root in (TAKEN_OFF, KEPT):
-        answer = httpx2.get(proxy + root)
-        assert answer.is_redirect
-        assert urljoin(proxy, answer.headers["location"]) == f"{proxy}{root}/"
+        for query in ("", "?view=status&text=a%20cat"):
+            answer = httpx2.get(proxy + root + query)
+            assert answer.is_redirect
+            assert urljoin(proxy, answer.headers["location"]) == f"{proxy}{root}/{query}"
 
 
 def test_nobody_else_says_where_links_lead(toy_server: Server) -> None:

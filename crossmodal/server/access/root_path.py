@@ -52,7 +52,8 @@ class RootPath:
         sent: bytes = scope["raw_path"].split(b"?")[0]
         if sent == self._sent and scope["method"] in ("GET", "HEAD"):
             # The page names its files relative to its folder.
-            app = RedirectResponse(self._root + "/", 308)
+            query = scope["query_string"].decode("latin-1")
+            app = RedirectResponse(f"{self._root}/" + (f"?{query}" if query else ""), 308)
         elif sent.startswith(self._sent + b"/"):
             # Nothing in it is escaped, so both begin with it.
             scope["raw_path"] = sent.removeprefix(self._sent)
