@@ -1,4 +1,4 @@
-"""An index of format 4 or 5 becomes one of today's in one transaction, with its ids and answers."""
+"""An index of format 4, 5 or 6 becomes one of today's in one transaction, with its ids and answers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from conftest import REPOSITORY, run_app
 
 from crossmodal import PhotoIndex
 from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.conversion import convert
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.records import IMAGE
+from crossmodal.records import IMAGE, Look
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
@@ -109,6 +110,27 @@ def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: 
         assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
         found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
         assert found == expected["records"]
+    EmbeddedStore.open_writer(tmp_path / "new").close()
+    assert tables_of(workspace) == tables_of(tmp_path / "new")
+
+
+def test_format_6_gets_the_colours_of_its_photos(tmp_path: Path) -> None:
+    with tarfile.open(FIXTURES / "format-6.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    workspace = tmp_path / "workspace"
+    with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
+        PhotoIndex(workspace)
+    assert convert(workspace, lambda conversion: None) is not None
+    expected = json.loads((FIXTURES / "format-6.json").read_text(encoding="utf-8"))
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+    with PhotoIndex(workspace) as index:
+        assert [[each.id, each.cosine] for each in index.search_text("a cat", 4)] == expected["search"]
+        assert [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index] == expected[
+            "records"
+        ]
+        looks = {record.file: index.look(record.id) for record in index.page()}
+    assert looks == {"cat.jpg": Look(451, 300, "#947057"), "coffee.jpg": Look(600, 400, "#9e5634")}
     EmbeddedStore.open_writer(tmp_path / "new").close()
     assert tables_of(workspace) == tables_of(tmp_path / "new")
 

@@ -257,7 +257,10 @@ class _Calls:
         return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
     async def thumbnail(self, id: str, *, size: int | None = None) -> bytes:
-        """An indexed photo's small copy, as an image file; ``size`` is 512, 1024 or 2048 pixels."""
+        """An indexed photo's small copy, as an image file.
+
+        ``size`` is 512, 1024 or 2048 pixels of the longer side, or 200 or 480 of the shorter side of a WebP.
+        """
         options = {} if size is None else {"params": {"size": str(size)}}
         return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes, options))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from crossmodal.metadata.locations import names_a_place
 
-__all__ = ["Span", "location_spans"]
+__all__ = ["Span", "blanked", "location_spans"]
 
 # From and up to: offsets in a file.
 Span = tuple[int, int]
@@ -64,6 +64,18 @@ def location_spans(descriptor: int, size: int, mime_type: str) -> list[Span] | N
             length = int.from_bytes(box[1])
             spans.append((start + box.end(), start + min(box.start() + length, len(part))))
     return sorted(set(spans))
+
+
+def blanked(part: bytes, start: int, spans: Sequence[Span]) -> bytes:
+    """The ``part`` of a file that begins at ``start``, with blanks for what of it lies in ``spans``."""
+    if not spans:
+        return part
+    written = bytearray(part)
+    for first, last in spans:
+        low, high = max(first, start) - start, min(last, start + len(written)) - start
+        if low < high:
+            written[low:high] = b" " * (high - low)
+    return bytes(written)
 
 
 def _is_harmless(handler: re.Match[bytes]) -> bool:

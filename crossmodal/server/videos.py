@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import RequestError
-from crossmodal.metadata.video_locations import Span, location_spans
+from crossmodal.metadata.video_locations import Span, blanked, location_spans
 from crossmodal.places import Places
 from crossmodal.server.serving import Serving
 
@@ -162,12 +162,8 @@ class _VideoPart(Response):
 
 
 def _read(video: _Video, start: int, end: int) -> bytes:
-    part = bytearray(os.pread(video.descriptor, end - start, start))
+    part = os.pread(video.descriptor, end - start, start)
     if not part:
         # It became shorter; the client learns by the end that this is not all.
         raise OSError("the video became shorter while it was sent")
-    for first, last in video.blanked:
-        low, high = max(first, start) - start, min(last, start + len(part)) - start
-        if low < high:
-            part[low:high] = b" " * (high - low)
-    return bytes(part)
+    return blanked(part, start, video.blanked)

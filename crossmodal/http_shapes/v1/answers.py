@@ -12,7 +12,7 @@ from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.match import Match, VideoMoment, video_moment
 from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
-from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.records import IMAGE, Look, Modality, Record
 
 __all__ = ["document_json", "index_state", "match_json", "render_search"]
 
@@ -48,9 +48,10 @@ def document_json(
     *,
     captions: Sequence[Record] = (),
     photo: Record | None = None,
+    look: Look | None = None,
     text_in_photo: str | None = None,
 ) -> dict[str, Any]:
-    """One document; ``photo`` is the one that a caption describes, where it is indexed.
+    """One document; ``photo`` is the one that a caption describes, where it is indexed, ``look`` its look.
 
     ``text_in_photo`` is what was read in a photo, None where nobody has looked yet.
     """
@@ -62,7 +63,7 @@ def document_json(
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
-        "photo": None if photo is None else _photo(photo.id, photo.file),
+        "photo": None if photo is None else _photo(photo.id, photo.file, look),
         **({} if moment is None else {"video": _video(moment)}),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "text_in_photo": text_in_photo,
@@ -105,12 +106,13 @@ def _trouble_of(backend: Mapping[str, Any]) -> tuple[int, float]:
     return ("ready", "filling", "away").index(backend["state"]), math.inf if behind is None else behind
 
 
-def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:
-    """Where a photo can be seen, as paths on this server, and what its file was called."""
+def _photo(id: str | None, file: str | None, look: Look | None) -> dict[str, str | int | None] | None:
+    """Where a photo can be seen, as paths on this server, what its file was called, and how it looks."""
     if id is None:
         return None
     base = _document(id)
-    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
+    shown = asdict(look or Look())
+    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file, **shown}
 
 
 def _video(video: VideoMoment) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
     if "text" in fields:
         found["text"] = match.text
     if "photo" in fields:
-        found["photo"] = _photo(match.photo_id, match.file)
+        found["photo"] = _photo(match.photo_id, match.file, match.look)
     if match.video is not None and "photo" in fields:
         found["video"] = _video(match.video)
     if "captions" in fields:

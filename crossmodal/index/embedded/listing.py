@@ -13,7 +13,7 @@ from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
 from crossmodal.records import Modality, Record
 
-__all__ = ["list_documents", "rows_of"]
+__all__ = ["list_documents", "matching_ids", "rows_of"]
 
 # A document's row, its id, and the value that it stands by.
 _Candidate = tuple[int, str, OrderedValue | None]
@@ -50,6 +50,15 @@ def list_documents(
                 yield document.record
 
     return list(islice(records(), limit))
+
+
+def matching_ids(
+    connection: sqlite3.Connection, modality: Modality, filter: Filter, limit: int | None = None
+) -> list[str]:
+    """The ids of the first ``limit`` documents that match, or of all, in the order of their bytes."""
+    rows = rows_of(connection, modality, filter)
+    matching = (id for row, id, _ in _by_id(connection, modality, "") if row in rows)
+    return list(islice(matching, limit)) if rows else []
 
 
 def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:

@@ -15,6 +15,7 @@ from crossmodal.videos.formats import VIDEO_TYPES
 
 __all__ = [
     "APPLICATION_ID",
+    "COLOURS",
     "FORMAT",
     "INDEX_FILE",
     "IS_VIDEO",
@@ -30,10 +31,10 @@ __all__ = [
 ]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 6
+FORMAT = 7
 
 # Formats of earlier versions that are converted in place.
-UPGRADABLE = (4, 5)
+UPGRADABLE = (4, 5, 6)
 
 INDEX_FILE = "index.sqlite"
 
@@ -62,8 +63,8 @@ _VECTORS = "\n".join(
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
 
-# Captions, and whatever else is part of a photo, by that photo. What stands here, in ``LIBRARY`` and in
-# ``SEEN_TEXTS`` may come to an index that has some of it already, when it is converted.
+# Captions, and whatever else is part of a photo, by that photo. What stands here, in ``LIBRARY``,
+# ``SEEN_TEXTS`` and ``COLOURS`` may come to an index that has some of it already, when it is converted.
 LIBRARY_INDEXES = """
 CREATE INDEX IF NOT EXISTS parts_of_photos ON documents (photo_id) WHERE photo_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
@@ -114,6 +115,9 @@ CREATE TABLE IF NOT EXISTS seen_texts (
 CREATE VIRTUAL TABLE IF NOT EXISTS seen_words USING fts5 (text, content = '', {TOKENIZER})
 """.strip()
 
+# The average colours of thumbnails, 0xRRGGBB; a photo whose thumbnail cannot be decoded has none.
+COLOURS = "CREATE TABLE IF NOT EXISTS colours (row INTEGER PRIMARY KEY, colour INTEGER NOT NULL)"
+
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -158,6 +162,7 @@ CREATE TABLE documents (
 {_VECTORS}
 CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
+{COLOURS};
 
 CREATE TABLE tags (
     modality TEXT NOT NULL,

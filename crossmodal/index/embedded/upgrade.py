@@ -1,8 +1,8 @@
-"""From an index of format 4 or 5 to today's: in one transaction, so that it is done or not begun.
+"""From an index of format 4, 5 or 6 to today's: in one transaction, so that it is done or not begun.
 
 Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
-new is the digest of each photo, and where it lies. To format 5 tables and indexes are added, and what it
-holds stays as it is.
+new is the digest of each photo, and where it lies. To formats 5 and 6 tables and indexes are added, and what
+they hold stays as it is.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import StoreMissing
+from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.schema import (
+    COLOURS,
     FORMAT,
     INDEX_FILE,
     LIBRARY,
@@ -95,14 +97,10 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
         _add_columns(connection)
     # Of format 4 and 5; ``parts_of_photos`` has its place.
     run("DROP INDEX IF EXISTS captions_of_photos")
-    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS}".split(";\n"):
+    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS};\n{COLOURS}".split(";\n"):
         run(statement)
-    if found == 4:
-        left_out = _rewrite_all(connection, progress)
-    else:
-        left_out = []
-        (total,) = run("SELECT count(*) FROM documents").fetchone()
-        progress(total, total)
+    left_out = _rewrite_all(connection, progress) if found == 4 else []
+    _add_colours(connection, progress)
     run(f"PRAGMA user_version = {FORMAT}")
     return left_out
 
@@ -115,6 +113,19 @@ def _add_columns(connection: sqlite3.Connection) -> None:
         "uploaded INTEGER NOT NULL DEFAULT 1",
     ):
         connection.execute(f"ALTER TABLE documents ADD COLUMN {column}")
+
+
+def _add_colours(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:
+    """Notes the colour of each thumbnail that has none yet."""
+    run = connection.execute
+    rows = [row for (row,) in run("SELECT row FROM thumbnails WHERE row NOT IN (SELECT row FROM colours)")]
+    progress(0, len(rows))
+    for done, row in enumerate(rows, 1):
+        content, known = run("SELECT content, checksum FROM thumbnails WHERE row = ?", (row,)).fetchone()
+        colour = average_colour(content) if checksum(content, row) == known else None
+        if colour is not None:
+            run("INSERT INTO colours (row, colour) VALUES (?, ?)", (row, colour))
+        progress(done, len(rows))
 
 
 def _rewrite_all(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
