@@ -211,7 +211,7 @@ _DOCS_PAGE = Path(__file__).with_name("docs_page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"
@@ -279,7 +279,8 @@ class _PageFile:
             "Cache-Control": "no-cache",
             "Content-Security-Policy": _POLICY,
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
+            # Forms sent to this server say where they come from; nobody else is told.
+            "Referrer-Policy": "same-origin",
         }
         if _is_held(request, tag):
             return Response(status_code=304, headers=headers)

@@ -59,6 +59,9 @@ def picture_query(searching: SearchPage) -> None:
 
 def lightbox(searching: SearchPage) -> None:
     searching.open(text=SENTENCE, open=photo_ids(searching.server)["cameraman.jpg"]).settled()
+    # On a telephone the panel waits until it is asked for.
+    if searching.find("lightbox-info").get_attribute("aria-expanded") == "false":
+        searching.find("lightbox-info").click()
     expect(searching.find("lightbox-captions")).to_be_visible()
 
 
@@ -84,6 +87,8 @@ def add_photos(searching: SearchPage) -> None:
 
 def help_sheet(searching: SearchPage) -> None:
     searching.open()
+    if searching.page.locator("#menu-button").is_visible():
+        searching.page.locator("#menu-button").click()
     searching.page.get_by_role("button", name="Keyboard and tips").click()
     expect(searching.page.locator("#help")).to_be_visible()
 

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from zipfile import ZipFile
 
 import httpx2
 import pytest
@@ -266,3 +267,28 @@ def test_photos_are_browsed_by_year_day_camera_and_folder(page: Page, server: Se
     browsed.open(filter='{"year":1950}')
     browsed.find("nothing-left").get_by_role("button").click()
     expect_shown()
+
+
+def test_a_first_visitor_finds_a_photo_its_folder_its_day_and_downloads_five(
+    page: Page, server: Server, library: Library
+) -> None:
+    visitor = SearchPage(page, server).open()
+    page.keyboard.type("a house by the sea")
+    page.keyboard.press("Enter")
+    visitor.settled()
+    names = {id: name for name, id in photo_ids(server).items()}
+    visitor.result(photo_ids(server)["described.jpg"]).get_by_test_id("open-result").click()
+    page.get_by_role("link", name="formats").click()
+    shown = visitor.find("gallery").get_by_test_id("result")
+    eventually(lambda: {names[id] for id in visitor.shown()} >= set(OF_2019), True)
+    shown.first.get_by_test_id("open-result").click()
+    page.get_by_role("link", name="This day").click()
+    eventually(lambda: {names[id] for id in visitor.shown()}, set(OF_2019))
+    for number in range(5):
+        shown.nth(number).hover()
+        shown.nth(number).get_by_role("button", name="Select").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    with ZipFile(download.value.path()) as archive:
+        saved = [Path(name).name for name in archive.namelist()]
+    assert saved == [names[id] for id in visitor.shown()[:5]]

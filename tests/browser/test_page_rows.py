@@ -112,6 +112,23 @@ def test_the_density_is_chosen_and_kept(page: Page, toy_server: Server) -> None:
     expect(searching.find("density-small")).to_be_checked()
 
 
+def test_a_photo_has_its_colour_before_it_comes_in_one_of_two_sizes(page: Page, toy_server: Server) -> None:
+    page.route("**/thumbnail*", lambda route: None)
+    searching = gallery(page, toy_server)
+    _, listed = toy_server.request("/v1/documents?modality=image&limit=48")
+    for document in listed["documents"]:
+        photo = document["photo"]
+        tile = searching.result(document["id"])
+        red, green, blue = bytes.fromhex(photo["colour"][1:])
+        expect(tile).to_have_css("background-color", f"rgb({red}, {green}, {blue})")
+        widths = [round(side * max(1, photo["width"] / photo["height"])) for side in (200, 480)]
+        wanted = ", ".join(
+            f"{photo['thumbnail']}?size={side} {width}w"
+            for side, width in zip((200, 480), widths, strict=True)
+        )
+        expect(tile.locator("img")).to_have_attribute("srcset", wanted)
+
+
 def opacity(searching: SearchPage, id: str, part: str) -> float:
     place = searching.result(id).locator(part)
     return float(place.evaluate("each => getComputedStyle(each).opacity"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
-from conftest import Server
+from conftest import TOY_IMAGES, Server
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from browser.accessibility import assert_accessible
@@ -93,6 +95,20 @@ def test_all_of_them_are_searched_for_and_their_paths_copied(
     found.find("selection-search").click()
     found.settled()
     assert [(kind, value) for kind, value, _ in found.terms()] == [("id", id) for id in ids]
+
+
+def test_they_are_downloaded_as_a_zip(found: SearchPage) -> None:
+    ids = found.shown()[:5]
+    for id in ids:
+        ring(found, id).evaluate("ring => ring.click()")
+    with found.page.expect_download() as download:
+        found.find("selection-download").click()
+    with ZipFile(download.value.path()) as archive:
+        files = {Path(name).name: archive.read(name) for name in archive.namelist()}
+    names = [found.server.request(f"/v1/documents/{id}")[1]["photo"]["file"] for id in ids]
+    assert files == {name: (TOY_IMAGES / name).read_bytes() for name in names}
+    # The page stays, and so does what is selected.
+    assert len(selected(found)) == 5
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 export class Problem extends Error {
   constructor({ status, title, detail, errors = [] }) {
     super(title);
-    Object.assign(this, { status, title, detail, errors });
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+    this.errors = errors;
   }
 }
 
@@ -104,6 +107,7 @@ export async function logOut() {
 const documentPath = (id) => `v1/documents/${encodeURIComponent(id)}`;
 
 export const thumbnailUrl = (id) => `${ROOT}${documentPath(id)}/thumbnail`;
+export const archiveUrl = `${ROOT}v1/documents/archive`;
 export const contentUrl = (id) => `${ROOT}${documentPath(id)}/content`;
 
 /** The server's routes, one function each; options as for request(). */
@@ -118,6 +122,8 @@ export const api = {
   change: (id, body) => request(documentPath(id), { method: "PATCH", body }),
   remove: (id) => request(documentPath(id), { method: "DELETE" }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
+  suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
+  facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
   tags: (options) => request("v1/tags", options),
   status: (options) => request("v1/status", options),
   models: (options) => request("v1/models", options),

@@ -1,10 +1,11 @@
 /**
  * Builds an element. Data reaches it as text or attribute values only, never as markup.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {{class?: string, text?: string, data?: object, on?: object, [attribute: string]: unknown}} [properties]
  *   `data` fills dataset, `on` adds listeners; true sets an empty attribute, false and null leave it out.
- * @param {...(Node|string|null|false)} children
- * @returns {HTMLElement}
+ * @param {...(Node|string|number|null|undefined|boolean)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -19,7 +20,7 @@ export function make(tag, properties = {}, ...children) {
     if (value === false || value === null || value === undefined) continue;
     element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(.../** @type {(Node|string)[]} */ (children.filter((child) => child !== null && child !== undefined && child !== false)));
   return element;
 }
 
@@ -33,7 +34,7 @@ export function makeSvg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The element with this id; it is in index.html. */
+/** The element with this id; it is in index.html. @returns {any} */
 export const byId = (id) => document.getElementById(id);
 
 /**

@@ -6,7 +6,7 @@ const unquoted = (text) => text?.replace(/\\(.)/gu, "$1");
 
 /**
  * The terms of a text such as `dog + 0.5*id:42 - "old snow"`, as README and the API understand it.
- * @returns {{terms: {kind: string, value: string, weight: number}[], quoted: boolean}|null} null for a text that is
+ * @returns {{terms: {kind: string, value: string, weight: number}[], quoted: boolean}|null} `quoted` where all of it is; null for a text that is
  *   a sentence and nothing else, or that cannot be read so
  */
 export function parseExpression(text) {
@@ -18,7 +18,7 @@ export function parseExpression(text) {
   const leading = /^[+-]\s*(?=\S)/.exec(parts[0].text);
   if (leading) parts[0] = { sign: leading[0].startsWith("-") ? -1 : 1, text: parts[0].text.slice(leading[0].length) };
   const terms = [];
-  let quoted = false;
+  let quoted = true;
   for (const { sign, text: written } of parts) {
     const found = PART.exec(written.trim());
     if (!found) return null;
@@ -27,7 +27,7 @@ export function parseExpression(text) {
     const value = unquoted(quotedId) ?? id ?? unquoted(inQuotes) ?? words.trim();
     const weight = sign * (number === undefined ? 1 : Number(number));
     if (!value || !weight) return null;
-    quoted ||= inQuotes !== undefined;
+    quoted &&= inQuotes !== undefined;
     terms.push({ kind: quotedId ?? id ? "id" : "text", value, weight });
   }
   const [{ kind, weight }] = terms;

@@ -233,6 +233,7 @@ function valueBoxes(field, choice) {
   const missing = choice.values.filter((value) => !listed.includes(value)).map((value) => ({ value, count: null }));
   const all = [...missing, ...field.values];
   const visible = expanded.has(field.name) ? all : all.filter(({ value }, position) => position < SHORT_LIST || wanted.has(value));
+  /** @type {HTMLElement[]} */
   const boxes = visible.map(({ value, count }) =>
     make(
       "label",
@@ -384,11 +385,11 @@ function drawPanel(state) {
 const choosesWell = (field) => isRange(field) || field.type === "place" || (field.values.length > 1 && field.values[0].count > 1);
 
 // What every file says of itself stands behind what people say and look for, and dates and places before it.
-export const SELDOM_CHOSEN = new Set([
+const SELDOM_CHOSEN = new Set([
   ...["bytes", "width", "height", "frames", "format", "orientation", "file", "taken_from", "month"],
   ...["iso", "aperture", "exposure_seconds", "focal_length_mm", "latitude", "longitude"],
 ]);
-const rankOf = (field) => (["date", "place"].includes(field.type) ? -1 : 2 * SELDOM_CHOSEN.has(field.name) + !choosesWell(field));
+const rankOf = (field) => (["date", "place"].includes(field.type) ? -1 : 2 * Number(SELDOM_CHOSEN.has(field.name)) + Number(!choosesWell(field)));
 
 /** The tags that the API lists, and the place that two of them are together. */
 function withPlace(listed) {
@@ -446,6 +447,7 @@ export function showFilters(state) {
       )
     : [activeFilter(JSON.stringify(state.filter), () => navigate({ filter: null }))];
   if (state.literal && state.terms.length) active.push(activeFilter("dates and places as words", () => navigate({ literal: false })));
+  if (state.moment && !state.terms.length) active.push(activeFilter("the same moment", () => navigate({ moment: null })));
   if (state.minScore && state.terms.length) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
   if (state.hybrid !== null && hasWords(state.terms)) {
     active.push(activeFilter(state.hybrid ? "words too" : "meaning alone", () => navigate({ hybrid: null })));

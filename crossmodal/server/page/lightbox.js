@@ -130,13 +130,13 @@ function stage(item, photo) {
   }
   const source = photo.content ?? contentUrl(photo.id);
   const image = make("img", { src: source, alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
-  const { width, height } = item.tags ?? {};
-  if (item.id === photo.id && width > 0 && height > 0) image.style.setProperty("--ratio", width / height);
+  const { width, height } = photo;
+  if (width && height) image.style.setProperty("--ratio", String(width / height));
   if (photo.thumbnail) image.style.backgroundImage = `url("${photo.thumbnail}")`;
   image.addEventListener(
     "load",
     () => {
-      image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+      image.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
       // What can be seen through is shown on white.
       image.style.backgroundImage = "none";
       preload();

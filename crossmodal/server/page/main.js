@@ -16,7 +16,7 @@ import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestio
 import { showStatus } from "./status_view.js";
 import { startSuggesting } from "./suggest.js";
 import { addTerm, showTerms, termName } from "./terms.js";
-import { showTimeline, startTimeline } from "./timeline.js";
+import { forgetYears, showTimeline, startTimeline } from "./timeline.js";
 import { showToolbar } from "./toolbar.js";
 
 const TYPING_PAUSE_MS = 450;
@@ -133,7 +133,7 @@ function showHome(state, { returned }) {
   showToolbar(state, null);
   const wanted = () => isHome(currentState()) && searchKey(currentState()) === key;
   if (!returned) scrollTo(0, 0);
-  showGallery(state.filter, actions, wanted).then(() => {
+  showGallery(state, actions, wanted).then(() => {
     if (returned && wanted()) scrollTo(0, savedScroll());
   });
 }
@@ -153,7 +153,7 @@ function showTitle(state) {
 
 function showView(state) {
   document.documentElement.dataset.page = state.view === "search" ? "photos" : state.view;
-  byId("contents").hidden = !isHome(state) || Boolean(state.filter);
+  byId("contents").hidden = !isHome(state) || Boolean(state.filter || state.moment);
   byId("search-view").hidden = state.view !== "search";
   byId("status-view").hidden = state.view !== "status";
   byId("indexing-view").hidden = state.view !== "add";
@@ -175,7 +175,7 @@ function show(state, details) {
     showTerms(state);
     showNotice(state);
     showFilters(state);
-    showSuggestions(isHome(state) && !state.filter);
+    showSuggestions(isHome(state) && !state.filter && !state.moment);
     if (isSearch(state)) showResultsOf(state, details);
     else showHome(state, details);
     if (shownAnswer) showToolbar(state, shownAnswer);
@@ -184,7 +184,7 @@ function show(state, details) {
     if (shownAnswer === null) shownKey = null;
     scrollTo(0, 0);
   }
-  showTimeline(state, isHome(state));
+  showTimeline(state, isHome(state) && !state.moment);
   showLightbox(state);
 }
 
@@ -240,7 +240,7 @@ function toSearch() {
 }
 
 function startViewLinks() {
-  document.querySelector(".site-nav [data-view=search]").addEventListener("click", (event) => {
+  document.querySelector(".site-nav [data-view=search]").addEventListener("click", (/** @type {MouseEvent} */ event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
     navigate(currentState().view === "search" ? DEFAULTS : lastSearch);
@@ -266,6 +266,7 @@ function forgetIndex() {
   forgetAnswers();
   forgetStartPage();
   forgetTags();
+  forgetYears();
   shownKey = null;
   readStatus();
 }

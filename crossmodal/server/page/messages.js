@@ -19,7 +19,8 @@ function raiseToasts() {
 
 /**
  * Shows a short message at the foot of the page, also above a dialog; one of kind "error" stays until it is closed.
- * @param {{kind?: "info"|"error", shown?: number, undo?: () => unknown}} [how] `shown` in milliseconds; `undo` gets a button
+ * @param {string} message
+ * @param {{kind?: string, shown?: number, undo?: () => unknown}} [how] `kind` is "info" or "error", `shown` in milliseconds; `undo` gets a button
  */
 export function toast(message, { kind = "info", shown = SHOWN_MS, undo } = {}) {
   const close = () => item.remove();
@@ -52,7 +53,11 @@ export function explainInLine(error) {
   return detail ? `${title}. ${detail}` : title;
 }
 
-/** A designed message in place of content; `items` are sentences of a list, `actions` buttons. */
+/**
+ * A designed message in place of content.
+ * @param {{title: string, detail?: string|null, items?: string[], symbol?: string, kind?: string, actions?: Node[], testid?: string}} said
+ *   `items` are sentences of a list, `actions` buttons
+ */
 export function messageCard({ title, detail, items = [], symbol = "search", kind = "calm", actions = [], testid }) {
   return make(
     "div",
@@ -79,7 +84,11 @@ export function errorCard(error, retry) {
   });
 }
 
-/** A labelled button. */
+/**
+ * A labelled button.
+ * @param {string|Node} label
+ * @param {{symbol?: string, kind?: string, on?: object, testid?: string, [attribute: string]: unknown}} [how]
+ */
 export function button(label, { symbol, kind = "", on, testid, ...attributes } = {}) {
   return make(
     "button",
@@ -89,7 +98,13 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
   );
 }
 
-/** A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another. */
+/**
+ * A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another.
+ * @param {string} symbol
+ * @param {string} label
+ * @param {(event: Event) => unknown} click
+ * @param {{class?: string, title?: string|null, data?: object, [attribute: string]: unknown}} [how]
+ */
 export function iconButton(symbol, label, click, { class: className = "icon-button", title = label, data, ...attributes } = {}) {
   return make("button", { type: "button", class: className, "aria-label": label, title, data, on: { click }, ...attributes }, icon(symbol));
 }

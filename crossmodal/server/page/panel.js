@@ -5,9 +5,10 @@ import { DEFAULTS, writeAddress } from "./navigation.js";
 import { percent } from "./results.js";
 import { copy } from "./toolbar.js";
 
+const stateLink = (changes, text, testid) => make("a", { href: writeAddress({ ...DEFAULTS, ...changes }), data: { stateLink: "", testid }, text });
+
 /** A link to all the photos that a filter lets through. */
-const browse = (filter, text, testid) =>
-  make("a", { href: writeAddress({ ...DEFAULTS, filter }), data: { stateLink: "", testid }, text });
+const browse = (filter, text, testid) => stateLink({ filter }, text, testid);
 
 /** A row with a symbol: what is known of the photo in words. */
 const row = (symbol, ...said) => make("div", { class: "panel-row" }, icon(symbol), make("div", {}, ...said));
@@ -47,7 +48,7 @@ function aboutFile(item) {
   const near = typeof latitude === "number" && typeof longitude === "number" ? { location: { $near: [latitude, longitude], $within_km: 5 } } : null;
   const where = place || (near && `${latitude.toFixed(4)}, ${longitude.toFixed(4)}`);
   return [
-    day && row("clock", make("p", { text: whenSaid(taken) }), browse({ taken: day }, "Others of this day", "same-day")),
+    day && row("clock", make("p", { text: whenSaid(taken) }), make("div", { class: "panel-links" }, stateLink({ moment: item.id }, "The same moment", "same-moment"), browse({ taken: day }, "This day", "same-day"))),
     row(
       "folder",
       make("p", { class: "panel-path", data: { testid: "panel-path" }, text: fileOf(item) }),
@@ -157,7 +158,7 @@ function captions(listed, photo, mayWrite, changed) {
     const edit = () => {
       const form = oneField("The caption", "caption-text", (now) => save(texts.with(at, now), "Caption changed."), text);
       item.replaceChildren(form);
-      form.firstChild.focus();
+      form.querySelector("input").focus();
     };
     item.append(
       iconButton("edit", `Change the caption: ${text}`, edit, { data: { testid: "caption-edit" }, title: "Change" }),

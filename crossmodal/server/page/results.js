@@ -19,8 +19,9 @@ function scoreOf(match) {
   if (typeof match.cosine !== "number") return null; // a document of the start page, not a match
   const calibrated = typeof match.score === "number";
   const share = calibrated ? match.score : Math.max(0, match.cosine);
-  const meter = make("span", { class: "score-bar", "aria-hidden": "true" }, make("span"));
-  meter.firstChild.style.inlineSize = `${100 * Math.max(0.02, Math.min(1, share))}%`;
+  const bar = make("span");
+  const meter = make("span", { class: "score-bar", "aria-hidden": "true" }, bar);
+  bar.style.inlineSize = `${100 * Math.max(0.02, Math.min(1, share))}%`;
   return make(
     "span",
     {
@@ -73,11 +74,17 @@ function actionsOf(match, actions) {
   );
 }
 
-/** A thumbnail that says so when it cannot be loaded; a larger one is made where it is shown larger. */
+/** The two sizes of a photo in rows, by their width: 200 and 480 pixels are its shorter side. */
+function sourceSet({ thumbnail, width, height }) {
+  if (!width || !height) return null;
+  return [200, 480].map((side) => `${thumbnail}?size=${side} ${Math.round(side * Math.max(1, width / height))}w`).join(", ");
+}
+
+/** A thumbnail that says so when it cannot be loaded; `larger` for where one of two sizes is fitting. */
 function thumbnail(photo, alt, { eager = false, larger = false } = {}) {
   const image = make("img", {
     src: photo.thumbnail,
-    srcset: larger && `${photo.thumbnail} 256w, ${photo.thumbnail}?size=512 512w`,
+    srcset: larger && sourceSet(photo),
     alt,
     loading: eager ? "eager" : "lazy",
     decoding: "async",
@@ -167,6 +174,8 @@ function photoTile(match, actions) {
     actionsOf(match, actions),
     ring,
   );
+  // Until the photo is there, its colour is.
+  if (match.photo.colour) element.style.backgroundColor = match.photo.colour;
   mark(element);
   return element;
 }
@@ -287,7 +296,7 @@ export function listFoot({ label, testid, hasMore, load, focus, atEnd = () => nu
   async function more(pressed) {
     if (running) return;
     running = true;
-    foot.firstChild?.setAttribute("aria-busy", "true");
+    foot.firstElementChild?.setAttribute("aria-busy", "true");
     try {
       const fresh = await load();
       if (!foot.isConnected) return;

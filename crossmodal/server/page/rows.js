@@ -51,8 +51,8 @@ const wantedHeight = (width) => DENSITIES[density] * Math.min(260, Math.max(150,
 // Shapes that only the loaded thumbnail told.
 const learned = new Map();
 
-function ratioOf({ id, tags }) {
-  const { width, height } = tags ?? {};
+function ratioOf({ id, photo, tags }) {
+  const { width, height } = photo?.width ? photo : (tags ?? {});
   const ratio = width > 0 && height > 0 ? width / height : (learned.get(id) ?? UNKNOWN_RATIO);
   return Math.min(WIDEST, Math.max(NARROWEST, ratio));
 }
@@ -182,7 +182,7 @@ export function photoRows(items, makeTile, testid, headingOf = () => null) {
     ({ target }) => {
       const id = target.closest("[data-id]")?.dataset.id;
       const item = list.find((each) => each.id === id);
-      if (!item || item.tags?.width > 0 || learned.has(id) || !target.naturalHeight) return;
+      if (!item || item.photo?.width > 0 || item.tags?.width > 0 || learned.has(id) || !target.naturalHeight) return;
       learned.set(id, target.naturalWidth / target.naturalHeight);
       cancelAnimationFrame(awaited);
       awaited = requestAnimationFrame(arrange);

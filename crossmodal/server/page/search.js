@@ -152,7 +152,7 @@ function withCaption(match, best) {
  * @returns {Promise<{section: object, results: object[], timing: object, model: string, body: object}|null>} `results`
  *   as the server said them; null where another search has been started meanwhile
  */
-export async function search(state, { onRetry } = {}) {
+export async function search(state, { onRetry } = /** @type {{onRetry?: (seconds: number) => void}} */ ({})) {
   abandonSearch();
   const controller = new AbortController();
   running = controller;
@@ -180,13 +180,13 @@ export async function search(state, { onRetry } = {}) {
 }
 
 /** Adds the next matches to an answer and answers those of them that are shown. */
-export async function searchMore(state, { section, results }, { onRetry } = {}) {
+export async function searchMore(state, { section, results }) {
   const body = moreBody(state, section.modality, section.reached);
   if (!body) {
     section.hasMore = false;
     return [];
   }
-  const answer = await api.search(body, { onRetry });
+  const answer = await api.search(body);
   const next = sectionOf(state, section.modality, answer.results[0]);
   const best = new Map(section.found.toReversed().map((caption) => [caption.photo?.id, caption]));
   const shown = new Set(section.matches.map((match) => match.id));

@@ -1,4 +1,4 @@
-import { api, lookUp, pathOf, remember } from "./api.js";
+import { api, archiveUrl, lookUp, pathOf, remember } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { removeWithUndo } from "./deleting.js";
 import { announce, button, explainInLine, iconButton, toast } from "./messages.js";
@@ -53,6 +53,15 @@ function moreLikeThese() {
 async function copyPaths() {
   const items = await Promise.all([...chosen].map((id) => lookUp(id)));
   await copy(items.map(pathOf).join("\n"), `${count(items.length, "path")} copied.`);
+}
+
+/** Has the browser save the files of what is selected as a zip, while the server makes it. */
+function download() {
+  const request = make("input", { type: "hidden", name: "request", value: JSON.stringify({ ids: [...chosen] }) });
+  const form = make("form", { method: "post", action: archiveUrl, enctype: "multipart/form-data", hidden: true }, request);
+  document.body.append(form);
+  form.submit();
+  form.remove();
 }
 
 const keywordsOf = (item) => [item.tags?.keywords ?? []].flat();
@@ -120,6 +129,7 @@ function bar(writable) {
     make("span", { class: "count", data: { testid: "selection-count" }, text: `${chosen.size} selected` }),
     act("search", "More like these", "selection-search", moreLikeThese),
     act("link", "Copy paths", "selection-paths", copyPaths),
+    act("download", "Download", "selection-download", download),
     writable && act("tag", "Tag", "selection-tag", askForTags),
     writable &&
       act("trash", "Delete", "selection-delete", () => {

@@ -88,7 +88,7 @@ const RECENT = 4;
 const PAGE = 48;
 
 let examples = null;
-// The photos of the start page: {filter, documents, next}.
+// The photos of the start page: {filter, moment, documents, next}.
 let gallery = null;
 
 /** Forgets the examples and photos, since the index has changed. */
@@ -169,12 +169,12 @@ const nothingLeft = () =>
     detail: "Take one of them away.",
     symbol: "filter",
     testid: "nothing-left",
-    actions: [button("Remove all filters", { kind: "primary", on: { click: () => navigate({ filter: null }) } })],
+    actions: [button("Remove all filters", { kind: "primary", on: { click: () => navigate({ filter: null, moment: null }) } })],
   });
 
 function drawGallery(actions) {
   if (!shownPhotos().length) {
-    fillResults("gallery", gallery.filter ? nothingLeft() : nothingIndexed());
+    fillResults("gallery", gallery.filter || gallery.moment ? nothingLeft() : nothingIndexed());
     refreshBy(() => drawGallery(actions));
     return;
   }
@@ -185,7 +185,7 @@ function drawGallery(actions) {
     hasMore: () => Boolean(gallery?.next),
     load: async () => {
       const before = gallery;
-      const page = await loadPage(before.filter, before.next);
+      const page = await loadPage(before, before.next);
       if (gallery !== before) return []; // forgotten meanwhile, since the index has changed
       gallery = { ...before, documents: [...before.documents, ...page.documents], next: page.next };
       rows.set(shownPhotos());
@@ -198,22 +198,23 @@ function drawGallery(actions) {
 }
 
 // The newest first; those without a date come at the end.
-async function loadPage(filter, after) {
-  const page = await api.documents({ modality: "image", limit: PAGE, after, sort: "-taken", filter: filter && JSON.stringify(filter) });
+async function loadPage({ filter, moment }, after) {
+  const narrowed = { filter: filter && JSON.stringify(filter), moment_of: moment };
+  const page = await api.documents({ modality: "image", limit: PAGE, after, sort: moment ? "taken" : "-taken", ...narrowed });
   remember(page.documents);
   return page;
 }
 
-/** Shows the indexed photos that a filter lets through; `stillWanted` is asked when the answer has come. */
-export async function showGallery(filter, actions, stillWanted) {
-  if (!gallery || JSON.stringify(gallery.filter) !== JSON.stringify(filter)) {
+/** Shows the indexed photos that a state's filter lets through, or those of a moment; `stillWanted` is asked when the answer has come. */
+export async function showGallery({ filter, moment }, actions, stillWanted) {
+  if (!gallery || gallery.moment !== moment || JSON.stringify(gallery.filter) !== JSON.stringify(filter)) {
     fillWithSkeletons(24);
     try {
-      const page = await loadPage(filter);
+      const page = await loadPage({ filter, moment });
       if (!stillWanted()) return;
-      gallery = { filter, ...page };
+      gallery = { filter, moment, ...page };
     } catch (error) {
-      if (stillWanted()) showError(error, () => showGallery(filter, actions, stillWanted));
+      if (stillWanted()) showError(error, () => showGallery({ filter, moment }, actions, stillWanted));
       return;
     }
   }

@@ -1,13 +1,13 @@
+import { api } from "./api.js";
 import { byId, debounce, icon, make } from "./dom.js";
-import { readTags, SELDOM_CHOSEN, withCondition } from "./filters.js";
-import { currentState, mainTermIndex, navigate, writeAddress } from "./navigation.js";
+import { currentState, mainTermIndex, writeAddress } from "./navigation.js";
 import { recentSearches } from "./start_page.js";
 
 const PAUSE_MS = 120;
 const MOST_RECENT = 3;
 const MOST = 8;
 
-const KINDS = { folder: "folder", camera: "camera", year: "clock", city: "pin", region: "pin", country: "pin" };
+const KINDS = { folder: "folder", camera: "camera", year: "clock", month: "clock", place: "pin", file: "image" };
 
 let chosen = -1;
 
@@ -37,28 +37,25 @@ function option(symbol, kind, text, href, at) {
   );
 }
 
-/** Values of tags that begin with what was typed, or with its last word; the words before it stay in the search. */
-function tagOptions(fields, typed) {
+/** What the server suggests for what was typed, or else for its last word; the words before it stay in the search. */
+async function tagOptions(typed) {
   const state = currentState();
   const words = typed.split(/\s+/);
-  const last = words.pop();
-  const found = [];
-  for (const { name, type, values } of fields) {
-    const plain = type === "string" || type === "mixed" || name === "year";
-    if (!plain || (SELDOM_CHOSEN.has(name) && name !== "file")) continue;
-    for (const { value, count } of values) {
-      const parts = [String(value), ...String(value).split(/[\s/]+/)].map((part) => part.toLowerCase());
-      const whole = parts.some((part) => part.startsWith(typed));
-      if (!whole && !(last.length > 2 && parts.some((part) => part.startsWith(last)))) continue;
-      const rest = whole ? "" : words.join(" ");
-      const main = mainTermIndex(state.terms);
-      const others = state.terms.filter((_, at) => at !== main);
-      const terms = rest ? [{ kind: "text", value: rest, weight: 1 }, ...others] : others;
-      const href = writeAddress({ ...state, view: "search", open: null, terms, filter: withCondition(state.filter, name, value) });
-      found.push({ symbol: KINDS[name] ?? "tag", kind: name, text: String(value), href, count: whole ? count + 1e9 : count });
-    }
+  let { suggestions } = await api.suggestions(typed);
+  let rest = "";
+  if (!suggestions.length && words.length > 1 && words.at(-1).length > 2) {
+    ({ suggestions } = await api.suggestions(words.at(-1)));
+    rest = words.slice(0, -1).join(" ");
   }
-  return found.sort((one, other) => other.count - one.count);
+  const main = mainTermIndex(state.terms);
+  const others = state.terms.filter((_, at) => at !== main);
+  const terms = rest ? [{ kind: "text", value: rest, weight: 1 }, ...others] : others;
+  return suggestions.map(({ kind, text, filter }) => ({
+    symbol: KINDS[kind] ?? "tag",
+    kind,
+    text,
+    href: writeAddress({ ...state, view: "search", open: null, terms, filter: { ...state.filter, ...filter } }),
+  }));
 }
 
 async function suggest() {
@@ -67,13 +64,13 @@ async function suggest() {
     close();
     return;
   }
-  const fields = await readTags().catch(() => []);
+  const tags = await tagOptions(typed).catch(() => []);
   if (typed !== box().value.trim().toLowerCase() || document.activeElement !== box()) return;
   const recent = recentSearches()
     .filter(({ label }) => label.toLowerCase().includes(typed) && label.toLowerCase() !== typed)
     .slice(0, MOST_RECENT)
     .map(({ label, address }) => ({ symbol: "search", kind: "recent", text: label, href: address }));
-  const all = [...recent, ...tagOptions(fields, typed)].slice(0, MOST);
+  const all = [...recent, ...tags].slice(0, MOST);
   if (!all.length) {
     close();
     return;

@@ -1,7 +1,18 @@
-import { known } from "./api.js";
-import { byId, make } from "./dom.js";
-import { readTags, wantedValues, withCondition } from "./filters.js";
-import { writeAddress } from "./navigation.js";
+import { api, known } from "./api.js";
+import { byId, count, make } from "./dom.js";
+import { wantedValues, withCondition } from "./filters.js";
+import { currentState, writeAddress } from "./navigation.js";
+
+const MOST_YEARS = 200;
+
+// The years of the photos that all of the filter but its year lets through.
+let years = [];
+let shownFilter;
+
+/** Forgets the years, since the index has changed. */
+export function forgetYears() {
+  shownFilter = undefined;
+}
 
 const takenOf = (id) => {
   const taken = known(id)?.tags?.taken;
@@ -29,15 +40,20 @@ export async function showTimeline(state, visible) {
     sayMonth();
     return;
   }
-  const fields = await readTags().catch(() => []);
-  const years = (fields.find(({ name }) => name === "year")?.values ?? []).filter(({ value }) => Number.isInteger(value));
-  if (years.length < 2 || document.documentElement.dataset.page !== "photos") return;
-  years.sort((one, other) => other.value - one.value);
+  const others = withCondition(state.filter, "year", null);
+  const key = JSON.stringify(others);
+  if (key !== shownFilter) {
+    const filter = others ? { filter: key } : {};
+    const answer = await api.facet({ tag: "year", sort: "-value", limit: MOST_YEARS, ...filter }).catch(() => null);
+    if (!answer || currentState() !== state) return;
+    years = answer.values;
+    shownFilter = key;
+  }
+  place.hidden = years.length < 2;
   place.replaceChildren(
     yearLink(state, null, "All", "All years"),
-    ...years.map(({ value, count }) => yearLink(state, value, String(value), `${value}: ${count}`)),
+    ...years.map(({ value, count: number }) => yearLink(state, value, String(value), count(number, "photo"))),
   );
-  place.hidden = false;
 }
 
 /** Says of which month the photos at the top of the screen are, while one scrolls through them. */

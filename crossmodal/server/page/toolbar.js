@@ -73,33 +73,6 @@ function downloadResults(answer) {
 
 const SHOW_LABELS = { photos: "Photos", captions: "Captions" };
 const DENSITY_LABELS = { small: "S", medium: "M", large: "L" };
-const PARTS = [
-  ["encode_ms", "encode"],
-  ["search_ms", "search"],
-  ["words_ms", "words"],
-  ["fetch_ms", "fetch"],
-];
-
-const milliseconds = (value) => (value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
-
-function timing(times) {
-  const parts = PARTS.filter(([key]) => times[key] >= 0.05);
-  const bar = make("span", { class: "time-bar", "aria-hidden": "true" });
-  for (const [key] of parts) {
-    const part = make("span", { class: `time-${key}` });
-    part.style.flexGrow = times[key];
-    bar.append(part);
-  }
-  const words = parts.map(([key, name]) => make("span", { class: `time-part time-${key}`, text: `${name} ${milliseconds(times[key])}` }));
-  return make(
-    "p",
-    { class: "timing", data: { testid: "timing" } },
-    make("span", { text: `${milliseconds(times.total_ms)} ms` }),
-    bar,
-    make("span", { class: "time-parts" }, ...words),
-  );
-}
-
 function segments(name, legend, choices, chosen, choose) {
   const labels = Object.entries(choices).map(([value, label]) =>
     make(
@@ -152,6 +125,7 @@ function summary(answer) {
     return line;
   }
   line.textContent = countSentence(answer);
+  line.title = `Found in ${Math.round(answer.timing.total_ms).toLocaleString("en")} ms`;
   return line;
 }
 
@@ -164,7 +138,7 @@ export function showToolbar(state, answer) {
     redraw(bar, make("div", { class: "toolbar-tools" }, density, filterButton(state)));
     return;
   }
-  const facts = make("div", { class: "toolbar-facts" }, summary(answer), answer && timing(answer.timing));
+  const facts = make("div", { class: "toolbar-facts" }, summary(answer));
   const tools = make(
     "div",
     { class: "toolbar-tools" },

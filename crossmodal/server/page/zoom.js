@@ -70,7 +70,7 @@ export function zoomable(stage, photo) {
       draw();
     }
   });
-  for (const end of ["pointerup", "pointercancel"]) photo.addEventListener(end, (event) => fingers.delete(event.pointerId));
+  for (const end of ["pointerup", "pointercancel"]) photo.addEventListener(end, (/** @type {PointerEvent} */ event) => fingers.delete(event.pointerId));
   photo.draggable = false;
   return { zoomed: () => scale > 1, by: (factor) => zoom(scale * factor), reset: () => zoom(1) };
 }
