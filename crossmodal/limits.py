@@ -91,7 +91,8 @@ PHOTO = Limit(
     64 * _MIB,
     "bytes",
     "Send a smaller copy, or allow more with --max-photo-bytes.",
-    "--max-photo-bytes sets another one; width, height and pixels have limits of their own",
+    "--max-photo-bytes sets another one, but for bodies and lines; width, height and pixels have limits of "
+    "their own",
 )
 LARGEST_PHOTO = Limit(
     "the file of a photo, whatever --max-photo-bytes says",
@@ -104,8 +105,16 @@ VIDEO = Limit(
     "the file of a video",
     16 * _GIB,
     "bytes",
-    "Cut it into parts.",
-    "it is read in parts; its moments have a limit of their own",
+    "Allow more with --max-video-bytes, or cut it into parts.",
+    "--max-video-bytes sets another one; it is read in parts",
+    where="files",
+)
+MOMENTS = Limit(
+    "the moments of a video, as --moments sets them",
+    200,
+    "moments",
+    "Cut the video into parts.",
+    "as many as one page of the list of documents, so that the page shows all of them",
     where="files",
 )
 TOP_K = Limit("the matches of one query", 1000, "matches", "Ask for fewer.", "offset and top_k together")
@@ -137,8 +146,8 @@ BODY = Limit(
     88 * _MIB,
     "bytes",
     "Send fewer or smaller photos.",
-    "the largest photo as base64; bodies with documents have no limit of their own, as they are read a "
-    "document at a time",
+    "64 MiB as base64, whatever --max-photo-bytes says; bodies with documents have no limit of their own, as "
+    "they are read a document at a time",
     "HTTP, gRPC",
 )
 COMMAS = Limit(
@@ -153,8 +162,8 @@ LINE = Limit(
     "one line of JSON lines",
     PHOTO.most * 3 // 2,
     "bytes",
-    "Send a smaller copy of the photo.",
-    "the largest photo as base64, captions and tags",
+    "Send a smaller copy of the photo, or send it in a form.",
+    "64 MiB as base64, captions and tags, whatever --max-photo-bytes says",
     "HTTP",
 )
 QUERIES = Limit("one search request", 64, "queries", "Send several requests.", where="HTTP")
@@ -184,6 +193,7 @@ ARCHIVE = Limit("one archive of photos", 10_000, "photos", "Ask for the rest in 
 LISTED = Limit("one page of the list of documents", 200, "documents", "Ask for the next page.", where="HTTP")
 FACET = Limit("the values of one tag that are counted", 10_000, "values", "Ask with a filter.", where="HTTP")
 SUGGESTIONS = Limit("what is suggested for the beginning of a word", 50, "values", "Type on.", where="HTTP")
+PLACED = Limit("the photos of a map", 100_000, "photos", "Ask for fewer.", where="HTTP")
 FORM_PARTS = Limit("a form that is searched for", 256, "parts", "Send several requests.", where="HTTP")
 FORM_TEXT = Limit("a text part of a form", 8 * _MIB, "bytes", "Send less at once.", where="HTTP")
 FILE_NAME = Limit(

@@ -200,10 +200,10 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         not_with=("config",),
     ),
-    Option("host", "the address that the server listens on", _SERVING, metavar="ADDRESS"),
+    Option("host", "the address to listen on", _SERVING, metavar="ADDRESS"),
     Option(
         "port",
-        "the port that the server listens on",
+        "the port to listen on",
         _SERVING,
         None,
         "JINA_PORT",
@@ -457,6 +457,7 @@ OPTIONS: tuple[Option, ...] = (
         ("index", "watch"),
         metavar="N",
         minimum=0,
+        maximum=limits.MOMENTS.most,
     ),
     Option(
         "keep",
@@ -551,17 +552,24 @@ OPTIONS: tuple[Option, ...] = (
         not_with=_HALVES,
     ),
     Option(
-        "max_pixels", "refuse photos with more pixels", _ENCODING, metavar="N", minimum=1, not_with=("url",)
+        "max_pixels",
+        "refuse photos and videos with more pixels",
+        _ENCODING,
+        metavar="N",
+        minimum=1,
+        not_with=("url",),
     ),
     Option(
         "max_photo_bytes",
-        "refuse photos of more bytes",
+        "refuse photos of more bytes; over HTTP searches end at "
+        f"{limits.BODY.most >> 20} MiB, base64 at {limits.LINE.most >> 20}",
         _ENCODING,
         metavar="N",
         minimum=1,
         maximum=limits.LARGEST_PHOTO.most,
         not_with=("url",),
     ),
+    Option("max_video_bytes", "refuse videos of more bytes", ("index", "watch"), metavar="N", minimum=1),
     Option(
         "decode_memory",
         "memory that decoding photos may take, all together",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
-__all__ = ["open_original", "read_original"]
+__all__ = ["LargeOriginals", "read_original"]
+
+# Paths, signatures and digests of so many files are remembered.
+_MOST_COMPARED = 4096
 
 
 def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
@@ -27,22 +33,52 @@ def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
     return None
 
 
-def open_original(files: Iterable[LocalFile], signature_of: Callable[[os.stat_result], str]) -> int | None:
-    """The descriptor of the first of ``files`` that is as it was when it was read; None where none is.
+class LargeOriginals:
+    """Opens files that are too large to be compared each time, as videos are.
 
-    What is too large to be read as a whole, as videos are, is known by the signature of its status.
-    A file of which none is known, as after ``load``, is none until it is indexed again. Links are resolved as
-    in ``read_original``.
+    ``signature_of`` tells of a status what changes when the file does. A file with the signature that is
+    noted in the index is as it was. Any other, as after ``load`` or on a new disk, is read once, and what was
+    found holds for as long as its signature does. Safe across threads.
     """
-    for file in files:
-        descriptor = _open_below(file.root, file.absolute)
-        if descriptor is None:
-            continue
-        now = signature_of(os.fstat(descriptor))
-        if f"{file.signature} ".startswith(f"{now} "):
-            return descriptor
-        os.close(descriptor)
-    return None
+
+    def __init__(self, signature_of: Callable[[os.stat_result], str]) -> None:
+        self._signature_of = signature_of
+        # A large file is read by one thread, for all that ask for it.
+        self._comparing = threading.Lock()
+        self._compared: OrderedDict[tuple[str, str, str], bool] = OrderedDict()
+
+    def open(self, files: Iterable[LocalFile], digest: str) -> int | None:
+        """The descriptor of the first of ``files`` that has the content with that ``digest_of``.
+
+        None where none has. Links are resolved as in ``read_original``.
+        """
+        for file in files:
+            descriptor = _open_below(file.root, file.absolute)
+            if descriptor is None:
+                continue
+            with ExitStack() as unwanted:
+                unwanted.callback(os.close, descriptor)
+                now = self._signature_of(os.fstat(descriptor))
+                if f"{file.signature} ".startswith(f"{now} ") or self._has(
+                    descriptor, (file.absolute, now, digest)
+                ):
+                    unwanted.pop_all()
+                    return descriptor
+        return None
+
+    def _has(self, descriptor: int, asked: tuple[str, str, str]) -> bool:
+        """Whether an open file, which has this path and signature, has the content with this digest."""
+        with self._comparing:
+            if asked not in self._compared:
+                with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                    file.seek(0)
+                    # Nothing is known of what was written meanwhile.
+                    if self._signature_of(os.fstat(descriptor)) == asked[1]:
+                        self._compared[asked] = found == asked[2]
+                if len(self._compared) > _MOST_COMPARED:
+                    self._compared.popitem(last=False)
+            return self._compared.get(asked, False)
 
 
 def _read_below(root: str, path: str) -> bytes | None:

@@ -162,6 +162,7 @@ class Settings:
     backend: str = "embedded"
     max_pixels: int = 178_956_970
     max_photo_bytes: int = 67_108_864
+    max_video_bytes: int = 17_179_869_184
     decode_memory: int | None = None
     direction: Direction = "both"
     direct: bool = False

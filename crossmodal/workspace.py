@@ -30,7 +30,7 @@ from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.index.protocols import Facet, FacetRequest, TextCounts
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.originals import open_original, read_original
+from crossmodal.originals import LargeOriginals, read_original
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Look, Modality, Record, checked_modality
 from crossmodal.videos.formats import is_video_type
@@ -68,6 +68,7 @@ class Workspace:
         self._tag_fields: dict[int, tuple[tuple[str, int], list[TagField]]] = {}
         self._facets: tuple[object, dict[tuple[Modality, FacetRequest], Facet]] = None, {}
         self._text_counts: tuple[tuple[str, int, int], TextCounts] | None = None
+        self._videos = LargeOriginals(signature_of_status)
 
     def close(self) -> None:
         """Close the index; it is opened again when it is needed."""
@@ -401,7 +402,11 @@ class Workspace:
         record = None if store is None else store.get([id], IMAGE)[0]
         if store is None or record is None or not is_video_type(record.mime_type):
             return None
-        descriptor = open_original(store.library.files_of(record.photo_id or id), signature_of_status)
+        # The digest of the file is that of the first moment.
+        video = record if record.photo_id is None else store.get([record.photo_id], IMAGE)[0]
+        descriptor = None
+        if video is not None and video.digest is not None:
+            descriptor = self._videos.open(store.library.files_of(video.id), video.digest)
         if descriptor is None:
             raise OriginalGone(
                 f"The file of the video {id!r} is not there any more, or has changed since it was indexed; "

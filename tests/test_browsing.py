@@ -58,7 +58,7 @@ def get(serving: Serving, path: str, address: str = "127.0.0.1", **parameters: A
 
 
 def counted(index: PhotoIndex, tag: str, **options: Any) -> list[tuple[Any, int]]:
-    return [(value, count) for value, count, _ in index.facet(tag, **options).values]
+    return [(each.value, each.count) for each in index.facet(tag, **options).values]
 
 
 def test_the_newest_come_first_page_by_page(serving: Serving) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client_environments import client_environment
-from conftest import TOY_IMAGES, Server
+from client_environments import ClientEnvironment, client_environment
+from conftest import REPOSITORY, TOY_IMAGES, Server
 
 SCRIPT = """
 import json, sys
@@ -36,13 +36,15 @@ print("FOUND " + json.dumps({
 """
 
 
+def clip_client() -> ClientEnvironment:
+    """All that it imports, and no more: pip would look for an hour for versions that go together."""
+    listed = (REPOSITORY / "tests" / "fixtures" / "clip-client.txt").read_text(encoding="utf-8").split()
+    return client_environment(*listed, first=["setuptools==70.3.0", "wheel==0.45.1"], options=["--no-deps"])
+
+
 @pytest.mark.timeout(600)
 def test_it_encodes_ranks_and_searches_over_http(toy_server: Server) -> None:
-    environment = client_environment(
-        *("clip-client==0.8.3", "jina==3.20.0", "docarray==0.21.0"),
-        *("numpy==1.26.4", "pydantic==1.10.21", "setuptools==70.3.0", "protobuf==4.25.8"),
-        first=["setuptools==70.3.0", "wheel==0.45.1"],
-    )
+    environment = clip_client()
     cat, rocket = (str(TOY_IMAGES / name) for name in ("cat.jpg", "rocket.jpg"))
     done = environment.run(
         *(SCRIPT, toy_server.url, cat, rocket), JINA_OPTOUT_TELEMETRY="1", NO_VERSION_CHECK="1"

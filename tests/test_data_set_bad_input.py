@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from crossmodal.data_sets import open_data_set, photos
+from crossmodal.data_sets import Limits, open_data_set, photos
+from crossmodal.data_sets.data_set import DEFAULT_LIMITS
 from crossmodal.errors import DataSetError
 from crossmodal.records import IMAGE, Failure, Record
 
@@ -27,18 +28,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(path: Path, **limits: int) -> tuple[list[str], list[Failure]]:
+def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[list[str], list[Failure]]:
     """The outline of what could be used, and the failures."""
-    found = list(open_data_set(str(path), data_root=path.parent, **limits))
+    found = list(open_data_set(str(path), data_root=path.parent, limits=limits))
     records = [item.text or Path(item.uri or "").name for item in found if isinstance(item, Record)]
     return records, [item for item in found if isinstance(item, Failure)]
 
 
-def failure_of_csv_row(folder: Path, row: bytes, **limits: int) -> Failure:
+def failure_of_csv_row(folder: Path, row: bytes, limits: Limits = DEFAULT_LIMITS) -> Failure:
     """Reads ``row`` as line 3, between two good rows, and returns what is said of it."""
     path = folder / "photos.csv"
     path.write_bytes(b"image,caption\ncat.jpg,A cat .\n" + row + b"\nrocket.jpg,A rocket .\n")
-    records, failures = read(path, **limits)
+    records, failures = read(path, limits)
     assert records == GOOD
     assert len(failures) == 1, failures
     assert failures[0].source == f"{path}, line 3"
@@ -102,7 +103,7 @@ def test_a_photo_that_cannot_be_used_takes_its_captions_with_it(folder: Path, ma
     make(folder / "bad.jpg")
     row = b"bad.jpg,One .\nbad.jpg,Two .\nbad.jpg,Three ."
     expected = reason.format(path=folder / "bad.jpg")
-    failure = failure_of_csv_row(folder, row, max_file_bytes=100)
+    failure = failure_of_csv_row(folder, row, limits=Limits(100))
     assert failure.reason == f"caption without a photo: {expected}; its 3 captions were left out"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import struct
 from collections.abc import Iterator
 from io import BytesIO
@@ -27,6 +28,7 @@ from test_metadata_reading import (
     resources,
     with_segments,
 )
+from videos import write_video
 
 from crossmodal import PhotoIndex, Record
 from crossmodal.engine.engine import Engine
@@ -197,7 +199,7 @@ def spans_of(folder: Path, content: bytes, mime_type: str = "video/mp4") -> list
     """What of a video is blanked; None where it is refused."""
     (folder / "video").write_bytes(content)
     with (folder / "video").open("rb") as file:
-        spans = location_spans(file.fileno(), len(content), mime_type)
+        spans = location_spans(file.fileno(), mime_type)
     return None if spans is None else [content[start:end] for start, end in spans]
 
 
@@ -212,7 +214,6 @@ def test_coordinates_in_a_video_are_blanked_however_they_end(tmp_path: Path, pla
     assert spans_of(tmp_path, MOVIE) == []
     named = box(b"udta", box(b"\xa9xyz", b"\0\x10\0\0" + place + b"\0"))
     assert spans_of(tmp_path, box(b"ftyp", b"isom") + box(b"moov", named)) == [place]
-    assert spans_of(tmp_path, b"\x1aE\xdf\xa3" + named, "video/x-matroska") == [place]
 
 
 @pytest.mark.parametrize(
@@ -220,14 +221,20 @@ def test_coordinates_in_a_video_are_blanked_however_they_end(tmp_path: Path, pla
     [
         MOVIE + box(b"uuid", b"exif:GPSLatitude"),
         MOVIE + box(b"meta", b""),
+        MOVIE + box(b"gps ", b""),
         MOVIE + MOVIE,
         MOVIE + b"end",
         box(b"moov", box(b"uuid", b'<rdf:Description photoshop:City="Paris"/>')),
         box(b"moov", box(b"uuid", b"<photoshop:City>Paris</photoshop:City>")),
         box(b"moov", b"exif:GPSLatitude"),
+        box(b"moov", box(b"keys", b"mdtacountry\0") + b"France"),
+        box(b"moov", box(b"keys", b"mdtalocation\0") + b"Paris"),
         box(b"moov", box(b"keys", b"mdtacom.apple.quicktime.location.name")),
         box(b"moov", box(b"hdlr", bytes(8) + b"text" + bytes(12))),
         box(b"moov", box(b"stsd", b"camm")),
+        box(b"moov", box(b"stsd", box(b"jpeg", b""))),
+        box(b"moov", box(b"covr", b"")),
+        MOVIE + box(b"moof", box(b"hdlr", bytes(8) + b"text" + bytes(12))),
         box(b"mdat", b"no index"),
     ],
 )
@@ -235,5 +242,136 @@ def test_a_video_that_may_say_a_place_elsewhere_is_refused(tmp_path: Path, conte
     assert spans_of(tmp_path, content) is None
 
 
+def test_what_an_index_was_moved_from_is_blanked(tmp_path: Path) -> None:
+    assert spans_of(tmp_path, box(b"free", b"+48.8583+002.2944/") + MOVIE) == [b"+48.8583+002.2944/"]
+    large = struct.pack(">I4sQ", 1, b"skip", 16 + 5) + b"Paris"
+    assert spans_of(tmp_path, MOVIE + large) == [b"Paris"]
+
+
+def test_what_was_found_in_a_video_is_remembered_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = b"+48.8583+002.2944/"
+    content = box(b"moov", box(b"udta", place))
+    assert spans_of(tmp_path, content) == [place]
+    with (tmp_path / "video").open("rb") as file, monkeypatch.context() as patch:
+        patch.setattr(os, "pread", None)
+        assert location_spans(file.fileno(), "video/mp4") == ((16, 16 + len(place)),)
+    assert spans_of(tmp_path, box(b"moov", box(b"udta", b"nothing"))) == []
+
+
 def test_the_box_of_a_telephone_s_place_is_blanked(tmp_path: Path) -> None:
     assert spans_of(tmp_path, box(b"moov", box(b"loci", b"Paris"))) == [b"Paris"]
+
+
+def element(id: int, content: bytes, *, unknown: bool = False) -> bytes:
+    size = b"\xff" if unknown else struct.pack(">Q", 1 << 56 | len(content))
+    return id.to_bytes((id.bit_length() + 7) // 8) + size + content
+
+
+def tag(name: bytes, value: bytes) -> bytes:
+    return element(
+        0x1254C367, element(0x7373, element(0x67C8, element(0x45A3, name) + element(0x4487, value)))
+    )
+
+
+def tracks(kind: int, codec: bytes = b"V_VP8") -> bytes:
+    return element(0x1654AE6B, element(0xAE, element(0x83, bytes([kind])) + element(0x86, codec)))
+
+
+HEAD = element(0x1A45DFA3, element(0x4282, b"webm"))
+CLUSTER = element(0xE7, b"\0") + element(0xA3, b"\x81\0\0\x80+48.8583+002.2944/") + element(0xEC, b"left")
+
+
+def matroska(*parts: bytes, unknown: bool = False) -> bytes:
+    return HEAD + element(0x18538067, b"".join(parts), unknown=unknown)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_film_of_matroska_is_blanked_where_it_says_a_place(tmp_path: Path, live: bool) -> None:
+    parts = (
+        *(tracks(1), tracks(2), element(0xEC, b"Rome"), element(0x1F43B675, CLUSTER, unknown=live)),
+        *(
+            tag(b"LOCATION", b"Paris"),
+            tag(b"title", b"A trip to Paris"),
+            tag(b"COMMENT", b"+48.8583+002.2944/"),
+        ),
+    )
+    blanked = [b"Rome", *([b"left"] if live else []), b"Paris", b"+48.8583+002.2944/"]
+    assert spans_of(tmp_path, matroska(*parts, unknown=live), "video/webm") == blanked
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        matroska(tracks(1), tracks(17)),
+        matroska(tracks(1, b"V_MJPEG")),
+        matroska(tracks(1), element(0x1941A469, b"cover")),
+        matroska(tracks(1), tag(b"COMMENT", b"gpmd")),
+        matroska(tracks(1)) + element(0x4282, b"Rome"),
+        matroska(tracks(1)) + b"end",
+        HEAD + b"\0\0\0\0",
+    ],
+)
+def test_a_film_of_matroska_that_may_say_more_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert spans_of(tmp_path, content, "video/x-matroska") is None
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+
+def avi(stream: bytes, codec: bytes, *more: bytes) -> bytes:
+    said = chunk(b"LIST", b"strl" + chunk(b"strh", stream + codec) + chunk(b"strf", codec))
+    frames = chunk(b"LIST", b"movi" + chunk(b"00dc", b"pixel") + chunk(b"JUNK", b"Rome"))
+    return chunk(b"RIFF", b"AVI " + chunk(b"LIST", b"hdrl" + said) + frames + b"".join(more))
+
+
+def test_a_film_of_avi_is_blanked_where_it_says_a_place(tmp_path: Path) -> None:
+    words = chunk(b"INAM", b"A trip to Paris") + chunk(b"ICNT", b"France")
+    content = avi(b"vids", b"H264", chunk(b"LIST", b"INFO" + words), chunk(b"idx1", b"00dc"))
+    assert spans_of(tmp_path, content, "video/x-msvideo") == [b"Rome", b"France"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        avi(b"txts", b"    "),
+        avi(b"vids", b"MJPG"),
+        avi(b"vids", b"H264", chunk(b"_PMX", b"photoshop:City")),
+        avi(b"vids", b"H264", chunk(b"LIST", b"movi" + chunk(b"gps0", b""))),
+        avi(b"vids", b"H264") + b"and so on",
+    ],
+)
+def test_a_film_of_avi_that_may_say_more_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert spans_of(tmp_path, content, "video/x-msvideo") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "mime_type"),
+    [
+        ("a.mkv", "mpeg4", "video/x-matroska"),
+        ("a.webm", "vp8", "video/webm"),
+        ("a.avi", "mpeg4", "video/x-msvideo"),
+    ],
+)
+def test_a_film_without_its_places_plays_as_before(
+    tmp_path: Path, name: str, codec: str, mime_type: str
+) -> None:
+    av = pytest.importorskip("av", reason="the extra video")
+    tags = {"location": "+48.8583+002.2944/", "place": "Eiffel", "title": "A trip"}
+    content = write_video(tmp_path / name, ["cat"], codec=codec, tags=tags, seconds=1.0).read_bytes()
+    with (tmp_path / name).open("rb") as file:
+        spans = location_spans(file.fileno(), mime_type)
+    assert spans
+    blanked = bytearray(content)
+    for start, end in spans:
+        blanked[start:end] = b" " * (end - start)
+    assert b"A trip" in blanked
+    assert not any(place in blanked for place in (b"48.8583", b"Eiffel"))
+
+    def pixels(file: bytes) -> list[bytes]:
+        with av.open(BytesIO(file)) as container:
+            return [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
+
+    assert pixels(bytes(blanked)) == pixels(content)

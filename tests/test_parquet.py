@@ -16,6 +16,7 @@ from store_samples import VSE, caption, photo, vector_of, vectors_of
 from crossmodal.errors import DataError, StoreDamaged, StoreError, StoreFormat
 from crossmodal.index.embedded import parquet
 from crossmodal.index.embedded.store import EmbeddedStore
+from crossmodal.index.protocols import SeenText
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, TEXT, Record
 
@@ -39,7 +40,7 @@ def test_loaded_into_an_empty_workspace_it_answers_as_before(toy_workspace: Path
         assert other.verify() == []
         assert other.identity == one.identity
         assert other.id != one.id
-        for (record, vector), (same, like) in zip(one.everything(), other.everything(), strict=True):
+        for (record, vector, _), (same, like, _) in zip(one.everything(), other.everything(), strict=True):
             assert record == same
             np.testing.assert_array_equal(vector, like)
     for command in (("dump", file, "--workspace", copy), ("load", file, "--workspace", copy)):
@@ -57,6 +58,13 @@ def test_the_file_is_what_the_documentation_says(tmp_path: Path) -> None:
         store.put(photos, vectors_of(photos))
         store.put([odd], vector_of("odd")[None])
         store.put([photo("bare")])
+        assert not store.has_texts()
+        store.put_texts(
+            [
+                SeenText(each.id, str(each.digest), text)
+                for each, text in zip(photos, ("oat milk 1.99", ""), strict=True)
+            ]
+        )
     file = tmp_path / "dump.parquet"
     moved = parquet.dump(tmp_path / "workspace", file)
     assert (moved.photos, moved.captions) == (3, 1)
@@ -76,7 +84,10 @@ def test_the_file_is_what_the_documentation_says(tmp_path: Path) -> None:
     assert rows[3]["vector"] is None
     parquet.load(file, tmp_path / "copy")
     with EmbeddedStore.open_reader(tmp_path / "copy") as copy:
-        assert [record for record, _ in copy.everything()] == [*photos, odd, photo("bare")]
+        assert [record for record, *_ in copy.everything()] == [*photos, odd, photo("bare")]
+        assert [text for *_, text in copy.everything()] == ["oat milk 1.99", "", None, None]
+        assert [hit.photo for hit in copy.matching_texts("oat milk", 5)] == ["p0"]
+        assert copy.has_texts()
         assert copy.verify() == []
 
 

@@ -98,6 +98,7 @@ def test_no_kind_takes_all_places(index: PhotoIndex) -> None:
 
 def test_it_follows_what_is_written(index: PhotoIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crossmodal.engine.suggestions._READING_SHARE", 0)
+    monkeypatch.setattr("crossmodal.engine.suggestions._READ_AT_ONCE_SECONDS", 60)
     index._engine._suggestions._good_until = 0.0
     blob = encoded(Image.new("RGB", (8, 8), (1, 2, 3)), "PNG")
     index.add([Record("new", "image", content=blob, tags={"keywords": ["zebra"]})])

@@ -21,6 +21,7 @@ from PIL import Image
 from videos import write_video
 
 from crossmodal import PhotoIndex
+from crossmodal.cli import main
 from crossmodal.data_sets import data_set as data_set_module
 from crossmodal.data_sets import open_data_set
 from crossmodal.engine.amending import amend
@@ -34,6 +35,7 @@ from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record
 from crossmodal.server.v1.documents import described_by_id
 from crossmodal.settings import Settings
 from crossmodal.videos import formats
+from crossmodal.videos.colours import is_wide, to_srgb
 from crossmodal.videos.moments import video_of
 from crossmodal.videos.reading import Video, read_video
 
@@ -192,9 +194,15 @@ def test_what_was_broken_off_is_made_whole(index: PhotoIndex, folder: Path) -> N
 
 def test_another_content_takes_the_place_of_all_moments(index: PhotoIndex, folder: Path) -> None:
     index.add(folder)
+    index.close()
+    with Engine(Settings(workspace=folder.parent / "index")) as engine:
+        assert amend(engine, moments(index)[3.0].id, Amendment(tags={"mood": "calm"}))
     write_video(folder / "trip.mp4", ["rocket", "coins"])
     index.add(folder)
-    assert sorted(moments(index)) == [0.0, 3.0]
+    assert {time: each.tags.get("mood") for time, each in moments(index).items()} == {
+        0.0: "calm",
+        3.0: "calm",
+    }
     (found,) = index.search_text("a rocket", 1)
     assert found.tags["time_seconds"] == 0.0
 
@@ -311,6 +319,24 @@ def test_what_is_no_video_or_damaged_says_so(index: PhotoIndex, folder: Path, tr
     }
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_video_bytes": 1000}, "the limit for a video is 1,000; allow more with --max-video-bytes"),
+        (
+            {"max_pixels": 76_799},
+            "has 320 x 240 pixels, and the limit is 76,799. Allow more with --max-pixels",
+        ),
+    ],
+)
+def test_videos_have_the_bytes_and_pixels_that_options_allow(
+    trip: Path, tmp_path: Path, limits: dict[str, int], reason: str
+) -> None:
+    with PhotoIndex(tmp_path / "index", **limits) as index:
+        (failure,) = index.add(trip).failures
+    assert reason in failure.reason
+
+
 def test_so_many_moments_and_two_seconds_apart(tmp_path: Path) -> None:
     write_video(tmp_path / "many.mp4", ["cat", "rocket", "coffee", "coins"] * 4, seconds=1.0)
     times = [moment.seconds for moment in read_video(str(tmp_path / "many.mp4"), most=60).moments]
@@ -333,8 +359,25 @@ def test_a_telephone_held_upright_films_upright(tmp_path: Path) -> None:
     assert np.abs(np.asarray(shown, int) - np.asarray(wanted, int)).mean() < 12
 
 
-def test_the_formats_stand_in_the_documentation() -> None:
-    page = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
-    for each in formats.VIDEO_FORMATS:
-        endings = " ".join(f"`{extension}`" for extension in each.extensions)
-        assert f"| {each.name} | {endings} | {'yes' if each.browsers else 'no'} |" in page
+def test_the_formats_stand_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
+    assert formats.videos_table() in (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["index", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Videos are read as MP4, QuickTime, WebM, Matroska, AVI; with the extra video (PyAV)." in shown
+
+
+def test_colours_of_hdr_become_srgb() -> None:
+    # Of BT.2408: paper white, 203 cd/m2, is 58% of a signal of PQ and 75% of HLG; 1,000 cd/m2 is 75% of PQ.
+    signals = np.array([[[0] * 3, [94] * 3, [148] * 3, [192] * 3, [255] * 3]], np.uint8)
+    black, middle, paper, bright, brightest = to_srgb(signals, 9, 16)[0].astype(int)
+    assert np.ptp([black, middle, paper, bright, brightest], axis=1).max() <= 2
+    assert black.max() == 0
+    assert 90 <= middle[0] <= 150
+    assert 220 <= paper[0] < bright[0] <= brightest[0] == 255
+    assert 185 <= to_srgb(np.full((1, 1, 3), 191, np.uint8), 9, 18)[0, 0, 1] <= 225
+    # A red of BT.709 as BT.2020 has it, by BT.2087 and a pure power of 2.4.
+    linear = np.array([0.6274, 0.0691, 0.0164])
+    red = (255 * linear ** (1 / 2.4) + 0.5).astype(np.uint8)
+    np.testing.assert_allclose(to_srgb(red[None, None], 9, 1)[0, 0], (255, 0, 0), atol=12)
+    assert [is_wide(*each) for each in ((9, 16), (9, 1), (1, 18), (1, 1), (5, 6))] == [True] * 3 + [False] * 2

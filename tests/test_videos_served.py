@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from videos import write_video
 from crossmodal import PhotoIndex
 from crossmodal.data_sets import beside
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import RequestError
+from crossmodal.errors import OriginalGone, RequestError
 from crossmodal.http_shapes.legacy.answers import shown_match
 from crossmodal.http_shapes.photos import indexed_image_id
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
@@ -148,12 +151,13 @@ def test_all_of_it_none_of_it_and_what_has_changed(asker: Asker) -> None:
     head = asker.ask("HEAD", path, headers=named)
     assert (head.status_code, head.headers["Content-Length"], head.content) == (206, "10", b"")
     before = asker.file.stat()
-    os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    asker.file.write_bytes(whole + b"\0")
     try:
         gone = asker.ask("GET", path)
     finally:
+        asker.file.write_bytes(whole)
         os.utime(asker.file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert gone.status_code >= 400
+    assert gone.status_code == 410
     assert "has changed since it was indexed" in gone.json()["detail"]
 
 
@@ -171,6 +175,39 @@ def test_a_video_on_a_disk_that_numbers_its_files_anew(
     assert opened is not None
     with open(opened[0], "rb") as content:
         assert content.read() == file.read_bytes()
+
+
+def test_a_video_of_which_no_signature_is_known_is_compared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    file = write_video(tmp_path / "photos" / "trip.mp4", ["cat", "rocket"])
+    with PhotoIndex(tmp_path / "index") as index:
+        index.add(file.parent)
+        ids = [video.id for video in index]
+    # As ``load`` makes it.
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE files SET signature = ''")
+    compared = []
+
+    def counted(opened: Any, name: str) -> Any:
+        compared.append(name)
+        return file_digest(opened, name)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    with Workspace(tmp_path / "index") as workspace:
+        for id in ids * 2:
+            opened = workspace.video(id)
+            assert opened is not None
+            with open(opened[0], "rb") as content:
+                assert content.read() == file.read_bytes()
+        assert len(compared) == 1
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        for _ in range(2):
+            with pytest.raises(OriginalGone, match="has changed since it was indexed"):
+                workspace.video(ids[0])
+        assert len(compared) == 2
 
 
 def test_a_request_that_is_given_up_leaves_no_file_open(

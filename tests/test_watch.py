@@ -17,6 +17,7 @@ from crossmodal import PhotoIndex
 from crossmodal.cli import text_reading, watch
 from crossmodal.cli.index import open_all
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.texts import ReadText
 from crossmodal.errors import ServiceError
 from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE
@@ -86,6 +87,30 @@ def test_text_that_cannot_be_read_is_told_once_and_keeps_nothing_up(
         watching.note({str(folder / "coffee.jpg")})
         watching.note(())
         assert len(tries) == 2
+
+
+def test_a_photo_whose_text_cannot_be_read_is_tried_again_with_the_hourly_pass(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipped: list[set[str]] = []
+
+    def read_texts(engine: Engine, *, skip: set[str], background: bool) -> Iterator[ReadText]:
+        skipped.append(set(skip))
+        yield ReadText("cat", "cat.jpg", error="its disk is not there")
+
+    monkeypatch.setattr(Engine, "read_texts", read_texts)
+    monkeypatch.setattr(text_reading, "can_read_texts", lambda: True)
+    settings = Settings(workspace=tmp_path / "index", data_sets=(str(folder),))
+    with Engine(settings) as engine, StopSignals() as signals:
+        watching = watch._Watching(engine, settings, open_all(settings)[0], signals)
+        watching.begin()
+        watching.note(())
+        watching.note({str(folder / "cat.jpg")})
+        watching.note(())
+        watching._whole_at = 0.0
+        watching.note(())
+        watching.note(())
+    assert skipped == [set(), {"cat"}, set()]
 
 
 def names(folder: Path) -> set[str]:

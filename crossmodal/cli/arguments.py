@@ -388,10 +388,12 @@ def _task_help(task: str, usage: str, command: str | None) -> str:
 
 
 def _readable(columns: int) -> list[str]:
-    """The formats of photos, as lines below the options."""
+    """The formats of photos and videos, as lines below the options."""
     from crossmodal.images.formats import formats_sentence
+    from crossmodal.videos.formats import videos_sentence
 
-    return ["", *textwrap.wrap(f"Photos are read as {formats_sentence()}.", columns)]
+    said = f"Photos are read as {formats_sentence()}. Videos are read as {videos_sentence()}."
+    return ["", *textwrap.wrap(said, columns)]
 
 
 def _columns(rows: Sequence[tuple[str, str]], columns: int) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmodal.cli.local_engine import flows_for
-from crossmodal.data_sets import DataSet, open_data_set
+from crossmodal.data_sets import DataSet, Limits, open_data_set
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataSetError, ServiceError
 from crossmodal.evaluation import encode_batches
@@ -53,7 +53,7 @@ def open_one(settings: Settings, *, content: bool = True) -> DataSet:
         content=content,
         read_as=settings.read_as,
         exclude=settings.exclude,
-        max_file_bytes=settings.max_photo_bytes,
+        limits=Limits.of(settings),
     )
 
 

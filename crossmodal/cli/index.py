@@ -15,8 +15,7 @@ from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.text_reading import read_waiting_texts
-from crossmodal.data_sets import DataSet, open_data_sets
-from crossmodal.data_sets.data_set import Limits
+from crossmodal.data_sets import DataSet, Limits, open_data_sets
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import (
@@ -112,7 +111,7 @@ def _open(name: str, settings: Settings) -> DataSet:
             read_as=settings.read_as,
             exclude=settings.exclude,
             null=settings.null,
-            max_file_bytes=settings.max_photo_bytes,
+            limits=Limits.of(settings),
         )
         return opened
     except DataSetError as error:
@@ -124,7 +123,7 @@ def _open(name: str, settings: Settings) -> DataSet:
         if not lost:
             raise
         if settings.delete_missing and Path(folder).is_dir():
-            limits = Limits(settings.max_photo_bytes)
+            limits = Limits.of(settings)
             return FolderOfImages(name, Path(folder), limits=limits, content=True, exclude=settings.exclude)
         raise _FolderMissing(
             f"{error} Nothing was deleted: {lost:,} photos of it stay in the index. Mount its disk and try "

@@ -80,6 +80,11 @@ class TextsMeanwhile:
         """Says that there may be new photos."""
         self._waiting = self._wanted
 
+    def try_again(self) -> None:
+        """Says that what could not be read may be read now, as on a disk that is back."""
+        self._failed.clear()
+        self.wake()
+
     def read_some(self) -> None:
         """Reads for about two seconds. Raises as ``Engine.read_texts``."""
         if not self._waiting:

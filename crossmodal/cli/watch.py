@@ -131,7 +131,8 @@ class _Watching:
             self._whole_at = self._not_before = time.monotonic() + _RETRY_SECONDS
 
     def whole(self) -> None:
-        """Indexes everything."""
+        """Indexes everything, and looks again for text where that could not be read."""
+        self._texts.try_again()
         self._index(self._data_sets)
         self._waiting.clear()
         self._whole_at = time.monotonic() + _WHOLE_SECONDS

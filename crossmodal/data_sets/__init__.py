@@ -9,8 +9,8 @@
         print(item)
 """
 
-from crossmodal.data_sets.data_set import DataSet
+from crossmodal.data_sets.data_set import DataSet, Limits
 from crossmodal.data_sets.opening import DATA_SET_NAMES, open_data_set, open_data_sets
 from crossmodal.data_sets.photos import read_photo_file
 
-__all__ = ["DATA_SET_NAMES", "DataSet", "open_data_set", "open_data_sets", "read_photo_file"]
+__all__ = ["DATA_SET_NAMES", "DataSet", "Limits", "open_data_set", "open_data_sets", "read_photo_file"]

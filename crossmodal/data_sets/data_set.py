@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from crossmodal.data_sets.beside import FolderContents
 from crossmodal.data_sets.photos import read_photo, shown_uri
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
 from crossmodal.data_sets.videos import moment_records
 from crossmodal.errors import DataError
-from crossmodal.limits import PHOTO, SENTENCE
+from crossmodal.images.limits import MAX_PIXELS
+from crossmodal.limits import PHOTO, SENTENCE, VIDEO
 from crossmodal.metadata import Metadata
 from crossmodal.records import (
     IMAGE,
@@ -31,10 +32,11 @@ from crossmodal.records import (
     digest_of,
     photo_id,
 )
+from crossmodal.settings import Settings
 from crossmodal.videos.formats import looks_like_a_video, reads_videos
 from crossmodal.videos.reading import read_video
 
-__all__ = ["DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
+__all__ = ["DEFAULT_LIMITS", "DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
 
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
@@ -42,10 +44,27 @@ _DEV = frozenset({"dev", "val", "validation", "valid"})
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one input may measure at most: a photo's file in bytes, a caption in characters."""
+    """What one input may measure at most: a caption in characters, files in bytes, and videos in pixels.
+
+    The pixels of a photo are judged where it is decoded.
+    """
 
     max_file_bytes: int = PHOTO.most
     max_caption_characters: int = SENTENCE.most
+    max_video_bytes: int = VIDEO.most
+    max_video_pixels: int = MAX_PIXELS
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those that options set."""
+        return cls(
+            settings.max_photo_bytes,
+            max_video_bytes=settings.max_video_bytes,
+            max_video_pixels=settings.max_pixels,
+        )
+
+
+DEFAULT_LIMITS = Limits()
 
 
 class KnownPhotos(Protocol):
@@ -286,7 +305,13 @@ class _Assembly:
         data_set = self._data_set
         if reads_videos() and not data_set.moments:
             raise DataError(f"{mention.photo} is a video, and only photos are read here")
-        video = read_video(mention.photo, most=data_set.moments)
+        limits = data_set.limits
+        video = read_video(
+            mention.photo,
+            most=data_set.moments,
+            max_bytes=limits.max_video_bytes,
+            max_pixels=limits.max_video_pixels,
+        )
         if video.warning is not None:
             data_set.warnings.append(Failure(mention.photo, video.warning))
         metadata = self._contents.video_metadata(video, local)

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DEFAULT_LIMITS, DataSet, Limits
 from crossmodal.data_sets.exclusions import option_rules
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.data_sets.layouts import LAYOUTS, Reading, open_file, open_folder
 from crossmodal.data_sets.listed import ListOfPhotos
 from crossmodal.errors import DataSetError
-from crossmodal.limits import PHOTO, SENTENCE
 from crossmodal.settings import STDIN
 
 __all__ = ["DATA_SET_NAMES", "open_data_set", "open_data_sets"]
@@ -28,18 +27,17 @@ def open_data_set(
     content: bool = True,
     read_as: str = "auto",
     exclude: Sequence[str] = (),
-    max_file_bytes: int = PHOTO.most,
-    max_caption_characters: int = SENTENCE.most,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> DataSet:
     """The data set with this name (below ``data_root``) or at this path; reads nothing large yet.
 
     ``content=False`` leaves the photos' bytes out (they then have no content hash). ``read_as`` is one of
-    ``settings.READ_AS``; ``exclude`` are patterns in gitignore's language of what a walk leaves out. A larger
-    file or a longer caption than the limits is a failure of the stream. Raises DataSetError where nothing is
+    ``settings.READ_AS``; ``exclude`` are patterns in gitignore's language of what a walk leaves out. What is
+    larger or longer than ``limits`` is a failure of the stream. Raises DataSetError where nothing is
     there, where no layout fits or where ``split`` doesn't exist, SettingsError for an unusable pattern.
     """
     option_rules(exclude)
-    reading = Reading(split, Limits(max_file_bytes, max_caption_characters), content, read_as, tuple(exclude))
+    reading = Reading(split, limits, content, read_as, tuple(exclude))
     opened = _open(name_or_path, data_root, reading)
     opened.partial = split is not None
     return opened
@@ -77,7 +75,7 @@ def open_data_sets(
     read_as: str = "auto",
     exclude: Sequence[str] = (),
     null: bool = False,
-    max_file_bytes: int = PHOTO.most,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[DataSet]:
     """What each of ``names`` means, each once, as ``open_data_set`` opens it.
 
@@ -93,7 +91,7 @@ def open_data_sets(
                 split=split,
                 read_as=read_as,
                 exclude=exclude,
-                max_file_bytes=max_file_bytes,
+                limits=limits,
             )
         elif split is not None or read_as != "auto":
             option = f"--split {split}" if split is not None else f"--read-as {read_as}"
@@ -101,7 +99,6 @@ def open_data_sets(
                 f"A list of photos on stdin is nothing but photos: {option} says nothing of it."
             )
         else:
-            limits = Limits(max_file_bytes, SENTENCE.most)
             found = ListOfPhotos("stdin", stdin, zeros=null, limits=limits, content=True)
         opened.append(found)
     return opened

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import IO, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from crossmodal.errors import DataError, OriginalGone, StoreDamaged
@@ -60,7 +61,7 @@ class PhotoArchive:
     def parts(self) -> Generator[bytes, None, None]:
         """Its bytes; raises StoreError where the index cannot be read, OSError where a video ends early."""
         sink = _Sink()
-        with ZipFile(sink, "w", ZIP_STORED) as zipped:
+        with ZipFile(cast("IO[bytes]", sink), "w", ZIP_STORED) as zipped:
             for id in self._ids:
                 record, reason = None, "There is no such photo."
                 try:
@@ -102,7 +103,7 @@ class PhotoArchive:
         descriptor, mime_type = found
         try:
             size = os.fstat(descriptor).st_size
-            spans = [] if self._locations else location_spans(descriptor, size, mime_type)
+            spans = [] if self._locations else location_spans(descriptor, mime_type)
             if spans is None:
                 raise _Missing("Where it was made cannot be taken out of its file.")
             entry = self._entry_of(record)

@@ -15,6 +15,7 @@ from crossmodal.engine.browsing import MOMENT_MINUTES, moment_of
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.layout import Layout
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
@@ -108,8 +109,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``
-    and ``decode_memory`` (in MB) are the command line's options.
+    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``,
+    ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -131,6 +132,7 @@ class PhotoIndex:
         trust_remote_code: bool = False,
         max_pixels: int | None = None,
         max_photo_bytes: int | None = None,
+        max_video_bytes: int | None = None,
         decode_memory: int | None = None,
     ) -> None:
         settings = Settings(
@@ -150,6 +152,8 @@ class PhotoIndex:
             settings = replace(settings, max_pixels=max_pixels)
         if max_photo_bytes is not None:
             settings = replace(settings, max_photo_bytes=max_photo_bytes)
+        if max_video_bytes is not None:
+            settings = replace(settings, max_video_bytes=max_video_bytes)
         check_values(settings)
         self._settings = settings
         self._engine = Engine(settings)
@@ -249,6 +253,14 @@ class PhotoIndex:
         """
         return self._engine.suggest(text, limit)
 
+    def layout(self) -> Layout:
+        """A map of all photos: a place on a plane for each, photos that are alike lie together.
+
+        The first call computes it, which takes seconds to minutes; it is kept beside the index, and computed
+        anew where more than a twentieth of the photos came or went.
+        """
+        return self._engine.layout(wait=True)
+
     def moment_of(self, id: str, *, minutes: float = MOMENT_MINUTES, limit: int = 200) -> list[Record]:
         """The photos that were taken within ``minutes`` of the photo ``id``, with itself, the earliest first.
 
@@ -321,13 +333,13 @@ class PhotoIndex:
         that can't be used is a failure in the summary, and the rest goes on. Everything counted is
         on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
         """
-        from crossmodal.data_sets import DataSet, open_data_set
+        from crossmodal.data_sets import DataSet, Limits, open_data_set
 
         if isinstance(source, str | Path):
             source = open_data_set(
                 str(source),
                 data_root=self._settings.data_root,
-                max_file_bytes=self._settings.max_photo_bytes,
+                limits=Limits.of(self._settings),
             )
         summary = AddSummary()
         run = None

@@ -140,7 +140,8 @@ class FacetRequest:
     limit: int = 100
 
 
-class FacetValue(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FacetValue:
     """A value of a tag, how many documents have it, and the id of the one of them that came last."""
 
     value: str | float | bool
@@ -152,7 +153,8 @@ class FacetValue(NamedTuple):
         return {"value": _plain(self.value), "count": self.count, "sample": self.sample}
 
 
-class Facet(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Facet:
     """Values of a tag, ``more`` where there are others; ``count`` documents have one that was asked for."""
 
     tag: str
@@ -162,7 +164,8 @@ class Facet(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of an answer."""
-        return {**self._asdict(), "values": [value.to_json() for value in self.values]}
+        values = [value.to_json() for value in self.values]
+        return {"tag": self.tag, "count": self.count, "values": values, "more": self.more}
 
 
 class Counts(NamedTuple):

@@ -58,9 +58,10 @@ def moment_filter(tags: Mapping[str, Any], minutes: float) -> dict[str, Any] | N
     except OverflowError:
         # At the end of all dates.
         return None
-    camera = tags.get("camera")
-    of_camera = {"camera": camera} if isinstance(camera, str) else {}
-    return {"taken": {"$gte": first, "$lte": last}, "taken_from": {"$ne": _NO_CLOCK}, **of_camera}
+    taken, camera = {"$gte": first, "$lte": last}, tags.get("camera")
+    if isinstance(camera, str):
+        return {"taken": taken, "camera": camera}
+    return {"taken": taken, "taken_from": {"$ne": _NO_CLOCK}}
 
 
 def _moment_of(tags: Mapping[str, Any]) -> datetime | None:

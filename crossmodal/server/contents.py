@@ -27,7 +27,7 @@ from crossmodal.records import IMAGE, Record, photo_id
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.videos import video_response
-from crossmodal.videos.formats import is_video_type
+from crossmodal.videos.formats import VIDEO_FORMATS, is_video_type
 
 __all__ = ["PAGE", "PICTURE_SIZES", "add_page", "photo_response", "thumbnail_response"]
 
@@ -252,11 +252,14 @@ def _add_files(app: Starlette, at: str, below: str, files: Mapping[str, _PageFil
 def _formats_module() -> str:
     """The script that tells the page which files are photos, made from the table of formats."""
     endings, sentence = json.dumps(sorted(EXTENSIONS)), json.dumps(formats_sentence())
+    videos = json.dumps([each.name for each in VIDEO_FORMATS])
     return (
         "/** The endings of photos' names; browsers know no type for some of them. */\n"
         f"export const ENDINGS = {endings};\n\n"
         "/** The formats, for a sentence. */\n"
-        f"export const FORMATS = {sentence};\n"
+        f"export const FORMATS = {sentence};\n\n"
+        "/** The formats of videos, which cannot be sent. */\n"
+        f"export const VIDEOS = {videos};\n"
     )
 
 

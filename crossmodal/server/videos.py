@@ -81,7 +81,7 @@ def _opened(serving: Serving, id: str, hide_location: bool) -> _Video | None:
 
 def _described(descriptor: int, mime_type: str, hide_location: bool) -> _Video:
     status = os.fstat(descriptor)
-    spans = location_spans(descriptor, status.st_size, mime_type) if hide_location else []
+    spans = location_spans(descriptor, mime_type) if hide_location else ()
     if spans is None:
         raise RequestError(
             "Where this video was made cannot be taken out of its file, so only its moments are shown here; "

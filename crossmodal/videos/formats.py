@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from crossmodal.extras import how_to_install
+from crossmodal.extras import EXTRAS, how_to_install
 
 __all__ = [
     "PACKAGE",
@@ -20,6 +20,8 @@ __all__ = [
     "reads_videos",
     "video_format",
     "video_type_by_name",
+    "videos_sentence",
+    "videos_table",
 ]
 
 PACKAGE = "av"
@@ -98,6 +100,21 @@ def video_format(head: bytes) -> VideoFormat | None:
 def reads_videos() -> bool:
     """Whether the package that reads videos is installed."""
     return find_spec(PACKAGE) is not None
+
+
+def videos_sentence() -> str:
+    """The names of all formats and the extra that reads them."""
+    extra, library = EXTRAS[PACKAGE]
+    return f"{', '.join(each.name for each in VIDEO_FORMATS)}; with the extra {extra} ({library})"
+
+
+def videos_table() -> str:
+    """The formats as a Markdown table; ``docs/library.md`` holds it and a test compares."""
+    lines = ["| format | endings | browsers play it |", "|---|---|---|"]
+    for each in VIDEO_FORMATS:
+        endings = " ".join(f"`{extension}`" for extension in each.extensions)
+        lines.append(f"| {each.name} | {endings} | {'yes' if each.browsers else 'no'} |")
+    return "\n".join(lines)
 
 
 def how_to_read_videos() -> str:

@@ -49,6 +49,9 @@ _QUALITY = 90
 
 _UNIT = 1_000_000
 
+# Codecs count pixels with sides that are multiples of 64 or so.
+_ROUNDED_PIXELS = 1 << 22
+
 
 @dataclass(frozen=True, slots=True)
 class KeyFrame:
@@ -82,7 +85,10 @@ def choose_frames(path: str, demuxer: str, *, most: int, max_pixels: int, second
     import av
 
     try:
-        with av.open(path, format=demuxer, metadata_errors="replace") as container:
+        # Codecs judge by it as well, each picture before there is memory for it: looking for the kinds of
+        # streams decodes some, and what a container says of their size need not be so.
+        options = {"max_pixels": str(max_pixels + _ROUNDED_PIXELS)}
+        with av.open(path, format=demuxer, options=options, metadata_errors="replace") as container:
             return _choose(container, most, max_pixels, time.monotonic() + seconds)
     except av.FFmpegError as error:
         raise ImageError(f"The video cannot be read: {error.strerror}.") from None
@@ -92,10 +98,17 @@ def _choose(container: InputContainer, most: int, max_pixels: int, until: float)
     stream = next((each for each in container.streams.video if not _is_cover(each)), None)
     if stream is None:
         raise ImageError("The file has no pictures that move: it is sound alone.")
+    if not stream.width * stream.height:
+        raise ImageError(
+            f"No picture of the video can be read, or they have more pixels than the limit, {max_pixels:,}. "
+            "Allow more with --max-pixels."
+        )
     if stream.width * stream.height > max_pixels:
         raise ImageError(
-            f"The video has {stream.width} x {stream.height} pixels, and the limit is {max_pixels:,}."
+            f"The video has {stream.width} x {stream.height} pixels, and the limit is {max_pixels:,}. Allow "
+            "more with --max-pixels."
         )
+    stream.codec_context.options = {"max_pixels": str(max_pixels + _ROUNDED_PIXELS)}
     duration = _duration(container, stream)
     found = _Scenes(most, _aspect(stream))
     warning = found.read(container, stream, duration, until)

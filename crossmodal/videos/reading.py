@@ -58,11 +58,19 @@ class Video:
     warning: str | None = None
 
 
-def read_video(path: str, *, most: int, max_bytes: int = VIDEO.most, seconds: float = _SECONDS) -> Video:
+def read_video(
+    path: str,
+    *,
+    most: int,
+    max_bytes: int = VIDEO.most,
+    max_pixels: int = MAX_PIXELS,
+    seconds: float = _SECONDS,
+) -> Video:
     """The video in the file at the absolute ``path``, with at most ``most`` moments.
 
     Decoding ends after ``seconds``, with what there is until then. Raises DataError with a sentence that
-    names the file where it is no video of a known format, is too large, or cannot be read.
+    names the file where it is no video of a known format, has more bytes or pixels than may be, or cannot be
+    read; bytes are judged before any of them is read, pixels before a picture is decoded.
     """
     if not reads_videos():
         raise DataError(f"{path} is a video. {how_to_read_videos()}")
@@ -77,7 +85,8 @@ def read_video(path: str, *, most: int, max_bytes: int = VIDEO.most, seconds: fl
         if found is None:
             raise DataError(f"{path} is no video, although its name is that of one")
         digest = _digest(file, path, size)
-        said, frames = _ask(file, path, found, most, seconds)
+        job = {"demuxer": found.demuxer, "most": most, "max_pixels": max_pixels, "seconds": seconds}
+        said, frames = _ask(file, path, job)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     finally:
@@ -102,7 +111,10 @@ def _checked_size(file: int, path: str, max_bytes: int) -> int:
     if status.st_size == 0:
         raise DataError(f"{path} is empty")
     if status.st_size > max_bytes:
-        raise DataError(f"{path} has {status.st_size:,} bytes, and the limit for a video is {max_bytes:,}")
+        raise DataError(
+            f"{path} has {status.st_size:,} bytes, and the limit for a video is {max_bytes:,}; allow more "
+            "with --max-video-bytes, or cut it into parts"
+        )
     return status.st_size
 
 
@@ -115,10 +127,8 @@ def _digest(file: int, path: str, size: int) -> str:
     return digest
 
 
-def _ask(
-    file: int, path: str, found: VideoFormat, most: int, seconds: float
-) -> tuple[dict[str, Any], list[Moment]]:
-    job = {"demuxer": found.demuxer, "most": most, "max_pixels": MAX_PIXELS, "seconds": seconds}
+def _ask(file: int, path: str, job: dict[str, Any]) -> tuple[dict[str, Any], list[Moment]]:
+    most_seconds = job["seconds"] + _GRACE_SECONDS
     # Nothing is ever written into it; it closes with this process.
     lifeline, held = os.pipe()
     try:
@@ -138,7 +148,7 @@ def _ask(
         lifeline = -1
         with process:
             try:
-                answer = _received(process, time.monotonic() + seconds + _GRACE_SECONDS)
+                answer = _received(process, time.monotonic() + most_seconds)
             finally:
                 process.kill()
     finally:
@@ -146,7 +156,6 @@ def _ask(
         if lifeline >= 0:
             os.close(lifeline)
     if answer is None:
-        most_seconds = seconds + _GRACE_SECONDS
         raise DataError(f"{path}: decoding the video was given up after {most_seconds:.0f} seconds")
     line, _, rest = answer.partition(b"\n")
     try:

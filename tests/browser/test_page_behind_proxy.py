@@ -36,4 +36,6 @@ def test_a_person_logs_in_and_searches_below_the_path(
         page.goto(f"{root}/")
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{root}/login")
+        # It would ask for the page's icon when nobody answers any more.
+        page.goto("about:blank")
     server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -16,18 +17,24 @@ import httpx2
 import pytest
 from conftest import REPOSITORY, Server, start_server
 from decoded_photos import reference
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, expect
 from raw_files import raw_file
+from videos import write_video
 
 from browser.page_driver import Json, SearchPage, encoded, eventually, photo_ids
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
+from crossmodal.engine.engine import Engine
 from crossmodal.images import sniff_mime_type
 from crossmodal.images.formats import BROWSER_TYPES, FORMATS
+from crossmodal.settings import Settings
 
 FIXTURES = REPOSITORY / "tests" / "fixtures"
 MODEL = "clip-mini"
+
+VIDEO, RECEIPT, TOLD = "trip.webm", "receipt.png", "told.jpg"
+EXIFTOOL = shutil.which("exiftool")
 
 OF_2019 = [
     f"described.{ending}"
@@ -48,6 +55,8 @@ FOUND: list[tuple[dict[str, Any], list[str]]] = [
     ({"folder": "raw", "format": "DNG"}, ["camera.dng"]),
     ({"file": "sensor.nef"}, ["sensor.nef"]),
     ({"frames": {"$gt": 1}, "format": "TIFF"}, ["photo-pages.tif"]),
+    ({"duration_seconds": {"$gte": 2}, "format": "WebM"}, [VIDEO]),
+    *([({"keywords": "of exiftool", "rating": 3}, [TOLD])] if EXIFTOOL else []),
 ]
 
 
@@ -75,7 +84,7 @@ def of_takeout(description: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    for package in ("pyjpegxl", "rawpy"):
+    for package in ("pyjpegxl", "rawpy", "av", "rapidocr"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("library") / "photos"
     shutil.copytree(FIXTURES / "formats", folder / "formats")
@@ -100,6 +109,16 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     for path, content in written.items():
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
+    # One scene, so one moment.
+    write_video(folder / VIDEO, ["rocket"], codec="vp8")
+    picture = Image.new("RGB", (640, 240), "white")
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(44)
+    pen.text((40, 40), "Oat milk   2,49\nTOTAL   2,49", fill="black", font=font)
+    picture.save(folder / RECEIPT)
+    if EXIFTOOL is not None:
+        (folder / TOLD).write_bytes(another(64))
+        told = ("-XMP-dc:Subject=of exiftool", "-IPTC:Headline=The brass lamp", "-XMP-xmp:Rating=3")
+        subprocess.run([EXIFTOOL, "-q", "-overwrite_original", *told, folder / TOLD], check=True)
     workspace = folder.parent / "index"
     with PhotoIndex(workspace, model=MODEL) as index:
         summary = index.add(folder)
@@ -107,8 +126,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
         warned = [
             Path(warning.source).name for warning in summary.warnings if "could be read" in warning.reason
         ]
-        names = [str(record.file) for record in index if record.modality == "image"]
+        ids = {record.id: str(record.file) for record in index if record.modality == "image"}
     assert (failures, warned) == (["broken.jpg"], ["cut.jpg"])
+    names = list(ids.values())
+    with Engine(Settings(workspace=workspace)) as engine:
+        # Of the one that has some, as reading takes long.
+        for read in engine.read_texts(skip=[id for id, name in ids.items() if name != RECEIPT]):
+            assert read.error is None
     return Library(folder, workspace, names)
 
 
@@ -120,7 +144,7 @@ def server(library: Library) -> Iterator[Server]:
 
 
 def test_every_photo_is_in_the_index(library: Library) -> None:
-    endings = {ending for format in FORMATS for ending in format.extensions}
+    endings = {ending for format in FORMATS for ending in format.extensions} | {".webm"}
     photos = [path for path in library.folder.rglob("*") if path.suffix in endings]
     assert sorted(library.names) == sorted(path.name for path in photos if path.name != "broken.jpg")
     types = {sniff_mime_type(path.read_bytes()) for path in photos}
@@ -136,11 +160,16 @@ def test_what_each_source_says_finds_its_photo(library: Library, capsys: pytest.
             ("the lighthouse", "beside.jpg"),
             ("a heap of oranges", "words.jpg"),
             ("Google's second name", "takeout-2.jpg"),
+            *([("the brass lamp", TOLD)] if EXIFTOOL else []),
         ):
             first = index.search(words, modality="text", hybrid=True)[0]
             photo = index.get(str(first.photo_id))
             assert photo is not None
             assert photo.file == name
+        receipt = index.search("oat milk", hybrid=True)[0]
+        assert (receipt.file, receipt.text_in_photo) == (RECEIPT, "Oat milk 2,49 · TOTAL 2,49")
+        moment = index.search("a rocket")[0]
+        assert (moment.file, moment.tags["time_seconds"]) == (VIDEO, 0.0)
     asked = ["search", "a cat", "--workspace", str(library.workspace), "--print", "paths"]
     assert main([*asked, "--filter", json.dumps({"people": "Anna"})]) == 0
     assert Path(capsys.readouterr().out.strip()).name == "beside.jpg"
@@ -152,6 +181,10 @@ def test_browsers_get_each_photo_in_a_format_that_they_show(server: Server, libr
     for name, id in ids.items():
         answer = httpx2.get(f"{server.url}/v1/documents/{id}/content")
         assert answer.status_code == 200, name
+        if name == VIDEO:
+            assert answer.headers["content-type"] == "video/webm"
+            assert answer.content == (library.folder / VIDEO).read_bytes()
+            continue
         assert sniff_mime_type(answer.content) == answer.headers["content-type"], name
         assert answer.headers["content-type"] in BROWSER_TYPES, name
         if name != "cut.jpg":

@@ -110,8 +110,8 @@ def _photo(id: str | None, file: str | None, look: Look | None) -> dict[str, str
     """Where a photo can be seen, as paths on this server, what its file was called, and how it looks."""
     if id is None:
         return None
-    base = _document(id)
     shown = asdict(look or Look())
+    base = _document(id)
     return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file, **shown}
 
 

@@ -237,8 +237,15 @@ class Changes:
         old, new = self._find(IMAGE, photo), self._find(IMAGE, heir)
         if not isinstance(old, StoredDocument) or not isinstance(new, StoredDocument):
             return
-        if old.record.tags and not new.record.tags:
-            self.put([replace(new.record, tags=old.record.tags).hashed()], None)
+        # The moments of a video have the tags of the video.
+        parts = [new, *parts_or_damage(self._connection, heir)]
+        untagged = [
+            part.record
+            for part in parts
+            if isinstance(part, StoredDocument) and part.record.modality == IMAGE and not part.record.tags
+        ]
+        if old.record.tags and untagged:
+            self.put([replace(record, tags=old.record.tags).hashed() for record in untagged], None)
         copies: list[_Given] = []
         for caption in captions_or_damage(self._connection, photo):
             if isinstance(caption, StoredDocument) and caption.record.origin != FILE_ORIGIN:

@@ -48,8 +48,10 @@ def facet(
         where, given = _one_level(where, given, request.below)
     if rows is not None:
         where, given = f"{where} AND row IN (SELECT value FROM json_each(?))", [*given, json.dumps([*rows])]
+    # A document has each value once, but several days of one month.
+    counted = "count(*)" if request.per is None else "count(DISTINCT row)"
     found = connection.execute(
-        f"SELECT kind, {value} AS found, count(DISTINCT row) AS documents, max(row) FROM tags WHERE {where}"
+        f"SELECT kind, {value} AS found, {counted} AS documents, max(row) FROM tags WHERE {where}"
         f" GROUP BY kind, found ORDER BY {_ORDERS[request.order]} LIMIT ?",
         (*given, request.limit + 1),
     ).fetchall()

@@ -25,6 +25,7 @@ from crossmodal.index.embedded.copies import made_beside, publish, require_absen
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.index.protocols import SeenText
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import touch_private
 from crossmodal.records import TEXT, LocalFile, Record, checked_modality
@@ -53,6 +54,7 @@ COLUMNS = {
     "vector": "list of float32",
     "original": "binary: the photo's file",
     "thumbnail": "binary: a JPEG",
+    "text_in_photo": "string: what was read in a photo, empty where it has no text, null where nobody looked",
     "not_utf8": "string: a JSON object",
 }
 
@@ -161,8 +163,8 @@ def _schema(dimension: int | None, identity: ModelIdentity | None) -> pyarrow.Sc
 def _groups(store: EmbeddedStore) -> Iterator[list[dict[str, Any]]]:
     group: list[dict[str, Any]] = []
     size = 0
-    for record, vector in store.everything():
-        group.append(_row(record, vector))
+    for record, vector, seen in store.everything():
+        group.append(_row(record, vector) | {"text_in_photo": seen})
         size += len(record.content or b"")
         if len(group) == _GROUP_DOCUMENTS or size >= _GROUP_BYTES:
             yield group
@@ -222,6 +224,13 @@ def _put(store: EmbeddedStore, rows: Sequence[Mapping[str, Any]], before: int) -
         together = list(part)
         vectors = np.array([vector for _, vector in together], np.float32) if has_vector else None
         store.put([record for record, _ in together], vectors)
+    store.put_texts(
+        [
+            SeenText(record.id, record.digest, text)
+            for record, row in zip(records, rows, strict=True)
+            if (text := row.get("text_in_photo")) is not None and record.digest is not None
+        ]
+    )
     return records
 
 

@@ -125,8 +125,9 @@ def text_of(connection: sqlite3.Connection, photo: str) -> str | None:
 
 
 def has_texts(connection: sqlite3.Connection) -> bool:
-    """Whether there is text in any photo, also in one that went to the trash."""
-    return connection.execute("SELECT 1 FROM seen_texts WHERE text != '' LIMIT 1").fetchone() is not None
+    """Whether words of any photo can be searched, also of one that went to the trash."""
+    # Only what has words stands there, so that nothing is gone through where no photo has any.
+    return connection.execute("SELECT 1 FROM seen_words LIMIT 1").fetchone() is not None
 
 
 def count_texts(connection: sqlite3.Connection) -> TextCounts:

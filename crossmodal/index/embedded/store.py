@@ -388,8 +388,8 @@ class EmbeddedStore:
             found = {id: look_of(connection, id) for id in photo_ids}
         return {id: look for id, look in found.items() if look is not None}
 
-    def everything(self) -> Iterator[tuple[Record, NDArray[np.float32] | None]]:
-        """All records with their bytes, and the vector of each, by row, as of one commit.
+    def everything(self) -> Iterator[tuple[Record, NDArray[np.float32] | None, str | None]]:
+        """All records with their bytes, and of each the vector and ``text_of`` it, by row, as of one commit.
 
         Raises ``StoreDamaged`` at the first damaged one.
         """
@@ -401,7 +401,8 @@ class EmbeddedStore:
                     stored_part(connection, found, part) for part in ("vector", "original", "thumbnail")
                 )
                 record = replace(found.record, content=content, thumbnail=thumbnail)
-                yield record, None if vector is None else np.frombuffer(vector, "<f4")
+                seen = text_of(connection, record.id) if record.modality == IMAGE else None
+                yield record, None if vector is None else np.frombuffer(vector, "<f4"), seen
 
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]:
         """The ids of one modality behind ``after``, in the order of their bytes, as of one commit."""
@@ -459,7 +460,7 @@ class EmbeddedStore:
             return text_of(connection, photo)
 
     def has_texts(self) -> bool:
-        """Whether there is text in any photo, also in one that went to the trash."""
+        """Whether words of any photo can be searched; see ``seen_texts.has_texts``."""
         with self._connections.read() as connection:
             return has_texts(connection)
 

@@ -2,7 +2,7 @@ import { api, Problem } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
 import { announce, button, errorCard, explainInLine, messageCard } from "./messages.js";
 import { DEFAULTS, navigate } from "./navigation.js";
-import { FORMATS } from "./formats.js";
+import { FORMATS, VIDEOS } from "./formats.js";
 import { hasPhotoName, PHOTO_TYPES } from "./pictures.js";
 
 /** Whether a file looks like a photo, by its type or its name. */
@@ -325,7 +325,7 @@ async function start(files) {
     problem.replaceChildren(
       messageCard({
         title: "No photos among these files",
-        detail: `${count(files.length, "file")}, none of them a photo by its name. Photos are ${FORMATS}.`,
+        detail: `${count(files.length, "file")}, none of them a photo by its name. Photos are ${FORMATS}. Videos (${VIDEOS.join(", ")}) are indexed with their folder.`,
         kind: "error",
         symbol: "warning",
         testid: "upload-no-photos",

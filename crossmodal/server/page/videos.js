@@ -3,7 +3,8 @@ import { make } from "./dom.js";
 import { navigate } from "./navigation.js";
 import { openAddress } from "./results.js";
 
-const MOST_MOMENTS = 100;
+// As many as an index has of a video (`limits.MOMENTS`).
+const MOST_MOMENTS = 200;
 
 /** "0:06", "1:02:07". */
 export function clock(seconds) {
