@@ -67,6 +67,19 @@ const { createConfig, lint } = require("@redocly/openapi-core");
 """
 
 
+SPECTRAL = """
+const { Spectral } = require("@stoplight/spectral-core");
+const { oas } = require("@stoplight/spectral-rulesets");
+(async () => {
+  const spectral = new Spectral();
+  spectral.setRuleset({ extends: [oas] });
+  const found = await spectral.run(JSON.parse(require("fs").readFileSync(process.argv[1], "utf8")));
+  // 0 is an error.
+  console.log(JSON.stringify(found.filter(({ severity }) => severity === 0)));
+})();
+"""
+
+
 def node(folder: Path, *arguments: str) -> str:
     """What a program of node says, in a folder where it finds the packages."""
     if not (folder / "node_modules").exists():
@@ -106,6 +119,11 @@ def test_a_generated_typescript_client_compiles_strictly_and_searches(
 def test_redocly_finds_no_error(described: Path) -> None:
     npm_file("@redocly/openapi-core", "package.json")
     assert json.loads(node(described.parent, "-e", LINT, str(described))) == []
+
+
+def test_spectral_finds_no_error(described: Path) -> None:
+    npm_file("@stoplight/spectral-core", "package.json")
+    assert json.loads(node(described.parent, "-e", SPECTRAL, str(described))) == []
 
 
 @pytest.mark.timeout(600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from crossmodal.errors import ServiceError, StoreError  # noqa: E402
 from crossmodal.jina.bounded_work import MAX_REQUESTS  # noqa: E402
 from crossmodal.jina.documents import MediaDocument  # noqa: E402
 from crossmodal.jina.grpc_server import make_server  # noqa: E402
+from crossmodal.jina.legacy_documents import read_legacy  # noqa: E402
 from crossmodal.log import REQUEST_LOGGER  # noqa: E402
 from crossmodal.models.runtimes.forms import available_cores  # noqa: E402
 from crossmodal.settings import Settings  # noqa: E402
@@ -47,6 +49,11 @@ class StubEngine:
         self.go = threading.Event()
         self.go.set()
         self.failure: Exception | None = None
+        self.model = "stub"
+
+    def encode(self, *, texts: list[str], photos: list[bytes]) -> Any:
+        """A vector for each."""
+        return np.eye(len(texts) + len(photos), 8, dtype=np.float32)
 
     def run_query(self, operation: str, docs: list[Document], parameters: Any) -> list[Document]:
         self.begun += [doc.text for doc in docs]
@@ -190,6 +197,70 @@ def test_a_message_of_millions_of_parts_is_refused_before_it_is_unpacked(channel
     with pytest.raises(ValueError, match="more than 100,000 fields"):
         ask(channel, DataRequest(made.SerializeToString()))
     assert time.monotonic() < started + 20
+
+
+def field(number: int, value: bytes | str) -> bytes:
+    """A field of protobuf that has a length; https://protobuf.dev/programming-guides/encoding."""
+    value = value.encode() if isinstance(value, str) else value
+    sizes, rest = [], len(value)
+    while rest > 127:
+        sizes.append(rest & 127 | 128)
+        rest >>= 7
+    tag = [number << 3 | 2] if number < 16 else [number << 3 & 127 | 130, number >> 4]
+    return bytes([*tag, *sizes, rest]) + value
+
+
+def ask_legacy(channel: Any, *documents: bytes, endpoint: str = "/search") -> list[bytes]:
+    """Asks as docarray 0.21 does (a document's id is field 1, its text 4); the documents of the answer."""
+    head = jina_pb2.DataRequestProtoWoData()
+    head.header.exec_endpoint = endpoint
+    sent = head.SerializeToString() + field(4, field(1, b"".join(field(1, one) for one in documents)))
+    answer = jina_pb2_grpc.JinaSingleDataRequestRPCStub(channel).process_single_data(
+        DataRequest(sent), timeout=30
+    )
+    raw = answer.buffer
+    head = jina_pb2.DataRequestProtoWoData.FromString(raw)
+    if head.header.status.code == jina_pb2.StatusProto.ERROR:
+        raise ValueError(head.header.status.description)
+    return [message.SerializeToString() for message in read_legacy(raw, 1_000_000)]
+
+
+def test_documents_of_an_old_docarray_are_answered_as_such(channel: Any) -> None:
+    good, long = field(1, "a") + field(4, "a cat"), field(1, "b") + field(4, "x" * 3000)
+    # 17 are tags, as google.protobuf.Struct.
+    said = "The field text of the document 'b' has 3,000 characters; the limit is 2,000."
+    tags = field(17, field(1, field(1, "error") + field(2, field(3, said))))
+    assert ask_legacy(channel, good, long) == [good, field(1, "b") + tags]
+    with pytest.raises(ValueError, match="has 3,000 characters"):
+        ask_legacy(channel, long)
+    vector = np.eye(2, 8, dtype="<f4")
+    first, second = ask_legacy(channel, good, field(1, "b") + field(4, "dogs"), endpoint="/encode/stub")
+    assert first.startswith(good)
+    assert vector[0].tobytes() in first
+    assert vector[1].tobytes() in second
+    # What brings its vector needs nothing else but its modality (10).
+    array = field(1, field(1, vector[0].tobytes()) + bytes([0x12, 1, 8]) + field(3, "<f4"))
+    assert ask_legacy(channel, field(1, "v") + field(10, "text") + field(16, array)) == [field(1, "v")]
+
+
+@pytest.mark.parametrize(
+    ("document", "endpoint", "said"),
+    [
+        (field(1, "a") + field(16, field(1, field(3, "|O"))), "/search", "is of the type '|O'"),
+        (field(1, "a") + field(3, "pixels"), "/encode", "brings a tensor"),
+        (field(1, "a") + field(4, "dogs"), "/rank", "The matches of data[0]"),
+        (field(1, "a") + field(4, "dogs"), "/encode/other", "this server has 'stub'"),
+        (field(1, "a") + field(4, "dogs"), "/index", "is not answered over gRPC"),
+        (field(1, "a") + b"\x22\xff", "/search", "not those of docarray 0.13 to 0.21"),
+        (field(1, "a") + field(15, b"") * 100_000, "/search", "more than 100,000 fields"),
+        (field(4, "a") + field(17, b"\x0a\x00" * 100_000), "/search", "more than 100,000 fields"),
+    ],
+)
+def test_what_an_old_docarray_may_not_bring_is_refused(
+    channel: Any, document: bytes, endpoint: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ask_legacy(channel, document, endpoint=endpoint)
 
 
 def test_requests_beyond_the_limit_are_refused_and_late_ones_never_begin(

@@ -6,15 +6,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY, Server, server_over_copy
 
-from crossmodal import __version__
-from crossmodal.server.v1.openapi import document, read_openapi, replaced
+from crossmodal import __version__, limits
+from crossmodal.client import Query, Term
+from crossmodal.errors import CrossmodalError
+from crossmodal.http_shapes.v1.documents import parse_amendment
+from crossmodal.http_shapes.v1.embeddings import parse_embeddings
+from crossmodal.http_shapes.v1.search import parse_search
+from crossmodal.server.v1.openapi import read_openapi, replaced
 
 # What stands beside the native API, described in docs/api.md.
 UNDESCRIBED = re.compile(
@@ -58,7 +65,55 @@ def test_the_server_serves_what_is_described_and_describes_what_it_serves(
 def test_the_page_of_the_api_is_up_to_date() -> None:
     text = (REPOSITORY / "docs" / "api.md").read_text(encoding="utf-8")
     assert replaced(text, read_openapi()) == text
-    assert "POST /v1/search" in document(read_openapi())
+    assert "\n| `top_k` | a whole number from 1 to 1,000 | `10` | How many" in text
+    assert "\n| `GET /v1/documents` | `limit` | a whole number from 1 to 200 | `24` |" in text
+
+
+def test_what_is_described_is_what_the_code_reads() -> None:
+    schemas = read_openapi()["components"]["schemas"]
+    options, keys = set(schemas["Options"]["properties"]), set(schemas["QueryKeys"]["properties"])
+    assert named(parse_search, {"queries": [{}], "x": 1}) == options
+    (error,) = parse_search({"x": 1})
+    assert words(str(error)) == options | keys
+    assert named(partial(parse_embeddings, model="m", dimension=4), {"x": 1}) == set(
+        schemas["EmbeddingRequest"]["properties"]
+    )
+    assert named(parse_amendment, {"x": 1}) == set(schemas["Amendment"]["properties"])
+    # What the client sends, "return" under a name that Python allows.
+    assert {field.name for field in fields(Query)} - {"fields"} | {"return"} == options | keys
+    assert {field.name for field in fields(Term)} == set(schemas["Term"]["properties"])
+    (limited,) = (
+        one for one in read_openapi()["paths"]["/v1/documents"]["get"]["parameters"] if one["name"] == "limit"
+    )
+    described = {
+        "sentence": (schemas["Text"]["maxLength"], limits.SENTENCE),
+        "top_k": (schemas["Options"]["properties"]["top_k"]["maximum"], limits.TOP_K),
+        "terms": (schemas["QueryKeys"]["properties"]["terms"]["maxItems"], limits.TERMS),
+        "like": (schemas["QueryKeys"]["properties"]["like"]["maxItems"], limits.NAMED),
+        "vector": (schemas["Vector"]["maxItems"], limits.DIMENSION),
+        "weight": (schemas["Term"]["properties"]["weight"]["maximum"], limits.WEIGHT),
+        "queries": (schemas["SearchRequest"]["properties"]["queries"]["maxItems"], limits.QUERIES),
+        "input": (
+            schemas["EmbeddingRequest"]["properties"]["input"]["oneOf"][1]["maxItems"],
+            limits.EMBEDDED,
+        ),
+        "captions": (schemas["Amendment"]["properties"]["captions"]["maxItems"], limits.CAPTIONS),
+        "listed": (limited["schema"]["maximum"], limits.LISTED),
+    }
+    assert {name: limit.most for name, (_, limit) in described.items()} == {
+        name: said for name, (said, _) in described.items()
+    }
+
+
+def named(parse: Callable[[dict[str, Any]], Any], body: dict[str, Any]) -> set[str]:
+    """The keys that there are, as the refusal of another one lists them."""
+    with pytest.raises(CrossmodalError) as raised:
+        parse(body)
+    return words(str(raised.value))
+
+
+def words(refusal: str) -> set[str]:
+    return set(re.findall(r"\w+", re.split(r"there are|options there are|keys are", refusal)[-1]))
 
 
 def test_every_example_is_answered(toy_server: Server) -> None:

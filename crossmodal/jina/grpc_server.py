@@ -1,4 +1,4 @@
-"""Searches over gRPC as jina's own clients speak it: /search and /encode, and nothing else.
+"""Searches over gRPC as jina's own clients speak it: /search and /encode, and for clip-as-service's /rank.
 
 From jina it takes only the protocol: its messages and services.
 """
@@ -6,6 +6,7 @@ From jina it takes only the protocol: its messages and services.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -38,6 +39,8 @@ from crossmodal.jina.call_log import CallLog, SeenRequest
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
+from crossmodal.jina.legacy_answers import encoded, encoding_of, found
+from crossmodal.jina.legacy_documents import is_legacy, query_message, read_legacy
 from crossmodal.jina.wire import has_more_fields
 from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, checked_modality, json_size
@@ -98,6 +101,15 @@ _OPTIONS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """The documents of an answer, or ``packed`` for an old docarray; ``error`` is that of the whole."""
+
+    docs: DocList[MediaDocument] | None = None
+    packed: bytes = b""
+    error: str | None = None
+
+
 class _Services:
     """jina's gRPC services; the generated code finds the methods by their names."""
 
@@ -125,13 +137,17 @@ class _Services:
         answer = DataRequest()
         answer.document_array_cls = DocList[MediaDocument]
         try:
-            docs = await self._work.do(lambda: self._answer(request, answer, seen), context)
-            answer.data.docs = docs
-            why = _overall_error(docs)
-            seen.status = "OK" if why is None else "ERROR"
+            answered = await self._work.do(lambda: self._answer(request, answer, seen), context)
+            codes = jina_pb2.StatusProto
+            seen.status = "OK" if answered.error is None else "ERROR"
             # Clients raise where the status says so, and look at no document for its error.
-            answer.status.code = jina_pb2.StatusProto.SUCCESS if why is None else jina_pb2.StatusProto.ERROR
-            answer.status.description = why or ""
+            answer.status.code = codes.SUCCESS if answered.error is None else codes.ERROR
+            answer.status.description = answered.error or ""
+            if answered.docs is not None:
+                answer.data.docs = answered.docs
+            else:
+                # Two messages of protobuf, one after the other, are one with the fields of both.
+                answer = DataRequest(answer.proto.SerializeToString() + answered.packed)
         except (Overloaded, DeadlinePassed) as error:
             late = isinstance(error, DeadlinePassed)
             code = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -176,7 +192,7 @@ class _Services:
 
     async def endpoint_discovery(self, empty: Any, context: Any) -> Any:
         """Which endpoints there are."""
-        return jina_pb2.EndpointsProto(endpoints=list(_OPERATIONS))
+        return jina_pb2.EndpointsProto(endpoints=[*_OPERATIONS, "/rank"])
 
     async def dry_run(self, empty: Any, context: Any) -> Any:
         """That searches are answered: this process does it by itself."""
@@ -186,11 +202,19 @@ class _Services:
         # jina would answer versions, addresses and folders of this machine.
         return jina_pb2.JinaInfoProto()
 
-    def _answer(self, request: DataRequest, answer: DataRequest, seen: SeenRequest) -> DocList[MediaDocument]:
-        _check_size(request)
+    def _answer(self, request: DataRequest, answer: DataRequest, seen: SeenRequest) -> _Answered:
+        raw, legacy = request.buffer or b"", None
+        if is_legacy(raw, _MAX_FIELDS):
+            legacy = read_legacy(raw, _MAX_FIELDS)
+            request = _without_documents(raw)
+        else:
+            _check_size(request)
         seen.begin(request.header.request_id)
         answer.header.request_id = request.header.request_id
         endpoint = answer.header.exec_endpoint = request.header.exec_endpoint
+        if legacy is not None and (encoding := encoding_of(endpoint)) is not None:
+            seen.endpoint, seen.queries = f"/{encoding.name}", len(legacy)
+            return _Answered(packed=encoded(self._engine, encoding, legacy))
         operation = _OPERATIONS.get(endpoint)
         if operation is None:
             raise RequestError(
@@ -199,14 +223,27 @@ class _Services:
                 status=404,
             )
         seen.endpoint = endpoint
-        messages = _messages(request)
+        messages = _messages(request) if legacy is None else [query_message(one) for one in legacy]
+        parameters = request.parameters or {}
+        if legacy is not None and "limit" in parameters:
+            # What clip-as-service's client calls it.
+            parameters = {"top_k": parameters["limit"], **parameters}
+        if len(messages) > limits.MESSAGES.most:
+            raise RequestError(limits.MESSAGES.exceeded("The request", len(messages)), status=413)
         seen.queries = len(messages)
+        docs = self._answer_messages(operation, messages, parameters)
+        error = _overall_error(docs)
+        return _Answered(docs, error=error) if legacy is None else _Answered(packed=found(docs), error=error)
+
+    def _answer_messages(
+        self, operation: Operation, messages: Sequence[MediaDocument], parameters: Mapping[str, Any]
+    ) -> DocList[MediaDocument]:
         # Under ids of its own, as clients may repeat theirs.
         if self._hide_locations:
-            _refuse_locations(request.parameters or {})
+            _refuse_locations(parameters)
         queries = [_query(message, str(number)) for number, message in enumerate(messages)]
         sent = [query for query in queries if query.error is None]
-        answered = self._run(operation, sent, request.parameters or {})
+        answered = self._run(operation, sent, parameters)
         for doc in answered:
             doc.error = doc.error and self._paths.hide(doc.error)
         by_id = {doc.id: doc for doc in answered}
@@ -279,18 +316,21 @@ def _check_size(request: DataRequest) -> None:
         )
 
 
+def _without_documents(raw: bytes) -> DataRequest:
+    head = jina_pb2.DataRequestProtoWoData.FromString(raw)
+    head.DiscardUnknownFields()
+    return DataRequest(head.SerializeToString())
+
+
 def _messages(request: DataRequest) -> list[MediaDocument]:
     request.document_array_cls = DocList[MediaDocument]
     try:
-        messages = list(request.docs)
+        return list(request.docs)
     except Exception as error:
         # Whatever docarray makes of bytes from outside.
         raise RequestError(
             f"The documents are not MediaDocuments with text, blob or embedding ({type(error).__name__})."
         ) from error
-    if len(messages) > limits.MESSAGES.most:
-        raise RequestError(limits.MESSAGES.exceeded("The request", len(messages)), status=413)
-    return messages
 
 
 def _query(message: MediaDocument, id: str) -> Document:

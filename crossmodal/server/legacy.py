@@ -147,7 +147,8 @@ class _LegacyRoutes:
     async def _encode(self, parsed: LegacyRequest) -> list[NDArray[np.float32]]:
         self._require_searching()
         if parsed.model is not None and not is_served(parsed.model, self._serving.model):
-            raise no_such_model(parsed.model, self._serving.model)
+            # Of a 404 jina's clients say only that there is no such endpoint.
+            raise RequestError(str(no_such_model(parsed.model, self._serving.model)), status=422)
         return await self._serving.encode(inputs_of(parsed.encoded))
 
     async def _search(

@@ -32,6 +32,8 @@ _LEGACY = (
     b'\x03{"ids": ["a", "b"]}',
     b'\x04{"exec_endpoint": "/search", "request_id": "x", "data": [{}], "parameters": {"envelope": 2}}',
     b'\x04{"exec_endpoint": "/search", "data": {"docs": [{"blob": "AAAA", "modality": "image"}]}}',
+    b'\x04{"data": [{"text": "a", "matches": [{"text": "b", "tags": {"c": 1}}]}], "execEndpoint": "/rank"}',
+    b'\x04{"data": [{"blob": "/9j/4A=="}, {"uri": "data:,a"}], "header": {"execEndpoint": "/encode/vse"}}',
 )
 _LINES = (
     b'{"id": "a", "text": "a dog", "tags": {"place": "harbour", "year": 2019, "more": [1, "x", true]}}',

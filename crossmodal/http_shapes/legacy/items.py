@@ -214,16 +214,17 @@ def _modality_of(item: Mapping[str, Any], name: str) -> Modality | None:
 
 
 def _content_of(item: Mapping[str, Any], name: str) -> tuple[bytes | None, str | None]:
-    """The photo's bytes and type in ``blob`` (jina 3) or ``buffer`` (jina 1 and 2), base64 in both."""
+    """The photo's bytes and type in ``blob`` (jina 3) or ``buffer`` (jina 1 and 2), base64 in JSON."""
     for key in ("blob", "buffer"):
         value = item.get(key)
         if value in (None, ""):
             continue
-        if not isinstance(value, str):
+        if not isinstance(value, str | bytes):
             raise RequestError(
                 f"The {key} of {name} is {shown(value)}; it has to be the photo's file in base64."
             )
-        content = decode_base64(value, f"The {key} of {name}")
+        # Bytes come over gRPC.
+        content = value if isinstance(value, bytes) else decode_base64(value, f"The {key} of {name}")
         declared = item.get("mime_type") or item.get("mimeType")
         mime_type = declared.strip().lower() if isinstance(declared, str) and declared.strip() else None
         if mime_type in (None, "application/octet-stream"):

@@ -1,12 +1,11 @@
 """GET /v1/openapi.json: the description of the native API, which stands in openapi.yaml.
 
-``python -m crossmodal.server.v1.openapi`` writes its table of routes into ``docs/api.md``.
+``python -m crossmodal.server.v1.openapi`` writes its tables into ``docs/api.md``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,16 @@ from starlette.responses import Response
 from crossmodal import __version__
 from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.server.routes import JsonResponse, add_route
+from crossmodal.server.v1.openapi_tables import tables
 from crossmodal.yaml_files import read_yaml
 
-__all__ = ["add_openapi_route", "document", "read_openapi", "replaced"]
+__all__ = ["add_openapi_route", "read_openapi", "replaced"]
 
 _FILE = Path(__file__).with_name("openapi.yaml")
 
-_BEGIN = "<!-- made by python -m crossmodal.server.v1.openapi -->"
+_BEGIN = "<!-- {name}, made by python -m crossmodal.server.v1.openapi -->"
 _END = "<!-- end of what was made -->"
 _DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "api.md"
-_METHODS = ("get", "post", "patch", "delete")
 
 
 @cache
@@ -50,47 +49,16 @@ def add_openapi_route(app: Starlette) -> None:
     add_route(app, "/v1/openapi.json", openapi, ["GET", "HEAD"])
 
 
-def document(described: Mapping[str, Any]) -> str:
-    """The made part of the document: a table of the routes, and a command line for each example."""
-    return "\n".join([*_routes(described), "", *_examples(described)])
-
-
 def replaced(text: str, described: Mapping[str, Any]) -> str:
-    """``text`` with the part between the two marks rebuilt. Raises ValueError where there are no marks."""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"the document has no part between {_BEGIN} and {_END}")
-    return f"{before}{_BEGIN}\n{document(described)}\n{_END}{after}"
-
-
-def _operations(described: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for path, item in described["paths"].items():
-        for method in _METHODS:
-            if method in item:
-                yield method.upper(), path, item[method]
-
-
-def _routes(described: Mapping[str, Any]) -> Iterator[str]:
-    yield "| route | what | errors |"
-    yield "|---|---|---|"
-    for method, path, operation in _operations(described):
-        errors = ", ".join(status for status in operation["responses"] if status >= "400")
-        yield f"| `{method} {path}` | {operation['summary']} | {errors} |"
-
-
-def _examples(described: Mapping[str, Any]) -> Iterator[str]:
-    yield "```sh"
-    for method, path, operation in _operations(described):
-        content = operation.get("requestBody", {}).get("content", {})
-        for example in content.get("application/json", {}).get("examples", {}).values():
-            body = json.dumps(example["value"], ensure_ascii=False)
-            yield f"# {example['summary']}"
-            yield (
-                f"curl --request {method} -d '{body}' -H 'Content-Type: application/json' "
-                f"http://localhost:45678{path}"
-            )
-    yield "```"
+    """``text`` with its parts between marks rebuilt. Raises ValueError where the marks of one are missing."""
+    for name, made in tables(described).items():
+        begin = _BEGIN.format(name=name)
+        before, begun, rest = text.partition(begin)
+        _, end, after = rest.partition(_END)
+        if not begun or not end:
+            raise ValueError(f"the document has no part between {begin} and {_END}")
+        text = f"{before}{begin}\n{made}\n{_END}{after}"
+    return text
 
 
 if __name__ == "__main__":
