@@ -44,6 +44,24 @@ def test_an_unchanged_file_is_not_sent_again(toy_server: Server) -> None:
     assert plain.status_code == 200
 
 
+def test_all_modules_are_asked_for_at_once() -> None:
+    """What only an import names would be asked for a round trip later."""
+    preloaded = set(
+        re.findall(r'rel="modulepreload" href="page/([\w.]+)"', (PAGE / "index.html").read_text())
+    )
+    modules = {name for name in FILES if name.endswith(".js")} - {"theme.js", "main.js"}
+    assert preloaded == {*modules, "formats.js"}
+
+
+def test_it_can_be_installed(toy_server: Server) -> None:
+    answer = httpx2.get(f"{toy_server.url}/page/manifest.webmanifest")
+    assert answer.headers["content-type"] == "application/manifest+json"
+    manifest = answer.json()
+    base = str(answer.url)
+    assert httpx2.URL(base).join(manifest["start_url"]) == httpx2.URL(f"{toy_server.url}/")
+    assert httpx2.get(httpx2.URL(base).join(manifest["icons"][0]["src"])).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/page/..%2fapp.py", "/page/%2e%2e/app.py", "/page/nothing.js", "/page/"])
 def test_nothing_but_its_files_is_served(toy_server: Server, path: str) -> None:
     answer = httpx2.get(toy_server.url + path)
