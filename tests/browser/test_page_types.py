@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from browser.tools import npm_file
 
 # What the server makes of its table of formats.
-FORMATS = "export const ENDINGS: string[];\nexport const FORMATS: string;\n"
+FORMATS = "export const ENDINGS: string[];\nexport const FORMATS: string;\nexport const VIDEOS: string[];\n"
 
 
 def test_the_types_of_the_page_hold(tmp_path: Path) -> None:

@@ -282,9 +282,9 @@ export function startLightbox(given) {
   dialog.addEventListener("click", (event) => {
     if (event.target.classList.contains("lightbox-stage") && !zoom?.zoomed()) closeOpened();
   });
-  dialog.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.target.matches("input")) return;
+  // Not in the dialog alone: a click on the photo leaves the focus nowhere.
+  document.addEventListener("keydown", (event) => {
+    if (!dialog.open || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
     else if (event.key === "i") togglePanel();

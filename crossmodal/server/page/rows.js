@@ -14,6 +14,8 @@ const ALL_SHOWN = 144;
 const NARROWEST = 0.45;
 const WIDEST = 4;
 const UNKNOWN_RATIO = 4 / 3;
+/** How much higher than wanted a last row may become to fill the width. */
+const NEARLY_FULL = 1.3;
 
 const DENSITY_KEY = "crossmodal.density";
 /** How high a row is wanted, as a share of the usual height. */
@@ -57,7 +59,7 @@ function ratioOf({ id, photo, tags }) {
   return Math.min(WIDEST, Math.max(NARROWEST, ratio));
 }
 
-/** The rows of the photos `begin` to `end`, exclusive: {from, to, height}, `to` exclusive; the last one isn't stretched. */
+/** The rows of the photos `begin` to `end`, exclusive: {from, to, height}, `to` exclusive; the last one fills the width if it nearly does. */
 function layoutRows(ratios, begin, end, width, wanted, gap = GAP) {
   const rows = [];
   let from = begin;
@@ -81,7 +83,10 @@ function layoutRows(ratios, begin, end, width, wanted, gap = GAP) {
       sum = 0;
     }
   }
-  if (from < end) rows.push({ from, to: end, height: Math.min(wanted, heightOf(sum, end - from)) });
+  if (from < end) {
+    const height = heightOf(sum, end - from);
+    rows.push({ from, to: end, height: height < NEARLY_FULL * wanted ? height : wanted });
+  }
   return rows;
 }
 

@@ -29,13 +29,14 @@ function choose(next) {
   else box().setAttribute("aria-activedescendant", options()[chosen].id);
 }
 
-function option(symbol, kind, text, href, at) {
-  return make(
-    "li",
-    { id: `suggest-${at}`, role: "option", "aria-selected": "false", data: { testid: "suggest", kind } },
-    make("a", { class: "menu-link", href, tabindex: -1, data: { stateLink: "" } }, icon(symbol), make("span", { text }), make("span", { class: "hint", text: kind })),
+const option = (symbol, kind, text, href, at) =>
+  make(
+    "a",
+    { id: `suggest-${at}`, class: "menu-link", role: "option", "aria-selected": "false", href, tabindex: -1, data: { stateLink: "", testid: "suggest", kind } },
+    icon(symbol),
+    make("span", { text }),
+    make("span", { class: "hint", text: kind }),
   );
-}
 
 /** What the server suggests for what was typed, or else for its last word; the words before it stay in the search. */
 async function tagOptions(typed) {
@@ -104,7 +105,7 @@ export function startSuggesting() {
     if (event.key === "ArrowDown") choose((chosen + 2) % (number + 1) - 1);
     else if (event.key === "ArrowUp") choose((chosen + number + 1) % (number + 1) - 1);
     else if (event.key === "Escape") close();
-    else if (event.key === "Enter" && chosen >= 0) options()[chosen].firstChild.click();
+    else if (event.key === "Enter" && chosen >= 0) options()[chosen].click();
     else return;
     event.preventDefault();
     event.stopPropagation();
