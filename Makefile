@@ -34,6 +34,9 @@ NPM_PACKAGES := $(BROWSER_TESTS)/node_modules/.package-lock.json
 LOCKED := requirements-image.txt
 TOOLS := .venv-tools
 
+# Otherwise each of the hundreds of processes that tests start would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-short slow screenshots bench lint types package lock audit sbom clean install
 
 demo: $(BASE)

@@ -86,7 +86,7 @@ def _make(
                 env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "JINA_PIP_INSTALL_CORE": "1"},
                 capture_output=True,
                 text=True,
-                timeout=280,
+                timeout=500,
                 check=False,
             )
             if done.returncode != 0:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
+import pytest
 from photos import encoded
 from PIL import Image, ImageDraw
 
+from crossmodal.models import registry
 from crossmodal.records import Record, record_id
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220), "white": (240, 240, 240)}
@@ -37,3 +41,13 @@ def world(shifts: range) -> Iterator[Record]:
                 for number, text in enumerate((f"a {colour} {shape}", f"this {shape} is {colour}")):
                     yield Record(f"{photo}-{number}", "text", text=text, photo_id=photo)
                 yield Record(photo, "image", content=picture(colour, shape, shift))
+
+
+@contextmanager
+def measured_by_torch() -> Iterator[None]:
+    """A finished run measures its model with torch instead of the network that a search compiles, and keeps:
+    that takes longer than such a small run itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_image_encoder", "load_text_encoder"):
+            patch.setattr(registry, name, partial(getattr(registry, name), runtime="torch"))
+        yield

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import io
 import json
 import os
 import re
@@ -16,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from warm_start import WarmProcess, run_warm
+
+# The threads of OpenMP (torch, faiss) wait for work by running unless they are told to sleep, before they are
+# loaded. Where other processes want the cores, that takes many times what they compute.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -46,6 +52,12 @@ _logs = tempfile.TemporaryDirectory(prefix="crossmodal-tests-", ignore_cleanup_e
 atexit.register(_logs.cleanup)
 
 
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays: no test looks through it for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 def run_app(
     *arguments: str | Path, timeout: float = 120, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -59,6 +71,22 @@ def run_app(
         out, err = (said.decode().replace("\r\n", "\n") for said in (done.stdout, done.stderr))
         return subprocess.CompletedProcess(done.args, done.returncode, out, err)
     return run_python("app.py", *arguments, timeout=timeout, environment=environment)
+
+
+def run_here(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """What ``python app.py`` does, in this process: where no process of its own is promised, and models that
+    a test has loaded are not loaded again."""
+    from crossmodal.cli import main
+
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(streams[0]), redirect_stderr(streams[1]):
+        patch.setenv("CROSSMODAL_OCR", "off")
+        code = main(list(map(str, arguments)))
+    said = []
+    for stream in streams:
+        stream.seek(0)
+        said.append(stream.read())
+    return subprocess.CompletedProcess(["app.py", *map(str, arguments)], code, *said)
 
 
 def run_python(
@@ -155,7 +183,7 @@ def start_server(
     """Starts a server and waits until it answers; fails with what it said where it ends before that.
 
     ``program`` is what runs instead of ``app.py``, ``python`` runs it instead of this one, ``environment`` is
-    added to the variables. Without any of them, the server begins after its imports.
+    added to the variables. Without any of them, or with ``-c`` and code alone, it begins after its imports.
     """
     port = port or free_port()
     log = Path(_logs.name) / f"{port}.log"
@@ -163,9 +191,10 @@ def start_server(
     asked = ["-t", task, "--port", str(port), *map(str, arguments)]
     variables = {**clean_environment(), **(environment or {})}
     with log.open("wb") as held:
-        if program is None and python is None and may_be_warm(environment):
+        code = program[1] if program is not None and len(program) == 2 and program[0] == "-c" else None
+        if (program is None or code) and python is None and may_be_warm(environment):
             with Path(os.devnull).open("rb") as nothing:
-                process = WarmProcess(asked, variables, nothing, held, held)
+                process = WarmProcess(asked, variables, nothing, held, held, code=code)
         else:
             process = subprocess.Popen(
                 [python or sys.executable, *(program or ("app.py",)), *asked],

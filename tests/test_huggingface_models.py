@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import run_app
+from conftest import run_here
 from model_samples import PHOTOS, SENTENCES, assert_vectors, save_tokenizer, squares
 from photos import toy_photo
 
@@ -411,12 +411,12 @@ def test_the_command_line_asks_for_trust_and_passes_it_on(custom: Custom, tmp_pa
         "--model-cache",
         tmp_path / "c",
     )
-    refused = run_app(*options, timeout=280)
+    refused = run_here(*options)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: The model jina-clip-v2:")
     assert "--trust-remote-code" in refused.stderr
     assert not custom.trace.exists()
-    done = run_app(*options, "--trust-remote-code", "--json", timeout=280)
+    done = run_here(*options, "--trust-remote-code", "--json")
     assert done.returncode == 0, done.stderr
     assert custom.trace.exists()
     report = json.loads(done.stdout)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOY_IMAGES, run_app
+from conftest import TOY_IMAGES, run_here
 from photos import encoded, toy_photo
 from PIL import Image, ImageOps
 
@@ -214,7 +214,7 @@ def test_a_part_of_a_folder_takes_nothing_away(folder: Path, tmp_path: Path) -> 
             "a rocket",
             "a cup",
         }
-    done = run_app("index", folder, "--workspace", workspace, "-n", "2")
+    done = run_here("index", folder, "--workspace", workspace, "-n", "2")
     assert done.returncode == 0, done.stderr
     with PhotoIndex(workspace) as index:
         assert "cat.jpg" in files(index)
@@ -259,51 +259,51 @@ def many_photos(folder: Path, count: int) -> None:
 def test_an_unplugged_disk_takes_nothing_away(tmp_path: Path) -> None:
     folder, workspace = tmp_path / "disk", tmp_path / "index"
     many_photos(folder, 52)
-    assert run_app("index", folder, "--workspace", workspace).returncode == 0
+    assert run_here("index", folder, "--workspace", workspace).returncode == 0
     # Ten may always go, and a fifth of them.
     for number in range(10):
         (folder / f"{number:03}.png").unlink()
-    done = run_app("index", folder, "--workspace", workspace, "--json")
+    done = run_here("index", folder, "--workspace", workspace, "--json")
     assert (done.returncode, '"deleted": 10' in done.stdout) == (0, True)
     for number in range(10, 21):
         (folder / f"{number:03}.png").unlink()
-    done = run_app("index", folder, "--workspace", workspace)
+    done = run_here("index", folder, "--workspace", workspace)
     assert done.returncode == 1
     assert "warning: 11 of the 42 photos" in done.stderr
     assert "--delete-missing" in done.stderr
     folder.rename(tmp_path / "unplugged")
     for command in ("missing", "empty"):
-        done = run_app("index", folder, "--workspace", workspace)
+        done = run_here("index", folder, "--workspace", workspace)
         assert done.returncode == 1, command
         assert "Nothing was deleted: 42 photos of it stay in the index" in done.stderr
         folder.mkdir(exist_ok=True)
     with PhotoIndex(workspace) as index:
         assert len(index) == 42
-    done = run_app("index", folder, "--workspace", workspace, "--delete-missing", "--json")
+    done = run_here("index", folder, "--workspace", workspace, "--delete-missing", "--json")
     assert (done.returncode, '"deleted": 42' in done.stdout) == (0, True), done.stderr
     folder.rmdir()
     (tmp_path / "unplugged").rename(folder)
-    done = run_app("index", folder, "--workspace", workspace, "--json")
+    done = run_here("index", folder, "--workspace", workspace, "--json")
     assert '"restored": 31' in done.stdout, "their vectors were in the trash"
 
 
 def test_a_library_on_another_mount_point_costs_one_command(folder: Path, tmp_path: Path) -> None:
     workspace, elsewhere = tmp_path / "index", tmp_path / "elsewhere"
-    run_app("index", folder, "--workspace", workspace)
+    run_here("index", folder, "--workspace", workspace)
     folder.rename(elsewhere)
-    done = run_app("roots", "--workspace", workspace)
+    done = run_here("roots", "--workspace", workspace)
     assert done.stdout.split() == ["5", str(folder), "(not", "there", "now)"]
-    done = run_app("roots", "move", folder, elsewhere, "--workspace", workspace)
+    done = run_here("roots", "move", folder, elsewhere, "--workspace", workspace)
     assert (done.returncode, done.stderr) == (0, "")
     with PhotoIndex(workspace) as index:
         photo = photo_named(index, "bricks.jpg")
         assert photo.uri == str(elsewhere / "trip" / "bricks.jpg")
         assert index.photo(photo.id) == (elsewhere / "trip" / "bricks.jpg").read_bytes()
         assert counts(index.add(elsewhere)) == {"unchanged": 5}
-    done = run_app("roots", "move", folder, elsewhere, "--workspace", workspace)
+    done = run_here("roots", "move", folder, elsewhere, "--workspace", workspace)
     assert done.returncode == 1
     assert f"{folder} is no root of this index; its roots are: {elsewhere}." in done.stderr
-    done = run_app("roots", "remove", elsewhere, "--workspace", workspace)
+    done = run_here("roots", "remove", elsewhere, "--workspace", workspace)
     assert "5 photos went to the trash" in done.stdout
     with PhotoIndex(workspace) as index:
         assert len(index) == 0
@@ -335,10 +335,10 @@ def test_the_trash_keeps_what_the_disk_lost(
         (folder / "coffee.jpg").unlink()
         index.add(folder)
         assert "cat.jpg" not in {Path(str(match.uri)).name for match in index.search_text("a cat", 5)}
-    listed = run_app("trash", "--workspace", workspace).stdout.splitlines()
+    listed = run_here("trash", "--workspace", workspace).stdout.splitlines()
     assert {line.split()[-1] for line in listed} == {str(folder / "cat.jpg"), str(folder / "coffee.jpg")}
     assert cat.id in {line.split()[0] for line in listed}
-    assert "1 photo back" in run_app("trash", "restore", cat.id, "--workspace", workspace).stdout
+    assert "1 photo back" in run_here("trash", "restore", cat.id, "--workspace", workspace).stdout
     with PhotoIndex(workspace) as index:
         assert index.search_text("a cat", 1)[0].id == cat.id
         assert index.thumbnail(cat.id) is not None
@@ -349,7 +349,7 @@ def test_the_trash_keeps_what_the_disk_lost(
             patch.setattr(time, "time", lambda: later)
             (folder / "new.jpg").write_bytes(edited("rocket"))
             index.add(folder)
-    assert "The trash is empty." in run_app("trash", "--workspace", workspace).stdout
+    assert "The trash is empty." in run_here("trash", "--workspace", workspace).stdout
 
 
 def test_a_photo_under_another_name_waits_for_the_next_whole_run(folder: Path, tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_what_comes_back_lies_where_its_file_is(folder: Path, tmp_path: Path) ->
         (folder / "cat.jpg").write_bytes(content)
         index.add(folder)
     folder.rename(tmp_path / "elsewhere")
-    run_app("roots", "move", folder, tmp_path / "elsewhere", "--workspace", workspace)
+    run_here("roots", "move", folder, tmp_path / "elsewhere", "--workspace", workspace)
     with PhotoIndex(workspace) as index:
         assert photo_named(index, "cat.jpg").uri == str(tmp_path / "elsewhere" / "cat.jpg")
 
@@ -395,10 +395,10 @@ def test_a_folder_can_be_moved_out_of_one_that_took_it_in(
     workspace, table = tmp_path / "index", tmp_path / "photos.csv"
     shutil.copy(TOY_IMAGES / "coins.jpg", tmp_path / "apart.jpg")
     table.write_text("image,caption\napart.jpg,some coins\nphotos/cat.jpg,a cat\n", encoding="utf-8")
-    run_app("index", folder, table, "--workspace", workspace)
+    run_here("index", folder, table, "--workspace", workspace)
     disk = tmp_path_factory.mktemp("disk") / "photos"
     folder.rename(disk)
-    done = run_app("roots", "move", folder, disk, "--workspace", workspace)
+    done = run_here("roots", "move", folder, disk, "--workspace", workspace)
     assert done.returncode == 0, done.stderr
     with EmbeddedStore.open_reader(workspace) as store:
         roots = {root.path: root.files for root in store.library.roots()}
@@ -421,12 +421,12 @@ def test_a_clients_photo_under_the_id_of_a_file_stays_the_clients(folder: Path, 
 def test_a_photo_that_moves_between_two_roots_has_moved(folder: Path, tmp_path: Path) -> None:
     other, workspace = tmp_path / "other", tmp_path / "index"
     many_photos(other, 12)
-    run_app("index", folder, other, "--workspace", workspace)
+    run_here("index", folder, other, "--workspace", workspace)
     for number in range(12):
         (other / f"{number:03}.png").rename(folder / f"{number:03}.png")
     (other / "new.jpg").write_bytes(edited("cat"))
     for folders in ((other, folder), (folder, other)):
-        done = run_app("index", *folders, "--workspace", workspace, "--json")
+        done = run_here("index", *folders, "--workspace", workspace, "--json")
         assert (done.returncode, done.stderr) == (0, "")
     with PhotoIndex(workspace) as index:
         places = {Path(str(record.uri)).parent for record in index}
@@ -447,9 +447,9 @@ def test_what_a_data_set_said_follows_its_folder(folder: Path, tmp_path: Path) -
     (folder / "images").mkdir()
     (folder / "cat.jpg").rename(folder / "images" / "cat.jpg")
     (folder / "captions.txt").write_text("image,caption\ncat.jpg,whiskers\ncat.jpg,fur\n", encoding="utf-8")
-    run_app("index", folder, "--workspace", workspace)
+    run_here("index", folder, "--workspace", workspace)
     folder.rename(elsewhere)
-    run_app("roots", "move", folder, elsewhere, "--workspace", workspace)
+    run_here("roots", "move", folder, elsewhere, "--workspace", workspace)
     (elsewhere / "captions.txt").write_text("image,caption\ncat.jpg,fur\n", encoding="utf-8")
     with PhotoIndex(workspace) as index:
         assert counts(index.add(elsewhere))["deleted"] == 1
@@ -475,7 +475,7 @@ def test_an_upload_of_a_photo_of_the_library_takes_nothing_from_it(folder: Path,
 
 def test_verify_reads_what_looks_unchanged(folder: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "index"
-    run_app("index", folder, "--workspace", workspace)
+    run_here("index", folder, "--workspace", workspace)
     path = folder / "cat.jpg"
     before, content = path.stat(), bytearray(path.read_bytes())
     content[-2:-2] = b""
@@ -483,8 +483,8 @@ def test_verify_reads_what_looks_unchanged(folder: Path, tmp_path: Path) -> None
     with path.open("r+b") as file:
         file.write(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert '"replaced": 0' in run_app("index", folder, "--workspace", workspace, "--json").stdout
-    assert '"replaced": 1' in run_app("index", folder, "--workspace", workspace, "--verify", "--json").stdout
+    assert '"replaced": 0' in run_here("index", folder, "--workspace", workspace, "--json").stdout
+    assert '"replaced": 1' in run_here("index", folder, "--workspace", workspace, "--verify", "--json").stdout
 
 
 def test_originals_stay_where_they_are_and_come_only_as_they_were(folder: Path, tmp_path: Path) -> None:

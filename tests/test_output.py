@@ -8,12 +8,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 from conftest import REPOSITORY, clean_environment
+from warm_start import WarmProcess
 
 FULL = "error: The output cannot be written to stdout: No space left on device. It is not complete.\n"
 
@@ -21,14 +25,52 @@ FULL = "error: The output cannot be written to stdout: No space left on device. 
 FORMS = ("--print=table", "--print=paths", "--print=json", "--print=jsonl", "--print=csv", "--json")
 OTHERS = ("status --json", "status", "models --json", "models", "search --help", "--version")
 
+# With PYTHONUNBUFFERED an interpreter of its own has to start, which takes longer than what is tested.
+BUFFERED = [*((form, False) for form in FORMS), ("--print=table", True)]
+
 QUESTIONS = [f"thing number {number} in a meadow" for number in range(110)]
 # All 15 photos and 41 captions, so that every form takes more than three pipes hold.
 EVERYTHING = ("-k", "100", "--modality", "both")
 
 
+class Warm:
+    """``python app.py`` that begins after its imports, with pipes as subprocess.Popen has them."""
+
+    def __init__(self, arguments: Sequence[str | Path], stdout: int, stdin: int) -> None:
+        self.stdout: IO[bytes] | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed by communicate
+        with ExitStack() as held:
+            source = os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else os.dup(stdin)
+            asked = held.enter_context(open(source, "rb"))
+            if stdout == subprocess.PIPE:
+                reading, writing = os.pipe()
+                self.stdout = open(reading, "rb")  # noqa: SIM115  closed by communicate
+            else:
+                writing = os.dup(stdout)
+            written = held.enter_context(open(writing, "wb"))
+            variables = {**clean_environment(), "PYTHONUNBUFFERED": ""}
+            self._process = WarmProcess(list(map(str, arguments)), variables, asked, written, self._said)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def communicate(self, timeout: float) -> tuple[bytes, bytes]:
+        """Waits for its end; what is left of stdout, and stderr."""
+        left = b"" if self.stdout is None else self.stdout.read()
+        self._process.wait(timeout)
+        if self.stdout is not None:
+            self.stdout.close()
+        with self._said as said:
+            said.seek(0)
+            return left, said.read()
+
+
 def start(
     arguments: Sequence[str | Path], stdout: int, *, unbuffered: bool = True, stdin: int = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
+) -> subprocess.Popen[bytes] | Warm:
+    if arguments[0] == "app.py" and not unbuffered:
+        return Warm(arguments[1:], stdout, stdin)
     environment = {**clean_environment(), "PYTHONUNBUFFERED": "1" if unbuffered else ""}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
@@ -40,22 +82,28 @@ def start(
     )
 
 
-def start_search(form: str, workspace: Path, tmp_path: Path, stdout: int) -> subprocess.Popen[bytes]:
+def start_search(
+    form: str, unbuffered: bool, workspace: Path, tmp_path: Path, stdout: int, questions: int = len(QUESTIONS)
+) -> subprocess.Popen[bytes] | Warm:
     asked = tmp_path / "questions"
-    asked.write_text("\n".join(QUESTIONS), encoding="utf-8")
+    asked.write_text("\n".join(QUESTIONS[:questions]), encoding="utf-8")
     with asked.open("rb") as file:
         return start(
-            ["app.py", "search", "--workspace", workspace, form, *EVERYTHING], stdout, stdin=file.fileno()
+            ["app.py", "search", "--workspace", workspace, form, *EVERYTHING],
+            stdout,
+            unbuffered=unbuffered,
+            stdin=file.fileno(),
         )
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+def ended(process: subprocess.Popen[bytes] | Warm) -> tuple[int, str]:
     """The exit code and what stderr says."""
     _, said = process.communicate(timeout=120)
+    assert process.returncode is not None
     return process.returncode, said.decode()
 
 
-def read_slowly(process: subprocess.Popen[bytes]) -> bytes:
+def read_slowly(process: subprocess.Popen[bytes] | Warm) -> bytes:
     """All of stdout, after the pipe has been full for a while and then in small pieces."""
     assert process.stdout is not None
     time.sleep(1)
@@ -94,18 +142,23 @@ def check(form: str, content: bytes) -> None:
         assert {len(result["matches"]) for result in results} == {56}
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_slow_reader_gets_everything(form: str, toy_workspace: Path, tmp_path: Path) -> None:
-    process = start_search(form, toy_workspace, tmp_path, subprocess.PIPE)
+@pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
+def test_a_slow_reader_gets_everything(
+    form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path
+) -> None:
+    process = start_search(form, unbuffered, toy_workspace, tmp_path, subprocess.PIPE)
     content = read_slowly(process)
     assert ended(process) == (0, "")
     assert len(content) > 200_000
     check(form, content)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_reader_that_goes_away_ends_it_quietly(form: str, toy_workspace: Path, tmp_path: Path) -> None:
-    process = start_search(form, toy_workspace, tmp_path, subprocess.PIPE)
+@pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
+def test_a_reader_that_goes_away_ends_it_quietly(
+    form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path
+) -> None:
+    # More than one pipe holds.
+    process = start_search(form, unbuffered, toy_workspace, tmp_path, subprocess.PIPE, questions=50)
     assert process.stdout is not None
     assert process.stdout.read(1000)
     process.stdout.close()
@@ -113,14 +166,16 @@ def test_a_reader_that_goes_away_ends_it_quietly(form: str, toy_workspace: Path,
     assert ended(process) == (141, "")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_full_disk_is_a_sentence(form: str, toy_workspace: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
+def test_a_full_disk_is_a_sentence(form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        assert ended(start_search(form, toy_workspace, tmp_path, full.fileno())) == (1, FULL)
+        process = start_search(form, unbuffered, toy_workspace, tmp_path, full.fileno(), questions=3)
+        assert ended(process) == (1, FULL)
 
 
-@pytest.mark.parametrize("unbuffered", [True, False], ids=["unbuffered", "buffered"])
-@pytest.mark.parametrize("line", OTHERS)
+@pytest.mark.parametrize(
+    ("line", "unbuffered"), [*((line, False) for line in OTHERS), ("status --json", True)]
+)
 def test_every_other_output_ends_in_the_same_way(line: str, unbuffered: bool, toy_workspace: Path) -> None:
     arguments = ["app.py", *line.split()]
     if line.startswith("status"):

@@ -23,6 +23,7 @@ from crossmodal.images.cropping import Square
 from crossmodal.images.formats import EXTENSIONS, FORMATS, READABLE_TYPES, formats_sentence, formats_table
 from crossmodal.images.frames import frame_count
 from crossmodal.images.pool import DecodePool, PhotoRequest
+from crossmodal.videos.formats import videos_sentence
 
 FOLDER = REPOSITORY / "tests" / "fixtures" / "formats"
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix != ".md")
@@ -75,6 +76,9 @@ def test_each_ending_belongs_to_one_format_and_each_format_has_a_file() -> None:
 
 def test_the_table_stands_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
     assert formats_table() in (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"Photos: {formats_sentence()}." in readme
+    assert f"Videos: {videos_sentence()}." in readme
     with pytest.raises(SystemExit):
         main(["index", "--help"])
     assert formats_sentence() in " ".join(capsys.readouterr().out.split())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coloured_shapes import COLOURS, SHAPES, picture, world
+from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
 
 from crossmodal.errors import DataSetError, ModelError, SettingsError
 from crossmodal.evaluation import evaluate
@@ -69,7 +69,8 @@ def short(**settings: object) -> TrainingConfig:
 
 
 def run_on_world(config: TrainingConfig, output: Path, cache: Path) -> TrainingResult:
-    return train_on(config, world(TRAIN), world(DEV), Run(output, cache=cache, threads=1))
+    with measured_by_torch():
+        return train_on(config, world(TRAIN), world(DEV), Run(output, cache=cache, threads=1))
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +212,8 @@ def test_the_image_trunk_learns_in_chunks_with_averaged_weights(tmp_path: Path, 
     )
     config = replace(CONFIG, average_decay=0.9, stages=(stage,))
     few = [record for record in world(range(0, 2, 2)) if isinstance(record, Record)]
-    train_on(config, few, few, Run(tmp_path, cache=cache, threads=1))
+    with measured_by_torch():
+        train_on(config, few, few, Run(tmp_path, cache=cache, threads=1))
     from crossmodal.models.registry import find_native
 
     shipped, changed = find_native("vse"), find_native(str(tmp_path))
@@ -281,12 +283,13 @@ def bad_records() -> Iterable[Record | Failure]:
 
 
 def test_unreadable_photos_are_left_out_and_named(tmp_path: Path, cache: Path) -> None:
-    result = train_on(
-        replace(CONFIG, stages=(replace(FAST, epochs=1, loss="sum-of-hinges"),)),
-        [*bad_records(), *world(TRAIN)],
-        world(DEV),
-        Run(tmp_path, cache=cache, threads=1),
-    )
+    with measured_by_torch():
+        result = train_on(
+            replace(CONFIG, stages=(replace(FAST, epochs=1, loss="sum-of-hinges"),)),
+            [*bad_records(), *world(TRAIN)],
+            world(DEV),
+            Run(tmp_path, cache=cache, threads=1),
+        )
     assert [failure.source for failure in result.failures] == ["list.csv, line 3", "/photos/x.jpg"]
     assert "text, not an image" in result.failures[1].reason
     assert "zeppelin" not in (tmp_path / "vocabulary.txt").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ environment, output, end and process id of its own. Where imports matter, tests 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import runpy
@@ -31,23 +32,36 @@ _IMPORTED = (
     *("numpy", "faiss", "openvino", "orjson", "rich.console", "rich.table", "tokenizers", "xxhash", "yaml"),
     *("crossmodal.cli", "crossmodal.cli.local_engine", "crossmodal.cli.questions", "crossmodal.cli.search"),
     *("crossmodal.engine.engine", "crossmodal.index.embedded.vector_index", "crossmodal.workspace"),
+    # Of servers, all but what counts: prometheus_client reads variables when it is imported.
+    *("PIL.Image", "httpx2", "starlette.applications", "uvicorn.protocols.http.auto", "crossmodal.cli.index"),
+    *("crossmodal.cli.serve", "crossmodal.server.access.gate", "crossmodal.server.routes"),
+    *("crossmodal.http_shapes.legacy.answers", "crossmodal.http_shapes.v1.answers", "crossmodal.url_photos"),
 )
 _LONGEST = 1 << 20
 
 
 class WarmProcess:
-    """``python app.py ARGUMENTS`` as subprocess.Popen would start it, with files as its first three."""
+    """``python app.py ARGUMENTS`` as subprocess.Popen would start it, with files as its first three.
+
+    Where there is ``code``, it is ``python -c CODE ARGUMENTS``.
+    """
 
     def __init__(
         self,
         arguments: Sequence[str],
         environment: Mapping[str, str],
         *files: IO[bytes],
+        code: str | None = None,
     ) -> None:
         self._arguments = list(arguments)
         self._asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._asked.connect(_server())
-        asked = {"arguments": self._arguments, "environment": dict(environment), "umask": _umask()}
+        asked = {
+            "arguments": self._arguments,
+            "code": code,
+            "environment": dict(environment),
+            "umask": _umask(),
+        }
         told = json.dumps(asked).encode()
         socket.send_fds(self._asked, [told], [file.fileno() for file in files])
         self.pid = int(self._asked.recv(_LONGEST))
@@ -134,10 +148,14 @@ def _server() -> str:
     return _started[0]
 
 
-def _serve(address: str) -> None:
-    """Forks at each request; returns in each child, where ``sys.argv`` says what it is to run."""
+def _serve(address: str) -> str | None:
+    """Forks at each request; returns in each child, where ``sys.argv`` says what it is to run, and the code
+    that it runs instead of ``app.py``."""
     for name in _IMPORTED:
         import_module(name)
+    # Each child would go through all of it again, and so get a copy of its own, at its end at the latest.
+    gc.collect()
+    gc.freeze()
     running: dict[int, socket.socket] = {}
     woken, wakes = os.pipe()
     os.set_blocking(wakes, False)
@@ -173,8 +191,9 @@ def _serve(address: str) -> None:
                         other.close()
                     os.close(woken)
                     os.close(wakes)
-                    _become(json.loads(held), descriptors)
-                    return
+                    told = json.loads(held)
+                    _become(told, descriptors)
+                    return str(told["code"]) if told["code"] else None
                 for descriptor in descriptors:
                     os.close(descriptor)
                 running[pid] = asked
@@ -189,11 +208,14 @@ def _become(told: dict[str, Any], descriptors: Sequence[int]) -> None:
     os.environ.clear()
     os.environ.update(told["environment"])
     os.umask(told["umask"])
-    sys.argv = ["app.py", *told["arguments"]]
+    sys.argv = ["-c" if told["code"] else "app.py", *told["arguments"]]
 
 
 if __name__ == "__main__":
     # Instead of this file's own folder.
     sys.path[0] = str(_REPOSITORY)
-    _serve(sys.argv[1])
-    runpy.run_path("app.py", run_name="__main__")
+    code = _serve(sys.argv[1])
+    if code is None:
+        runpy.run_path("app.py", run_name="__main__")
+    else:
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})

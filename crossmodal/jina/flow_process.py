@@ -8,6 +8,7 @@ worker of jina makes one in it at its start, and never removes it.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -80,6 +81,9 @@ class _FlowProcess:
         import_module("crossmodal.jina.executor")
         for step in read_topology(Path(self._path), os.environ).steps:
             configured_class(step.config)
+        # What is imported stays, and the processes share its memory as long as none looks for garbage in it.
+        gc.collect()
+        gc.freeze()
         return jina.Flow.load_config(self._path).config_gateway(
             protocol="grpc", host="127.0.0.1", grpc_server_options=_EXCLUSIVE_PORT
         )

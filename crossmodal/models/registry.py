@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,9 +177,15 @@ def weights_size(name: str, *, cache: Path | None = None) -> int:
 def find_native(name: str) -> NativeCheckpoint | None:
     """The checkpoint of this project that ``name`` means; a trained one is called by its absolute folder."""
     if name in SHIPPED:
-        return NativeCheckpoint.open(SHIPPED[name], name)
+        return _shipped(name)
     folder = find_checkpoint(expanded(name))
     return None if folder is None else NativeCheckpoint.open(folder, str(folder.absolute()))
+
+
+@cache
+def _shipped(name: str) -> NativeCheckpoint:
+    """A part of the program: it stays as it is, and its weights are hashed once in a process."""
+    return NativeCheckpoint.open(SHIPPED[name], name)
 
 
 def find_published(name: str, cache: Path | None) -> PublishedModel:

@@ -64,8 +64,8 @@ def known_words_of(model: str) -> KnownWords | None:
     if checkpoint.folder not in SHIPPED.values():
         # It may have learned another language, of the same pieces.
         return None
-    whole = (piece for piece in vocabulary.pieces if piece.isascii() and not piece.startswith("##"))
-    return KnownWords(frozenset(whole), _plain_words, _CONVINCING)
+    # The pieces that continue a word begin with ##, as no word does.
+    return KnownWords(frozenset(filter(str.isascii, vocabulary.pieces)), _plain_words, _CONVINCING)
 
 
 def _plain_words(text: str) -> list[str]:

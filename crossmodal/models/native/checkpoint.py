@@ -108,6 +108,10 @@ class NativeCheckpoint:
 
     def vocabulary(self) -> Vocabulary | WordPieces:
         """The vocabulary that maps a text to token numbers."""
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary | WordPieces:
         path = self.folder / _VOCABULARY
         if isinstance(self.text, TransformerConfig):
             return WordPieces.load(path, self.text.positions)

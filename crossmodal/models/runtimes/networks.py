@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import threading
@@ -135,7 +134,7 @@ class _OpenVinoNetwork:
             "ENABLE_CPU_PINNING": "NO",
         }
         file = None if cached is None else cached.file(precision)
-        compiled = None if file is None else _read(file, options)
+        compiled, mapped = (None, None) if file is None else _read(file, options)
         if compiled is None:
             core = openvino_core()
             compiled = core.compile_model(core.read_model(build()), "CPU", options)
@@ -144,6 +143,8 @@ class _OpenVinoNetwork:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.concurrency):
             self._idle.put(compiled.create_infer_request())
+        # OpenVINO computes with this memory and doesn't hold it itself; the requests are let go of before it.
+        self._mapped = mapped
 
     def run(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """As ``Network.run`` says; waits while all inference requests are in use."""
@@ -174,29 +175,34 @@ class _FirstInference:
 _FIRST = _FirstInference()
 
 
-def _read(path: Path, options: dict[str, str]) -> Any:
-    """The compiled model that ``_write`` left at ``path``, or None."""
+def _read(path: Path, options: dict[str, str]) -> tuple[Any, npt.NDArray[np.uint8] | None]:
+    """The compiled model that ``_write`` left at ``path``, and the memory that it is in, or None of both."""
+    import openvino
     import xxhash
 
     if not path.is_file():
-        return None
+        return None, None
     try:
-        content = path.read_bytes()
+        # Mapped, so that weights which are computed with as they are stored are in memory once for all
+        # processes. OpenVINO wants memory that could be written to, here a copy of the page.
+        content = np.memmap(path, np.uint8, "c")
         digest = xxhash.xxh3_128(b"").digest_size
-        if xxhash.xxh3_128_digest(memoryview(content)[digest:]) != content[:digest]:
+        if xxhash.xxh3_128_digest(content.data[digest:]) != content[:digest].tobytes():
             raise ValueError("its checksum is wrong")
-        compiled = openvino_core().import_model(io.BytesIO(content[digest:]), "CPU", options)
+        compiled = openvino_core().import_model(
+            openvino.Tensor(content[digest:], shared_memory=True), "CPU", options
+        )
         with suppress(OSError):
             # The time of change records which networks were used last.
             os.utime(path)
-        return compiled
+        return compiled, content
     except (OSError, ValueError, RuntimeError) as error:
         _log.warning(
             "The compiled network %s cannot be used and is compiled again: %s.",
             path,
             " ".join(str(error).split())[:200],
         )
-        return None
+        return None, None
 
 
 def _write(path: Path, compiled: Any) -> None:
