@@ -11,10 +11,10 @@ from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 import pytest
+from asgi_client import AsgiClient
 from conftest import TOY_IMAGES
 from photos import encoded
 from PIL import Image
-from starlette.testclient import TestClient
 from test_metadata_privacy import EVERYTHING
 from test_metadata_reading import photo
 
@@ -62,8 +62,8 @@ def serving(index: PhotoIndex) -> Iterator[Serving]:
     serving.engine.close()
 
 
-def client(serving: Serving, address: str = "127.0.0.1") -> TestClient:
-    return TestClient(create_app(serving), base_url="http://localhost", client=(address, 1))
+def client(serving: Serving, address: str = "127.0.0.1") -> AsgiClient:
+    return AsgiClient(serving, address)
 
 
 def held(zipped: bytes) -> dict[str, bytes]:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgi_client import AsgiClient
 from photos import encoded
 from PIL import Image
-from starlette.testclient import TestClient
 
 from crossmodal import PhotoIndex, Record
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
-from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 
@@ -52,7 +51,7 @@ def serving(index: PhotoIndex) -> Iterator[Serving]:
 
 
 def get(serving: Serving, path: str, address: str = "127.0.0.1", **parameters: Any) -> tuple[int, Any]:
-    http = TestClient(create_app(serving), base_url="http://localhost", client=(address, 1))
+    http = AsgiClient(serving, address)
     answer = http.get(path, params=parameters)
     return answer.status_code, answer.json()
 

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asgi_client import AsgiClient
 from numpy.typing import NDArray
-from starlette.testclient import TestClient
 
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.layout import Layouts
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.query.plane import laid_out, reduced
 from crossmodal.records import Record
-from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
@@ -132,7 +131,7 @@ def test_by_http_it_comes_when_it_is_ready(tmp_path: Path) -> None:
     settings = Settings(workspace=tmp_path, model="clip-mini")
     serving = Serving("query", Engine(settings), settings)
     try:
-        http = TestClient(create_app(serving), base_url="http://localhost", client=("127.0.0.1", 1))
+        http = AsgiClient(serving)
         answer = http.get("/v1/layout").json()
         while answer["computing"]:
             time.sleep(0.05)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asgi_client import AsgiClient
 from conftest import TOY_IMAGES
 from photos import encoded
 from PIL import Image
-from starlette.testclient import TestClient
 
 from crossmodal import PhotoIndex
 from crossmodal.engine.engine import Engine
@@ -19,7 +19,6 @@ from crossmodal.errors import DataError
 from crossmodal.images.pool import DecodePool
 from crossmodal.images.previews import average_colour
 from crossmodal.records import Look
-from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 
@@ -53,10 +52,10 @@ def index(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ph
 
 
 @pytest.fixture(scope="module")
-def http(index: PhotoIndex) -> Iterator[TestClient]:
+def http(index: PhotoIndex) -> Iterator[AsgiClient]:
     settings = Settings(workspace=index._settings.workspace, model="clip-mini")
     serving = Serving("query", Engine(settings), settings)
-    yield TestClient(create_app(serving), base_url="http://localhost", client=("127.0.0.1", 1))
+    yield AsgiClient(serving)
     serving.close()
     serving.engine.close()
 
@@ -68,7 +67,7 @@ def id_of(index: PhotoIndex, name: str) -> str:
 
 @pytest.mark.parametrize("name", PHOTOS)
 def test_previews_have_the_shorter_side_that_is_asked_for(
-    index: PhotoIndex, http: TestClient, name: str
+    index: PhotoIndex, http: AsgiClient, name: str
 ) -> None:
     id = id_of(index, name)
     for side, expected in zip((200, 480), PHOTOS[name][1:], strict=True):
@@ -82,7 +81,7 @@ def test_previews_have_the_shorter_side_that_is_asked_for(
 
 
 def test_a_preview_is_made_once_and_its_file_is_not_read_again(
-    index: PhotoIndex, http: TestClient, monkeypatch: pytest.MonkeyPatch
+    index: PhotoIndex, http: AsgiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"/v1/documents/{id_of(index, 'wide.jpg')}/thumbnail?size=200"
     made = http.get(address)
@@ -93,7 +92,7 @@ def test_a_preview_is_made_once_and_its_file_is_not_read_again(
     assert http.get(address).content == made.content
     again = http.get(address, headers={"If-None-Match": made.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert http.head(address).headers["content-length"] == str(len(made.content))
+    assert http.request("HEAD", address).headers["content-length"] == str(len(made.content))
 
 
 def test_what_has_no_file_any_more_shows_its_thumbnail(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_what_has_no_file_any_more_shows_its_thumbnail(tmp_path: Path) -> None:
     photo.unlink()
     serving = Serving("query", Engine(settings), settings)
     try:
-        http = TestClient(create_app(serving), base_url="http://localhost")
+        http = AsgiClient(serving)
         answer = http.get(f"/v1/documents/{id}/thumbnail?size=480")
         assert (answer.content, answer.headers["content-type"]) == (thumbnail, "image/jpeg")
         # Its file may come back.
@@ -121,7 +120,7 @@ def test_what_has_no_file_any_more_shows_its_thumbnail(tmp_path: Path) -> None:
         serving.engine.close()
 
 
-def test_matches_and_documents_say_how_their_photo_looks(index: PhotoIndex, http: TestClient) -> None:
+def test_matches_and_documents_say_how_their_photo_looks(index: PhotoIndex, http: AsgiClient) -> None:
     for name, (size, _, _) in PHOTOS.items():
         id = id_of(index, name)
         look = index.look(id)

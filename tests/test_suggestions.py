@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgi_client import AsgiClient
 from photos import encoded
 from PIL import Image
-from starlette.testclient import TestClient
 
 from crossmodal import PhotoIndex, Record
 from crossmodal.engine.engine import Engine
-from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
 from crossmodal.settings import Settings
 
@@ -109,7 +108,7 @@ def test_it_follows_what_is_written(index: PhotoIndex, monkeypatch: pytest.Monke
 
 def test_by_http_strangers_are_told_no_places(serving: Serving) -> None:
     def ask(address: str, **parameters: Any) -> Any:
-        http = TestClient(create_app(serving), base_url="http://localhost", client=(address, 1))
+        http = AsgiClient(serving, address)
         return http.get("/v1/suggestions", params=parameters)
 
     assert ask("127.0.0.1", q="garm").json() == {

@@ -16,8 +16,9 @@ from crossmodal.records import Modality
 
 __all__ = ["facet", "tag_values"]
 
-# So much of a date is the year, the month, the day.
+# So much of a date, its digits each a d, is the year, the month, the day.
 _CHARACTERS: dict[Per, int] = {"year": 4, "month": 7, "day": 10}
+_DATE = "dddd-dd-dd"
 
 _ORDERS: dict[FacetOrder, str] = {
     "count": "documents DESC, kind, found",
@@ -25,7 +26,6 @@ _ORDERS: dict[FacetOrder, str] = {
     "-value": "kind DESC, found DESC",
 }
 
-_IS_DATE = "value GLOB '[0-9][0-9][0-9][0-9]*' AND length(value) >= ?"
 # What stands behind a text and a slash, up to whatever doesn't begin so: a zero follows the slash.
 _IS_BELOW = "value > CAST(? AS TEXT) AND value < CAST(? AS TEXT)"
 
@@ -43,7 +43,8 @@ def facet(
     if request.per is not None:
         characters = _CHARACTERS[request.per]
         value = f"substr(value, 1, {characters})"
-        where, given = f"{where} AND kind = {Kind.STRING:d} AND {_IS_DATE}", [*given, characters]
+        where = f"{where} AND kind = {Kind.STRING:d} AND value GLOB ?"
+        given.append(f"{_DATE[:characters].replace('d', '[0-9]')}*")
     if request.below is not None:
         where, given = _one_level(where, given, request.below)
     if rows is not None:
