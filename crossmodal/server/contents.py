@@ -211,12 +211,19 @@ _DOCS_PAGE = Path(__file__).with_name("docs_page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"
 
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+_TYPES = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 def add_page(app: Starlette) -> None:
@@ -282,7 +289,8 @@ class _PageFile:
             "Cache-Control": "no-cache",
             "Content-Security-Policy": _POLICY,
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
+            # Forms sent to this server say where they come from; nobody else is told.
+            "Referrer-Policy": "same-origin",
         }
         if _is_held(request, tag):
             return Response(status_code=304, headers=headers)
