@@ -115,9 +115,10 @@ def test_the_way_from_the_index_itself_to_a_server(
 ) -> None:
     """The commands of the documentation, as they stand there."""
     workspace = copy_index(toy_workspace, tmp_path / "workspace")
-    page = (REPOSITORY / "docs" / "backends.md").read_text(encoding="utf-8")
-    install, status, serve = page.partition("\n\n    ")[2].partition("\n\n")[0].split("\n")
-    assert install == 'pip install "crossmodal-search[milvus]"'
+    page = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    told = page.partition("**When one machine is not enough**")[2].partition("```sh\n")[2]
+    install, status, serve = told.partition("\n```")[0].split("\n")
+    assert install == 'pip install ".[milvus]"'
     in_place = f"milvus+http://localhost:{server.address.rpartition(':')[2]}"
     asked, served = (
         line.strip().replace("milvus+http://localhost:19530", in_place).split() for line in (status, serve)
