@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crossmodal.engine.photo_index import AddSummary, PhotoIndex
+    from crossmodal.engine.photo_index import AddSummary, ArchiveSummary, PhotoIndex
     from crossmodal.engine.query_values import Results
     from crossmodal.errors import CrossmodalError
     from crossmodal.match import Match
@@ -28,6 +28,7 @@ __version__ = "0.4.0"
 
 __all__ = [
     "AddSummary",
+    "ArchiveSummary",
     "CrossmodalError",
     "Failure",
     "Match",
@@ -41,6 +42,7 @@ __all__ = [
 # Loaded when first asked for, so that importing the package costs nothing.
 _HOMES = {
     "AddSummary": "engine.photo_index",
+    "ArchiveSummary": "engine.photo_index",
     "CrossmodalError": "errors",
     "Failure": "records",
     "Match": "match",

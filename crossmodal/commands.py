@@ -9,6 +9,7 @@ __all__ = ["COMMANDS", "TASKS", "Command"]
 
 TASKS: Mapping[str, str] = {
     "index": "index a data set into the workspace, then end",
+    "embed": "write the vectors of photos and captions to files, without an index",
     "index_restful": "accept documents to index over HTTP at /index",
     "query": "answer the questions of --query-text, --image, --similar, --query and --like, then end",
     "query_restful": "answer searches over HTTP at /search",
@@ -26,6 +27,7 @@ TASKS: Mapping[str, str] = {
     "load": "make an index of a dump",
     "models": "list the models that -m knows by name, without loading one",
     "plot": "write the two Flows as Mermaid flowcharts",
+    "export": "write manifests for Kubernetes, Compose or Helm, from the Flows",
     "keys": "list the keys of a server's callers, make and revoke them",
     "watch": "index a folder, and again what changes in it, until Ctrl-C",
     "roots": "list the folders of an index's photos, move and remove them",
@@ -50,6 +52,11 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "index": Command(
         "index", "index photos and captions: folders, tables, photos or data sets", ("data_set", "DATA ...")
+    ),
+    "embed": Command(
+        "embed",
+        "write the vectors of photos and captions to files, without an index",
+        ("data_set", "DATA ..."),
     ),
     "search": Command(
         "query", "find photos for sentences, and captions for photos", ("query", "QUESTION ...")
@@ -84,6 +91,7 @@ COMMANDS: Mapping[str, Command] = {
     "train": Command("train", "fine-tune a model on your own photos and captions"),
     "models": Command("models", "list the models that are known by name"),
     "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
+    "export": Command("export", "write manifests for Kubernetes, Compose or Helm, from the Flows"),
     "keys": Command(
         "keys",
         "list the keys of a server's callers, make and revoke them",

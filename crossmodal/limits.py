@@ -189,7 +189,11 @@ DOCUMENTS = Limit(
 LEGACY_DOCUMENTS = Limit(
     "one request to /index, /update or /delete", 1000, "documents", "Send several requests.", where="HTTP"
 )
+ARCHIVE = Limit("one archive of photos", 10_000, "photos", "Ask for the rest in another one.", where="HTTP")
 LISTED = Limit("one page of the list of documents", 200, "documents", "Ask for the next page.", where="HTTP")
+FACET = Limit("the values of one tag that are counted", 10_000, "values", "Ask with a filter.", where="HTTP")
+SUGGESTIONS = Limit("what is suggested for the beginning of a word", 50, "values", "Type on.", where="HTTP")
+PLACED = Limit("the photos of a map", 100_000, "photos", "Ask for fewer.", where="HTTP")
 FORM_PARTS = Limit("a form that is searched for", 256, "parts", "Send several requests.", where="HTTP")
 FORM_TEXT = Limit("a text part of a form", 8 * _MIB, "bytes", "Send less at once.", where="HTTP")
 FILE_NAME = Limit(

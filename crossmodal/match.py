@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.records import IMAGE, Look, Modality, Record
 from crossmodal.videos.formats import is_video_type
 from crossmodal.videos.moments import video_of
 
@@ -42,13 +42,17 @@ LEFT_OUT = "$left_out"
 class Photo:
     """Where a photo can be had from a server: ``content`` and ``thumbnail`` are paths on it.
 
-    ``file`` is what its file was called, None where that isn't known.
+    ``file`` is what its file was called, ``width`` and ``height`` are its sides in pixels, upright, and
+    ``colour`` is its average, ``#rrggbb``; None where that isn't known.
     """
 
     id: str
     content: str
     thumbnail: str
     file: str | None = None
+    width: int | None = None
+    height: int | None = None
+    colour: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,8 @@ class Match:
     ``plain_rank`` is the rank by the cosine alone, where an evaluation asks for it.
     ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
     the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
-    grouping. ``photo`` says where the photo can be had, where the match came from a server. ``video`` says
-    where in which video the match is; None of what is no moment.
+    grouping. ``look`` is that of the photo. ``photo`` says where the photo can be had, where the match came
+    from a server. ``video`` says where in which video the match is; None of what is no moment.
     """
 
     id: str
@@ -120,6 +124,7 @@ class Match:
     text_in_photo: str | None = None
     parts: Parts | None = None
     duplicates: tuple[str, ...] | None = None
+    look: Look | None = None
     photo: Photo | None = None
     video: VideoMoment | None = None
     corrected: float | None = None

@@ -12,6 +12,8 @@ from crossmodal.commands import TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
+    EXPORTS,
+    FORMATS,
     INDEXES,
     KEEP,
     KEY_ACTIONS,
@@ -40,7 +42,7 @@ _WITH_INDEX = ("index", "query", *_SERVING)
 _ENCODING = (*_WITH_INDEX, "watch", "evaluate")
 # These need the model of an index, and nothing of what decodes photos or runs a Flow elsewhere.
 _WITH_MODEL = (*_ENCODING, "mcp")
-_DATA = ("index", "watch", "evaluate", "train")
+_DATA = ("index", "watch", "evaluate", "train", "embed")
 _CARE = ("backup", "restore", "verify", "compact", "dump", "load")
 # These measure a model's vectors in memory, whole or in halves.
 _HALVES = ("gap", "calibrate")
@@ -171,16 +173,26 @@ OPTIONS: tuple[Option, ...] = (
         fills="data_sets",
     ),
     Option(
+        "embeddings",
+        "index vectors that are there, without a model: a folder with img_emb/ and metadata/, or Parquet",
+        ("index",),
+        metavar="PATH",
+        not_with=(
+            *("data_set", "split", "read_as", "exclude", "num_docs", "delete_missing", "verify", "moments"),
+            *("keep", "layout"),
+        ),
+    ),
+    Option(
         "read_as",
         "the layout to read the data as, instead of guessing it",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         choices=READ_AS,
         metavar="LAYOUT",
     ),
     Option(
         "exclude",
         "leave out what this pattern of gitignore's language means in a folder; repeatable",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         metavar="PATTERN",
         repeats=True,
     ),
@@ -378,7 +390,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
         "trained model's folder; by default that of the index, else clip-mini",
-        (*_WITH_MODEL, "train"),
+        (*_WITH_MODEL, "train", "embed", "export"),
         "-m",
         metavar="MODEL",
         not_with=("url", "compare", "config"),
@@ -407,15 +419,24 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "output",
         "where to write the model or the files; by default a folder in the workspace",
-        ("evaluate", "train", "plot"),
+        ("evaluate", "train", "plot", "embed", "export"),
         metavar="FOLDER",
         evaluate_with=_WRITES_FILES,
+    ),
+    Option("to", "what to write manifests for", ("export",), choices=EXPORTS, metavar="TARGET"),
+    Option(
+        "format",
+        "how vectors are written: npy, in folders as clip-retrieval has them, or parquet, a row each",
+        ("embed",),
+        choices=FORMATS,
+        metavar="FORMAT",
     ),
     Option(
         "json",
         "print the result as JSON on stdout",
         (
             "index",
+            "embed",
             "query",
             "duplicates",
             "evaluate",
@@ -455,7 +476,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "moments",
         "index at most so many moments of a video, each the beginning of a scene; 0 leaves videos out",
-        ("index", "watch"),
+        ("index", "watch", "embed"),
         metavar="N",
         minimum=0,
         maximum=limits.MOMENTS.most,
@@ -477,7 +498,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "dim",
         "keep only the first N components of each vector",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         metavar="N",
         minimum=1,
         not_with=("url", "calibrate"),
@@ -485,21 +506,21 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "centering",
         "subtract the means in a file that `evaluate --gap` wrote",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
     ),
     Option(
         "views",
         "the mean of so many views of each photo: whole, mirrored, corners; 3 take 3 times as long to index",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         choices=VIEWS,
         not_with=("url", "calibrate"),
     ),
     Option(
         "index",
         "how vectors are searched; auto compares all while they are few, else finds candidates by codes",
-        ("query", "query_restful", "mcp"),
+        ("query", "query_restful", "mcp", "export"),
         choices=INDEXES,
         metavar="TIER",
         not_with=("url",),
@@ -508,14 +529,14 @@ OPTIONS: tuple[Option, ...] = (
         "backend",
         "what searches the vectors: embedded, or a vector database such as "
         "milvus+http://HOST:PORT, milvus:FILE.db, qdrant:FOLDER",
-        ("query", "query_restful", "mcp"),
+        ("query", "query_restful", "mcp", "status", "export"),
         metavar="ADDRESS",
         not_with=("url",),
     ),
     Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
-        _WITH_MODEL,
+        (*_WITH_MODEL, "embed"),
         choices=RUNTIMES,
         metavar="NAME",
         not_with=("url",),
@@ -530,7 +551,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "parallel",
         "replicas of each loader, normalizer and encoder",
-        (*_ENCODING, "plot"),
+        (*_ENCODING, "plot", "export"),
         None,
         "JINA_PARALLEL",
         "N",
@@ -541,7 +562,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "shards",
         "parts into which each search is divided, in --layout pods one process each; by default 1",
-        (*_ENCODING, "plot"),
+        (*_ENCODING, "plot", "status", "export"),
         None,
         "JINA_SHARDS",
         "N",
@@ -552,7 +573,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "request_size",
         "photos in one request while indexing, and up to four times as many captions",
-        ("index", "evaluate"),
+        ("index", "evaluate", "embed"),
         "-s",
         metavar="N",
         minimum=1,
@@ -562,7 +583,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "max_pixels",
         "refuse photos and videos with more pixels",
-        _ENCODING,
+        (*_ENCODING, "embed"),
         metavar="N",
         minimum=1,
         not_with=("url",),
@@ -571,17 +592,23 @@ OPTIONS: tuple[Option, ...] = (
         "max_photo_bytes",
         "refuse photos of more bytes; over HTTP searches end at "
         f"{limits.BODY.most >> 20} MiB, base64 at {limits.LINE.most >> 20}",
-        _ENCODING,
+        (*_ENCODING, "embed"),
         metavar="N",
         minimum=1,
         maximum=limits.LARGEST_PHOTO.most,
         not_with=("url",),
     ),
-    Option("max_video_bytes", "refuse videos of more bytes", ("index", "watch"), metavar="N", minimum=1),
+    Option(
+        "max_video_bytes",
+        "refuse videos of more bytes",
+        ("index", "watch", "embed"),
+        metavar="N",
+        minimum=1,
+    ),
     Option(
         "decode_memory",
         "memory that decoding photos may take, all together",
-        (*_ENCODING, "train"),
+        (*_ENCODING, "train", "embed"),
         metavar="MB",
         minimum=64,
         not_with=("url",),
@@ -590,14 +617,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "model_cache",
         "the folder for downloaded weights",
-        (*_WITH_MODEL, "train", "models"),
+        (*_WITH_MODEL, "train", "embed", "models"),
         metavar="FOLDER",
         not_with=("url",),
     ),
     Option(
         "trust_remote_code",
         "run the Python code that some models bring along",
-        (*_WITH_MODEL, "train"),
+        (*_WITH_MODEL, "train", "embed"),
         not_with=("url",),
     ),
 )

@@ -23,6 +23,7 @@ __all__ = [
     "Failure",
     "Layer",
     "LocalFile",
+    "Look",
     "Modality",
     "Outcome",
     "Record",
@@ -126,6 +127,18 @@ class LocalFile:
     def absolute(self) -> str:
         """The file's absolute path."""
         return f"{self.root.rstrip('/')}/{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a photo looks before it is there: its sides in pixels, upright, and its mean colour, ``#rrggbb``.
+
+    None stands for what is not known.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    colour: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

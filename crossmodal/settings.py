@@ -14,6 +14,8 @@ from crossmodal.home_folder import expanded
 
 __all__ = [
     "DIRECTIONS",
+    "EXPORTS",
+    "FORMATS",
     "INDEXES",
     "KEEP",
     "KEY_ACTIONS",
@@ -45,6 +47,9 @@ __all__ = [
 
 LAYOUTS = ("fused", "pods")
 KEEP = ("path", "original")
+# Of files of vectors.
+FORMATS = ("npy", "parquet")
+EXPORTS = ("kubernetes", "compose", "helm")
 OCR = ("auto", "off")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
@@ -178,6 +183,9 @@ class Settings:
     config: Path | None = None
     loss: str | None = None
     output: Path | None = None
+    embeddings: Path | None = None
+    format: str = "npy"
+    to: str | None = None
     action: str = "list"
     name: str | None = None
     items: tuple[str, ...] = ()

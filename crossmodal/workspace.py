@@ -28,11 +28,11 @@ from crossmodal.index.embedded.derived_file import stored_tier
 from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
-from crossmodal.index.protocols import TextCounts
+from crossmodal.index.protocols import Facet, FacetRequest, TextCounts
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.originals import LargeOriginals, read_original
 from crossmodal.private_files import make_private_folder
-from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Modality, Record, checked_modality
+from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Look, Modality, Record, checked_modality
 from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
@@ -49,6 +49,9 @@ __all__ = ["Workspace"]
 # What a new index needs before its first document.
 _LEAST_SPACE_BYTES = 1 << 19
 
+# Counts of values that are remembered of one state of the index: a page asks again and again for the same.
+_MOST_FACETS = 256
+
 
 class Workspace:
     """The index in the folder ``path``, which need not exist yet.
@@ -63,6 +66,7 @@ class Workspace:
         self._opened: EmbeddedStore | None = None
         self._opening = threading.Lock()
         self._tag_fields: dict[int, tuple[tuple[str, int], list[TagField]]] = {}
+        self._facets: tuple[object, dict[tuple[Modality, FacetRequest], Facet]] = None, {}
         self._text_counts: tuple[tuple[str, int, int], TextCounts] | None = None
         self._videos = LargeOriginals(signature_of_status)
 
@@ -222,6 +226,11 @@ class Workspace:
         found = [] if store is None else zip(wanted, store.get(wanted, modality), strict=True)
         return {id: record for id, record in found if record is not None}
 
+    def looks(self, photo_ids: Iterable[str]) -> dict[str, Look]:
+        """How the photos look, by id; what is not stored is left out."""
+        store = self.store()
+        return {} if store is None else store.looks(dict.fromkeys(photo_ids))
+
     def known_ids(self, ids: Iterable[str], modality: Modality) -> list[str]:
         """Those among ``ids`` that are stored, also where what is stored of them is damaged."""
         store = self.store()
@@ -287,6 +296,11 @@ class Workspace:
         store = self.store()
         return [] if store is None else store.listed(modality, limit, filter=filter, order=order, after=place)
 
+    def matching_ids(self, modality: Modality, filter: Filter, limit: int | None = None) -> list[str]:
+        """The ids of the first ``limit`` photos or captions that match, or of all, as ``ids`` has them."""
+        store = self.store()
+        return [] if store is None else store.matching_ids(modality, filter, limit)
+
     def tag_fields(self, limit_values: int = 50) -> list[TagField]:
         """The tags that the index has, in order of their names, each with its most frequent values.
 
@@ -304,6 +318,28 @@ class Workspace:
             known = commit, [fields[name] for name in sorted(fields)]
             self._tag_fields = {limit_values: known}
         return list(known[1])
+
+    def facet(self, modality: Modality, request: FacetRequest, filter: Filter | None = None) -> Facet:
+        """How many photos or captions, of those that match ``filter``, have which value of a tag."""
+        store = self.store()
+        if store is None:
+            return Facet(request.tag, 0, (), False)
+        if filter is not None:
+            return store.facet(modality, request, filter)
+        commit = store.id, store.sequence
+        if self._facets[0] != commit or len(self._facets[1]) >= _MOST_FACETS:
+            self._facets = commit, {}
+        known = self._facets[1]
+        if (modality, request) not in known:
+            known[modality, request] = store.facet(modality, request)
+        return known[modality, request]
+
+    def tag_values(
+        self, modality: Modality, *, without: Sequence[str], longest: int
+    ) -> list[tuple[str, str, int]]:
+        """Names of tags, their texts of at most ``longest`` characters, and how many documents have each."""
+        store = self.store()
+        return [] if store is None else store.tag_values(modality, without=without, longest=longest)
 
     def tag_texts(self, modality: Modality, tag: str) -> list[str]:
         """The different texts that the photos or captions have under the name ``tag``."""

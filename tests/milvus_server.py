@@ -15,8 +15,16 @@ import pytest
 # What it needs does not go with what this project needs.
 _PACKAGES = ("milvus==2.3.5", "pymilvus==2.4.9", "marshmallow<4", "setuptools<81")
 
+# It tries its port before it starts, and takes the next one where connections of a killed server linger.
 _CODE = """
-import signal, sys
+import signal, socket, sys
+
+class Reusing(socket.socket):
+    def bind(self, address):
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        super().bind(address)
+
+socket.socket = Reusing
 from milvus import default_server as server
 server.set_base_dir(sys.argv[1])
 server.listen_port = int(sys.argv[2])
@@ -72,6 +80,11 @@ class MilvusServer:
             assert self._process.poll() is None, "Milvus ended; see milvus.log"
             assert time.monotonic() < until, "Milvus is not up"
             time.sleep(0.2)
+
+    def start_where_it_ended(self) -> None:
+        """Starts it unless it runs."""
+        if self._process.poll() is not None:
+            self.start()
 
     def kill(self) -> None:
         """Kills it as a crash would: no process of it has time for anything."""

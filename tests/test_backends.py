@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from conftest import copy_index, run_app, start_server
+from conftest import Server, copy_index, run_app, start_server
 from numpy.typing import NDArray
 from store_samples import VSE, some_banks, vector_of
 
 from crossmodal.deadlines import Deadline, until
+from crossmodal.engine.backend_health import backend_states
 from crossmodal.errors import BackendUnavailable, FilterError, SettingsError
 from crossmodal.filters import parse_filter
 from crossmodal.index.backends import Backend, open_vector_index
@@ -30,7 +32,9 @@ from crossmodal.index.milvus.options import MilvusOptions
 from crossmodal.index.protocols import VectorIndex
 from crossmodal.index.qdrant.collection import QdrantCollection
 from crossmodal.index.qdrant.options import QdrantOptions
-from crossmodal.records import TEXT, Record
+from crossmodal.records import IMAGE, TEXT, Record
+from crossmodal.settings import Settings
+from crossmodal.workspace import Workspace
 
 PLACES = ["Zürich", "harbour", 'a "quote" \\', "ZÜRICH"]
 FILTERS: list[Any] = [
@@ -218,6 +222,7 @@ def test_what_cannot_be_translated_is_refused_not_dropped(
 def test_a_database_that_is_away_says_so_at_once(store: EmbeddedStore) -> None:
     pytest.importorskip("pymilvus")
     put(store, range(5), 0)
+    before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as silent:
         # It takes connections and says nothing.
         address = f"milvus+http://127.0.0.1:{silent.getsockname()[1]}"
@@ -230,30 +235,92 @@ def test_a_database_that_is_away_says_so_at_once(store: EmbeddedStore) -> None:
             while (state := index.status()["backend"])["error"] is None:
                 time.sleep(0.05)
             assert (state["state"], state["behind"]) == ("away", None)
+    # Nothing of a try stays behind: neither a thread nor gRPC's pause, which would hold for the next one.
+    until_ended = time.monotonic() + 20
+    while left := set(threading.enumerate()) - before:
+        assert time.monotonic() < until_ended, left
+        time.sleep(0.05)
 
 
 def test_a_server_without_its_database_is_not_ready_but_answers(toy_workspace: Path, tmp_path: Path) -> None:
     pytest.importorskip("pymilvus")
     workspace = copy_index(toy_workspace, tmp_path / "workspace")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"milvus+http://127.0.0.1:{taken.getsockname()[1]}"
+    # At first it takes connections and says nothing, then it refuses them.
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = f"milvus+http://127.0.0.1:{silent.getsockname()[1]}"
+    try:
         server = start_server("query_restful", "--workspace", workspace, "--backend", address)
         try:
-            status, answer = server.request("/readyz")
-            assert (status, answer["title"]) == (503, "The server is not ready")
-            started = time.monotonic()
-            answer = httpx2.post(f"{server.url}/v1/search", json={"text": "a cup of coffee"}, timeout=30)
-            # Two seconds, and what a busy machine adds.
-            assert time.monotonic() - started < 5
-            assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
-            assert "Milvus, which --backend names, could not connect" in answer.json()["detail"]
-            status, answer = server.request("/v1/status")
-            assert (status, answer["index"]["backend"]["state"]) == (200, "away")
-            metrics = httpx2.get(f"{server.url}/metrics").text
-            assert 'crossmodal_backend_up{modality="image"} 0.0' in metrics
+            assert_away(server)
+            silent.close()
+            assert_away(server)
         finally:
             server.stop()
+    finally:
+        silent.close()
+
+
+def assert_away(server: Server) -> None:
+    """What a server tells while its database is away; each answer within two seconds."""
+
+    def answered(method: str, path: str, **sent: Any) -> httpx2.Response:
+        started = time.monotonic()
+        answer = httpx2.request(method, server.url + path, timeout=30, **sent)
+        # And what a busy machine adds.
+        assert time.monotonic() - started < 10, path
+        return answer
+
+    ready = answered("GET", "/readyz")
+    assert (ready.status_code, ready.json()["title"]) == (503, "The server is not ready")
+    assert int(ready.headers["retry-after"]) > 0
+    found = answered("POST", "/v1/search", json={"text": "a cup of coffee"})
+    assert (found.status_code, int(found.headers["retry-after"]) > 0) == (503, True)
+    assert "Milvus, which --backend names, could not connect" in found.json()["detail"]
+    status = answered("GET", "/v1/status")
+    assert (status.status_code, status.json()["index"]["backend"]["state"]) == (200, "away")
+    assert 'crossmodal_backend_up{modality="image"} 0.0' in answered("GET", "/metrics").text
+
+
+def test_status_tells_how_a_database_stands(toy_workspace: Path, tmp_path: Path, backend: str) -> None:
+    workspace = copy_index(toy_workspace, tmp_path / "workspace")
+
+    def told() -> Any:
+        done = run_app("status", "--workspace", workspace, "--backend", backend, "--json")
+        assert done.returncode == 0, done.stderr
+        modalities = json.loads(done.stdout)["modalities"]
+        return {name: (part["backend"]["behind"], part["vectors"]) for name, part in modalities.items()}
+
+    path = Path(Backend.of(backend).address)
+    assert [behind for behind, vectors in told().values()] == [vectors for _, vectors in told().values()]
+    assert not path.exists()
+    with EmbeddedStore.open_reader(workspace) as store:
+        index = open_vector_index(store.vector_source(IMAGE), SearchOptions(), backend)
+        try:
+            settle(index)
+        finally:
+            index.close()
+    assert told()["image"] == (0, 15)
+    assert told()["text"][0] > 0
+    assert (
+        "photos are searched in " in run_app("status", "--workspace", workspace, "--backend", backend).stdout
+    )
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refusing"])
+def test_status_of_a_database_that_is_away(toy_workspace: Path, silent: bool) -> None:
+    pytest.importorskip("pymilvus")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"milvus+http://127.0.0.1:{listening.getsockname()[1]}"
+        if not silent:
+            listening.close()
+        started = time.monotonic()
+        with Workspace(toy_workspace) as workspace:
+            states = backend_states(Settings(workspace=toy_workspace, backend=address, shards=2), workspace)
+        assert time.monotonic() - started < 4
+        assert [each["state"] for each in states["image"] + states["text"]] == ["away"] * 4
+        done = run_app("status", "--workspace", toy_workspace, "--backend", address)
+        assert done.returncode == 1
+        assert "photos are searched in Milvus: Milvus, which --backend names, " in done.stdout
 
 
 def test_the_command_line_searches_in_a_database(toy_workspace: Path, tmp_path: Path) -> None:

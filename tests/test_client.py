@@ -562,6 +562,9 @@ def test_documents_with_their_bytes(client: Client) -> None:
     assert client.document(coffee.id) == coffee
     assert client.content(coffee.id) == (TOY_IMAGES / "coffee.jpg").read_bytes()
     assert client.thumbnail(coffee.id).startswith(b"\xff\xd8\xff")
+    assert client.thumbnail(coffee.id, size=200)[8:12] == b"WEBP"
+    assert coffee.photo is not None
+    assert (coffee.photo.width, coffee.photo.height, coffee.photo.colour) == (600, 400, "#9e5634")
     caption = client.document(coffee.captions[0].id)
     assert (caption.modality, caption.text) == ("text", coffee.captions[0].text)
     assert caption.photo == coffee.photo
@@ -573,6 +576,14 @@ def test_tags_models_and_status(client: Client, toy_workspace: Path) -> None:
     assert fields["tones"].type == "string"
     assert fields["tones"].count == 15
     assert sum(value.count for value in fields["tones"].values) == 15
+    tones = client.facet("tones", order="value")
+    assert (tones.count, tones.more) == (15, False)
+    assert {(each.value, each.count) for each in tones.values} == {
+        (each.value, each.count) for each in fields["tones"].values
+    }
+    assert client.facet("tones", filter={"file": "cat.jpg"}).count == 1
+    (found,) = client.suggest("coff", limit=1)
+    assert (found.kind, found.text, found.filter) == ("file", "coffee.jpg", {"file": "coffee.jpg"})
     models = {model.name: model for model in client.models()}
     assert [name for name, model in models.items() if model.serving] == ["clip-mini"]
     client.search(SENTENCE)

@@ -1,4 +1,4 @@
-"""An index of format 4, 5 or 6 becomes one of today's in one transaction, with its ids and answers."""
+"""An index of format 4, 5, 6 or 7 becomes one of today's in one transaction, with its ids and answers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from conftest import REPOSITORY, run_app
 
 from crossmodal import PhotoIndex
 from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.conversion import convert
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.registry import banks_of, identify_model
-from crossmodal.records import IMAGE, MODALITIES
+from crossmodal.records import IMAGE, MODALITIES, Look
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
@@ -93,11 +94,8 @@ def test_killed_it_has_not_begun(workspace: Path, documents: int) -> None:
     assert_as_before(workspace)
 
 
-@pytest.mark.parametrize("before", [5, 6])
-def test_it_keeps_everything_and_gets_the_tables_and_the_hubness_of_a_new_index(
-    tmp_path: Path, before: int
-) -> None:
-    with tarfile.open(FIXTURES / f"format-{before}.tar.xz") as archive:
+def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: Path) -> None:
+    with tarfile.open(FIXTURES / "format-5.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     workspace = tmp_path / "workspace"
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
@@ -110,18 +108,35 @@ def test_it_keeps_everything_and_gets_the_tables_and_the_hubness_of_a_new_index(
         assert store.verify() == []
         assert [each.file for each in store.library.trash()] == ["/tmp/format-5/photos/images/coffee.jpg"]
         assert len(store.caption_ids("8766e5eb6734b3906697")) == 2
-        banks = banks_of(identify_model("clip-mini"))
-        assert banks is not None
-        assert store.banks == banks.fingerprint
-        for modality in MODALITIES:
-            vectors = store.vectors(store.ids(modality), modality)
-            hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()
-            assert store.hubness(vectors, modality) == dict(zip(vectors, hubness, strict=True))
-            assert 0.0 not in hubness
+        assert_ranked_with_the_hubness_of_its_model(store)
     with PhotoIndex(workspace) as index:
         assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
         found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
         assert found == expected["records"]
+    EmbeddedStore.open_writer(tmp_path / "new").close()
+    assert tables_of(workspace) == tables_of(tmp_path / "new")
+
+
+# Both were made of the same photos; what they answer is in one file.
+@pytest.mark.parametrize("before", [6, 7])
+def test_formats_6_and_7_get_what_a_new_index_notes_of_each_photo(tmp_path: Path, before: int) -> None:
+    with tarfile.open(FIXTURES / f"format-{before}.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    workspace = tmp_path / "workspace"
+    with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
+        PhotoIndex(workspace)
+    assert convert(workspace, lambda conversion: None) is not None
+    expected = json.loads((FIXTURES / "format-6.json").read_text(encoding="utf-8"))
+    with EmbeddedStore.open_reader(workspace) as store:
+        assert store.verify() == []
+        assert_ranked_with_the_hubness_of_its_model(store)
+    with PhotoIndex(workspace) as index:
+        assert [[each.id, each.cosine] for each in index.search_text("a cat", 4)] == expected["search"]
+        assert [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index] == expected[
+            "records"
+        ]
+        looks = {record.file: index.look(record.id) for record in index.page()}
+    assert looks == {"cat.jpg": Look(451, 300, "#947057"), "coffee.jpg": Look(600, 400, "#9e5634")}
     EmbeddedStore.open_writer(tmp_path / "new").close()
     assert tables_of(workspace) == tables_of(tmp_path / "new")
 
@@ -132,6 +147,17 @@ def test_an_empty_index_is_converted(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 5")
     done = run_app("convert", "--workspace", tmp_path)
     assert done.stdout == f"Converted the index in {tmp_path}: 0 photos, 0 captions.\n"
+
+
+def assert_ranked_with_the_hubness_of_its_model(store: EmbeddedStore) -> None:
+    banks = banks_of(identify_model("clip-mini"))
+    assert banks is not None
+    assert store.banks == banks.fingerprint
+    for modality in MODALITIES:
+        vectors = store.vectors(store.ids(modality), modality)
+        hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()
+        assert store.hubness(vectors, modality) == dict(zip(vectors, hubness, strict=True))
+        assert 0.0 not in hubness
 
 
 def tables_of(workspace: Path) -> set[tuple[Any, ...]]:

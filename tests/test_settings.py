@@ -29,8 +29,8 @@ VARIABLES = {
 
 
 COMMAND_NAMES = (
-    "index, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, verify, "
-    "compact, dump, load, evaluate, train, models, plot, keys, or -t and a task"
+    "index, embed, search, duplicates, serve, mcp, watch, roots, trash, status, convert, backup, restore, "
+    "verify, compact, dump, load, evaluate, train, models, plot, export, keys, or -t and a task"
 )
 
 
@@ -70,7 +70,7 @@ def test_an_unusable_variable_is_named_with_its_value(variable: str, text: str, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-t", "fly"], "'fly' is not one of index, index_restful"),
+        (["-t", "fly"], "'fly' is not one of index, embed, index_restful"),
         (["-t", "query", "-k", "0"], "0 is below the minimum, 1"),
         (["-t", "query", "-k", "1001"], "1001 is above the maximum, 1000"),
         (["-t", "query", "-k", "five"], "'five' is not a whole number"),

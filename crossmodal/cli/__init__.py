@@ -17,6 +17,7 @@ __all__ = ["main", "run_task"]
 # Of each task, the module and the function that runs it.
 _RUNS = {
     "index": ("index", "run"),
+    "embed": ("vectors", "embed"),
     "index_restful": ("serve", "run"),
     "query": ("search", "run"),
     "query_restful": ("serve", "run"),
@@ -33,6 +34,7 @@ _RUNS = {
     "load": ("maintenance", "load_index"),
     "models": ("without_model", "list_models"),
     "plot": ("without_model", "plot_flows"),
+    "export": ("export", "run"),
     "keys": ("keys", "run"),
     "watch": ("watch", "run"),
     "mcp": ("mcp", "run"),

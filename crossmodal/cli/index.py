@@ -15,6 +15,7 @@ from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.text_reading import read_waiting_texts
+from crossmodal.cli.vectors import index_vectors
 from crossmodal.data_sets import DataSet, Limits, open_data_sets
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
@@ -39,6 +40,8 @@ STOPPED_BY_SIGNAL = 130
 
 def run(settings: Settings) -> int:
     """Indexes the data sets; returns 0 if nothing failed, 1 if something did, 130 if stopped by a signal."""
+    if settings.embeddings is not None:
+        return _index_vectors(settings, settings.embeddings)
     data_sets, missing = open_all(settings)
     wait_for_writer(settings.workspace, settings.wait)
     failed: CrossmodalError | None = None
@@ -75,6 +78,21 @@ def run(settings: Settings) -> int:
         print("stopped; the next `index` goes on with the text in photos", file=sys.stderr)
         return STOPPED_BY_SIGNAL
     return 1 if report.failures or report.kept else 0
+
+
+def _index_vectors(settings: Settings, path: Path) -> int:
+    """Indexes vectors that are there, as the files at ``path`` have them; returns as ``run``."""
+    wait_for_writer(settings.workspace, settings.wait)
+    with StopSignals() as signals:
+        report = index_vectors(settings, path, signals)
+    unwritable = _write_report(report, settings.workspace)
+    _print(report, settings, written=unwritable is None)
+    if unwritable is not None:
+        print(f"error: {unwritable}", file=sys.stderr)
+    if not report.finished:
+        print("stopped; run the same command again to go on where it ended", file=sys.stderr)
+        return STOPPED_BY_SIGNAL
+    return 1 if report.failures else 0
 
 
 class _FolderMissing(DataSetError):

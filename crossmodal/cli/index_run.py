@@ -66,6 +66,24 @@ class IndexReport:
     started: bool = False
     finished: bool = False
 
+    def count(self, item: Indexed | Failure) -> tuple[str, Failure | None]:
+        """Counts what became of one document; returns its outcome, "failed" too, and the failure, if any."""
+        if isinstance(item, Failure):
+            self.unusable += 1
+            return "failed", item
+        outcome = "failed" if item.error is not None else str(item.outcome)
+        counted = self.photos if item.modality == IMAGE else self.captions
+        setattr(counted, outcome, getattr(counted, outcome) + 1)
+        if item.warning is not None and item.error is None:
+            self.warnings.append({"source": item.source, "reason": item.warning})
+        return outcome, item.failure
+
+    def end(self, seconds: float) -> None:
+        """Notes how long it took."""
+        self.seconds = round(seconds, 3)
+        indexed = sum(each.added + each.replaced for each in (self.photos, self.captions))
+        self.documents_per_second = round(indexed / (self.seconds or 1.0), 2)
+
 
 class IndexRun:
     """Hands the data sets' records to the engine, and counts what became of each.
@@ -104,10 +122,7 @@ class IndexRun:
                     self._settle(runs)
         finally:
             # Without what opening the Flow took.
-            seconds = time.monotonic() - self._started if self.report.started else 0.0
-            self.report.seconds = round(seconds, 3)
-            indexed = sum(each.added + each.replaced for each in (self.report.photos, self.report.captions))
-            self.report.documents_per_second = round(indexed / (self.report.seconds or 1.0), 2)
+            self.report.end(time.monotonic() - self._started if self.report.started else 0.0)
             self.report.warnings += [
                 asdict(warning) for data_set in self._data_sets for warning in data_set.warnings
             ]
@@ -119,7 +134,7 @@ class IndexRun:
         # However this ends, what is under way is finished before the engine closes.
         with closing(run.index(size=self._settings.request_size, take=self._taken)) as indexed:
             for item in indexed:
-                outcome, failure = self._count(item)
+                outcome, failure = self.report.count(item)
                 shown = outcome if outcome in ("added", "replaced", "failed") else "unchanged"
                 progress.advance(**{shown: 1})
                 if failure is not None:
@@ -147,17 +162,6 @@ class IndexRun:
                 return
             self.taken += isinstance(item, Record)
             yield item
-
-    def _count(self, item: Indexed | Failure) -> tuple[str, Failure | None]:
-        if isinstance(item, Failure):
-            self.report.unusable += 1
-            return "failed", item
-        outcome = "failed" if item.error is not None else str(item.outcome)
-        counted = self.report.photos if item.modality == IMAGE else self.report.captions
-        setattr(counted, outcome, getattr(counted, outcome) + 1)
-        if item.warning is not None and item.error is None:
-            self.report.warnings.append({"source": item.source, "reason": item.warning})
-        return outcome, item.failure
 
     def _fail(self, failure: Failure) -> None:
         self.report.failures.append(asdict(failure))

@@ -25,19 +25,27 @@ _SHOWN = 10
 
 
 def show_status(settings: Settings) -> int:
-    """Prints what the workspace holds, as a table or as JSON; raises StoreMissing where there is none."""
+    """Prints what the workspace holds, as a table or as JSON, and how the vector database stands, if any.
+
+    Returns 1 where that is away, else 0. Raises StoreMissing where there is no index.
+    """
     # Only now: the list of models needs no index, nor what reads one.
+    from crossmodal.engine.backend_health import backend_states
+    from crossmodal.http_shapes.v1.answers import worst_backend
     from crossmodal.workspace import Workspace
 
     with Workspace(settings.workspace) as workspace:
         status = workspace.status(parts=True)
+        states = backend_states(settings, workspace)
+    for modality, part in status["modalities"].items():
+        part["backend"] = worst_backend(states.get(modality, ()))
     if settings.json:
         print_json(status)
     else:
         from crossmodal.cli.present.tables import print_status
 
         print_status(status)
-    return 0
+    return int(any(state["state"] == "away" for each in states.values() for state in each))
 
 
 def list_models(settings: Settings) -> int:

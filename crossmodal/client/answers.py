@@ -16,6 +16,8 @@ __all__ = [
     "Document",
     "DocumentOutcome",
     "DocumentsPage",
+    "Facet",
+    "FacetValue",
     "IndexState",
     "LatencyBucket",
     "ModalityState",
@@ -29,6 +31,7 @@ __all__ = [
     "SearchAnswer",
     "SearchState",
     "Status",
+    "Suggestion",
     "TagField",
     "Texts",
     "Traffic",
@@ -209,6 +212,39 @@ class TagField:
     values: tuple[CountedValue, ...]
     min: float | None
     max: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    """A value of a tag, how many documents have it, and the id of the one of them that was indexed last."""
+
+    value: Any
+    count: int
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """Values of a tag, ``more`` where there are others; ``count`` documents have one that was asked for."""
+
+    tag: str
+    count: int
+    values: tuple[FacetValue, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What may be meant by the beginning of it: ``text`` that ``count`` photos go by, which ``filter`` finds.
+
+    ``kind`` is tag, year, month, place, camera, folder or file.
+    """
+
+    kind: str
+    text: str
+    tag: str
+    filter: Mapping[str, Any]
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

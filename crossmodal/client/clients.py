@@ -29,11 +29,13 @@ from urllib.parse import quote
 from crossmodal.client.answers import (
     Document,
     DocumentsPage,
+    Facet,
     ModelInfo,
     QueryResult,
     Removal,
     SearchAnswer,
     Status,
+    Suggestion,
     TagField,
     UploadProgress,
     UploadSummary,
@@ -257,13 +259,45 @@ class _Calls:
         return await self._answer(Call("GET", f"{_path(id)}/content", bytes, options))
 
     async def thumbnail(self, id: str, *, size: int | None = None) -> bytes:
-        """An indexed photo's small copy, as an image file; ``size`` is 512, 1024 or 2048 pixels."""
+        """An indexed photo's small copy, as an image file.
+
+        ``size`` is 512, 1024 or 2048 pixels of the longer side, or 200 or 480 of the shorter side of a WebP.
+        """
         options = {} if size is None else {"params": {"size": str(size)}}
         return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes, options))
 
     async def tags(self) -> tuple[TagField, ...]:
         """The tags that documents have, with their most frequent values."""
         return await self._answer(Call("GET", "/v1/tags", read_json(tuple[TagField, ...], "fields")))
+
+    async def facet(
+        self,
+        tag: str,
+        *,
+        per: str | None = None,
+        below: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        order: str | None = None,
+        limit: int | None = None,
+        modality: str = "image",
+    ) -> Facet:
+        """How many documents have which value of a tag, as ``PhotoIndex.facet``."""
+        optional = {
+            "per": per,
+            "below": below,
+            "filter": None if filter is None else json.dumps(filter),
+            "sort": order,
+            "limit": None if limit is None else str(limit),
+        }
+        given = {name: value for name, value in optional.items() if value is not None}
+        params = {"params": {"tag": tag, "modality": modality, **given}}
+        return await self._answer(Call("GET", "/v1/facets", read_json(Facet), params))
+
+    async def suggest(self, text: str, limit: int = 10) -> tuple[Suggestion, ...]:
+        """What may be meant by the beginning of it, the best first."""
+        params = {"params": {"q": text, "limit": str(limit)}}
+        read = read_json(tuple[Suggestion, ...], "suggestions")
+        return await self._answer(Call("GET", "/v1/suggestions", read, params))
 
     async def status(self) -> Status:
         """What is indexed, how it is searched, and the queries that the server answers."""
@@ -500,6 +534,8 @@ class Client:
     content = _blocking(_Calls.content)
     thumbnail = _blocking(_Calls.thumbnail)
     tags = _blocking(_Calls.tags)
+    facet = _blocking(_Calls.facet)
+    suggest = _blocking(_Calls.suggest)
     status = _blocking(_Calls.status)
     models = _blocking(_Calls.models)
     wait_until_ready = _blocking(_Calls.wait_until_ready)

@@ -94,3 +94,6 @@ def _add_photos(matches: Sequence[Match], workspace: Workspace) -> None:
             photo = known.get(match.photo_id or "")
             match.photo_id = None if photo is None else photo.id
             match.file = None if photo is None else photo.file
+    looks = workspace.looks([match.photo_id for match in matches if match.photo_id])
+    for match in matches:
+        match.look = looks.get(match.photo_id or "")

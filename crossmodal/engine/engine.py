@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from crossmodal.documents import Document
 from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
+from crossmodal.engine.layout import Layout, Layouts
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
 from crossmodal.engine.search import Searcher
+from crossmodal.engine.suggestions import Suggestion, Suggestions
 from crossmodal.engine.texts import ReadText, read_texts
 from crossmodal.errors import (
     BackendUnavailable,
@@ -74,6 +76,8 @@ class Engine:
         self._opening = threading.RLock()
         self._query: Flow | None = None
         self._searcher: Searcher | None = None
+        self._suggestions = Suggestions(self.workspace)
+        self._layouts = Layouts(self.workspace)
         self._writer = _Writer(self._open_writer, writer_idle_seconds)
 
     @property
@@ -142,6 +146,14 @@ class Engine:
     def duplicates(self) -> list[DuplicateGroup]:
         """All photos that repeat another, in groups; needs no model. Raises as ``find_duplicates``."""
         return find_duplicates(self.workspace)
+
+    def suggest(self, text: str, limit: int = 10, *, places: bool = True) -> list[Suggestion]:
+        """What may be meant by the beginning of it; needs no model. See ``Suggestions.find``."""
+        return self._suggestions.find(text, limit, places=places)
+
+    def layout(self, *, wait: bool = False) -> Layout:
+        """Where the photos lie on a map of them, as far as that is computed; see ``Layouts.current``."""
+        return self._layouts.current(wait=wait)
 
     def calibration(self) -> Calibration | None:
         """How cosines become scores in this index; None where nothing is known of it."""
@@ -353,6 +365,8 @@ class Engine:
             if self._query is not None:
                 self._query.close()
             self._query = self._searcher = None
+        self._suggestions.close()
+        self._layouts.close()
         self.workspace.close()
 
     def __enter__(self) -> Self:

@@ -10,19 +10,27 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
 
 import numpy as np
 
+from crossmodal.engine.archive import PhotoArchive, write_archive
+from crossmodal.engine.browsing import MOMENT_MINUTES, moment_of
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.layout import Layout
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
+from crossmodal.engine.suggestions import Suggestion
 from crossmodal.errors import DataError
-from crossmodal.filters import parse_filter
+from crossmodal.filters import parse_filter, tag_name
 from crossmodal.filters.sorting import parse_order
+from crossmodal.images.limits import MEGABYTE
+from crossmodal.images.pool import shared_pool
+from crossmodal.images.previews import MAX_PREVIEW_SIDE
+from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
 from crossmodal.models import DEFAULT_MODEL
 from crossmodal.query.expression import Term, parse_expression
 from crossmodal.query.request import SearchRequest, Target
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Look, Modality, Record
 from crossmodal.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +38,7 @@ if TYPE_CHECKING:
 
     from crossmodal.engine.query_values import PhotoInput
 
-__all__ = ["AddSummary", "PhotoIndex", "QueryOptions", "TextSummary"]
+__all__ = ["AddSummary", "ArchiveSummary", "PhotoIndex", "QueryOptions", "TextSummary"]
 
 # Records that are read at once where all of them are listed.
 _PAGE = 256
@@ -79,6 +87,14 @@ class TextSummary:
     read: int = 0
     with_text: int = 0
     failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ArchiveSummary:
+    """How many ``photos`` (and videos) are in an archive, and which are missing, and why."""
+
+    photos: int
+    missing: list[Failure]
 
 
 class PhotoIndex:
@@ -209,6 +225,51 @@ class PhotoIndex:
         wanted = None if filter is None else parse_filter(filter)
         return self._workspace.list_records(modality, limit, after, filter=wanted, order=order)
 
+    def facet(
+        self,
+        tag: str,
+        *,
+        per: Per | None = None,
+        below: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        order: FacetOrder = "count",
+        limit: int = 100,
+        modality: Modality = IMAGE,
+    ) -> Facet:
+        """How many photos, or captions, of those that match ``filter``, have which value of ``tag``.
+
+        ``per="month"`` (or year, or day) counts dates by their months, ``below="trips"`` the folders in that
+        one ("": the outermost). The first ``limit`` values come, the most frequent ones first, or in the
+        ``order`` "value" or "-value". Raises ``FilterError``.
+        """
+        request = FacetRequest(tag_name(tag) or "", per, below, order, limit)
+        return self._workspace.facet(modality, request, None if filter is None else parse_filter(filter))
+
+    def suggest(self, text: str, limit: int = 10) -> list[Suggestion]:
+        """What somebody may mean who has typed the beginning of it: tags, dates, places, folders, files.
+
+        Each has the ``filter`` that finds it. What begins with ``text`` comes before what has words that do,
+        and what most photos have comes first. Case and accents don't count.
+        """
+        return self._engine.suggest(text, limit)
+
+    def layout(self) -> Layout:
+        """A map of all photos: a place on a plane for each, photos that are alike lie together.
+
+        The first call computes it, which takes seconds to minutes; it is kept beside the index, and computed
+        anew where more than a twentieth of the photos came or went.
+        """
+        return self._engine.layout(wait=True)
+
+    def moment_of(self, id: str, *, minutes: float = MOMENT_MINUTES, limit: int = 200) -> list[Record]:
+        """The photos that were taken within ``minutes`` of the photo ``id``, with itself, the earliest first.
+
+        They are of the same camera, where that is known. Raises ``DataError`` where there is no such photo,
+        or it isn't known when it was taken.
+        """
+        filter = moment_of(self._workspace, _checked_id(id), minutes)
+        return self._workspace.list_records(IMAGE, limit, filter=filter, order=parse_order("taken"))
+
     def captions_of(self, photo_id: str) -> list[Record]:
         """The captions that describe a photo, in natural order."""
         return self._workspace.captions_of([_checked_id(photo_id)])[photo_id]
@@ -218,10 +279,49 @@ class PhotoIndex:
         found = self._workspace.content(_checked_id(id))
         return None if found is None else found[0]
 
-    def thumbnail(self, id: str) -> bytes | None:
-        """The small JPEG of a photo; None if there is no such photo."""
-        found = self._workspace.thumbnail(_checked_id(id))
-        return None if found is None else found[0]
+    def thumbnail(self, id: str, *, side: int | None = None) -> bytes | None:
+        """The small JPEG of a photo; None if there is no such photo.
+
+        With ``side`` a WebP made of the photo's file, its shorter side that many pixels, or fewer where the
+        photo has fewer or is a strip: the longer side has at most six times as many. Raises ``OriginalGone``
+        where the file is gone, ``ImageError`` where it cannot be read, ``DataError`` for a moment of a video.
+        """
+        if side is None:
+            found = self._workspace.thumbnail(_checked_id(id))
+            return None if found is None else found[0]
+        if not 1 <= side <= MAX_PREVIEW_SIDE:
+            raise DataError(f"The side is {side!r}; a preview has 1 to {MAX_PREVIEW_SIDE:,} pixels.")
+        if (file := self.photo(id)) is None:
+            return None
+        with shared_pool((self._settings.decode_memory or 0) * MEGABYTE) as pool:
+            return pool.preview(file, side, max_pixels=self._settings.max_pixels)
+
+    def look(self, id: str) -> Look | None:
+        """The sides of a photo in pixels and its average colour; None if there is no such photo."""
+        return self._workspace.looks([_checked_id(id)]).get(id)
+
+    def write_archive(
+        self,
+        file: str | Path,
+        ids: Iterable[str] | None = None,
+        *,
+        filter: Mapping[str, Any] | None = None,
+        locations: bool = True,
+    ) -> ArchiveSummary:
+        """Write a zip with the files of photos, those of ``ids`` or those that match ``filter``.
+
+        They are stored as they are, below the path from their root. What cannot be had, because its file is
+        gone, is missing in the summary, and named in the archive's ``missing.txt``. Without ``locations`` no
+        file says where it was taken. ``file`` has to be a new one. Raises ``DataError`` where it is there
+        already, or where not just one of ``ids`` and ``filter`` is given, and OSError.
+        """
+        if (ids is None) == (filter is None):
+            raise DataError("An archive is of ids or of what matches a filter: give one of the two.")
+        if filter is not None:
+            ids = self._workspace.matching_ids(IMAGE, parse_filter(filter))
+        archive = PhotoArchive(self._workspace, map(_checked_id, ids or ()), locations=locations)
+        write_archive(archive, Path(file))
+        return ArchiveSummary(archive.photos, archive.missing)
 
     def add(
         self, source: str | Path | Iterable[Record | Failure], *, delete_missing: bool = False
@@ -256,6 +356,46 @@ class PhotoIndex:
                 summary.deleted = settled.photos + settled.captions
                 summary.kept = " ".join(settled.kept) or None
                 summary.warnings += run.data_set.warnings
+        return summary
+
+    def add_embeddings(self, path: str | Path) -> AddSummary:
+        """Index photos and captions whose vectors are there: npy as clip-retrieval has it, or Parquet.
+
+        No model is loaded; its identity is that of ``model``, of the files, or of the index, in this order.
+        What is there already stays; a row that can't be used is a failure in the summary, and the rest goes
+        on. Raises ``DataSetError`` where the files don't belong together or hold no vectors,
+        ``ModelMismatch`` where they are another model's, ``MissingExtra`` without pyarrow, ``StoreLocked``,
+        ``StoreUnwritable``.
+        """
+        from crossmodal.engine.vectors import index_vectors
+        from crossmodal.vector_files import open_vector_files
+
+        summary = AddSummary()
+        files = open_vector_files(Path(path))
+        self._count(index_vectors(self._settings, self._workspace, files), summary)
+        return summary
+
+    def embed(
+        self, source: str | Path | Iterable[Record | Failure], output: str | Path, format: str = "npy"
+    ) -> AddSummary:
+        """Write the vectors of a data set, or of any records, into the folder ``output``, and index nothing.
+
+        ``format`` is "npy", in folders as clip-retrieval has them, or "parquet". What is in the folder
+        already is unchanged. Raises ``DataSetError``, ``MissingExtra`` without pyarrow, ``StoreUnwritable``.
+        """
+        from crossmodal.data_sets import Limits, open_data_set
+        from crossmodal.engine.vectors import embed_records, model_to_embed
+
+        if isinstance(source, str | Path):
+            source = open_data_set(
+                str(source),
+                data_root=self._settings.data_root,
+                limits=Limits.of(self._settings),
+            )
+        settings = model_to_embed(replace(self._settings, model=self.model, format=format))
+        check_values(settings)
+        summary = AddSummary()
+        self._count(embed_records(settings, _checked_records(source), Path(output), format), summary)
         return summary
 
     def _count(self, indexed: Iterable[Indexed | Failure], summary: AddSummary) -> None:

@@ -26,6 +26,7 @@ from crossmodal.errors import ImageError
 from crossmodal.images.cropping import Square, cut_square
 from crossmodal.images.decoding import Opened, image_errors, jpeg_of, picture_of
 from crossmodal.images.formats import format_of
+from crossmodal.images.previews import preview_of
 
 __all__ = ["MAX_ANSWER_BYTES", "MAX_MESSAGE_BYTES", "end_with_parent", "restrict"]
 
@@ -77,6 +78,8 @@ def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[by
     square = job["square"]
     # Whatever is imported meanwhile would count as the photo's.
     format_of(blob).load_reader()
+    if job.get("preview") is not None:
+        import_module("PIL.WebPImagePlugin")
     _use_one_thread()
     _limit_memory(allowance.granted)
     opened = Opened(blob, job["max_pixels"], allowance.grow, job["short_side"], whole=square is None)
@@ -87,6 +90,8 @@ def _decode(job: dict[str, Any], blob: bytes, allowance: _Allowance) -> tuple[by
         _limit_memory(allowance.granted)
     decoded = opened.decode()
     if square is None:
+        if (short_side := job["preview"]) is not None:
+            return b"", preview_of(decoded.image, short_side), decoded.warning
         if (side := job["side"]) is not None:
             decoded.image.thumbnail((side, side))
         return b"", picture_of(decoded.image, most=MAX_ANSWER_BYTES), decoded.warning

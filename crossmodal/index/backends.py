@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossmodal.errors import SettingsError
+from crossmodal.extras import extra_for
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.vector_source import VectorSource
 
 if TYPE_CHECKING:
+    from crossmodal.index.following.database import VectorDatabase
     from crossmodal.index.protocols import VectorIndex
 
-__all__ = ["Backend", "open_vector_index"]
+__all__ = ["Backend", "open_vector_index", "seen_backend"]
 
 _FORMS = (
     "embedded, milvus+http://HOST:19530, milvus:FILE.db (Milvus Lite), qdrant+http://HOST:6333 or "
     "qdrant:FOLDER"
 )
+
+_CLIENTS = {"milvus": "pymilvus", "qdrant": "qdrant_client"}
 
 _LITE_NAME = re.compile(r"[A-Za-z0-9._-]{1,35}")
 
@@ -82,33 +87,71 @@ def open_vector_index(
         return VectorIndex(source, options=options)
     from crossmodal.index.following.vector_index import FollowedIndex
 
-    given = (backend_options or {}).get(wanted.kind, {})
+    followed = _followed(source, wanted, backend_options or {})
+    return FollowedIndex(
+        source,
+        followed.name,
+        followed.connect,
+        kind=followed.kind,
+        where=followed.where,
+        exact=followed.exact,
+    )
+
+
+def seen_backend(
+    source: VectorSource, backend: str, backend_options: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """How the vector database ``backend`` stands, which isn't embedded: the ``backend_state``.
+
+    It is asked once, for four seconds at most, and nothing is brought there; a local one that isn't there is
+    not made. Raises as ``open_vector_index``.
+    """
+    from crossmodal.index.following.state import seen_state
+
+    wanted = Backend.of(backend)
+    with extra_for(f"--backend {wanted.kind}"):
+        # Before it is timed: it takes seconds where much else runs.
+        import_module(_CLIENTS[wanted.kind])
+    followed = _followed(source, wanted, backend_options or {})
+    there = not wanted.local or Path(wanted.address).exists()
+    return seen_state(source, followed.connect if there else None, followed.where, local=wanted.local)
+
+
+class _Followed(NamedTuple):
+    """A collection of a vector database: its ``name``, what opens it, and what it is to ``FollowedIndex``."""
+
+    name: str
+    connect: Callable[[], VectorDatabase]
+    kind: str
+    where: str
+    exact: bool
+
+
+def _followed(source: VectorSource, wanted: Backend, options: Mapping[str, Mapping[str, Any]]) -> _Followed:
+    given = options.get(wanted.kind, {})
     name = _collection_name(source)
     if wanted.kind == "milvus":
         from crossmodal.index.milvus.collection import MilvusCollection
         from crossmodal.index.milvus.options import MilvusOptions
 
         of_milvus = MilvusOptions.of(given, lite=wanted.local)
-        connect = partial(MilvusCollection, wanted.address, name, of_milvus, lite=wanted.local)
-        return FollowedIndex(
-            source,
+        return _Followed(
             name,
-            connect,
-            kind=f"milvus {of_milvus.index}",
-            where="Milvus Lite" if wanted.local else "Milvus",
-            exact=of_milvus.exact,
+            partial(MilvusCollection, wanted.address, name, of_milvus, lite=wanted.local),
+            f"milvus {of_milvus.index}",
+            "Milvus Lite" if wanted.local else "Milvus",
+            of_milvus.exact,
         )
     from crossmodal.index.qdrant.collection import QdrantCollection
     from crossmodal.index.qdrant.options import QdrantOptions
 
     of_qdrant = QdrantOptions.of(given)
-    return FollowedIndex(
-        source,
+    return _Followed(
         name,
         partial(QdrantCollection, wanted.address, name, of_qdrant, local=wanted.local),
-        kind=f"qdrant {of_qdrant.index}",
-        where="Qdrant",
-        exact=of_qdrant.exact,
+        f"qdrant {of_qdrant.index}",
+        "Qdrant",
+        of_qdrant.exact,
     )
 
 

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from crossmodal.filters.sorting import Order, Place
     from crossmodal.index.embedded.compared import Hit
     from crossmodal.models.identity import ModelIdentity
-    from crossmodal.records import Modality, Outcome, Record
+    from crossmodal.records import Look, Modality, Outcome, Record
 
 __all__ = [
     "Counts",
     "DocumentStore",
+    "Facet",
+    "FacetOrder",
+    "FacetRequest",
+    "FacetValue",
     "FieldType",
+    "Per",
     "SeenText",
     "Standing",
     "TagField",
@@ -114,6 +119,54 @@ def _most_frequent(
 
 def _plain(value: str | float | bool | None) -> str | float | int | bool | None:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# By what part of their dates documents are counted, and in which order values come.
+Per = Literal["year", "month", "day"]
+FacetOrder = Literal["count", "value", "-value"]
+
+
+@dataclass(frozen=True, slots=True)
+class FacetRequest:
+    """Which values of ``tag`` are counted: the first ``limit`` in that ``order``.
+
+    ``per`` takes the years, months or days of dates as the values. ``below`` takes texts that stand one level
+    behind it and a slash, as folders do, or with "" those without a slash.
+    """
+
+    tag: str
+    per: Per | None = None
+    below: str | None = None
+    order: FacetOrder = "count"
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    """A value of a tag, how many documents have it, and the id of the one of them that came last."""
+
+    value: str | float | bool
+    count: int
+    sample: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of a value in an answer; whole numbers have no fraction."""
+        return {"value": _plain(self.value), "count": self.count, "sample": self.sample}
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """Values of a tag, ``more`` where there are others; ``count`` documents have one that was asked for."""
+
+    tag: str
+    count: int
+    values: tuple[FacetValue, ...]
+    more: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of an answer."""
+        values = [value.to_json() for value in self.values]
+        return {"tag": self.tag, "count": self.count, "values": values, "more": self.more}
 
 
 class Counts(NamedTuple):
@@ -206,6 +259,8 @@ class DocumentStore(Protocol):
 
     def thumbnail(self, id: str) -> bytes | None: ...
 
+    def looks(self, photo_ids: Iterable[str]) -> dict[str, Look]: ...
+
     def ids(self, modality: Modality, *, after: str = "") -> Iterator[str]: ...
 
     def listed(
@@ -217,6 +272,8 @@ class DocumentStore(Protocol):
         order: Order | None = None,
         after: Place | None = None,
     ) -> list[Record]: ...
+
+    def matching_ids(self, modality: Modality, filter: Filter, limit: int | None = None) -> list[str]: ...
 
     def search_words(self, text: str, limit: int) -> list[WordHit]: ...
 
@@ -231,6 +288,12 @@ class DocumentStore(Protocol):
     def count_texts(self) -> TextCounts: ...
 
     def tag_fields(self, modality: Modality, limit_values: int | None = 50) -> list[TagField]: ...
+
+    def facet(self, modality: Modality, request: FacetRequest, filter: Filter | None = None) -> Facet: ...
+
+    def tag_values(
+        self, modality: Modality, *, without: Sequence[str], longest: int
+    ) -> list[tuple[str, str, int]]: ...
 
     def tag_texts(self, modality: Modality, tag: str) -> list[str]: ...
 

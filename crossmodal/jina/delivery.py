@@ -15,10 +15,20 @@ from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import GATEWAY, Topology
 
-__all__ = ["REQUEST_IDS_PARAMETER", "Answer", "deliver", "steps_to_visit", "visited_name"]
+__all__ = [
+    "DEADLINE_PARAMETER",
+    "REQUEST_IDS_PARAMETER",
+    "Answer",
+    "deliver",
+    "steps_to_visit",
+    "visited_name",
+]
 
 # The parameter of a request to a Flow that names the requests to the server that it is made for.
 REQUEST_IDS_PARAMETER = "request_ids"
+
+# That of the seconds after which nobody waits for the answer any more; the clocks of two hosts may differ.
+DEADLINE_PARAMETER = "deadline_s"
 
 _TRIES = 4
 _PAUSE_SECONDS = 0.5

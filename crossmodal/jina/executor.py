@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 from docarray import DocList
 from jina import Executor, requests
 
+from crossmodal.deadlines import Deadline, until
 from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import make_step
-from crossmodal.jina.delivery import REQUEST_IDS_PARAMETER, visited_name
+from crossmodal.jina.delivery import DEADLINE_PARAMETER, REQUEST_IDS_PARAMETER, visited_name
 from crossmodal.jina.documents import MediaDocument, read_messages, write_message
 from crossmodal.jina.run_token import guard_grpc
 from crossmodal.request_ids import REQUEST_IDS
@@ -122,7 +123,8 @@ class StepExecutor(Executor):
         REQUEST_IDS.set(tuple(map(str, parameters.get(REQUEST_IDS_PARAMETER) or ())))
         try:
             docs, visited = read_messages(messages, parameters, indexing=operation in _OF_RECORDS)
-            returned = getattr(self._step, operation)(docs, parameters) if docs else None
+            with until(_deadline_of(parameters)):
+                returned = getattr(self._step, operation)(docs, parameters) if docs else None
             passed_on = docs if returned is None else returned
             for doc in passed_on:
                 for name in self._step.spent:
@@ -150,3 +152,8 @@ class StepExecutor(Executor):
             self._step.close()
         except CrossmodalError as error:
             print(f"error: {error}", file=sys.stderr)
+
+
+def _deadline_of(parameters: Mapping[str, Any]) -> Deadline | None:
+    seconds = parameters.get(DEADLINE_PARAMETER)
+    return Deadline(float(seconds)) if isinstance(seconds, int | float) else None

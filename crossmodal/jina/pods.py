@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from math import isfinite
 from pathlib import Path
 from typing import Any, Self
 
 from crossmodal import errors
-from crossmodal.deadlines import check_deadline
+from crossmodal.deadlines import check_deadline, current_deadline
 from crossmodal.documents import Document
 from crossmodal.errors import (
     CrossmodalError,
@@ -34,7 +35,7 @@ from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
-from crossmodal.jina.delivery import REQUEST_IDS_PARAMETER, Answer, deliver
+from crossmodal.jina.delivery import DEADLINE_PARAMETER, REQUEST_IDS_PARAMETER, Answer, deliver
 from crossmodal.jina.launch import FLOW_LOG, TOKEN_KEY, import_jina, make_run_token, quiet_jina, require_jina
 from crossmodal.jina.placement import require_private
 from crossmodal.models import DEFAULT_MODEL, identify_model
@@ -132,6 +133,8 @@ class PodsFlow:
             return []
         sent = {name: _for_wire(value) for name, value in (parameters or {}).items()}
         sent[REQUEST_IDS_PARAMETER] = list(REQUEST_IDS.get())
+        if (deadline := current_deadline()) is not None and isfinite(deadline.overdue):
+            sent[DEADLINE_PARAMETER] = -deadline.overdue
         answered = deliver(docs, self._topology, lambda some: self._send(operation, some, sent))
         for doc in docs:
             if (answer := answered.get(doc.id)) is not None:
@@ -246,7 +249,7 @@ class _Client:
 def _failure(status: Any) -> CrossmodalError:
     """The error that a step raised, as it would be in this process."""
     kind = getattr(errors, status.exception.name, None)
-    if isinstance(kind, type) and issubclass(kind, (StoreError, ModelError)):
+    if isinstance(kind, type) and issubclass(kind, (StoreError, ModelError, DeadlinePassed)):
         return kind(*status.exception.args)
     return FlowFailure(f"The Flow failed on a request: {status.description}")
 

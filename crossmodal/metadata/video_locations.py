@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,7 +15,7 @@ from crossmodal.metadata.locations import names_a_place
 from crossmodal.metadata.matroska import matroska_parts
 from crossmodal.metadata.video_parts import Part, read_part
 
-__all__ = ["Span", "location_spans"]
+__all__ = ["Span", "blanked", "location_spans"]
 
 # From and up to: offsets in a file.
 Span = tuple[int, int]
@@ -142,6 +143,20 @@ def _mp4_parts(descriptor: int, size: int) -> Iterator[Part]:
             raise ValueError("it has what is not known")
     if indexes != 1:
         raise ValueError("it has no index, or several")
+
+
+def blanked(part: bytes, start: int, spans: Sequence[Span]) -> bytes:
+    """The ``part`` of a file that begins at ``start``, with blanks for what of it lies in ``spans``."""
+    written, end = bytearray(part), start + len(part)
+    # All before this one end before the part.
+    at = max(bisect_right(spans, (start, end)) - 1, 0)
+    while at < len(spans) and spans[at][0] < end:
+        first, last = spans[at]
+        low, high = max(first, start) - start, min(last, end) - start
+        if low < high:
+            written[low:high] = b" " * (high - low)
+        at += 1
+    return bytes(written)
 
 
 def _is_harmless(handler: re.Match[bytes]) -> bool:

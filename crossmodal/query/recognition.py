@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Knowledge", "Recognised", "Understood", "understand"]
+__all__ = ["MONTHS", "Knowledge", "Recognised", "Understood", "understand"]
 
-_MONTHS = [
+MONTHS = [
     "january",
     "february",
     "march",
@@ -27,8 +27,8 @@ _MONTHS = [
     "november",
     "december",
 ]
-_MONTH_NUMBERS = {name: number for number, name in enumerate(_MONTHS, 1)} | {
-    **{name[:3]: number for number, name in enumerate(_MONTHS, 1) if name != "may"},
+_MONTH_NUMBERS = {name: number for number, name in enumerate(MONTHS, 1)} | {
+    **{name[:3]: number for number, name in enumerate(MONTHS, 1) if name != "may"},
     "sept": 9,
 }
 _MONTH = "|".join(sorted(_MONTH_NUMBERS, key=len, reverse=True))
@@ -51,7 +51,7 @@ _DATES = tuple(
 )
 # A month by itself may be a word ("may", "march") or a name ("April"): only after such a word.
 _BARE_MONTH = re.compile(
-    rf"(?<![\w-])(?:in|during|from|taken\s+in)\s+(?P<name>{'|'.join(_MONTHS)})(?![\w-])", re.IGNORECASE
+    rf"(?<![\w-])(?:in|during|from|taken\s+in)\s+(?P<name>{'|'.join(MONTHS)})(?![\w-])", re.IGNORECASE
 )
 
 _FILE = re.compile(r"(?<![\w./\\-])[\w()+-][\w()+.-]*\.[a-z][a-z0-9]{2,4}(?![\w.])", re.IGNORECASE)

@@ -26,6 +26,8 @@ from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
 from crossmodal.server.shedding import Shedding
 from crossmodal.server.traces import Traces
+from crossmodal.server.v1.archive import add_archive_route
+from crossmodal.server.v1.browsing import add_browsing_routes
 from crossmodal.server.v1.changing import add_change_routes
 from crossmodal.server.v1.documents import add_document_routes
 from crossmodal.server.v1.embeddings import add_embedding_routes
@@ -57,8 +59,10 @@ def create_app(
         add_search_route(app, serving)
         add_embedding_routes(app, serving)
         add_mcp_route(app, serving)
+    add_archive_route(app, serving)
     add_document_routes(app, serving)
     add_change_routes(app, serving)
+    add_browsing_routes(app, serving)
     add_information_routes(app, serving)
     add_openapi_route(app)
     add_legacy_routes(app, serving)

@@ -18,36 +18,45 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from crossmodal.errors import ImageError, RequestError
+from crossmodal.errors import ImageError, OriginalGone, RequestError
 from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
+from crossmodal.images.previews import PREVIEW_SIDES
 from crossmodal.metadata.locations import without_location
 from crossmodal.places import Places
-from crossmodal.records import IMAGE
+from crossmodal.records import IMAGE, Record, photo_id
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.videos import video_response
 from crossmodal.videos.formats import VIDEO_FORMATS, is_video_type
 
-__all__ = ["PAGE", "PREVIEW_SIZES", "add_page", "photo_response", "thumbnail_response"]
+__all__ = ["PAGE", "PICTURE_SIZES", "add_page", "photo_response", "thumbnail_response"]
 
-# Pixels of the longer side: for a list on a fine screen, for a page, for a whole screen.
-PREVIEW_SIZES = (512, 1024, 2048)
+# Pixels of the shorter side of a WebP, for rows of photos; and of the longer side of a JPEG: for a list on a
+# fine screen, for a page, for a whole screen.
+PICTURE_SIZES = (*PREVIEW_SIDES, 512, 1024, 2048)
 
 # What is larger is sent in such parts, and counted as long as that takes; thumbnails never are.
 _SMALL = 1 << 20
 _PART = 256 << 10
 
 # An id's photo may be replaced, so a browser asks again after a while; that costs a 304.
-_CACHED_SECONDS = 300
+_ASKED_AGAIN = "private, max-age=300"
+
+# What is known by its content is never another one.
+_IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The bytes of a photo or a thumbnail, their type, and the strong ETag that names them."""
+    """The bytes of a photo or a thumbnail, their type, and the strong ETag that names them.
+
+    ``cached`` is their Cache-Control.
+    """
 
     data: bytes
     mime_type: str
     tag: str
+    cached: str = _ASKED_AGAIN
 
 
 async def photo_response(
@@ -84,13 +93,16 @@ async def _as_jpeg(serving: Serving, photo: _Content, size: int | None = None) -
 async def thumbnail_response(
     request: Request, serving: Serving, id: str, *, size: int | None = None
 ) -> Response:
-    """The answer with the small JPEG of an indexed photo, or one of ``size``, which is of PREVIEW_SIZES.
+    """The answer with the small JPEG of an indexed photo, or a picture of ``size``, one of PICTURE_SIZES.
 
-    A photo that is smaller is not enlarged, and a moment of a video has the small one only. Raises as
-    ``photo_response``.
+    A photo that is smaller is not enlarged, and a moment of a video has the small one only. A size that is in
+    PREVIEW_SIDES is a WebP, or the small one where the photo's file is gone. Raises as ``photo_response``.
     """
-    if size is None or await asyncio.to_thread(_is_moment, serving, id):
+    record = None if size is None else await asyncio.to_thread(serving.engine.workspace.get, id, IMAGE)
+    if size is None or record is None or is_video_type(record.mime_type):
         content = await asyncio.to_thread(_read, id, serving.engine.workspace.thumbnail)
+    elif size in PREVIEW_SIDES:
+        return await _preview_response(request, serving, record, size)
     else:
         async with serving.admission.reading:
             found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
@@ -98,16 +110,33 @@ async def thumbnail_response(
     return _response(request, content, serving.admission.sent)
 
 
-def _is_moment(serving: Serving, id: str) -> bool:
-    record = serving.engine.workspace.get(id, IMAGE)
-    return record is not None and is_video_type(record.mime_type)
+async def _preview_response(request: Request, serving: Serving, record: Record, side: int) -> Response:
+    """The answer with the WebP whose shorter side has ``side`` pixels, made where it is not kept."""
+    workspace, sent = serving.engine.workspace, serving.admission.sent
+    named = record.digest
+    cached = _IMMUTABLE if named is not None and record.id == photo_id(named) else _ASKED_AGAIN
+    if named is not None:
+        # By its digest, so that what the client or this process has takes no reading.
+        picture = serving.kept_picture(named, side)
+        content = _Content(picture or b"", "image/webp", f'"{named[:32]}-webp{side}"', cached)
+        if picture is not None or _is_held(request, content.tag):
+            return _response(request, content, sent)
+    try:
+        async with serving.admission.reading:
+            found = await asyncio.to_thread(_read, record.id, workspace.content)
+            named = named or found.tag.strip('"')
+            picture = await serving.picture(named, found.data, side)
+        content = _Content(picture, "image/webp", f'"{named[:32]}-webp{side}"', cached)
+    except (ImageError, OriginalGone):
+        content = await asyncio.to_thread(_read, record.id, workspace.thumbnail)
+    return _response(request, content, sent)
 
 
 def _response(request: Request, content: _Content, places: Places) -> Response:
     """The bytes with their ETag, or 304 where the client has them; HEAD gets the headers alone."""
     headers = {
         "ETag": content.tag,
-        "Cache-Control": f"private, max-age={_CACHED_SECONDS}",
+        "Cache-Control": content.cached,
         "X-Content-Type-Options": "nosniff",
         # A photo that is opened by itself runs nothing, whatever it holds, and stands in no other page.
         "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
@@ -182,12 +211,19 @@ _DOCS_PAGE = Path(__file__).with_name("docs_page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"
 
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+_TYPES = {
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+    ".html": "text/html",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 def add_page(app: Starlette) -> None:
@@ -253,7 +289,8 @@ class _PageFile:
             "Cache-Control": "no-cache",
             "Content-Security-Policy": _POLICY,
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
+            # Forms sent to this server say where they come from; nobody else is told.
+            "Referrer-Policy": "same-origin",
         }
         if _is_held(request, tag):
             return Response(status_code=304, headers=headers)

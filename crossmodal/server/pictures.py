@@ -1,4 +1,4 @@
-"""JPEGs of photos whose files browsers cannot show, made when they are asked for and kept in memory."""
+"""Pictures of photos for browsers, JPEGs and small WebPs, made when they are asked for and kept in memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from contextlib import ExitStack
 
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import DecodePool, shared_pool
+from crossmodal.images.previews import PREVIEW_SIDES
 
 __all__ = ["Pictures"]
 
-# Some dozens of photos of a telephone. Each process that serves keeps its own.
+# Some dozens of photos of a telephone, some thousands of previews. Each process that serves keeps its own.
 _KEPT_BYTES = 128 * MEGABYTE
 
 
@@ -39,13 +40,18 @@ class Pictures:
             return self._kept[tag, size]
 
     def made(self, tag: str, file: bytes, size: int | None = None) -> bytes:
-        """The picture of ``file``, which ``tag`` names, its longer side at most ``size`` pixels (None: all).
+        """The picture of ``file``, which ``tag`` names: a JPEG, its longer side at most ``size`` pixels.
 
-        Raises as ``DecodePool.picture``.
+        None stands for all of them, and a size of PREVIEW_SIDES for that preview. Raises as
+        ``DecodePool.picture``.
         """
         if (kept := self.kept(tag, size)) is not None:
             return kept
-        picture = self._opened_pool().picture(file, max_pixels=self._max_pixels, side=size)
+        pool = self._opened_pool()
+        if size in PREVIEW_SIDES:
+            picture = pool.preview(file, size, max_pixels=self._max_pixels)
+        else:
+            picture = pool.picture(file, max_pixels=self._max_pixels, side=size)
         with self._lock:
             if (tag, size) not in self._kept:
                 self._kept[tag, size] = picture

@@ -55,7 +55,7 @@ _NATIVE = ("/v1/", "/page/", "/docs", "/mcp", "/login", "/logout", "/metrics", "
 
 # POST here never changes anything. /post may: its body says what it is.
 SEARCHES = frozenset({"/v1/search", "/v1/embeddings", "/search", "/api/search"})
-NEVER_WRITE = SEARCHES | {"/mcp", "/login", "/logout"}
+NEVER_WRITE = SEARCHES | {"/v1/documents/archive", "/mcp", "/login", "/logout"}
 
 # What a status means here; the detail says what happened.
 _TITLES = {

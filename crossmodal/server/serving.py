@@ -254,15 +254,18 @@ class Serving:
         return became
 
     async def picture(self, tag: str, file: bytes, size: int | None = None) -> bytes:
-        """The whole photo in a ``file`` that ``tag`` names as a JPEG, for browsers that cannot show the file.
+        """The picture of the photo in a ``file`` that ``tag`` names, for browsers; see ``Pictures.made``.
 
-        Its longer side has at most ``size`` pixels, None for as many as the photo has. Raises Overloaded
-        where too many photos are waiting already, ImageError where it cannot be read.
+        Raises Overloaded where too many photos are waiting already, ImageError where it cannot be read.
         """
-        if (kept := self._pictures.kept(tag, size)) is not None:
+        if (kept := self.kept_picture(tag, size)) is not None:
             return kept
         with self.admission.search_places(0, 1):
             return await self._in(self._photos, self._pictures.made, tag, file, size)
+
+    def kept_picture(self, tag: str, size: int | None = None) -> bytes | None:
+        """The picture of the file that ``tag`` names where it was made lately, so that nobody reads that."""
+        return self._pictures.kept(tag, size)
 
     async def amend(self, id: str, amendment: Amendment) -> bool:
         """Changes a document in place, one at a time; False where there is none. Raises as ``amend``."""

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import RequestError
-from crossmodal.metadata.video_locations import Span, location_spans
+from crossmodal.metadata.video_locations import Span, blanked, location_spans
 from crossmodal.places import Places
 from crossmodal.server.serving import Serving
 
@@ -163,16 +162,8 @@ class _VideoPart(Response):
 
 
 def _read(video: _Video, start: int, end: int) -> bytes:
-    part = bytearray(os.pread(video.descriptor, end - start, start))
+    part = os.pread(video.descriptor, end - start, start)
     if not part:
         # It became shorter; the client learns by the end that this is not all.
         raise OSError("the video became shorter while it was sent")
-    # They are in order, so all before this one end before the part.
-    at = max(bisect_right(video.blanked, (start, video.size)) - 1, 0)
-    while at < len(video.blanked) and video.blanked[at][0] < end:
-        first, last = video.blanked[at]
-        low, high = max(first, start) - start, min(last, start + len(part)) - start
-        if low < high:
-            part[low:high] = b" " * (high - low)
-        at += 1
-    return bytes(part)
+    return blanked(part, start, video.blanked)

@@ -20,15 +20,14 @@ from crossmodal import limits
 from crossmodal.documents import Document
 from crossmodal.errors import CrossmodalError, DataError, StoreError, StoreUnwritable
 from crossmodal.index.backends import open_vector_index
-from crossmodal.index.embedded.derived_file import remove_other_shards, shards_in_use
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
-from crossmodal.index.embedded.search_file import save_vectors
+from crossmodal.index.embedded.search_file import save_all_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.protocols import SeenText
 from crossmodal.match import Match
 from crossmodal.models import identify_model
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, json_size
+from crossmodal.records import IMAGE, TEXT, Modality, json_size
 from crossmodal.steps.encoding import unit_vector
 from crossmodal.steps.joining import add_scores
 from crossmodal.steps.step import Step, StepContext, fail_all, filter_of, pending, top_k_of
@@ -385,10 +384,6 @@ class Committer(Step):
         """Writes the derived files of the vectors, and closes the index."""
         try:
             if not self._store.superseded:
-                for modality in MODALITIES:
-                    shards = shards_in_use(self._store.path, modality) or self._shards
-                    remove_other_shards(self._store.path, modality, shards)
-                    for shard in range(shards):
-                        save_vectors(self._store.vector_source(modality, shard, shards))
+                save_all_vectors(self._store, self._shards)
         finally:
             self._store.close()

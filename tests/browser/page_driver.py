@@ -42,6 +42,21 @@ _DROP = f"""(target, {{files, data}}) => {{
 _PASTE = f"""(target, files) => target.dispatchEvent(
     new ClipboardEvent("paste", {{clipboardData: ({_TRANSFER})(files), bubbles: true, cancelable: true}}))"""
 
+_UNFOLD = """() => {
+    const button = document.querySelector("[data-testid=show-weak]");
+    if (!button) return;
+    const focused = document.activeElement;
+    const {scrollY} = window;
+    button.click();
+    focused?.focus({preventScroll: true});
+    if (focused === document.body) {
+        // The next Tab begins where it would have begun.
+        document.querySelector(".skip-link").focus();
+        document.activeElement.blur();
+    }
+    scrollTo(0, scrollY);
+}"""
+
 # Those below the fold are loaded when they come into view.
 _ALL_DRAWN = """images => {
     const missing = images.find(image => !image.complete || !image.naturalWidth);
@@ -135,14 +150,19 @@ class SearchPage:
         self.box.press("Enter")
         return self.settled()
 
-    def settled(self) -> SearchPage:
-        """Waits until the results, or what stands in their place, are those of the latest search."""
+    def settled(self, *, folded: bool = False) -> SearchPage:
+        """Waits until the results, or what stands in their place, are those of the latest search.
+
+        Weak results are then shown, too, unless they are to stay ``folded``.
+        """
         expect(self.page.locator("#results")).not_to_have_attribute("aria-busy", "true")
         expect(self.page.locator("#results")).to_have_attribute("data-kind", "matches")
+        if not folded:
+            self._unfold()
         return self
 
     def show(self, what: str) -> SearchPage:
-        """Chooses what to show: apart, together, photos or captions."""
+        """Chooses what to show: photos or captions."""
         # The radio button itself is hidden under its label.
         self.page.locator(f"label:has([data-testid=show-{what}])").click()
         return self.settled()
@@ -163,8 +183,18 @@ class SearchPage:
         return self.page.locator(f"[data-testid=result][data-id='{document_id}']")
 
     def ids(self, modality: str = "image") -> list[str]:
-        """The ids of one section's results, in the order in which they stand; "both" where they are mixed."""
-        return self._attributes(f"#results [data-testid=section-{modality}] [data-testid=result]", "data-id")
+        """The ids of one section's results by rank; weak ones stand behind the others."""
+        tiles = self.page.locator(f"#results [data-testid=section-{modality}] [data-testid=result]")
+        found = tiles.evaluate_all(
+            "tiles => tiles.map(tile => [Number(tile.dataset.rank ?? 0), tile.dataset.id])"
+        )
+        if any(rank == 0 for rank, _ in found):  # one that only its caption found has none
+            return [id for _, id in found]
+        return [id for _, id in sorted(found)]
+
+    def shown(self) -> list[str]:
+        """The ids of all results, or of the photos of the start page, in the order in which they stand."""
+        return self._attributes("#results [data-testid=result]", "data-id")
 
     def terms(self) -> list[tuple[str, str, float]]:
         """The chips: kind, value and weight of each."""
@@ -184,8 +214,13 @@ class SearchPage:
         return parse_qsl(urlsplit(self.page.url).query)
 
     def expect_ids(self, wanted: Sequence[str], modality: str = "image") -> None:
-        """Waits until these results are shown, in this order."""
-        eventually(lambda: self.ids(modality), list(wanted))
+        """Waits until these results are shown, in this order; weak ones, too."""
+
+        def shown() -> list[str]:
+            self._unfold()
+            return self.ids(modality)
+
+        eventually(shown, list(wanted))
 
     def expect_drawn(self, selector: str) -> None:
         """Waits until all images of a selector are loaded, and there are some."""
@@ -205,6 +240,10 @@ class SearchPage:
     def asked_ids(self, **body: Any) -> list[str]:
         """The ids that POST /v1/search answers to a body of one query."""
         return [match["id"] for match in self.asked(body)["matches"]]
+
+    def _unfold(self) -> None:
+        """Shows weak results as well, where there are some, and leaves the focus where it was."""
+        self.page.evaluate(_UNFOLD)
 
     def _attributes(self, selector: str, name: str) -> list[str]:
         found: list[str] = self.page.locator(selector).evaluate_all(

@@ -35,12 +35,12 @@ def home(searching: SearchPage) -> None:
     expect(searching.find("example").first).to_be_visible()
 
 
-def results_apart(searching: SearchPage) -> None:
+def photos_found(searching: SearchPage) -> None:
     searching.open(text=SENTENCE).settled()
 
 
-def results_together(searching: SearchPage) -> None:
-    searching.open(text=SENTENCE, show="together", hybrid=1).settled()
+def captions_found(searching: SearchPage) -> None:
+    searching.open(text=SENTENCE, show="captions", hybrid=1).settled()
 
 
 def terms_and_filters(searching: SearchPage) -> None:
@@ -59,6 +59,9 @@ def picture_query(searching: SearchPage) -> None:
 
 def lightbox(searching: SearchPage) -> None:
     searching.open(text=SENTENCE, open=photo_ids(searching.server)["cameraman.jpg"]).settled()
+    # On a telephone the panel waits until it is asked for.
+    if searching.find("lightbox-info").get_attribute("aria-expanded") == "false":
+        searching.find("lightbox-info").click()
     expect(searching.find("lightbox-captions")).to_be_visible()
 
 
@@ -84,6 +87,8 @@ def add_photos(searching: SearchPage) -> None:
 
 def help_sheet(searching: SearchPage) -> None:
     searching.open()
+    if searching.page.locator("#menu-button").is_visible():
+        searching.page.locator("#menu-button").click()
     searching.page.get_by_role("button", name="Keyboard and tips").click()
     expect(searching.page.locator("#help")).to_be_visible()
 
@@ -95,7 +100,7 @@ def message(searching: SearchPage) -> None:
 
 
 STATES: tuple[Callable[[SearchPage], None], ...] = (
-    *(home, results_apart, results_together, terms_and_filters, picture_query, lightbox),
+    *(home, photos_found, captions_found, terms_and_filters, picture_query, lightbox),
     *(nothing_found, error, status, add_photos, help_sheet, message),
 )
 

@@ -54,8 +54,6 @@ def test_values_narrow_the_results_as_the_api_does(found: SearchPage) -> None:
     names = photo_ids(found.server)
     assert set(found.ids()) == {names["cat.jpg"], names["raccoon.jpg"]}
     expect(found.find("result-count")).to_contain_text("2 photos")
-    # Captions have the tags of their photo.
-    found.expect_ids(found.asked_ids(text=SENTENCE, filter=animals, modality="text", top_k=12), "text")
 
     box_of(found, "subject", "plant").check()
     either = {"subject": {"$in": ["animal", "plant"]}}
@@ -118,7 +116,9 @@ def test_a_minimum_score(found: SearchPage) -> None:
     found.find("min-score").fill("0.3")
     wanted = found.asked_ids(text="a tabby cat with green eyes", min_score=0.3, modality="image", top_k=24)
     assert 0 < len(wanted) < 15
-    found.expect_ids(wanted)
+    # A photo whose caption scores as much stands among them.
+    eventually(lambda: [id for id in found.ids() if id in wanted], wanted)
+    assert len(found.ids()) < 15
     found.find("min-score").fill("1")
     expect(found.find("nothing-found")).to_contain_text("Nothing scored at least 100%")
     found.find("nothing-found").get_by_role("button", name="Drop the minimum score").click()
@@ -129,7 +129,6 @@ def test_results_at_a_time(found: SearchPage) -> None:
     found.find("top-k").select_option("12")
     found.expect_ids(found.asked_ids(text=SENTENCE, modality="image", top_k=12))
     assert len(found.ids()) == 12
-    assert len(found.ids("text")) == 6
     assert dict(found.parameters())["top_k"] == "12"
 
 

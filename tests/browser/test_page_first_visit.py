@@ -48,6 +48,5 @@ def test_find_refine_and_share(
     received.page.goto(link)
     received.settled()
     received.expect_ids(refined)
-    received.expect_ids(visitor.ids("text"), "text")
     received.expect_drawn("[data-testid=section-image] img")
     friend.close()

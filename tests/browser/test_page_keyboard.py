@@ -61,7 +61,7 @@ def test_a_whole_search_with_keys_alone(page: Page, toy_server: Server) -> None:
     page.keyboard.type(SENTENCE)
     page.keyboard.press("Enter")
     searching.settled()
-    ids = searching.ids()
+    ids = searching.shown()
     page.keyboard.press("ArrowDown")
     assert focused(searching) == ids[0]
     page.keyboard.press("ArrowRight")
@@ -92,7 +92,7 @@ def test_a_whole_search_with_keys_alone(page: Page, toy_server: Server) -> None:
 
 
 def test_plus_and_minus_refine(found: SearchPage) -> None:
-    first, second = found.ids()[:2]
+    first, second = found.shown()[:2]
     found.box.press("ArrowDown")
     found.page.keyboard.press("+")
     more = [{"text": SENTENCE}, {"id": first}]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+from zipfile import ZipFile
 
 import httpx2
 import pytest
@@ -20,7 +22,7 @@ from playwright.sync_api import Page, expect
 from raw_files import raw_file
 from videos import write_video
 
-from browser.page_driver import SearchPage, encoded, photo_ids
+from browser.page_driver import Json, SearchPage, encoded, eventually, photo_ids
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
 from crossmodal.engine.engine import Engine
@@ -208,15 +210,11 @@ def test_the_page_shows_every_photo_and_filters_by_what_is_known(
 ) -> None:
     names = photo_ids(server)
     shown = SearchPage(page, server).open()
-    shown.find("gallery-more").click()
     expect(shown.page.locator("[data-testid=gallery] [data-testid=result]")).to_have_count(len(library.names))
     shown.expect_drawn("[data-testid=gallery] img")
 
     def expect_found(*wanted: str) -> None:
-        expect(shown.page.locator("[data-testid=section-image] [data-testid=result]")).to_have_count(
-            len(wanted)
-        )
-        assert set(shown.settled().ids()) == {names[name] for name in wanted}
+        eventually(lambda: set(shown.settled().ids()), {names[name] for name in wanted})
 
     shown.search("a cat")
     shown.find("filters-button").click()
@@ -257,4 +255,72 @@ def test_the_page_shows_every_photo_and_filters_by_what_is_known(
     expect(shown.find("recognised")).to_contain_text("July 2019")
     expect_found(*OF_2019)
     shown.find("take-literally").click()
-    expect(shown.page.locator("[data-testid=section-image] [data-testid=result]")).to_have_count(24)
+    expect_found(*library.names)
+
+
+def test_photos_are_browsed_by_year_day_camera_and_folder(page: Page, server: Server) -> None:
+    def listed(filter: Json | None = None) -> list[str]:
+        narrowed = f"&filter={quote(json.dumps(filter))}" if filter else ""
+        _, answer = server.request(f"/v1/documents?modality=image&limit=200&sort=-taken{narrowed}")
+        return [document["id"] for document in answer["documents"]]
+
+    browsed = SearchPage(page, server).open()
+
+    def expect_shown(filter: Json | None = None) -> None:
+        eventually(browsed.shown, listed(filter))
+
+    # The newest come first, and the years stand at the side.
+    expect_shown()
+    _, tags = server.request("/v1/tags")
+    years = next(field for field in tags["fields"] if field["name"] == "year")["values"]
+    newest_first = sorted((each["value"] for each in years), reverse=True)
+    expect(browsed.find("year")).to_have_text(["All", *map(str, newest_first)])
+    page.locator("[data-testid=year][data-year='2019']").click()
+    expect_shown({"year": 2019})
+    expect(browsed.find("active-filter")).to_have_text("year: 2019")
+    page.reload()
+    expect_shown({"year": 2019})
+    page.locator("[data-testid=year][data-year=all]").click()
+    expect_shown()
+
+    # From an open photo to those of its day, its camera, its folder and around it.
+    photo = photo_ids(server)["described.jpg"]
+    for link, filter in (
+        ("same-day", {"taken": "2019-07-04"}),
+        ("same-camera", {"camera": "Canon EOS 5D"}),
+        ("same-folder", {"folder": "metadata"}),
+    ):
+        browsed.open(open=photo)
+        expect(browsed.find("panel-path")).to_have_text("described.jpg")
+        browsed.find(link).click()
+        expect(page.locator("#lightbox")).to_be_hidden()
+        expect_shown(filter)
+    expect(browsed.find("nothing-left")).to_have_count(0)
+    browsed.open(filter='{"year":1950}')
+    browsed.find("nothing-left").get_by_role("button").click()
+    expect_shown()
+
+
+def test_a_first_visitor_finds_a_photo_its_folder_its_day_and_downloads_five(
+    page: Page, server: Server, library: Library
+) -> None:
+    visitor = SearchPage(page, server).open()
+    page.keyboard.type("described.jp")
+    page.get_by_role("option", name="described.jpg").click()
+    expect(visitor.find("active-filter")).to_have_text("file: described.jpg")
+    names = {id: name for name, id in photo_ids(server).items()}
+    visitor.result(photo_ids(server)["described.jpg"]).get_by_test_id("open-result").click()
+    page.get_by_role("link", name="metadata").click()
+    shown = visitor.find("gallery").get_by_test_id("result")
+    eventually(lambda: {names[id] for id in visitor.shown()} >= set(OF_2019), True)
+    visitor.result(photo_ids(server)["described.jpg"]).get_by_test_id("open-result").click()
+    page.get_by_role("link", name="This day").click()
+    eventually(lambda: {names[id] for id in visitor.shown()}, set(OF_2019))
+    for number in range(5):
+        shown.nth(number).hover()
+        shown.nth(number).get_by_role("button", name="Select").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    with ZipFile(download.value.path()) as archive:
+        saved = [Path(name).name for name in archive.namelist()]
+    assert saved == [names[id] for id in visitor.shown()[:5]]

@@ -6,7 +6,7 @@ import pytest
 from conftest import TOY_IMAGES, Server
 from playwright.sync_api import Locator, Page, Route, expect
 
-from browser.page_driver import SearchPage, photo_ids
+from browser.page_driver import SearchPage, eventually, photo_ids
 from browser.watch import Watch
 
 SENTENCE = "a person at work"
@@ -39,6 +39,7 @@ def test_it_shows_the_photo_its_captions_and_its_tags(found: SearchPage) -> None
     expect(lightbox.get_by_test_id("lightbox-image")).to_have_attribute("src", document["photo"]["content"])
     captions = lightbox.get_by_test_id("lightbox-captions").locator("li")
     expect(captions).to_have_text([caption["text"] for caption in document["captions"]])
+    lightbox.get_by_test_id("all-tags").locator("summary").click()
     tags = lightbox.get_by_test_id("lightbox-tags")
     names, values = tags.locator("dt").all_inner_texts(), tags.locator("dd").all_inner_texts()
     shown = dict(zip(names, values, strict=True))
@@ -66,6 +67,7 @@ def test_a_photo_opened_before_the_server_has_told_of_itself_can_be_deleted(
 
 def test_a_caption_is_shown_with_its_photo_and_the_photos_other_captions(found: SearchPage) -> None:
     caption = found.asked({"text": SENTENCE, "modality": "text"})["matches"][0]
+    found.show("captions")
     lightbox = opened(found, caption["id"])
     expect(lightbox.get_by_test_id("lightbox-image")).to_have_attribute("src", caption["photo"]["content"])
     _, photo = found.server.request(f"/v1/documents/{caption['photo']['id']}")
@@ -75,7 +77,8 @@ def test_a_caption_is_shown_with_its_photo_and_the_photos_other_captions(found: 
 
 
 def test_arrows_walk_through_the_results_and_escape_gives_the_focus_back(found: SearchPage) -> None:
-    first, second, third = found.ids()[:3]
+    first, second, third = found.shown()[:3]
+    searched = len(found.sent)
     lightbox = opened(found, first)
     expect(lightbox.get_by_test_id("lightbox-previous")).to_be_disabled()
     found.page.keyboard.press("ArrowRight")
@@ -90,7 +93,7 @@ def test_arrows_walk_through_the_results_and_escape_gives_the_focus_back(found: 
     expect(found.result(second).get_by_test_id("open-result")).to_be_focused()
     assert found.parameters() == [("text", SENTENCE)]
     # Opening and closing searched nothing again.
-    assert len(found.sent) == 1
+    assert len(found.sent) == searched
 
 
 def test_the_focus_stays_within_it(found: SearchPage) -> None:
@@ -128,6 +131,82 @@ def test_more_like_the_open_photo(found: SearchPage) -> None:
     opened(found, photo).get_by_test_id("lightbox-more").click()
     expect(found.page.locator("#lightbox")).to_be_hidden()
     found.expect_ids(found.asked_ids(terms=[{"text": SENTENCE}, {"id": photo}], modality="image", top_k=24))
+
+
+def test_it_is_zoomed_and_moved(found: SearchPage) -> None:
+    opened(found, found.ids()[0])
+    found.expect_drawn("[data-testid=lightbox-image]")
+    image = found.find("lightbox-image")
+
+    def box() -> list[float]:
+        place: list[float] = image.evaluate("image => Object.values(image.getBoundingClientRect().toJSON())")
+        return place
+
+    still = box()
+    image.hover()
+    found.page.mouse.wheel(0, -400)
+    eventually(lambda: box()[2] > 1.1 * still[2], True)
+    image.dblclick()
+    eventually(box, still)
+    image.dblclick()
+    eventually(lambda: box()[2], pytest.approx(2.5 * still[2], rel=0.01))
+    left = box()[0]
+    found.page.mouse.move(500, 400)
+    found.page.mouse.down()
+    found.page.mouse.move(560, 400, steps=3)
+    found.page.mouse.up()
+    assert box()[0] == pytest.approx(left + 60, abs=2)
+    found.page.keyboard.press("0")
+    eventually(box, still)
+
+
+def test_the_next_photo_is_there_before_it_is_asked_for(found: SearchPage) -> None:
+    asked: list[str] = []
+    found.page.on("request", lambda sent: asked.append(sent.url))
+    first, second = found.shown()[:2]
+    opened(found, first)
+    eventually(lambda: any(f"/{second}/content" in url for url in asked), True)
+
+
+def test_captions_tags_and_stars_are_changed_and_taken_back(page: Page, writable_server: Server) -> None:
+    searching = SearchPage(page, writable_server).open()
+    id = photo_ids(writable_server)["coffee.jpg"]
+
+    def document() -> tuple[list[str], object, object]:
+        _, answer = writable_server.request(f"/v1/documents/{id}")
+        texts = sorted(each["text"] for each in answer["captions"])
+        return texts, *map(answer["tags"].get, ("keywords", "rating"))
+
+    texts, keywords, rating = before = document()
+    lightbox = opened(searching, id)
+
+    def changed(*wanted: object) -> None:
+        """Waits for the change, and takes it back by the button on its message, above the open photo."""
+        texts, *tags = wanted
+        assert isinstance(texts, list)
+        eventually(document, (sorted(texts), *tags))
+        lightbox.get_by_test_id("undo").last.click()
+        eventually(document, before)
+
+    add = lightbox.get_by_test_id("add-caption")
+    add.fill("a cup on a table")
+    add.press("Enter")
+    changed([*texts, "a cup on a table"], keywords, rating)
+    expect(lightbox.get_by_test_id("lightbox-captions").locator("li")).to_have_count(len(texts))
+    old = lightbox.get_by_test_id("lightbox-captions").locator("li").first.inner_text()
+    lightbox.get_by_test_id("caption-edit").first.click()
+    field = lightbox.get_by_test_id("caption-text")
+    field.fill("coffee, mostly")
+    field.press("Enter")
+    others = [text for text in texts if text != old]
+    assert len(others) == len(texts) - 1
+    changed(["coffee, mostly", *others], keywords, rating)
+    tag = lightbox.get_by_test_id("add-keyword")
+    tag.fill("breakfast")
+    tag.press("Enter")
+    changed(texts, ["breakfast"], rating)
+    lightbox.get_by_test_id("star-4").click()
+    changed(texts, keywords, 4)
 
 
 def test_the_original_is_downloaded(found: SearchPage) -> None:

@@ -62,22 +62,22 @@ def test_a_copied_link_shows_the_same_in_another_browser(searching: SearchPage, 
     searching.find("filters-button").click()
     searching.page.locator("[data-testid=filter-value][data-value=colour]").check()
     expect(searching.find("active-filter")).to_have_count(1)
-    searching.show("together")
+    searching.show("captions")
     searching.find("copy-link").click()
     expect(searching.find("toast")).to_have_text("Link copied.")
     other = browser.new_context()
     shown = SearchPage(other.new_page(), searching.server)
     shown.page.goto(clipboard(searching))
     shown.settled()
-    shown.expect_ids(searching.ids("both"), "both")
+    shown.expect_ids(searching.ids("text"), "text")
     assert shown.terms() == searching.terms()
-    expect(shown.find("show-together")).to_be_checked()
+    expect(shown.find("show-captions")).to_be_checked()
     expect(shown.find("active-filter")).to_have_text("tones: colour")
     other.close()
 
 
 def test_sentences_that_look_like_markup_of_the_address_survive_it(searching: SearchPage) -> None:
-    for sentence in ("half~0.5", "cats & dogs + 50% = ?#", "a photo\u00a0of “caf\u00e9” \U0001f408"):
+    for sentence in ("half~0.5", "cats & dogs, 50% = ?#", "a photo\u00a0of “caf\u00e9” \U0001f408"):
         searching.open().search(sentence)
         shown = searching.ids()
         searching.page.reload()
@@ -133,6 +133,7 @@ def test_the_copied_curl_command_gives_what_the_page_shows(searching: SearchPage
     assert done.returncode == 0, done.stderr
     photos, captions = json.loads(done.stdout)["results"]
     assert [match["id"] for match in photos["matches"]] == searching.ids("image")
+    searching.show("captions")
     assert [match["id"] for match in captions["matches"]] == searching.ids("text")
 
 
@@ -145,9 +146,14 @@ def test_results_are_downloaded_as_json(searching: SearchPage) -> None:
         searching.find("download-json").click()
     assert download.value.suggested_filename == "search-results.json"
     saved = json.loads(download.value.path().read_text(encoding="utf-8"))
-    request = {"text": SENTENCE, "modality": "image", "top_k": 4, "group_duplicates": True}
+    queries = [{"text": SENTENCE, "modality": modality, "top_k": 4} for modality in ("image", "text")]
+    request = {"queries": queries, "group_duplicates": True}
     assert saved["request"] == request
     assert saved["model"] == "clip-mini"
     assert saved["timing"]["total_ms"] > 0
     # All that has been loaded, as the API said it.
-    assert saved["results"] == [{"modality": "image", "matches": everything, "has_more": True}]
+    captions = searching.asked({"text": SENTENCE, "modality": "text", "top_k": 4})["matches"]
+    assert saved["results"] == [
+        {"modality": "image", "matches": everything, "has_more": True},
+        {"modality": "text", "matches": captions, "has_more": True},
+    ]

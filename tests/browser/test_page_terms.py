@@ -6,7 +6,8 @@ import pytest
 from conftest import Server
 from playwright.sync_api import Page, expect
 
-from browser.page_driver import SearchPage, photo_ids
+from browser.accessibility import assert_accessible
+from browser.page_driver import SearchPage, eventually, photo_ids
 
 SENTENCE = "an animal in the green"
 
@@ -41,8 +42,11 @@ def test_less_like_this_takes_the_photo_away(found: SearchPage) -> None:
 
 
 def test_more_like_a_caption(found: SearchPage) -> None:
+    found.show("captions")
     caption = found.ids("text")[0]
     found.result(caption).get_by_test_id("more-like-this").click()
+    expect(found.find("term")).to_have_count(2)
+    found.show("photos")
     found.expect_ids(found.asked_ids(terms=[{"text": SENTENCE}, {"id": caption}], modality="image", top_k=24))
     text = found.asked({"text": SENTENCE, "modality": "text"})["matches"][0]["text"]
     expect(found.find("term").nth(1)).to_contain_text(text)
@@ -112,3 +116,61 @@ def test_at_most_sixteen_terms(page: Page, toy_server: Server) -> None:
     expect(searching.find("toast")).to_contain_text("at most 16 terms")
     assert len(searching.terms()) == 16
     assert len(searching.sent) == sent
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "dog - snow",
+        "a dog + 0.5*grass - 0.4 * snow",
+        '"5 - 3" + t-shirt',
+        'id:{cat} - "a sofa" + 2*id:"{raccoon}"',
+        r'"a \"quoted\" word" + dog',
+    ],
+)
+def test_an_expression_becomes_the_terms_that_the_api_reads(
+    page: Page, toy_server: Server, expression: str
+) -> None:
+    names = photo_ids(toy_server)
+    written = expression.format(cat=names["cat.jpg"], raccoon=names["raccoon.jpg"])
+    read = SearchPage(page, toy_server).asked({"expression": written})["query"]["terms"]
+    searching = SearchPage(page, toy_server).open().search(written)
+    wanted = [
+        ("id", term["id"], term["weight"]) if "id" in term else ("text", term["text"], term["weight"])
+        for term in read
+    ]
+    assert searching.terms() == wanted
+    same = [{key: term[key] for key in ("id", "text", "weight") if key in term} for term in read]
+    searching.expect_ids(searching.asked_ids(terms=same, modality="image", top_k=24))
+
+
+def test_a_sentence_with_hyphens_stays_a_sentence(page: Page, toy_server: Server) -> None:
+    searching = SearchPage(page, toy_server).open().search("a black-and-white photo -5 degrees")
+    assert searching.parameters() == [("text", "a black-and-white photo -5 degrees")]
+
+
+def test_suggestions_come_while_somebody_types(page: Page, toy_server: Server) -> None:
+    searching = SearchPage(page, toy_server).open().search("anemones in the sea")
+    searching.open()
+    searching.box.press_sequentially("an")
+    expect(searching.box).to_have_attribute("aria-expanded", "true")
+    suggested = searching.find("suggest")
+    expect(suggested.first).to_have_text("anemones in the searecent")
+    animal = suggested.filter(has_text="animal").first
+    expect(animal).to_be_visible()
+    position = suggested.all_inner_texts().index(animal.inner_text())
+    for _ in range(position + 1):
+        page.keyboard.press("ArrowDown")
+    expect(animal).to_have_attribute("aria-selected", "true")
+    assert_accessible(page)
+    page.keyboard.press("Enter")
+    expect(searching.find("active-filter")).to_have_text("subject: animal")
+    names = photo_ids(toy_server)
+    eventually(lambda: set(searching.shown()), {names["cat.jpg"], names["raccoon.jpg"]})
+    expect(searching.box).to_have_value("")
+    # Escape closes them, and leaves what was typed.
+    searching.box.press_sequentially("an")
+    expect(suggested.first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(suggested.first).to_be_hidden()
+    expect(searching.box).to_have_value("an")

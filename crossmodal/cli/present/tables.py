@@ -126,6 +126,9 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         if searched is not None and searched["tier"] != "exact":
             recall = "" if searched["recall"] is None else f" {searched['recall']:.1%},"
             console.print(f"{name} are searched by {searched['tier']}:{recall} {searched['recall_measured']}")
+        if (backend := status["modalities"][modality].get("backend")) is not None:
+            line = printable(f"{name} are searched in {_backend_line(backend)}", encoding)
+            console.print(line, style="red" if backend["error"] else "none", soft_wrap=True)
     if line := _text_line(status["texts"]):
         console.print(line, soft_wrap=True)
     for damaged in status.get("damaged", ()):
@@ -137,6 +140,17 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         console.print(f"{counted(status['trash'], 'photo')} in the trash: crossmodal trash")
     parts = ", ".join(f"{name} {file_size(size)}" for name, size in status["bytes_of"].items() if size)
     console.print(f"{file_size(status['bytes_on_disk'])} on disk: {parts}", style="dim", soft_wrap=True)
+
+
+def _backend_line(backend: Mapping[str, Any]) -> str:
+    """How a vector database stands."""
+    if backend["error"] is not None:
+        return f"{backend['where']}: {backend['error']}"
+    if not backend["behind"]:
+        return f"{backend['where']}, which is ready"
+    return (
+        f"{backend['where']}, which lacks {counted(backend['behind'], 'vector')}; the next search brings them"
+    )
 
 
 def _text_line(texts: Mapping[str, int]) -> str:

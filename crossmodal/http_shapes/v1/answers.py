@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +12,9 @@ from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.match import Match, VideoMoment, video_moment
 from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
-from crossmodal.records import IMAGE, Modality, Record
+from crossmodal.records import IMAGE, Look, Modality, Record
 
-__all__ = ["document_json", "index_state", "match_json", "render_search"]
+__all__ = ["document_json", "index_state", "match_json", "render_search", "worst_backend"]
 
 _NOT_SEARCHED: Mapping[str, Any] = {
     "tier": "none",
@@ -48,9 +48,10 @@ def document_json(
     *,
     captions: Sequence[Record] = (),
     photo: Record | None = None,
+    look: Look | None = None,
     text_in_photo: str | None = None,
 ) -> dict[str, Any]:
-    """One document; ``photo`` is the one that a caption describes, where it is indexed.
+    """One document; ``photo`` is the one that a caption describes, where it is indexed, ``look`` its look.
 
     ``text_in_photo`` is what was read in a photo, None where nobody has looked yet.
     """
@@ -62,7 +63,7 @@ def document_json(
         "modality": record.modality,
         "text": record.text,
         "mime_type": record.mime_type,
-        "photo": None if photo is None else _photo(photo.id, photo.file),
+        "photo": None if photo is None else _photo(photo.id, photo.file, look),
         **({} if moment is None else {"video": _video(moment)}),
         "captions": [{"id": caption.id, "text": caption.text or ""} for caption in captions],
         "text_in_photo": text_in_photo,
@@ -89,14 +90,18 @@ def _together(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return dict(_NOT_SEARCHED)
     worst = min(states, key=lambda state: -1.0 if state["recall"] is None else state["recall"])
     building = [state["building"] for state in states if state["building"] is not None]
-    backends = [state["backend"] for state in states if state.get("backend") is not None]
     return {
         "tier": ", ".join(sorted({state["tier"] for state in states})),
         "recall": worst["recall"],
         "recall_measured": worst["recall_measured"],
         "building": min(building, key=lambda work: work["done"], default=None),
-        "backend": max(backends, key=_trouble_of, default=None),
+        "backend": worst_backend([state["backend"] for state in states if state.get("backend") is not None]),
     }
+
+
+def worst_backend(backends: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The one of these states of a vector database that is worst off; None without any."""
+    return max(backends, key=_trouble_of, default=None)
 
 
 def _trouble_of(backend: Mapping[str, Any]) -> tuple[int, float]:
@@ -105,12 +110,13 @@ def _trouble_of(backend: Mapping[str, Any]) -> tuple[int, float]:
     return ("ready", "filling", "away").index(backend["state"]), math.inf if behind is None else behind
 
 
-def _photo(id: str | None, file: str | None) -> dict[str, str | None] | None:
-    """Where a photo can be seen, as paths on this server, and what its file was called."""
+def _photo(id: str | None, file: str | None, look: Look | None) -> dict[str, str | int | None] | None:
+    """Where a photo can be seen, as paths on this server, what its file was called, and how it looks."""
     if id is None:
         return None
+    shown = asdict(look or Look())
     base = _document(id)
-    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file}
+    return {"id": id, "content": f"{base}/content", "thumbnail": f"{base}/thumbnail", "file": file, **shown}
 
 
 def _video(video: VideoMoment) -> dict[str, Any]:
@@ -178,7 +184,7 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
     if "text" in fields:
         found["text"] = match.text
     if "photo" in fields:
-        found["photo"] = _photo(match.photo_id, match.file)
+        found["photo"] = _photo(match.photo_id, match.file, match.look)
     if match.video is not None and "photo" in fields:
         found["video"] = _video(match.video)
     if "captions" in fields:

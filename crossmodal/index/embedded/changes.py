@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged, StoreFormat
+from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.schema import vector_table
@@ -298,7 +299,7 @@ class Changes:
         given.record = record
 
     def _add(self, given: Sequence[_Given]) -> None:
-        documents, contents, thumbnails, words = [], [], [], []
+        documents, contents, thumbnails, colours, words = [], [], [], [], []
         entries: list[tuple[Any, ...]] = []
         vectors: dict[Modality, list[tuple[Any, ...]]] = {modality: [] for modality in MODALITIES}
         for row, each in enumerate(given, self._next_row):
@@ -312,6 +313,8 @@ class Changes:
                 contents.append((row, record.content, checksum(record.content, row)))
             if record.thumbnail is not None:
                 thumbnails.append((row, record.thumbnail, checksum(record.thumbnail, row)))
+                if (colour := average_colour(record.thumbnail)) is not None:
+                    colours.append((row, colour))
             # JSON has written what it doesn't know as text.
             written = {**tags_of(documents[-1][9]), **tags_of(documents[-1][8])}
             entries += tags.tag_entries(record.modality, written, row)
@@ -331,6 +334,7 @@ class Changes:
             )
         run("INSERT INTO contents (row, content, checksum) VALUES (?, ?, ?)", contents)
         run("INSERT INTO thumbnails (row, content, checksum) VALUES (?, ?, ?)", thumbnails)
+        run("INSERT INTO colours (row, colour) VALUES (?, ?)", colours)
         run(tags.INSERT, entries)
         run("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
 
@@ -357,7 +361,7 @@ class Changes:
             [(old.row, text) for old in documents if (text := searchable(old.record)) is not None],
         )
         rows = [(old.row,) for old in documents]
-        for table in ("contents", "thumbnails", "documents"):
+        for table in ("contents", "thumbnails", "colours", "documents"):
             run(f"DELETE FROM {table} WHERE row = ?", rows)
         self._removed += [old.row for old in documents]
 
@@ -365,7 +369,8 @@ class Changes:
         """Removes rows whose tags and words aren't known, and so have to be looked for everywhere."""
         run = self._connection.executemany
         for row in rows:
-            for table in (*map(vector_table, MODALITIES), "contents", "thumbnails", "documents", "tags"):
+            parts = ("contents", "thumbnails", "colours", "documents", "tags")
+            for table in (*map(vector_table, MODALITIES), *parts):
                 run(f"DELETE FROM {table} WHERE row = ?", [(row,)])
         self._removed += rows
         self._unreadable += rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +14,9 @@ from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
 from crossmodal.records import Modality, Record
 
-__all__ = ["list_documents", "rows_of"]
+__all__ = ["list_documents", "matching_ids", "rows_of"]
+
+_AMONG = " AND tags.row IN (SELECT value FROM json_each(?))"
 
 # A document's row, its id, and the value that it stands by.
 _Candidate = tuple[int, str, OrderedValue | None]
@@ -35,7 +38,7 @@ def list_documents(
     candidates = (
         _by_id(connection, modality, "" if after is None else after.id)
         if order is None
-        else _by_tag(connection, modality, order, after)
+        else _by_tag(connection, modality, order, after, rows)
     )
 
     def records() -> Iterator[Record]:
@@ -52,6 +55,15 @@ def list_documents(
     return list(islice(records(), limit))
 
 
+def matching_ids(
+    connection: sqlite3.Connection, modality: Modality, filter: Filter, limit: int | None = None
+) -> list[str]:
+    """The ids of the first ``limit`` documents that match, or of all, in the order of their bytes."""
+    rows = rows_of(connection, modality, filter)
+    matching = (id for row, id, _ in _by_id(connection, modality, "") if row in rows)
+    return list(islice(matching, limit)) if rows else []
+
+
 def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:
     for row, id in connection.execute(
         "SELECT row, id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) ORDER BY id",
@@ -61,10 +73,16 @@ def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> It
 
 
 def _by_tag(
-    connection: sqlite3.Connection, modality: Modality, order: Order, after: Place | None
+    connection: sqlite3.Connection,
+    modality: Modality,
+    order: Order,
+    after: Place | None,
+    rows: set[int] | None,
 ) -> Iterator[_Candidate]:
     name = storable(order.tag)
     behind = None if after is None else after.value
+    # Before their documents are looked for.
+    among, listed = ("", ()) if rows is None else (_AMONG, (json.dumps([*rows]),))
     if after is None or behind is not None:
         kinds = [Kind.BOOLEAN, Kind.NUMBER, Kind.STRING]
         if order.descending:
@@ -72,7 +90,8 @@ def _by_tag(
         for kind in kinds if behind is None else kinds[kinds.index(Kind(behind[0])) :]:
             ranges = [("", ())] if behind is None or kind != behind[0] else _beyond(behind, after, order)
             for condition, given in ranges:
-                yield from _of_kind(connection, (modality, name, kind), condition, given, order)
+                place = modality, name, kind
+                yield from _of_kind(connection, place, condition + among, (*given, *listed), order)
     yield from _without_tag(connection, modality, name, after.id if after and behind is None else "")
 
 

@@ -16,6 +16,7 @@ from crossmodal.videos.formats import VIDEO_TYPES
 __all__ = [
     "APPLICATION_ID",
     "BANKS",
+    "COLOURS",
     "FORMAT",
     "HUBNESS",
     "INDEX_FILE",
@@ -32,10 +33,10 @@ __all__ = [
 ]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 7
+FORMAT = 8
 
 # Formats of earlier versions that are converted in place.
-UPGRADABLE = (4, 5, 6)
+UPGRADABLE = (4, 5, 6, 7)
 
 INDEX_FILE = "index.sqlite"
 
@@ -71,8 +72,9 @@ BANKS = "CREATE TABLE IF NOT EXISTS banks (fingerprint TEXT PRIMARY KEY, content
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
 
-# Captions, and whatever else is part of a photo, by that photo. What stands here, in ``LIBRARY`` and in
-# ``SEEN_TEXTS`` may come to an index that has some of it already, when it is converted.
+# Captions, and whatever else is part of a photo, by that photo. What stands here, in ``LIBRARY``,
+# ``SEEN_TEXTS``, ``COLOURS`` and ``BANKS`` may come to an index that has some of it already, when it is
+# converted.
 LIBRARY_INDEXES = """
 CREATE INDEX IF NOT EXISTS parts_of_photos ON documents (photo_id) WHERE photo_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
@@ -123,6 +125,9 @@ CREATE TABLE IF NOT EXISTS seen_texts (
 CREATE VIRTUAL TABLE IF NOT EXISTS seen_words USING fts5 (text, content = '', {TOKENIZER})
 """.strip()
 
+# The average colours of thumbnails, 0xRRGGBB; a photo whose thumbnail cannot be decoded has none.
+COLOURS = "CREATE TABLE IF NOT EXISTS colours (row INTEGER PRIMARY KEY, colour INTEGER NOT NULL)"
+
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -168,6 +173,7 @@ CREATE TABLE documents (
 {BANKS};
 CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
+{COLOURS};
 
 CREATE TABLE tags (
     modality TEXT NOT NULL,

@@ -7,19 +7,37 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.compared import EXTRA, compared
-from crossmodal.index.embedded.derived_file import VECTORS, VECTORS_MAGIC, DerivedFile, derived_path
+from crossmodal.index.embedded.derived_file import (
+    VECTORS,
+    VECTORS_MAGIC,
+    DerivedFile,
+    derived_path,
+    remove_other_shards,
+    shards_in_use,
+)
 from crossmodal.index.embedded.row_view import IdList, RowSegment, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
+from crossmodal.records import MODALITIES
 
-__all__ = ["FileState", "SearchFile", "SearchFileContent", "SearchFileSource", "save_vectors"]
+if TYPE_CHECKING:
+    from crossmodal.index.embedded.store import EmbeddedStore
+
+__all__ = [
+    "FileState",
+    "SearchFile",
+    "SearchFileContent",
+    "SearchFileSource",
+    "save_all_vectors",
+    "save_vectors",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -155,3 +173,15 @@ def save_vectors(source: VectorSource) -> bool:
                 if changed <= _SHARE_LEFT * known.count * source.shards:
                     return True
         return file.save(snapshot)
+
+
+def save_all_vectors(store: EmbeddedStore, shards: int) -> None:
+    """Writes the files of all vectors of an index, for as many shards as searches last had.
+
+    Where nothing was searched yet, for ``shards``. Those of another number of shards are removed.
+    """
+    for modality in MODALITIES:
+        number = shards_in_use(store.path, modality) or shards
+        remove_other_shards(store.path, modality, number)
+        for shard in range(number):
+            save_vectors(store.vector_source(modality, shard, number))

@@ -42,9 +42,10 @@ from crossmodal.index.embedded.changes import (
     same_content,
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
+from crossmodal.index.embedded.facets import facet, tag_values
 from crossmodal.index.embedded.hubness_rows import banks_fingerprint, take_banks
 from crossmodal.index.embedded.library import Library, is_trashed, restore
-from crossmodal.index.embedded.listing import list_documents
+from crossmodal.index.embedded.listing import list_documents, matching_ids, rows_of
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import (
@@ -69,6 +70,7 @@ from crossmodal.index.embedded.stored_document import (
     checksum,
     damage_of_row,
     documents_in_order,
+    look_of,
     read_document,
     stored_part,
     usable_id,
@@ -79,6 +81,8 @@ from crossmodal.index.embedded.words import search_words
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock
 from crossmodal.index.protocols import (
     Counts,
+    Facet,
+    FacetRequest,
     SeenText,
     Standing,
     TagField,
@@ -91,7 +95,7 @@ from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.registry import banks_of
 from crossmodal.private_files import make_private_folder
-from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Outcome, Record
+from crossmodal.records import IMAGE, MODALITIES, TEXT, Look, Modality, Outcome, Record
 from crossmodal.videos.formats import is_video_type
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
@@ -321,6 +325,9 @@ class EmbeddedStore:
             return "new"
         # Of a video the file is never stored.
         is_photo = record.modality == IMAGE and not is_video_type(known.record.mime_type)
+        if is_photo and record.local is not None and known.thumbnail_bytes is None:
+            # Its vector came without the photo.
+            return "new"
         if is_photo and known.content_bytes is None:
             # An upload has no file to which one could go back.
             if record.local is None and (originals or record.content is not None):
@@ -383,6 +390,12 @@ class EmbeddedStore:
         """The small JPEG of a photo; None if it or the photo is not stored."""
         return self._part("thumbnail", id)
 
+    def looks(self, photo_ids: Iterable[str]) -> dict[str, Look]:
+        """How those among the photos that are stored look."""
+        with self._connections.read() as connection:
+            found = {id: look_of(connection, id) for id in photo_ids}
+        return {id: look for id, look in found.items() if look is not None}
+
     def everything(self) -> Iterator[tuple[Record, NDArray[np.float32] | None, str | None]]:
         """All records with their bytes, and of each the vector and ``text_of`` it, by row, as of one commit.
 
@@ -422,6 +435,11 @@ class EmbeddedStore:
         """The first ``limit`` documents behind ``after``; see ``listing.list_documents``."""
         with self._connections.read() as connection:
             return list_documents(connection, modality, limit, filter=filter, order=order, after=after)
+
+    def matching_ids(self, modality: Modality, filter: Filter, limit: int | None = None) -> list[str]:
+        """The ids of the first ``limit`` documents that match, or of all, in the order of their bytes."""
+        with self._connections.read() as connection:
+            return matching_ids(connection, modality, filter, limit)
 
     def search_words(self, text: str, limit: int) -> list[WordHit]:
         """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
@@ -475,6 +493,19 @@ class EmbeddedStore:
         """The tags that the documents of one modality have; see ``tags.tag_fields``."""
         with self._connections.read() as connection:
             return tag_fields(connection, modality, limit_values)
+
+    def facet(self, modality: Modality, request: FacetRequest, filter: Filter | None = None) -> Facet:
+        """How many documents, of those that match ``filter``, have which value of a tag."""
+        with self._connections.read() as connection:
+            rows = None if filter is None else rows_of(connection, modality, filter)
+            return facet(connection, modality, request, rows)
+
+    def tag_values(
+        self, modality: Modality, *, without: Sequence[str], longest: int
+    ) -> list[tuple[str, str, int]]:
+        """The texts of tags and how many documents have each; see ``facets.tag_values``."""
+        with self._connections.read() as connection:
+            return tag_values(connection, modality, without=without, longest=longest)
 
     def tag_texts(self, modality: Modality, tag: str) -> list[str]:
         """The different texts that documents have under the name ``tag``."""

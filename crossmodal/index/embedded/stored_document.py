@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
 
@@ -15,7 +16,7 @@ from crossmodal import limits
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.schema import vector_table
-from crossmodal.records import IMAGE, MODALITIES, LocalFile, Modality, Record
+from crossmodal.records import IMAGE, MODALITIES, LocalFile, Look, Modality, Record
 
 __all__ = [
     "BETWEEN",
@@ -28,6 +29,7 @@ __all__ = [
     "damage_of_row",
     "document_in_row",
     "documents_in_order",
+    "look_of",
     "parts_or_damage",
     "read_document",
     "rewrite",
@@ -61,6 +63,10 @@ _SELECT = f"SELECT {_FIELDS}, {_FILE} FROM documents"
 _SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
 _SELECT_CAPTIONS = f"{_SELECT} WHERE modality = 'text' AND photo_id = CAST(? AS TEXT) ORDER BY row"
 _SELECT_PARTS = f"{_SELECT} WHERE photo_id = CAST(? AS TEXT) ORDER BY row"
+_SELECT_LOOK = (
+    "SELECT metadata, colour FROM documents LEFT JOIN colours USING (row)"
+    " WHERE modality = 'image' AND id = CAST(? AS TEXT)"
+)
 _TEXT = "CAST(? AS TEXT)"
 
 
@@ -159,6 +165,19 @@ def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -
     """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged."""
     values = connection.execute(_SELECT_BY_ID, (modality, storable(id))).fetchone()
     return None if values is None else StoredDocument.from_values(values)
+
+
+def look_of(connection: sqlite3.Connection, photo_id: str) -> Look | None:
+    """How a photo looks; None if it isn't stored."""
+    found = connection.execute(_SELECT_LOOK, (storable(photo_id),)).fetchone()
+    if found is None:
+        return None
+    # What is damaged is said where the document is read.
+    with suppress(ValueError, AttributeError):
+        sides = [tags_of(found[0]).get(name) for name in ("width", "height")]
+        width, height = (side if isinstance(side, int) and side > 0 else None for side in sides)
+        return Look(width, height, None if found[1] is None else f"#{found[1]:06x}")
+    return Look()
 
 
 def rewrite(connection: sqlite3.Connection, document: StoredDocument) -> None:

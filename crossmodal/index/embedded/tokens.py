@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
-__all__ = ["words_of_file", "words_of_query", "words_of_text"]
+__all__ = ["folded", "is_unspaced", "words_of_file", "words_of_query", "words_of_text"]
 
 # The list that Lucene leaves out of English text.
 _LISTED = (
@@ -102,7 +102,7 @@ def words_of_file(name: str) -> Iterator[str]:
 
 def _words(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each word of ``text``, and of a script without spaces its characters, each with its marks."""
-    for run in _runs(_folded(text)):
+    for run in _runs(folded(text)):
         for match in _UNSPACED_OR_OTHER.finditer(run):
             word = match[0]
             if match[1]:
@@ -111,7 +111,7 @@ def _words(text: str) -> Iterator[tuple[str, list[str]]]:
                 yield word, []
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
     """``text`` without case, marks and the difference between compatible characters."""
     if text.isascii():
         return text.lower()
@@ -120,6 +120,12 @@ def _folded(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     plain = _UNWRITTEN.sub("", _MARKED.sub(r"\1", decomposed)).translate(_PLAIN_LETTERS)
     return unicodedata.normalize("NFC", plain)
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether a character is of a script that puts no spaces between words."""
+    found = _UNSPACED_OR_OTHER.match(character)
+    return found is not None and found[1] is not None
 
 
 def _runs(text: str) -> Iterator[str]:

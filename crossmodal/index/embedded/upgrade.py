@@ -1,8 +1,8 @@
-"""From an index of format 4, 5 or 6 to today's: in one transaction, so that it is done or not begun.
+"""From an index of format 4 to 7 to today's: in one transaction, so that it is done or not begun.
 
 Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
-new is the digest of each photo, and where it lies. To format 5 and 6 tables, columns and indexes are added,
-and what they hold stays as it is; the hubness of each document is computed from its vector.
+new is the digest of each photo, and where it lies. To the later ones tables, columns and indexes are added,
+and what they hold stays as it is; colours are computed from thumbnails, and hubness from vectors.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.errors import StoreMissing
+from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.schema import (
     BANKS,
+    COLOURS,
     FORMAT,
     HUBNESS,
     INDEX_FILE,
@@ -100,16 +102,12 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
     if found == 4:
         _add_columns(connection)
     _add_hubness(connection)
-    # Of format 4 and 5; ``parts_of_photos`` has its place.
+    # Of formats 4 and 5; ``parts_of_photos`` has its place.
     run("DROP INDEX IF EXISTS captions_of_photos")
-    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS}".split(";\n"):
+    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS};\n{COLOURS};\n{BANKS}".split(";\n"):
         run(statement)
-    if found == 4:
-        left_out = _rewrite_all(connection, progress)
-    else:
-        left_out = []
-        (total,) = run("SELECT count(*) FROM documents").fetchone()
-        progress(total, total)
+    left_out = _rewrite_all(connection, progress) if found == 4 else []
+    _add_colours(connection, progress)
     _take_banks(connection)
     run(f"PRAGMA user_version = {FORMAT}")
     return left_out
@@ -126,8 +124,7 @@ def _add_columns(connection: sqlite3.Connection) -> None:
 
 
 def _add_hubness(connection: sqlite3.Connection) -> None:
-    """What format 7 has beside each vector, where it isn't there yet."""
-    connection.execute(BANKS)
+    """What format 8 has beside each vector, where it isn't there yet."""
     for modality in MODALITIES:
         table = vector_table(modality)
         columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info('{table}')")}
@@ -140,6 +137,19 @@ def _take_banks(connection: sqlite3.Connection) -> None:
     model = read_meta(connection, "model")
     if model is not None and (banks := banks_of(ModelIdentity.from_json(json.loads(model)))) is not None:
         take_banks(connection, banks)
+
+
+def _add_colours(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:
+    """Notes the colour of each thumbnail that has none yet."""
+    run = connection.execute
+    rows = [row for (row,) in run("SELECT row FROM thumbnails WHERE row NOT IN (SELECT row FROM colours)")]
+    progress(0, len(rows))
+    for done, row in enumerate(rows, 1):
+        content, known = run("SELECT content, checksum FROM thumbnails WHERE row = ?", (row,)).fetchone()
+        colour = average_colour(content) if checksum(content, row) == known else None
+        if colour is not None:
+            run("INSERT INTO colours (row, colour) VALUES (?, ?)", (row, colour))
+        progress(done, len(rows))
 
 
 def _rewrite_all(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:

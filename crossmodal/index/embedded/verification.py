@@ -38,6 +38,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
         *check.documents(),
         *check.vectors(),
         *check.parts(),
+        *check.colours(),
         *check.entries(),
         *check.words(),
         *check.texts(),
@@ -107,6 +108,13 @@ class _Check:
             for row, size in sizes.items():
                 if size is not None:
                     yield self._damaged(part, row)
+
+    def colours(self) -> Iterator[str]:
+        for row, colour in self._connection.execute("SELECT row, colour FROM colours"):
+            if row not in self._documents and row not in self._unreadable:
+                yield f"the colours hold row {row}, which no document asks for"
+            elif not 0 <= colour <= 0xFFFFFF:
+                yield f"the colour in row {row} is {colour}, which is none"
 
     def _damaged(self, part: str, row: int) -> StoreDamaged:
         record = self._documents[row].record

@@ -17,6 +17,7 @@ from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.database import Position, Row, VectorDatabase
 from crossmodal.index.following.rows import rows_to_write
+from crossmodal.index.following.state import position_of
 from crossmodal.private_files import PRIVATE_FILE
 
 __all__ = ["Follower", "Standing"]
@@ -150,7 +151,7 @@ class Follower:
                 return None
         database = self._connect()
         try:
-            position = _position_of(database)
+            position = position_of(database)
         except BaseException:
             database.close()
             raise
@@ -187,7 +188,7 @@ class Follower:
             had_lock = self._lock_file is not None
             if not self._has_lock() or not had_lock:
                 # Another process has brought it this far.
-                if (theirs := _position_of(database)) != position:
+                if (theirs := position_of(database)) != position:
                     self._tell(position=theirs)
                 return not had_lock and self._lock_file is not None
             chunk = None if position is None else self._chunk(position, snapshot)
@@ -256,12 +257,6 @@ class Follower:
             return False
         self._lock_file = descriptor
         return True
-
-
-def _position_of(database: VectorDatabase) -> Position | None:
-    """How far the collection has come; None also for one that was made with other parameters."""
-    position = database.position()
-    return position if position is not None and position.made_with == database.made_with else None
 
 
 def _count(snapshot: VectorSnapshot) -> int:

@@ -24,11 +24,9 @@ from crossmodal.index.following.database import Found, VectorDatabase
 from crossmodal.index.following.follower import Follower, Standing
 from crossmodal.index.following.in_time import in_time
 from crossmodal.index.following.rows import Candidates, candidates, fitting, later_rows
+from crossmodal.index.following.state import MOST_LATER, backend_state, rows_behind
 
 __all__ = ["FollowedIndex"]
-
-# So many rows that the database doesn't have yet are compared here; with more a search waits.
-_MOST_LATER = 2000
 
 # How long a request with a deadline waits for a database that is away or is being filled.
 _PATIENCE_SECONDS = 1.0
@@ -142,17 +140,15 @@ class FollowedIndex:
     def status(self) -> dict[str, Any]:
         """How searches are answered; the keys of ``embedded.vector_index.VectorIndex.status``.
 
-        And ``backend``: ``where`` it is, its ``state`` (ready, filling or away), how many rows it is
-        ``behind`` (None where it doesn't say), and what is wrong with it, a sentence (``error``, or None).
+        And ``backend``, the ``backend_state``.
         """
         self._follower.wake()
         standing, error = self._follower.standing(), self._follower.error
         with self._source.snapshot() as snapshot:
             total = snapshot.count
-            behind = None if standing is None else self._behind(standing, snapshot)
+            behind = None if standing is None else rows_behind(standing.position, snapshot)
             empty = snapshot.dimension is None
-        filling = not empty and (behind is None or behind > _MOST_LATER)
-        state = "away" if error is not None else "filling" if filling else "ready"
+        backend = backend_state(self._where, behind, error, empty=empty)
         done = 0.0 if behind is None else 1 - behind / max(total, 1)
         return {
             "tier": self._kind,
@@ -163,13 +159,10 @@ class FollowedIndex:
             "dead": 0,
             "recall": 1.0 if self._exact else None,
             "recall_measured": "the database compares all vectors" if self._exact else "not measured",
-            "building": {"what": self._where, "done": max(done, 0.0)} if state == "filling" else None,
-            "backend": {
-                "where": self._where,
-                "state": state,
-                "behind": behind,
-                "error": None if error is None else str(error),
-            },
+            "building": {"what": self._where, "done": max(done, 0.0)}
+            if backend["state"] == "filling"
+            else None,
+            "backend": backend,
         }
 
     def close(self) -> None:
@@ -189,9 +182,9 @@ class FollowedIndex:
             with self._source.snapshot() as snapshot:
                 if snapshot.dimension is None:
                     return None
-                behind = None if standing is None else self._behind(standing, snapshot)
+                behind = None if standing is None else rows_behind(standing.position, snapshot)
                 total = snapshot.count
-            if standing is not None and behind is not None and behind <= _MOST_LATER:
+            if standing is not None and behind is not None and behind <= MOST_LATER:
                 if behind:
                     self._follower.wake()
                 return standing
@@ -203,12 +196,6 @@ class FollowedIndex:
                     f"{total:,} vectors. Try again in a moment."
                 )
             self._follower.wait(0.05)
-
-    def _behind(self, standing: Standing, snapshot: VectorSnapshot) -> int:
-        position = standing.position
-        if position.store != snapshot.store_id or position.sequence > snapshot.sequence:
-            return snapshot.count
-        return snapshot.rows_added(position.next_row)
 
     def _translated(
         self, queries: NDArray[np.float32], top_k: int, filter: Filter | None, standing: Standing

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class MilvusCollection:
 
     def __init__(self, address: str, name: str, options: MilvusOptions, *, lite: bool) -> None:
         with extra_for("--backend milvus"):
-            import pymilvus
+            import pymilvus  # noqa: F401
 
         # It prints each failed call, which is reported here.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL + 1)
@@ -74,7 +75,7 @@ class MilvusCollection:
             _files.take(self._file)
         try:
             with self._answering("open its file, which one process at a time can use" if lite else "connect"):
-                self._client: MilvusClient = pymilvus.MilvusClient(
+                self._client = _connected(
                     address, token=backend_token(), timeout=None if lite else _CONNECT_SECONDS
                 )
         except BackendUnavailable:
@@ -221,6 +222,21 @@ class MilvusCollection:
                 f"{self._label}, which --backend names, could not {what} ({said}). It is tried again; "
                 "nothing is lost meanwhile."
             ) from error
+
+
+def _connected(address: str, **given: Any) -> MilvusClient:
+    from pymilvus import MilvusClient
+    from pymilvus.client.grpc_handler import GrpcHandler
+
+    try:
+        return MilvusClient(address, **given)
+    except Exception as error:
+        # It leaves the channel open: with a thread that polls it, and with gRPC's pause before the next try,
+        # which grows to minutes and holds for each channel to the same address.
+        for frame, _ in walk_tb(error.__traceback__):
+            if isinstance(handler := frame.f_locals.get("self"), GrpcHandler):
+                handler.close()
+        raise
 
 
 class _Files:

@@ -2,7 +2,10 @@
 export class Problem extends Error {
   constructor({ status, title, detail, errors = [] }) {
     super(title);
-    Object.assign(this, { status, title, detail, errors });
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+    this.errors = errors;
   }
 }
 
@@ -56,7 +59,7 @@ async function problemOf(answer) {
  * @throws {Problem} when the server refuses; 429 and 503 are tried again first, as Retry-After says
  * @throws {Unreachable} when no answer comes in time
  */
-export async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, onRetry } = {}) {
+async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, onRetry } = {}) {
   const headers = { Accept: "application/json, application/problem+json" };
   let payload = body;
   if (body && !(body instanceof FormData)) {
@@ -104,6 +107,7 @@ export async function logOut() {
 const documentPath = (id) => `v1/documents/${encodeURIComponent(id)}`;
 
 export const thumbnailUrl = (id) => `${ROOT}${documentPath(id)}/thumbnail`;
+export const archiveUrl = `${ROOT}v1/documents/archive`;
 export const contentUrl = (id) => `${ROOT}${documentPath(id)}/content`;
 
 /** The server's routes, one function each; options as for request(). */
@@ -115,13 +119,19 @@ export const api = {
     for (const [name, value] of Object.entries(others)) if (value) parameters.set(name, value);
     return request(`v1/documents?${parameters}`, options);
   },
+  change: (id, body) => request(documentPath(id), { method: "PATCH", body }),
   remove: (id) => request(documentPath(id), { method: "DELETE" }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
+  suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
+  facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
   tags: (options) => request("v1/tags", options),
   status: (options) => request("v1/status", options),
   models: (options) => request("v1/models", options),
   flow: (kind, options) => request(`v1/flows/${kind}`, options),
 };
+
+/** Deletes a document even if the page is left meanwhile; nobody hears what came of it. */
+export const deletePhoto = (id) => fetch(ROOT + documentPath(id), { method: "DELETE", keepalive: true });
 
 const seen = new Map();
 
@@ -138,6 +148,23 @@ export function forget(ids) {
   for (const id of ids) seen.delete(id);
 }
 
+// What is about to be deleted is not shown any more.
+const hidden = new Set();
+
+export const isHidden = (id) => hidden.has(id);
+
+/** Takes documents out of what is shown. */
+export function hide(ids) {
+  for (const id of ids) hidden.add(id);
+  dispatchEvent(new CustomEvent("documents-hidden"));
+}
+
+/** Shows them again. */
+export function unhide(ids) {
+  for (const id of ids) hidden.delete(id);
+  dispatchEvent(new CustomEvent("documents-hidden"));
+}
+
 /** A document, asked for once if it has not been seen; rejects as api.document() does. */
 export async function lookUp(id, options) {
   if (!seen.has(id)) remember([await api.document(id, options)]);
@@ -146,6 +173,13 @@ export async function lookUp(id, options) {
 
 /** The name of a photo's file, or its id where none is known. */
 export const fileOf = (item) => item.photo?.file ?? (typeof item.tags?.file === "string" ? item.tags.file : `Photo ${item.id}`);
+
+/** The path of a photo's file from the root that was indexed; of an upload its name. */
+export function pathOf(item) {
+  const folders = [item.tags?.folder ?? []].flat();
+  const folder = folders.reduce((longest, each) => (each.length > longest.length ? each : longest), "");
+  return folder ? `${folder}/${fileOf(item)}` : fileOf(item);
+}
 
 /** A document's name in words: its caption, else its file's name, else its id. */
 export const nameOf = (item) => item.text ?? item.captions?.[0]?.text ?? fileOf(item);

@@ -1,10 +1,11 @@
 /**
  * Builds an element. Data reaches it as text or attribute values only, never as markup.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {{class?: string, text?: string, data?: object, on?: object, [attribute: string]: unknown}} [properties]
  *   `data` fills dataset, `on` adds listeners; true sets an empty attribute, false and null leave it out.
- * @param {...(Node|string|null|false)} children
- * @returns {HTMLElement}
+ * @param {...(Node|string|number|null|undefined|boolean)} children
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -19,7 +20,7 @@ export function make(tag, properties = {}, ...children) {
     if (value === false || value === null || value === undefined) continue;
     element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(.../** @type {(Node|string)[]} */ (children.filter((child) => child !== null && child !== undefined && child !== false)));
   return element;
 }
 
@@ -33,7 +34,7 @@ export function makeSvg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The element with this id; it is in index.html. */
+/** The element with this id; it is in index.html. @returns {any} */
 export const byId = (id) => document.getElementById(id);
 
 /**
@@ -74,6 +75,7 @@ const PATHS = {
   plus: ["M12 5v14", "M5 12h14"],
   minus: ["M5 12h14"],
   filter: ["M4 7h10", "M18 7h2", "M16 5v4", "M4 12h3", "M11 12h9", "M9 10v4", "M4 17h8", "M16 17h4", "M14 15v4"],
+  menu: ["M4 7h16", "M4 12h16", "M4 17h16"],
   left: ["m14.5 5-7 7 7 7"],
   right: ["m9.5 5 7 7-7 7"],
   down: ["m6 9 6 6 6-6"],
@@ -81,6 +83,11 @@ const PATHS = {
   code: ["m8 8-4 4 4 4", "m16 8 4 4-4 4"],
   download: ["M12 4v11", "m7.5 11 4.5 4.5 4.5-4.5", "M5 20h14"],
   trash: ["M4 7h16", "M9 7V4h6v3", "M6.5 7l1 13h9l1-13", "M10 11v5", "M14 11v5"],
+  info: ["M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16Z", "M12 11v5", "M12 8h.01"],
+  star: ["m12 4 2.4 5.2 5.6.6-4.2 3.8 1.2 5.6L12 16.4l-5 2.8 1.2-5.6L4 9.8l5.6-.6Z"],
+  pin: ["M12 20s6-5.6 6-10a6 6 0 0 0-12 0c0 4.4 6 10 6 10Z", "M12 8.5a1.6 1.6 0 1 0 0 3.2 1.6 1.6 0 0 0 0-3.2Z"],
+  edit: ["M4 20l1-4L16 5l3 3L8 19l-4 1Z"],
+  tag: ["M4 4h8l8 8-8 8-8-8V4Z", "M8 8h.01"],
   folder: ["M4 6h5l2 2h9a0 0 0 0 1 0 0v10a1 1 0 0 1-1 1H5a1 1 0 0 1-1-1V6Z"],
   retry: ["M19 12a7 7 0 1 1-2-5", "M17.5 3.5V7H14"],
   warning: ["M12 4.5 3.5 19h17L12 4.5Z", "M12 10v4", "M12 16.5h.01"],

@@ -110,9 +110,34 @@ export function setCalibrated(value) {
   calibrated = value;
 }
 
+let asked = null;
+
 /** Forgets the tags, since the index has changed. */
 export function forgetTags() {
   fields = null;
+  asked = null;
+}
+
+/** The tags that the index has, asked for once: what /v1/tags lists. */
+export function readTags() {
+  asked ??= api.tags().then(
+    (answer) => answer.fields,
+    (error) => {
+      asked = null;
+      throw error;
+    },
+  );
+  return asked;
+}
+
+/** The values that a filter wants of a tag. */
+export const wantedValues = (filter, tag) => readChoices(filter)?.get(tag)?.values ?? [];
+
+/** A filter with another value for a tag, or with none. */
+export function withCondition(filter, tag, value) {
+  const { [fieldOf(tag)]: before, ...others } = filter ?? {};
+  const next = value === null ? others : { ...others, [fieldOf(tag)]: { $in: [value] } };
+  return Object.keys(next).length ? next : null;
 }
 
 function choose(tag, changes) {
@@ -208,6 +233,7 @@ function valueBoxes(field, choice) {
   const missing = choice.values.filter((value) => !listed.includes(value)).map((value) => ({ value, count: null }));
   const all = [...missing, ...field.values];
   const visible = expanded.has(field.name) ? all : all.filter(({ value }, position) => position < SHORT_LIST || wanted.has(value));
+  /** @type {HTMLElement[]} */
   const boxes = visible.map(({ value, count }) =>
     make(
       "label",
@@ -351,18 +377,19 @@ function tagPanels(state) {
 
 function drawPanel(state) {
   const tags = make("fieldset", { class: "tags" }, make("legend", { text: "Tags" }), tagPanels(state));
-  redraw(byId("filters"), options(state), tags);
+  // Without a search there is nothing to rank: the newest come first.
+  redraw(byId("filters"), state.terms.length > 0 && options(state), tags);
 }
 
 // One value for everything, or as many values as documents, chooses nothing: such fields start closed.
 const choosesWell = (field) => isRange(field) || field.type === "place" || (field.values.length > 1 && field.values[0].count > 1);
 
 // What every file says of itself stands behind what people say and look for, and dates and places before it.
-const OF_FILES = new Set([
+const SELDOM_CHOSEN = new Set([
   ...["bytes", "width", "height", "frames", "format", "orientation", "file", "taken_from", "month"],
   ...["iso", "aperture", "exposure_seconds", "focal_length_mm", "latitude", "longitude"],
 ]);
-const rankOf = (field) => (["date", "place"].includes(field.type) ? -1 : 2 * OF_FILES.has(field.name) + !choosesWell(field));
+const rankOf = (field) => (["date", "place"].includes(field.type) ? -1 : 2 * Number(SELDOM_CHOSEN.has(field.name)) + Number(!choosesWell(field)));
 
 /** The tags that the API lists, and the place that two of them are together. */
 function withPlace(listed) {
@@ -375,8 +402,7 @@ function withPlace(listed) {
 async function loadTags() {
   const panel = byId("filters");
   try {
-    const answer = await api.tags();
-    fields = withPlace(answer.fields).sort((one, other) => rankOf(one) - rankOf(other));
+    fields = withPlace(await readTags()).sort((one, other) => rankOf(one) - rankOf(other));
     for (const field of fields.filter((each) => rankOf(each) <= 0).slice(0, 6)) opened.add(field.name);
     if (!panel.hidden) drawPanel(currentState());
   } catch (error) {
@@ -397,6 +423,7 @@ export function toggleFilters() {
 export function narrowing(state) {
   const choices = readChoices(state.filter);
   const conditions = choices ? [...choices].flatMap(([tag, choice]) => describeChoice(tag, choice)).length : 1;
+  if (!state.terms.length) return conditions;
   return conditions + Number(state.literal) + Number(state.hybrid !== null && hasWords(state.terms)) + Number(!state.group) + Number(state.minScore > 0);
 }
 
@@ -419,17 +446,17 @@ export function showFilters(state) {
         ),
       )
     : [activeFilter(JSON.stringify(state.filter), () => navigate({ filter: null }))];
-  if (state.literal) active.push(activeFilter("dates and places as words", () => navigate({ literal: false })));
-  if (state.minScore) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
+  if (state.literal && state.terms.length) active.push(activeFilter("dates and places as words", () => navigate({ literal: false })));
+  if (state.moment && !state.terms.length) active.push(activeFilter("the same moment", () => navigate({ moment: null })));
+  if (state.minScore && state.terms.length) active.push(activeFilter(`score at least ${Math.round(state.minScore * 100)}%`, () => navigate({ minScore: 0 })));
   if (state.hybrid !== null && hasWords(state.terms)) {
     active.push(activeFilter(state.hybrid ? "words too" : "meaning alone", () => navigate({ hybrid: null })));
   }
-  if (!state.group) active.push(activeFilter("near-duplicates apart", () => navigate({ group: true })));
+  if (!state.group && state.terms.length) active.push(activeFilter("near-duplicates apart", () => navigate({ group: true })));
   const place = byId("active-filters");
-  place.hidden = active.length === 0 || state.terms.length === 0;
+  place.hidden = active.length === 0;
   place.replaceChildren(...active);
   const panel = byId("filters");
-  if (state.terms.length === 0) panel.hidden = true;
   if (panel.hidden) return;
   drawPanel(state);
   if (!fields) loadTags();

@@ -1,16 +1,19 @@
 import { byId, make } from "./dom.js";
 import { button } from "./messages.js";
+import { clearSelection, hasSelection, select, selectAll } from "./selection.js";
 
 const KEYS = [
   ["/", "go to the search box"],
   ["Enter", "search; open the chosen result"],
   ["↓", "from the search box to the results"],
   ["← → ↑ ↓", "move through the results, and through open photos"],
+  ["x", "select the chosen result; Shift with arrows selects more, Ctrl+A all"],
   ["+  −", "more or less like the chosen result"],
   ["Esc", "close, go back to the search box, empty it"],
   ["?", "this help"],
 ];
 const TIPS = [
+  "Point at a photo, or hold it with a finger, to see what is said of it and to search for more or less like it.",
   "Drop, paste, choose or photograph a picture anywhere on this page to search with it.",
   "“More like this” and “Less like this” add to your search; the sliders say how much each part counts.",
   "The address bar always holds the whole search: share it, or bookmark it.",
@@ -31,7 +34,8 @@ function openHelp() {
 
 const links = () => [...document.querySelectorAll("#results [data-testid=open-result]")];
 
-// Tiles stand in columns that the browser makes, so that "below" is asked of their places on the screen.
+// Tiles stand in rows of their own shapes, so that "below" is asked of their places on the screen:
+// in the next row, the one whose beginning is nearest.
 function neighbour(all, from, key) {
   const position = all.indexOf(from);
   if (key === "ArrowRight") return all[position + 1];
@@ -39,13 +43,13 @@ function neighbour(all, from, key) {
   const box = from.getBoundingClientRect();
   const down = key === "ArrowDown";
   let best = null;
-  let bestDistance = Infinity;
+  let nearest = [Infinity, Infinity];
   for (const link of all) {
     const other = link.getBoundingClientRect();
-    const below = down ? other.top - box.top : box.top - other.top;
+    const below = Math.round(down ? other.top - box.top : box.top - other.top);
     if (below < 8) continue;
-    const distance = below + 4 * Math.abs(other.left - box.left);
-    if (distance < bestDistance) [best, bestDistance] = [link, distance];
+    const aside = Math.abs(other.left - box.left);
+    if (below < nearest[0] || (below === nearest[0] && aside < nearest[1])) [best, nearest] = [link, [below, aside]];
   }
   return best;
 }
@@ -61,8 +65,13 @@ function inResults(event) {
   if (!tile) return false;
   if (event.key === "+" || event.key === "=") tile.querySelector("[data-testid=more-like-this]").click();
   else if (event.key === "-" || event.key === "−") tile.querySelector("[data-testid=less-like-this]").click();
+  else if (event.key === "x") select(tile.dataset.id);
   else if (event.key.startsWith("Arrow")) {
     const next = neighbour(links(), tile.querySelector("[data-testid=open-result]"), event.key);
+    if (next && event.shiftKey) {
+      if (!hasSelection()) select(tile.dataset.id);
+      select(next.closest(".tile").dataset.id, { range: true });
+    }
     if (next) focusOn(next);
     else if (event.key === "ArrowUp") byId("search-box").focus();
   } else return false;
@@ -90,8 +99,14 @@ const isTyping = (element) => element.matches("input:not([type=checkbox], [type=
 export function startKeyboard({ toSearch }) {
   byId("help-button").addEventListener("click", openHelp);
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    if (document.querySelector("dialog[open]") || document.querySelector("#recent-menu:popover-open")) return;
+    if (event.defaultPrevented || event.altKey || event.isComposing) return;
+    if (document.querySelector("dialog[open]") || document.querySelector("[popover]:popover-open")) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key !== "a" || !document.activeElement.closest("#results, #selection")) return;
+      selectAll();
+      event.preventDefault();
+      return;
+    }
     let used = inSearchBox(event);
     if (!used && !isTyping(document.activeElement)) {
       if (event.key === "/") {
@@ -99,6 +114,9 @@ export function startKeyboard({ toSearch }) {
         used = true;
       } else if (event.key === "?") {
         openHelp();
+        used = true;
+      } else if (event.key === "Escape" && hasSelection()) {
+        clearSelection();
         used = true;
       } else if (event.key === "Escape" && document.activeElement.closest("#results")) {
         toSearch();

@@ -1,13 +1,20 @@
-import { api, contentUrl, fileOf, forget, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
+import { api, contentUrl, fileOf, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
+import { removeWithUndo } from "./deleting.js";
 import { byId, icon, make } from "./dom.js";
-import { announce, button, confirmed, errorCard, explainInLine, iconButton, toast } from "./messages.js";
+import { announce, button, errorCard, explainInLine, iconButton, toast } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
-import { openAddress, percent } from "./results.js";
+import { panelOf } from "./panel.js";
+import { openAddress } from "./results.js";
 import { copyLink } from "./toolbar.js";
 import { clock, momentsStrip, player } from "./videos.js";
+import { zoomable } from "./zoom.js";
 
 let hooks = null;
 let shown = null;
+// Whether documents may be changed, as far as the server has said.
+let mayWrite = false;
+// How the photo on the stage is zoomed, or null.
+let zoom = null;
 
 function step(by) {
   const ids = hooks.sequence();
@@ -16,29 +23,12 @@ function step(by) {
   if (position >= 0 && next !== undefined) navigate({ open: next }, { replace: true });
 }
 
-function tagRows(tags, prefix = "") {
-  return Object.entries(tags).flatMap(([name, value]) => {
-    const full = prefix + name;
-    if (value && typeof value === "object" && !Array.isArray(value)) return tagRows(value, `${full}.`);
-    return [make("div", {}, make("dt", { text: full }), make("dd", { text: Array.isArray(value) ? value.join(", ") : String(value) }))];
-  });
-}
-
 function captionsOf(item, photo) {
   if (item.modality === "text") {
     const others = (photo?.captions ?? []).filter((caption) => caption.id !== item.id);
     return [{ id: item.id, text: item.text, chosen: true }, ...others];
   }
   return item.captions ?? [];
-}
-
-function captionList(captions) {
-  if (!captions.length) return make("p", { class: "muted", text: "This photo has no captions." });
-  return make(
-    "ul",
-    { class: "lightbox-captions", data: { testid: "lightbox-captions" } },
-    ...captions.map(({ text, chosen }) => make("li", { class: chosen ? "chosen" : "", text })),
-  );
 }
 
 function duplicatesStrip(item) {
@@ -57,48 +47,67 @@ function duplicatesStrip(item) {
   return make("div", {}, make("h3", { text: "Near-duplicates" }), make("div", { class: "strip" }, ...links));
 }
 
-async function remove(item) {
-  const captions = item.captions?.length ?? 0;
-  const photo = item.modality === "image";
-  const sure = await confirmed({
-    title: photo ? "Take this photo out of the index?" : "Take this caption out of the index?",
-    detail: photo && captions
-      ? `Its ${captions === 1 ? "caption goes" : `${captions} captions go`} with it, for good; so does a photo that was uploaded. A file in a folder stays.`
-      : photo
-        ? "For good, if it was uploaded. A file in a folder stays."
-        : "It will no longer be found.",
-    action: "Delete",
-  });
-  if (!sure) return;
+/** Deletes what is open, and shows the next photo in its place. */
+function remove(item) {
+  const ids = hooks.sequence();
+  const position = ids.indexOf(item.id);
+  const next = position < 0 ? undefined : (ids[position + 1] ?? ids[position - 1]);
+  removeWithUndo([item.id], hooks.deleted, item.modality === "image" ? "photo" : "caption");
+  if (next) navigate({ open: next }, { replace: true });
+  else closeOpened();
+}
+
+const PANEL_KEY = "crossmodal.panel";
+const ROOMY = "(min-width: 60.01rem)";
+
+/** Whether the panel is open: as it was left last, and at first where there is room for it. */
+function panelOpen() {
   try {
-    const { deleted } = await api.remove(item.id);
-    forget(deleted);
-    toast(photo ? "Photo deleted from the index." : "Caption deleted from the index.");
-    hooks.onDeleted(deleted);
-  } catch (error) {
-    toast(explainInLine(error), { kind: "error" });
+    const stored = localStorage.getItem(PANEL_KEY);
+    if (stored) return stored === "open";
+  } catch {
+    // storage may be forbidden
+  }
+  return matchMedia(ROOMY).matches;
+}
+
+function togglePanel() {
+  const dialog = byId("lightbox");
+  const open = dialog.classList.toggle("with-panel");
+  dialog.querySelector("[data-testid=lightbox-info]")?.setAttribute("aria-expanded", String(open));
+  try {
+    localStorage.setItem(PANEL_KEY, open ? "open" : "closed");
+  } catch {
+    // the choice holds for this photo only
   }
 }
 
-function buttons(item, photo) {
-  const actions = make(
+function bar(item, photo) {
+  const act = (symbol, label, testid, click, attributes = {}) => iconButton(symbol, label, click, { data: { testid, focusKey: testid }, ...attributes });
+  return make(
     "div",
-    { class: "lightbox-actions" },
-    button("More like this", { symbol: "plus", kind: "primary", on: { click: () => hooks.actions.more(item) }, testid: "lightbox-more" }),
-    button("Less like this", { symbol: "minus", on: { click: () => hooks.actions.less(item) }, testid: "lightbox-less" }),
+    { class: "lightbox-bar" },
+    act("close", "Close", "lightbox-close", closeOpened, { title: "Close (Esc)" }),
+    make("span", { class: "lightbox-gap" }),
+    button("More like this", { symbol: "plus", testid: "lightbox-more", on: { click: () => hooks.actions.more(item) } }),
+    act("minus", "Less like this", "lightbox-less", () => hooks.actions.less(item)),
     photo &&
       make(
         "a",
-        { class: "button", href: `${photo.content}?original=true`, download: fileOf(item), data: { testid: "lightbox-download" } },
+        {
+          class: "icon-button",
+          href: `${photo.content}?original=true`,
+          download: fileOf(item),
+          "aria-label": "Download",
+          title: "Download",
+          data: { testid: "lightbox-download", focusKey: "download" },
+        },
         icon("download"),
-        "Download",
       ),
-    button("Copy link", { symbol: "link", on: { click: () => copyLink({ open: item.id }) }, testid: "lightbox-link" }),
+    act("link", "Copy link", "lightbox-link", () => copyLink({ open: item.id })),
+    mayWrite && act("trash", "Delete", "lightbox-delete", () => remove(item)),
+    act("info", "Information", "lightbox-info", togglePanel, { title: "Information (i)", "aria-expanded": String(panelOpen()), "aria-controls": "lightbox-panel" }),
   );
-  hooks.writable().then((allowed) => {
-    if (allowed) actions.append(button("Delete", { symbol: "trash", kind: "danger-quiet", on: { click: () => remove(item) }, testid: "lightbox-delete" }));
-  });
-  return actions;
 }
 
 /** What the server says of a photo or video that it doesn't hand out, in the place of that. */
@@ -112,17 +121,41 @@ async function explainMissing(element) {
 }
 
 function stage(item, photo) {
+  zoom = null;
   if (!photo) return make("div", { class: "lightbox-stage" }, make("blockquote", { text: item.text }));
   if (item.video) {
     const video = player(item, nameOf(item));
     video.addEventListener("error", () => explainMissing(video), { once: true });
     return make("div", { class: "lightbox-stage" }, video);
   }
-  const image = make("img", { src: photo.content ?? contentUrl(photo.id), alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
-  // So that the white behind what can be seen through is no larger than the photo.
-  image.addEventListener("load", () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight), { once: true });
+  const source = photo.content ?? contentUrl(photo.id);
+  const image = make("img", { src: source, alt: nameOf(item), decoding: "async", data: { testid: "lightbox-image" } });
+  const { width, height } = photo;
+  if (width && height) image.style.setProperty("--ratio", String(width / height));
+  if (photo.thumbnail) image.style.backgroundImage = `url("${photo.thumbnail}")`;
+  image.addEventListener(
+    "load",
+    () => {
+      image.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
+      // What can be seen through is shown on white.
+      image.style.backgroundImage = "none";
+      preload();
+    },
+    { once: true },
+  );
   image.addEventListener("error", () => explainMissing(image), { once: true });
-  return make("div", { class: "lightbox-stage" }, image);
+  const place = make("div", { class: "lightbox-stage" }, image);
+  zoom = zoomable(place, image);
+  return place;
+}
+
+/** Fetches the photos that the arrows lead to, so that they are there at once. */
+function preload() {
+  const ids = hooks.sequence();
+  const position = ids.indexOf(shown);
+  for (const id of [ids[position + 1], ids[position - 1]]) {
+    if (position >= 0 && id && !known(id)?.video) new Image().src = known(id)?.photo?.content ?? contentUrl(id);
+  }
 }
 
 function arrow(direction, by, ids) {
@@ -136,49 +169,49 @@ function arrow(direction, by, ids) {
   });
 }
 
-function facts(item) {
-  if (typeof item.score === "number") return `Score ${percent(item.score)}, cosine ${item.cosine.toFixed(3)}`;
-  return typeof item.cosine === "number" ? `Cosine ${item.cosine.toFixed(3)}` : null;
-}
-
-function frame(...children) {
-  const close = iconButton("close", "Close", closeOpened, {
-    class: "lightbox-close",
-    title: "Close (Esc)",
-    data: { testid: "lightbox-close", focusKey: "close" },
-  });
+function frame(label, ...children) {
   const dialog = byId("lightbox");
   const focused = dialog.contains(document.activeElement) ? document.activeElement.dataset.focusKey : null;
-  dialog.replaceChildren(...children, close);
-  const again = focused ? dialog.querySelector(`[data-focus-key="${focused}"]:not(:disabled)`) : null;
-  (again ?? close).focus({ preventScroll: true });
+  const messages = dialog.querySelector("#toasts");
+  dialog.setAttribute("aria-label", label);
+  dialog.replaceChildren(...[...children, messages].filter(Boolean));
+  const again = focused ? dialog.querySelector(`[data-focus-key="${CSS.escape(focused)}"]:not(:disabled)`) : null;
+  (again ?? dialog.querySelector("[data-testid=lightbox-close]")).focus({ preventScroll: true });
 }
 
+const closing = () =>
+  make("div", { class: "lightbox-bar" }, iconButton("close", "Close", closeOpened, { data: { testid: "lightbox-close", focusKey: "lightbox-close" } }));
+
+let drawn = null;
+
+/** Draws a document; the stage stays as it is where it shows this document already. */
 function draw(item, photoDocument) {
   const ids = hooks.sequence();
   const photo = item.photo ?? (item.modality === "image" ? { id: item.id, content: contentUrl(item.id) } : null);
-  const captions = captionsOf(item, photoDocument);
   const match = hooks.matchOf(item.id);
-  const tags = tagRows(item.tags ?? {});
-  const said = match ? facts(match) : null;
-  byId("lightbox").dataset.id = item.id;
-  byId("lightbox").setAttribute("aria-label", nameOf(item));
+  const dialog = byId("lightbox");
+  const old = dialog.dataset.id === item.id ? dialog.querySelector(".lightbox-stage:not(.loading)") : null;
+  drawn = { item, photoDocument };
+  dialog.dataset.id = item.id;
+  dialog.classList.toggle("with-panel", panelOpen());
+  const panel = panelOf(item, {
+    match,
+    listed: captionsOf(item, photoDocument),
+    mayWrite,
+    more: [item.video ? momentsStrip(item) : match && duplicatesStrip(match)],
+    changed: (now) => {
+      hooks.changed(now);
+      if (shown === now.id) draw(now, null);
+    },
+  });
   frame(
-    make("div", { class: "lightbox-main" }, stage(item, photo), arrow("left", -1, ids), arrow("right", 1, ids)),
+    nameOf(item),
+    make("div", { class: "lightbox-main" }, old ?? stage(item, photo), bar(item, photo), arrow("left", -1, ids), arrow("right", 1, ids)),
     make(
-      "div",
-      { class: "lightbox-side" },
+      "section",
+      { id: "lightbox-panel", class: "lightbox-side", "aria-label": "Information" },
       make("h2", { text: item.video ? `Video at ${clock(item.video.time_seconds)}` : item.modality === "image" ? "Photo" : "Caption" }),
-      said && make("p", { class: "muted", text: said }),
-      buttons(item, photo),
-      make("h3", { text: captions.length === 1 ? "Caption" : "Captions" }),
-      captionList(captions),
-      item.text_in_photo && make("h3", { text: "Text in the photo" }),
-      item.text_in_photo && make("p", { class: "lightbox-seen", data: { testid: "lightbox-seen" }, text: item.text_in_photo }),
-      tags.length > 0 && make("h3", { text: "Tags" }),
-      tags.length > 0 && make("dl", { class: "lightbox-tags", data: { testid: "lightbox-tags" } }, ...tags),
-      item.video ? momentsStrip(item) : match && duplicatesStrip(match),
-      make("p", { class: "lightbox-id" }, "id ", make("code", { text: item.id })),
+      ...panel,
     ),
   );
 }
@@ -198,7 +231,7 @@ async function load(id) {
   } catch (error) {
     if (shown !== id) return;
     if (known(id)) toast(explainInLine(error), { kind: "error" });
-    else frame(make("div", { class: "lightbox-main" }, errorCard(error, () => load(id))));
+    else frame("Error", make("div", { class: "lightbox-main" }, errorCard(error, () => load(id)), closing()));
   }
 }
 
@@ -209,7 +242,10 @@ export function showLightbox(state) {
     if (dialog.open) {
       const last = shown;
       shown = null;
+      drawn = null;
+      dialog.querySelector("video")?.pause();
       dialog.close();
+      delete dialog.dataset.id;
       document.querySelector(`[data-testid=result][data-id="${CSS.escape(last ?? "")}"] a`)?.focus({ preventScroll: true });
     }
     return;
@@ -219,14 +255,19 @@ export function showLightbox(state) {
   if (!dialog.open) dialog.showModal();
   const item = known(shown);
   if (item) draw(item, null);
-  else frame(make("div", { class: "lightbox-main" }, make("div", { class: "lightbox-stage loading", "aria-busy": "true" })));
+  else frame("Photo", make("div", { class: "lightbox-main" }, make("div", { class: "lightbox-stage loading", "aria-busy": "true" }), closing()));
   announce(item ? nameOf(item) : "Loading");
   load(shown);
+  hooks.writable().then((allowed) => {
+    if (allowed === mayWrite) return;
+    mayWrite = allowed;
+    if (drawn && shown === drawn.item.id) draw(drawn.item, drawn.photoDocument);
+  });
 }
 
 /**
  * @param {{actions: object, sequence: () => string[], matchOf: Function, writable: () => Promise<boolean>,
- *   onDeleted: (ids: string[]) => void}} given `sequence` lists the ids that the arrows step through
+ *   deleted: () => void, changed: (item: object) => void}} given `sequence` lists the ids that the arrows step through
  */
 export function startLightbox(given) {
   hooks = given;
@@ -239,19 +280,24 @@ export function startLightbox(given) {
     if (currentState().open) closeOpened(); // a second Esc closes a dialog whatever its page says
   });
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog || event.target.classList.contains("lightbox-stage")) closeOpened();
+    if (event.target.classList.contains("lightbox-stage") && !zoom?.zoomed()) closeOpened();
   });
-  dialog.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
+  // Not in the dialog alone: a click on the photo leaves the focus nowhere.
+  document.addEventListener("keydown", (event) => {
+    if (!dialog.open || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
     if (event.key === "ArrowLeft") step(-1);
     else if (event.key === "ArrowRight") step(1);
+    else if (event.key === "i") togglePanel();
+    else if (event.key === "+" || event.key === "=") zoom?.by(1.5);
+    else if (event.key === "-") zoom?.by(1 / 1.5);
+    else if (event.key === "0") zoom?.reset();
   });
   let touch = null;
   dialog.addEventListener("touchstart", (event) => (touch = event.touches.length === 1 ? event.touches[0] : null), { passive: true });
   dialog.addEventListener(
     "touchend",
     (event) => {
-      if (!touch) return;
+      if (!touch || zoom?.zoomed() || !event.target.closest(".lightbox-main")) return;
       const moved = event.changedTouches[0].clientX - touch.clientX;
       const sideways = Math.abs(moved) > 60 && Math.abs(moved) > 2 * Math.abs(event.changedTouches[0].clientY - touch.clientY);
       if (sideways) step(moved < 0 ? 1 : -1);

@@ -1,17 +1,22 @@
 import { api, logOut, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
+import { parseExpression } from "./expression.js";
 import { forgetTags, setCalibrated, showFilters } from "./filters.js";
+import { startHolding } from "./hold.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
 import { showLightbox, startLightbox } from "./lightbox.js";
 import { announce, startConnection } from "./messages.js";
-import { DEFAULTS, currentState, describeTerms, isSearch, mainTermIndex, navigate, onNavigation, savedScroll, searchKey, startNavigation } from "./navigation.js";
+import { DEFAULTS, MAX_TERMS, currentState, describeTerms, isSearch, mainTermIndex, navigate, onNavigation, savedScroll, searchKey, startNavigation } from "./navigation.js";
 import { searchWithPictures, startCamera, startPictureIntake } from "./picture_intake.js";
-import { announceResults, showError, showLoading, showResults } from "./results.js";
-import { abandonSearch, forgetAnswers, keptAnswer, search, setTexts } from "./search.js";
+import { announceResults, refreshResults, showError, showLoading, showResults } from "./results.js";
+import { abandonSearch, forgetAnswers, keptAnswer, search, setContents, shownMatches } from "./search.js";
+import { clearSelection, startSelection } from "./selection.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
 import { showStatus } from "./status_view.js";
+import { startSuggesting } from "./suggest.js";
 import { addTerm, showTerms, termName } from "./terms.js";
+import { forgetYears, showTimeline, startTimeline } from "./timeline.js";
 import { showToolbar } from "./toolbar.js";
 
 const TYPING_PAUSE_MS = 450;
@@ -35,10 +40,10 @@ const actions = {
 
 function sequence() {
   if (isHome(currentState())) return galleryIds();
-  return shownAnswer ? shownAnswer.sections.flatMap((section) => section.matches.map((match) => match.id)) : [];
+  return shownAnswer ? shownMatches(shownAnswer.section).map((match) => match.id) : [];
 }
 
-const matchOf = (id) => shownAnswer?.sections.flatMap((section) => section.matches).find((match) => match.id === id);
+const matchOf = (id) => shownAnswer?.section.matches.find((match) => match.id === id);
 
 function notice(sentence) {
   const place = byId("notice");
@@ -73,8 +78,8 @@ async function runSearch(state) {
   showLoading(state);
   showToolbar(state, null);
   try {
-    // It says whether there is text in photos, and so whether words are matched too.
-    if (state.hybrid === null) await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
+    // It says whether there are captions, and text in photos, and so what is searched for.
+    await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
     if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
@@ -98,6 +103,7 @@ async function nameTerms(state) {
 function showResultsOf(state, { returned, again }) {
   const key = searchKey(state);
   if (key === shownKey && !again) return;
+  clearSelection();
   shownKey = key;
   if (!state.terms.some((term) => term.weight > 0)) {
     abandonSearch();
@@ -118,13 +124,17 @@ function showResultsOf(state, { returned, again }) {
 }
 
 function showHome(state, { returned }) {
-  if (shownKey === "home") return;
-  shownKey = "home";
+  const key = searchKey(state);
+  if (shownKey === key) return;
+  shownKey = key;
+  clearSelection();
   abandonSearch();
   shownAnswer = null;
   showToolbar(state, null);
-  showGallery(actions, () => isHome(currentState())).then(() => {
-    if (returned && isHome(currentState())) scrollTo(0, savedScroll());
+  const wanted = () => isHome(currentState()) && searchKey(currentState()) === key;
+  if (!returned) scrollTo(0, 0);
+  showGallery(state, actions, wanted).then(() => {
+    if (returned && wanted()) scrollTo(0, savedScroll());
   });
 }
 
@@ -142,11 +152,12 @@ function showTitle(state) {
 }
 
 function showView(state) {
-  const page = state.view !== "search" ? state.view : isHome(state) ? "home" : "results";
-  document.documentElement.dataset.page = page;
+  document.documentElement.dataset.page = state.view === "search" ? "photos" : state.view;
+  byId("contents").hidden = !isHome(state) || Boolean(state.filter || state.moment);
   byId("search-view").hidden = state.view !== "search";
   byId("status-view").hidden = state.view !== "status";
   byId("indexing-view").hidden = state.view !== "add";
+  byId("site-menu").hidePopover();
   for (const link of document.querySelectorAll(".site-nav a")) {
     if (link.dataset.view === state.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -164,7 +175,7 @@ function show(state, details) {
     showTerms(state);
     showNotice(state);
     showFilters(state);
-    showSuggestions(isHome(state));
+    showSuggestions(isHome(state) && !state.filter && !state.moment);
     if (isSearch(state)) showResultsOf(state, details);
     else showHome(state, details);
     if (shownAnswer) showToolbar(state, shownAnswer);
@@ -173,6 +184,7 @@ function show(state, details) {
     if (shownAnswer === null) shownKey = null;
     scrollTo(0, 0);
   }
+  showTimeline(state, isHome(state) && !state.moment);
   showLightbox(state);
 }
 
@@ -182,6 +194,9 @@ function termsWithTyped() {
   const { terms } = currentState();
   const main = mainTermIndex(terms);
   if (!typed) return terms.filter((_, position) => position !== main);
+  const others = terms.filter((_, position) => position !== main);
+  const parsed = parseExpression(typed);
+  if (parsed) return [...parsed.terms, ...others].slice(0, MAX_TERMS);
   if (main < 0) return [{ kind: "text", value: typed, weight: 1 }, ...terms];
   return terms.map((term, position) => (position === main ? { ...term, value: typed } : term));
 }
@@ -190,7 +205,8 @@ function startSearchBox() {
   const box = byId("search-box");
   const whileTyping = debounce(() => {
     const typed = box.value.trim();
-    if (typed && typed.length < SHORTEST_TYPED) return;
+    // What has several terms is read as a whole, when it is finished.
+    if ((typed && typed.length < SHORTEST_TYPED) || parseExpression(typed)) return;
     const terms = termsWithTyped();
     if (JSON.stringify(terms) === JSON.stringify(currentState().terms)) return;
     // One sentence is one step for Back, however often its typing paused.
@@ -211,7 +227,8 @@ function startSearchBox() {
       if (currentState().terms.length) navigate({ terms });
       return;
     }
-    navigate({ terms, open: null }, { again: true, replace: typingBegan });
+    const literal = Boolean(parseExpression(box.value)?.quoted) || currentState().literal;
+    navigate({ terms, literal, open: null }, { again: true, replace: typingBegan });
     typingBegan = false;
   });
 }
@@ -223,7 +240,7 @@ function toSearch() {
 }
 
 function startViewLinks() {
-  document.querySelector(".site-nav [data-view=search]").addEventListener("click", (event) => {
+  document.querySelector(".site-nav [data-view=search]").addEventListener("click", (/** @type {MouseEvent} */ event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
     navigate(currentState().view === "search" ? DEFAULTS : lastSearch);
@@ -237,13 +254,11 @@ function readStatus() {
 
 function useStatus(read) {
   setCalibrated(read.calibrated);
-  setTexts(read.texts.with_text > 0);
+  setContents({ texts: read.texts.with_text > 0, captions: read.modalities.text.documents > 0 });
   byId("logout-button").hidden = !read.access.session;
   const { image, text } = read.modalities;
-  const captions = text.documents ? ` and ${count(text.documents, "caption")}` : "";
-  byId("hero-summary").textContent = image.documents + text.documents
-    ? `${count(image.documents, "photo")}${captions}, found by meaning. Write a sentence, or drop a picture.`
-    : "Write a sentence, or drop a picture.";
+  const captions = text.documents ? `, ${count(text.documents, "caption")}` : "";
+  byId("contents").textContent = `${count(image.documents, "photo")}${captions}`;
   return read;
 }
 
@@ -251,7 +266,17 @@ function forgetIndex() {
   forgetAnswers();
   forgetStartPage();
   forgetTags();
+  forgetYears();
   shownKey = null;
+  readStatus();
+}
+
+const writable = async () => Boolean((await status)?.writing.allowed);
+
+// What is shown stays; all that is asked for later is asked anew.
+function forgetDeleted() {
+  forgetAnswers();
+  forgetTags();
   readStatus();
 }
 
@@ -263,18 +288,29 @@ function start() {
   startPictureIntake({ active: () => currentState().view === "search" && !document.querySelector("dialog[open]") });
   startCamera(searchWithPictures);
   startRecentMenu();
+  startSuggesting();
   startIndexing({ changed: forgetIndex });
   startLightbox({
     actions,
     sequence,
     matchOf,
-    writable: async () => Boolean((await status)?.writing.allowed),
-    onDeleted: () => {
-      forgetIndex();
-      navigate({ open: null }, { replace: true, again: true });
+    writable,
+    deleted: forgetDeleted,
+    changed: (item) => {
+      const match = matchOf(item.id);
+      if (match) Object.assign(match, { captions: item.captions, tags: item.tags });
+      forgetAnswers();
+      forgetTags();
     },
   });
+  startSelection({ sequence, writable, tagged: forgetDeleted, deleted: forgetDeleted });
+  addEventListener("documents-hidden", () => {
+    refreshResults();
+    if (shownAnswer) showToolbar(currentState(), shownAnswer);
+  });
   startKeyboard({ toSearch });
+  startHolding();
+  startTimeline();
   startConnection({
     whenBack: () => {
       readStatus();

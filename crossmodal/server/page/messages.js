@@ -8,20 +8,34 @@ export function announce(sentence) {
 
 const SHOWN_MS = 6000;
 
-/** Shows a short message at the foot of the page; one of kind "error" stays until it is closed. */
-export function toast(message, { kind = "info" } = {}) {
+// A modal dialog covers all that isn't in it.
+function raiseToasts() {
+  const dialog = document.querySelector("dialog[open]");
+  const toasts = byId("toasts");
+  (dialog ?? document.body).append(toasts);
+  dialog?.addEventListener("close", () => document.body.append(toasts), { once: true });
+  return toasts;
+}
+
+/**
+ * Shows a short message at the foot of the page, also above a dialog; one of kind "error" stays until it is closed.
+ * @param {string} message
+ * @param {{kind?: string, shown?: number, undo?: () => unknown}} [how] `kind` is "info" or "error", `shown` in milliseconds; `undo` gets a button
+ */
+export function toast(message, { kind = "info", shown = SHOWN_MS, undo } = {}) {
   const close = () => item.remove();
   const item = make(
     "div",
     { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status", data: { testid: "toast" } },
     icon(kind === "error" ? "warning" : "check"),
     make("p", { text: message }),
+    undo && button("Undo", { kind: "quiet", testid: "undo", on: { click: () => (close(), undo()) } }),
     iconButton("close", "Close the message", close, { title: null }),
   );
-  const toasts = byId("toasts");
+  const toasts = raiseToasts();
   while (toasts.childElementCount >= 3) toasts.firstElementChild.remove();
   toasts.append(item);
-  if (kind !== "error") setTimeout(close, SHOWN_MS);
+  if (kind !== "error") setTimeout(close, shown);
 }
 
 /** What went wrong, in words: {title, detail, errors}. */
@@ -39,7 +53,11 @@ export function explainInLine(error) {
   return detail ? `${title}. ${detail}` : title;
 }
 
-/** A designed message in place of content; `items` are sentences of a list, `actions` buttons. */
+/**
+ * A designed message in place of content.
+ * @param {{title: string, detail?: string|null, items?: string[], symbol?: string, kind?: string, actions?: Node[], testid?: string}} said
+ *   `items` are sentences of a list, `actions` buttons
+ */
 export function messageCard({ title, detail, items = [], symbol = "search", kind = "calm", actions = [], testid }) {
   return make(
     "div",
@@ -66,7 +84,11 @@ export function errorCard(error, retry) {
   });
 }
 
-/** A labelled button. */
+/**
+ * A labelled button.
+ * @param {string|Node} label
+ * @param {{symbol?: string, kind?: string, on?: object, testid?: string, [attribute: string]: unknown}} [how]
+ */
 export function button(label, { symbol, kind = "", on, testid, ...attributes } = {}) {
   return make(
     "button",
@@ -76,29 +98,15 @@ export function button(label, { symbol, kind = "", on, testid, ...attributes } =
   );
 }
 
-/** A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another. */
+/**
+ * A button with an icon only; its label is read out, and shown as a tooltip unless `title` is another.
+ * @param {string} symbol
+ * @param {string} label
+ * @param {(event: Event) => unknown} click
+ * @param {{class?: string, title?: string|null, data?: object, [attribute: string]: unknown}} [how]
+ */
 export function iconButton(symbol, label, click, { class: className = "icon-button", title = label, data, ...attributes } = {}) {
   return make("button", { type: "button", class: className, "aria-label": label, title, data, on: { click }, ...attributes }, icon(symbol));
-}
-
-/** Asks before something that cannot be undone; the promise says whether the answer was yes. */
-export function confirmed({ title, detail, action }) {
-  const dialog = byId("confirm");
-  dialog.returnValue = "";
-  dialog.replaceChildren(
-    make("h2", { id: "confirm-title", text: title }),
-    make("p", { text: detail }),
-    make(
-      "div",
-      { class: "sheet-actions" },
-      button("Keep it", { on: { click: () => dialog.close("no") }, testid: "confirm-no" }),
-      button(action, { kind: "danger", on: { click: () => dialog.close("yes") }, testid: "confirm-yes" }),
-    ),
-  );
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
-  });
 }
 
 const ASK_EVERY_MS = 3000;

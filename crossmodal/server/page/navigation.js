@@ -7,22 +7,24 @@ import { hasUpload } from "./pictures.js";
  *
  * A term is {kind: "text"|"id"|"upload", value: string, weight: number}; an upload's value is its key in this
  * tab's memory, so it cannot be in a link: `uploads=N` says how many a link leaves out. `hybrid` is whether
- * words are matched too, null where that is left to what the index has.
+ * words are matched too, null where that is left to what the index has. `moment` is the id of a photo, without
+ * terms: photos taken when it was are shown.
  */
-const SHOWS = ["apart", "together", "photos", "captions"];
+const SHOWS = ["photos", "captions"];
 export const PAGE_SIZES = [12, 24, 48, 96];
 export const MAX_TERMS = 16;
 
 export const DEFAULTS = Object.freeze({
   view: "search",
   terms: Object.freeze([]),
-  show: "apart",
+  show: "photos",
   filter: null,
+  moment: null,
   literal: false,
   hybrid: null,
   group: true,
   minScore: 0,
-  topK: 24,
+  topK: 48,
   open: null,
   leftOut: 0,
 });
@@ -65,6 +67,7 @@ function readAddress(query) {
     terms,
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
+    moment: parameters.get("moment"),
     literal: parameters.get("literal") === "1",
     hybrid: { 1: true, 0: false }[parameters.get("hybrid")] ?? null,
     group: parameters.get("group") !== "0",
@@ -84,6 +87,7 @@ export function writeAddress(state) {
   if (uploads) parameters.set("uploads", uploads);
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
+  if (state.moment && !state.terms.length) parameters.set("moment", state.moment);
   if (state.literal) parameters.set("literal", "1");
   if (state.hybrid !== null) parameters.set("hybrid", state.hybrid ? "1" : "0");
   if (!state.group) parameters.set("group", "0");
@@ -102,12 +106,12 @@ export const mainTermIndex = (terms) => terms.findIndex((term) => term.kind === 
 
 /** All that decides about the results: two states with the same key have the same results. */
 export function searchKey(state) {
-  const { terms, show, filter, literal, hybrid, group, minScore, topK } = state;
-  return JSON.stringify([terms, show, filter, literal, hybrid, group, minScore, topK]);
+  const { terms, show, filter, moment, literal, hybrid, group, minScore, topK } = state;
+  return JSON.stringify([terms, show, filter, terms.length ? null : moment, literal, hybrid, group, minScore, topK]);
 }
 
 /** A short sentence for the title and the recent searches: "dog + photo − snow". */
-export function describeTerms(terms, nameOf = () => "a photo") {
+export function describeTerms(terms, nameOf = (_term) => "a photo") {
   return terms
     .map((term, position) => {
       const name = term.kind === "text" ? term.value : nameOf(term);

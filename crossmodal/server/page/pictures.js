@@ -28,7 +28,7 @@ function asDataUri(blob) {
 /**
  * Decodes a picture upright and scales it down to a JPEG of at most LONGER_SIDE pixels. A photo that only the
  * server can decode stays as it is, and has no width and height.
- * @param {Blob} file any image
+ * @param {File} file any image
  * @returns {Promise<{name: string, blob: Blob, dataUri: string, width: number, height: number}>}
  * @throws {PictureError} where it is no photo, also by its name
  */

@@ -1,4 +1,4 @@
-import { api, remember } from "./api.js";
+import { api, isHidden, known, remember } from "./api.js";
 import { upload } from "./pictures.js";
 import { searchKey } from "./navigation.js";
 
@@ -19,18 +19,18 @@ function queryOf(terms) {
   return { terms: written };
 }
 
-/** The sections that a way of showing results has: the modality each asks for. */
-function sectionsOf(show) {
-  return { apart: ["image", "text"], together: ["both"], photos: ["image"], captions: ["text"] }[show];
-}
-
-// Whether the index has text in photos, which only words find.
+// Whether the index has text in photos, which only words find, and whether it has captions.
 let textsThere = false;
+let captionsThere = false;
 
-/** Says whether the index has text in photos. */
-export function setTexts(there) {
-  textsThere = there;
+/** Says what the index has: text in photos, and captions. */
+export function setContents({ texts, captions }) {
+  textsThere = texts;
+  captionsThere = captions;
 }
+
+/** Whether the index has captions; without them nothing speaks of them. */
+export const hasCaptions = () => captionsThere;
 
 /** Whether a search of this state matches words too: as it says, or else where there is text in photos. */
 export const matchesWords = (state) => hasWords(state.terms) && (state.hybrid ?? textsThere);
@@ -54,24 +54,18 @@ function optionsOf(state) {
   };
 }
 
-// Captions stand in a narrow column beside the photos, where half as many are as long.
-const pageSize = (state, modality) =>
-  state.show === "apart" && modality === "text" ? Math.ceil(state.topK / 2) : state.topK;
-
-/** The body of POST /v1/search for a state's first results. */
+/** The body of POST /v1/search for a state's first results; photos are found by their captions, too. */
 export function searchBody(state) {
   const query = queryOf(state.terms);
-  const sections = sectionsOf(state.show);
-  if (sections.length === 1) {
-    return { ...query, modality: sections[0], top_k: state.topK, ...optionsOf(state) };
-  }
-  const queries = sections.map((modality) => ({ ...query, modality, top_k: pageSize(state, modality) }));
+  const modality = state.show === "captions" ? "text" : "image";
+  if (modality === "text" || !captionsThere) return { ...query, modality, top_k: state.topK, ...optionsOf(state) };
+  const queries = ["image", "text"].map((each) => ({ ...query, modality: each, top_k: state.topK }));
   return { queries, ...optionsOf(state) };
 }
 
-/** The body for a section's next results, after `offset` of them; null where the API ends. */
+/** The body for the next results, after `offset` of them; null where the API ends. */
 function moreBody(state, modality, offset) {
-  const topK = Math.min(pageSize(state, modality), deepest(state) - offset);
+  const topK = Math.min(state.topK, deepest(state) - offset);
   if (topK < 1) return null;
   return { ...queryOf(state.terms), modality, top_k: topK, offset, ...optionsOf(state) };
 }
@@ -98,17 +92,67 @@ function keep(key, answer) {
   if (kept.size > KEPT_ANSWERS) kept.delete(kept.keys().next().value);
 }
 
-function section(modality, result) {
+function sectionOf(state, modality, result) {
   remember(result.matches);
-  return { modality, matches: result.matches, hasMore: result.has_more, recognised: result.recognised, doubt: result.doubt, error: result.error };
+  const { matches, has_more: hasMore, recognised, doubt, error } = result;
+  // Who says how well they are to fit has said what is weak.
+  const weakShown = state.minScore > 0;
+  return { modality, matches, hasMore, recognised, doubt, error, weakShown, reached: matches.at(-1)?.rank ?? 0, found: [] };
+}
+
+/** What scores less doesn't fit well: FITTING_SCORE of the server. */
+const FITTING_SCORE = 0.1;
+
+const scoresWell = ({ score }) => typeof score !== "number" || score >= FITTING_SCORE;
+
+/** Whether a match fits: by its score or its caption's, or because it has the very words. */
+function fits({ score, parts, found_caption: caption }) {
+  return scoresWell({ score }) || Boolean(parts?.word_rank || parts?.text_rank) || Boolean(caption && scoresWell(caption));
+}
+
+export const isWeak = (match) => !fits(match);
+
+/** Those that are set apart, because they fit less well. */
+export const weakMatches = ({ matches }) => matches.filter((match) => isWeak(match) && !isHidden(match.id));
+
+/** The matches to show: those that fit, and once somebody asked for them the weak ones, by rank each. */
+export const shownMatches = (section) => [...section.matches.filter((match) => fits(match) && !isHidden(match.id)), ...(section.weakShown ? weakMatches(section) : [])];
+
+/**
+ * Puts captions that matched on their photos. A photo that only its caption found stands where the caption's
+ * score puts it, if that fits, and without scores at the end.
+ */
+function foldCaptions(section, captions) {
+  section.found = captions;
+  const best = new Map();
+  for (const caption of captions) {
+    if (caption.photo && !best.has(caption.photo.id)) best.set(caption.photo.id, caption);
+  }
+  section.matches = section.matches.map((match) => withCaption(match, best));
+  const shown = new Set(section.matches.map(({ id }) => id));
+  for (const [id, caption] of best) {
+    const { photo, text, score, cosine, tags } = caption;
+    if (shown.has(id) || !scoresWell(caption)) continue;
+    const place = typeof score === "number" ? section.matches.findIndex((match) => match.score < score) : -1;
+    // Photos that follow on a later page have their own place there.
+    if (place < 0 && section.hasMore) continue;
+    const match = { ...known(id), id, modality: "image", photo, score, cosine, tags: known(id)?.tags ?? tags, found_caption: caption };
+    match.captions ??= [{ id: caption.id, text }];
+    section.matches.splice(place < 0 ? section.matches.length : place, 0, match);
+  }
+}
+
+function withCaption(match, best) {
+  const caption = best.get(match.id);
+  return caption ? { ...match, found_caption: caption } : match;
 }
 
 /**
  * Searches for a state and stops the search before it.
- * @returns {Promise<{sections: object[], timing: object, model: string, body: object}|null>} null where
- *   another search has been started meanwhile
+ * @returns {Promise<{section: object, results: object[], timing: object, model: string, body: object}|null>} `results`
+ *   as the server said them; null where another search has been started meanwhile
  */
-export async function search(state, { onRetry } = {}) {
+export async function search(state, { onRetry } = /** @type {{onRetry?: (seconds: number) => void}} */ ({})) {
   abandonSearch();
   const controller = new AbortController();
   running = controller;
@@ -123,26 +167,34 @@ export async function search(state, { onRetry } = {}) {
   }
   if (running !== controller) return null;
   running = null;
-  const sections = sectionsOf(state.show).map((modality, position) => section(modality, answer.results[position]));
-  const result = { sections, timing: answer.timing, model: answer.model, body };
+  const [first, captions] = answer.results;
+  const section = sectionOf(state, body.queries ? "image" : body.modality, first);
+  const results = [{ modality: section.modality, matches: [...section.matches], has_more: first.has_more }];
+  if (captions?.matches) {
+    results.push({ modality: "text", matches: captions.matches, has_more: captions.has_more });
+    if (!section.error) foldCaptions(section, captions.matches);
+  }
+  const result = { section, results, timing: answer.timing, model: answer.model, body };
   keep(searchKey(state), result);
   return result;
 }
 
-/** Adds a section's next matches to it and answers only those. */
-export async function searchMore(state, part, { onRetry } = {}) {
-  const last = part.matches.at(-1);
-  const body = moreBody(state, part.modality, last ? last.rank : 0);
+/** Adds the next matches to an answer and answers those of them that are shown. */
+export async function searchMore(state, { section, results }) {
+  const body = moreBody(state, section.modality, section.reached);
   if (!body) {
-    part.hasMore = false;
-    part.atEnd = true;
+    section.hasMore = false;
     return [];
   }
-  const answer = await api.search(body, { onRetry });
-  const next = section(part.modality, answer.results[0]);
-  const shown = new Set(part.matches.map((match) => match.id));
-  const fresh = next.matches.filter((match) => !shown.has(match.id));
-  part.matches.push(...fresh);
-  part.hasMore = next.hasMore;
-  return fresh;
+  const answer = await api.search(body);
+  const next = sectionOf(state, section.modality, answer.results[0]);
+  const best = new Map(section.found.toReversed().map((caption) => [caption.photo?.id, caption]));
+  const shown = new Set(section.matches.map((match) => match.id));
+  const fresh = next.matches.filter((match) => !shown.has(match.id)).map((match) => withCaption(match, best));
+  results[0].matches.push(...next.matches);
+  results[0].has_more = next.hasMore;
+  section.matches.push(...fresh);
+  section.hasMore = next.hasMore;
+  section.reached = Math.max(next.reached, section.reached + (next.matches.length ? 0 : body.top_k));
+  return section.weakShown ? fresh : fresh.filter(fits);
 }

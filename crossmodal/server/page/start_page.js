@@ -1,15 +1,16 @@
-import { ROOT, api, remember } from "./api.js";
-import { byId, count, icon, make } from "./dom.js";
-import { announce, button, errorCard, messageCard } from "./messages.js";
-import { DEFAULTS, describeTerms, writeAddress } from "./navigation.js";
-import { fillResults, fillWithSkeletons, resultTile, showError } from "./results.js";
+import { ROOT, api, isHidden, remember } from "./api.js";
+import { byId, icon, make } from "./dom.js";
+import { button, messageCard } from "./messages.js";
+import { DEFAULTS, describeTerms, navigate, writeAddress } from "./navigation.js";
+import { fillResults, fillWithSkeletons, listFoot, refreshBy, resultTile, showError } from "./results.js";
+import { photoRows } from "./rows.js";
 import { termName } from "./terms.js";
 
 const RECENT_KEY = "crossmodal.recent";
 const STORED = 12;
 
 /** The searches of this browser, the latest first: {label, address}. */
-function recentSearches() {
+export function recentSearches() {
   try {
     const stored = JSON.parse(localStorage.getItem(RECENT_KEY) ?? "[]");
     return Array.isArray(stored) ? stored.filter(({ label, address }) => label && address?.startsWith(`${ROOT}?`)) : [];
@@ -84,9 +85,10 @@ export function startRecentMenu() {
 const EXAMPLES = 4;
 const LONGEST_EXAMPLE = 38;
 const RECENT = 4;
-const PAGE = 24;
+const PAGE = 48;
 
 let examples = null;
+// The photos of the start page: {filter, moment, documents, next}.
 let gallery = null;
 
 /** Forgets the examples and photos, since the index has changed. */
@@ -159,52 +161,60 @@ const nothingIndexed = () =>
     actions: [make("a", { class: "button primary", href: "./?view=add", data: { view: "add" }, text: "Add photos" })],
   });
 
+const shownPhotos = () => (gallery ? gallery.documents.filter(({ id }) => !isHidden(id)) : []);
+
+const nothingLeft = () =>
+  messageCard({
+    title: "No photo fits the filters",
+    detail: "Take one of them away.",
+    symbol: "filter",
+    testid: "nothing-left",
+    actions: [button("Remove all filters", { kind: "primary", on: { click: () => navigate({ filter: null, moment: null }) } })],
+  });
+
 function drawGallery(actions) {
-  if (!gallery.documents.length) {
-    fillResults("gallery", nothingIndexed());
+  if (!shownPhotos().length) {
+    fillResults("gallery", gallery.filter || gallery.moment ? nothingLeft() : nothingIndexed());
+    refreshBy(() => drawGallery(actions));
     return;
   }
-  const tiles = gallery.documents.map((item) => resultTile(item, actions));
-  const more = button("Show more photos", { symbol: "down", on: { click: () => loadMore(actions) }, testid: "gallery-more" });
-  fillResults(
-    "gallery",
-    make("h2", { class: "section-title", text: "Some of the photos" }),
-    make("div", { class: "grid grid-image", data: { testid: "gallery" } }, ...tiles),
-    make("div", { class: "section-foot" }, gallery.next && more),
-  );
+  const rows = photoRows(shownPhotos(), (item) => resultTile(item, actions), "gallery");
+  const foot = listFoot({
+    label: "Show more photos",
+    testid: "gallery-more",
+    hasMore: () => Boolean(gallery?.next),
+    load: async () => {
+      const before = gallery;
+      const page = await loadPage(before, before.next);
+      if (gallery !== before) return []; // forgotten meanwhile, since the index has changed
+      gallery = { ...before, documents: [...before.documents, ...page.documents], next: page.next };
+      rows.set(shownPhotos());
+      return page.documents;
+    },
+    focus: (item) => item && rows.tile(item.id)?.querySelector("a").focus({ preventScroll: true }),
+  });
+  fillResults("gallery", make("h2", { class: "section-title visually-hidden", text: "Some of the photos" }), rows.element, foot.element);
+  refreshBy(() => (shownPhotos().length ? rows.set(shownPhotos()) : drawGallery(actions)));
 }
 
-async function loadPage(after) {
-  const page = await api.documents({ modality: "image", limit: PAGE, after });
+// The newest first; those without a date come at the end.
+async function loadPage({ filter, moment }, after) {
+  const narrowed = { filter: filter && JSON.stringify(filter), moment_of: moment };
+  const page = await api.documents({ modality: "image", limit: PAGE, after, sort: moment ? "taken" : "-taken", ...narrowed });
   remember(page.documents);
   return page;
 }
 
-async function loadMore(actions) {
-  const results = byId("results");
-  results.querySelector("[data-testid=gallery-more]").disabled = true;
-  const before = gallery.documents.length;
-  try {
-    const page = await loadPage(gallery.next);
-    gallery = { documents: [...gallery.documents, ...page.documents], next: page.next };
-    if (results.dataset.kind !== "gallery") return;
-    drawGallery(actions);
-    results.querySelectorAll("[data-testid=open-result]")[before]?.focus({ preventScroll: true });
-    announce(`${count(page.documents.length, "more photo")} shown.`);
-  } catch (error) {
-    if (results.dataset.kind !== "gallery") return;
-    results.lastElementChild.replaceChildren(errorCard(error, () => drawGallery(actions)));
-  }
-}
-
-/** Shows some of the indexed photos; `stillWanted` is asked when the answer has come. */
-export async function showGallery(actions, stillWanted) {
-  if (!gallery) {
-    fillWithSkeletons(8);
+/** Shows the indexed photos that a state's filter lets through, or those of a moment; `stillWanted` is asked when the answer has come. */
+export async function showGallery({ filter, moment }, actions, stillWanted) {
+  if (!gallery || gallery.moment !== moment || JSON.stringify(gallery.filter) !== JSON.stringify(filter)) {
+    fillWithSkeletons(24);
     try {
-      gallery = await loadPage();
+      const page = await loadPage({ filter, moment });
+      if (!stillWanted()) return;
+      gallery = { filter, moment, ...page };
     } catch (error) {
-      if (stillWanted()) showError(error, () => showGallery(actions, stillWanted));
+      if (stillWanted()) showError(error, () => showGallery({ filter, moment }, actions, stillWanted));
       return;
     }
   }
@@ -212,4 +222,4 @@ export async function showGallery(actions, stillWanted) {
 }
 
 /** The ids of the start page's photos, in their order. */
-export const galleryIds = () => (gallery ? gallery.documents.map((item) => item.id) : []);
+export const galleryIds = () => shownPhotos().map((item) => item.id);

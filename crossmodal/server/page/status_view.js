@@ -138,7 +138,7 @@ const STACK = 4;
 
 /** Places each step in the column after the last one that it needs, and in the row of its branch. */
 function placed(steps) {
-  const places = new Map([["gateway", { name: "gateway", needs: [], filter: "", copies: "", purpose: "Where requests come in.", column: 0, branch: 0 }]]);
+  const places = new Map([["gateway", { name: "gateway", needs: [], filter: "", copies: "", purpose: "Where requests come in.", column: 0, row: 0, branch: 0 }]]);
   const continued = new Set(["gateway"]);
   let rows = 0;
   let branches = 0;

@@ -4,7 +4,8 @@ import { narrowing, toggleFilters } from "./filters.js";
 import { iconButton, toast } from "./messages.js";
 import { currentState, navigate, writeAddress } from "./navigation.js";
 import { countSentence } from "./results.js";
-import { searchBody } from "./search.js";
+import { currentDensity, setDensity } from "./rows.js";
+import { hasCaptions, searchBody } from "./search.js";
 
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
@@ -33,7 +34,7 @@ function copyTheOldWay(text) {
 }
 
 /** Copies text, also where the page is not on a secure origin and the clipboard interface is missing. */
-async function copy(text, message) {
+export async function copy(text, message) {
   let copied = false;
   try {
     await navigator.clipboard.writeText(text);
@@ -62,7 +63,7 @@ function downloadResults(answer) {
     request: answer.body,
     model: answer.model,
     timing: answer.timing,
-    results: answer.sections.map(({ modality, matches, hasMore }) => ({ modality, matches, has_more: hasMore })),
+    results: answer.results,
   };
   const blob = new Blob([`${JSON.stringify(content, null, 2)}\n`], { type: "application/json" });
   const url = URL.createObjectURL(blob);
@@ -70,51 +71,26 @@ function downloadResults(answer) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-const SHOW_LABELS = { apart: "Side by side", together: "Mixed", photos: "Photos", captions: "Captions" };
-const PARTS = [
-  ["encode_ms", "encode"],
-  ["search_ms", "search"],
-  ["words_ms", "words"],
-  ["fetch_ms", "fetch"],
-];
-
-const milliseconds = (value) => (value >= 10 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
-
-function timing(times) {
-  const parts = PARTS.filter(([key]) => times[key] >= 0.05);
-  const bar = make("span", { class: "time-bar", "aria-hidden": "true" });
-  for (const [key] of parts) {
-    const part = make("span", { class: `time-${key}` });
-    part.style.flexGrow = times[key];
-    bar.append(part);
-  }
-  const words = parts.map(([key, name]) => make("span", { class: `time-part time-${key}`, text: `${name} ${milliseconds(times[key])}` }));
-  return make(
-    "p",
-    { class: "timing", data: { testid: "timing" } },
-    make("span", { text: `${milliseconds(times.total_ms)} ms` }),
-    bar,
-    make("span", { class: "time-parts" }, ...words),
-  );
-}
-
-function showChoice(state) {
-  const choices = Object.entries(SHOW_LABELS).map(([show, label]) =>
+const SHOW_LABELS = { photos: "Photos", captions: "Captions" };
+const DENSITY_LABELS = { small: "S", medium: "M", large: "L" };
+function segments(name, legend, choices, chosen, choose) {
+  const labels = Object.entries(choices).map(([value, label]) =>
     make(
       "label",
       { class: "segment" },
       make("input", {
         type: "radio",
-        name: "show",
-        value: show,
-        checked: state.show === show,
-        data: { focusKey: `show-${show}`, testid: `show-${show}` },
-        on: { change: () => navigate({ show }) },
+        name,
+        value,
+        checked: value === chosen,
+        "aria-label": label.length > 1 ? null : value.replace(/^./, (letter) => letter.toUpperCase()),
+        data: { focusKey: `${name}-${value}`, testid: `${name}-${value}` },
+        on: { change: () => choose(value) },
       }),
       make("span", { text: label }),
     ),
   );
-  return make("fieldset", { class: "segments", data: { testid: "show" } }, make("legend", { class: "visually-hidden", text: "What to show" }), ...choices);
+  return make("fieldset", { class: "segments", data: { testid: name } }, make("legend", { class: "visually-hidden", text: legend }), ...labels);
 }
 
 const tool = (symbol, label, testid, click, disabled = false) => iconButton(symbol, label, click, { disabled, data: { testid, focusKey: testid } });
@@ -148,25 +124,26 @@ function summary(answer) {
     line.textContent = "Searching…";
     return line;
   }
-  line.textContent = countSentence(answer.sections);
-  if (answer.sections.length > 1 && answer.sections[1].matches.length) {
-    // On a phone the captions stand far below the photos.
-    const jump = () => document.querySelector(".section-text")?.scrollIntoView();
-    line.append(" ", make("button", { type: "button", class: "jump", text: "Go to captions", on: { click: jump } }));
-  }
+  line.textContent = countSentence(answer);
+  line.title = `Found in ${Math.round(answer.timing.total_ms).toLocaleString("en")} ms`;
   return line;
 }
 
 /** Draws the line above the results; `answer` is null while the first one is awaited. */
 export function showToolbar(state, answer) {
   const bar = byId("toolbar");
-  bar.hidden = state.terms.length === 0;
-  if (bar.hidden) return;
-  const facts = make("div", { class: "toolbar-facts" }, summary(answer), answer && timing(answer.timing));
+  bar.hidden = false;
+  const density = segments("density", "Size of the photos", DENSITY_LABELS, currentDensity(), setDensity);
+  if (!state.terms.length) {
+    redraw(bar, make("div", { class: "toolbar-tools" }, density, filterButton(state)));
+    return;
+  }
+  const facts = make("div", { class: "toolbar-facts" }, summary(answer));
   const tools = make(
     "div",
     { class: "toolbar-tools" },
-    showChoice(state),
+    hasCaptions() && segments("show", "What to show", SHOW_LABELS, state.show, (show) => navigate({ show })),
+    state.show === "photos" && density,
     filterButton(state),
     make(
       "div",

@@ -9,12 +9,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crossmodal.errors import DataError, RequestError
+from crossmodal.errors import RequestError
 from crossmodal.filters import And, Filter
 from crossmodal.http_shapes.v1.documents import parse_amendment
 from crossmodal.http_shapes.values import read_json
 from crossmodal.metadata.locations import without_private
-from crossmodal.records import IMAGE, Modality
+from crossmodal.records import IMAGE
 from crossmodal.server.access.locations import require_no_locations, sees_locations
 from crossmodal.server.forms import media_type_of
 from crossmodal.server.guards import read_body, require_writing
@@ -38,8 +38,7 @@ _TYPES = ("application/json", "application/merge-patch+json", "")
 # A request that deletes by a filter names so many of what it found.
 _FIRST_IDS = 20
 
-# Read, and then deleted, at the same time.
-_LISTED_TOGETHER = 10_000
+# Deleted at the same time.
 _DELETED_TOGETHER = 500
 
 
@@ -101,25 +100,10 @@ class _Changes:
         if not sees_locations(request.scope, self._serving.settings):
             require_no_locations(filter)
         with self._serving.admission.writes.take():
-            found = await asyncio.to_thread(self._ids, modality, filter)
+            found = await asyncio.to_thread(self._serving.engine.workspace.matching_ids, modality, filter)
             deleted = 0
             for start in range(0, 0 if dry else len(found), _DELETED_TOGETHER):
                 several = found[start : start + _DELETED_TOGETHER]
                 deleted += len(await self._serving.delete(several, captions=captions, modality=modality))
         answer: dict[str, Any] = {"matched": len(found), "first_ids": found[:_FIRST_IDS]}
         return JsonResponse({**answer, "deleted": deleted, "dry_run": dry})
-
-    def _ids(self, modality: Modality, filter: Filter) -> list[str]:
-        """The ids of all documents that match."""
-        found: list[str] = []
-        try:
-            while True:
-                after = found[-1] if found else None
-                records = self._serving.engine.workspace.list_records(
-                    modality, _LISTED_TOGETHER, after, filter=filter
-                )
-                found += [record.id for record in records]
-                if len(records) < _LISTED_TOGETHER:
-                    return found
-        except DataError as error:
-            raise RequestError(str(error), status=422) from None

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import limits
+from crossmodal.engine.browsing import MOMENT_MINUTES, moment_of
 from crossmodal.errors import CrossmodalError, DataError, FilterError, RequestError
-from crossmodal.filters import Filter, parse_filter
+from crossmodal.filters import And, Filter, parse_filter
 from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.http_shapes.v1.answers import document_json
 from crossmodal.http_shapes.v1.documents import (
@@ -31,7 +32,7 @@ from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.access.locations import require_no_locations, sees_locations
 from crossmodal.server.access.paths import PATHS_HIDDEN
-from crossmodal.server.contents import PREVIEW_SIZES, photo_response, thumbnail_response
+from crossmodal.server.contents import PICTURE_SIZES, photo_response, thumbnail_response
 from crossmodal.server.forms import FORM_TYPE, FormText, form_parts, media_type_of
 from crossmodal.server.guards import body_chunks, require_writing
 from crossmodal.server.routes import JsonResponse, add_route, problem, problem_of, problem_response
@@ -77,7 +78,9 @@ class _Documents:
         self._serving = serving
 
     async def list(self, request: Request) -> Response:
-        parameters = parameters_of(request, ("modality", "limit", "after", "sort", "filter"))
+        parameters = parameters_of(
+            request, ("modality", "limit", "after", "sort", "filter", "moment_of", "minutes")
+        )
         modality = modality_of(parameters.get("modality", IMAGE))
         try:
             limit = whole_number(
@@ -88,12 +91,16 @@ class _Documents:
             if after is not None and order is None:
                 after = checked_id(after, "'after'", limits.STORED_ID)
             filter = filter_of(parameters.get("filter"))
+            moment = _moment(parameters)
         except (RequestError, DataError) as error:
             raise RequestError(str(error), status=422) from None
         hidden = not sees_locations(request.scope, self._serving.settings)
         if hidden:
             require_no_locations(filter, order)
         try:
+            if moment is not None:
+                of_moment = await asyncio.to_thread(moment_of, self._serving.engine.workspace, *moment)
+                filter = of_moment if filter is None else And((filter, of_moment))
             documents, following = await asyncio.to_thread(
                 _listed, self._serving.engine.workspace, modality, limit, after, filter, order
             )
@@ -312,11 +319,25 @@ def switch_of(parameters: Mapping[str, str], name: str, *, default: bool) -> boo
 def _size(request: Request) -> int | None:
     """The size of preview that is asked for, None for the thumbnail."""
     given = parameters_of(request, ("size",)).get("size")
-    if given is not None and given not in map(str, PREVIEW_SIZES):
+    if given is not None and given not in map(str, PICTURE_SIZES):
         raise RequestError(
-            f"'size' is {shown(given)}; there are {', '.join(map(str, PREVIEW_SIZES))}.", status=422
+            f"'size' is {shown(given)}; there are {', '.join(map(str, PICTURE_SIZES))}.", status=422
         )
     return None if given is None else int(given)
+
+
+def _moment(parameters: Mapping[str, str]) -> tuple[str, float] | None:
+    """The photo whose moment is asked for, and how many minutes that has; raises RequestError."""
+    minutes = parameters.get("minutes")
+    if "moment_of" not in parameters:
+        if minutes is not None:
+            raise RequestError("'minutes' says how long a moment is; say with 'moment_of' of which photo.")
+        return None
+    id = checked_id(parameters["moment_of"], "'moment_of'", limits.STORED_ID)
+    try:
+        return id, MOMENT_MINUTES if minutes is None else float(minutes)
+    except ValueError:
+        raise RequestError(f"'minutes' is {shown(minutes)}; it has to be a number.") from None
 
 
 def modality_of(value: str) -> Modality:
@@ -384,11 +405,13 @@ def described_by_id(workspace: Workspace, id: str) -> dict[str, Any] | None:
 def _described(workspace: Workspace, records: Collection[Record]) -> list[dict[str, Any]]:
     captions = workspace.captions_of([video_of(record.id) for record in records if record.modality == IMAGE])
     photos = workspace.records({record.photo_id for record in records if record.photo_id}, IMAGE)
+    looks = workspace.looks([*photos, *(record.id for record in records if record.modality == IMAGE)])
     return [
         document_json(
             record,
             captions=captions.get(video_of(record.id), ()) if record.modality == IMAGE else (),
             photo=photos.get(record.photo_id or ""),
+            look=looks.get(record.id if record.modality == IMAGE else record.photo_id or ""),
             text_in_photo=workspace.text_of(record.id) if record.modality == IMAGE else None,
         )
         for record in records
