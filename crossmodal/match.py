@@ -13,6 +13,7 @@ from crossmodal.videos.moments import video_of
 __all__ = [
     "FITTING_SCORE",
     "LEFT_OUT",
+    "SCORE_DIGITS",
     "Caption",
     "Match",
     "Parts",
@@ -32,6 +33,10 @@ class Caption(NamedTuple):
 # Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
 # does (docs/scores.md).
 FITTING_SCORE = 0.1
+
+# Decimals of a score in answers. What a request says of scores is compared at as many, so that a score that
+# was read in an answer keeps its match.
+SCORE_DIGITS = 6
 
 # The only tag of a match that comes without its tags, because those of the matches before it were as much as
 # an answer may have (``limits.ANSWER``): how many bytes they have. No filter can name it.
