@@ -94,7 +94,8 @@ def test_each_tier_ranks_by_cosine_minus_hubness(tmp_path: Path, tier: str) -> N
             cosines = rows.astype(float) @ query
             best = sorted(zip(taken_off - cosines, names, strict=True))[:20]
             shared = {hit.id for hit in hits} & {name for _, name in best}
-            assert len(shared) >= {"exact": 20, "ivf": 14}.get(tier, 17)
+            # Inverted files look into some of their cells only; by the other order 6 or 7 would be shared.
+            assert len(shared) >= {"exact": 20, "ivf": 14, "ivfpq": 14}.get(tier, 17)
             assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
             for hit in hits:
                 place = names.index(hit.id)
