@@ -512,7 +512,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "views",
-        "the mean of so many views of each photo: whole, mirrored, corners; 3 take 3 times as long to index",
+        "the mean of so many views of each photo",
         (*_WITH_MODEL, "embed"),
         choices=VIEWS,
         not_with=("url", "calibrate"),
