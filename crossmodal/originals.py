@@ -68,6 +68,9 @@ class LargeOriginals:
 
     def _has(self, descriptor: int, asked: tuple[str, str, str]) -> bool:
         """Whether an open file, which has this path and signature, has the content with this digest."""
+        # Who asks for a known one waits for nobody else's file to be read.
+        if (known := self._compared.get(asked)) is not None:
+            return known
         with self._comparing:
             if asked not in self._compared:
                 with suppress(OSError), open(descriptor, "rb", closefd=False) as file:

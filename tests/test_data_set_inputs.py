@@ -84,10 +84,13 @@ def test_the_command_line_takes_several(line: str) -> None:
             "--data_set - has no meaning for evaluate, which reads its data several times",
         ),
         ("index a -0", "--null has no meaning without --data_set -"),
-        ("search hello --exclude x", "--exclude has no meaning for search; it belongs to index and evaluate"),
+        (
+            "search hello --exclude x",
+            "--exclude has no meaning for search; it belongs to index, evaluate and embed",
+        ),
         (
             "train -d a --read-as folder",
-            "--read-as has no meaning for train; it belongs to index and evaluate",
+            "--read-as has no meaning for train; it belongs to index, evaluate and embed",
         ),
     ],
 )

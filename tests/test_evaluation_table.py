@@ -82,10 +82,11 @@ def test_progress_says_what_is_being_done() -> None:
         now[0] = 6.0
         progress.advance(added=9, failed=1)
         progress.stage = "asking"
+        now[0] = 8.0
         progress.advance(added=10)
     assert out.getvalue().splitlines() == [
-        "10 of 20 documents; indexing, 1 failed; 1.7 documents/s; 6.0 s left",
-        "20 of 20 documents; asking, 1 failed; 3.3 documents/s",
+        "10 of 20 documents; indexing, 1 failed; 1.7 documents/s",
+        "20 of 20 documents; asking, 1 failed; 5.0 documents/s",
     ]
 
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from crossmodal import PhotoIndex
 from crossmodal.errors import CrossmodalError, DataSetError, ModelMismatch
+from crossmodal.models.identity import ModelIdentity
 from crossmodal.vector_files import open_vector_files, writing
+from crossmodal.vector_files.reading import MODEL_KEY
 
 DIMENSION = 512
 QUESTIONS = ("a dog runs", "stairs", "a cup of coffee")
@@ -160,6 +162,27 @@ def test_the_table_of_img2dataset_with_rows_that_cannot_be_used(tmp_path: Path) 
     assert "the shape (7,), but this index needs (512,)" in reasons["https://photos.example/3.jpg"]
 
 
+def test_photos_and_tags_that_are_there_stay(toy_workspace: Path, tmp_path: Path) -> None:
+    def add(index: PhotoIndex, seed: int, **columns: Any) -> tuple[int, list[str]]:
+        write_table(tmp_path / "rows.parquet", **columns, embedding=list(unit_vectors(2, seed)))
+        summary = index.add_embeddings(tmp_path / "rows.parquet")
+        return summary.added + summary.replaced, [str(failure) for failure in summary.failures]
+
+    with PhotoIndex(copy_index(toy_workspace, tmp_path / "index")) as index:
+        there = index.page(limit=1)[0]
+        thumbnail = index.thumbnail(there.id)
+        assert thumbnail is not None
+        added, (failure,) = add(index, 1, id=[there.id, "own"], tags=[None, '{"rating": 5}'])
+        assert added == 1
+        assert f"another photo with the id {there.id}" in failure
+        assert (index.get(there.id), index.thumbnail(there.id)) == (there, thumbnail)
+        # A row that says nothing of tags takes none away.
+        assert add(index, 2, id=["own", "other"]) == (2, [])
+        own = index.get("own")
+        assert own is not None
+        assert own.tags == {"rating": 5}
+
+
 def one_vector_too_few(folder: Path) -> None:
     as_clip_retrieval(folder, unit_vectors(6))
     write_npy(folder / "img_emb" / "img_emb_1.npy", unit_vectors(2))
@@ -198,6 +221,15 @@ def another_dimension(folder: Path) -> None:
     write_table(folder / "00000.parquet", url=["a"], embedding=[[1.0, 0.0]])
 
 
+def vectors_of_two_models(folder: Path) -> None:
+    folder.mkdir()
+    for part, weights in enumerate("ab"):
+        table = pyarrow.table({"url": [weights], "embedding": list(unit_vectors(1))})
+        model = json.dumps(ModelIdentity("one", weights, "", DIMENSION).to_json())
+        path = folder / f"{part:05}.parquet"
+        pyarrow.parquet.write_table(table.replace_schema_metadata({MODEL_KEY: model}), path)
+
+
 def nothing(folder: Path) -> None:
     folder.mkdir()
 
@@ -213,6 +245,7 @@ def nothing(folder: Path) -> None:
         (no_column_of_vectors, r"no column of vectors: .*embedding.* It has url, caption"),
         (vectors_as_text, r"embedding of .* is of the type string"),
         (another_dimension, r"have 2 dimensions, but clip-mini makes 512"),
+        (vectors_of_two_models, r"00001\.parquet were made by one .*, and those before by one"),
         (nothing, r"There are no vectors at "),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -210,7 +210,7 @@ def _path_of(record: Record) -> str:
     written = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     parts = [_UNSAFE.sub("_", part).rstrip(". ") for part in written.split("/")]
     named = "/".join(part for part in parts if part)
-    return named or f"{_UNSAFE.sub('_', record.id).replace('/', '_')}{_ending_of(record)}"
+    return named or f"photo-{_UNSAFE.sub('_', record.id).replace('/', '_')}{_ending_of(record)}"
 
 
 def _ending_of(record: Record) -> str:

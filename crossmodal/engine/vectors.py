@@ -21,10 +21,10 @@ from crossmodal.index.embedded.search_file import save_all_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import identify_model, require_trust
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.records import Failure, Record
+from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
 from crossmodal.steps.encoding import unit_vector
-from crossmodal.vector_files import Embedded, VectorFiles, VectorWriter
+from crossmodal.vector_files import Embedded, VectorFiles, VectorWriter, embedded
 from crossmodal.workspace import Workspace
 
 __all__ = ["embed_records", "index_vectors", "model_to_embed"]
@@ -75,9 +75,10 @@ def index_vectors(
     """Brings photos and captions with their vectors into the index, and yields what became of each.
 
     No model is loaded, only its identity is compared: the one that ``settings`` name, else the one that the
-    files name, else the one of the index. What the index has already stays, and of rows of one id the first
-    one counts. Raises DataSetError where nothing names the model, ModelMismatch where two do or a vector has
-    another length than the model's, StoreLocked, StoreUnwritable.
+    files name, else the one of the index. What the index has already stays, tags that people gave too, and of
+    rows of one id the first one counts. A row with the id of a photo of other content is a failure. Raises
+    DataSetError where nothing names the model, ModelMismatch where two do or a vector has another length than
+    the model's, StoreLocked, StoreUnwritable.
     """
     identity = _identity(settings, workspace, files)
     workspace.require_writable()
@@ -176,8 +177,23 @@ def _checked(item: Embedded, identity: ModelIdentity) -> Embedded:
 
 
 def _stored(store: EmbeddedStore, items: Sequence[Embedded]) -> Iterator[Indexed]:
+    stored: list[Embedded] = []
+    ids = [item.record.id for item in items if item.record.modality == IMAGE]
+    known = {record.id: record for record in store.get(ids, IMAGE) if record is not None}
+    for item in items:
+        there = known.get(item.record.id) if item.record.modality == IMAGE else None
+        if there is not None and there.digest is not None and there.digest != item.record.digest:
+            error = (
+                f"the index has another photo with the id {item.record.id}; give the row another id, or the "
+                "column sha256 if it is the same photo"
+            )
+            yield Indexed(item.record, error=error)
+        elif there is not None and there.tags and not item.record.tags:
+            stored.append(embedded(replace(item.record, tags=there.tags), item.vector))
+        else:
+            stored.append(item)
     for with_vector in (True, False):
-        part = [item for item in items if (item.vector is not None) == with_vector]
+        part = [item for item in stored if (item.vector is not None) == with_vector]
         if part:
             records = [item.record for item in part]
             vectors = (

@@ -131,7 +131,8 @@ class _NpyFolder(VectorFiles):
         self.rows = 0
         dimensions: dict[int, Path] = {}
         for number, described in self._metadata.items():
-            rows, self.identity = _rows_and_model(described)
+            rows, model = _rows_and_model(described)
+            self.identity = _same_model(self.identity, model, described)
             self.rows += rows
             for name in self._vectors:
                 file = self._vectors[name][number]
@@ -181,7 +182,7 @@ class _ParquetFiles(VectorFiles):
             with _opened(file) as opened:
                 _require_vectors(file, opened)
                 self.rows += opened.metadata.num_rows
-                self.identity = _model_of(file, opened) or self.identity
+                self.identity = _same_model(self.identity, _model_of(file, opened), file)
                 if (length := self._first_length(opened)) is not None:
                     lengths.setdefault(length, file)
         if len(lengths) > 1:
@@ -295,6 +296,12 @@ def _model_of(file: Path, opened: pyarrow.parquet.ParquetFile) -> ModelIdentity 
         return ModelIdentity.from_json(json.loads(said[MODEL_KEY]))
     except (ValueError, ModelError):
         raise DataSetError(f"{file} names its model (crossmodal.model) in no form that is known.") from None
+
+
+def _same_model(known: ModelIdentity | None, model: ModelIdentity | None, file: Path) -> ModelIdentity | None:
+    if known is not None and model is not None and model != known:
+        raise DataSetError(f"The vectors of {file} were made by {model}, and those before by {known}.")
+    return known or model
 
 
 def _read_rows(file: Path) -> Iterator[list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import DataError
 from crossmodal.records import IMAGE, TEXT, Failure, Record, caption_id, photo_id, record_id
 
-__all__ = ["Batch", "Embedded", "embedded_rows"]
+__all__ = ["Batch", "Embedded", "embedded", "embedded_rows"]
 
 # The columns that say where a photo is, the best first: img2dataset's, clip-retrieval's, and the key of both.
 _PLACES = ("url", "uri", "image_path", "key")
@@ -74,14 +74,14 @@ def _of_row(
         raise DataError("it has no vector" + (f" (its status is {status})" if status else ""))
     if image is not None:
         photo = _photo(row)
-        yield _embedded(photo, image)
+        yield embedded(photo, image)
         if caption is not None:
-            yield _embedded(_caption(row, caption, photo.id, photo.uri), text)
+            yield embedded(_caption(row, caption, photo.id, photo.uri), text)
         return
     if caption is None:
         raise DataError("it has the vector of a caption and no caption")
     described = _text(row, "photo_id") or (_photo(row).id if _place(row) else None)
-    yield _embedded(_caption(row, caption, described, None), text)
+    yield embedded(_caption(row, caption, described, None), text)
 
 
 def _photo(row: Mapping[str, Any]) -> Record:
@@ -114,7 +114,8 @@ def _caption(row: Mapping[str, Any], caption: str, photo: str | None, uri: str |
     return Record(id=id, modality=TEXT, text=caption, photo_id=photo, uri=uri, tags=tags)
 
 
-def _embedded(record: Record, vector: NDArray[Any] | None) -> Embedded:
+def embedded(record: Record, vector: NDArray[Any] | None) -> Embedded:
+    """A record with its vector, hashed with both."""
     hashed = record.hashed()
     if vector is not None:
         said = hashed.content_hash.encode() + np.ascontiguousarray(vector).tobytes()

@@ -10,7 +10,7 @@ import pytest
 from conftest import Server
 from playwright.sync_api import Page, expect
 
-from browser.page_driver import File, SearchPage, changed_file, toy_file
+from browser.page_driver import File, SearchPage, changed_file, eventually, toy_file
 from browser.watch import Watch
 
 MARKUP = (
@@ -78,7 +78,10 @@ def test_a_hostile_tag_filters_like_any_other(searching: SearchPage, hostile_id:
 
 def test_a_sentence_that_is_markup_is_a_sentence(searching: SearchPage) -> None:
     searching.open().search(MARKUP)
-    searching.expect_ids(searching.asked_ids(text=MARKUP, modality="image", top_k=24))
+    searching.settled()
+    # The photo whose caption is that markup comes up by it.
+    wanted = searching.asked_ids(text=MARKUP, modality="image", top_k=24)
+    eventually(lambda: sorted(searching.ids()), sorted(wanted))
     searching.find("refine-box").fill(TAG_VALUE)
     searching.find("refine-less").click()
     expect(searching.find("term").nth(1)).to_contain_text(TAG_VALUE)

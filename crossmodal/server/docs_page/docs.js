@@ -127,7 +127,8 @@ function typeSection([name, schema]) {
 
 /** Opens what the address names. */
 function openTarget() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  // The names of all parts are plain.
+  const target = document.getElementById(location.hash.slice(1));
   if (!(target instanceof HTMLDetailsElement)) return;
   target.open = true;
   target.scrollIntoView();

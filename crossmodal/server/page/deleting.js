@@ -5,41 +5,40 @@ import { explainInLine, toast } from "./messages.js";
 /** How long a deletion can be taken back. */
 const UNDO_MS = 8000;
 
-// What is hidden already and will be deleted: {ids, timer, done}.
-let pending = null;
+// What is hidden already and will be deleted: sets of ids, which become smaller while they are.
+const pending = new Set();
 
-async function carryOut() {
-  if (!pending) return;
-  const { ids, timer, done } = pending;
-  pending = null;
-  clearTimeout(timer);
+async function carryOut(ids, done) {
   for (const id of ids) {
     try {
       forget((await api.remove(id)).deleted);
     } catch (error) {
-      if (error instanceof Problem && error.status === 404) continue; // it has gone meanwhile
-      unhide([id]);
-      toast(explainInLine(error), { kind: "error" });
+      if (!(error instanceof Problem && error.status === 404)) { // else it has gone meanwhile
+        unhide([id]);
+        toast(explainInLine(error), { kind: "error" });
+      }
     }
+    ids.delete(id);
   }
+  pending.delete(ids);
   done();
 }
 
 /**
  * Deletes documents from the index, for good, once nobody can take it back any more; until then they are hidden.
- * @param {string[]} ids
+ * @param {string[]} chosen
  * @param {() => void} done called once they are deleted
  */
-export function removeWithUndo(ids, done, what = "photo") {
-  carryOut();
+export function removeWithUndo(chosen, done, what = "photo") {
+  const ids = new Set(chosen);
   hide(ids);
-  pending = { ids, done, timer: setTimeout(carryOut, UNDO_MS) };
-  toast(`${count(ids.length, what)} deleted from the index.`, {
+  pending.add(ids);
+  const timer = setTimeout(carryOut, UNDO_MS, ids, done);
+  toast(`${count(ids.size, what)} deleted from the index.`, {
     shown: UNDO_MS,
     undo: () => {
-      if (pending?.ids !== ids) return; // too late
-      clearTimeout(pending.timer);
-      pending = null;
+      clearTimeout(timer);
+      pending.delete(ids);
       unhide(ids);
     },
   });
@@ -47,6 +46,6 @@ export function removeWithUndo(ids, done, what = "photo") {
 
 // Who leaves has not taken it back.
 addEventListener("pagehide", () => {
-  for (const id of pending?.ids ?? []) deletePhoto(id);
-  pending = null;
+  for (const ids of pending) for (const id of ids) deletePhoto(id);
+  pending.clear();
 });
