@@ -75,6 +75,7 @@ def test_shipped_banks_belong_to_the_shipped_weights(name: str) -> None:
     assert banks is not None
     assert (banks.weights, banks.fingerprint) == (identity.weights, identity.hubness)
     assert banks_of(replace(identity, weights="0" * 16)) is None
+    assert banks_of(replace(identity, name=f"{name}?centering=/moved.safetensors")) is None
     shorter = banks_of(identify_model(f"{name}?dim=64"))
     assert shorter is not None
     assert shorter.image.shape == (300, 64)

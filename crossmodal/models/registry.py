@@ -71,16 +71,23 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
 def banks_of(identity: ModelIdentity) -> Banks | None:
     """What the hubness of documents is computed with that the model ``identity`` embedded.
 
-    None where the model has none, isn't on this machine, or is another one by now. Nothing is downloaded.
-    Raises ModelError where a file of the model is damaged.
+    None where the model has none, isn't on this machine with its centring file, or is another one by now.
+    Nothing is downloaded. Raises ModelError where a file of the model is damaged.
     """
     adaptation = parse_adaptation(identity.name) or Adaptation(identity.name)
     model = find_native(adaptation.model)
-    if model is None or model.banks is None or adapted_identity(adaptation, model.identity) != identity:
+    if model is None or model.banks is None:
         return None
-    if adaptation.dim is None and adaptation.centering is None:
+    try:
+        centering = read_centering(adaptation, model.identity)
+        known = adapted_identity(adaptation, model.identity)
+    except ModelError:
+        # An index is converted and loaded without that file; loading the model says what is wrong with it.
+        return None
+    if known != identity:
+        return None
+    if adaptation.dim is None and centering is None:
         return model.banks
-    centering = read_centering(adaptation, model.identity)
     if centering is None:
         return model.banks.adapted(identity.dimension)
     return model.banks.adapted(identity.dimension, centering.image, centering.text)
