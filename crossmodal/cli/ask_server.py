@@ -15,7 +15,7 @@ from crossmodal.filters import Filter
 from crossmodal.match import Match
 from crossmodal.query.recognition import Recognised
 from crossmodal.query.request import Target
-from crossmodal.records import IMAGE
+from crossmodal.records import IMAGE, Look
 from crossmodal.settings import Settings
 
 __all__ = ["open_server"]
@@ -98,9 +98,11 @@ class _ServerAnswers:
 
     def _match(self, match: Match) -> Match:
         """The match with the address of its photo, and without what was not asked for, as an index has it."""
+        photo = match.photo
         return replace(
             match,
-            uri=None if match.photo is None else self._absolute(match.photo.content),
+            uri=None if photo is None else self._absolute(photo.content),
+            look=None if photo is None else Look(photo.width, photo.height, photo.colour),
             duplicates=match.duplicates if self._settings.group_duplicates else None,
         )
 
