@@ -114,6 +114,11 @@ class FilterError(DataError):
         super().__init__(message)
         self.pointer = pointer
 
+    def located(self, name: str) -> str:
+        """The sentence behind the ``name`` of the filter and the place inside it."""
+        at = f" at {self.pointer}" if self.pointer else ""
+        return f"{name}{at}: {self}"
+
 
 class ImageError(DataError):
     """Bytes that are not an image that can be read safely."""

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from crossmodal.engine.engine import Engine
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
+from crossmodal.settings import Settings
 
-__all__ = ["AsgiClient"]
+__all__ = ["AsgiClient", "serving_in"]
+
+
+@contextmanager
+def serving_in(workspace: Path) -> Iterator[Serving]:
+    """What answers queries about the index in a folder."""
+    settings = Settings(workspace=workspace, model="clip-mini")
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        try:
+            yield serving
+        finally:
+            serving.close()
 
 
 class AsgiClient:

@@ -11,7 +11,7 @@ from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 import pytest
-from asgi_client import AsgiClient
+from asgi_client import AsgiClient, serving_in
 from conftest import TOY_IMAGES
 from photos import encoded
 from PIL import Image
@@ -20,12 +20,10 @@ from test_metadata_reading import photo
 
 from crossmodal import PhotoIndex, Record
 from crossmodal.engine.archive import PhotoArchive
-from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
 from crossmodal.metadata import read_metadata
 from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 
 CAT, COFFEE = ((TOY_IMAGES / name).read_bytes() for name in ("cat.jpg", "coffee.jpg"))
 PLACED = photo(exif=EVERYTHING)
@@ -55,11 +53,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhotoIndex]:
 
 @pytest.fixture(scope="module")
 def serving(index: PhotoIndex) -> Iterator[Serving]:
-    settings = Settings(workspace=index._settings.workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    yield serving
-    serving.close()
-    serving.engine.close()
+    with serving_in(index._settings.workspace) as serving:
+        yield serving
 
 
 def client(serving: Serving, address: str = "127.0.0.1") -> AsgiClient:

@@ -7,15 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asgi_client import AsgiClient
+from asgi_client import AsgiClient, serving_in
 from photos import encoded
 from PIL import Image
 
 from crossmodal import PhotoIndex, Record
-from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
 from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 
 # Id: when it was taken, the camera and the folders.
 PHOTOS: dict[str, tuple[str | None, str | None, list[str]]] = {
@@ -43,11 +41,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhotoIndex]:
 
 @pytest.fixture(scope="module")
 def serving(index: PhotoIndex) -> Iterator[Serving]:
-    settings = Settings(workspace=index._settings.workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    yield serving
-    serving.close()
-    serving.engine.close()
+    with serving_in(index._settings.workspace) as serving:
+        yield serving
 
 
 def get(serving: Serving, path: str, address: str = "127.0.0.1", **parameters: Any) -> tuple[int, Any]:

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asgi_client import AsgiClient
+from asgi_client import AsgiClient, serving_in
 from numpy.typing import NDArray
 
-from crossmodal.engine.engine import Engine
 from crossmodal.engine.layout import Layouts
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.query.plane import laid_out, reduced
 from crossmodal.records import Record
-from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
 CLUSTERS = 8
@@ -128,9 +125,7 @@ def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
 
 def test_by_http_it_comes_when_it_is_ready(tmp_path: Path) -> None:
     put(tmp_path, 0, 60)
-    settings = Settings(workspace=tmp_path, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    try:
+    with serving_in(tmp_path) as serving:
         http = AsgiClient(serving)
         answer = http.get("/v1/layout").json()
         while answer["computing"]:
@@ -144,9 +139,6 @@ def test_by_http_it_comes_when_it_is_ready(tmp_path: Path) -> None:
         place = answer["ids"].index(some["ids"][3])
         assert (some["x"][3], some["y"][3]) == (answer["x"][place], answer["y"][place])
         assert http.get("/v1/layout?limit=0").status_code == 422
-    finally:
-        serving.close()
-        serving.engine.close()
 
 
 def test_without_an_index_there_is_nothing(tmp_path: Path) -> None:

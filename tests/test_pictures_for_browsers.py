@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -10,18 +9,16 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from asgi_client import AsgiClient, serving_in
 from conftest import REPOSITORY, TOY_IMAGES
 from photos import encoded, toy_photo
 from PIL import Image
 
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
-from crossmodal.engine.engine import Engine
 from crossmodal.images.pool import DecodePool
 from crossmodal.records import IMAGE
-from crossmodal.server.app import create_app
 from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 
 FIXTURES = REPOSITORY / "tests" / "fixtures" / "formats"
 CAT = (TOY_IMAGES / "cat.jpg").read_bytes()
@@ -55,11 +52,8 @@ def workspace(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def serving(workspace: Path) -> Iterator[Serving]:
-    settings = Settings(workspace=workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    yield serving
-    serving.close()
-    serving.engine.close()
+    with serving_in(workspace) as serving:
+        yield serving
 
 
 def get(
@@ -74,13 +68,7 @@ def get(
     """The photo of that file name."""
     records = serving.engine.workspace.list_records(IMAGE, 20)
     (id,) = [record.id for record in records if record.file == name]
-
-    async def run() -> httpx2.Response:
-        transport = httpx2.ASGITransport(create_app(serving))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
-            return await http.request(method, path.format(id) + query, headers=headers)
-
-    return asyncio.run(run())
+    return AsgiClient(serving).request(method, path.format(id) + query, headers=headers)
 
 
 @pytest.mark.parametrize("name", ["photo.heic", "photo.jp2", "scan.tif"])
@@ -133,9 +121,7 @@ def test_an_original_comes_from_where_it_lies_as_long_as_it_is_there(tmp_path: P
     (folder / "cat.jpg").write_bytes(CAT)
     with PhotoIndex(workspace) as index:
         index.add(folder)
-    settings = Settings(workspace=workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    try:
+    with serving_in(workspace) as serving:
         for path in ("/v1/documents/{}/content", "/images/{}"):
             answer = get(serving, "cat.jpg", path=path)
             assert (answer.status_code, answer.content) == (200, CAT)
@@ -149,6 +135,3 @@ def test_an_original_comes_from_where_it_lies_as_long_as_it_is_there(tmp_path: P
         answer = get(serving, "cat.jpg", method="HEAD")
         assert (answer.status_code, answer.content) == (410, b"")
         assert get(serving, "cat.jpg", path="/v1/documents/{}/thumbnail").status_code == 200
-    finally:
-        serving.close()
-        serving.engine.close()

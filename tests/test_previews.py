@@ -8,19 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asgi_client import AsgiClient
+from asgi_client import AsgiClient, serving_in
 from conftest import TOY_IMAGES
 from photos import encoded
 from PIL import Image
 
 from crossmodal import PhotoIndex
-from crossmodal.engine.engine import Engine
 from crossmodal.errors import DataError
 from crossmodal.images.pool import DecodePool
 from crossmodal.images.previews import average_colour
 from crossmodal.records import Look
-from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 
 # File, sides, and the sides of its previews.
 PHOTOS = {
@@ -53,11 +50,8 @@ def index(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ph
 
 @pytest.fixture(scope="module")
 def http(index: PhotoIndex) -> Iterator[AsgiClient]:
-    settings = Settings(workspace=index._settings.workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    yield AsgiClient(serving)
-    serving.close()
-    serving.engine.close()
+    with serving_in(index._settings.workspace) as serving:
+        yield AsgiClient(serving)
 
 
 def id_of(index: PhotoIndex, name: str) -> str:
@@ -99,14 +93,12 @@ def test_what_has_no_file_any_more_shows_its_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     photo = tmp_path / "photos" / "cat.jpg"
     photo.write_bytes((TOY_IMAGES / "cat.jpg").read_bytes())
-    settings = Settings(workspace=tmp_path / "index", model="clip-mini")
     with PhotoIndex(tmp_path / "index", "clip-mini") as index:
         index.add(tmp_path / "photos")
         id = id_of(index, "cat.jpg")
         thumbnail = index.thumbnail(id)
     photo.unlink()
-    serving = Serving("query", Engine(settings), settings)
-    try:
+    with serving_in(tmp_path / "index") as serving:
         http = AsgiClient(serving)
         answer = http.get(f"/v1/documents/{id}/thumbnail?size=480")
         assert (answer.content, answer.headers["content-type"]) == (thumbnail, "image/jpeg")
@@ -115,9 +107,6 @@ def test_what_has_no_file_any_more_shows_its_thumbnail(tmp_path: Path) -> None:
         assert http.get(f"/v1/documents/{id}/thumbnail?size=512").status_code == 410
         assert http.get("/v1/documents/nobody/thumbnail?size=480").status_code == 404
         assert http.get(f"/v1/documents/{id}/thumbnail?size=201").status_code == 422
-    finally:
-        serving.close()
-        serving.engine.close()
 
 
 def test_matches_and_documents_say_how_their_photo_looks(index: PhotoIndex, http: AsgiClient) -> None:

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asgi_client import AsgiClient
+from asgi_client import AsgiClient, serving_in
 from photos import encoded
 from PIL import Image
 
 from crossmodal import PhotoIndex, Record
-from crossmodal.engine.engine import Engine
 from crossmodal.server.serving import Serving
-from crossmodal.settings import Settings
 
 TAGS: list[dict[str, Any]] = [
     {"keywords": ["Garden", "Éclair au café"], "file": "IMG_2001.JPG", "taken": "2019-07-04", "year": 2019},
@@ -39,11 +37,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhotoIndex]:
 
 @pytest.fixture(scope="module")
 def serving(index: PhotoIndex) -> Iterator[Serving]:
-    settings = Settings(workspace=index._settings.workspace, model="clip-mini")
-    serving = Serving("query", Engine(settings), settings)
-    yield serving
-    serving.close()
-    serving.engine.close()
+    with serving_in(index._settings.workspace) as serving:
+        yield serving
 
 
 def suggested(index: PhotoIndex, text: str, limit: int = 10) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from crossmodal.access.policy import mark_public
-from crossmodal.cli.index_run import IndexReport, IndexRun
+from crossmodal.cli.index_run import STOPPED_BY_SIGNAL, IndexReport, IndexRun, say_stopped
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
 from crossmodal.cli.text_reading import read_waiting_texts
@@ -34,8 +34,6 @@ from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
 REPORT_FILE = "index-report.json"
-
-STOPPED_BY_SIGNAL = 130
 
 
 def run(settings: Settings) -> int:
@@ -68,8 +66,7 @@ def run(settings: Settings) -> int:
     if failed is not None:
         raise failed
     if not report.finished:
-        print("stopped; run the same command again to go on where it ended", file=sys.stderr)
-        return STOPPED_BY_SIGNAL
+        return say_stopped()
     for sentence in report.kept:
         print(f"warning: {sentence}", file=sys.stderr)
     if indexing.taken == 0 and not report.failures and not report.photos.deleted:
@@ -90,8 +87,7 @@ def _index_vectors(settings: Settings, path: Path) -> int:
     if unwritable is not None:
         print(f"error: {unwritable}", file=sys.stderr)
     if not report.finished:
-        print("stopped; run the same command again to go on where it ended", file=sys.stderr)
-        return STOPPED_BY_SIGNAL
+        return say_stopped()
     return 1 if report.failures else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -18,7 +19,16 @@ from crossmodal.processes import StopSignals
 from crossmodal.records import IMAGE, Failure, Record
 from crossmodal.settings import Settings
 
-__all__ = ["IndexReport", "IndexRun", "ModalityCount"]
+__all__ = [
+    "STOPPED_BY_SIGNAL",
+    "IndexReport",
+    "IndexRun",
+    "ModalityCount",
+    "expected_documents",
+    "say_stopped",
+]
+
+STOPPED_BY_SIGNAL = 130
 
 
 @dataclass
@@ -78,11 +88,29 @@ class IndexReport:
             self.warnings.append({"source": item.source, "reason": item.warning})
         return outcome, item.failure
 
+    def fail(self, failure: Failure, *, strict: bool = False) -> None:
+        """Notes a failure; raises DataError where the settings are strict."""
+        self.failures.append(asdict(failure))
+        if strict:
+            raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")
+
     def end(self, seconds: float) -> None:
         """Notes how long it took."""
         self.seconds = round(seconds, 3)
         indexed = sum(each.added + each.replaced for each in (self.photos, self.captions))
         self.documents_per_second = round(indexed / (self.seconds or 1.0), 2)
+
+
+def expected_documents(data_sets: Sequence[DataSet], most: int | None) -> int | None:
+    """How many documents data sets give, each at most ``most``; None where one doesn't know."""
+    hints = [data_set.expected(most) for data_set in data_sets]
+    return None if None in hints else sum(hint for hint in hints if hint is not None)
+
+
+def say_stopped() -> int:
+    """Says that a signal has ended it, and how to go on; returns the exit code."""
+    print("stopped; run the same command again to go on where it ended", file=sys.stderr)
+    return STOPPED_BY_SIGNAL
 
 
 class IndexRun:
@@ -109,7 +137,7 @@ class IndexRun:
 
         What of a data set isn't there any more leaves the index, where all of it was to be indexed.
         """
-        expected = None if quiet else self._expected()
+        expected = None if quiet else expected_documents(self._data_sets, self._settings.num_docs)
         try:
             with (
                 IndexProgress(expected, enabled=not (quiet or self._settings.json)) as progress,
@@ -138,7 +166,7 @@ class IndexRun:
                 shown = outcome if outcome in ("added", "replaced", "failed") else "unchanged"
                 progress.advance(**{shown: 1})
                 if failure is not None:
-                    self._fail(failure)
+                    self.report.fail(failure, strict=self._settings.strict)
         return run
 
     def _settle(self, runs: Sequence[LibraryRun]) -> None:
@@ -147,10 +175,6 @@ class IndexRun:
             self.report.photos.deleted += settled.photos
             self.report.captions.deleted += settled.captions
             self.report.kept += settled.kept
-
-    def _expected(self) -> int | None:
-        hints = [data_set.expected(self._settings.num_docs) for data_set in self._data_sets]
-        return None if None in hints else sum(hint for hint in hints if hint is not None)
 
     def _taken(self, items: Iterable[Record | Failure]) -> Iterator[Record | Failure]:
         """The items, until there are as many documents as asked for or a signal comes."""
@@ -162,8 +186,3 @@ class IndexRun:
                 return
             self.taken += isinstance(item, Record)
             yield item
-
-    def _fail(self, failure: Failure) -> None:
-        self.report.failures.append(asdict(failure))
-        if self._settings.strict:
-            raise DataError(f"{failure.source}: {failure.reason} (--strict stops at the first failure)")

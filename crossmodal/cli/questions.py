@@ -117,8 +117,7 @@ def read_filter(settings: Settings) -> Filter | None:
     try:
         return parse_filter(value)
     except FilterError as error:
-        at = f" at {error.pointer}" if error.pointer else ""
-        raise SettingsError(f"--filter{at}: {error}") from None
+        raise SettingsError(error.located("--filter")) from None
 
 
 def read_order(settings: Settings) -> Order | None:

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from itertools import chain, islice, takewhile
 from pathlib import Path
 
-from crossmodal.cli.index_run import IndexReport
+from crossmodal.cli.index_run import IndexReport, expected_documents, say_stopped
 from crossmodal.cli.output import print_json
 from crossmodal.cli.present.console import counted
 from crossmodal.cli.present.progress import IndexProgress
 from crossmodal.data_sets import Limits, open_data_sets
 from crossmodal.engine.vectors import embed_records, model_to_embed
 from crossmodal.engine.vectors import index_vectors as stored_vectors
-from crossmodal.errors import DataError, DataSetError, SettingsError
+from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
 from crossmodal.vector_files import open_vector_files
@@ -24,8 +24,6 @@ from crossmodal.videos.formats import reads_videos
 from crossmodal.workspace import Workspace
 
 __all__ = ["embed", "index_vectors"]
-
-_STOPPED_BY_SIGNAL = 130
 
 # Failures that are named; all of them are in what --json prints.
 _SHOWN = 10
@@ -49,11 +47,7 @@ def index_vectors(settings: Settings, path: Path, signals: StopSignals) -> Index
             outcome, failure = report.count(item)
             progress.advance(**{outcome: 1})
             if failure is not None:
-                report.failures.append(asdict(failure))
-                if settings.strict:
-                    raise DataError(
-                        f"{failure.source}: {failure.reason} (--strict stops at the first failure)"
-                    )
+                report.fail(failure, strict=settings.strict)
             if signals.stopping:
                 break
         built_by = workspace.identity()
@@ -86,8 +80,7 @@ def embed(settings: Settings) -> int:
     settings = model_to_embed(settings)
     names = ", ".join(data_set.name for data_set in data_sets)
     report = IndexReport(names, str(settings.output), str(settings.model), started=True)
-    hints = [data_set.expected(settings.num_docs) for data_set in data_sets]
-    expected = None if None in hints else sum(hint for hint in hints if hint is not None)
+    expected = expected_documents(data_sets, settings.num_docs)
     started = time.monotonic()
     with StopSignals() as signals:
         items = chain.from_iterable(data_sets)
@@ -100,7 +93,7 @@ def embed(settings: Settings) -> int:
                 outcome, failure = report.count(item)
                 progress.advance(**{outcome: 1})
                 if failure is not None:
-                    report.failures.append(asdict(failure))
+                    report.fail(failure)
         report.finished = not signals.stopping
     report.end(time.monotonic() - started)
     return _told(report, settings)
@@ -124,8 +117,7 @@ def _told(report: IndexReport, settings: Settings) -> int:
         if len(report.failures) > _SHOWN:
             print(f"and {len(report.failures) - _SHOWN:,} more, which --json lists", file=sys.stderr)
     if not report.finished:
-        print("stopped; run the same command again to go on where it ended", file=sys.stderr)
-        return _STOPPED_BY_SIGNAL
+        return say_stopped()
     if not report.failures and not any(each.added + each.unchanged for each in counts):
         raise DataSetError(f"There was nothing to embed in {report.data_set}: no photo and no caption.")
     return 1 if report.failures else 0

@@ -69,9 +69,7 @@ class PhotoArchive:
                     if record is not None:
                         yield from self._add(zipped, sink, record)
                         continue
-                except _Missing as error:
-                    reason = str(error)
-                except (OriginalGone, StoreDamaged) as error:
+                except (_Missing, OriginalGone, StoreDamaged) as error:
                     reason = str(error)
                 self.missing.append(Failure(id if record is None else record.file or id, reason))
             if self.missing:

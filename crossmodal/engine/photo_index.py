@@ -36,6 +36,7 @@ from crossmodal.settings import Settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from crossmodal.data_sets import DataSet
     from crossmodal.engine.query_values import PhotoInput
 
 __all__ = ["AddSummary", "ArchiveSummary", "PhotoIndex", "QueryOptions", "TextSummary"]
@@ -148,12 +149,12 @@ class PhotoIndex:
         )
         if model_cache is not None:
             settings = replace(settings, model_cache=Path(model_cache))
-        if max_pixels is not None:
-            settings = replace(settings, max_pixels=max_pixels)
-        if max_photo_bytes is not None:
-            settings = replace(settings, max_photo_bytes=max_photo_bytes)
-        if max_video_bytes is not None:
-            settings = replace(settings, max_video_bytes=max_video_bytes)
+        limits: dict[str, Any] = {
+            "max_pixels": max_pixels,
+            "max_photo_bytes": max_photo_bytes,
+            "max_video_bytes": max_video_bytes,
+        }
+        settings = replace(settings, **{name: value for name, value in limits.items() if value is not None})
         check_values(settings)
         self._settings = settings
         self._engine = Engine(settings)
@@ -333,14 +334,10 @@ class PhotoIndex:
         that can't be used is a failure in the summary, and the rest goes on. Everything counted is
         on disk. Raises ``DataSetError``, ``StoreLocked`` (another process is indexing), ``StoreUnwritable``.
         """
-        from crossmodal.data_sets import DataSet, Limits, open_data_set
+        from crossmodal.data_sets import DataSet
 
         if isinstance(source, str | Path):
-            source = open_data_set(
-                str(source),
-                data_root=self._settings.data_root,
-                limits=Limits.of(self._settings),
-            )
+            source = self._opened(source)
         summary = AddSummary()
         run = None
         if isinstance(source, DataSet):
@@ -383,20 +380,21 @@ class PhotoIndex:
         ``format`` is "npy", in folders as clip-retrieval has them, or "parquet". What is in the folder
         already is unchanged. Raises ``DataSetError``, ``MissingExtra`` without pyarrow, ``StoreUnwritable``.
         """
-        from crossmodal.data_sets import Limits, open_data_set
         from crossmodal.engine.vectors import embed_records, model_to_embed
 
         if isinstance(source, str | Path):
-            source = open_data_set(
-                str(source),
-                data_root=self._settings.data_root,
-                limits=Limits.of(self._settings),
-            )
+            source = self._opened(source)
         settings = model_to_embed(replace(self._settings, model=self.model, format=format))
         check_values(settings)
         summary = AddSummary()
         self._count(embed_records(settings, _checked_records(source), Path(output), format), summary)
         return summary
+
+    def _opened(self, source: str | Path) -> DataSet:
+        from crossmodal.data_sets import Limits, open_data_set
+
+        settings = self._settings
+        return open_data_set(str(source), data_root=settings.data_root, limits=Limits.of(settings))
 
     def _count(self, indexed: Iterable[Indexed | Failure], summary: AddSummary) -> None:
         for item in indexed:

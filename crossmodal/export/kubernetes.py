@@ -7,6 +7,7 @@ from typing import Any
 
 from crossmodal.export.plan import (
     COMMON_VARIABLES,
+    ENCODER_PORT,
     FOLDERS,
     IMAGE,
     PROXY_IMAGE,
@@ -20,6 +21,9 @@ from crossmodal.export.proxy import PROXY_FILE, proxy_text
 __all__ = ["CONNECT", "HTTP_PORT", "kubernetes_objects"]
 
 HTTP_PORT = 45678
+
+# Whether an encoder takes connections.
+CONNECT = f"import socket; socket.create_connection(('127.0.0.1', {ENCODER_PORT}), 3).close()"
 
 _NOBODY_ELSE = {
     "allowPrivilegeEscalation": False,
@@ -123,65 +127,18 @@ def _server(plan: Plan) -> list[Object]:
     }
     egress: list[Object] = [_names(), _to("encoder", TLS_PORT)]
     if plan.database_port is not None:
-        egress.append({"ports": [{"protocol": "TCP", "port": plan.database_port}]})
+        egress.append(_ports(plan.database_port))
     # Models are downloaded.
-    egress.append({"ports": [{"protocol": "TCP", "port": 443}]})
+    egress.append(_ports(443))
     return [
         _object("apps/v1", "StatefulSet", SERVER, "server", spec=spec),
         _object("v1", "Service", SERVER, "server", spec=service),
-        _object(
-            "networking.k8s.io/v1",
-            "NetworkPolicy",
-            SERVER,
-            "server",
-            spec={
-                "podSelector": {"matchLabels": _labels("server")},
-                "policyTypes": ["Ingress", "Egress"],
-                "ingress": [{"ports": [{"protocol": "TCP", "port": HTTP_PORT}]}],
-                "egress": egress,
-            },
-        ),
+        _policy(SERVER, "server", ingress=_ports(HTTP_PORT), egress=egress),
     ]
 
 
 def _encoder(encoder: Encoder, plan: Plan) -> list[Object]:
     name, role = encoder.name, encoder.step
-    running = {"exec": {"command": ["python", "-c", CONNECT]}}
-    step = {
-        "name": "encoder",
-        "image": IMAGE,
-        "command": list(encoder.command),
-        "env": [
-            {"name": "CROSSMODAL_FLOW_TOKEN_FILE", "value": str(FOLDERS["secrets"] / "flow-token")},
-            *_COMMON,
-        ],
-        # It listens once its model is loaded, which may be downloaded first.
-        "startupProbe": {**running, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 120},
-        "livenessProbe": {**running, "periodSeconds": 20, "timeoutSeconds": 5},
-        "resources": _resources(1, plan.memory),
-        "securityContext": _NOBODY_ELSE,
-        "volumeMounts": [
-            _mount("cache", "cache"),
-            _mount("temporary", "temporary"),
-            _mount("secrets", "secrets", readOnly=True),
-        ],
-    }
-    proxy = {
-        "name": "tls",
-        "image": PROXY_IMAGE,
-        "ports": [{"name": "grpcs", "containerPort": TLS_PORT}],
-        "readinessProbe": {"tcpSocket": {"port": "grpcs"}, "periodSeconds": 5},
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "32Mi"},
-            "limits": {"cpu": "500m", "memory": "64Mi"},
-        },
-        "securityContext": _NOBODY_ELSE,
-        "volumeMounts": [
-            _mount("tls", "tls", readOnly=True),
-            _mount("temporary", "temporary"),
-            {"name": "proxy", "mountPath": "/etc/nginx/nginx.conf", "subPath": PROXY_FILE, "readOnly": True},
-        ],
-    }
     volumes = [
         _empty("cache"),
         _empty("temporary"),
@@ -196,7 +153,10 @@ def _encoder(encoder: Encoder, plan: Plan) -> list[Object]:
             "Deployment",
             name,
             role,
-            spec={"selector": selector, "template": _pod(role, [step, proxy], volumes, encoder=True)},
+            spec={
+                "selector": selector,
+                "template": _pod(role, [_step(encoder, plan), _proxy()], volumes, encoder=True),
+            },
         ),
         _object(
             "v1",
@@ -231,28 +191,56 @@ def _encoder(encoder: Encoder, plan: Plan) -> list[Object]:
         _object(
             "policy/v1", "PodDisruptionBudget", name, role, spec={"maxUnavailable": 1, "selector": selector}
         ),
-        _object(
-            "networking.k8s.io/v1",
-            "NetworkPolicy",
+        _policy(
             name,
             role,
-            spec={
-                "podSelector": selector,
-                "policyTypes": ["Ingress", "Egress"],
-                "ingress": [
-                    {
-                        "from": [{"podSelector": {"matchLabels": _labels("server")}}],
-                        "ports": [{"protocol": "TCP", "port": TLS_PORT}],
-                    }
-                ],
-                "egress": [_names(), {"ports": [{"protocol": "TCP", "port": 443}]}],
-            },
+            ingress={"from": [{"podSelector": {"matchLabels": _labels("server")}}], **_ports(TLS_PORT)},
+            egress=[_names(), _ports(443)],
         ),
     ]
 
 
-# Whether the encoder takes connections.
-CONNECT = "import socket; socket.create_connection(('127.0.0.1', 5000), 3).close()"
+def _step(encoder: Encoder, plan: Plan) -> Object:
+    running = {"exec": {"command": ["python", "-c", CONNECT]}}
+    return {
+        "name": "encoder",
+        "image": IMAGE,
+        "command": list(encoder.command),
+        "env": [
+            {"name": "CROSSMODAL_FLOW_TOKEN_FILE", "value": str(FOLDERS["secrets"] / "flow-token")},
+            *_COMMON,
+        ],
+        # It listens once its model is loaded, which may be downloaded first.
+        "startupProbe": {**running, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 120},
+        "livenessProbe": {**running, "periodSeconds": 20, "timeoutSeconds": 5},
+        "resources": _resources(1, plan.memory),
+        "securityContext": _NOBODY_ELSE,
+        "volumeMounts": [
+            _mount("cache", "cache"),
+            _mount("temporary", "temporary"),
+            _mount("secrets", "secrets", readOnly=True),
+        ],
+    }
+
+
+def _proxy() -> Object:
+    """What ends TLS in front of an encoder, in its pod."""
+    return {
+        "name": "tls",
+        "image": PROXY_IMAGE,
+        "ports": [{"name": "grpcs", "containerPort": TLS_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": "grpcs"}, "periodSeconds": 5},
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "32Mi"},
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+        },
+        "securityContext": _NOBODY_ELSE,
+        "volumeMounts": [
+            _mount("tls", "tls", readOnly=True),
+            _mount("temporary", "temporary"),
+            {"name": "proxy", "mountPath": "/etc/nginx/nginx.conf", "subPath": PROXY_FILE, "readOnly": True},
+        ],
+    }
 
 
 def _object(version: str, kind: str, name: str, role: str = "", **rest: Any) -> Object:
@@ -309,6 +297,26 @@ def _from_secret(variable: str, key: str) -> Object:
     return {"name": variable, "valueFrom": {"secretKeyRef": {"name": SERVER, "key": key}}}
 
 
+def _policy(name: str, role: str, *, ingress: Object, egress: Sequence[Object]) -> Object:
+    """Who may ask the pods of a role, and whom they may ask."""
+    return _object(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        name,
+        role,
+        spec={
+            "podSelector": {"matchLabels": _labels(role)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [ingress],
+            "egress": list(egress),
+        },
+    )
+
+
+def _ports(port: int) -> Object:
+    return {"ports": [{"protocol": "TCP", "port": port}]}
+
+
 def _names() -> Object:
     """That names may be looked up."""
     return {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
@@ -317,5 +325,5 @@ def _names() -> Object:
 def _to(kind: str, port: int) -> Object:
     return {
         "to": [{"podSelector": {"matchLabels": {f"{SERVER}/{kind}": "true"}}}],
-        "ports": [{"protocol": "TCP", "port": port}],
+        **_ports(port),
     }

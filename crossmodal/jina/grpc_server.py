@@ -34,12 +34,13 @@ from crossmodal.errors import (
 )
 from crossmodal.filters.places import asks_for_places
 from crossmodal.hosts import in_url, listen
+from crossmodal.http_shapes.legacy.encoding import encoding_of
 from crossmodal.jina.bounded_work import BoundedWork
 from crossmodal.jina.call_log import CallLog, SeenRequest
 from crossmodal.jina.checks import FROM_CLIENTS, check_message
 from crossmodal.jina.documents import MatchDocument, MediaDocument, write_message
 from crossmodal.jina.interceptors import Call, PeerCheck, Refusal, address_of
-from crossmodal.jina.legacy_answers import encoded, encoding_of, found
+from crossmodal.jina.legacy_answers import encoded, found
 from crossmodal.jina.legacy_documents import is_legacy, query_message, read_legacy
 from crossmodal.jina.wire import has_more_fields
 from crossmodal.metadata.locations import without_private

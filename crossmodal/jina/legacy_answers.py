@@ -6,33 +6,18 @@ Its client sends them: https://clip-as-service.jina.ai/user-guides/client/.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.engine.engine import Engine
-from crossmodal.http_shapes.legacy.encoding import inputs_of, parse_encoded, rendered_items
+from crossmodal.http_shapes.legacy.encoding import Encoding, inputs_of, parse_encoded, rendered_items
 from crossmodal.http_shapes.v1.embeddings import is_served, no_such_model
 from crossmodal.jina.documents import MatchDocument, MediaDocument
 from crossmodal.jina.legacy_documents import legacy_fields, write_legacy
 
-__all__ = ["Encoding", "encoded", "encoding_of", "found"]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What clip-as-service's client asks for: to encode or to rank, by the ``model`` that it may name."""
-
-    name: str
-    model: str
-
-
-def encoding_of(endpoint: str) -> Encoding | None:
-    """What an endpoint like /encode or /rank/MODEL stands for, None for any other."""
-    name, _, model = endpoint.strip("/").partition("/")
-    return Encoding(name, model) if name in ("encode", "rank") else None
+__all__ = ["encoded", "found"]
 
 
 def encoded(engine: Engine, encoding: Encoding, documents: Sequence[Any]) -> bytes:
@@ -40,7 +25,7 @@ def encoded(engine: Engine, encoding: Encoding, documents: Sequence[Any]) -> byt
 
     Raises RequestError for the first that cannot be encoded, and for another model than the engine's.
     """
-    if encoding.model and not is_served(encoding.model, engine.model):
+    if encoding.model is not None and not is_served(encoding.model, engine.model):
         raise no_such_model(encoding.model, engine.model)
     fields = [legacy_fields(one) for one in documents]
     items = parse_encoded(fields, ranked=encoding.name == "rank", host=None, fetched=None)

@@ -143,10 +143,7 @@ class _NpyFolder(VectorFiles):
                         f"{file} has {len(vectors):,} vectors, but {described} has {rows:,} rows; there must "
                         "be one vector for each row."
                     )
-        if len(dimensions) > 1:
-            said = ", ".join(f"{length} in {file}" for length, file in dimensions.items())
-            raise DataSetError(f"The vectors in {path} are of different lengths: {said}.")
-        (self.dimension,) = dimensions
+        self.dimension = _only_length(path, dimensions)
 
     def batches(self) -> Iterator[Batch]:
         for number, described in self._metadata.items():
@@ -185,12 +182,9 @@ class _ParquetFiles(VectorFiles):
                 self.identity = _same_model(self.identity, _model_of(file, opened), file)
                 if (length := self._first_length(opened)) is not None:
                     lengths.setdefault(length, file)
-        if len(lengths) > 1:
-            said = ", ".join(f"{length} in {file}" for length, file in lengths.items())
-            raise DataSetError(f"The vectors in {path} are of different lengths: {said}.")
         if not lengths:
             raise DataSetError(f"There are no vectors in {path}: the {self.rows:,} rows have none.")
-        (self.dimension,) = lengths
+        self.dimension = _only_length(path, lengths)
 
     def batches(self) -> Iterator[Batch]:
         for file in self._files:
@@ -220,6 +214,15 @@ class _ParquetFiles(VectorFiles):
                     if vector is not None:
                         return len(vector)
         return None
+
+
+def _only_length(path: Path, lengths: Mapping[int, Path]) -> int:
+    """The length of all vectors, of which ``lengths`` says where each was found first."""
+    if len(lengths) > 1:
+        said = ", ".join(f"{length} in {file}" for length, file in lengths.items())
+        raise DataSetError(f"The vectors in {path} are of different lengths: {said}.")
+    (length,) = lengths
+    return length
 
 
 def _require_vectors(file: Path, opened: pyarrow.parquet.ParquetFile) -> None:

@@ -26,7 +26,7 @@ def server(toy_workspace: Path, tmp_path: Path) -> Iterator[Server]:
     started.stop()
 
 
-def test_a_word_on_a_photo_finds_it_and_is_marked(page: Page, server: Server) -> None:
+def test_a_word_on_a_photo_finds_it_and_is_marked(server: Server, page: Page) -> None:
     searching = SearchPage(page, server).open(text="zanzibar", show="photos").settled()
     best = page.get_by_test_id("result").first
     expect(best.get_by_test_id("text-in-photo")).to_have_text("Text in photo Zanzibar · open")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,13 @@ from crossmodal.http_shapes.legacy.items import QueryItem, parse_query
 from crossmodal.http_shapes.values import plain_json, shown
 from crossmodal.url_photos import FetchedPhotos
 
-__all__ = ["EncodedItem", "inputs_of", "parse_encoded", "rendered_items"]
+__all__ = ["EncodedItem", "Encoding", "encoding_of", "inputs_of", "parse_encoded", "rendered_items"]
 
 # What CLIP's models were trained to multiply cosines with, the most that its training allowed (Radford et
 # al., "Learning Transferable Visual Models From Natural Language Supervision", 2021, 2.5).
 _LOGIT_SCALE = 100.0
+
+_ENCODINGS: Mapping[str, Literal["encode", "rank"]] = {"encode": "encode", "rank": "rank"}
 
 # Of a match that is put in order: what tells a client which one it is. Photos are not sent back.
 _SENT_BACK = ("text", "uri", "mime_type", "tags")
@@ -35,6 +37,20 @@ class EncodedItem:
     query: QueryItem
     sent_back: Mapping[str, Any]
     matches: tuple[EncodedItem, ...] = ()
+
+
+class Encoding(NamedTuple):
+    """What clip-as-service's client asks for: to encode or to rank, by the ``model`` that it may name."""
+
+    name: Literal["encode", "rank"]
+    model: str | None
+
+
+def encoding_of(endpoint: str) -> Encoding | None:
+    """What an endpoint like /encode or /rank/MODEL stands for, None for any other."""
+    name, _, model = endpoint.strip("/").partition("/")
+    known = _ENCODINGS.get(name)
+    return None if known is None else Encoding(known, model or None)
 
 
 def parse_encoded(

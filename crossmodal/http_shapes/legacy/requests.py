@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from crossmodal import limits
 from crossmodal.errors import RequestError
-from crossmodal.http_shapes.legacy.encoding import EncodedItem, parse_encoded
+from crossmodal.http_shapes.legacy.encoding import EncodedItem, encoding_of, parse_encoded
 from crossmodal.http_shapes.legacy.items import (
     DocumentItem,
     QueryItem,
@@ -29,9 +29,6 @@ _DEFAULT_TOP_K = 10
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&"))
 
 Endpoint = Literal["search", "index", "update", "delete", "encode", "rank"]
-
-# What clip-as-service's client asks for, at /post alone.
-_ENCODING = ("encode", "rank")
 
 
 class Envelope(enum.Enum):
@@ -129,7 +126,7 @@ def parse_request(
         return replace(request, queries=_queries(items, envelope, host, fetched))
     if endpoint == "delete":
         return replace(request, ids=_ids_of(body))
-    if endpoint in _ENCODING:
+    if endpoint in ("encode", "rank"):
         items = _items_of(body, "documents", limits.EMBEDDED)
         encoded = parse_encoded(items, ranked=endpoint == "rank", host=host, fetched=fetched)
         return replace(request, encoded=encoded, model=_model_of(body))
@@ -254,8 +251,9 @@ def endpoint_of(body: Mapping[str, Any], path: str) -> Endpoint:
                 "'header.exec_endpoint'."
             )
         name = given.strip("/") if isinstance(given, str) else shown(given)
-        if name.partition("/")[0] in _ENCODING:
-            return cast(Endpoint, name.partition("/")[0])
+        # What clip-as-service's client asks for comes here alone.
+        if (encoding := encoding_of(name)) is not None:
+            return encoding.name
     if name not in ("search", "index", "update", "delete"):
         raise RequestError(
             f"{shown('/' + name)} is not an endpoint here; there are /search, /index, /update and /delete.",
@@ -279,8 +277,9 @@ def _named_endpoint(body: Mapping[str, Any]) -> object:
 
 
 def _model_of(body: Mapping[str, Any]) -> str | None:
-    """The model in an endpoint like /encode/NAME."""
-    return str(_named_endpoint(body)).strip("/").partition("/")[2] or None
+    """The model that the endpoint names, None for none."""
+    encoding = encoding_of(str(_named_endpoint(body)))
+    return None if encoding is None else encoding.model
 
 
 def _items_of(body: dict[str, object], kind: str, limit: limits.Limit) -> list[object]:

@@ -24,8 +24,7 @@ def parse_archive(body: object) -> list[str] | Filter:
         try:
             return parse_filter(body["filter"])
         except FilterError as error:
-            at = f" at {error.pointer}" if error.pointer else ""
-            raise RequestError(f"'filter'{at}: {error}", status=422) from None
+            raise RequestError(error.located("'filter'"), status=422) from None
     ids = body["ids"]
     if not isinstance(ids, list) or not ids:
         raise RequestError(f"'ids' is {shown(ids)}; it has to be a list of at least one id.", status=422)

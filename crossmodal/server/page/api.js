@@ -181,5 +181,8 @@ export function pathOf(item) {
   return folder ? `${folder}/${fileOf(item)}` : fileOf(item);
 }
 
+/** The tags that are words by themselves. */
+export const keywordsOf = (item) => [item.tags?.keywords ?? []].flat();
+
 /** A document's name in words: its caption, else its file's name, else its id. */
 export const nameOf = (item) => item.text ?? item.captions?.[0]?.text ?? fileOf(item);

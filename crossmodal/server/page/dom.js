@@ -58,6 +58,12 @@ export function debounce(callback, wait) {
   return debounced;
 }
 
+/** Places an element that floats under another one, as wide as that. */
+export function placeBelow(element, other) {
+  const { bottom, left, width } = other.getBoundingClientRect();
+  Object.assign(element.style, { top: `${bottom + 6}px`, left: `${left}px`, width: `${width}px` });
+}
+
 /** "1 photo", "12 photos". */
 export function count(number, singular, plural = `${singular}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? singular : plural}`;

@@ -1,4 +1,4 @@
-import { api, fileOf, pathOf, remember } from "./api.js";
+import { api, fileOf, keywordsOf, pathOf, remember } from "./api.js";
 import { icon, make } from "./dom.js";
 import { button, explainInLine, iconButton, toast } from "./messages.js";
 import { DEFAULTS, writeAddress } from "./navigation.js";
@@ -129,7 +129,7 @@ function oneField(label, testid, listener, value = "") {
 }
 
 function keywords(item, mayWrite, changed) {
-  const old = [item.tags?.keywords ?? []].flat();
+  const old = keywordsOf(item);
   if (!mayWrite && !old.length) return [];
   const save = (now, words) =>
     write(item.id, { tags: { keywords: now.length ? now : null } }, { tags: { keywords: old.length ? old : null } }, words, changed);

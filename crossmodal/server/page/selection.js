@@ -1,4 +1,4 @@
-import { api, archiveUrl, lookUp, pathOf, remember } from "./api.js";
+import { api, archiveUrl, keywordsOf, lookUp, pathOf, remember } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { removeWithUndo } from "./deleting.js";
 import { announce, button, explainInLine, iconButton, toast } from "./messages.js";
@@ -63,8 +63,6 @@ function download() {
   form.submit();
   form.remove();
 }
-
-const keywordsOf = (item) => [item.tags?.keywords ?? []].flat();
 
 /** Gives photos tags of these values; the toast takes them back. */
 async function tag(ids, names) {

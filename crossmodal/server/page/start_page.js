@@ -1,5 +1,5 @@
 import { ROOT, api, isHidden, remember } from "./api.js";
-import { byId, icon, make } from "./dom.js";
+import { byId, icon, make, placeBelow } from "./dom.js";
 import { button, messageCard } from "./messages.js";
 import { DEFAULTS, describeTerms, navigate, writeAddress } from "./navigation.js";
 import { fillResults, fillWithSkeletons, listFoot, refreshBy, resultTile, showError } from "./results.js";
@@ -73,10 +73,7 @@ export function startRecentMenu() {
         : make("p", { class: "muted", text: "What you search for is listed here, in this browser only." }),
       searches.length ? clear : "",
     );
-    const form = byId("search-form").getBoundingClientRect();
-    menu.style.top = `${form.bottom + 6}px`;
-    menu.style.left = `${form.left}px`;
-    menu.style.width = `${form.width}px`;
+    placeBelow(menu, byId("search-form"));
   });
   menu.addEventListener("click", (event) => event.target.closest("a") && menu.hidePopover());
   addEventListener("scroll", () => menu.matches(":popover-open") && menu.hidePopover(), { passive: true });

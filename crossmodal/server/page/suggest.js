@@ -1,5 +1,5 @@
 import { api } from "./api.js";
-import { byId, debounce, icon, make } from "./dom.js";
+import { byId, debounce, icon, make, placeBelow } from "./dom.js";
 import { currentState, mainTermIndex, writeAddress } from "./navigation.js";
 import { recentSearches } from "./start_page.js";
 
@@ -78,8 +78,7 @@ async function suggest() {
   }
   list().replaceChildren(...all.map(({ symbol, kind, text, href }, at) => option(symbol, kind, text, href, at)));
   choose(-1);
-  const form = byId("search-form").getBoundingClientRect();
-  Object.assign(list().style, { top: `${form.bottom + 6}px`, left: `${form.left}px`, width: `${form.width}px` });
+  placeBelow(list(), byId("search-form"));
   if (!list().matches(":popover-open")) list().showPopover();
   box().setAttribute("aria-expanded", "true");
 }

@@ -364,8 +364,7 @@ def filter_of(text: str | None) -> Filter | None:
             f"'filter' is {shown(text)}; it has to be JSON such as {{\"year\": 2019}}."
         ) from None
     except FilterError as error:
-        at = f" at {error.pointer}" if error.pointer else ""
-        raise RequestError(f"'filter'{at}: {error}") from None
+        raise RequestError(error.located("'filter'")) from None
 
 
 def _listed(
