@@ -247,10 +247,10 @@ class Workspace:
         return {} if store is None else store.vectors(dict.fromkeys(ids), modality)
 
     @property
-    def banks(self) -> str | None:
+    def banks_fingerprint(self) -> str | None:
         """The fingerprint of the banks that the index ranks with, empty for none; None without an index."""
         store = self.store()
-        return None if store is None else store.banks
+        return None if store is None else store.banks_fingerprint
 
     def hubness(self, ids: Iterable[str], modality: Modality) -> dict[str, float]:
         """The hubness of the photos or captions among ``ids``, those with a vector, by id."""

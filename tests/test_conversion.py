@@ -48,7 +48,7 @@ def assert_as_before(workspace: Path) -> None:
     with EmbeddedStore.open_reader(workspace) as store:
         assert store.verify() == []
         assert store.identity is not None
-        assert store.identity.to_json() == {**EXPECTED["identity"], "hubness": store.banks}
+        assert store.identity.to_json() == {**EXPECTED["identity"], "hubness": store.banks_fingerprint}
     with PhotoIndex(workspace) as index:
         found = {(record.modality, record.id): record for record in index}
         assert set(found) == {(record["modality"], record["id"]) for record in EXPECTED["records"]}

@@ -152,7 +152,7 @@ def test_an_empty_index_is_converted(tmp_path: Path) -> None:
 def assert_ranked_with_the_hubness_of_its_model(store: EmbeddedStore) -> None:
     banks = banks_of(identify_model("clip-mini"))
     assert banks is not None
-    assert store.banks == banks.fingerprint
+    assert store.banks_fingerprint == banks.fingerprint
     for modality in MODALITIES:
         vectors = store.vectors(store.ids(modality), modality)
         hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()

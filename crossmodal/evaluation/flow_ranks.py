@@ -143,10 +143,9 @@ def rank_queries(
                     )
                 )
         progress(len(docs) - failed, failed)
+    corrected = bool(engine.workspace.banks_fingerprint)
     return {
-        name: _retrieval(
-            rows, sum(map(len, gallery.searched_by(modality).values())), bool(engine.workspace.banks)
-        )
+        name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())), corrected)
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
@@ -161,12 +160,12 @@ class _Ranked(NamedTuple):
     plain: list[int]
 
 
-def _retrieval(rows: list[_Ranked], gallery: int, hubness: bool) -> Retrieval:
+def _retrieval(rows: list[_Ranked], gallery: int, corrected: bool) -> Retrieval:
     rows.sort()
     ranks, plain = (
         tuple(np.array(sorted(getattr(row, name)), np.int64) for row in rows) for name in ("ranks", "plain")
     )
-    return Retrieval(gallery, ranks, tuple(row.photo for row in rows), plain if hubness else None)
+    return Retrieval(gallery, ranks, tuple(row.photo for row in rows), plain if corrected else None)
 
 
 def _query(record: Record, wanted: list[str] | None) -> Document:

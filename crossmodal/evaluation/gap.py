@@ -26,10 +26,10 @@ __all__ = [
     "PhotoHalves",
     "geometry",
     "half_of",
-    "hubness_of",
     "measure_gap",
     "mixed_results",
     "principal_plane",
+    "result_skewness",
     "same_modality",
 ]
 
@@ -187,7 +187,7 @@ class GapMeasurement:
 def measure_gap(encoded: EncodedSet, fitted: set[str]) -> GapMeasurement:
     """Makes the means of the photos named in ``fitted`` and of their captions, and measures on all others.
 
-    ``before`` and ``after`` have the numbers of ``geometry``; under ``hubness`` those of ``hubness_of``;
+    ``before`` and ``after`` have the numbers of ``geometry``; under ``hubness`` those of ``result_skewness``;
     under ``text2image`` and ``image2text`` those of ``evaluate_encoded``; under ``text2text`` those of
     ``same_modality``; under ``mixed`` those of ``mixed_results``.
 
@@ -235,7 +235,7 @@ def geometry(photos: EncodedSide, captions: EncodedSide) -> dict[str, Any]:
     }
 
 
-def hubness_of(photos: EncodedSide, captions: EncodedSide) -> dict[str, dict[str, float | None]]:
+def result_skewness(photos: EncodedSide, captions: EncodedSide) -> dict[str, dict[str, float | None]]:
     """Whether some documents are among the nearest of very many queries, in each direction.
 
     ``by_cosine`` is the skewness of how often a document is among the ten best of all queries (Radovanović et
@@ -285,7 +285,7 @@ def _measure(half: EncodedSet) -> dict[str, Any]:
     retrieved = evaluate_encoded(half)
     return {
         **geometry(half.photos, half.captions),
-        "hubness": hubness_of(half.photos, half.captions),
+        "hubness": result_skewness(half.photos, half.captions),
         "text2image": retrieved["text2image"],
         "image2text": retrieved["image2text"],
         "text2text": same_modality(half.captions),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from crossmodal.errors import ModelError
 from crossmodal.models.cache import remembered_fingerprint, user_cache
-from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.preprocessing import ImagePreprocessing
 
@@ -47,11 +46,6 @@ class PublishedModel(ABC):
     @property
     def custom_code(self) -> str | None:
         """Where the Python code lies that the model brings along and needs to execute, or None."""
-        return None
-
-    @property
-    def banks(self) -> Banks | None:
-        """As ``NativeCheckpoint.banks``: nobody has made any of a published model."""
         return None
 
     @cached_property

@@ -280,7 +280,7 @@ def calibration_of(model_name: str, model_cache: Path | None, workspace: Workspa
     stored = stored_calibration(model_name, cache=model_cache)
     if stored is not None and stored.model is not None:
         # An index that was converted without its model, or made by an earlier one, may rank otherwise.
-        banks = workspace.banks
+        banks = workspace.banks_fingerprint
         if banks is None or banks == stored.model.hubness:
             return stored
     return estimate_calibration(workspace)

@@ -716,7 +716,9 @@ class EmbeddedStore:
             return
         known = self.identity
         if known == identity:
-            self._take_banks(identity)
+            # The identity of a truncated or centred model names the banks of the whole one.
+            if self._lock is not None and identity.hubness not in ("", self.banks_fingerprint):
+                self.take_banks_of(identity)
             return
         if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
             raise ModelMismatch(mismatch_message(self.path, known, identity))
@@ -727,28 +729,20 @@ class EmbeddedStore:
                     ("dimension", str(identity.dimension)),
                 ):
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
-            self._take_banks(identity)
+            self.take_banks_of(identity)
 
-    def _take_banks(self, identity: ModelIdentity) -> None:
-        """Have a writer's index rank with the banks of its model, where that has others by now."""
-        if self._lock is None or not identity.hubness:
-            return
-        with self._connections.read() as connection:
-            if banks_fingerprint(connection) == identity.hubness:
-                return
+    def take_banks_of(self, identity: ModelIdentity) -> None:
+        """Have the index rank with the banks of the model ``identity``, if that is at hand and has others."""
         banks = banks_of(identity)
-        if banks is not None and (documents := self.take_banks(banks)):
+        if banks is None or banks.fingerprint == self.banks_fingerprint:
+            return
+        if documents := self.take_banks(banks):
             _logger.warning(
                 "The index in %s now ranks with the hubness of %s; that of its %s documents was computed.",
                 self.path,
                 identity.name,
                 f"{documents:,}",
             )
-
-    def take_banks_of(self, identity: ModelIdentity) -> None:
-        """Have the index rank with the banks of the model ``identity``, where that is at hand and has any."""
-        if (banks := banks_of(identity)) is not None and banks.fingerprint != self.banks:
-            self.take_banks(banks)
 
     def take_banks(self, banks: Banks) -> int:
         """Have the hubness of all documents computed with ``banks``; returns of how many it was."""
@@ -759,7 +753,7 @@ class EmbeddedStore:
         return documents
 
     @property
-    def banks(self) -> str:
+    def banks_fingerprint(self) -> str:
         """The fingerprint of the banks of which documents have their hubness; empty where there are none."""
         with self._connections.read() as connection:
             return banks_fingerprint(connection)
