@@ -200,17 +200,24 @@ def _store(
     """Write the model, its banks and its card, with the dev metrics of what was written, which are
     returned."""
     model.save(run.output, learned=outcome.learned, training=notes)
+    banks = None
     if (checkpoint := find_native(str(run.output.absolute()))) is not None:
         from crossmodal.models.native.encoders import write_probe_vectors
         from crossmodal.training.banks import write_banks
 
         # With them the model's runtimes are checked without torch wherever it is used.
         write_probe_vectors(checkpoint)
-        data = "the photos and captions it was trained on"
-        write_banks(checkpoint, inputs, training, data=data, threads=run.threads, cache=run.models)
+        banks = write_banks(
+            checkpoint,
+            inputs,
+            training,
+            data="those it was trained on",
+            threads=run.threads,
+            cache=run.models,
+        )
     notes["metrics"] = _as_stored(run, inputs, dev)
     model.save(run.output, learned=outcome.learned, training=notes)
-    (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+    (run.output / MODEL_CARD).write_text(model_card(notes, banks), encoding="utf-8")
     metrics: Metrics = notes["metrics"]
     return metrics
 
