@@ -33,7 +33,7 @@ from crossmodal.client import (
 from crossmodal.client.queries import search_call
 from crossmodal.client.uploads import batches
 
-SENTENCE = "people walk up the stairs"
+SENTENCE = "people climb the stairs"
 CAT = "a close-up of the face of a tabby cat"
 NO_WAIT = Retries(attempts=4, first_delay=0)
 TIMING = {"total_ms": 3.0, "encode_ms": 1.0, "search_ms": 1.0, "words_ms": 0.0, "fetch_ms": 0.5}

@@ -16,7 +16,7 @@ from conftest import TOY_IMAGES, Server
 from crossmodal.client import ApiError, Client, Term
 from crossmodal.engine.photo_index import PhotoIndex
 
-SENTENCES = ["a close-up of the face of a tabby cat", "people walk up the stairs"]
+SENTENCES = ["a close-up of the face of a tabby cat", "people climb the stairs"]
 CAT = TOY_IMAGES / "cat.jpg"
 CAT_URI = "data:image/jpeg;base64," + base64.b64encode(CAT.read_bytes()).decode()
 

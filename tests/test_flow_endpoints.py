@@ -31,7 +31,7 @@ PHOTOS = sorted(TOY_IMAGES.glob("*.jpg"))
 with (TOY_DATA / "captions.txt").open(encoding="utf-8") as lines:
     # The first caption of each photo.
     CAPTIONS = {Path(row["image"]).stem: row["caption"] for row in reversed(list(csv.DictReader(lines)))}
-SENTENCE = "people walk up the stairs"
+SENTENCE = "people climb the stairs"
 NAN = float("nan")
 TAGS = {"coffee": {"year": 2019}, "grass": {"year": 2021}, "rocket": {"year": 1999, "place": "pad"}}
 

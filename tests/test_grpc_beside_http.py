@@ -36,7 +36,7 @@ from crossmodal.settings import Settings
 
 pytestmark = needs_jina
 
-SENTENCE = "people walk up the stairs"
+SENTENCE = "people climb the stairs"
 
 # In a process of its own, as a client would: each line of stdin is a request, each of stdout what came back.
 CLIENT = """

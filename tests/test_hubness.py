@@ -22,7 +22,7 @@ from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
-from crossmodal.models.hubness import HUBNESS_FILE, SHARPNESS, Banks
+from crossmodal.models.hubness import FLOOR_SHARE, HUBNESS_FILE, SHARPNESS, Banks
 from crossmodal.models.native.checkpoint import SHIPPED
 from crossmodal.models.registry import banks_of, find_native, identify_model
 from crossmodal.query.composition import EncodedTerm, compose
@@ -47,13 +47,17 @@ def filled(folder: Path, count: int) -> tuple[EmbeddedStore, list[str]]:
 
 
 def test_hubness_is_the_soft_maximum_over_the_bank_of_the_other_modality() -> None:
-    banks, rows = some_banks(), vectors(["a", "b", "c"])
-    for modality, codes in ((IMAGE, banks.text), (TEXT, banks.image)):
-        bank = codes / np.linalg.norm(codes.astype(float), axis=1, keepdims=True)
-        expected = np.log(np.exp(SHARPNESS * rows.astype(float) @ bank.T).mean(axis=1)) / SHARPNESS
-        np.testing.assert_allclose(banks.hubness(rows, modality), expected, atol=1e-6)
-    many = np.repeat(rows, 700, axis=0)
-    assert len(set(banks.hubness(many, IMAGE).tolist())) == 3
+    banks, rows = some_banks(), vectors([f"a {number}" for number in range(40)])
+    for modality, codes, own in ((IMAGE, banks.text, banks.image), (TEXT, banks.image, banks.text)):
+        bank, alike = (each / np.linalg.norm(each.astype(float), axis=1)[:, None] for each in (codes, own))
+        soft_maxima = [
+            np.log(np.exp(SHARPNESS * each @ bank.T).mean(axis=1)) / SHARPNESS for each in (rows, alike)
+        ]
+        floor = np.quantile(soft_maxima[1], FLOOR_SHARE, method="lower")
+        assert soft_maxima[0].min() < floor < soft_maxima[0].max()
+        found = banks.hubness(rows, modality)
+        np.testing.assert_allclose(found, np.maximum(soft_maxima[0], floor), atol=1e-6)
+        assert (banks.hubness(np.repeat(rows, 30, axis=0), modality) == np.repeat(found, 30)).all()
 
 
 def test_banks_survive_their_file_and_damage_is_named(tmp_path: Path) -> None:
@@ -145,6 +149,21 @@ def test_an_index_that_gets_banks_later_is_searched_anew_with_the_same_vectors(t
         assert store.verify() == ["the hubness of 'p3', row 3, is not that of its vector"]
 
 
+@pytest.mark.parametrize("name", ["vse", "vse?dim=64"])
+def test_an_index_takes_its_model_s_banks_once(tmp_path: Path, name: str) -> None:
+    identity = identify_model(name)
+    with EmbeddedStore.open_writer(tmp_path / "index", identity=identity) as store:
+        store.put([photo("p1")], vector_of("p1", 0, identity.dimension)[None])
+        id, banks = store.id, banks_of(identity)
+    assert banks is not None
+    with EmbeddedStore.open_writer(tmp_path / "index", identity=identity) as store:
+        assert (store.id, store.banks_fingerprint) == (id, banks.fingerprint)
+        store.take_banks(some_banks(identity.dimension))
+    with EmbeddedStore.open_writer(tmp_path / "index", identity=identity) as store:
+        assert store.id != id
+        assert store.banks_fingerprint == banks.fingerprint
+
+
 def test_hubness_is_taken_off_once_where_a_term_is_of_the_other_modality() -> None:
     sentence, picture = vectors(["a sentence", "a photo"])
     asks, shows = EncodedTerm(sentence, 1.0, TEXT), EncodedTerm(picture, 0.5, IMAGE)
@@ -173,7 +192,7 @@ def test_an_index_of_a_shipped_model_ranks_by_it_and_answers_with_plain_cosines(
         # Of one modality: by cosine alone.
         cosines = [match.cosine for match in index.similar(found[0].id, 14)]
         assert cosines == sorted(cosines, reverse=True)
-        assert engine.workspace.banks == identify_model(engine.model).hubness
+        assert engine.workspace.banks_fingerprint == identify_model(engine.model).hubness
 
 
 def test_training_makes_banks_where_there_is_enough_to_make_them_of(

@@ -13,7 +13,7 @@ from crossmodal.cli.arguments import read_settings
 from crossmodal.option import Option
 from crossmodal.options import OPTIONS
 
-SENTENCE = "people walk up the stairs"
+SENTENCE = "people climb the stairs"
 PHOTO = TOY_IMAGES / "raccoon.jpg"
 
 

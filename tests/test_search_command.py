@@ -181,7 +181,7 @@ def test_a_line_of_stdin_is_answered_before_the_next_is_there(toy_workspace: Pat
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    for asked, file in (("people walk up the stairs", "stair-tower.jpg"), ("a cat", "cat.jpg")):
+    for asked, file in (("people climb the stairs", "stair-tower.jpg"), ("a cat", "cat.jpg")):
         process.stdin.write(f"{asked}\n".encode())
         process.stdin.flush()
         assert Path(process.stdout.readline().decode().strip()).name == file
@@ -238,13 +238,13 @@ def test_no_match_is_an_answer(form: str, toy_workspace: Path) -> None:
 
 
 def test_a_weak_answer_says_so(toy_workspace: Path) -> None:
-    done = search(toy_workspace, "football match", "people walk up the stairs")
+    done = search(toy_workspace, "football match", "people climb the stairs")
     weak, good = done.stdout.decode().split("\n\n")
     assert "\nNothing fits well: the best score is 0.0" in weak
     assert "Nothing fits well" not in good
     # Some photo is always the nearest one, of words that say nothing to the model too.
     unknown = ("Собака бежит по пляжу", "asdf qwer")
-    *strange, known = found(toy_workspace, *unknown, "people walk up the stairs")
+    *strange, known = found(toy_workspace, *unknown, "people climb the stairs")
     for result in strange:
         assert result["fits"] is False
         assert result["doubt"].startswith("Nothing fits well: the best score is 0.")

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from conftest import TOY_DATA, TOY_IMAGES, Server
 
-SENTENCE = "people walk up the stairs"
+SENTENCE = "people climb the stairs"
 
 with (TOY_DATA / "captions.txt").open(encoding="utf-8", newline="") as _file:
     ROWS = list(csv.DictReader(_file))

@@ -149,7 +149,7 @@ def test_a_click_on_a_photo_finds_its_captions_and_a_click_on_one_finds_photos(
     open_box: Open, toy_server: Server
 ) -> None:
     box = open_box(f"{toy_server.url}/search", top_k=4)
-    box.type("people walk up the stairs")
+    box.type("people climb the stairs")
     first = box.photos(4)[0]
     box.page.locator(".jina-result-0").click()
     captions = box.captions(4)

@@ -29,7 +29,7 @@ _TEXT = {
     "type": "string",
     "minLength": 1,
     "maxLength": limits.SENTENCE.most,
-    "description": "A sentence that says what is to be found, such as: people walk up the stairs",
+    "description": "A sentence that says what is to be found, such as: people climb the stairs",
 }
 _ID = {
     "type": "string",
