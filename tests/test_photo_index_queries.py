@@ -60,10 +60,10 @@ def ranked(
 def test_a_sentence_finds_photos_with_their_captions_and_calibrated_scores(index: PhotoIndex) -> None:
     results = index.search(QUERY, 100)
     assert ids(results) == ranked(index, index.encode_text(QUERY), PHOTOS, corrected=True)
-    assert ids(results) != ranked(index, index.encode_text(QUERY), PHOTOS)
     calibration = stored_calibration("clip-mini")
     assert calibration is not None
     hubness = index._workspace.hubness(PHOTOS, IMAGE)
+    assert len(set(hubness.values())) > 1
     values = [match.cosine - hubness[match.id] for match in results]
     expected = calibration.score(calibration.standardised(values, TEXT, IMAGE))
     assert [match.score for match in results] == pytest.approx(expected.tolist())
