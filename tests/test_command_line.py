@@ -280,7 +280,7 @@ def test_shipped_models_need_no_extra(model: str, tmp_path: Path) -> None:
     where = ("-m", model, "--workspace", tmp_path / "index", "--model-cache", tmp_path / "cache")
     done = run_without("index", *where)
     assert done.returncode == 0, done.stderr
-    asked = ("--query-image", TOY_IMAGES / "cat.jpg", "people climb the stairs", "-k", "1", "--json")
+    asked = ("--query-image", TOY_IMAGES / "cat.jpg", "people walk up the stairs", "-k", "1", "--json")
     done = run_without("search", *where, *asked)
     assert done.returncode == 0, done.stderr
     photo, sentence = json.loads(done.stdout)["results"]

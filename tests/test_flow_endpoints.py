@@ -55,9 +55,9 @@ def coffee(id: str = "coffee") -> Document:
     return Document.of_query(id, content=(TOY_IMAGES / "coffee.jpg").read_bytes())
 
 
-def vector(id: str, embedding: Any, seeks: Modality) -> Document:
+def vector(id: str, embedding: Any, seeks: Modality, *, corrected: bool | None = None) -> Document:
     """A query that is a vector alone."""
-    return Document.of_query(id, vector=np.asarray(embedding, np.float32), seeks=seeks)
+    return Document.of_query(id, vector=np.asarray(embedding, np.float32), seeks=seeks, corrected=corrected)
 
 
 def run(
@@ -210,7 +210,11 @@ def test_a_vector_does_not_depend_on_what_it_is_encoded_together_with(querying: 
 def test_an_embedding_searches_as_what_it_was_made_of(querying: Flow) -> None:
     by_content = run(querying, "search", [sentence("photos"), coffee("captions")], {"top_k": 9})
     photos, captions = map(embedded, run(querying, "encode", [sentence("photos"), coffee("captions")]))
-    docs = [vector("photos", photos, "image"), vector("captions", captions, "text")]
+    # What is of the other modality must be said of a vector; else it would rank by the cosine alone.
+    docs = [
+        vector("photos", photos, "image", corrected=True),
+        vector("captions", captions, "text", corrected=True),
+    ]
     by_embedding = run(querying, "search", docs, {"top_k": 9})
     assert list(map(found, by_embedding)) == list(map(found, by_content))
     assert [len(found(doc)) for doc in by_content] == [9, 9]
