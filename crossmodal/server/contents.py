@@ -211,8 +211,8 @@ _DOCS_PAGE = Path(__file__).with_name("docs_page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; frame-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"

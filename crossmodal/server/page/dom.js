@@ -11,7 +11,8 @@ export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   const { class: className, text, data, on, ...attributes } = properties;
   if (className) element.className = className;
-  if (text !== undefined && text !== null) element.textContent = text;
+  // What is indexed runs in its own direction, whatever that of the page is.
+  if (text !== undefined && text !== null) Object.assign(element, { textContent: text, dir: "auto" });
   for (const [name, value] of Object.entries(data ?? {})) {
     if (value !== null && value !== undefined) element.dataset[name] = value;
   }

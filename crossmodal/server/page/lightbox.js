@@ -1,7 +1,7 @@
 import { api, contentUrl, fileOf, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { removeWithUndo } from "./deleting.js";
 import { byId, icon, make } from "./dom.js";
-import { announce, button, errorCard, explainInLine, iconButton, toast } from "./messages.js";
+import { announce, button, complain, errorCard, iconButton } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { panelOf } from "./panel.js";
 import { openAddress } from "./results.js";
@@ -200,6 +200,7 @@ function draw(item, photoDocument) {
     mayWrite,
     more: [item.video ? momentsStrip(item) : match && duplicatesStrip(match)],
     changed: (now) => {
+      remember([now]);
       hooks.changed(now);
       if (shown === now.id) draw(now, null);
     },
@@ -230,7 +231,7 @@ async function load(id) {
     if (shown === id) draw(item, photo);
   } catch (error) {
     if (shown !== id) return;
-    if (known(id)) toast(explainInLine(error), { kind: "error" });
+    if (known(id)) complain(error);
     else frame("Error", make("div", { class: "lightbox-main" }, errorCard(error, () => load(id)), closing()));
   }
 }
@@ -272,6 +273,7 @@ export function showLightbox(state) {
 export function startLightbox(given) {
   hooks = given;
   const dialog = byId("lightbox");
+  addEventListener("documents-hidden", () => drawn && draw(drawn.item, drawn.photoDocument));
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault();
     closeOpened();
