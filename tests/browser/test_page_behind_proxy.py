@@ -25,7 +25,7 @@ def test_a_person_logs_in_and_searches_below_the_path(
         page.get_by_label("Key").fill(key)
         page.get_by_role("button", name="Log in").click()
         expect(page).to_have_url(f"{root}/?view=status")
-        page.get_by_role("link", name="Search", exact=True).click()
+        page.get_by_role("link", name="Photos", exact=True).click()
         page.locator("#search-box").fill("a cat looks into the camera")
         page.locator("#search-box").press("Enter")
         expect(page).to_have_url(re.compile(re.escape(f"{root}/?text=a+cat")))

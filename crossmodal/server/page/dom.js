@@ -59,6 +59,9 @@ export function debounce(callback, wait) {
   return debounced;
 }
 
+/** Where an arrow key leads along a line of text: 1 on, -1 back, else 0. */
+export const along = (key) => ({ ArrowRight: 1, ArrowLeft: -1 })[key] * (document.dir === "rtl" ? -1 : 1) || 0;
+
 /** Places an element that floats under another one, as wide as that. */
 export function placeBelow(element, other) {
   const { bottom, left, width } = other.getBoundingClientRect();

@@ -1,6 +1,6 @@
 import { api, contentUrl, fileOf, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { removeWithUndo } from "./deleting.js";
-import { byId, icon, make } from "./dom.js";
+import { along, byId, icon, make } from "./dom.js";
 import { announce, button, complain, errorCard, iconButton } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { panelOf } from "./panel.js";
@@ -287,8 +287,7 @@ export function startLightbox(given) {
   // Not in the dialog alone: a click on the photo leaves the focus nowhere.
   document.addEventListener("keydown", (event) => {
     if (!dialog.open || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
-    if (event.key === "ArrowLeft") step(-1);
-    else if (event.key === "ArrowRight") step(1);
+    if (along(event.key)) step(along(event.key));
     else if (event.key === "i") togglePanel();
     else if (event.key === "+" || event.key === "=") zoom?.by(1.5);
     else if (event.key === "-") zoom?.by(1 / 1.5);
@@ -302,7 +301,7 @@ export function startLightbox(given) {
       if (!touch || zoom?.zoomed() || !event.target.closest(".lightbox-main")) return;
       const moved = event.changedTouches[0].clientX - touch.clientX;
       const sideways = Math.abs(moved) > 60 && Math.abs(moved) > 2 * Math.abs(event.changedTouches[0].clientY - touch.clientY);
-      if (sideways) step(moved < 0 ? 1 : -1);
+      if (sideways) step(along(moved < 0 ? "ArrowRight" : "ArrowLeft"));
       touch = null;
     },
     { passive: true },
