@@ -31,6 +31,8 @@ def test_a_person_logs_in_and_searches_below_the_path(
         expect(page).to_have_url(re.compile(re.escape(f"{root}/?text=a+cat")))
         expect(page.locator("#results img").first).to_be_visible()
         page.wait_for_function("() => document.querySelector('#results img').naturalWidth > 0")
+        described = page.request.get(f"{root}/page/opensearch.xml").text()
+        assert f'template="{root}/?text={{searchTerms}}"' in described
         page.goto(f"{root}/docs")
         expect(page.get_by_test_id("route").first).to_be_visible()
         page.goto(f"{root}/")
