@@ -173,7 +173,7 @@ def _merge_back(old: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
     """The merge patch that takes another one back."""
     back: dict[str, Any] = {}
     for name, value in patch.items():
-        before = old.get(name)
-        nested = isinstance(before, Mapping) and isinstance(value, Mapping)
-        back[name] = _merge_back(before, value) if nested else before
+        before = back[name] = old.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            back[name] = _merge_back(before, value)
     return back
