@@ -13,8 +13,8 @@ __all__ = ["OpenVideo", "Part"]
 # What tells of a film is short: the table of the frames of hours is the longest.
 _MOST_BYTES = 64 << 20
 
-# A film of hours has some hundred thousand blocks.
-_MOST_HEADS = 1 << 21
+# A film of hours has some hundred thousand blocks, or a few millions with many sounds.
+_MOST_HEADS = 1 << 23
 # Between two looks whether anybody still waits.
 _HEADS_A_LOOK = 1 << 10
 
