@@ -248,6 +248,13 @@ def test_as_much_as_is_in_memory_is_counted(large: tuple[Serving, list[str], int
     assert max(sent.memory) - before < (size + 2) << 20
 
 
+def test_so_many_are_sent_at_a_time(serving: Serving) -> None:
+    with serving.admission.archives.take(serving.admission.archives.most):
+        refused = client(serving).post(PATH, json={"filter": {"format": "JPEG"}})
+    assert refused.status_code == 429
+    assert "16 archives and takes on 16" in refused.json()["detail"]
+
+
 def test_an_archive_waits_for_memory_that_others_hold(
     large: tuple[Serving, list[str], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

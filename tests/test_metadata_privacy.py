@@ -259,6 +259,9 @@ def test_what_an_index_was_moved_from_is_blanked(tmp_path: Path) -> None:
     assert spans_of(tmp_path, box(b"wide", b"Rome") + MOVIE + box(b"pdin", b"Nice")) == [b"Rome", b"Nice"]
     track = box(b"trak", HANDLER + box(b"free", b"Paris")) + box(b"skip", b"\x30\xda\x02\x15")
     assert spans_of(tmp_path, box(b"moov", track)) == [b"Paris", b"\x30\xda\x02\x15"]
+    for version in (b"", bytes(4)):
+        tags = box(b"meta", version + box(b"ilst", b"") + box(b"free", b"Paris"))
+        assert spans_of(tmp_path, box(b"moov", box(b"udta", tags))) == [b"Paris"]
     tables = box(b"sidx", SEGMENTS) + box(b"mfra", box(b"tfra", FRAMES) + box(b"mfro", bytes(8)))
     assert spans_of(tmp_path, box(b"ftyp", b"isom\0\0\2\0mp42") + MOVIE + tables) == []
 

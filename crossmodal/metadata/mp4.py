@@ -18,7 +18,10 @@ _MOST_LEVELS = 8
 _INDEXES = frozenset({b"moov", b"moof"})
 # Of boxes that consist of boxes, those in which there may be room.
 _AROUND = frozenset(
-    {b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"udta", b"mvex", b"traf", b"tref", b"gmhd"}
+    {
+        *(b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"mvex", b"traf", b"tref", b"gmhd"),
+        *(b"udta", b"meta", b"ilst"),
+    }
 )
 # What was moved may be left where there is room, as for a longer head (``wide``). How quickly what can be
 # played is said by ``pdin``, which nothing needs.
@@ -96,7 +99,9 @@ def _rooms(content: bytes, start: int, end: int, levels: int) -> Iterator[tuple[
         if kind in _ROOM:
             yield start + 8, start + length
         elif kind in _AROUND:
-            yield from _rooms(content, start + 8, start + length, levels - 1)
+            # In ISO 14496-12 the box ``meta`` has a version, in QuickTime it has none.
+            versioned = kind == b"meta" and content[start + 8 : start + 12] == bytes(4)
+            yield from _rooms(content, start + (12 if versioned else 8), start + length, levels - 1)
         start += length
 
 

@@ -354,7 +354,8 @@ class Serving:
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
         self._reading.shutdown(cancel_futures=True)
-        self._suggesting.shutdown(cancel_futures=True)
+        # Closing the engine gives up what they wait for.
+        self._suggesting.shutdown(wait=False, cancel_futures=True)
         self._writing.shutdown()
         self._pictures.close()
         if self.url_photos is not None:
