@@ -242,6 +242,7 @@ FRAMES = struct.pack(">4I2I3B", 0, 1, 0, 1, 0, 60, 1, 1, 1)
         MOVIE + box(b"moof", box(b"hdlr", bytes(8) + b"text" + bytes(12))),
         box(b"mdat", b"no index"),
         MOVIE + box(b"sidx", SEGMENTS + b"Paris"),
+        MOVIE + box(b"sidx", b""),
         MOVIE + box(b"mfra", box(b"tfra", FRAMES) + box(b"xtra", b"Paris")),
         MOVIE + box(b"mfra", box(b"tfra", FRAMES + b"Paris")),
         MOVIE + box(b"mfra", b"Paris"),
@@ -362,6 +363,8 @@ def test_room_in_matroska_is_blanked_wherever_it_is(tmp_path: Path, content: byt
             element(0x1F43B675, element(0xA0, element(0x75A1, element(0xA6, element(0xEE, b"\4"))))),
         ),
         matroska(tracks(1), element(0xBF, b"Paris")),
+        # The head of an element goes on behind what it is in.
+        HEAD + element(0x18538067, tracks(1) + b"\x15\x49") + b"\xa9\x66\x80" + element(0xEC, b""),
     ],
 )
 def test_a_film_of_matroska_that_may_say_more_is_refused(tmp_path: Path, content: bytes) -> None:

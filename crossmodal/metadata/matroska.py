@@ -259,6 +259,8 @@ def _elements(file: OpenVideo, start: int, limit: int) -> Iterator[Element]:
                 raise ValueError("an element has no end")
             end = limit if element == _SEGMENT else at
         end = min(end, limit)
+        if at > end:
+            raise ValueError("it ends within an element")
         yield element, at, end
         start = end
 

@@ -63,8 +63,10 @@ def _is_as_it_should_be(kind: bytes, content: bytes) -> bool:
 
 def _is_index_of_segments(content: bytes) -> bool:
     """The box ``sidx`` (8.16.3): where the parts of a film are, 12 bytes for each."""
-    head = 24 if content[:1] == b"\0" else 32
-    return content[0] in (0, 1) and len(content) == head + 12 * int.from_bytes(content[head - 2 : head])
+    if content[:1] not in (b"\0", b"\1"):
+        return False
+    head = 24 if content[0] == 0 else 32
+    return len(content) == head + 12 * int.from_bytes(content[head - 2 : head])
 
 
 def _is_random_access(kind: bytes, content: bytes) -> bool:

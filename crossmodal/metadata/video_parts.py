@@ -50,8 +50,8 @@ class OpenVideo:
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes of a part; raises ValueError where they are many, or are not there."""
-        if end - start > _MOST_BYTES:
-            raise ValueError("a part of it is too long")
+        if not 0 <= end - start <= _MOST_BYTES:
+            raise ValueError("a part of it is too long, or ends before it begins")
         content = os.pread(self._descriptor, end - start, start)
         if len(content) < end - start:
             raise ValueError("it became shorter")
