@@ -255,6 +255,7 @@ def test_a_path_that_is_not_there_names_every_layout(tmp_path: Path) -> None:
         assert part in message
 
 
+@pytest.mark.slow
 def test_flickr8k_is_read_whole() -> None:
     folder = SHARED / "flickr8k"
     if not folder.is_dir():

@@ -91,7 +91,7 @@ def test_embeddings_of_real_photos_equal_the_reference(
 def large_jpegs(size: tuple[int, int]) -> list[bytes]:
     return [
         encoded(Image.open(path).convert("RGB").resize(size, Image.Resampling.LANCZOS), "JPEG", quality=92)
-        for path in shared_photos("coco-photos", 4)
+        for path in shared_photos("coco-photos", 2)
     ]
 
 
@@ -156,8 +156,7 @@ def variants(upright: Image.Image) -> dict[str, tuple[bytes, Image.Image]]:
     }
 
 
-@pytest.mark.parametrize("preprocessing", [CROP, SQUASH], ids=["crop", "squash"])
-@pytest.mark.parametrize("name", ["cat.jpg", "astronaut.jpg", "rocket.jpg"])
+@pytest.mark.parametrize(("name", "preprocessing"), [("cat.jpg", CROP), ("astronaut.jpg", SQUASH)])
 def test_embeddings_of_unusual_kinds_equal_the_reference(
     embed: Any, name: str, preprocessing: ImagePreprocessing
 ) -> None:
