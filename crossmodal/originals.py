@@ -7,10 +7,11 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from crossmodal.errors import ServiceError
 from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
@@ -18,6 +19,8 @@ __all__ = ["LargeOriginals", "read_original"]
 
 # Paths, signatures and digests of so many files are remembered.
 _MOST_COMPARED = 4096
+# So much is read between two looks whether anybody still waits.
+_PART = 1 << 20
 
 
 def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
@@ -37,51 +40,92 @@ class LargeOriginals:
     """Opens files that are too large to be compared each time, as videos are.
 
     ``signature_of`` tells of a status what changes when the file does. A file with the signature that is
-    noted in the index is as it was. Any other, as after ``load`` or on a new disk, is read once, and what was
-    found holds for as long as its signature does. Safe across threads.
+    noted in the index is as it was. Any other, as after ``load`` or on a new disk, has to be compared once,
+    and what was found holds for as long as its signature does. Safe across threads.
     """
 
     def __init__(self, signature_of: Callable[[os.stat_result], str]) -> None:
         self._signature_of = signature_of
-        # A large file is read by one thread, for all that ask for it.
-        self._comparing = threading.Lock()
+        self._changing = threading.Lock()
         self._compared: OrderedDict[tuple[str, str, str], bool] = OrderedDict()
 
     def open(self, files: Iterable[LocalFile], digest: str) -> int | None:
-        """The descriptor of the first of ``files`` that has the content with that ``digest_of``.
+        """The descriptor of the first of ``files`` that is known to have the content with that ``digest_of``.
 
-        None where none has. Links are resolved as in ``read_original``.
+        None where none is. Links are resolved as in ``read_original``.
         """
         for file in files:
-            descriptor = _open_below(file.root, file.absolute)
-            if descriptor is None:
-                continue
-            with ExitStack() as unwanted:
-                unwanted.callback(os.close, descriptor)
-                now = self._signature_of(os.fstat(descriptor))
-                if f"{file.signature} ".startswith(f"{now} ") or self._has(
-                    descriptor, (file.absolute, now, digest)
-                ):
-                    unwanted.pop_all()
+            with _opened_below(file) as (descriptor, keep):
+                if descriptor is not None and self._known(file, descriptor, digest):
+                    keep()
                     return descriptor
         return None
 
-    def _has(self, descriptor: int, asked: tuple[str, str, str]) -> bool:
-        """Whether an open file, which has this path and signature, has the content with this digest."""
-        # Who asks for a known one waits for nobody else's file to be read.
-        if (known := self._compared.get(asked)) is not None:
-            return known
-        with self._comparing:
-            if asked not in self._compared:
-                with suppress(OSError), open(descriptor, "rb", closefd=False) as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                    file.seek(0)
-                    # Nothing is known of what was written meanwhile.
-                    if self._signature_of(os.fstat(descriptor)) == asked[1]:
-                        self._compared[asked] = found == asked[2]
-                if len(self._compared) > _MOST_COMPARED:
-                    self._compared.popitem(last=False)
-            return self._compared.get(asked, False)
+    def needs_comparing(self, files: Iterable[LocalFile], digest: str) -> bool:
+        """Whether ``open`` would open none of ``files``, and might after ``compare``."""
+        unknown = False
+        for file in files:
+            with _opened_below(file) as (descriptor, _):
+                known = False if descriptor is None else self._known(file, descriptor, digest)
+                if known:
+                    return False
+                unknown = unknown or known is None
+        return unknown
+
+    def compare(self, files: Iterable[LocalFile], digest: str, is_given_up: Callable[[], bool]) -> None:
+        """Reads ``files`` of which nothing is known, up to the first that has the content.
+
+        Raises ServiceError where ``is_given_up`` says meanwhile that nobody waits.
+        """
+        for file in files:
+            with _opened_below(file) as (descriptor, _):
+                if descriptor is None:
+                    continue
+                known = self._known(file, descriptor, digest)
+                if known is None:
+                    known = self._compare(file, descriptor, digest, is_given_up)
+                if known:
+                    return
+
+    def _known(self, file: LocalFile, descriptor: int, digest: str) -> bool | None:
+        """Whether an open file has the content; None where it has to be read."""
+        now = self._signature_of(os.fstat(descriptor))
+        if f"{file.signature} ".startswith(f"{now} "):
+            return True
+        with self._changing:
+            return self._compared.get((file.absolute, now, digest))
+
+    def _compare(
+        self, file: LocalFile, descriptor: int, digest: str, is_given_up: Callable[[], bool]
+    ) -> bool:
+        now = self._signature_of(os.fstat(descriptor))
+        found = hashlib.sha256()
+        try:
+            for part in iter(lambda: os.read(descriptor, _PART), b""):
+                if is_given_up():
+                    raise ServiceError("Comparing a video was given up, because the index was closed.")
+                found.update(part)
+        except OSError:
+            return False
+        # Nothing is known of what was written meanwhile.
+        if self._signature_of(os.fstat(descriptor)) != now:
+            return False
+        has_it = found.hexdigest() == digest
+        with self._changing:
+            self._compared[file.absolute, now, digest] = has_it
+            if len(self._compared) > _MOST_COMPARED:
+                self._compared.popitem(last=False)
+        return has_it
+
+
+@contextmanager
+def _opened_below(file: LocalFile) -> Iterator[tuple[int | None, Callable[[], object]]]:
+    """As ``_open_below``, and closed at the end unless what comes with it is called."""
+    with ExitStack() as unwanted:
+        descriptor = _open_below(file.root, file.absolute)
+        if descriptor is not None:
+            unwanted.callback(os.close, descriptor)
+        yield descriptor, unwanted.pop_all
 
 
 def _read_below(root: str, path: str) -> bytes | None:

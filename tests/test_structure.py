@@ -29,6 +29,7 @@ LAYERS = [
     {"http_shapes"},
     {"query"},
     {"workspace"},
+    {"video_originals"},
     {"index"},
     {"vector_files"},
     {"documents"},
@@ -46,6 +47,7 @@ LAYERS = [
     {"access", "originals"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files", "yaml_files"},
+    {"shared_work"},
     {"errors"},
 ]
 

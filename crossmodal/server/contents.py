@@ -73,11 +73,11 @@ async def photo_response(
     if (video := await video_response(request, serving, id, hide_location=hide_location)) is not None:
         return video
     async with serving.admission.reading:
-        found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+        found = await serving.read(_read, id, serving.engine.workspace.content)
         if not original and found.mime_type in READABLE_TYPES - BROWSER_TYPES:
             found = await _as_jpeg(serving, found)
         elif hide_location:
-            found = await asyncio.to_thread(_without_location, found)
+            found = await serving.read(_without_location, found)
     return _response(request, found, serving.admission.sent)
 
 
@@ -107,7 +107,7 @@ async def thumbnail_response(
         return await _preview_response(request, serving, record, size)
     else:
         async with serving.admission.reading:
-            found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+            found = await serving.read(_read, id, serving.engine.workspace.content)
             content = await _as_jpeg(serving, found, size)
     return _response(request, content, serving.admission.sent)
 
@@ -125,7 +125,7 @@ async def _preview_response(request: Request, serving: Serving, record: Record, 
             return _response(request, content, sent)
     try:
         async with serving.admission.reading:
-            found = await asyncio.to_thread(_read, record.id, workspace.content)
+            found = await serving.read(_read, record.id, workspace.content)
             named = named or found.tag.strip('"')
             picture = await serving.picture(named, found.data, side)
         content = _Content(picture, "image/webp", f'"{named[:32]}-webp{side}"', cached)

@@ -174,10 +174,14 @@ def look_of(connection: sqlite3.Connection, photo_id: str) -> Look | None:
         return None
     # What is damaged is said where the document is read.
     with suppress(ValueError, AttributeError):
-        sides = [tags_of(found[0]).get(name) for name in ("width", "height")]
-        width, height = (side if isinstance(side, int) and side > 0 else None for side in sides)
-        return Look(width, height, None if found[1] is None else f"#{found[1]:06x}")
+        tags = tags_of(found[0])
+        colour = None if found[1] is None else f"#{found[1]:06x}"
+        return Look(_side(tags.get("width")), _side(tags.get("height")), colour)
     return Look()
+
+
+def _side(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def rewrite(connection: sqlite3.Connection, document: StoredDocument) -> None:
