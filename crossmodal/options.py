@@ -31,6 +31,7 @@ from crossmodal.settings import (
     SCOPES,
     TARGETS,
     TRASH_ACTIONS,
+    VIEWS,
     WRITING,
 )
 
@@ -508,6 +509,13 @@ OPTIONS: tuple[Option, ...] = (
         (*_WITH_MODEL, "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
+    ),
+    Option(
+        "views",
+        "the mean of so many views of each photo",
+        (*_WITH_MODEL, "embed"),
+        choices=VIEWS,
+        not_with=("url", "calibrate"),
     ),
     Option(
         "index",
