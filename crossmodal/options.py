@@ -12,6 +12,7 @@ from crossmodal.commands import TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
+    ENCODING,
     EXPORTS,
     FORMATS,
     INDEXES,
@@ -163,7 +164,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "data_set",
         "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, "
-        "a CSV or JSONL file, or a photo; index takes it repeatedly, and - for a list of photos on stdin",
+        "a CSV or JSONL file, shards (tar or Parquet), an address such as s3://bucket/photos, or a photo; "
+        "index takes it repeatedly, and - for a list of photos on stdin",
         _DATA,
         "-d",
         metavar="DATA",
@@ -178,7 +180,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PATH",
         not_with=(
             *("data_set", "split", "read_as", "exclude", "num_docs", "delete_missing", "verify", "moments"),
-            *("keep", "layout"),
+            *("keep", "layout", "on"),
         ),
     ),
     Option(
@@ -187,6 +189,15 @@ OPTIONS: tuple[Option, ...] = (
         ("index", "evaluate", "embed"),
         choices=READ_AS,
         metavar="LAYOUT",
+    ),
+    Option(
+        "on",
+        "where photos are read and encoded: here, or on Ray, by the cluster at $RAY_ADDRESS, else by this "
+        "machine; needs the extra ray",
+        ("index",),
+        choices=ENCODING,
+        metavar="PLACE",
+        not_with=("layout",),
     ),
     Option(
         "exclude",
