@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench import inputs
 from bench.harness import Options
 from bench.models import model_cache
+from crossmodal.index.embedded.compared import Hit
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -142,11 +143,11 @@ def vector_store(collection: Collection, options: Options) -> Path:
     return path
 
 
-def numbers_of(found: Sequence[Sequence[tuple[str, float]]], collection: Collection) -> NDArray[np.int64]:
+def numbers_of(found: Sequence[Sequence[Hit]], collection: Collection) -> NDArray[np.int64]:
     """What a search over ``vector_store(collection)`` found, as numbers of rows (n, top_k)."""
-    wanted = {id for matches in found for id, _ in matches}
+    wanted = {id for matches in found for id, *_ in matches}
     numbers = {id: number for number in range(collection.count) if (id := _id(number)) in wanted}
-    return np.array([[numbers[id] for id, _ in matches] for matches in found], np.int64)
+    return np.array([[numbers[id] for id, *_ in matches] for matches in found], np.int64)
 
 
 @contextmanager

@@ -25,11 +25,13 @@ __all__ = ["Document", "ShardScores", "other_modality"]
 
 @dataclass(slots=True)
 class ShardScores:
-    """The score of everything that one shard holds: ``scores`` float64 (ids,), in the order of ``ids``."""
+    """All that one shard holds: ``cosines`` float64 (ids,) and ``hubness`` (ids,), in the order of
+    ``ids``."""
 
     shard: int
     ids: Sequence[str]
-    scores: NDArray[np.float64]
+    cosines: NDArray[np.float64]
+    hubness: NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Document:
     document that has one; ``aborted`` is True where every other document would fail for the same reason (a
     full disk).
 
+    A query that is ``corrected`` ranks by cosine minus hubness: one of the other modality than what it seeks.
     A query's ``matches`` come best first. ``wanted`` is for evaluation: a query that names documents by id
     gets those as its matches, with their ranks among everything in the index; until the last step has
     counted, ``shard_scores`` holds what each shard said. ``shard_states`` is what each shard answers to the
@@ -70,6 +73,7 @@ class Document:
     error: str | None = None
     aborted: bool | None = None
     matches: list[Match] | None = None
+    corrected: bool | None = None
     wanted: Sequence[str] | None = None
     shard_scores: list[ShardScores] | None = None
     shard_states: list[dict[str, Any]] | None = None
@@ -95,16 +99,19 @@ class Document:
         content: bytes | None = None,
         vector: NDArray[np.float32] | None = None,
         seeks: Modality | None = None,
+        corrected: bool | None = None,
     ) -> Document:
-        """A sentence, a photo or a vector that looks for ``seeks``: by default the other modality."""
+        """A sentence, a photo or a vector that looks for ``seeks``: by default the other modality.
+
+        It is ``corrected`` by default where that is another one than its own.
+        """
         modality = TEXT if text is not None else IMAGE if content is not None else None
+        if seeks is None and modality is not None:
+            seeks = other_modality(modality)
+        if corrected is None:
+            corrected = modality is not None and modality != seeks
         return cls(
-            id,
-            modality,
-            seeks if seeks is not None or modality is None else other_modality(modality),
-            text=text,
-            content=content,
-            embedding=vector,
+            id, modality, seeks, text=text, content=content, embedding=vector, corrected=corrected
         ).checked()
 
     def checked(self) -> Document:

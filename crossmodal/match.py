@@ -13,6 +13,7 @@ from crossmodal.videos.moments import video_of
 __all__ = [
     "FITTING_SCORE",
     "LEFT_OUT",
+    "SCORE_DIGITS",
     "Caption",
     "Match",
     "Parts",
@@ -32,6 +33,10 @@ class Caption(NamedTuple):
 # Where the best match of a query has a lower score, nothing fits well: fewer than one in ten such matches
 # does (docs/scores.md).
 FITTING_SCORE = 0.1
+
+# Decimals of a score in answers. What a request says of scores is compared at as many, so that a score that
+# was read in an answer keeps its match.
+SCORE_DIGITS = 6
 
 # The only tag of a match that comes without its tags, because those of the matches before it were as much as
 # an answer may have (``limits.ANSWER``): how many bytes they have. No filter can name it.
@@ -97,10 +102,12 @@ def video_moment(id: str, mime_type: str | None, tags: Mapping[str, Any]) -> Vid
 class Match:
     """A photo or a caption of the index that a search found.
 
-    ``cosine`` in [-1, 1] is that of its vector and the query's; ``score`` in [0, 1] is the calibrated chance
+    ``cosine`` in [-1, 1] is that of its vector and the query's; ``corrected`` is that minus the document's
+    hubness, where the query ranks so, else None; ``score`` in [0, 1] is the calibrated chance
     that it fits, None where the model has no calibration. ``rank`` counts from 1. ``uri`` is where the photo
     was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
+    ``plain_rank`` is the rank by the cosine alone, where an evaluation asks for it.
     ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
     the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
     grouping. ``look`` is that of the photo. ``photo`` says where the photo can be had, where the match came
@@ -125,6 +132,13 @@ class Match:
     look: Look | None = None
     photo: Photo | None = None
     video: VideoMoment | None = None
+    corrected: float | None = None
+    plain_rank: int | None = None
+
+    @property
+    def order(self) -> tuple[float, str]:
+        """The one order of matches: what they are ranked by falls, equal ones are in order of id."""
+        return (-(self.cosine if self.corrected is None else self.corrected), self.id)
 
     def describe(self, record: Record) -> None:
         """Takes over what ``record`` says of the document."""

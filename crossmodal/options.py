@@ -32,6 +32,7 @@ from crossmodal.settings import (
     SCOPES,
     TARGETS,
     TRASH_ACTIONS,
+    VIEWS,
     WRITING,
 )
 
@@ -519,6 +520,13 @@ OPTIONS: tuple[Option, ...] = (
         (*_WITH_MODEL, "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
+    ),
+    Option(
+        "views",
+        "the mean of so many views of each photo",
+        (*_WITH_MODEL, "embed"),
+        choices=VIEWS,
+        not_with=("url", "calibrate"),
     ),
     Option(
         "index",

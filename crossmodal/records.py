@@ -25,6 +25,7 @@ __all__ = [
     "TEXT",
     "Amendment",
     "Failure",
+    "Items",
     "Layer",
     "LocalFile",
     "Look",
@@ -287,8 +288,14 @@ class Record:
 
     @property
     def all_tags(self) -> Mapping[str, Any]:
-        """The tags by which it is found: those of people, and of the file those that they didn't give."""
-        return {**self.metadata, **self.tags} if self.metadata else self.tags
+        """The tags by which it is found: those of people, and of the file those that they didn't give.
+
+        A null that people gave takes away what the file says.
+        """
+        tags = {**self.metadata, **self.tags} if self.metadata else self.tags
+        if None not in self.tags.values():
+            return tags
+        return {name: value for name, value in tags.items() if value is not None}
 
     def beyond_limits(self) -> str | None:
         """A sentence on the first of its values that is larger than the limits allow; None if none is.
@@ -321,16 +328,26 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Items:
+    """Values of tags, by the tag, and captions: texts of those to add, ids of those to remove."""
+
+    tags: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    captions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Amendment:
     """What is to be different of a document; None leaves a thing as it is.
 
-    ``tags`` are a merge patch (RFC 7396) of those that people gave: null takes one away. ``text`` is that of
-    a caption, ``captions`` are all that a photo is to have.
+    ``tags`` are a merge patch (RFC 7396): null takes one away. ``text`` is that of a caption, ``captions``
+    are all that a photo is to have. What ``remove`` and ``add`` don't name stays, whoever gave it meanwhile.
     """
 
     tags: Mapping[str, Any] | None = None
     text: str | None = None
     captions: Sequence[str] | None = None
+    add: Items = field(default_factory=Items)
+    remove: Items = field(default_factory=Items)
 
 
 def composed(value: Any) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
     "STDIN",
     "TARGETS",
     "TRASH_ACTIONS",
+    "VIEWS",
     "WRITING",
     "Direction",
     "GivenQuestion",
@@ -58,6 +59,8 @@ STDIN = "-"
 READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco", "shards")
 WRITING = ("auto", "on", "off")
 LOGS = ("text", "json", "off")
+# How many views of a photo its vector may be the mean of; see models.views.
+VIEWS = ("1", "2", "3", "6")
 RUNTIMES = ("auto", "torch", "openvino", "onnx")
 INDEXES = ("auto", "exact", "scan", "coarse", "ivf", "hnsw", "ivfpq", "lsh")
 LOSSES = (
@@ -112,6 +115,7 @@ class Settings:
     model: str | None = None
     dim: int | None = None
     centering: Path | None = None
+    views: int | None = None
     workspace: Path = Path("workspace")
     data_root: Path = Path("data")
     model_cache: Path = Path("~/.cache/crossmodal")

@@ -251,6 +251,17 @@ class Workspace:
         store = self.store()
         return {} if store is None else store.vectors(dict.fromkeys(ids), modality)
 
+    @property
+    def banks_fingerprint(self) -> str | None:
+        """The fingerprint of the banks that the index ranks with, empty for none; None without an index."""
+        store = self.store()
+        return None if store is None else store.banks_fingerprint
+
+    def hubness(self, ids: Iterable[str], modality: Modality) -> dict[str, float]:
+        """The hubness of the photos or captions among ``ids``, those with a vector, by id."""
+        store = self.store()
+        return {} if store is None else store.hubness(dict.fromkeys(ids), modality)
+
     def ids(self, modality: Modality) -> Iterator[str]:
         """The ids of all photos or captions, in the order of their bytes."""
         store = self.store()

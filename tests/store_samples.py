@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import IMAGE, TEXT, Record
 
@@ -52,6 +53,12 @@ def vector_of(name: str, version: int = 0, dimension: int = 8) -> NDArray[np.flo
 def vectors_of(records: Sequence[Record], dimension: int = 8) -> NDArray[np.float32]:
     """The vectors of ``photo`` records by name and version."""
     return np.stack([vector_of(r.id, int(r.tags.get("version", 0)), dimension) for r in records])
+
+
+def some_banks(dimension: int = 8) -> Banks:
+    """Banks of a few vectors that make the hubness of documents differ."""
+    vectors = np.stack([vector_of(f"bank {number}", 0, dimension) for number in range(12)])
+    return Banks.of(vectors[:6], vectors[6:], weights=VSE.weights)
 
 
 def run_python(code: str, *arguments: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,9 @@ from crossmodal.models import (
 )
 from crossmodal.models.adaptation import Adaptation, Centering, adapt_vectors, adapted_name, parse_adaptation
 from crossmodal.models.native.checkpoint import SHIPPED
-from crossmodal.settings import Settings
+from crossmodal.models.registry import banks_of
+from crossmodal.models.views import mean_over_views
+from crossmodal.settings import VIEWS, Settings
 
 PHOTOS = ("cat.jpg", "rocket.jpg", "astronaut.jpg")
 SENTENCES = ["a cat looks at the camera", "a rocket stands on its launch pad", "a smiling astronaut"]
@@ -84,6 +86,29 @@ def test_centred_vectors_have_their_own_modality_s_mean_subtracted(
     for modality, vectors in found.items():
         truncated = unit(plain[modality][:, :DIM])
         np.testing.assert_allclose(vectors, unit(truncated - truncated.mean(axis=0)), atol=1e-6)
+
+
+def test_views_are_averaged_and_belong_to_what_the_index_knows(
+    plain: dict[str, np.ndarray], squares: np.ndarray
+) -> None:
+    base = load_image_encoder("vse", threads=1)
+    found = load_image_encoder("vse?views=2", threads=1).encode(squares)
+    mirrored = base.encode(np.ascontiguousarray(squares[:, :, ::-1]))
+    np.testing.assert_allclose(found, unit(plain["image"] + mirrored), atol=1e-6)
+    for views in VIEWS:
+        seen: list[np.ndarray] = []
+        mean_over_views(lambda pixels, seen=seen: seen.append(pixels) or plain["image"], squares, int(views))
+        assert [pixels.shape for pixels in seen] == [squares.shape] * int(views)
+        assert len({pixels.tobytes() for pixels in seen}) == int(views)
+    three, one = identify_model("vse?views=3"), identify_model("vse?views=1")
+    assert (three.name, one) == ("vse?views=3", identify_model("vse"))
+    assert three != one
+    assert one.name == "vse"
+    assert three.hubness == one.hubness
+    assert banks_of(three) is not None
+    assert adapted_name("vse?dim=64&views=3", views=1) == "vse?dim=64"
+    with pytest.raises(ModelError, match="one of 1, 2, 3, 6"):
+        identify_model("vse?views=4")
 
 
 def test_no_photos_and_no_sentences_give_no_vectors() -> None:
@@ -229,9 +254,9 @@ def test_an_index_keeps_its_dimension_from_the_command_line(tmp_path: Path) -> N
     without = run_app(*query, "--json")
     assert without.returncode == 0, without.stderr
     matches = json.loads(without.stdout)["results"][0]["matches"]
-    expected = scores_by_hand(SENTENCES[0])
+    expected, hubness = scores_by_hand(SENTENCES[0])
     assert [Path(match["uri"]).name for match in matches] == sorted(
-        expected, key=lambda name: -expected[name]
+        expected, key=lambda name: hubness[name] - expected[name]
     )
     for match in matches:
         assert match["cosine"] == pytest.approx(expected[Path(match["uri"]).name], abs=1e-5)
@@ -243,14 +268,17 @@ def test_an_index_keeps_its_dimension_from_the_command_line(tmp_path: Path) -> N
         PhotoIndex(workspace, "vse")
 
 
-def scores_by_hand(sentence: str) -> dict[str, float]:
-    """The cosine of each toy photo with ``sentence`` over the first 128 components."""
+def scores_by_hand(sentence: str) -> tuple[dict[str, float], dict[str, float]]:
+    """The cosine of each toy photo with ``sentence`` over the first 128 components, and its hubness."""
     images = load_image_encoder("vse", threads=1)
     names = sorted(path.name for path in TOY_IMAGES.iterdir())
     squares = np.stack([images.preprocessing.crop(np.asarray(toy_photo(name))) for name in names])
     photos = unit(images.encode(squares).astype(np.float64)[:, :DIM])
     asked = unit(load_text_encoder("vse").encode([sentence]).astype(np.float64)[:, :DIM])
-    return dict(zip(names, (photos @ asked[0]).tolist(), strict=True))
+    banks = banks_of(identify_model(f"vse?dim={DIM}"))
+    assert banks is not None
+    hubness = banks.hubness(photos, "image").tolist()
+    return dict(zip(names, (photos @ asked[0]).tolist(), strict=True)), dict(zip(names, hubness, strict=True))
 
 
 def test_an_index_with_centred_vectors_is_not_mixed_with_a_plain_one(

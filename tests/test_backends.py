@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import Server, copy_index, run_app, start_server
 from numpy.typing import NDArray
-from store_samples import VSE, vector_of
+from store_samples import VSE, some_banks, vector_of
 
 from crossmodal.deadlines import Deadline, until
 from crossmodal.engine.backend_health import backend_states
@@ -109,12 +109,16 @@ def assert_congruent(store: EmbeddedStore, backend: str, *, steps: int = 2) -> N
             queries[1] = vector(record(int(random.integers(150)), 0))
             for written in FILTERS:
                 wanted = None if written is None else parse_filter(written)
-                pages = [index.search(queries, top_k, wanted) for top_k in (3, 60)]
-                # Ids, scores to the last bit, and the order of equal scores; each page begins the next.
-                assert pages == [exact.search(queries, top_k, wanted) for top_k in (3, 60)], written
+                for corrected in (None, np.array([True, False])):
+                    pages, expected = (
+                        [each.search(queries, top_k, wanted, corrected=corrected) for top_k in (3, 60)]
+                        for each in (index, exact)
+                    )
+                    # Ids, scores to the last bit, and the order of equal ones; each page begins the next.
+                    assert pages == expected, written
             scored = [
-                sorted(zip(ids, scores[1].tolist(), strict=True))
-                for ids, scores in (index.scores(queries), exact.scores(queries))
+                sorted(zip(ids, cosines[1].tolist(), hubness.tolist(), strict=True))
+                for ids, cosines, hubness in (index.cosines(queries), exact.cosines(queries))
             ]
             assert scored[0] == scored[1]
             assert len(index) == len(exact)
@@ -155,6 +159,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[EmbeddedStore]:
     with EmbeddedStore.open_writer(tmp_path / "index", identity=VSE) as store:
+        store.take_banks(some_banks())
         yield store
 
 

@@ -67,9 +67,30 @@ def test_statistics_are_those_of_all_unrelated_pairs() -> None:
         assert pair.std == pytest.approx(cosines[unrelated].std(), abs=1e-9)
 
 
+def test_statistics_of_ranks_with_hubness_are_those_of_each_direction() -> None:
+    images, texts, owners = two_cones(60)
+    hubness = np.linspace(0.1, 0.3, 60), np.linspace(0.0, 0.2, 120)
+    fitted = Calibration.fit(images, texts, owners, hubness=hubness)
+    unrelated = np.array(owners)[:, None] != np.arange(60)
+    cosines = texts.astype(float) @ images.astype(float).T
+    for pair, values, usual in (
+        (fitted.text_image, cosines - hubness[0], 0.2),
+        (fitted.image_text, cosines - hubness[1][:, None], 0.1),
+    ):
+        assert pair.hubness == pytest.approx(usual)
+        assert pair.mean - pair.hubness == pytest.approx(values[unrelated].mean(), abs=1e-9)
+        assert pair.std == pytest.approx(values[unrelated].std(), abs=1e-9)
+    assert fitted.image_image.hubness == fitted.text_text.hubness == 0
+
+
 def test_z_and_score_by_hand() -> None:
     calibration = Calibration(
-        PairStatistics(0.5, 0.1), PairStatistics(0.2, 0.05), PairStatistics(0.6, 0.2), slope=2, intercept=-6
+        PairStatistics(0.5, 0.1),
+        PairStatistics(0.2, 0.05),
+        PairStatistics(0.2, 0.05),
+        PairStatistics(0.6, 0.2),
+        slope=2,
+        intercept=-6,
     )
     for one, other, cosine in (
         (IMAGE, IMAGE, 0.8),
@@ -145,11 +166,11 @@ def test_a_calibration_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": "calibration 2"},
+        {"format": "calibration 1"},
         {"slope": -1},
         {"intercept": "NaN"},
         {"prior": 1},
-        {"image_text": {"mean": 0.1, "std": 0}},
+        {"image_text": {"mean": 0.1, "std": 0, "hubness": 0}},
         {"text_text": None},
         {"model": {"name": "vse"}},
     ],
@@ -272,7 +293,7 @@ def test_scores_are_as_often_right_as_they_say_on_pairs_that_the_fit_has_not_see
 
 
 def test_a_reliability_table_by_hand() -> None:
-    calibration = Calibration(*[PairStatistics(0.0, 1.0)] * 3, slope=1, intercept=0, prior=0.5)
+    calibration = Calibration(*[PairStatistics(0.0, 1.0)] * 4, slope=1, intercept=0, prior=0.5)
     photos = EncodedSide(("a", "b"), ("a", "b"), np.eye(2, dtype=np.float32), 0.0)
     # The cosine 1 with the own photo scores 0.73, the cosine 0 with the other 0.5.
     rows = reliability(calibration, replace(photos, ids=("a-0", "b-0")), TEXT, photos, IMAGE)

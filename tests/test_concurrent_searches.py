@@ -90,4 +90,4 @@ def test_clients_that_leave_take_nobody_along(toy_server: Server, index: PhotoIn
             connection.close()
         found = [answer.result() for answer in asked]
     for sentence, matches in zip(SENTENCES[:8], found, strict=True):
-        assert [id for id, _ in matches] == [m.id for m in index.search_text(f"v1 staying {sentence}", 7)]
+        assert [id for id, *_ in matches] == [m.id for m in index.search_text(f"v1 staying {sentence}", 7)]

@@ -231,7 +231,7 @@ def test_the_published_numbers_are_reproduced() -> None:
         timeout=280,
     )
     assert (result["gallery"]["text2image"], result["gallery"]["image2text"]) == (1000, 5000)
-    published = json.loads((SHIPPED["vse"] / "config.json").read_text())["training"]["metrics"]
+    published = json.loads((SHIPPED["vse"] / "config.json").read_text())["training"]["search_metrics"]
     for direction in ("text2image", "image2text"):
         for name in ("hit@1", "hit@5", "hit@10", "recall@10", "mrr"):
             # One caption or photo more or less is rounding between processors.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.evaluation.metrics import ranks_of_relevant
+from crossmodal.index.embedded.compared import Hit
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.scores import inner_products, merge_matches, ranks_among, score_error
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -39,21 +40,22 @@ def index(tmp_path: Path) -> ExactIndex:
 
 def test_all_scores_of_an_index_are_those_of_its_search_to_the_last_bit(index: ExactIndex) -> None:
     queries = unit_vectors(1, 5, 48)
-    ids, scores = index.scores(queries)
+    ids, scores, hubness = index.cosines(queries)
+    assert not hubness.any()
     assert len(ids) == 700
     for row, found in zip(scores, index.search(queries, 700), strict=True):
-        assert dict(zip(ids, row.tolist(), strict=True)) == dict(found)
-        ranks = ranks_among(ids, row, [id for id, _ in found])
-        assert [(id, ranks[id]) for id, _ in found] == [
-            (id, (rank, score)) for rank, (id, score) in enumerate(found, 1)
+        assert dict(zip(ids, row.tolist(), strict=True)) == {id: score for id, score, _ in found}
+        ranks = ranks_among(ids, row, [id for id, *_ in found])
+        assert [(id, ranks[id]) for id, *_ in found] == [
+            (id, (rank, score)) for rank, (id, score, _) in enumerate(found, 1)
         ]
 
 
 def test_unusable_queries_are_refused_as_the_search_refuses_them(index: ExactIndex) -> None:
     with pytest.raises(ModelMismatch, match="4 dimensions"):
-        index.scores(np.ones((1, 4), np.float32))
+        index.cosines(np.ones((1, 4), np.float32))
     with pytest.raises(DataError, match="not a finite number"):
-        index.scores(np.full((1, 48), np.nan, np.float32))
+        index.cosines(np.full((1, 48), np.nan, np.float32))
 
 
 def test_what_nobody_holds_has_no_rank() -> None:
@@ -72,25 +74,31 @@ def test_a_score_depends_on_two_vectors_alone(seed: int, rows: int) -> None:
     assert np.abs(product - together).max() <= score_error(query[None], vectors)
 
 
-@given(seed=st.integers(0, 10_000), shards=st.integers(1, 5))
+@given(seed=st.integers(0, 10_000), shards=st.integers(1, 5), corrected=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_any_number_of_shards_gives_the_ranks_of_one_sorted_list(seed: int, shards: int) -> None:
+def test_any_number_of_shards_gives_the_ranks_of_one_sorted_list(
+    seed: int, shards: int, corrected: bool
+) -> None:
     rng = np.random.default_rng(seed)
     ids = [f"{number:02d}" for number in rng.permutation(40)]
-    scores = rng.integers(0, 8, 40) / 8
+    cosines, hubness = rng.integers(0, 8, 40) / 8, (rng.integers(0, 3, 40) / 8).astype(np.float32)
     shard_of = rng.integers(0, shards, 40)
     wanted = [ids[3], ids[17], "nowhere"]
     parts = []
     for shard in range(shards):
         mine = np.flatnonzero(shard_of == shard)
-        doc = Document("q", "text", wanted=wanted)
-        add_scores([doc], [ids[place] for place in mine], scores[mine][None], shard=shard)
+        doc = Document("q", "text", wanted=wanted, corrected=corrected)
+        add_scores([doc], [ids[place] for place in mine], cosines[mine][None], hubness[mine], shard=shard)
         parts.append([doc])
     (answer,) = joined = join(parts)
     rank_wanted(joined)
-    everything = merge_matches([zip(ids, scores.tolist(), strict=True)], 40)
-    expected = [(id, score, rank) for rank, (id, score) in enumerate(everything, 1) if id in wanted]
-    assert [(match.id, match.cosine, match.rank) for match in answer.matches or ()] == expected
+    scores = cosines - hubness if corrected else cosines
+    everything = merge_matches([map(Hit, ids, scores.tolist(), cosines.tolist())], 40)
+    by_cosine = merge_matches([map(Hit, ids, cosines.tolist(), cosines.tolist())], 40)
+    plain = {hit.id: rank for rank, hit in enumerate(by_cosine, 1)}
+    expected = [(hit.id, hit.cosine, rank, plain[hit.id]) for rank, hit in enumerate(everything, 1)]
+    found = [(match.id, match.cosine, match.rank, match.plain_rank) for match in answer.matches or ()]
+    assert found == [each for each in expected if each[0] in wanted]
     assert answer.shard_scores is None
 
 

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from store_samples import caption, photo, vector_of, vectors_of
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
+from crossmodal.index.embedded.compared import Hit
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.scores import merge_matches, shard_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import MODALITIES, Modality, Record
 
-Matches = list[list[tuple[str, float]]]
+Matches = list[list[Hit]]
 
 
 def reference(ids: Sequence[str], vectors: NDArray[np.float32], query: NDArray[np.float32]) -> list[str]:
@@ -54,8 +55,9 @@ def test_order_equals_a_plain_float64_search(tmp_path: Path) -> None:
     with fill(tmp_path / "store", ids, vectors) as store:
         index = exact(store)
         for query, matches in zip(queries, index.search(queries, 20), strict=True):
-            assert [id for id, _ in matches] == reference(ids, vectors, query)[:20]
-            for id, score in matches:
+            assert [id for id, *_ in matches] == reference(ids, vectors, query)[:20]
+            for id, score, cosine in matches:
+                assert score == cosine
                 expected = np.dot(vectors[ids.index(id)].astype(np.float64), query.astype(np.float64))
                 assert score == pytest.approx(expected, abs=1e-12)
 
@@ -93,9 +95,9 @@ def test_ties_shards_and_cuts_never_change_the_order(
         sharded = search_together(parts, queries, k)
         assert sum(map(len, parts)) == len(ids)
     for query, everything in zip(queries, whole, strict=True):
-        assert sorted(id for id, _ in everything) == sorted(ids)
+        assert sorted(id for id, *_ in everything) == sorted(ids)
         assert everything == sorted(everything, key=lambda match: (-match[1], match[0]))
-        assert [id for id, _ in everything][:1] == reference(ids, vectors, query)[:1]
+        assert [id for id, *_ in everything][:1] == reference(ids, vectors, query)[:1]
     assert cut == [everything[:k] for everything in whole]
     assert alone == cut
     assert sharded == cut
@@ -111,10 +113,10 @@ def test_many_equal_captions_at_the_cut(tmp_path: Path) -> None:
     with fill(tmp_path / "store", ids, vectors.astype(np.float32)) as store:
         index = exact(store)
         matches = index.search(vector[None], 15)[0]
-        assert [id for id, _ in matches] == copies[:15]
-        assert len({score for _, score in matches}) == 1
+        assert [id for id, *_ in matches] == copies[:15]
+        assert len({score for _, score, _ in matches}) == 1
         assert index.search(vector[None], 5)[0] == matches[:5]
-        assert [id for id, _ in index.search(vector[None], 5001)[0]][:5000] == copies
+        assert [id for id, *_ in index.search(vector[None], 5001)[0]][:5000] == copies
 
 
 def test_empty_small_and_wrong(tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_empty_small_and_wrong(tmp_path: Path) -> None:
         store.put([photo("p"), caption("bare", "without a vector")])
         assert index.search(np.ones((2, 8), np.float32), 5) == [[], []]
         store.put([caption(name, "text") for name in "abc"], np.stack([vector_of(name) for name in "abc"]))
-        assert sorted(id for id, _ in index.search(vector_of("a")[None], 100)[0]) == ["a", "b", "c"]
+        assert sorted(id for id, *_ in index.search(vector_of("a")[None], 100)[0]) == ["a", "b", "c"]
         assert index.search(np.empty((0, 8), np.float32), 5) == []
         with pytest.raises(ModelMismatch, match=r"query has 9 dimensions.*has 8"):
             index.search(np.ones((1, 9), np.float32), 5)
@@ -203,8 +205,8 @@ def test_index_that_missed_too_many_changes_loads_again(
             assert removed is not None
             assert len(removed) == 2
             assert snapshot.rows_removed(40) is None, "of a commit to come nothing is known"
-        assert [id for id, _ in index.search(vector_of("a", 39)[None], 9)[0]] == ["a", "b"]
-        assert index.search(vector_of("b", 39)[None], 1)[0][0] == ("b", pytest.approx(1, abs=1e-6))
+        assert [id for id, *_ in index.search(vector_of("a", 39)[None], 9)[0]] == ["a", "b"]
+        assert index.search(vector_of("b", 39)[None], 1)[0][0][:2] == ("b", pytest.approx(1, abs=1e-6))
         assert len(index) == 2
 
 
@@ -238,9 +240,9 @@ def test_following_that_ended_at_a_damaged_vector_begins_again(
 
 
 def test_merge_matches_orders_and_cuts() -> None:
-    shards = [[("b", 0.5), ("d", 0.1)], [("a", 0.5), ("c", 0.7)], []]
-    assert merge_matches(shards, 3) == [("c", 0.7), ("a", 0.5), ("b", 0.5)]
-    assert merge_matches(shards, 10)[-1] == ("d", 0.1)
+    shards = [[Hit("b", 0.5, 1), Hit("d", 0.1, 1)], [Hit("a", 0.5, 0), Hit("c", 0.7, 0)], []]
+    assert [hit.id for hit in merge_matches(shards, 3)] == ["c", "a", "b"]
+    assert merge_matches(shards, 10)[-1] == ("d", 0.1, 1)
     assert merge_matches([], 3) == []
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from store_samples import VSE, vector_of
 
 from crossmodal.filters import Filter, parse_filter
+from crossmodal.index.embedded.compared import Hit
 from crossmodal.index.embedded.exact_index import ExactIndex, matching_rows
 from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -154,10 +155,14 @@ def apply(store: EmbeddedStore, change: Change, expected: Expected) -> None:
 
 def brute_force(
     expected: Mapping[str, Record], query: NDArray[np.float32], top_k: int, wanted: Filter
-) -> list[tuple[str, float]]:
+) -> list[Hit]:
     """What a search without any index finds, by the filter's own definition."""
     matching = [
-        (id, float(np.add.reduce(vector(id).astype(np.float64) * query.astype(np.float64))))
+        Hit(
+            id,
+            cosine := float(np.add.reduce(vector(id).astype(np.float64) * query.astype(np.float64))),
+            cosine,
+        )
         for id, record in expected.items()
         if wanted.matches(record.modality, record.tags)
     ]
@@ -257,7 +262,7 @@ def test_dates_and_other_objects_are_filtered_by_the_text_that_is_stored(tmp_pat
         for wanted in ({"taken": {"$gte": "2020"}}, {"taken": stored.tags["taken"]}):
             assert parse_filter(wanted).matches("image", stored.tags)
             (found,) = index.search(vector_of("new")[None], 5, parse_filter(wanted))
-            assert [id for id, _ in found] == ["new"]
+            assert [id for id, *_ in found] == ["new"]
         assert store.verify() == []
         store.delete(["old"])
         assert store.verify() == []
@@ -285,7 +290,7 @@ def test_as_many_values_as_a_filter_may_have(tmp_path: Path) -> None:
         ):
             wanted = parse_filter({"value": condition})
             (found,) = index.search(vector_of("any")[None], 2000, wanted)
-            assert {id for id, _ in found} == {
+            assert {id for id, *_ in found} == {
                 record.id for record in records if wanted.matches("text", record.tags)
             }
             assert len(found) == count
@@ -343,8 +348,8 @@ def test_ties_at_the_cut_among_many_that_match(tmp_path: Path, few_rows: int) ->
         (matches,) = ExactIndex(store.vector_source("text")).search(
             vector[None], 15, parse_filter({"odd": True})
         )
-        assert [id for id, _ in matches] == [f"c{number:04d}" for number in range(1, 30, 2)]
-        assert len({score for _, score in matches}) == 1
+        assert [id for id, *_ in matches] == [f"c{number:04d}" for number in range(1, 30, 2)]
+        assert len({score for _, score, _ in matches}) == 1
 
 
 def test_nothing_matches_and_nothing_is_stored(tmp_path: Path) -> None:
@@ -374,7 +379,7 @@ def test_a_filter_sees_changed_tags_at_once(tmp_path: Path) -> None:
         assert (len(found), found[0][0]) == (4, "p00000")
         store.delete(["p00001", "p00000"])
         assert len(index.search(vectors[:1], 50)[0]) == 48
-        assert {id for id, _ in index.search(vectors[:1], 50, wanted)[0]} == {"p00021", "p00041"}
+        assert {id for id, *_ in index.search(vectors[:1], 50, wanted)[0]} == {"p00021", "p00041"}
 
 
 def test_threads_search_while_documents_change(tmp_path: Path) -> None:
@@ -389,7 +394,7 @@ def test_threads_search_while_documents_change(tmp_path: Path) -> None:
             counts = set()
             while not done.is_set():
                 found = index.search(vectors[:1], 60, parity[even])[0]
-                assert {id for id, _ in found} <= {f"p{number:05d}" for number in range(10)}
+                assert {id for id, *_ in found} <= {f"p{number:05d}" for number in range(10)}
                 counts.add(len(found))
             return counts
 
@@ -412,7 +417,7 @@ def test_more_filters_than_are_remembered(tmp_path: Path) -> None:
         for _ in range(2):
             for year in range(2000, 2020):
                 found = index.search(vectors[:1], 200, parse_filter({"year": year}))[0]
-                assert sorted(id for id, _ in found) == [
+                assert sorted(id for id, *_ in found) == [
                     f"p{number:05d}" for number in range(200) if number % 20 == year - 2000
                 ]
         assert len(index._selections) == 16
@@ -440,5 +445,5 @@ def test_letters_are_equal_however_they_are_written(tmp_path: Path) -> None:
             ({"$not": {"camera": {"$eqi": "canon eos"}}}, "c"),
         ):
             (matches,) = index.search(vector_of("query")[None], 5, parse_filter(wanted))
-            assert "".join(sorted(id for id, _ in matches)) == found, wanted
+            assert "".join(sorted(id for id, *_ in matches)) == found, wanted
         assert [field.name for field in store.tag_fields(IMAGE)] == ["cafe", composed, "camera"]

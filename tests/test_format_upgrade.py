@@ -1,4 +1,4 @@
-"""An index of format 4, 5 or 6 becomes one of today's in one transaction, with its ids and answers."""
+"""An index of format 4, 5, 6 or 7 becomes one of today's in one transaction, with its ids and answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY, run_app
 
@@ -21,7 +22,8 @@ from crossmodal import PhotoIndex
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.conversion import convert
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.records import IMAGE, Look
+from crossmodal.models.registry import banks_of, identify_model
+from crossmodal.records import IMAGE, MODALITIES, Look
 
 FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
@@ -106,6 +108,7 @@ def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: 
         assert store.verify() == []
         assert [each.file for each in store.library.trash()] == ["/tmp/format-5/photos/images/coffee.jpg"]
         assert len(store.caption_ids("8766e5eb6734b3906697")) == 2
+        assert_ranked_with_the_hubness_of_its_model(store)
     with PhotoIndex(workspace) as index:
         assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
         found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
@@ -114,8 +117,10 @@ def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: 
     assert tables_of(workspace) == tables_of(tmp_path / "new")
 
 
-def test_format_6_gets_the_colours_of_its_photos(tmp_path: Path) -> None:
-    with tarfile.open(FIXTURES / "format-6.tar.xz") as archive:
+# Both were made of the same photos; what they answer is in one file.
+@pytest.mark.parametrize("before", [6, 7])
+def test_formats_6_and_7_get_what_a_new_index_notes_of_each_photo(tmp_path: Path, before: int) -> None:
+    with tarfile.open(FIXTURES / f"format-{before}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
     workspace = tmp_path / "workspace"
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
@@ -124,6 +129,7 @@ def test_format_6_gets_the_colours_of_its_photos(tmp_path: Path) -> None:
     expected = json.loads((FIXTURES / "format-6.json").read_text(encoding="utf-8"))
     with EmbeddedStore.open_reader(workspace) as store:
         assert store.verify() == []
+        assert_ranked_with_the_hubness_of_its_model(store)
     with PhotoIndex(workspace) as index:
         assert [[each.id, each.cosine] for each in index.search_text("a cat", 4)] == expected["search"]
         assert [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index] == expected[
@@ -141,6 +147,17 @@ def test_an_empty_index_is_converted(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 5")
     done = run_app("convert", "--workspace", tmp_path)
     assert done.stdout == f"Converted the index in {tmp_path}: 0 photos, 0 captions.\n"
+
+
+def assert_ranked_with_the_hubness_of_its_model(store: EmbeddedStore) -> None:
+    banks = banks_of(identify_model("clip-mini"))
+    assert banks is not None
+    assert store.banks_fingerprint == banks.fingerprint
+    for modality in MODALITIES:
+        vectors = store.vectors(store.ids(modality), modality)
+        hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()
+        assert store.hubness(vectors, modality) == dict(zip(vectors, hubness, strict=True))
+        assert 0.0 not in hubness
 
 
 def tables_of(workspace: Path) -> set[tuple[Any, ...]]:

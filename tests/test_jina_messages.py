@@ -112,11 +112,12 @@ def test_what_only_the_index_needs_of_a_record_arrives() -> None:
 
 
 def test_scores_of_shards_arrive_to_the_last_bit() -> None:
-    scores = np.array([1 / 3, -1e-17])
-    arrived = sent(Document("q", shard_scores=[ShardScores(1, ["a", "b"], scores)]))
+    cosines, hubness = np.array([1 / 3, -1e-17]), np.array([0.1, 0.25], np.float32)
+    arrived = sent(Document("q", shard_scores=[ShardScores(1, ["a", "b"], cosines, hubness)]))
     assert arrived.shard_scores is not None
     (part,) = arrived.shard_scores
-    assert (part.shard, part.ids, part.scores.tolist()) == (1, ["a", "b"], scores.tolist())
+    assert (part.shard, part.ids, part.cosines.tolist()) == (1, ["a", "b"], cosines.tolist())
+    assert part.hubness.tolist() == hubness.tolist()
 
 
 def test_only_what_is_set_is_sent() -> None:

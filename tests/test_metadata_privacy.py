@@ -36,7 +36,7 @@ from crossmodal.metadata import PRIVATE, read_metadata
 from crossmodal.metadata.locations import without_location
 from crossmodal.metadata.video_locations import location_spans
 from crossmodal.server.app import create_app
-from crossmodal.server.serving import Serving
+from crossmodal.server.serving import Serving, Writing
 from crossmodal.settings import Settings
 
 EVERYTHING = exif({**CAMERA, 0x0112: 1}, SHOT, TOWER)
@@ -133,7 +133,7 @@ class Asker:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         async def asked() -> httpx2.Response:
-            app = create_app(Serving("query", self.engine, self.settings))
+            app = create_app(Serving("query", self.engine, self.settings, Writing(True)))
             transport = httpx2.ASGITransport(app, client=(self.address, 1))
             async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 return await http.request(method, path, **options)
@@ -172,6 +172,10 @@ def test_nobody_else_gets_places_from_the_server(asker: tuple[Asker, bool, dict[
     listed = ask("GET", "/v1/documents").json()["documents"][0]
     assert listed["tags"].keys() & private == (private if sees else set())
     assert ask("GET", "/v1/documents/cat").json()["tags"].keys() & private == (private if sees else set())
+    # Nor does what takes a change back tell them.
+    changed = ask("PATCH", "/v1/documents/cat", json={"tags": {"city": "Paris", "longitude": 2.2945}})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["undo"] == ({"tags": {"city": "Paris", "longitude": 2.2945}} if sees else {})
     facets = {field["name"] for field in ask("GET", "/v1/tags").json()["fields"]}
     assert facets & private == (private if sees else set())
     legacy = ask("POST", "/search", json={"data": ["a cat"], "parameters": {"top_k": 1}}).text

@@ -67,7 +67,7 @@ def test_other_indexes_find_nearly_all(
         known = [dict(matches) for matches in exact.search(queries, 4000)]
     hits = 0
     for matches, wanted, scores in zip(found, best, known, strict=True):
-        hits += len({id for id, _ in matches} & {id for id, _ in wanted})
+        hits += len({id for id, *_ in matches} & {id for id, *_ in wanted})
         # What is shown means the same everywhere.
         assert all(score == scores[id] for id, score in matches)
     assert hits / 500 >= 0.98
@@ -97,7 +97,7 @@ def test_nothing_acknowledged_is_lost_by_a_crash_under_load(
                 refused += 1
             else:
                 answered += 1
-                assert {id for id, _ in found} == set(acknowledged)
+                assert {id for id, *_ in found} == set(acknowledged)
             slowest = max(slowest, time.monotonic() - started)
         assert refused >= 30
         assert answered >= 30

@@ -17,7 +17,12 @@ from crossmodal.records import IMAGE, TEXT, Modality
 
 # Cones as narrow as CLIP's, so that neglecting the kinds of pairs would show.
 CLIP_LIKE = Calibration(
-    PairStatistics(0.55, 0.09), PairStatistics(0.17, 0.05), PairStatistics(0.5, 0.11), slope=3, intercept=-10
+    PairStatistics(0.55, 0.09),
+    PairStatistics(0.17, 0.05),
+    PairStatistics(0.17, 0.05),
+    PairStatistics(0.5, 0.11),
+    slope=3,
+    intercept=-10,
 )
 
 
@@ -83,7 +88,7 @@ def test_the_same_term_twice_is_no_stronger_evidence_and_two_terms_are() -> None
     dog, beach = random_terms(3, [1.0, 1.0], dimension=512)
     once, twice = compose([dog], dog.modality, CLIP_LIKE), compose([dog, dog], dog.modality, CLIP_LIKE)
     np.testing.assert_allclose(twice.score([0.2, 0.5, 0.8]), once.score([0.2, 0.5, 0.8]), rtol=1e-4)
-    centred = Calibration(*[PairStatistics(0.0, 0.04)] * 3, slope=3, intercept=-10)
+    centred = Calibration(*[PairStatistics(0.0, 0.04)] * 4, slope=3, intercept=-10)
     both = compose([dog, beach], IMAGE, centred)
     # A document three spreads above the others by each of two terms that have nothing to do with each other.
     other = random_terms(9, [1.0], 512)[0].vector
@@ -171,3 +176,19 @@ def test_the_sum_of_several_terms_varies_over_unrelated_photos_as_estimated() ->
     # It takes photos to vary as much in all directions, which is off by a sixth here.
     assert np.mean(spreads) == pytest.approx(1, abs=0.2)
     assert np.mean(means) == pytest.approx(0, abs=0.1)
+
+
+def test_the_score_of_a_sum_allows_for_the_hubness_that_is_taken_off_once() -> None:
+    text_image = PairStatistics(0.1, 0.05, hubness=0.2)
+    others = PairStatistics(0.0, 0.1)
+    calibration = Calibration(others, others, text_image, others, slope=3, intercept=-10)
+    dog, beach = np.eye(8, dtype=np.float32)[:2]
+    both = compose([EncodedTerm(dog, 1, TEXT), EncodedTerm(beach, 1, TEXT)], IMAGE, calibration)
+    assert both.corrected
+    # An unrelated photo: its cosine with each term, and its hubness, are what they are in the mean.
+    cosine = 0.1 * 2 / 2**0.5
+    assert both.standardised(cosine - 0.2) == pytest.approx(0, abs=1e-6)
+    # By z of one term alone: the value is a spread above the mean.
+    alone = compose([EncodedTerm(dog, 1, TEXT)], IMAGE, calibration)
+    assert alone.standardised(0.1 - 0.2 + 0.05) == pytest.approx(1)
+    assert calibration.standardised(0.1 - 0.2 + 0.05, TEXT, IMAGE) == pytest.approx(1)

@@ -26,7 +26,7 @@ def results_table() -> str:
     """The results of the shipped models as the README has to show them."""
     lines = [f"| | {' | '.join(METRICS.values())} | median rank |", "|---|" + "---|" * (len(METRICS) + 1)]
     for model in SHIPPED_SIZES:
-        metrics = json.loads((SHIPPED[model] / "config.json").read_text())["training"]["metrics"]
+        metrics = json.loads((SHIPPED[model] / "config.json").read_text())["training"]["search_metrics"]
         for direction, name in (("text2image", "text to image"), ("image2text", "image to text")):
             held = metrics[direction]
             cells = [f"{held['mrr']:.3f}" if key == "mrr" else f"{100 * held[key]:.1f}%" for key in METRICS]

@@ -128,14 +128,14 @@ def test_a_server_answers_the_same(toy_server: Server, toy_workspace: Path) -> N
 
 
 def test_paths_are_one_a_line_and_nothing_else(toy_workspace: Path) -> None:
-    done = search(toy_workspace, "stairs", "--image", CAT, "-k", "2", "--print", "paths")
+    done = search(toy_workspace, "a cup of coffee", "--image", CAT, "-k", "2", "--print", "paths")
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert len(lines) == 4
-    assert lines[0] == str(TOY_IMAGES / "stair-tower.jpg")
+    assert lines[0] == str(TOY_IMAGES / "coffee.jpg")
     # What a photo finds are captions, which have the paths of their photos.
     assert lines[2] == str(CAT)
-    ended = search(toy_workspace, "stairs", "--image", CAT, "-k", "2", "--print", "paths", "-0")
+    ended = search(toy_workspace, "a cup of coffee", "--image", CAT, "-k", "2", "--print", "paths", "-0")
     assert ended.stdout == "".join(f"{line}\0" for line in lines).encode()
 
 
@@ -216,9 +216,9 @@ def test_a_bad_question_is_a_sentence_and_the_others_are_answered(
 
 
 def test_bytes_on_stdin_that_are_no_text_fail_alone(toy_workspace: Path) -> None:
-    done = search(toy_workspace, "--print", "paths", "-k", "1", stdin=b"caf\xe9\nstairs\n")
+    done = search(toy_workspace, "--print", "paths", "-k", "1", stdin=b"caf\xe9\na cup of coffee\n")
     assert done.returncode == 1
-    assert done.stdout.decode().splitlines() == [str(TOY_IMAGES / "stair-tower.jpg")]
+    assert done.stdout.decode().splitlines() == [str(TOY_IMAGES / "coffee.jpg")]
     assert b"some of its bytes are not UTF-8" in done.stderr
 
 

@@ -95,13 +95,13 @@ def test_order_scores_and_cuts_are_those_of_one_list(
     index, exact = changed
     queries = vectors_like_captions(3, seed) + np.float32(0.05)
     found = index.search(queries, large)
-    ids, scores = exact.scores(queries)
+    ids, scores, _ = exact.cosines(queries)
     for query, matches, all_scores in zip(queries, found, scores, strict=True):
         assert len(matches) == large
         assert matches == sorted(matches, key=lambda match: (-match[1], match[0]))
-        assert len({id for id, _ in matches}) == large
+        assert len({id for id, *_ in matches}) == large
         score_of = dict(zip(ids, all_scores.tolist(), strict=True))
-        assert matches == [(id, score_of[id]) for id, _ in matches], "a dead row, or another score"
+        assert [hit[:2] for hit in matches] == [(id, score_of[id]) for id, *_ in matches], "a dead row"
         assert index.search(query[None], small)[0][:large] == matches[:small]
 
 
@@ -142,17 +142,17 @@ def test_new_replaced_and_deleted_documents_at_once(tmp_path: Path) -> None:
         index = built(store, "scan")
         old = store.vectors(["c00007"], "text")["c00007"]
         new = -old
-        assert index.search(old[None], 1)[0][0] == ("c00007", pytest.approx(1))
+        assert index.search(old[None], 1)[0][0][:2] == ("c00007", pytest.approx(1))
         store.put([caption("c00007", "another text")], new[None])
-        assert index.search(new[None], 1)[0][0] == ("c00007", pytest.approx(1))
-        assert "c00007" not in {id for id, _ in index.search(old[None], 500)[0]}
+        assert index.search(new[None], 1)[0][0][:2] == ("c00007", pytest.approx(1))
+        assert "c00007" not in {id for id, *_ in index.search(old[None], 500)[0]}
         assert index.status()["tail"] == 1
         # All that is near to a query dies: its places among the candidates go to others.
-        near = [id for id, _ in index.search(old[None], 400)[0]]
+        near = [id for id, *_ in index.search(old[None], 400)[0]]
         store.delete(near)
         after = index.search(old[None], 20)[0]
         assert len(after) == 20
-        assert not {id for id, _ in after} & set(near)
+        assert not {id for id, *_ in after} & set(near)
         # That far away, codes of 32 bits tell little.
         assert len(set(after) & set(exact(store).search(old[None], 20)[0])) >= 14
         index.close()
@@ -165,7 +165,7 @@ def test_more_copies_than_candidates_come_in_order_of_id(tmp_path: Path) -> None
         put(store, 0, vectors)
         index = built(store, "scan")
         (found,) = index.search(vectors[500:501], 30)
-        assert [id for id, _ in found] == [f"c{n:05d}" for n in range(500, 530)]
+        assert [id for id, *_ in found] == [f"c{n:05d}" for n in range(500, 530)]
         index.close()
 
 
@@ -179,7 +179,7 @@ def test_filters_are_exact(tmp_path: Path) -> None:
         index, wanted = built(store, "scan"), parse_filter({"odd": True})
         found = index.search(vectors[:5], 50, wanted)
         assert found == exact(store).search(vectors[:5], 50, wanted)
-        assert all(int(id[1:]) % 2 for matches in found for id, _ in matches)
+        assert all(int(id[1:]) % 2 for matches in found for id, *_ in matches)
         index.close()
 
 

@@ -103,7 +103,7 @@ def test_numbers_that_json_cannot_write_are_no_values(tmp_path: Path) -> None:
         index = ExactIndex(store.vector_source("image"))
         for condition, ids in (({"$gt": 1e308}, "a"), ({"$lt": 0}, "c"), ({"$exists": True}, "abcd")):
             (found,) = index.search(vector_of("a")[None], 10, parse_filter({"height": condition}))
-            assert sorted(id for id, _ in found) == list(ids)
+            assert sorted(id for id, *_ in found) == list(ids)
         height, width = store.tag_fields("image")
     assert (height.values, height.minimum, height.maximum) == (((2.5, 1), (1e308, 1)), 2.5, 1e308)
     assert (width.values, width.minimum, width.maximum) == (((3.0, 1), (4.0, 1)), 3.0, 4.0)

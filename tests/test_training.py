@@ -127,6 +127,7 @@ def test_the_model_says_how_it_came_about(trained: Trained) -> None:
     assert "48 photos with 96 captions to train on; 12 photos with 24 captions (dev)" in card
     assert "The photo's side started as `vse`" in card
     assert "Stage 2: up to 10 epochs of the loss max-of-hinges, on batches of 24 captions" in card
+    assert "It has no banks" in card
     assert f"| hit@10 | {training['metrics']['text2image']['hit@10']:.4g} |" in card
     history = json.loads((result.folder / "history.json").read_text(encoding="utf-8"))
     assert [(epoch["stage"], epoch["number"]) for epoch in history["epochs"]] == [

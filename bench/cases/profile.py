@@ -120,7 +120,7 @@ def _query(options: Options, photos: Path, folder: Path) -> list[Result]:
     with processes.serving(workspace) as server, Workspace(workspace) as shown, opened(workspace) as index:
         settled(index)
         vectors = [encoder.encode([text]) for text in texts[:_BATCH]]
-        found = [[id for id, _ in index.search(vector, _TOP_K)[0]] for vector in vectors]
+        found = [[id for id, *_ in index.search(vector, _TOP_K)[0]] for vector in vectors]
         connection = server.connect()
         ask = partial(processes.ask, connection, "/v1/search")
         rounds = in_turns(

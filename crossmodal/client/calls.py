@@ -211,13 +211,18 @@ class Calls:
         tags: Mapping[str, Any] | None = None,
         text: str | None = None,
         captions: Sequence[str] | None = None,
+        add: Mapping[str, Any] | None = None,
+        remove: Mapping[str, Any] | None = None,
     ) -> Document:
         """Changes an indexed document in place; returns it as it is then.
 
         ``tags`` are merged with those that it has, and None as a value takes one away. ``text`` is that of a
-        caption, ``captions`` are all that a photo is to have.
+        caption, ``captions`` are all that a photo is to have. ``add`` and ``remove`` leave alone what others
+        gave meanwhile: of ``{"tags": {"keywords": ["beach"]}}`` the values, and of ``captions`` the texts to
+        add or the ids to remove.
         """
-        body = {"tags": tags, "text": text, "captions": None if captions is None else list(captions)}
+        listed = None if captions is None else list(captions)
+        body = {"tags": tags, "text": text, "captions": listed, "add": add, "remove": remove}
         given = encode_json({name: value for name, value in body.items() if value is not None})
         options = {"content": given, "headers": {"Content-Type": "application/merge-patch+json"}}
         return await self._answer(Call("PATCH", _path(id), read_json(Document), options))

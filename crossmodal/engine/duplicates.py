@@ -151,8 +151,8 @@ def _neighbours(
     while waiting:
         deeper = []
         found = index.search(np.stack([vectors[id] for id in waiting]), depth)
-        for id, matches in zip(waiting, found, strict=True):
-            others = [match for match in matches if match[1] >= _LEAST_COSINE]
+        for id, hits in zip(waiting, found, strict=True):
+            others = [(hit.id, hit.cosine) for hit in hits if hit.cosine >= _LEAST_COSINE]
             if len(others) == depth < len(index) and others[-1][1] >= _CERTAIN_COSINE:
                 deeper.append(id)
             else:

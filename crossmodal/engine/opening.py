@@ -31,15 +31,18 @@ def chosen_model(settings: Settings, default: str = DEFAULT_MODEL) -> str:
     """The name of the model with its options: ``vse`` and ``--dim 128`` give ``vse?dim=128``.
 
     Without ``-m`` it is ``default``, which may have options already, as the model has that built an index:
-    ``--dim`` and ``--centering`` replace those, and opening the index fails if that is another model.
+    ``--dim``, ``--centering`` and ``--views`` replace those, and opening the index fails if that is another
+    model.
 
-    Raises SettingsError where ``-m`` itself says something else than ``--dim`` or ``--centering``.
+    Raises SettingsError where ``-m`` itself says something else than one of these.
     """
-    name = adapted_name(settings.model or default, dim=settings.dim, centering=settings.centering)
+    name = adapted_name(
+        settings.model or default, dim=settings.dim, centering=settings.centering, views=settings.views
+    )
     given = parse_adaptation(settings.model) if settings.model else None
     wanted = parse_adaptation(name)
     if given is not None and wanted is not None:
-        for option in ("dim", "centering"):
+        for option in ("dim", "centering", "views"):
             one, other = getattr(given, option), getattr(settings, option)
             if one is not None and other is not None and getattr(wanted, option) != one:
                 raise SettingsError(f"-m {settings.model} and --{option} {other} contradict each other.")
@@ -102,4 +105,4 @@ def _resolved(settings: Settings, workspace: Workspace) -> Settings:
     model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
     require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
     workspace.check_model(identify_model(model, cache=settings.model_cache))
-    return replace(settings, model=model, dim=None, centering=None)
+    return replace(settings, model=model, dim=None, centering=None, views=None)

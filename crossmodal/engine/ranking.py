@@ -1,13 +1,14 @@
 """A search request on its way through the engine: what was found, by vectors and by words, becomes a ranking.
 
-What is found is fused with words, ordered by score or by cosine, and near-duplicates and photos of one burst
-are grouped.
+What is found is fused with words, ordered by score or by cosine minus hubness, and near-duplicates and photos
+of one burst are grouped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from crossmodal.query.composition import ComposedQuery, EncodedTerm
 from crossmodal.query.fusion import fuse, group
 from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, SearchOutcome, SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality, Record
-from crossmodal.steps.joining import match_order
 from crossmodal.workspace import Workspace
 
 __all__ = ["SearchState", "WordSearch", "deepest", "first_depth", "grouped", "ranked", "sort_by_tag"]
@@ -115,10 +115,14 @@ class WordSearch:
                 break
         kept = list(records)[:HYBRID_DEPTH]
         known = {match.id for match in state.found[target]}
+        query = state.composed[target]
         vectors = self._workspace.vectors([id for id in kept if id not in known], target)
+        hubness = self._workspace.hubness(vectors, target) if query.corrected else {}
         for id, vector in vectors.items():
-            (cosine,) = inner_products(state.composed[target].vector, vector[None])
-            match = Match(id, target, float(cosine))
+            cosine = float(inner_products(query.vector, vector[None])[0])
+            match = Match(id, target, cosine)
+            if query.corrected:
+                match.corrected = cosine - hubness.get(id, 0.0)
             match.describe(records[id])
             state.found[target].append(match)
         return kept
@@ -137,13 +141,14 @@ def _by_document(hits: Sequence[WordHit], target: Modality) -> dict[str, float]:
 
 
 def ranked(state: SearchState) -> list[Match]:
-    """All that was found, best first: fused, by score where both modalities are searched, or by cosine."""
+    """All that was found, best first: fused, by score where both modalities are searched, or in their own
+    order."""
     matches: list[Match] = []
     request = state.request
     for target, found in state.found.items():
         if request.exclude:
             found = [match for match in found if match.id not in request.exclude]
-        scores = state.composed[target].score([match.cosine for match in found])
+        scores = state.composed[target].score([-match.order[0] for match in found])
         if scores is not None:
             for match, score in zip(found, scores.tolist(), strict=True):
                 match.score = score
@@ -153,9 +158,9 @@ def ranked(state: SearchState) -> list[Match]:
     if request.hybrid:
         matches.sort(key=lambda match: (-(match.parts.fused if match.parts else 0.0), match.id))
     elif len(state.found) > 1 and all(match.score is not None for match in matches):
-        matches.sort(key=lambda match: (-(match.score or 0.0), -match.cosine, match.id))
+        matches.sort(key=lambda match: (-(match.score or 0.0), *match.order))
     elif len(state.found) > 1:
-        matches.sort(key=match_order)
+        matches.sort(key=attrgetter("order"))
     return matches
 
 
@@ -216,7 +221,7 @@ def sort_by_tag(matches: Sequence[Match], order: Order, workspace: Workspace) ->
 
 def _fuse(found: Sequence[Match], words: Sequence[tuple[str, float]], texts: Iterable[str]) -> None:
     bm25 = dict(words)
-    by_vector = sorted(found, key=match_order)[:HYBRID_DEPTH]
+    by_vector = sorted(found, key=attrgetter("order"))[:HYBRID_DEPTH]
     by_id = {match.id: match for match in found}
     rankings = [match.id for match in by_vector], [id for id, _ in words if id in by_id]
     for fused in fuse(*rankings, [id for id in texts if id in by_id]):

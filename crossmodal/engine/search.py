@@ -34,7 +34,7 @@ from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.filters import Filter, Range, conditions
 from crossmodal.flow.runner import Flow
 from crossmodal.index.embedded.tags import Kind
-from crossmodal.match import FITTING_SCORE, Match
+from crossmodal.match import FITTING_SCORE, SCORE_DIGITS, Match
 from crossmodal.query.calibration import Calibration, calibration_of
 from crossmodal.query.composition import compose
 from crossmodal.query.known_words import FEW_WORDS, KnownWords, known_words_of
@@ -177,7 +177,8 @@ class Searcher:
                     pointer="/min_score",
                 )
                 return
-            matches = [match for match in matches if (match.score or 0.0) >= request.min_score]
+            least = round(request.min_score, SCORE_DIGITS)
+            matches = [match for match in matches if round(match.score or 0.0, SCORE_DIGITS) >= least]
         last = request.offset + request.top_k
         if request.group_duplicates:
             matches = grouped(matches, self._workspace, self._pictures)
@@ -267,8 +268,10 @@ def _query_of(id: str, state: SearchState, target: Modality) -> Document:
     terms = state.request.terms
     # Its words go along with a vector that is known already: a step may want to read them.
     text = terms[0].text if len(terms) == 1 else None
-    vector = state.composed[target].vector if state.composed else None
-    return Document.of_query(id, text=text, vector=vector, seeks=target)
+    if not state.composed:
+        return Document.of_query(id, text=text, seeks=target)
+    query = state.composed[target]
+    return Document.of_query(id, text=text, vector=query.vector, seeks=target, corrected=query.corrected)
 
 
 @contextmanager

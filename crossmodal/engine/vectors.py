@@ -40,7 +40,7 @@ def model_to_embed(settings: Settings) -> Settings:
     """
     model = chosen_model(settings)
     require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
-    return replace(settings, model=model, dim=None, centering=None)
+    return replace(settings, model=model, dim=None, centering=None, views=None)
 
 
 def embed_records(
@@ -83,6 +83,8 @@ def index_vectors(
     identity = _identity(settings, workspace, files)
     workspace.require_writable()
     with closing(EmbeddedStore.open_writer(settings.workspace, identity=identity)) as store:
+        # The files may name the model without its banks.
+        store.take_banks_of(identity)
         seen: set[int] = set()
         waiting: list[Embedded] = []
         for item in files:
@@ -146,7 +148,7 @@ def _written(doc: Document, writer: VectorWriter) -> Indexed:
 
 def _identity(settings: Settings, workspace: Workspace, files: VectorFiles) -> ModelIdentity:
     built_by, identity = workspace.identity(), files.identity
-    if settings.model is not None or settings.dim is not None or settings.centering is not None:
+    if any(each is not None for each in (settings.model, settings.dim, settings.centering, settings.views)):
         by_default = [known.name for known in (identity, built_by) if known is not None]
         asked = identify_model(chosen_model(settings, *by_default[:1]), cache=settings.model_cache)
         if identity is not None and identity != asked:

@@ -65,6 +65,7 @@ def measure_calibration(
         made_of.photos.vectors,
         made_of.captions.vectors,
         owners.tolist(),
+        hubness=_hubness(made_of),
         data=f"{described} of {data}" if data else described,
         model=model,
     )
@@ -124,8 +125,15 @@ def _scored(
         if one is other:
             # A caption and itself are no pair.
             wanted[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = False
+        if other.hubness is not None and one_kind != other_kind:
+            cosines -= other.hubness
         scores = calibration.score(calibration.standardised(cosines, one_kind, other_kind))
         yield scores[wanted], matching[wanted]
+
+
+def _hubness(half: EncodedSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None:
+    photos, captions = half.photos.hubness, half.captions.hubness
+    return None if photos is None or captions is None else (photos, captions)
 
 
 def _owners(half: EncodedSet) -> npt.NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from crossmodal.errors import DataError
 from crossmodal.images import MAX_PIXELS
 from crossmodal.models import ImageEncoder, load_image_encoder, load_text_encoder
-from crossmodal.records import IMAGE, Failure, Record, checked_modality
+from crossmodal.models.hubness import Banks
+from crossmodal.models.registry import banks_of
+from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
 
-__all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records"]
+__all__ = ["EncodedSet", "EncodedSide", "encode_batches", "encode_records", "with_hubness"]
 
 # What the encoders take at once; see crossmodal.models.encoders.
 _BATCH = 32
@@ -29,23 +31,38 @@ class EncodedSide:
     """One modality: ``ids`` ascending, the id of the photo that each belongs to, ``vectors`` (n, dimension).
 
     The vectors are float32 of unit length, (0, 0) where there are none. ``seconds`` were spent in the
-    encoder, decoding and resizing of photos included.
+    encoder, decoding and resizing of photos included. ``hubness`` is float32 (n,), None of a model without
+    banks.
     """
 
     ids: tuple[str, ...]
     photos: tuple[str, ...]
     vectors: Vectors
     seconds: float
+    hubness: Vectors | None = None
+
+    def rows(self, rows: Sequence[int]) -> EncodedSide:
+        """Those in ``rows``, ascending."""
+        if len(rows) == len(self.ids):
+            return self
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows),
+            photos=tuple(self.photos[row] for row in rows),
+            vectors=self.vectors[rows],
+            hubness=None if self.hubness is None else self.hubness[rows],
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """What ``model`` made of a data set, and the records that could not be used."""
+    """What ``model`` made of a data set, the records that could not be used, and the model's ``banks``."""
 
     model: str
     photos: EncodedSide
     captions: EncodedSide
     failures: tuple[Failure, ...]
+    banks: Banks | None = None
 
     def counts(self) -> dict[str, int]:
         """How many ``photos`` and ``captions`` it holds."""
@@ -81,7 +98,7 @@ def encode_records(
         max_pixels=max_pixels,
         progress=progress,
     )
-    return EncodedSet(model, encoded.photos, encoded.captions, (*failures, *encoded.failures))
+    return replace(encoded, failures=(*failures, *encoded.failures))
 
 
 def encode_batches(
@@ -105,7 +122,8 @@ def encode_batches(
         "trust_remote_code": trust_remote_code,
         "runtime": runtime,
     }
-    photos = _photo_side(load_image_encoder(model, **loading), max_pixels)
+    images = load_image_encoder(model, **loading)
+    photos = _photo_side(images, max_pixels)
     captions = _Side(_caption, load_text_encoder(model, **loading).encode)
     done = 0
     for batch in batches:
@@ -113,7 +131,21 @@ def encode_batches(
         done += len(batch)
         if progress is not None:
             progress(done)
-    return EncodedSet(model, photos.encoded(), captions.encoded(), (*photos.failures, *captions.failures))
+    banks = banks_of(images.identity)
+    return EncodedSet(
+        model,
+        with_hubness(photos.encoded(), banks, IMAGE),
+        with_hubness(captions.encoded(), banks, TEXT),
+        (*photos.failures, *captions.failures),
+        banks,
+    )
+
+
+def with_hubness(side: EncodedSide, banks: Banks | None, modality: Modality) -> EncodedSide:
+    """The same side with the hubness of its vectors."""
+    if banks is None or not side.ids:
+        return replace(side, hubness=None)
+    return replace(side, hubness=banks.hubness(side.vectors, modality))
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def rank_queries(
     encoded as they were for the index. Memory holds the ranks, and neither photos nor scores of more than a
     few batches.
     """
-    found: dict[str, list[tuple[str, str, list[int]]]] = {name: [] for name in directions}
+    found: dict[str, list[_Ranked]] = {name: [] for name in directions}
     failures: list[Failure] = []
 
     def documents() -> Iterator[list[Document]]:
@@ -132,23 +133,39 @@ def rank_queries(
                 failures.append(_failure(record, doc.error))
                 failed += 1
             elif doc.wanted:
-                ranks = [match.rank for match in doc.matches or ()]
-                found[_DIRECTIONS[record.modality]].append((record.id, record.photo_id or record.id, ranks))
+                matches = doc.matches or []
+                found[_DIRECTIONS[record.modality]].append(
+                    _Ranked(
+                        record.id,
+                        record.photo_id or record.id,
+                        [match.rank for match in matches],
+                        [match.plain_rank or match.rank for match in matches],
+                    )
+                )
         progress(len(docs) - failed, failed)
+    corrected = bool(engine.workspace.banks_fingerprint)
     return {
-        name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())))
+        name: _retrieval(rows, sum(map(len, gallery.searched_by(modality).values())), corrected)
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
 
 
-def _retrieval(rows: list[tuple[str, str, list[int]]], gallery: int) -> Retrieval:
+class _Ranked(NamedTuple):
+    """A query, its photo, and the ranks of its counterparts, minus hubness and by cosine alone."""
+
+    id: str
+    photo: str
+    ranks: list[int]
+    plain: list[int]
+
+
+def _retrieval(rows: list[_Ranked], gallery: int, corrected: bool) -> Retrieval:
     rows.sort()
-    return Retrieval(
-        gallery,
-        tuple(np.array(sorted(ranks), np.int64) for _, _, ranks in rows),
-        tuple(photo for _, photo, _ in rows),
+    ranks, plain = (
+        tuple(np.array(sorted(getattr(row, name)), np.int64) for row in rows) for name in ("ranks", "plain")
     )
+    return Retrieval(gallery, ranks, tuple(row.photo for row in rows), plain if corrected else None)
 
 
 def _query(record: Record, wanted: list[str] | None) -> Document:
@@ -160,6 +177,7 @@ def _query(record: Record, wanted: list[str] | None) -> Document:
         content=record.content,
         # Without the bytes: what comes back only needs its source and its photo.
         record=Record(record.id, record.modality, uri=record.uri, photo_id=record.photo_id),
+        corrected=True,
         wanted=wanted or None,
     )
 

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import DataSetError
-from crossmodal.evaluation.encoding import EncodedSet, EncodedSide
+from crossmodal.evaluation.encoding import EncodedSet, EncodedSide, with_hubness
 from crossmodal.evaluation.metrics import CUTOFFS
 from crossmodal.evaluation.retrieval import evaluate_encoded
 from crossmodal.models.adaptation import adapt_vectors
-from crossmodal.records import IMAGE, Failure, Record
+from crossmodal.records import IMAGE, TEXT, Failure, Record
 
 __all__ = [
     "GapMeasurement",
@@ -29,6 +29,7 @@ __all__ = [
     "measure_gap",
     "mixed_results",
     "principal_plane",
+    "result_skewness",
     "same_modality",
 ]
 
@@ -186,9 +187,9 @@ class GapMeasurement:
 def measure_gap(encoded: EncodedSet, fitted: set[str]) -> GapMeasurement:
     """Makes the means of the photos named in ``fitted`` and of their captions, and measures on all others.
 
-    ``before`` and ``after`` have the numbers of ``geometry``; under ``text2image`` and ``image2text`` those
-    of ``evaluate_encoded``; under ``text2text`` those of ``same_modality``; under ``mixed`` those of
-    ``mixed_results``.
+    ``before`` and ``after`` have the numbers of ``geometry``; under ``hubness`` those of ``result_skewness``;
+    under ``text2image`` and ``image2text`` those of ``evaluate_encoded``; under ``text2text`` those of
+    ``same_modality``; under ``mixed`` those of ``mixed_results``.
 
     Raises DataSetError where a half has fewer than two photos with captions.
     """
@@ -202,7 +203,13 @@ def measure_gap(encoded: EncodedSet, fitted: set[str]) -> GapMeasurement:
             )
     means_of, scored = halves
     image, text = (_mean(side.vectors) for side in (means_of.photos, means_of.captions))
-    centred = replace(scored, photos=_centred(scored.photos, image), captions=_centred(scored.captions, text))
+    banks = None if encoded.banks is None else encoded.banks.adapted(len(image), image, text)
+    centred = replace(
+        scored,
+        photos=with_hubness(_centred(scored.photos, image), banks, IMAGE),
+        captions=with_hubness(_centred(scored.captions, text), banks, TEXT),
+        banks=banks,
+    )
     return GapMeasurement(image, text, means_of, scored, centred, _measure(scored), _measure(centred))
 
 
@@ -228,6 +235,37 @@ def geometry(photos: EncodedSide, captions: EncodedSide) -> dict[str, Any]:
     }
 
 
+def result_skewness(photos: EncodedSide, captions: EncodedSide) -> dict[str, dict[str, float | None]]:
+    """Whether some documents are among the nearest of very many queries, in each direction.
+
+    ``by_cosine`` is the skewness of how often a document is among the ten best of all queries (Radovanović et
+    al., "Hubs in Space", 2010): 0 where all are as often, large where a few are everywhere. ``corrected`` is
+    the same with hubness taken off, None for a model without banks.
+    """
+    return {
+        "text2image": _skews(captions.vectors, photos),
+        "image2text": _skews(photos.vectors, captions),
+    }
+
+
+def _skews(queries: Vectors, documents: EncodedSide) -> dict[str, float | None]:
+    corrected = None if documents.hubness is None else _skewness(queries, documents, documents.hubness)
+    return {"by_cosine": _skewness(queries, documents, 0.0), "corrected": corrected}
+
+
+def _skewness(queries: Vectors, documents: EncodedSide, hubness: Vectors | float) -> float:
+    count = min(_TOP, len(documents.ids))
+    columns = documents.vectors.astype(np.float64).T
+    times = np.zeros(len(documents.ids))
+    size = max(1, _SCORES // len(documents.ids))
+    for start in range(0, len(queries), size):
+        values = queries[start : start + size].astype(np.float64) @ columns - hubness
+        np.add.at(times, np.argpartition(-values, count - 1, axis=1)[:, :count].ravel(), 1)
+    away = times - times.mean()
+    spread = float(np.sqrt(np.mean(away**2)))
+    return float(np.mean(away**3)) / spread**3 if spread else 0.0
+
+
 def principal_plane(vectors: Vectors) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The coordinates (N, 2) of ``vectors`` (N, dimension) on their first two principal components.
 
@@ -247,6 +285,7 @@ def _measure(half: EncodedSet) -> dict[str, Any]:
     retrieved = evaluate_encoded(half)
     return {
         **geometry(half.photos, half.captions),
+        "hubness": result_skewness(half.photos, half.captions),
         "text2image": retrieved["text2image"],
         "image2text": retrieved["image2text"],
         "text2text": same_modality(half.captions),
@@ -261,13 +300,7 @@ def half_of(encoded: EncodedSet, fitted: set[str], *, wanted: bool) -> EncodedSe
 
 
 def _side(side: EncodedSide, fitted: set[str], wanted: bool) -> EncodedSide:
-    rows = [row for row, photo in enumerate(side.photos) if (photo in fitted) == wanted]
-    return replace(
-        side,
-        ids=tuple(side.ids[row] for row in rows),
-        photos=tuple(side.photos[row] for row in rows),
-        vectors=side.vectors[rows],
-    )
+    return side.rows([row for row, photo in enumerate(side.photos) if (photo in fitted) == wanted])
 
 
 def _mean(vectors: Vectors) -> Vectors:

@@ -45,22 +45,25 @@ def ranks_of_relevant(
     gallery: npt.NDArray[np.float32],
     query_photos: Sequence[str],
     gallery_photos: Sequence[str],
+    hubness: npt.NDArray[np.float32] | None = None,
 ) -> list[Ranks]:
     """For each query the ranks (1 is the best) of the gallery's items of the same photo, ascending.
 
     ``queries`` (Q, dimension) and ``gallery`` (G, dimension) are unit vectors; the photo of each is given by
-    id. The scores are those of ``inner_products``, so the ranks are those of the search to the last tie: a
-    matrix product, which may give equal vectors unequal scores, only says where an exact look is needed.
-    A query without a relevant item gets an empty array.
+    id. ``hubness`` (G,), if given, is taken off the scores of the gallery's items. The scores are those of
+    ``inner_products``, so the ranks are those of the search to the last tie: a matrix product, which may give
+    equal vectors unequal scores, only says where an exact look is needed. A query without a relevant item
+    gets an empty array.
     """
     relevant = _positions_by_photo(gallery_photos)
     none = np.empty(0, np.int64)
     columns = gallery.astype(np.float64).T
     error = score_error(queries, gallery)
+    taken_off = np.zeros(len(gallery)) if hubness is None else hubness.astype(np.float64)
     ranks: list[Ranks] = []
     for start in range(0, len(queries), _QUERIES):
         block = queries[start : start + _QUERIES]
-        rough = block.astype(np.float64) @ columns
+        rough = block.astype(np.float64) @ columns - taken_off
         ordered = np.sort(rough, axis=1)
         for row, query in enumerate(block):
             own = relevant.get(query_photos[start + row], none)
@@ -70,7 +73,8 @@ def ranks_of_relevant(
             # Alone within the error means that no exact score could change the order.
             for item in np.flatnonzero(near > 1):
                 close = np.flatnonzero(np.abs(rough[row] - rough[row, own[item]]) <= error)
-                found[item] += _before(query, gallery, close, int(own[item]))
+                scores = inner_products(query, gallery[close]) - taken_off[close]
+                found[item] += _before(scores, close, int(own[item]))
             ranks.append(np.sort(found))
     return ranks
 
@@ -82,9 +86,8 @@ def _positions_by_photo(photos: Sequence[str]) -> Mapping[str, Ranks]:
     return {photo: np.array(places, np.int64) for photo, places in positions.items()}
 
 
-def _before(query: npt.NDArray[np.float32], gallery: npt.NDArray[np.float32], close: Ranks, own: int) -> int:
-    """How many of the items at ``close`` come before the one at ``own``, which is one of them."""
-    scores = inner_products(query, gallery[close])
+def _before(scores: npt.NDArray[np.float64], close: Ranks, own: int) -> int:
+    """How many of the items at ``close``, with ``scores``, come before the one at ``own``, one of them."""
     score = scores[np.searchsorted(close, own)]
     return int(np.count_nonzero((scores > score) | ((scores == score) & (close < own))))
 

@@ -7,7 +7,7 @@ made of them in one place, so that both ways give the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,14 @@ class Retrieval:
     """One direction over one gallery of ``gallery`` items.
 
     ``ranks`` holds for each query that has a relevant item in the gallery the ranks of those, ascending;
-    ``photos`` the id of each query's photo; both in the order of the queries' ids.
+    ``photos`` the id of each query's photo; both in the order of the queries' ids. ``plain`` are the ranks by
+    cosine alone, None where no hubness is taken off.
     """
 
     gallery: int
     ranks: tuple[Ranks, ...]
     photos: tuple[str, ...]
+    plain: tuple[Ranks, ...] | None = None
 
 
 def _of_direction(
@@ -100,13 +102,19 @@ def retrieve(
         if subset is not None:
             asking, searched = _among(asking, subset.queries), _among(searched, subset.gallery)
         asking = _answerable(asking, frozenset(searched.photos))
-        ranks = (
-            ranks_of_relevant(asking.vectors, searched.vectors, asking.photos, searched.photos)
-            if asking.ids
-            else []
-        )
-        found[name] = Retrieval(len(searched.ids), tuple(ranks), asking.photos)
+        plain = None
+        if searched.hubness is not None:
+            plain = tuple(_ranks(asking, replace(searched, hubness=None)))
+        found[name] = Retrieval(len(searched.ids), tuple(_ranks(asking, searched)), asking.photos, plain)
     return found
+
+
+def _ranks(asking: EncodedSide, searched: EncodedSide) -> list[Ranks]:
+    if not asking.ids:
+        return []
+    return ranks_of_relevant(
+        asking.vectors, searched.vectors, asking.photos, searched.photos, searched.hubness
+    )
 
 
 def report(folds: Sequence[Mapping[str, Retrieval]]) -> dict[str, Any]:
@@ -115,7 +123,8 @@ def report(folds: Sequence[Mapping[str, Retrieval]]) -> dict[str, Any]:
     Each direction has 95% bootstrap intervals (``bootstrap``) under ``intervals``, and with several folds
     each one's metrics under ``folds``. ``gallery`` says how many items were searched in each direction (in
     the largest fold), ``queries`` how many queries there were (in all folds); ``tie_rule`` and ``bootstrap``
-    how it was done.
+    how it was done. ``by_cosine`` has the metrics of each direction by cosine alone, where hubness is taken
+    off.
 
     Raises DataSetError where a direction has no query with a relevant item.
     """
@@ -129,6 +138,9 @@ def report(folds: Sequence[Mapping[str, Retrieval]]) -> dict[str, Any]:
                     f"{part.gallery:,} that are searched."
                 )
         result[name] = _direction(parts)
+    plain = {name: _plain([fold[name] for fold in folds]) for name in folds[0]}
+    if any(plain.values()):
+        result["by_cosine"] = plain
     return {
         **result,
         "gallery": {name: max(fold[name].gallery for fold in folds) for name in folds[0]},
@@ -148,23 +160,19 @@ def _direction(parts: Sequence[Retrieval]) -> dict[str, Any]:
     return {**means, "intervals": intervals(drawn), **per_fold}
 
 
+def _plain(parts: Sequence[Retrieval]) -> dict[str, Any] | None:
+    """The metrics by cosine alone; None where that is all there is."""
+    if any(part.plain is None for part in parts):
+        return None
+    return _direction([replace(part, ranks=part.plain or (), plain=None) for part in parts])
+
+
 def _among(side: EncodedSide, ids: Collection[str]) -> EncodedSide:
-    return _rows(side, [row for row, id in enumerate(side.ids) if id in ids])
+    return side.rows([row for row, id in enumerate(side.ids) if id in ids])
 
 
 def _answerable(side: EncodedSide, photos: Collection[str]) -> EncodedSide:
-    return _rows(side, [row for row, photo in enumerate(side.photos) if photo in photos])
-
-
-def _rows(side: EncodedSide, rows: Sequence[int]) -> EncodedSide:
-    if len(rows) == len(side.ids):
-        return side
-    return EncodedSide(
-        tuple(side.ids[row] for row in rows),
-        tuple(side.photos[row] for row in rows),
-        side.vectors[rows],
-        side.seconds,
-    )
+    return side.rows([row for row, photo in enumerate(side.photos) if photo in photos])
 
 
 def evaluate(

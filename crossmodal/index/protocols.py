@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from crossmodal.filters import Filter
     from crossmodal.filters.sorting import Order, Place
+    from crossmodal.index.embedded.compared import Hit
     from crossmodal.models.identity import ModelIdentity
     from crossmodal.records import Look, Modality, Outcome, Record
 
@@ -313,10 +314,17 @@ class VectorIndex(Protocol):
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: NDArray[np.floating[Any]], top_k: int, filter: Filter | None = None
-    ) -> list[list[tuple[str, float]]]: ...
+        self,
+        queries: NDArray[np.floating[Any]],
+        top_k: int,
+        filter: Filter | None = None,
+        *,
+        corrected: NDArray[np.bool_] | None = None,
+    ) -> list[list[Hit]]: ...
 
-    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]: ...
+    def cosines(
+        self, queries: NDArray[np.floating[Any]]
+    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float32]]: ...
 
     def status(self) -> dict[str, Any]: ...
 

@@ -39,7 +39,7 @@ _LARGEST_SENT = 2**31 - 1
 _LARGEST_EXACT = 2**53
 
 # Fields that a message has under the same name and with the same type as a document, or a match and a record.
-_OF_DOCUMENT = ("text", "thumbnail", "warning", "error", "aborted", "encoded_ms")
+_OF_DOCUMENT = ("text", "thumbnail", "warning", "error", "aborted", "encoded_ms", "corrected")
 _ONLY_STORED = ("metadata", "digest", "local", "origin", "keeps")
 _OF_MATCH_AND_RECORD = ("text", "uri", "mime_type", "photo_id")
 
@@ -63,8 +63,9 @@ class MatchDocument(_SparseDocument):
     """One result: a photo or a caption of the index.
 
     ``score`` is the cosine of its vector and the query's, from -1 to 1, as clients of jina know it; it isn't
-    the calibrated ``score`` from 0 to 1 of the native API, which has the cosine under its own name. ``rank``
-    (1 is the best) is only given where the query asked for this document (``wanted``).
+    the calibrated ``score`` from 0 to 1 of the native API, which has the cosine under its own name.
+    ``corrected`` is what it is ranked by where that isn't its cosine. ``rank``
+    (1 is the best) and ``plain_rank`` are only given where the query asked for this document (``wanted``).
     """
 
     modality: Optional[str] = None
@@ -74,18 +75,22 @@ class MatchDocument(_SparseDocument):
     photo_id: Optional[str] = None
     tags: Optional[Dict[str, Any]] = None
     score: Optional[float] = None
+    corrected: Optional[float] = None
     rank: Optional[int] = None
+    plain_rank: Optional[int] = None
 
 
 class ShardScoresDocument(BaseDoc):
     """What a shard answers to a query with ``wanted``: the score of everything that it holds.
 
     ``id`` is the shard's number. ``ids`` is a JSON list: as a list of strings, docarray was seen to take 34
-    ms to pack and unpack 5,000 of them, and 1.3 ms so. ``scores`` is float64 (ids,) in the same order.
+    ms to pack and unpack 5,000 of them, and 1.3 ms so. ``cosines`` float64 (ids,) and ``hubness`` are in the
+    same order.
     """
 
     ids: Optional[str] = None
-    scores: Optional[NdArray] = None
+    cosines: Optional[NdArray] = None
+    hubness: Optional[NdArray] = None
 
 
 class MediaDocument(_SparseDocument):
@@ -120,6 +125,7 @@ class MediaDocument(_SparseDocument):
     error: Optional[str] = None
     aborted: Optional[bool] = None
     encoded_ms: Optional[float] = None
+    corrected: Optional[bool] = None
     outcome: Optional[str] = None
     unmerged: Optional[bool] = None
     # Not Optional either: as plain lists, jina joins those of the branches and shards into one.
@@ -155,7 +161,10 @@ def write_message(doc: Document, *, visited: Sequence[str] = (), unmerged: bool 
         fields["shard_scores"] = DocList[ShardScoresDocument](
             [
                 ShardScoresDocument(
-                    id=str(part.shard), ids=orjson.dumps(list(part.ids)).decode(), scores=part.scores
+                    id=str(part.shard),
+                    ids=orjson.dumps(list(part.ids)).decode(),
+                    cosines=part.cosines,
+                    hubness=part.hubness,
                 )
                 for part in doc.shard_scores
             ]
@@ -210,7 +219,9 @@ def _read_checked(message: MediaDocument, indexing: bool) -> Document:
         doc.shard_states = [orjson.loads(state) for state in dict.fromkeys(message.shard_states)]
     if message.shard_scores is not None:
         doc.shard_scores = [
-            ShardScores(int(part.id), orjson.loads(part.ids), np.asarray(part.scores))
+            ShardScores(
+                int(part.id), orjson.loads(part.ids), np.asarray(part.cosines), np.asarray(part.hubness)
+            )
             for part in message.shard_scores
         ]
     doc.modality = _modality(message.modality, message, indexing)
@@ -260,7 +271,9 @@ def _match_message(match: Match) -> MatchDocument:
         **{name: getattr(match, name) for name in ("modality", *_OF_MATCH_AND_RECORD)},
         "tags": tags_for_wire(match.tags) if match.tags else None,
         "score": match.cosine,
+        "corrected": match.corrected,
         "rank": match.rank or None,
+        "plain_rank": match.plain_rank,
     }
     return MatchDocument(id=match.id, **{name: value for name, value in fields.items() if value is not None})
 
@@ -272,6 +285,8 @@ def _match(message: MatchDocument) -> Match:
         checked_modality(message.modality, f"The match {message.id}"),
         float(message.score or 0.0),
         rank=int(message.rank or 0),
+        plain_rank=None if message.plain_rank is None else int(message.plain_rank),
+        corrected=None if message.corrected is None else float(message.corrected),
         file=file_name(message.uri, tags),
         tags=tags,
         video=video_moment(str(message.id), message.mime_type, tags),

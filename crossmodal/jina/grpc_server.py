@@ -350,6 +350,7 @@ def _query(message: MediaDocument, id: str) -> Document:
             "The document",
         )
         query.seeks = other_modality(query.modality)
+        query.corrected = True
     except DataError:
         query.error = (
             f"The modality is {message.modality!r}; it must be 'text' or 'image', and a document with "

@@ -1,6 +1,6 @@
-"""Options behind a model's name, and the encoders whose embeddings they truncate or centre.
+"""Options behind a model's name, and the encoders whose embeddings they average, truncate or centre.
 
-``vse?dim=128`` or ``vse?dim=128&centering=/data/centering.safetensors``.
+``vse?views=3``, ``vse?dim=128`` or ``vse?dim=128&centering=/data/centering.safetensors``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from crossmodal.home_folder import expanded
 from crossmodal.models.cache import replace_file
 from crossmodal.models.encoders import ImageEncoder, TextEncoder
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.views import VIEWS, mean_over_views
 
 __all__ = [
     "Adaptation",
@@ -30,34 +31,41 @@ __all__ = [
     "adapted_identity",
     "adapted_name",
     "parse_adaptation",
+    "read_centering",
 ]
 
 Floats = npt.NDArray[np.float32]
 
 _DIM = "dim"
+_VIEWS = "views"
 _CENTERING = "centering"
 _FORMAT = "centering 1"
 _MEANS = ("image", "text")
+_LISTED_VIEWS = ", ".join(map(str, VIEWS))
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
     """What is done to the vectors of ``model`` before they are stored or compared.
 
-    ``dim`` keeps the first components and scales them to unit length (Matryoshka truncation, Kusupati et al.
-    2022); ``centering`` is a file with the mean of each modality, which is then subtracted. None: not done.
+    ``views`` averages so many views of each photo (``views.VIEWS``); ``dim`` keeps the first components and
+    scales them to unit length (Matryoshka truncation, Kusupati et al. 2022); ``centering`` is a file with the
+    mean of each modality, which is then subtracted. None: not done.
     """
 
     model: str
     dim: int | None = None
     centering: Path | None = None
+    views: int | None = None
 
     @property
     def name(self) -> str:
-        """The canonical name: ``dim`` first, the file's path absolute and percent-encoded."""
+        """The canonical name: ``dim`` first, then ``views``, the file's path absolute and percent-encoded."""
         options = []
         if self.dim is not None:
             options.append(f"{_DIM}={self.dim}")
+        if (self.views or 1) > 1:
+            options.append(f"{_VIEWS}={self.views}")
         if self.centering is not None:
             # Encoded, because a path may hold "&" and "?", and names stand in YAML and in shell commands.
             options.append(f"{_CENTERING}={quote(str(self.centering.absolute()))}")
@@ -67,30 +75,40 @@ class Adaptation:
 def parse_adaptation(name: str) -> Adaptation | None:
     """The options behind the last ``?`` of ``name``; None where there are none.
 
-    A path may hold a ``?`` too, so what follows counts as options only if every part is ``dim=...`` or
-    ``centering=...``. A path in ``centering`` is percent-decoded; a relative one is of the current folder.
+    A path may hold a ``?`` too, so what follows counts as options only if every part is ``dim=...``,
+    ``views=...`` or ``centering=...``. A path in ``centering`` is percent-decoded; a relative one is of the
+    current folder.
 
     Raises ModelError for an option that is given twice or has a value that cannot be used.
     """
     model, mark, text = name.rpartition("?")
     pairs = [part.partition("=") for part in text.split("&")]
-    if not mark or not model or not all(key in (_DIM, _CENTERING) and sign for key, sign, _ in pairs):
+    if not mark or not model or not all(key in (_DIM, _VIEWS, _CENTERING) and sign for key, sign, _ in pairs):
         return None
     options = {key: value for key, _, value in pairs}
     if len(options) < len(pairs):
         raise ModelError(
-            f"The model {name!r} gives an option twice; each of dim and centering can stand once."
+            f"The model {name!r} gives an option twice; each of dim, views and centering can stand once."
         )
-    return Adaptation(model, _read_dim(name, options.get(_DIM)), _read_path(name, options.get(_CENTERING)))
+    return Adaptation(
+        model,
+        _read_dim(name, options.get(_DIM)),
+        _read_path(name, options.get(_CENTERING)),
+        _read_views(name, options.get(_VIEWS)),
+    )
 
 
-def adapted_name(model: str, *, dim: int | None = None, centering: Path | None = None) -> str:
-    """The name ``model`` with ``dim`` and ``centering`` in place of those that it may have already."""
+def adapted_name(
+    model: str, *, dim: int | None = None, centering: Path | None = None, views: int | None = None
+) -> str:
+    """The name ``model`` with ``dim``, ``centering`` and ``views`` in place of those it may have already."""
     adaptation = parse_adaptation(model) or Adaptation(model)
     if dim is not None:
         adaptation = replace(adaptation, dim=dim)
     if centering is not None:
         adaptation = replace(adaptation, centering=expanded(centering))
+    if views is not None:
+        adaptation = replace(adaptation, views=views)
     return adaptation.name
 
 
@@ -165,7 +183,7 @@ class _Adapted:
     """What both encoders share: those of ``base`` but for the identity and the embeddings."""
 
     def __init__(self, base: ImageEncoder | TextEncoder, adaptation: Adaptation) -> None:
-        centering = _read_centering(adaptation, base.identity)
+        centering = read_centering(adaptation, base.identity)
         self.identity = _adapted(adaptation, base.identity, centering)
         self.runtime = base.runtime
         self.concurrency = base.concurrency
@@ -179,11 +197,13 @@ class AdaptedImageEncoder(_Adapted):
         super().__init__(base, adaptation)
         self.preprocessing = base.preprocessing
         self._base = base
+        self._views = adaptation.views or 1
 
     def encode(self, pixels: npt.NDArray[np.uint8]) -> Floats:
         """As ``ImageEncoder.encode`` says."""
         mean = None if self._centering is None else self._centering.image
-        return adapt_vectors(self._base.encode(pixels), self.identity.dimension, mean)
+        vectors = mean_over_views(self._base.encode, pixels, self._views)
+        return adapt_vectors(vectors, self.identity.dimension, mean)
 
 
 class AdaptedTextEncoder(_Adapted):
@@ -203,13 +223,14 @@ class AdaptedTextEncoder(_Adapted):
 def adapted_identity(adaptation: Adaptation, base: ModelIdentity) -> ModelIdentity:
     """The identity of ``base`` with ``adaptation``, whose file is read.
 
-    Truncation shows in ``dimension``; a dimension that is the model's own changes nothing, and such an index
-    is that of the plain model. Centring shows in ``weights``, by the fingerprint of its means.
+    Views show in ``weights``, by their number. Truncation shows in ``dimension``; a dimension that is the
+    model's own changes nothing, and such an index is that of the plain model. Centring shows in ``weights``,
+    by the fingerprint of its means.
 
     Raises ModelError where ``dim`` is larger than the model's dimension, or where the centring file cannot
     be read or was made for another model or dimension.
     """
-    return _adapted(adaptation, base, _read_centering(adaptation, base))
+    return _adapted(adaptation, base, read_centering(adaptation, base))
 
 
 def adapt_vectors(vectors: Floats, dim: int, mean: Floats | None = None) -> Floats:
@@ -231,6 +252,14 @@ def _read_dim(name: str, text: str | None) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ModelError(f"The model {name!r} has dim={text}; it must be a whole number, 1 or more.")
+    return int(text)
+
+
+def _read_views(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if text not in map(str, VIEWS):
+        raise ModelError(f"The model {name!r} has views={text}; it must be one of {_LISTED_VIEWS}.")
     return int(text)
 
 
@@ -264,6 +293,9 @@ def _adapted(adaptation: Adaptation, base: ModelIdentity, centering: Centering |
 
 
 def _truncated(adaptation: Adaptation, base: ModelIdentity) -> ModelIdentity:
+    if (adaptation.views or 1) > 1:
+        name = Adaptation(base.name, views=adaptation.views).name
+        base = replace(base, name=name, weights=f"{base.weights}+{adaptation.views}views")
     if adaptation.dim is None:
         return base
     if adaptation.dim > base.dimension:
@@ -271,10 +303,12 @@ def _truncated(adaptation: Adaptation, base: ModelIdentity) -> ModelIdentity:
             f"--dim {adaptation.dim} is more than the {base.dimension} dimensions of {base.name}; give "
             f"{base.dimension} or less."
         )
-    return replace(base, name=Adaptation(base.name, adaptation.dim).name, dimension=adaptation.dim)
+    name = adapted_name(base.name, dim=adaptation.dim)
+    return replace(base, name=name, dimension=adaptation.dim)
 
 
-def _read_centering(adaptation: Adaptation, base: ModelIdentity) -> Centering | None:
+def read_centering(adaptation: Adaptation, base: ModelIdentity) -> Centering | None:
+    """The means that ``adaptation`` names, of the vectors of ``base``; raises as ``adapted_identity``."""
     if adaptation.centering is None:
         return None
     centering = Centering.load(adaptation.centering)

@@ -22,13 +22,16 @@ class ModelIdentity:
 
     ``name`` is what ``-m`` takes to load it again (a path is absolute) and is not compared: a folder may
     be moved. ``weights`` is ``fingerprint`` of the weight files; ``preprocessing`` is the text of
-    ``ImagePreprocessing.describe``; ``dimension`` is the length of a vector.
+    ``ImagePreprocessing.describe``; ``dimension`` is the length of a vector. ``hubness`` is the fingerprint
+    of the banks that documents are ranked with (``hubness.Banks``), empty without; it is not compared either,
+    as hubness is computed from vectors.
     """
 
     name: str = field(compare=False)
     weights: str
     preprocessing: str
     dimension: int
+    hubness: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return (
@@ -43,6 +46,7 @@ class ModelIdentity:
             "weights": self.weights,
             "preprocessing": self.preprocessing,
             "dimension": self.dimension,
+            "hubness": self.hubness,
         }
 
     @classmethod
@@ -54,6 +58,8 @@ class ModelIdentity:
                 weights=str(value["weights"]),
                 preprocessing=str(value["preprocessing"]),
                 dimension=int(value["dimension"]),
+                # Identities that were written before there was any have none.
+                hubness=str(value.get("hubness", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"This is not a model's identity: {value!r} ({error}).") from error

@@ -18,8 +18,10 @@ from crossmodal.models.adaptation import (
     AdaptedTextEncoder,
     adapted_identity,
     parse_adaptation,
+    read_centering,
 )
 from crossmodal.models.encoders import ImageEncoder, LoadOptions, TextEncoder
+from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint, find_checkpoint
 from crossmodal.models.preprocessing import ImagePreprocessing
@@ -28,6 +30,7 @@ from crossmodal.models.published import PublishedModel
 __all__ = [
     "DEFAULT_MODEL",
     "LoadedEncoders",
+    "banks_of",
     "find_native",
     "find_published",
     "identify_model",
@@ -63,6 +66,31 @@ def identify_model(name: str, *, cache: Path | None = None) -> ModelIdentity:
     """
     with _found(name, cache) as (adaptation, model):
         return adapted_identity(adaptation, model.identity)
+
+
+def banks_of(identity: ModelIdentity) -> Banks | None:
+    """What the hubness of documents is computed with that the model ``identity`` embedded.
+
+    None where the model has none, isn't on this machine with its centring file, or is another one by now.
+    Nothing is downloaded. Raises ModelError where a file of the model is damaged.
+    """
+    adaptation = parse_adaptation(identity.name) or Adaptation(identity.name)
+    model = find_native(adaptation.model)
+    if model is None or model.banks is None:
+        return None
+    try:
+        centering = read_centering(adaptation, model.identity)
+        known = adapted_identity(adaptation, model.identity)
+    except ModelError:
+        # An index is converted and loaded without that file; loading the model says what is wrong with it.
+        return None
+    if known != identity:
+        return None
+    if adaptation.dim is None and centering is None:
+        return model.banks
+    if centering is None:
+        return model.banks.adapted(identity.dimension)
+    return model.banks.adapted(identity.dimension, centering.image, centering.text)
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:

@@ -3,7 +3,7 @@
 A term j of modality t adds ``w_j * z_j(v)`` to the worth of a document v of the modality m, where
 ``z_j(v) = (cos(t_j, v) - mean[t, m]) / std[t, m]`` (see ``calibration``). All z_j are linear in v, so that
 their sum is, up to a constant, the inner product with ``sum_j (w_j / std[t_j, m]) t_j``: one search ranks by
-it.
+it. Where a term is of another modality than the documents, their hubness is taken off, once, after that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from crossmodal.errors import QueryError
 from crossmodal.query.calibration import Calibration
-from crossmodal.records import Modality
+from crossmodal.records import IMAGE, TEXT, Modality
 
 __all__ = ["ComposedQuery", "EncodedTerm", "compose"]
 
@@ -49,8 +49,8 @@ class EncodedTerm:
 class ComposedQuery:
     """One vector, float32 (dimension,) of unit length, that stands for several terms.
 
-    A document whose cosine with ``vector`` is c has ``(length * c - offset) / spread`` standard deviations
-    above unrelated documents; all three are None without a calibration.
+    A query that is ``corrected`` ranks by cosine minus hubness, any other by cosine. A document with the
+    value c has ``(length * c - offset) / spread`` standard deviations above unrelated documents.
     """
 
     vector: Floats
@@ -58,14 +58,15 @@ class ComposedQuery:
     length: float = 1.0
     offset: float = 0.0
     spread: float = 1.0
+    corrected: bool = False
 
-    def standardised(self, cosines: npt.ArrayLike) -> Doubles:
-        """How far above unrelated documents each cosine (n,) is, in standard deviations: float64 (n,)."""
-        return (self.length * np.asarray(cosines, np.float64) - self.offset) / self.spread
+    def standardised(self, values: npt.ArrayLike) -> Doubles:
+        """How far above unrelated documents each value (n,) is, in standard deviations: float64 (n,)."""
+        return (self.length * np.asarray(values, np.float64) - self.offset) / self.spread
 
-    def score(self, cosines: npt.ArrayLike) -> Doubles | None:
-        """The score in 0..1 of each cosine (n,), float64 (n,); None without a calibration."""
-        return None if self.calibration is None else self.calibration.score(self.standardised(cosines))
+    def score(self, values: npt.ArrayLike) -> Doubles | None:
+        """The score in 0..1 of each value (n,), float64 (n,); None without a calibration."""
+        return None if self.calibration is None else self.calibration.score(self.standardised(values))
 
 
 def compose(
@@ -80,6 +81,8 @@ def compose(
         raise QueryError("A query needs at least one term with a positive weight: what to look for.")
     if len(terms) == 1:
         return _single(terms[0], target, calibration)
+    # Once for the whole query, which is a direction like that of one term, whatever its terms add up to.
+    corrected = any(term.weight > 0 and term.modality != target for term in terms)
     pairs = [None if calibration is None else calibration.pair(term.modality, target) for term in terms]
     factors = [
         term.weight / (1.0 if pair is None else pair.std) for term, pair in zip(terms, pairs, strict=True)
@@ -91,18 +94,23 @@ def compose(
         raise QueryError(f"{_named(terms)} cancel out, so that nothing is left to look for; change a weight.")
     vector = np.asarray(total / length, np.float32)
     if calibration is None:
-        return ComposedQuery(vector)
+        return ComposedQuery(vector, corrected=corrected)
     offset = math.fsum(f * pair.mean for f, pair in zip(factors, pairs, strict=True) if pair is not None)
-    return ComposedQuery(vector, calibration, length, offset, _spread(terms, vectors, calibration))
+    if corrected:
+        offset -= length * calibration.pair(TEXT if target == IMAGE else IMAGE, target).hubness
+    spread = _spread(terms, vectors, calibration)
+    return ComposedQuery(vector, calibration, length, offset, spread, corrected)
 
 
 def _single(term: EncodedTerm, target: Modality, calibration: Calibration | None) -> ComposedQuery:
+    corrected = term.modality != target
     if calibration is None:
-        return ComposedQuery(term.vector)
+        return ComposedQuery(term.vector, corrected=corrected)
     pair = calibration.pair(term.modality, target)
     factor = term.weight / pair.std
     # Of one term, z has the standard deviation of its weight.
-    return ComposedQuery(term.vector, calibration, factor, factor * pair.mean, term.weight)
+    offset = factor * (pair.mean - pair.hubness)
+    return ComposedQuery(term.vector, calibration, factor, offset, term.weight, corrected)
 
 
 def _spread(terms: Sequence[EncodedTerm], vectors: Doubles, calibration: Calibration) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import DataError
-from crossmodal.records import IMAGE, TEXT
+from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.workspace import Workspace
 
 __all__ = [
@@ -36,10 +36,15 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PairStatistics:
-    """Mean and standard deviation of the cosines of unrelated pairs of one kind; ``std`` is above 0."""
+    """What unrelated pairs of one kind are like: ``mean`` is that of their cosines.
+
+    ``hubness`` is the mean hubness of what is searched, 0 where none is taken off; ``std``, above 0, the
+    standard deviation of cosines minus hubness.
+    """
 
     mean: float
     std: float
+    hubness: float = 0.0
 
 
 def sums(values: Doubles) -> tuple[float, float, float]:
@@ -91,12 +96,14 @@ MAX_SAMPLE = 2000
 class VectorSample:
     """``images`` (n, dimension) and ``texts`` (m, dimension), float32, with what belongs together.
 
-    ``photo_of_text`` has for each text the row of its photo in ``images``, or -1.
+    ``photo_of_text`` has for each text the row of its photo in ``images``, or -1. ``hubness`` is that of the
+    images, float64 (n,), and that of the texts, (m,).
     """
 
     images: npt.NDArray[np.float32]
     texts: npt.NDArray[np.float32]
     photo_of_text: tuple[int, ...]
+    hubness: tuple[Doubles, Doubles]
 
 
 def sample_vectors(workspace: Workspace, limit: int = MAX_SAMPLE) -> VectorSample:
@@ -117,7 +124,14 @@ def sample_vectors(workspace: Workspace, limit: int = MAX_SAMPLE) -> VectorSampl
         _stacked(images.values()),
         _stacked(texts.values()),
         tuple(row.get(described.get(id, ""), -1) for id in texts),
+        (_hubness(workspace, images, IMAGE), _hubness(workspace, texts, TEXT)),
     )
+
+
+def _hubness(workspace: Workspace, ids: Iterable[str], modality: Modality) -> Doubles:
+    wanted = list(ids)
+    found = workspace.hubness(wanted, modality)
+    return np.array([found.get(id, 0.0) for id in wanted], np.float64)
 
 
 def _smallest(ids: Iterable[str], limit: int) -> list[str]:

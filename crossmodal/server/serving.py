@@ -290,19 +290,19 @@ class Serving:
         """The picture of the file that ``tag`` names where it was made lately, so that nobody reads that."""
         return self._pictures.kept(tag, size)
 
-    async def amend(self, id: str, amendment: Amendment) -> bool:
-        """Changes a document in place, one at a time; False where there is none. Raises as ``amend``."""
+    async def amend(self, id: str, amendment: Amendment) -> Amendment | None:
+        """Changes a document in place, one at a time. Returns and raises as ``amend``."""
 
-        def work() -> bool:
+        def work() -> Amendment | None:
             with self._amending, self._write_under_way(1):
                 return amend(self.engine, id, amendment)
 
         seen = observed()
         seen.begin_write("index", [id])
-        found = await self._in(self._writing, work)
-        seen.outcomes["replaced"] += found
-        self.metrics.count_written("replaced", int(found))
-        return found
+        undo = await self._in(self._writing, work)
+        seen.outcomes["replaced"] += undo is not None
+        self.metrics.count_written("replaced", int(undo is not None))
+        return undo
 
     async def delete(
         self, ids: Sequence[str], *, captions: bool, modality: Modality | None = None

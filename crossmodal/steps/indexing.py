@@ -151,10 +151,10 @@ class _VectorIndexer(_IndexStep):
             doc.embedding = vector
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
-        """Gives each document its best ``top_k``, ids and cosines only.
+        """Gives each document its best ``top_k``, ids, cosines and what they are ranked by.
 
-        ``parameters`` hold ``top_k`` and ``filter``. A document with ``wanted`` gets the scores of everything
-        instead, from which the last step ranks. Raises StoreError where the index cannot be read.
+        ``parameters`` hold ``top_k`` and ``filter``. A document with ``wanted`` gets the cosines of
+        everything instead, from which the last step ranks. Raises StoreError where the index cannot be read.
         """
         todo = pending(docs)
         self._reopen_if_superseded()
@@ -162,14 +162,18 @@ class _VectorIndexer(_IndexStep):
             top_k, wanted = top_k_of(parameters), filter_of(parameters)
             ranking, queries = self._usable([doc for doc in todo if doc.wanted is not None])
             if ranking:
-                add_scores(ranking, *self._index.scores(queries), shard=self.context.shard)
+                add_scores(ranking, *self._index.cosines(queries), shard=self.context.shard)
             searching, queries = self._usable([doc for doc in todo if doc.wanted is None])
-            found = self._index.search(queries, top_k, wanted) if searching else []
+            corrected = _corrected(searching)
+            found = self._index.search(queries, top_k, wanted, corrected=corrected) if searching else []
         except DataError as error:
             fail_all(todo, error)
             return
         for doc, best in zip(searching, found, strict=True):
-            doc.matches = [Match(id, self.modality, score) for id, score in best]
+            doc.matches = [
+                Match(hit.id, self.modality, hit.cosine, corrected=hit.score if doc.corrected else None)
+                for hit in best
+            ]
 
     def status(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Adds to each document how searches are answered."""
@@ -196,6 +200,11 @@ class _VectorIndexer(_IndexStep):
             else:
                 usable.append(doc)
         return usable, np.stack(vectors) if vectors else np.empty((0, dimension), np.float32)
+
+
+def _corrected(docs: Sequence[Document]) -> NDArray[np.bool_]:
+    """Which of the queries are ranked by cosine minus hubness: bool (docs,)."""
+    return np.array([bool(doc.corrected) for doc in docs], np.bool_)
 
 
 class ImageVectorIndexer(_VectorIndexer):

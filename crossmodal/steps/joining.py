@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from crossmodal.match import Match
 from crossmodal.records import IMAGE
 from crossmodal.steps.step import Step
 
-__all__ = ["Joiner", "add_scores", "join", "match_order", "merge_shards", "rank_wanted"]
+__all__ = ["Joiner", "add_scores", "join", "merge_shards", "rank_wanted"]
 
 _FIELDS = tuple(field.name for field in fields(Document) if field.name != "id")
 
@@ -47,14 +48,9 @@ def merge_shards(docs: Sequence[Document], parameters: Mapping[str, Any]) -> Non
         if doc.error is not None:
             doc.matches = None
         elif doc.matches is not None:
-            doc.matches.sort(key=match_order)
+            doc.matches.sort(key=attrgetter("order"))
             if (top_k := parameters.get("top_k")) is not None:
                 del doc.matches[int(top_k) :]
-
-
-def match_order(match: Match) -> tuple[float, str]:
-    """The one order of matches: the cosine falls, equal ones are in order of id."""
-    return (-match.cosine, match.id)
 
 
 def _update(known: Document, doc: Document) -> None:
@@ -75,27 +71,43 @@ def _update(known: Document, doc: Document) -> None:
 
 
 def add_scores(
-    docs: Sequence[Document], ids: Sequence[str], scores: NDArray[np.float64], *, shard: int
+    docs: Sequence[Document],
+    ids: Sequence[str],
+    cosines: NDArray[np.float64],
+    hubness: NDArray[np.float32],
+    *,
+    shard: int,
 ) -> None:
-    """Gives each document its row of ``scores`` (documents, ids), as what ``shard`` knows."""
-    for doc, row in zip(docs, scores, strict=True):
-        doc.shard_scores = [ShardScores(shard, ids, row)]
+    """Gives each document its row of ``cosines`` (documents, ids), as what ``shard`` knows."""
+    for doc, row in zip(docs, cosines, strict=True):
+        doc.shard_scores = [ShardScores(shard, ids, row, hubness)]
 
 
 def rank_wanted(docs: Iterable[Document]) -> None:
-    """Replaces what the shards said by the wanted documents with cosine and rank, the best first.
+    """Replaces what the shards said by the wanted documents with their ranks, the best first.
 
-    A wanted document that no shard holds is left out.
+    A wanted document that no shard holds is left out. ``plain_rank`` is the rank by the cosine alone.
     """
     for doc in docs:
         if doc.shard_scores is None:
             continue
         ids = [id for part in doc.shard_scores for id in part.ids]
-        scores = np.concatenate([np.asarray(part.scores, np.float64) for part in doc.shard_scores])
+        cosines, hubness = (
+            np.concatenate([np.asarray(getattr(part, name), np.float64) for part in doc.shard_scores])
+            for name in ("cosines", "hubness")
+        )
         modality = doc.seeks or other_modality(doc.modality or IMAGE)
-        ranked = ranks_among(ids, scores, doc.wanted or ())
+        plain = ranks_among(ids, cosines, doc.wanted or ())
+        ranked = ranks_among(ids, cosines - hubness, doc.wanted or ()) if doc.corrected else plain
         doc.matches = [
-            Match(id, modality, score, rank=rank)
+            Match(
+                id,
+                modality,
+                plain[id][1],
+                rank=rank,
+                corrected=score if doc.corrected else None,
+                plain_rank=plain[id][0],
+            )
             for id, (rank, score) in sorted(ranked.items(), key=lambda item: item[1][0])
         ]
         doc.shard_scores = None

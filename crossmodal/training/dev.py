@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from crossmodal.evaluation.metrics import ranks_of_relevant, summarize
+from crossmodal.models.hubness import Banks
+from crossmodal.records import IMAGE, TEXT
 from crossmodal.training.features import ImageInput
 from crossmodal.training.pairs import Pairs
 from crossmodal.training.reports import Metrics
@@ -45,13 +47,20 @@ def metrics_of(
     photos: npt.NDArray[np.float32],
     captions: npt.NDArray[np.float32],
     photo_of_caption: npt.NDArray[np.int64],
+    banks: Banks | None = None,
 ) -> Metrics:
-    """``evaluation.metrics.summarize`` in both directions; vectors are in the order of ids."""
+    """``evaluation.metrics.summarize`` in both directions; vectors are in the order of ids.
+
+    With ``banks`` by cosine minus hubness, as searches rank.
+    """
     photo_ids = [str(number) for number in range(len(photos))]
     caption_photos = [str(number) for number in photo_of_caption]
+    of_photos, of_captions = None, None
+    if banks is not None:
+        of_photos, of_captions = banks.hubness(photos, IMAGE), banks.hubness(captions, TEXT)
     return {
-        "text2image": summarize(ranks_of_relevant(captions, photos, caption_photos, photo_ids)),
-        "image2text": summarize(ranks_of_relevant(photos, captions, photo_ids, caption_photos)),
+        "text2image": summarize(ranks_of_relevant(captions, photos, caption_photos, photo_ids, of_photos)),
+        "image2text": summarize(ranks_of_relevant(photos, captions, photo_ids, caption_photos, of_captions)),
     }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.home_folder import expanded
+from crossmodal.models.hubness import Banks
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import find_native, load_preprocessing
 from crossmodal.models.runtimes.forms import set_torch_threads
@@ -152,7 +153,7 @@ def train_on(
         hooks = Hooks(run.progress, run.progress, run.should_stop, run.save_seconds)
         outcome = fit(model, config, train_pairs, dev_pairs, resources, state, hooks)
         notes = _notes(config, run, outcome, train_pairs, dev_pairs, model, threads)
-        metrics = _store(model, outcome, notes, run, inputs[model.preprocessing], dev_pairs)
+        metrics = _store(model, outcome, notes, run, inputs[model.preprocessing], train_pairs, dev_pairs)
     history = {"config": config.to_json(), "epochs": [asdict(epoch) for epoch in outcome.epochs]}
     (run.output / HISTORY).write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
     state.delete()
@@ -194,18 +195,32 @@ def _store(
     notes: dict[str, Any],
     run: Run,
     inputs: ContentStore,
+    training: Pairs,
     dev: Pairs,
 ) -> Metrics:
-    """Write the model and its card, with the dev metrics of what was written, which are returned."""
+    """Write the model, its banks and its card, with the dev metrics of what was written, which are
+    returned."""
     model.save(run.output, learned=outcome.learned, training=notes)
+    banks = None
     if (checkpoint := find_native(str(run.output.absolute()))) is not None:
         from crossmodal.models.native.encoders import write_probe_vectors
+        from crossmodal.training.banks import write_banks
 
         # With them the model's runtimes are checked without torch wherever it is used.
         write_probe_vectors(checkpoint)
-    notes["metrics"] = _as_stored(run, inputs, dev)
+        banks = write_banks(
+            checkpoint,
+            inputs,
+            training,
+            data="those it was trained on",
+            threads=run.threads,
+            cache=run.models,
+        )
+    notes["metrics"], ranked = _as_stored(run, inputs, dev, banks)
+    if banks is not None:
+        notes["search_metrics"] = ranked
     model.save(run.output, learned=outcome.learned, training=notes)
-    (run.output / MODEL_CARD).write_text(model_card(notes), encoding="utf-8")
+    (run.output / MODEL_CARD).write_text(model_card(notes, banks), encoding="utf-8")
     metrics: Metrics = notes["metrics"]
     return metrics
 
@@ -259,8 +274,9 @@ def _bfloat16(config: TrainingConfig, device: str) -> bool:
     return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
 
 
-def _as_stored(run: Run, inputs: ContentStore, dev: Pairs) -> Metrics:
-    """The dev metrics of the model in ``run.output``, through the encoders that a search uses."""
+def _as_stored(run: Run, inputs: ContentStore, dev: Pairs, banks: Banks | None) -> tuple[Metrics, Metrics]:
+    """The dev metrics of the model in ``run.output``, through the encoders that a search uses: by cosine
+    alone, and ranked as a search ranks."""
     import numpy as np
 
     from crossmodal.models.registry import load_image_encoder, load_text_encoder
@@ -273,7 +289,8 @@ def _as_stored(run: Run, inputs: ContentStore, dev: Pairs) -> Metrics:
     rows, numbers = inputs.rows(), inputs.numbers(dev.digests)
     photos = [images.encode(rows[numbers[at : at + _BATCH]]) for at in range(0, len(numbers), _BATCH)]
     captions = [texts.encode(dev.captions[at : at + _BATCH]) for at in range(0, len(dev.captions), _BATCH)]
-    return metrics_of(np.concatenate(photos), np.concatenate(captions), dev.photos)
+    vectors = np.concatenate(photos), np.concatenate(captions)
+    return metrics_of(*vectors, dev.photos), metrics_of(*vectors, dev.photos, banks)
 
 
 def _notes(

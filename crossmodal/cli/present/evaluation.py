@@ -32,6 +32,11 @@ _GAP_ROWS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
     ("mean cosine of two captions", ("cone", "text")),
     ("mean cosine of a photo and its caption", ("matching",)),
     ("mean cosine of a photo and another caption", ("others",)),
+    ("hubness: skewness of how often a document is among ten", None),
+    ("captions search photos, by cosine", ("hubness", "text2image", "by_cosine")),
+    ("the same, minus hubness", ("hubness", "text2image", "corrected")),
+    ("photos search captions, by cosine", ("hubness", "image2text", "by_cosine")),
+    ("the same, minus hubness", ("hubness", "image2text", "corrected")),
     ("captions find their photo", None),
     ("hit@1", ("text2image", "hit@1")),
     ("hit@10", ("text2image", "hit@10")),
@@ -54,7 +59,8 @@ _GAP_ROWS: tuple[tuple[str, tuple[str, ...] | None], ...] = (
 
 _PAIRS = {
     "image_image": "two photos",
-    "image_text": "a photo and a caption",
+    "text_image": "a caption and a photo that it looks for",
+    "image_text": "a photo and a caption that it looks for",
     "text_text": "two captions",
 }
 _RELIABILITY = {"photo_caption": "a photo and a caption", "two_captions": "two captions"}
@@ -79,6 +85,11 @@ def print_evaluation(result: Mapping[str, Any], file: TextIO | None = None) -> N
             low, high = (write(bound) for bound in result[name]["intervals"][metric])
             cells.append((write(result[name][metric]) + sign, f"{low} to {high}"))
         _add_pairs(table, _METRIC_NAMES.get(metric, metric.replace("_", " ")), cells)
+    if (plain := result.get("by_cosine")) is not None:
+        for metric in _COMPARED:
+            write, sign = _writer(metric), "%" if _is_share(metric) else ""
+            alone = [(write(plain[name][metric]) + sign, "") for name in directions]
+            _add_pairs(table, f"{_METRIC_NAMES.get(metric, metric)} by cosine", alone)
     folds = f", the mean of {result['folds']} folds" if result["folds"] > 1 else ""
     rounds = result["bootstrap"]["rounds"]
     notes = [
@@ -86,6 +97,8 @@ def print_evaluation(result: Mapping[str, Any], file: TextIO | None = None) -> N
         f"Relevance by photo id; {result['tie_rule']}. Intervals from {rounds:,} resamples of the photos, "
         "each with its captions.",
     ]
+    if plain is not None:
+        notes.append("Ranked by cosine minus hubness, as searches are; the last rows by the cosine alone.")
     if shared := result["shared_captions"]:
         notes.append(
             f"{counted(shared, 'query is a caption', 'queries are captions')} that another photo has word "
@@ -153,14 +166,15 @@ def print_calibration(result: Mapping[str, Any], file: TextIO | None = None) -> 
     calibration = result["calibration"]
     pairs = plain_table()
     pairs.add_column("cosines of unrelated pairs")
-    for name in ("mean", "std"):
+    for name in ("mean", "hubness", "std"):
         pairs.add_column(name, justify="right", no_wrap=True)
     for key, name in _PAIRS.items():
-        pairs.add_row(name, *[f"{calibration[key][part] + 0.0:.3f}" for part in ("mean", "std")])
+        pair = calibration[key]
+        pairs.add_row(name, *[f"{pair[part] + 0.0:.3f}" for part in ("mean", "hubness", "std")])
     tables = [_reliability(name, result["reliability"][key]) for key, name in _RELIABILITY.items()]
     notes = [
         f"score = 1 / (1 + exp(-({calibration['slope']:.3f} z {calibration['intercept']:+.3f}))), where z is "
-        "the cosine minus the mean, divided by the std.",
+        "the cosine minus its mean, and minus hubness over its mean, divided by the std.",
         f"Fitted on {_counts(result['fitted'])}, checked on the other {_counts(result['scored'])}; the bytes "
         f"of a photo decide its half. Matching pairs are weighted to {calibration['prior']:.0%} of all.",
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from crossmodal.http_shapes.root_path import ROOT_PATH
-from crossmodal.match import Match, VideoMoment, video_moment
+from crossmodal.match import SCORE_DIGITS, Match, VideoMoment, video_moment
 from crossmodal.query.expression import Term
 from crossmodal.query.request import FIELDS, SearchOutcome, Timing
 from crossmodal.records import IMAGE, Look, Modality, Record
@@ -178,7 +178,7 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
         "id": match.id,
         "modality": match.modality,
         "rank": match.rank,
-        "score": None if match.score is None else round(match.score, 6),
+        "score": None if match.score is None else round(match.score, SCORE_DIGITS),
         "cosine": match.cosine,
     }
     if "text" in fields:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.index.embedded.codes import Codes, Recall, search_parameters
-from crossmodal.index.embedded.exact_search import search_exactly
+from crossmodal.index.embedded.compared import EXTRA, Hit, asking, score
+from crossmodal.index.embedded.exact_search import best_of, search_exactly
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.row_view import RowView
-from crossmodal.index.embedded.scores import float32_error, inner_products, merge_matches
+from crossmodal.index.embedded.scores import float32_error
 
 __all__ = ["CandidateSearch", "measure_recall"]
 
@@ -54,15 +55,13 @@ class CandidateSearch:
         """The candidates that are compared exactly for each result."""
         return self.options.rerank * (_COARSE_EFFORT if self.codes.tier == "coarse" else 1)
 
-    def search(
-        self, view: RowView, queries: NDArray[np.float32], top_k: int
-    ) -> list[list[tuple[str, float]]]:
-        """For each row of ``queries`` (n, dimension) up to ``top_k`` (id, score), the best that were found.
+    def search(self, view: RowView, queries: NDArray[np.float32], top_k: int) -> list[list[Hit]]:
+        """For each row of ``queries`` (n, dimension + EXTRA) up to ``top_k`` of the best that were found.
 
         Rows of ``view`` that have no codes yet are compared exactly, and removed ones are skipped. There are
         fewer results only where the index has fewer, or its end was reached past documents missed before.
         """
-        found: list[list[tuple[str, float]]] = [[] for _ in queries]
+        found: list[list[Hit]] = [[] for _ in queries]
         open_queries = list(range(len(queries)))
         look = 0
         while open_queries:
@@ -84,8 +83,8 @@ class CandidateSearch:
         view: RowView,
         query: NDArray[np.float32],
         rows: NDArray[np.uint64],
-        before: list[tuple[str, float]],
-    ) -> list[tuple[str, float]]:
+        before: list[Hit],
+    ) -> list[Hit]:
         """What a look at ``rows`` vouches for, behind what is there ``before``."""
         positions = view.find(rows)
         positions = positions[positions >= 0]
@@ -116,34 +115,31 @@ def _best_behind(
     positions: NDArray[np.integer[Any]],
     rough: NDArray[np.float64],
     wanted: int,
-    last: tuple[str, float] | None,
-) -> list[tuple[str, float]]:
+    last: Hit | None,
+) -> list[Hit]:
     """The best ``wanted`` of ``positions`` (n,) after ``last``; ``rough`` (n,) are their scores in float32.
 
     Only those that can be among them are scored in float64: all others are further off than float32 can err.
     """
     error = float32_error(query, view.longest)
     if last is not None:
-        possible = rough <= last[1] + error
+        possible = rough <= last.score + error
         positions, rough = positions[possible], rough[possible]
         # Around the score of the last one, some may turn out not to come after it.
-        wanted_rough = wanted + int(np.count_nonzero(rough >= last[1] - error))
+        wanted_rough = wanted + int(np.count_nonzero(rough >= last.score - error))
     else:
         wanted_rough = wanted
     if len(rough) > wanted_rough:
         possible = rough >= np.partition(rough, -wanted_rough)[-wanted_rough] - 2 * error
         positions = positions[possible]
-    scores = inner_products(query, view.vectors(positions))
-    if len(scores) > wanted_rough:
-        possible = scores >= np.partition(scores, -wanted_rough)[-wanted_rough]
-        positions, scores = positions[possible], scores[possible]
-    ordered = merge_matches([zip(view.ids(positions), scores.tolist(), strict=True)], len(scores))
-    return _behind(ordered, last)[:wanted]
+    scored = score(query, view.vectors(positions))
+    if len(positions) > wanted_rough:
+        possible = scored.scores >= np.partition(scored.scores, -wanted_rough)[-wanted_rough]
+        positions, scored = positions[possible], scored.at(possible)
+    return _behind(best_of(view, positions, scored, len(positions)), last)[:wanted]
 
 
-def _exact_rest(
-    view: RowView, query: NDArray[np.float32], top_k: int, before: list[tuple[str, float]]
-) -> list[tuple[str, float]]:
+def _exact_rest(view: RowView, query: NDArray[np.float32], top_k: int, before: list[Hit]) -> list[Hit]:
     """What exact search puts behind the last result that is there ``before``."""
     wanted = top_k - len(before)
     fetched = top_k
@@ -155,10 +151,10 @@ def _exact_rest(
         fetched *= 2
 
 
-def _behind(ordered: list[tuple[str, float]], last: tuple[str, float] | None) -> list[tuple[str, float]]:
+def _behind(ordered: list[Hit], last: Hit | None) -> list[Hit]:
     if last is None:
         return ordered
-    return [match for match in ordered if (-match[1], match[0]) > (-last[1], last[0])]
+    return [hit for hit in ordered if (-hit.score, hit.id) > (-last.score, last.id)]
 
 
 # recall@10, the measure of the field's benchmarks.
@@ -172,13 +168,14 @@ def measure_recall(search: CandidateSearch, view: RowView, recent: Sequence[NDAr
 
     A result counts as found if its score reaches that of the exact tenth, so equal vectors don't matter.
     """
-    asked = [query for query in recent if len(query) == view.dimension][-_SAMPLE:]
+    width = (view.dimension or 0) + EXTRA
+    asked = [query for query in recent if len(query) == width][-_SAMPLE:]
     queries = np.array([*asked, *_made_of(view, _SAMPLE - len(asked))], np.float32)
     exact = search_exactly(view, queries, _DEPTH, threads=1)
     found = search.search(view, queries, _DEPTH)
     shares = [
-        sum(score >= best[-1][1] for _, score in matches) / len(best)
-        for best, matches in zip(exact, found, strict=True)
+        sum(hit.score >= best[-1].score for hit in hits) / len(best)
+        for best, hits in zip(exact, found, strict=True)
     ]
     value = float(np.mean(shares))
     made = f" and {len(queries) - len(asked)} made of stored vectors" if len(asked) < len(queries) else ""
@@ -187,15 +184,14 @@ def measure_recall(search: CandidateSearch, view: RowView, recent: Sequence[NDAr
 
 
 def _made_of(view: RowView, count: int) -> NDArray[np.float32]:
-    """Queries (count, dimension) that lie beside the stored vectors, as those of the other modality do.
+    """Queries (count, dimension + EXTRA) that lie beside the stored vectors, as those of the other modality.
 
     Each is the sum of two stored vectors and as much noise: for models of photos and captions the cosine to
     the best match is 0.3 to 0.7, not 1.
     """
     chance = np.random.default_rng(view.sequence)
-    pairs = view.vectors(chance.choice(view.living, 2 * count))
+    pairs = view.vectors(chance.choice(view.living, 2 * count))[:, :-EXTRA]
     sums = pairs[:count] + pairs[count:]
     noise = chance.normal(size=sums.shape)
     noise *= np.linalg.norm(sums, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
-    queries: NDArray[np.float32] = (sums + noise).astype(np.float32)
-    return queries
+    return asking((sums + noise).astype(np.float32), np.ones(count, np.bool_))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
+from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import (
@@ -323,11 +324,13 @@ class Changes:
         self._next_row += len(given)
         run = self._connection.executemany
         run(StoredDocument.INSERT, documents)
+        banks = banks_in(self._connection)
         for modality, rows in vectors.items():
+            hubness = hubness_of(banks, [vector for _, _, vector, _ in rows], modality)
             run(
-                f"INSERT INTO {vector_table(modality)} (row, id, vector, checksum)"
-                " VALUES (?, CAST(? AS TEXT), ?, ?)",
-                rows,
+                f"INSERT INTO {vector_table(modality)} (row, id, vector, checksum, hubness)"
+                " VALUES (?, CAST(? AS TEXT), ?, ?, ?)",
+                [(*row, value) for row, value in zip(rows, hubness, strict=True)],
             )
         run("INSERT INTO contents (row, content, checksum) VALUES (?, ?, ?)", contents)
         run("INSERT INTO thumbnails (row, content, checksum) VALUES (?, ?, ?)", thumbnails)

@@ -182,6 +182,8 @@ def _copy(
     identity = next((store.identity for store in stores if store.identity is not None), None)
     photos = {store.shard: store for store in stores if store.name == _PHOTOS}
     with EmbeddedStore.open_writer(target, identity=identity) as index:
+        if identity is not None:
+            index.take_banks_of(identity)
         for store in stores:
             if store.name == _PHOTOS:
                 continue

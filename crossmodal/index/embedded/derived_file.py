@@ -53,7 +53,7 @@ _CHUNK_BYTES = 1 << 24
 VECTORS, CODES = "vectors", "codes"
 
 # What each begins with, and the version of what its arrays mean.
-VECTORS_MAGIC = b"XMSEARCH", 2
+VECTORS_MAGIC = b"XMSEARCH", 3
 CODES_MAGIC = b"XMVCODES", 1
 
 _FOLDER = "derived"

@@ -25,10 +25,10 @@ from crossmodal.filters import (
     Range,
     tag_name,
 )
+from crossmodal.index.embedded.compared import EXTRA, Hit, asking, hubness_in, score
 from crossmodal.index.embedded.exact_search import search_exactly
 from crossmodal.index.embedded.row_follower import RowFollower
 from crossmodal.index.embedded.row_view import RowView
-from crossmodal.index.embedded.scores import inner_products
 from crossmodal.index.embedded.search_file import FileState, SearchFile, SearchFileSource
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 
@@ -99,17 +99,19 @@ class ExactIndex:
         top_k: int,
         filter: Filter | None = None,
         *,
+        corrected: NDArray[np.bool_] | None = None,
         view: RowView | None = None,
-    ) -> list[list[tuple[str, float]]]:
-        """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
+    ) -> list[list[Hit]]:
+        """For each row of ``queries`` (n, dimension) the best ``top_k``, with inner products in float64.
 
-        With ``filter`` the best among the documents that match it, with the same scores and in the same order
-        as without. The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the
+        Of the queries that are ``corrected`` (n,) the hubness of each document is taken off its score. With
+        ``filter`` the best among the documents that match it, with the same scores and in the same order as
+        without. The score falls and equal scores are in order of id, so that a smaller ``top_k`` gives the
         beginning of a larger one; all (matching) vectors are returned where there are fewer. ``view`` is that
         of the caller, None for the newest; with ``filter`` it is always the newest. Raises ``DataError`` for
         queries of another shape or with values that are not finite, ``ModelMismatch`` for another dimension.
         """
-        wanted = checked_queries(queries, top_k)
+        wanted = asking(checked_queries(queries, top_k), corrected)
         selected = None
         if filter is not None:
             view, selected = self._select(filter)
@@ -120,21 +122,26 @@ class ExactIndex:
         self.check_dimension(wanted, view)
         return search_exactly(view, wanted, top_k, selected, threads=self._threads)
 
-    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
-        """The ids of all vectors and each one's score for every row of ``queries``: float64 (n, ids).
+    def cosines(
+        self, queries: NDArray[np.floating[Any]]
+    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float32]]:
+        """The ids of all vectors, the cosine of each and every row of ``queries``, and each one's hubness.
 
-        The scores are those that ``search`` gives, to the last bit; the ids are in no particular order.
-        Raises as ``search`` does.
+        Cosines float64 (n, ids) and hubness float32 (ids,) are those that ``search`` ranks by, to the last
+        bit; the ids are in no particular order. Raises as ``search`` does.
         """
-        wanted = checked_queries(queries)
+        wanted = asking(checked_queries(queries))
         view = self.view()
         if len(view):
             self.check_dimension(wanted, view)
         found = np.empty((len(wanted), view.positions), np.float64)
         for row, query in enumerate(wanted):
             for first, segment in view.segments:
-                found[row, first : first + len(segment)] = inner_products(query, segment.vectors)
-        return view.ids(view.living), found if view.alive is None else found[:, view.alive]
+                found[row, first : first + len(segment)] = score(query, segment.vectors).cosines
+        hubness = np.concatenate([hubness_in(segment.vectors) for _, segment in view.segments])
+        if view.alive is not None:
+            found, hubness = found[:, view.alive], hubness[view.alive]
+        return view.ids(view.living), found, hubness
 
     def save(self) -> bool:
         """Write the derived file as of the newest commit, and use it from now on; as ``SearchFile.save``."""
@@ -152,10 +159,11 @@ class ExactIndex:
         return written
 
     def check_dimension(self, queries: NDArray[np.float32], view: RowView) -> None:
-        """Raise ``ModelMismatch`` if ``queries`` (n, dimension) don't fit the vectors."""
-        if queries.shape[1] != view.dimension:
+        """Raise ``ModelMismatch`` if ``queries`` (n, dimension + EXTRA) don't fit the vectors."""
+        dimension = queries.shape[1] - EXTRA
+        if dimension != view.dimension:
             raise ModelMismatch(
-                f"The query has {queries.shape[1]} dimensions, but the index in {self._source.folder} has "
+                f"The query has {dimension} dimensions, but the index in {self._source.folder} has "
                 f"{view.dimension}. Use the model that built the index (-m)."
             )
 

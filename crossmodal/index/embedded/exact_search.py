@@ -14,8 +14,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.index.embedded.compared import Hit, Scored, score
 from crossmodal.index.embedded.row_view import RowView
-from crossmodal.index.embedded.scores import float32_error, inner_products, merge_matches
+from crossmodal.index.embedded.scores import float32_error, merge_matches
 
 __all__ = ["best_of", "search_exactly"]
 
@@ -37,11 +38,12 @@ def search_exactly(
     selected: NDArray[np.bool_] | None = None,
     *,
     threads: int | None = None,
-) -> list[list[tuple[str, float]]]:
-    """For each row of ``queries`` (n, dimension) the best ``top_k`` of the living rows, or of all there are.
+) -> list[list[Hit]]:
+    """For each row of ``queries`` the best ``top_k`` of the living rows, or of all there are.
 
-    ``selected`` bool (positions,) selects among the rows and must leave out the dead ones. ``threads``
-    bounds the threads over which faiss spreads several queries.
+    ``queries`` (n, dimension + EXTRA) are those of ``compared.asking``. ``selected`` bool (positions,)
+    selects among the rows and must leave out the dead ones. ``threads`` bounds the threads over which faiss
+    spreads several queries.
     """
     if threads is not None:
         faiss.omp_set_num_threads(threads)
@@ -49,7 +51,7 @@ def search_exactly(
     if selected is not None and int(np.count_nonzero(selected)) <= _FEW_ROWS:
         positions = np.flatnonzero(selected)
         vectors = view.vectors(positions)
-        return [best_of(view, positions, inner_products(query, vectors), top_k) for query in queries]
+        return [best_of(view, positions, score(query, vectors), top_k) for query in queries]
     parts = [part for part in _parts(view, mask) if part.count]
     top_k = min(top_k, sum(part.count for part in parts))
     if not top_k:
@@ -58,8 +60,8 @@ def search_exactly(
     results = []
     for number, query in enumerate(queries):
         positions = np.concatenate([found[number] for _, found in fetched])
-        scores = inner_products(query, view.vectors(positions))
-        threshold = float(np.partition(scores, -top_k)[-top_k])
+        scored = score(query, view.vectors(positions))
+        threshold = float(np.partition(scored.scores, -top_k)[-top_k])
         error = float32_error(query, view.longest)
         # Every row that was not fetched has a rough score of at most the last one fetched of its part.
         reaching = [
@@ -73,19 +75,18 @@ def search_exactly(
                     for part, again, (_, found) in zip(parts, reaching, fetched, strict=True)
                 ]
             )
-            scores = inner_products(query, view.vectors(positions))
-        results.append(best_of(view, positions, scores, top_k))
+            scored = score(query, view.vectors(positions))
+        results.append(best_of(view, positions, scored, top_k))
     return results
 
 
-def best_of(
-    view: RowView, positions: NDArray[np.integer[Any]], scores: NDArray[np.float64], top_k: int
-) -> list[tuple[str, float]]:
-    """The best ``top_k`` of the rows at ``positions`` (n,) with ``scores`` (n,), in the order of matches."""
-    if len(scores) > top_k:
-        reaching = scores >= np.partition(scores, -top_k)[-top_k]
-        positions, scores = positions[reaching], scores[reaching]
-    return merge_matches([zip(view.ids(positions), scores.tolist(), strict=True)], top_k)
+def best_of(view: RowView, positions: NDArray[np.integer[Any]], scored: Scored, top_k: int) -> list[Hit]:
+    """The best ``top_k`` of the rows at ``positions`` (n,), in the order of matches."""
+    if len(positions) > top_k:
+        reaching = scored.scores >= np.partition(scored.scores, -top_k)[-top_k]
+        positions, scored = positions[reaching], scored.at(reaching)
+    hits = map(Hit, view.ids(positions), scored.scores.tolist(), scored.cosines.tolist())
+    return merge_matches([hits], top_k)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from crossmodal.index.embedded.codes import (
     train_codes,
     training_size,
 )
+from crossmodal.index.embedded.compared import EXTRA
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import EXACT, SearchOptions, suitable_tier
 from crossmodal.index.embedded.row_view import RowView
@@ -132,7 +133,7 @@ class Maintenance:
         # a tier that was named may find less than ``auto`` asks for.
         good = codes.tier in _SAFER and (recall.value or 0.0) >= self._options.recall
         tier = codes.tier if self._options.index == "auto" and good else wanted
-        if codes.fits(tier, self._options, view.dimension):
+        if codes.fits(tier, self._options, _width(view)):
             options = self._options
             if options.index == "auto":
                 # As wide as it turned out to be necessary.
@@ -264,7 +265,7 @@ class Maintenance:
         return progress
 
     def _has_to_be_trained(self, view: RowView, codes: Codes, tier: str) -> bool:
-        if not codes.fits(tier, self._options, view.dimension or 1):
+        if not codes.fits(tier, self._options, _width(view)):
             return True
         living = view.living_below(view.position_of(codes.next_row))
         return len(codes) - living > _SHARE_OF_DEAD * len(codes) or self._drifted(view, codes)
@@ -394,6 +395,11 @@ def _widened(search: CandidateSearch) -> CandidateSearch | None:
         )
     rerank = 2 * options.rerank
     return None if rerank > _LARGEST_RERANK else replace(search, options=replace(options, rerank=rerank))
+
+
+def _width(view: RowView) -> int:
+    """How many components of each row are compared, and so coded."""
+    return (view.dimension or 1) + EXTRA
 
 
 class _Stopped(Exception):

@@ -129,6 +129,8 @@ def load(source: Path, folder: Path) -> Moved:
                 identity = _identity(source, file.schema_arrow)
                 inside = made / "index"
                 with EmbeddedStore.open_writer(inside, identity=identity) as store:
+                    if identity is not None:
+                        store.take_banks_of(identity)
                     for batch in file.iter_batches(_LOADED_AT_ONCE):
                         moved.count(_put(store, batch.to_pylist(), moved.photos + moved.captions))
             require_whole(inside)

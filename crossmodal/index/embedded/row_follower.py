@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from crossmodal.index.embedded.compared import EXTRA, compared
 from crossmodal.index.embedded.row_view import IdList, RowSegment, RowView, encode_ids
 from crossmodal.index.embedded.scores import longest
 from crossmodal.index.embedded.search_file import SearchFileContent
-from crossmodal.index.embedded.vector_source import VectorBlock, VectorSnapshot
+from crossmodal.index.embedded.vector_source import VectorSnapshot
 
 __all__ = ["RowFollower"]
 
@@ -45,7 +47,7 @@ class RowFollower:
         if not view.positions:
             self._reserve(snapshot.count)
         for block in snapshot.blocks(view.next_row):
-            self._append(block)
+            self._append(block.rows, block.ids, compared(block.vectors, block.hubness))
         tail = self._segment()
         alive = view.alive
         if alive is not None:
@@ -66,7 +68,7 @@ class RowFollower:
         What came later stays. Without a view of the same store the view is that of the file.
         """
         view, source = self.view, content.source
-        dimension = content.segment.vectors.shape[1]
+        dimension = content.segment.vectors.shape[1] - EXTRA
         if view.store_id != source.store_id:
             self._clear(source.store_id, dimension)
             self._longest = content.longest
@@ -83,7 +85,7 @@ class RowFollower:
         sequence, next_row = view.sequence, view.next_row
         self._clear(source.store_id, dimension)
         self._longest = max(content.longest, view.longest)
-        self._append(VectorBlock(_rows_at(view, later), view.ids(later), view.vectors(later)))
+        self._append(_rows_at(view, later), view.ids(later), view.vectors(later))
         alive = None if known.all() else np.concatenate([known, np.ones(len(later), np.bool_)])
         self.view = replace(
             self.view,
@@ -99,7 +101,7 @@ class RowFollower:
         self._rows = _GrowingArray(np.uint64)
         self._id_ends = _GrowingArray(np.uint64)
         self._id_text = _GrowingArray(np.uint8)
-        self._vectors = _GrowingArray(np.float32, dimension or 1)
+        self._vectors = _GrowingArray(np.float32, (dimension or 1) + EXTRA)
         self._longest = 0.0
         empty = self._segment()
         self.view = RowView(store_id, -1, 0, dimension, empty, empty, None, 0.0)
@@ -114,13 +116,13 @@ class RowFollower:
             array.truncate(len(tail))
         self._id_text.truncate(len(tail.ids.text))
 
-    def _append(self, block: VectorBlock) -> None:
-        text, lengths = encode_ids(block.ids)
+    def _append(self, rows: NDArray[np.uint64], ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        text, lengths = encode_ids(ids)
         self._id_ends.extend(np.uint64(len(self._id_text)) + np.cumsum(lengths, dtype=np.uint64))
         self._id_text.extend(text)
-        self._rows.extend(block.rows)
-        self._vectors.extend(block.vectors)
-        self._longest = max(self._longest, longest(block.vectors))
+        self._rows.extend(rows)
+        self._vectors.extend(vectors)
+        self._longest = max(self._longest, longest(vectors))
 
     def _segment(self) -> RowSegment:
         ids = IdList(self._id_ends.array, self._id_text.array)

@@ -56,7 +56,10 @@ _ROWS_AT_ONCE = 16_384
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowSegment:
-    """Rows in one piece: their numbers, uint64 (n,) ascending, ids, and vectors, float32 (n, dimension)."""
+    """Rows in one piece: their numbers, uint64 (n,) ascending, ids, and what is compared of them.
+
+    ``vectors`` float32 (n, dimension + EXTRA) are those of ``compared.compared``.
+    """
 
     rows: NDArray[np.uint64]
     ids: IdList
@@ -85,8 +88,9 @@ class RowView:
     """Two segments, a large one (``base``, usually mapped from a file) and what came later (``tail``).
 
     A position counts the rows of the base, then those of the tail; row numbers ascend with it. ``alive``
-    bool (positions,) says which rows the index still has, None for all of them. ``longest`` is an upper
-    bound of the vectors' lengths. Safe to use from several threads.
+    bool (positions,) says which rows the index still has, None for all of them. ``dimension`` is that of the
+    documents' vectors, ``longest`` an upper bound of the lengths of what is compared. Safe to use from
+    several threads.
     """
 
     store_id: str
@@ -151,7 +155,7 @@ class RowView:
         return first + int(np.searchsorted(segment.rows, np.uint64(row)))
 
     def parts(self, position: int = 0) -> Iterator[NDArray[np.float32]]:
-        """The living vectors from ``position`` on, in their order, some at a time."""
+        """What is compared of the living rows from ``position`` on, in their order, some at a time."""
         for first, segment in self.segments:
             for start in range(max(position - first, 0), len(segment), _ROWS_AT_ONCE):
                 stop = min(start + _ROWS_AT_ONCE, len(segment))
@@ -163,7 +167,7 @@ class RowView:
         return position if self.alive is None else int(np.count_nonzero(self.alive[:position]))
 
     def vectors(self, positions: NDArray[np.integer]) -> NDArray[np.float32]:
-        """A copy of the vectors at ``positions`` (m,): float32 (m, dimension)."""
+        """A copy of what is compared of ``positions`` (m,): float32 (m, dimension + EXTRA)."""
         in_tail = positions >= len(self.base)
         found: NDArray[np.float32]
         if not in_tail.any():

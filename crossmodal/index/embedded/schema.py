@@ -15,8 +15,10 @@ from crossmodal.videos.formats import VIDEO_TYPES
 
 __all__ = [
     "APPLICATION_ID",
+    "BANKS",
     "COLOURS",
     "FORMAT",
+    "HUBNESS",
     "INDEX_FILE",
     "IS_VIDEO",
     "LIBRARY",
@@ -31,10 +33,10 @@ __all__ = [
 ]
 
 # Grows whenever what lies on disk changes its meaning; each change ships its conversion.
-FORMAT = 7
+FORMAT = 8
 
 # Formats of earlier versions that are converted in place.
-UPGRADABLE = (4, 5, 6)
+UPGRADABLE = (4, 5, 6, 7)
 
 INDEX_FILE = "index.sqlite"
 
@@ -54,17 +56,25 @@ def vector_table(modality: Modality) -> str:
     return f"{checked_modality(modality, 'What is asked for')}_vectors"
 
 
+# Of each document, beside its vector; see ``hubness_rows``.
+HUBNESS = "hubness REAL NOT NULL DEFAULT 0"
+
 _VECTORS = "\n".join(
     f"CREATE TABLE {vector_table(modality)}"
-    " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL);"
+    " (row INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL, checksum INTEGER NOT NULL,"
+    f" {HUBNESS});"
     for modality in MODALITIES
 )
+
+# What the hubness is computed with: one row, or none.
+BANKS = "CREATE TABLE IF NOT EXISTS banks (fingerprint TEXT PRIMARY KEY, content BLOB NOT NULL)"
 
 # ``tokens`` has folded the words already; FTS5 stems them, and leaves vowel signs in them.
 TOKENIZER = """tokenize = "porter unicode61 remove_diacritics 0 categories 'L* N* Co M*'\""""
 
 # Captions, and whatever else is part of a photo, by that photo. What stands here, in ``LIBRARY``,
-# ``SEEN_TEXTS`` and ``COLOURS`` may come to an index that has some of it already, when it is converted.
+# ``SEEN_TEXTS``, ``COLOURS`` and ``BANKS`` may come to an index that has some of it already, when it is
+# converted.
 LIBRARY_INDEXES = """
 CREATE INDEX IF NOT EXISTS parts_of_photos ON documents (photo_id) WHERE photo_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS photos_by_digest ON documents (digest) WHERE digest IS NOT NULL;
@@ -160,6 +170,7 @@ CREATE TABLE documents (
 {LIBRARY}
 
 {_VECTORS}
+{BANKS};
 CREATE TABLE contents (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE thumbnails (row INTEGER PRIMARY KEY, content BLOB NOT NULL, checksum INTEGER NOT NULL);
 {COLOURS};

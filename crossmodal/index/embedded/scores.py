@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from crossmodal.index.embedded.compared import Hit
 
 __all__ = [
     "float32_error",
@@ -103,10 +106,10 @@ def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
     return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector
 
 
-def merge_matches(per_shard: Iterable[Iterable[tuple[str, float]]], top_k: int) -> list[tuple[str, float]]:
-    """The best ``top_k`` of several lists of (id, score): scores fall, equal ones are in order of id."""
-    everything = [match for matches in per_shard for match in matches]
-    everything.sort(key=lambda match: (-match[1], match[0]))
+def merge_matches(per_shard: Iterable[Iterable[Hit]], top_k: int) -> list[Hit]:
+    """The best ``top_k`` of several lists: scores fall, equal ones are in order of id."""
+    everything = [hit for hits in per_shard for hit in hits]
+    everything.sort(key=lambda hit: (-hit.score, hit.id))
     return everything[: max(top_k, 0)]
 
 

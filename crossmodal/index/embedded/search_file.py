@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.compared import EXTRA, compared
 from crossmodal.index.embedded.derived_file import (
     VECTORS,
     VECTORS_MAGIC,
@@ -94,14 +95,15 @@ class SearchFile:
         texts, lengths = [np.empty(0, np.uint8)], [np.empty(0, np.uint64)]
 
         def vectors() -> Iterator[NDArray[np.float32]]:
-            yield np.empty((0, snapshot.dimension or 1), np.float32)
+            yield np.empty((0, (snapshot.dimension or 1) + EXTRA), np.float32)
             for block in snapshot.blocks():
                 rows.append(block.rows.astype(np.uint64))
                 text, length = encode_ids(block.ids)
                 texts.append(text)
                 lengths.append(length)
-                header["longest"] = max(header["longest"], longest(block.vectors))
-                yield block.vectors
+                content = compared(block.vectors, block.hubness)
+                header["longest"] = max(header["longest"], longest(content))
+                yield content
 
         def ends() -> Iterator[NDArray[np.uint64]]:
             yield np.cumsum(np.concatenate(lengths), dtype=np.uint64)

@@ -6,6 +6,7 @@ What belongs to a document changes in one transaction, which is on disk before i
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sqlite3
 import threading
@@ -42,6 +43,7 @@ from crossmodal.index.embedded.changes import (
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, storable, sync_folder
 from crossmodal.index.embedded.facets import facet, tag_values
+from crossmodal.index.embedded.hubness_rows import banks_fingerprint, take_banks
 from crossmodal.index.embedded.library import Library, is_trashed, restore
 from crossmodal.index.embedded.listing import list_documents, matching_ids, rows_of
 from crossmodal.index.embedded.local_files import file_of
@@ -89,13 +91,16 @@ from crossmodal.index.protocols import (
     UnreadPhoto,
     WordHit,
 )
+from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.registry import banks_of
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Look, Modality, Outcome, Record
 from crossmodal.videos.formats import is_video_type
 
 __all__ = ["EmbeddedStore", "mismatch_message"]
 
+_logger = logging.getLogger(__name__)
 
 # Ids that are read at once where all are listed.
 _PAGE = 1024
@@ -573,8 +578,12 @@ class EmbeddedStore:
     @property
     def identity(self) -> ModelIdentity | None:
         """The model that made the vectors; None where there is none yet."""
-        text = self._meta("model")
-        return None if text is None else ModelIdentity.from_json(json.loads(text))
+        with self._connections.read() as connection:
+            text, hubness = read_meta(connection, "model"), banks_fingerprint(connection)
+        if text is None:
+            return None
+        # Of the model; which banks the index ranks with may have changed since.
+        return replace(ModelIdentity.from_json(json.loads(text)), hubness=hubness)
 
     @property
     def converted_from(self) -> str | None:
@@ -707,6 +716,9 @@ class EmbeddedStore:
             return
         known = self.identity
         if known == identity:
+            # The identity of a truncated or centred model names the banks of the whole one.
+            if self._lock is not None and identity.hubness not in ("", self.banks_fingerprint):
+                self.take_banks_of(identity)
             return
         if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
             raise ModelMismatch(mismatch_message(self.path, known, identity))
@@ -717,6 +729,44 @@ class EmbeddedStore:
                     ("dimension", str(identity.dimension)),
                 ):
                     connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+            self.take_banks_of(identity)
+
+    def take_banks_of(self, identity: ModelIdentity) -> None:
+        """Have the index rank with the banks of the model ``identity``, if that is at hand and has others."""
+        banks = banks_of(identity)
+        if banks is None or banks.fingerprint == self.banks_fingerprint:
+            return
+        if documents := self.take_banks(banks):
+            _logger.warning(
+                "The index in %s now ranks with the hubness of %s; that of its %s documents was computed.",
+                self.path,
+                identity.name,
+                f"{documents:,}",
+            )
+
+    def take_banks(self, banks: Banks) -> int:
+        """Have the hubness of all documents computed with ``banks``; returns of how many it was."""
+        self._require_writer()
+        with self._writing, self._connections.write() as connection:
+            documents = take_banks(connection, banks)
+        self._id = None
+        return documents
+
+    @property
+    def banks_fingerprint(self) -> str:
+        """The fingerprint of the banks of which documents have their hubness; empty where there are none."""
+        with self._connections.read() as connection:
+            return banks_fingerprint(connection)
+
+    def hubness(self, ids: Iterable[str], modality: Modality) -> dict[str, float]:
+        """The hubness of each of ``ids`` that has a vector; the others are left out."""
+        select = (
+            f"SELECT hubness FROM documents JOIN {vector_table(modality)} AS found USING (row)"
+            " WHERE modality = ? AND documents.id = CAST(? AS TEXT)"
+        )
+        with self._connections.read() as connection:
+            found = ((id, connection.execute(select, (modality, storable(id))).fetchone()) for id in ids)
+            return {id: float(row[0]) for id, row in found if row is not None}
 
 
 def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIdentity) -> str:

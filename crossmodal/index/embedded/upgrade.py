@@ -1,8 +1,8 @@
-"""From an index of format 4, 5 or 6 to today's: in one transaction, so that it is done or not begun.
+"""From an index of format 4 to 7 to today's: in one transaction, so that it is done or not begun.
 
 Format 4 knew a photo by the path of its file, and a caption by its number. Ids stay what they are; what is
-new is the digest of each photo, and where it lies. To formats 5 and 6 tables and indexes are added, and what
-they hold stays as it is.
+new is the digest of each photo, and where it lies. To the later ones tables, columns and indexes are added,
+and what they hold stays as it is; colours are computed from thumbnails, and hubness from vectors.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ from typing import Any
 from crossmodal.errors import StoreMissing
 from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
-from crossmodal.index.embedded.changes import Changes
+from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.schema import (
+    BANKS,
     COLOURS,
     FORMAT,
+    HUBNESS,
     INDEX_FILE,
     LIBRARY,
     LIBRARY_INDEXES,
     SEEN_TEXTS,
     WORDS,
+    vector_table,
 )
 from crossmodal.index.embedded.stored_document import (
     BETWEEN,
@@ -40,7 +44,9 @@ from crossmodal.index.embedded.stored_document import (
     tags_of,
 )
 from crossmodal.index.embedded.writer_lock import WriterLock
-from crossmodal.records import IMAGE, LocalFile, Record, below, digest_of, photo_id
+from crossmodal.models.identity import ModelIdentity
+from crossmodal.models.registry import banks_of
+from crossmodal.records import IMAGE, MODALITIES, LocalFile, Record, below, digest_of, photo_id
 
 __all__ = ["OLD_ORIGIN", "adopt_files", "format_of", "upgrade"]
 
@@ -95,12 +101,14 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
     (found,) = run("PRAGMA user_version").fetchone()
     if found == 4:
         _add_columns(connection)
-    # Of format 4 and 5; ``parts_of_photos`` has its place.
+    _add_hubness(connection)
+    # Of formats 4 and 5; ``parts_of_photos`` has its place.
     run("DROP INDEX IF EXISTS captions_of_photos")
-    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS};\n{COLOURS}".split(";\n"):
+    for statement in f"{LIBRARY}\n{LIBRARY_INDEXES}\n{SEEN_TEXTS};\n{COLOURS};\n{BANKS}".split(";\n"):
         run(statement)
     left_out = _rewrite_all(connection, progress) if found == 4 else []
     _add_colours(connection, progress)
+    _take_banks(connection)
     run(f"PRAGMA user_version = {FORMAT}")
     return left_out
 
@@ -113,6 +121,22 @@ def _add_columns(connection: sqlite3.Connection) -> None:
         "uploaded INTEGER NOT NULL DEFAULT 1",
     ):
         connection.execute(f"ALTER TABLE documents ADD COLUMN {column}")
+
+
+def _add_hubness(connection: sqlite3.Connection) -> None:
+    """What format 8 has beside each vector, where it isn't there yet."""
+    for modality in MODALITIES:
+        table = vector_table(modality)
+        columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info('{table}')")}
+        if "hubness" not in columns:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {HUBNESS}")
+
+
+def _take_banks(connection: sqlite3.Connection) -> None:
+    """Computes the hubness of all documents, where the index's model is at hand and has banks."""
+    model = read_meta(connection, "model")
+    if model is not None and (banks := banks_of(ModelIdentity.from_json(json.loads(model)))) is not None:
+        take_banks(connection, banks)
 
 
 def _add_colours(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crossmodal.filters import Filter
 from crossmodal.index.embedded.codes import EXACT_RECALL, CodesFile
+from crossmodal.index.embedded.compared import Hit, asking
 from crossmodal.index.embedded.derived_file import CODES, VECTORS, derived_path
 from crossmodal.index.embedded.exact_index import ExactIndex, checked_queries
 from crossmodal.index.embedded.maintenance import Maintenance, Tier
@@ -48,11 +49,17 @@ class VectorIndex:
         return self._exact.sequence
 
     def search(
-        self, queries: NDArray[np.floating[Any]], top_k: int, filter: Filter | None = None
-    ) -> list[list[tuple[str, float]]]:
-        """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
+        self,
+        queries: NDArray[np.floating[Any]],
+        top_k: int,
+        filter: Filter | None = None,
+        *,
+        corrected: NDArray[np.bool_] | None = None,
+    ) -> list[list[Hit]]:
+        """For each row of ``queries`` (n, dimension) the best ``top_k``, with inner products in float64.
 
-        The scores are those of ``ExactIndex.search`` to the last bit and fall, equal ones are in order of id,
+        Of the queries that are ``corrected`` (n,) the hubness of each document is taken off its score. The
+        scores are those of ``ExactIndex.search`` to the last bit and fall, equal ones are in order of id,
         and a smaller ``top_k`` gives the beginning of a larger one. With codes a document among the best can
         be missed (``status`` has the share of those found), and what is missed at a small ``top_k`` is at a
         larger one. With ``filter`` the search is exact. Raises as ``ExactIndex.search``.
@@ -61,18 +68,21 @@ class VectorIndex:
         view = self._exact.view()
         self._maintenance.start(view)
         if filter is not None:
-            return self._exact.search(wanted, top_k, filter)
+            return self._exact.search(wanted, top_k, filter, corrected=corrected)
         if len(view) and len(wanted):
-            self._exact.check_dimension(wanted, view)
-            self._maintenance.remember(wanted)
+            rows = asking(wanted, corrected)
+            self._exact.check_dimension(rows, view)
+            self._maintenance.remember(rows)
             tier = self._tier_for(view)
             if tier is not None:
-                return tier.search.search(view, wanted, top_k)
-        return self._exact.search(wanted, top_k, view=view)
+                return tier.search.search(view, rows, top_k)
+        return self._exact.search(wanted, top_k, corrected=corrected, view=view)
 
-    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
-        """The ids of all vectors and each one's score; see ``ExactIndex.scores``."""
-        return self._exact.scores(queries)
+    def cosines(
+        self, queries: NDArray[np.floating[Any]]
+    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float32]]:
+        """The ids of all vectors, their cosines and hubness; see ``ExactIndex.cosines``."""
+        return self._exact.cosines(queries)
 
     def build(self) -> None:
         """Do now what the thread would do: write the search file, make, extend or check the codes."""

@@ -28,11 +28,15 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True, slots=True)
 class VectorBlock:
-    """Rows of vectors: ``rows`` uint64 (n,) ascending, n ``ids``, ``vectors`` float32 (n, dimension)."""
+    """Rows of vectors: ``rows`` uint64 (n,) ascending, n ``ids``, ``vectors`` float32 (n, dimension).
+
+    ``hubness`` float32 (n,) is that of each document, 0 in an index without banks.
+    """
 
     rows: NDArray[np.uint64]
     ids: Sequence[str]
     vectors: NDArray[np.float32]
+    hubness: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,7 +114,7 @@ class VectorSnapshot:
             mine = [shard_of(id, source.shards) == source.shard for id in block.ids]
             if any(mine):
                 ids = [id for id, kept in zip(block.ids, mine, strict=True) if kept]
-                yield VectorBlock(block.rows[mine], ids, block.vectors[mine])
+                yield VectorBlock(block.rows[mine], ids, block.vectors[mine], block.hubness[mine])
 
     def rows_added(self, first_row: int) -> int:
         """How many rows there are from ``first_row`` on, of all shards."""
@@ -139,16 +143,18 @@ def read_blocks(
 ) -> Iterator[VectorBlock]:
     """The vectors of ``modality`` from ``first_row`` on; raises ``StoreDamaged`` at a damaged one."""
     found = connection.execute(
-        f"SELECT row, id, vector, checksum FROM {vector_table(modality)} WHERE row >= ? ORDER BY row",
+        f"SELECT row, id, vector, checksum, hubness FROM {vector_table(modality)} WHERE row >= ?"
+        " ORDER BY row",
         (first_row,),
     )
     length = 4 * (dimension or 0)
     while part := found.fetchmany(_BLOCK_ROWS):
-        for row, id, vector, known in part:
+        for row, id, vector, known, _ in part:
             if len(vector) != length or checksum(vector, row) != known:
                 raise StoreDamaged("vector", id, row, modality=modality)
         yield VectorBlock(
             np.array([row for row, *_ in part], np.uint64),
             [id for _, id, *_ in part],
-            np.frombuffer(b"".join([vector for _, _, vector, _ in part]), "<f4").reshape(len(part), -1),
+            np.frombuffer(b"".join([vector for _, _, vector, *_ in part]), "<f4").reshape(len(part), -1),
+            np.array([hubness for *_, hubness in part], np.float32),
         )

@@ -6,12 +6,14 @@ documents now.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
+from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.library import read_trashed
 from crossmodal.index.embedded.schema import IS_VIDEO, TOKENIZER, vector_table
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
@@ -21,6 +23,9 @@ from crossmodal.index.embedded.words import searchable
 from crossmodal.records import IMAGE, MODALITIES
 
 __all__ = ["find_damage"]
+
+# Far above what another processor rounds otherwise, far below what could change an order that matters.
+_HUBNESS_ERROR = 1e-6
 
 
 def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
@@ -63,6 +68,7 @@ class _Check:
 
     def vectors(self) -> Iterator[str | StoreDamaged]:
         dimension = read_dimension(self._connection)
+        banks = banks_in(self._connection)
         for modality in MODALITIES:
             expected = {
                 row: document.record.id
@@ -70,14 +76,18 @@ class _Check:
                 if document.has_vector and document.record.modality == modality
             }
             length = 4 * (dimension or 0)
-            for row, id, vector, known in self._connection.execute(
-                f"SELECT row, id, vector, checksum FROM {vector_table(modality)} ORDER BY row"
+            for row, id, vector, known, hubness in self._connection.execute(
+                f"SELECT row, id, vector, checksum, hubness FROM {vector_table(modality)} ORDER BY row"
             ):
                 wanted = expected.pop(row, None)
                 if wanted != id and row not in self._unreadable:
                     yield f"row {row} has a vector of {id!r}, which no document asks for"
                 elif len(vector) != length or checksum(vector, row) != known:
                     yield StoreDamaged("vector", id, row, modality=modality)
+                elif not math.isclose(
+                    hubness, hubness_of(banks, [vector], modality)[0], abs_tol=_HUBNESS_ERROR
+                ):
+                    yield f"the hubness of {id!r}, row {row}, is not that of its vector"
             for row, id in expected.items():
                 yield StoreDamaged("vector", id, row, modality=modality)
 

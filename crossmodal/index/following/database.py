@@ -43,7 +43,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A vector, float32 (dimension,) of length 1, and what filters compare with.
+    """What is compared of a document, float32 (dimension + EXTRA,), and what filters compare with.
 
     ``values`` are the texts of ``conditions.values_of``, ``least`` and ``most`` the smallest and the greatest
     number of each tag that has numbers, by ``conditions.key_of`` it.
@@ -58,10 +58,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The rows nearest to one query, the nearest first, and the cosine that the database gives each."""
+    """The rows nearest to one query, the nearest first, and the inner product that the database gives
+    each."""
 
     rows: Sequence[int]
-    cosines: Sequence[float]
+    products: Sequence[float]
 
 
 class VectorDatabase(Protocol):
@@ -85,8 +86,9 @@ class VectorDatabase(Protocol):
         """Stores the position, after all that was written before."""
         ...
 
-    def reset(self, dimension: int) -> None:
-        """Makes the collection, empty, and in the place of one that was there; forgets the position."""
+    def reset(self, width: int) -> None:
+        """Makes the collection, empty, for rows (width,), and in the place of one that was there; forgets the
+        position."""
         ...
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -104,7 +106,8 @@ class VectorDatabase(Protocol):
     def search(
         self, queries: NDArray[np.float32], limit: int, wanted: Wanted | None, *, fresh: bool
     ) -> list[Found]:
-        """The ``limit`` nearest rows that fulfil ``wanted``, of each query (n, dimension).
+        """The ``limit`` rows with the largest inner products that fulfil ``wanted``, of each query (n,
+        width).
 
         ``fresh``: what was written a moment ago must be seen.
         """

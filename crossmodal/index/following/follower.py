@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from crossmodal.errors import BackendUnavailable, CrossmodalError
+from crossmodal.index.embedded.compared import EXTRA
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.database import Position, Row, VectorDatabase
@@ -197,7 +198,7 @@ class Follower:
             with self._changed:
                 self._position = None
                 self._making += 1
-            database.reset(dimension)
+            database.reset(dimension + EXTRA)
             database.note(start)
             self._checked = True
             self._tell(position=start)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.filters import Filter
+from crossmodal.index.embedded.compared import EXTRA, compared
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import checksum, document_in_row
 from crossmodal.index.embedded.vector_source import VectorBlock, VectorSnapshot
@@ -28,7 +29,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Living rows with their ``ids`` and ``vectors``, float32 (n, dimension)."""
+    """Living rows with their ``ids`` and what is compared of them, float32 (n, dimension + EXTRA)."""
 
     rows: Sequence[int]
     ids: Sequence[str]
@@ -47,7 +48,7 @@ def rows_to_write(snapshot: VectorSnapshot, block: VectorBlock) -> list[Row]:
             "compares by angle, which says the same only for vectors of length 1. Search without --backend."
         )
     rows = []
-    for row, vector in zip(block.rows.tolist(), block.vectors, strict=True):
+    for row, vector in zip(block.rows.tolist(), compared(block.vectors, block.hubness), strict=True):
         tags = _tags(snapshot.connection, row)
         rows.append(Row(row, vector, values_of(tags), *numbers_of(tags)))
     return rows
@@ -57,32 +58,33 @@ def candidates(snapshot: VectorSnapshot, rows: Sequence[int]) -> Candidates:
     """Those of ``rows`` that are alive, by their row; raises StoreDamaged at a damaged one."""
     table = vector_table(snapshot.source.modality)
     length = 4 * (snapshot.dimension or 0)
-    alive, ids, vectors = list[int](), list[str](), list[bytes]()
+    alive, ids, vectors, hubness = list[int](), list[str](), list[bytes](), list[float]()
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
         listed = ", ".join("?" * len(part))
-        for row, id, vector, known in snapshot.connection.execute(
-            f"SELECT row, id, vector, checksum FROM {table} WHERE row IN ({listed}) ORDER BY row", part
-        ):
+        select = (
+            f"SELECT row, id, vector, checksum, hubness FROM {table} WHERE row IN ({listed}) ORDER BY row"
+        )
+        for row, id, vector, known, own in snapshot.connection.execute(select, part):
             if len(vector) != length or checksum(vector, row) != known:
                 raise StoreDamaged("vector", id, row, modality=snapshot.source.modality)
             alive.append(row)
             ids.append(id)
             vectors.append(vector)
-    return Candidates(
-        alive, ids, np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), snapshot.dimension or 0)
-    )
+            hubness.append(own)
+    rows_of_vectors = np.frombuffer(b"".join(vectors), "<f4").reshape(len(ids), snapshot.dimension or 0)
+    return Candidates(alive, ids, compared(rows_of_vectors, np.array(hubness, np.float32)))
 
 
 def later_rows(snapshot: VectorSnapshot, first_row: int) -> Candidates:
     """All rows from ``first_row`` on; raises StoreDamaged at a damaged one."""
     blocks = list(snapshot.blocks(first_row))
     if not blocks:
-        return Candidates([], [], np.empty((0, snapshot.dimension or 0), np.float32))
+        return Candidates([], [], np.empty((0, (snapshot.dimension or 0) + EXTRA), np.float32))
     return Candidates(
         [row for block in blocks for row in block.rows.tolist()],
         [id for block in blocks for id in block.ids],
-        np.concatenate([block.vectors for block in blocks]),
+        np.concatenate([compared(block.vectors, block.hubness) for block in blocks]),
     )
 
 

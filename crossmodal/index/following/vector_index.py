@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from crossmodal.deadlines import check_deadline, current_deadline
 from crossmodal.errors import BackendUnavailable, ModelMismatch
 from crossmodal.filters import Filter
+from crossmodal.index.embedded.compared import EXTRA, Hit, asking, compared, score
 from crossmodal.index.embedded.exact_index import checked_queries
 from crossmodal.index.embedded.listing import rows_of
-from crossmodal.index.embedded.scores import inner_products, merge_matches
+from crossmodal.index.embedded.scores import float32_error, merge_matches
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.conditions import Wanted, translated
 from crossmodal.index.following.database import Found, VectorDatabase
@@ -39,14 +40,15 @@ _LONGEST_SEARCH_SECONDS = 60.0
 _SPARE = 16
 _GROWTH = 4
 
-# By so much per dimension the cosine of a database that adds up in float32 may be off, in the worst case: it
-# brings both vectors to length 1, and multiplies and adds as scores.float32_error says.
-_ROUNDING = 4 * 2.0**-24
+# No row that is compared is longer: a vector of length 1, as ``rows_to_write`` demands, and a hubness, which
+# is no larger than a cosine.
+_LONGEST = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is asked for: ``queries`` float32 (n, dimension), and ``filter`` in both languages."""
+    """What is asked for: ``queries`` (n, dimension + EXTRA) of ``asking``, and ``filter`` in both
+    languages."""
 
     queries: NDArray[np.float32]
     top_k: int
@@ -86,15 +88,21 @@ class FollowedIndex:
             return sum(len(block) for block in snapshot.blocks())
 
     def search(
-        self, queries: NDArray[np.floating[Any]], top_k: int, filter: Filter | None = None
-    ) -> list[list[tuple[str, float]]]:
-        """For each row of ``queries`` (n, dimension) the best ``top_k`` (id, inner product in float64).
+        self,
+        queries: NDArray[np.floating[Any]],
+        top_k: int,
+        filter: Filter | None = None,
+        *,
+        corrected: NDArray[np.bool_] | None = None,
+    ) -> list[list[Hit]]:
+        """For each row of ``queries`` (n, dimension) the best ``top_k``, with inner products in float64.
 
-        With a database that compares all vectors they are those of ``ExactIndex.search``, to the last bit and
-        in the same order. Raises as that does, FilterError for a filter that can't be translated, and
+        Of the queries that are ``corrected`` (n,) the hubness of each document is taken off its score. With a
+        database that compares all vectors they are those of ``ExactIndex.search``, to the last bit and in the
+        same order. Raises as that does, FilterError for a filter that can't be translated, and
         ``BackendUnavailable`` where the database doesn't answer or is still being filled.
         """
-        wanted = checked_queries(queries, top_k)
+        wanted = asking(checked_queries(queries, top_k), corrected)
         while True:
             standing = self._standing()
             if standing is None or not len(wanted):
@@ -111,19 +119,23 @@ class FollowedIndex:
             # It was made again meanwhile.
             check_deadline()
 
-    def scores(self, queries: NDArray[np.floating[Any]]) -> tuple[list[str], NDArray[np.float64]]:
-        """The ids of all vectors and each one's score for every row of ``queries``: float64 (n, ids).
+    def cosines(
+        self, queries: NDArray[np.floating[Any]]
+    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float32]]:
+        """The ids of all vectors, their cosines (n, ids) and hubness (ids,); see ``ExactIndex.cosines``.
 
         Read from the index, as no database gives them. Raises as ``search`` does for its queries.
         """
-        wanted = checked_queries(queries)
-        ids, parts = list[str](), [np.empty((len(wanted), 0))]
+        wanted = asking(checked_queries(queries))
+        ids, parts, hubness = list[str](), [np.empty((len(wanted), 0))], [np.empty(0, np.float32)]
         with self._source.snapshot() as snapshot:
             self._check_dimension(wanted, snapshot)
             for block in snapshot.blocks():
                 ids += block.ids
-                parts.append(np.stack([inner_products(query, block.vectors) for query in wanted]))
-        return ids, np.concatenate(parts, axis=1)
+                rows = compared(block.vectors, block.hubness)
+                parts.append(np.stack([score(query, rows).cosines for query in wanted]))
+                hubness.append(block.hubness)
+        return ids, np.concatenate(parts, axis=1), np.concatenate(hubness)
 
     def status(self) -> dict[str, Any]:
         """How searches are answered; the keys of ``embedded.vector_index.VectorIndex.status``.
@@ -201,10 +213,10 @@ class FollowedIndex:
             )
         return _Question(queries, top_k, filter, wanted)
 
-    def _answers(self, question: _Question, standing: Standing) -> list[list[tuple[str, float]]]:
+    def _answers(self, question: _Question, standing: Standing) -> list[list[Hit]]:
         """The answer of each query; those that a first try leaves open are asked for more."""
         database, most = standing.database, standing.database.most
-        answers: list[list[tuple[str, float]]] = [[] for _ in question.queries]
+        answers: list[list[Hit]] = [[] for _ in question.queries]
         todo = list(range(len(answers)))
         limit = min(question.top_k * (1 if database.exact else self._rerank) + _SPARE, most)
         while todo:
@@ -236,7 +248,7 @@ class FollowedIndex:
 
     def _settled(
         self,
-        best: Sequence[tuple[str, float]],
+        best: Sequence[Hit],
         question: _Question,
         place: int,
         found: Found,
@@ -250,24 +262,22 @@ class FollowedIndex:
             return False
         if not database.exact:
             return True
-        query = question.queries[place]
-        length = float(np.linalg.norm(query.astype(np.float64)))
-        return best[-1][1] > (found.cosines[-1] + _ROUNDING * (len(query) + 8)) * length
+        error = float32_error(question.queries[place], _LONGEST)
+        return best[-1].score > found.products[-1] + error
 
     def _check_dimension(self, queries: NDArray[np.float32], snapshot: VectorSnapshot) -> None:
-        if snapshot.dimension is not None and queries.shape[1] != snapshot.dimension:
+        dimension = queries.shape[1] - EXTRA
+        if snapshot.dimension is not None and dimension != snapshot.dimension:
             raise ModelMismatch(
-                f"The query has {queries.shape[1]} dimensions, but the index in {self._source.folder} has "
+                f"The query has {dimension} dimensions, but the index in {self._source.folder} has "
                 f"{snapshot.dimension}. Use the model that built the index (-m)."
             )
 
 
-def _best(query: NDArray[np.float32], top_k: int, parts: Sequence[Candidates]) -> list[tuple[str, float]]:
-    return merge_matches(
-        (
-            zip(part.ids, inner_products(query, part.vectors).tolist(), strict=True)
-            for part in parts
-            if len(part.rows)
-        ),
-        top_k,
-    )
+def _best(query: NDArray[np.float32], top_k: int, parts: Sequence[Candidates]) -> list[Hit]:
+    hits = []
+    for part in parts:
+        if len(part.rows):
+            found = score(query, part.vectors)
+            hits.append(list(map(Hit, part.ids, found.scores.tolist(), found.cosines.tolist())))
+    return merge_matches(hits, top_k)

@@ -106,7 +106,7 @@ class MilvusCollection:
                 timeout=_WRITE_SECONDS,
             )
 
-    def reset(self, dimension: int) -> None:
+    def reset(self, width: int) -> None:
         """Makes the collection, empty, and in the place of one that was there; forgets the position."""
         with self._answering("make a collection"):
             if not self._has(_POSITIONS):
@@ -114,7 +114,7 @@ class MilvusCollection:
             self._client.delete(_POSITIONS, ids=[self._name], timeout=_WRITE_SECONDS)
             if self._has(self._name):
                 self._client.drop_collection(self._name, timeout=_WRITE_SECONDS)
-            self._make_rows(dimension)
+            self._make_rows(width)
 
     def write(self, rows: Sequence[Row]) -> None:
         """Adds rows, and replaces those that are there."""
@@ -163,7 +163,7 @@ class MilvusCollection:
                 data=queries.tolist(),
                 filter=condition,
                 limit=limit,
-                search_params={"metric_type": "COSINE", "params": parameters},
+                search_params={"metric_type": "IP", "params": parameters},
                 consistency_level="Strong" if fresh else self._options.consistency,
                 timeout=_SEARCH_SECONDS,
             )
@@ -193,18 +193,18 @@ class MilvusCollection:
         index.add_index("nothing", index_type="FLAT", metric_type="L2")
         self._client.create_collection(_POSITIONS, schema=schema, index_params=index)
 
-    def _make_rows(self, dimension: int) -> None:
+    def _make_rows(self, width: int) -> None:
         from pymilvus import DataType, MilvusClient
 
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field(ROW, DataType.INT64, is_primary=True)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=width)
         schema.add_field(TAGS, DataType.JSON)
         index = MilvusClient.prepare_index_params()
         index.add_index(
             "vector",
             index_type=self._options.index,
-            metric_type="COSINE",
+            metric_type="IP",
             params=dict(self._options.building),
         )
         self._client.create_collection(self._name, schema=schema, index_params=index)

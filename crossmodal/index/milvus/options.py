@@ -89,4 +89,5 @@ class MilvusOptions:
     @property
     def made_with(self) -> str:
         """What a collection is built with: with anything else it has to be built again."""
-        return " ".join([self.index, *(f"{name}={value}" for name, value in sorted(self.building.items()))])
+        built = (f"{name}={value}" for name, value in sorted(self.building.items()))
+        return " ".join([self.index, *built, "hubness"])

@@ -85,7 +85,7 @@ class QdrantCollection:
             point = models.PointStruct(id=self._place, vector=[1.0], payload=payload)
             client.upsert(_POSITIONS, [point], wait=True)
 
-    def reset(self, dimension: int) -> None:
+    def reset(self, width: int) -> None:
         """Makes the collection, empty, and in the place of one that was there; forgets the position."""
         from qdrant_client import models
 
@@ -99,7 +99,7 @@ class QdrantCollection:
             client.delete_collection(self._name)
             client.create_collection(
                 self._name,
-                models.VectorParams(size=dimension, distance=models.Distance.COSINE),
+                models.VectorParams(size=width, distance=models.Distance.DOT),
                 # A graph of no links is none.
                 hnsw_config=models.HnswConfigDiff(
                     m=0 if options.exact else options.m, ef_construct=options.ef_construct

@@ -73,4 +73,4 @@ class QdrantOptions:
     def made_with(self) -> str:
         """What a collection is built with: with anything else it has to be built again."""
         graph = f" m={self.m} ef_construct={self.ef_construct}" if self.index == "hnsw" else ""
-        return f"{self.index}{graph} quantisation={self.quantisation}"
+        return f"{self.index}{graph} quantisation={self.quantisation} hubness"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossmodal.errors import ModelError
+from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity, fingerprint
 from crossmodal.models.native.text_config import TextConfig, TransformerConfig, read_text_config
 from crossmodal.models.native.vocabularies import Vocabulary, WordPieces
@@ -80,11 +81,25 @@ class NativeCheckpoint:
     @cached_property
     def identity(self) -> ModelIdentity:
         """Reads all files of the checkpoint once (about 10 ms for ``vse``)."""
+        hubness = "" if self.banks is None else self.banks.fingerprint
+        return ModelIdentity(self.name, self._weights, self.preprocessing.describe(), self.dimension, hubness)
+
+    @cached_property
+    def banks(self) -> Banks | None:
+        """What the hubness of documents is computed with; None where there is nothing of these very weights.
+
+        Raises ModelError for a damaged file.
+        """
+        banks = Banks.load(self.folder)
+        fits = banks is not None and (banks.weights, banks.dimension) == (self._weights, self.dimension)
+        return banks if fits else None
+
+    @cached_property
+    def _weights(self) -> str:
         try:
-            weights = fingerprint(self.weight_files)
+            return fingerprint(self.weight_files)
         except OSError as error:
             raise ModelError(f"The checkpoint {self.folder} is not complete: {error}.") from error
-        return ModelIdentity(self.name, weights, self.preprocessing.describe(), self.dimension)
 
     def image_weights(self) -> dict[str, npt.NDArray[np.float32]]:
         """The parameters of ``towers.ImageTower``, float32."""
