@@ -165,7 +165,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "data_set",
         "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, "
-        "a CSV or JSONL file, shards (tar or Parquet), an address such as s3://bucket/photos, or a photo; "
+        "a CSV or JSONL file, tar or Parquet, an address such as s3://bucket/photos, or a photo; "
         "index takes it repeatedly, and - for a list of photos on stdin",
         _DATA,
         "-d",
@@ -193,8 +193,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "on",
-        "where photos are read and encoded: here, or on Ray, by the cluster at $RAY_ADDRESS, else by this "
-        "machine; needs the extra ray",
+        "read and encode photos here, or by the Ray cluster at $RAY_ADDRESS",
         ("index",),
         choices=ENCODING,
         metavar="PLACE",
