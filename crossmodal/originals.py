@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import threading
 from collections import OrderedDict
@@ -11,11 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from crossmodal.errors import ServiceError
+from crossmodal.addresses import entry_at, is_address, read_address
+from crossmodal.errors import DataError, MissingExtra, ServiceError
 from crossmodal.limits import LARGEST_PHOTO
 from crossmodal.records import LocalFile, digest_of
 
-__all__ = ["LargeOriginals", "read_original"]
+__all__ = ["LargeOriginals", "read_original", "why_not_read"]
+
+# Where a photo is in a tar: its first byte there, and its length; and the tar in its address.
+_PLACE = re.compile(r"(\d+)\+(\d+)")
+_TAR = re.compile(r"(.*?\.tar)/", re.IGNORECASE | re.DOTALL)
 
 # Paths, signatures and digests of so many files are remembered.
 _MOST_COMPARED = 4096
@@ -27,13 +33,25 @@ def read_original(files: Iterable[LocalFile], digest: str) -> bytes | None:
     """The content with that ``digest_of`` from the first of ``files`` that has it; None where none has.
 
     Links are resolved, and what they lead to has to lie inside the file's root; devices, pipes and files that
-    are larger than a photo may be are never read. What is returned is what was indexed, to the byte.
+    are larger than a photo may be are never read. What is returned is what was indexed, to the byte. Of what
+    lies at an address or in a tar no more than the photo's bytes are read; in Parquet or in what is
+    compressed it isn't looked for.
     """
     for file in files:
-        content = _read_below(file.root, file.absolute)
+        content = _read_below(file.root, file.absolute) if file.is_here else _read_elsewhere(file)
         if content is not None and digest_of(content) == digest:
             return content
     return None
+
+
+def why_not_read(files: Iterable[LocalFile]) -> str:
+    """Why ``read_original`` found none in ``files``, as the end of a sentence that names no place."""
+    elsewhere = [file for file in files if not file.is_here]
+    if any(file.in_shard is not None and not _PLACE.match(file.in_shard[0]) for file in elsewhere):
+        return "lies in Parquet or in a compressed tar, out of which no single photo is read"
+    if elsewhere:
+        return "lies where it cannot be read from here now, or has changed since it was indexed"
+    return "is not there any more, or has changed since it was indexed (index its folder again)"
 
 
 class LargeOriginals:
@@ -126,6 +144,35 @@ def _opened_below(file: LocalFile) -> Iterator[tuple[int | None, Callable[[], ob
         if descriptor is not None:
             unwanted.callback(os.close, descriptor)
         yield descriptor, unwanted.pop_all
+
+
+def _read_elsewhere(file: LocalFile) -> bytes | None:
+    address = file.absolute
+    first, length = 0, None
+    if file.in_shard is not None:
+        within, shard = _PLACE.match(file.in_shard[0]), _TAR.match(address)
+        if within is None or shard is None:
+            return None
+        address, first, length = shard[1], int(within[1]), int(within[2])
+    try:
+        if not is_address(file.root):
+            return _read_part(file.root, address, first, length or 0)
+        size = entry_at(address).size if length is None else length
+        return None if size is None or size > LARGEST_PHOTO.most else read_address(address, first, size)
+    except (DataError, MissingExtra):
+        return None
+
+
+def _read_part(root: str, path: str, first: int, length: int) -> bytes | None:
+    descriptor = _open_below(root, path) if length <= LARGEST_PHOTO.most else None
+    if descriptor is None:
+        return None
+    try:
+        return os.pread(descriptor, length, first)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _read_below(root: str, path: str) -> bytes | None:

@@ -30,7 +30,7 @@ from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.index.protocols import Facet, FacetRequest, TextCounts
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.originals import read_original
+from crossmodal.originals import read_original, why_not_read
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Look, Modality, Record, checked_modality
 from crossmodal.video_originals import VideoOriginals
@@ -188,6 +188,7 @@ class Workspace:
             for file in files
             if record.local is not None
             and (file.root, file.path) != (record.local.root, record.local.path)
+            and file.is_here
             and Path(file.root).is_dir()
             and not os.path.lexists(file.absolute)
         ]
@@ -401,10 +402,8 @@ class Workspace:
         if content is None and record.digest is not None:
             content = read_original(store.library.files_of(id), record.digest)
         if content is None:
-            raise OriginalGone(
-                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; "
-                "only its thumbnail is left. Index its folder again."
-            )
+            why = why_not_read(store.library.files_of(id))
+            raise OriginalGone(f"The file of the photo {id!r} {why}; only its thumbnail is left.")
         return content, record.mime_type or "application/octet-stream"
 
     def reading_video(self, id: str, *, locations: bool = True) -> Future[None] | None:

@@ -143,7 +143,8 @@ class StoredDocument:
             raise StoreDamaged("document", str(id), row, modality=modality)
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
-        local = None if file is None else LocalFile(file.partition("//")[0] or "/", file.partition("//")[2])
+        # A root may be an address, with slashes of its own.
+        local = None if file is None else LocalFile(file.rpartition("//")[0] or "/", file.rpartition("//")[2])
         record = Record(
             id=id,
             modality=modality,
