@@ -22,8 +22,8 @@ DEMO_WORKSPACE := workspace/demo
 DEMO_PICTURE := workspace/demo.png
 BENCH_RESULTS := workspace/bench/results.json
 
-# Servers start in most tests, each with processes of its own; more at once than this only wait for each other.
-TEST_PROCESSES := 2
+# Tests wait for servers and browsers a third of their time: so many keep two cores busy.
+TEST_PROCESSES := 3
 # In the order of their names: Chromium is started once for the browser's files, which would be scattered otherwise.
 DISTRIBUTED := --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

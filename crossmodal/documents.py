@@ -82,8 +82,12 @@ class Document:
     @classmethod
     def of_record(cls, record: Record) -> Document:
         """The document that carries ``record`` into the index Flow."""
-        stored = record if record.content is None else replace(record, content=None)
+        light = record.content is None and record.made is None
+        stored = record if light else replace(record, content=None, made=None)
         doc = cls(record.id, record.modality, text=record.text, content=record.content, record=stored)
+        if (made := record.made) is not None:
+            doc.embedding, doc.thumbnail = made.vector, made.thumbnail
+            doc.warning, doc.error = made.warning, made.error
         return doc.checked()
 
     @classmethod

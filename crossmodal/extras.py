@@ -30,6 +30,8 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "pymilvus": ("milvus", "pymilvus"),
     "milvus_lite": ("milvus", "Milvus Lite"),
     "qdrant_client": ("qdrant", "qdrant-client"),
+    "ray": ("ray", "Ray"),
+    "s3fs": ("s3", "s3fs"),
     "mcp": ("mcp", "the MCP SDK"),
     "jina": ("jina", "jina"),
     "docarray": ("jina", "docarray"),

@@ -189,6 +189,9 @@ DOCUMENTS = Limit(
 LEGACY_DOCUMENTS = Limit(
     "one request to /index, /update or /delete", 1000, "documents", "Send several requests.", where="HTTP"
 )
+DELETED = Limit(
+    "one deletion by ids", 10_000, "documents", "Delete the rest in another request.", where="HTTP"
+)
 ARCHIVE = Limit("one archive of photos", 10_000, "photos", "Ask for the rest in another one.", where="HTTP")
 LISTED = Limit("one page of the list of documents", 200, "documents", "Ask for the next page.", where="HTTP")
 FACET = Limit("the values of one tag that are counted", 10_000, "values", "Ask with a filter.", where="HTTP")

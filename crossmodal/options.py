@@ -12,6 +12,7 @@ from crossmodal.commands import TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
+    ENCODING,
     EXPORTS,
     FORMATS,
     INDEXES,
@@ -164,7 +165,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "data_set",
         "toy-data, f8k, f30k, coco, or a path: a folder of images, one with images/ and captions.txt, "
-        "a CSV or JSONL file, or a photo; index takes it repeatedly, and - for a list of photos on stdin",
+        "a CSV or JSONL file, tar or Parquet, an address such as s3://bucket/photos, or a photo; "
+        "index takes it repeatedly, and - for a list of photos on stdin",
         _DATA,
         "-d",
         metavar="DATA",
@@ -179,7 +181,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PATH",
         not_with=(
             *("data_set", "split", "read_as", "exclude", "num_docs", "delete_missing", "verify", "moments"),
-            *("keep", "layout"),
+            *("keep", "layout", "on"),
         ),
     ),
     Option(
@@ -188,6 +190,14 @@ OPTIONS: tuple[Option, ...] = (
         ("index", "evaluate", "embed"),
         choices=READ_AS,
         metavar="LAYOUT",
+    ),
+    Option(
+        "on",
+        "read and encode photos here, or by the Ray cluster at $RAY_ADDRESS",
+        ("index",),
+        choices=ENCODING,
+        metavar="PLACE",
+        not_with=("layout",),
     ),
     Option(
         "exclude",

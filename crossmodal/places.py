@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ class Places:
         self.most = most
         self.held = 0
         self.shed = 0
+        self._waiting: set[asyncio.Future[None]] = set()
 
     @property
     def full(self) -> bool:
@@ -37,7 +39,27 @@ class Places:
         try:
             yield
         finally:
-            self.held -= number
+            self.give_back(number)
+
+    async def wait_for(self, number: int) -> int:
+        """Takes places as soon as there are enough; how many, which are to be given back."""
+        number = min(number, self.most)
+        while self.held + number > self.most:
+            freed = asyncio.get_running_loop().create_future()
+            self._waiting.add(freed)
+            try:
+                await freed
+            finally:
+                self._waiting.discard(freed)
+        self.held += number
+        return number
+
+    def give_back(self, number: int) -> None:
+        """Gives places back; who waits for some looks again."""
+        self.held -= number
+        for freed in self._waiting:
+            if not freed.done():
+                freed.set_result(None)
 
     def refuse(self) -> None:
         """Counts a refusal and raises Overloaded."""

@@ -7,12 +7,16 @@ import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import orjson
 
 from crossmodal import limits
 from crossmodal.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "FILE_ORIGIN",
@@ -21,9 +25,11 @@ __all__ = [
     "TEXT",
     "Amendment",
     "Failure",
+    "Items",
     "Layer",
     "LocalFile",
     "Look",
+    "Made",
     "Modality",
     "Outcome",
     "Record",
@@ -55,6 +61,9 @@ _BETWEEN_ORIGINS = "//"
 # The two layers of tags, by the fields of a record.
 Layer = Literal["tags", "metadata"]
 _LAYERS: tuple[Layer, ...] = get_args(Layer)
+
+# In the signature of what lies inside of a shard, between its position there and the shard's own signature.
+_IN_SHARD = " in "
 
 # 80 bits: with ten million documents the chance of any collision is below 1e-10.
 _ID_HEX_DIGITS = 20
@@ -114,9 +123,12 @@ def below(root: str, path: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """Where a photo's file lies on this machine: at ``path``, with "/", below the folder ``root``.
+    """Where a photo's file lies: at ``path``, with "/", below the folder ``root``.
 
-    ``signature`` says whether it is as it was when it was read; "" where that isn't known.
+    Most lie on this machine by themselves (``is_here``). Others lie below an address,
+    ``s3://bucket/photos``, or inside of a shard, a tar or Parquet file: then ``path`` goes on into it, and
+    ``signature`` says where in it. ``signature`` says whether it is as it was when it was read; "" where
+    that isn't known.
     """
 
     root: str
@@ -125,8 +137,24 @@ class LocalFile:
 
     @property
     def absolute(self) -> str:
-        """The file's absolute path."""
+        """The file's absolute path, or its address."""
         return f"{self.root.rstrip('/')}/{self.path}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a file of this machine by itself, which the system can be asked for."""
+        return "://" not in self.root and _IN_SHARD not in self.signature
+
+    @property
+    def in_shard(self) -> tuple[str, str] | None:
+        """What it is inside of a shard: its position there, and the signature of the shard; None outside."""
+        position, inside, signature = self.signature.partition(_IN_SHARD)
+        return (position, signature) if inside else None
+
+    def inside(self, name: str, position: str) -> LocalFile:
+        """What is called ``name`` inside of this file, a shard, at ``position``, which has no spaces."""
+        signature = f"{position}{_IN_SHARD}{self.signature}"
+        return LocalFile(self.root, f"{self.path}/{name}", signature if self.signature else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +169,25 @@ class Look:
     colour: str | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """What was made of a photo or caption before it came here: its vector float32 (dimension,), a thumbnail.
+
+    ``warning`` and ``error`` are sentences, as of a ``Document``; with an error there is nothing else. Of a
+    photo that was known nothing was made.
+    """
+
+    vector: NDArray[np.float32] | None = None
+    thumbnail: bytes | None = None
+    warning: str | None = None
+    error: str | None = None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it has still to be encoded, where the index doesn't have it."""
+        return self.vector is None and self.error is None
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One photo or one caption with all that is kept of it except its vector.
@@ -152,7 +199,7 @@ class Record:
     names those of the two that stay as the index has them, because nothing was said of them. ``local`` is the
     file, where indexing found it on this machine, ``origin`` the file that gave a caption, or all of them
     as ``origins`` tells them apart. ``content_hash`` is filled in by ``hashed`` and tells whether a document
-    has changed.
+    has changed. ``made`` is what was made of it elsewhere, which is neither stored with it nor hashed.
     """
 
     id: str
@@ -170,6 +217,7 @@ class Record:
     origin: str | None = None
     keeps: tuple[Layer, ...] = ()
     content_hash: str = ""
+    made: Made | None = field(default=None, compare=False, repr=False)
 
     def hashed(self) -> Record:
         """A copy whose ``content_hash`` is the SHA-256 (32 hex digits) of all that can change.
@@ -210,7 +258,8 @@ class Record:
     @property
     def is_untouched(self) -> bool:
         """Whether all of it stays as the index has it."""
-        return len(self.keeps) == len(_LAYERS) and self.content is None and self.content_hash != ""
+        read = self.content is not None or self.made is not None
+        return len(self.keeps) == len(_LAYERS) and not read and self.content_hash != ""
 
     def keeping(self, known: Record) -> Record:
         """A hashed copy with what it ``keeps`` from ``known``; itself where it keeps nothing."""
@@ -239,8 +288,14 @@ class Record:
 
     @property
     def all_tags(self) -> Mapping[str, Any]:
-        """The tags by which it is found: those of people, and of the file those that they didn't give."""
-        return {**self.metadata, **self.tags} if self.metadata else self.tags
+        """The tags by which it is found: those of people, and of the file those that they didn't give.
+
+        A null that people gave takes away what the file says.
+        """
+        tags = {**self.metadata, **self.tags} if self.metadata else self.tags
+        if None not in self.tags.values():
+            return tags
+        return {name: value for name, value in tags.items() if value is not None}
 
     def beyond_limits(self) -> str | None:
         """A sentence on the first of its values that is larger than the limits allow; None if none is.
@@ -273,16 +328,26 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Items:
+    """Values of tags, by the tag, and captions: texts of those to add, ids of those to remove."""
+
+    tags: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    captions: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Amendment:
     """What is to be different of a document; None leaves a thing as it is.
 
-    ``tags`` are a merge patch (RFC 7396) of those that people gave: null takes one away. ``text`` is that of
-    a caption, ``captions`` are all that a photo is to have.
+    ``tags`` are a merge patch (RFC 7396): null takes one away. ``text`` is that of a caption, ``captions``
+    are all that a photo is to have. What ``remove`` and ``add`` don't name stays, whoever gave it meanwhile.
     """
 
     tags: Mapping[str, Any] | None = None
     text: str | None = None
     captions: Sequence[str] | None = None
+    add: Items = field(default_factory=Items)
+    remove: Items = field(default_factory=Items)
 
 
 def composed(value: Any) -> Any:

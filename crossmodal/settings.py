@@ -14,6 +14,7 @@ from crossmodal.home_folder import expanded
 
 __all__ = [
     "DIRECTIONS",
+    "ENCODING",
     "EXPORTS",
     "FORMATS",
     "INDEXES",
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 LAYOUTS = ("fused", "pods")
+# Where photos are read and encoded.
+ENCODING = ("here", "ray")
 KEEP = ("path", "original")
 # Of files of vectors.
 FORMATS = ("npy", "parquet")
@@ -53,7 +56,7 @@ EXPORTS = ("kubernetes", "compose", "helm")
 OCR = ("auto", "off")
 # As a data set, a list of photos on stdin.
 STDIN = "-"
-READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco")
+READ_AS = ("auto", "folder", "kaggle", "table", "karpathy", "coco", "shards")
 WRITING = ("auto", "on", "off")
 LOGS = ("text", "json", "off")
 # How many views of a photo its vector may be the mean of; see models.views.
@@ -105,6 +108,7 @@ class Settings:
     task: str = ""
     data_sets: tuple[str, ...] = ("toy-data",)
     read_as: str = "auto"
+    on: str = "here"
     exclude: tuple[str, ...] = ()
     num_docs: int | None = None
     split: str | None = None

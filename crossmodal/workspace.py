@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from crossmodal.data_sets.beside import is_as_it_was, signature_of_status
+from crossmodal.data_sets.beside import is_as_it_was
 from crossmodal.errors import (
     DataError,
     ModelMismatch,
@@ -30,12 +30,15 @@ from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
 from crossmodal.index.protocols import Facet, FacetRequest, TextCounts
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.originals import LargeOriginals, read_original
+from crossmodal.originals import read_original, why_not_read
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Look, Modality, Record, checked_modality
+from crossmodal.video_originals import VideoOriginals
 from crossmodal.videos.formats import is_video_type
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -68,10 +71,11 @@ class Workspace:
         self._tag_fields: dict[int, tuple[tuple[str, int], list[TagField]]] = {}
         self._facets: tuple[object, dict[tuple[Modality, FacetRequest], Facet]] = None, {}
         self._text_counts: tuple[tuple[str, int, int], TextCounts] | None = None
-        self._videos = LargeOriginals(signature_of_status)
+        self._videos = VideoOriginals()
 
     def close(self) -> None:
         """Close the index; it is opened again when it is needed."""
+        self._videos.close()
         with self._opening:
             if self._opened is not None:
                 self._opened.close()
@@ -184,6 +188,7 @@ class Workspace:
             for file in files
             if record.local is not None
             and (file.root, file.path) != (record.local.root, record.local.path)
+            and file.is_here
             and Path(file.root).is_dir()
             and not os.path.lexists(file.absolute)
         ]
@@ -397,33 +402,25 @@ class Workspace:
         if content is None and record.digest is not None:
             content = read_original(store.library.files_of(id), record.digest)
         if content is None:
-            raise OriginalGone(
-                f"The file of the photo {id!r} is not there any more, or has changed since it was indexed; "
-                "only its thumbnail is left. Index its folder again."
-            )
+            why = why_not_read(store.library.files_of(id))
+            raise OriginalGone(f"The file of the photo {id!r} {why}; only its thumbnail is left.")
         return content, record.mime_type or "application/octet-stream"
+
+    def reading_video(self, id: str, *, locations: bool = True) -> Future[None] | None:
+        """What ends once ``video`` needs not read the file as a whole first; None where it needs not now.
+
+        See ``VideoOriginals.reading``.
+        """
+        store = self.store()
+        return None if store is None else self._videos.reading(store, id, locations=locations)
 
     def video(self, id: str) -> tuple[int, str] | None:
         """The open file of the video with the moment ``id``, a descriptor to close, and its mime type.
 
-        None where it is no moment. Raises ``OriginalGone`` where the file is not there any more, or has
-        changed since it was indexed.
+        None where it is no moment. Raises as ``VideoOriginals.opened``.
         """
         store = self.store()
-        record = None if store is None else store.get([id], IMAGE)[0]
-        if store is None or record is None or not is_video_type(record.mime_type):
-            return None
-        # The digest of the file is that of the first moment.
-        video = record if record.photo_id is None else store.get([record.photo_id], IMAGE)[0]
-        descriptor = None
-        if video is not None and video.digest is not None:
-            descriptor = self._videos.open(store.library.files_of(video.id), video.digest)
-        if descriptor is None:
-            raise OriginalGone(
-                f"The file of the video {id!r} is not there any more, or has changed since it was indexed; "
-                "only its thumbnails are left. Index its folder again."
-            )
-        return descriptor, str(record.mime_type)
+        return None if store is None else self._videos.opened(store, id)
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:
         """The small JPEG of the photo ``id`` and its mime type; None if it is not stored."""

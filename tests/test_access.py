@@ -130,6 +130,7 @@ def every_route(app: Starlette) -> list[tuple[str, str]]:
 WRITES = {
     ("POST", "/v1/documents"),
     ("DELETE", "/v1/documents"),
+    ("POST", "/v1/documents/deletion"),
     ("DELETE", "/v1/documents/some-id"),
     ("PATCH", "/v1/documents/some-id"),
     *(

@@ -33,6 +33,7 @@ from crossmodal.server.admission import Admission
 from crossmodal.server.admission_control import AdmissionControl
 from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
+from crossmodal.server.v1.adding import Adding
 from crossmodal.settings import Settings
 from crossmodal.steps.encoding import ImageEncoder
 from crossmodal.steps.step import StepContext
@@ -228,6 +229,93 @@ def test_all_bodies_together_have_a_limit() -> None:
     assert "takes on 256 MiB" in problem["detail"]
     assert answer_of(exchange.ask(body=b"x" * 10))[0] == 200
     assert exchange.admission.body_bytes == limits.BODIES_TOGETHER.most - 10
+
+
+def test_what_is_written_is_waited_for_although_the_client_has_gone() -> None:
+    ended: list[str] = []
+
+    async def index(records: list[Record]) -> dict[str, Indexed]:
+        await asyncio.sleep(0.2)
+        ended.append("written")
+        return {record.id: Indexed(record, "added") for record in records}
+
+    async def upload() -> None:
+        async with Adding(SimpleNamespace(index=index)) as adding:  # type: ignore[arg-type]
+            await adding.add("line 1", [Record("one", TEXT, text="a sentence")])
+            await adding.finish()
+
+    async def run() -> None:
+        uploading = asyncio.ensure_future(upload())
+        await asyncio.sleep(0.05)
+        uploading.cancel()
+        await asyncio.wait({uploading})
+        assert uploading.cancelled()
+        assert ended == ["written"]
+
+    asyncio.run(run())
+
+
+def test_clients_that_leave_read_no_more_at_once_than_others(toy_workspace: Path) -> None:
+    settings = Settings(workspace=toy_workspace)
+    with Engine(settings) as engine:
+        serving = Serving("query", engine, settings)
+        under_way = most = 0
+        counting, go_on = threading.Lock(), threading.Event()
+
+        def read() -> None:
+            nonlocal under_way, most
+            with counting:
+                under_way += 1
+                most = max(most, under_way)
+            go_on.wait(30)
+            with counting:
+                under_way -= 1
+
+        async def ask() -> None:
+            async with serving.admission.reading:
+                await serving.read(read)
+
+        async def run() -> None:
+            for _ in range(5):
+                several = [asyncio.ensure_future(ask()) for _ in range(4)]
+                await asyncio.sleep(0.05)
+                for each in several:
+                    each.cancel()
+                await asyncio.wait(several)
+            try:
+                # Other threads are free.
+                async with asyncio.timeout(10):
+                    assert await asyncio.to_thread(lambda: "free") == "free"
+            finally:
+                go_on.set()
+
+        try:
+            asyncio.run(run())
+        finally:
+            serving.close()
+        assert most == serving.admission.reading_threads == 6
+
+
+def test_places_that_are_waited_for_come_when_enough_are_given_back() -> None:
+    places = Places("MiB of photos", 4)
+
+    async def run() -> None:
+        first, second = await places.wait_for(3), await places.wait_for(1)
+        waiting = asyncio.ensure_future(places.wait_for(9))
+        await asyncio.sleep(0)
+        places.give_back(second)
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        places.give_back(first)
+        assert await waiting == places.held == 4
+        given_up = asyncio.ensure_future(places.wait_for(1))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        places.give_back(4)
+
+    asyncio.run(run())
+    assert places.held == 0
 
 
 def test_steps_stop_where_nobody_waits() -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sqlite3
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -177,7 +181,105 @@ def test_a_client_that_goes_away_ends_it(
     asyncio.run(app({**scope, "headers": headers, "client": ("127.0.0.1", 1), "state": {}}, receive, send))
     assert len(ids) == 3
     assert len(read) == 1
-    assert serving.admission.sent.held == 0
+    assert serving.admission.sent.held == serving.admission.archives.held == 0
+
+
+class Sent:
+    """An archive that is asked for by a stranger, and what of the places is held while it is sent."""
+
+    def __init__(self, serving: Serving, ids: list[str]) -> None:
+        self.serving, self.held, self.memory, self.content = serving, [], [], bytearray()
+        self.signs = 0
+        self._app = create_app(serving)
+        self._asked = [{"type": "http.request", "body": json.dumps({"ids": ids}).encode()}]
+
+    async def run(self) -> None:
+        headers = [(b"content-type", b"application/json"), (b"host", b"localhost")]
+        scope = {"type": "http", "method": "POST", "path": PATH, "raw_path": PATH.encode()}
+        scope |= {"query_string": b"", "headers": headers, "client": ("192.0.2.1", 1), "state": {}}
+        await self._app(scope, self._receive, self._send)
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._asked:
+            return self._asked.pop()
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if not message.get("body"):
+            self.signs += message.get("more_body", False)
+            return
+        self.content += message["body"]
+        self.held.append(self.serving.admission.sent.held)
+        self.memory.append(tracemalloc.get_traced_memory()[0] - len(self.content))
+        # Others run.
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, list[str], int]]:
+    """What serves an index, the ids of its photos, which are large, and how many MiB each has."""
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        noise = Image.frombytes("RGB", (1500, 1000), os.urandom(1500 * 1000 * 3))
+        noise.save(folder / "photos" / name, compress_level=0)
+    size = (folder / "photos" / "a.png").stat().st_size
+    with PhotoIndex(folder / "index", "clip-mini") as made:
+        made.add(folder / "photos")
+        ids = [record.id for record in made.page()]
+    with serving_in(folder / "index") as serving:
+        yield serving, ids, -(-size >> 20)
+
+
+def test_as_much_as_is_in_memory_is_counted(large: tuple[Serving, list[str], int]) -> None:
+    serving, ids, size = large
+    sent = Sent(serving, ids)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        asyncio.run(sent.run())
+    finally:
+        tracemalloc.stop()
+    assert held(bytes(sent.content)).keys() == {"a.png", "b.png"}
+    assert max(sent.held) == size
+    assert serving.admission.sent.held == serving.admission.archives.held == 0
+    # One photo and a part of it, although another one was made of it without its place.
+    assert max(sent.memory) - before < (size + 2) << 20
+
+
+def test_so_many_are_sent_at_a_time(serving: Serving) -> None:
+    with serving.admission.archives.take(serving.admission.archives.most):
+        refused = client(serving).post(PATH, json={"filter": {"format": "JPEG"}})
+    assert refused.status_code == 429
+    assert "16 archives and takes on 16" in refused.json()["detail"]
+
+
+def test_an_archive_waits_for_memory_that_others_hold(
+    large: tuple[Serving, list[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossmodal.server.v1.archive._SIGN_SECONDS", 0.02)
+    serving, ids, _ = large
+
+    async def run() -> Sent:
+        sent = Sent(serving, ids)
+        with serving.admission.sent.take(serving.admission.sent.most):
+            sending = asyncio.ensure_future(sent.run())
+            while sent.signs < 3:
+                await asyncio.sleep(0.01)
+            assert len(sent.content) < 1 << 20
+        await sending
+        # One that is given up leaves its places to others.
+        with serving.admission.sent.take(serving.admission.sent.most):
+            given_up = asyncio.ensure_future(Sent(serving, ids).run())
+            await asyncio.sleep(0.2)
+            given_up.cancel()
+            await asyncio.wait({given_up})
+        return sent
+
+    sent = asyncio.run(run())
+    assert len(held(bytes(sent.content))) == 2
+    assert serving.admission.sent.held == serving.admission.archives.held == 0
 
 
 def test_videos_come_in_parts_and_once(tmp_path: Path) -> None:
@@ -199,6 +301,15 @@ def test_videos_come_in_parts_and_once(tmp_path: Path) -> None:
         next(parts)
         parts.close()
         assert len(list(Path("/proc/self/fd").iterdir())) == before
+        with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+            # It has to be compared before it is read.
+            connection.execute("UPDATE files SET signature = ''")
+        assert index.write_archive(tmp_path / "compared.zip", moments, locations=False).photos == 1
+        index.close()
+        with serving_in(tmp_path / "index") as serving:
+            sent = Sent(serving, moments)
+            asyncio.run(sent.run())
+            assert held(bytes(sent.content)) == held((tmp_path / "hidden.zip").read_bytes())
     assert held((tmp_path / "all.zip").read_bytes()) == {"trip.mp4": file.read_bytes()}
     (hidden,) = held((tmp_path / "hidden.zip").read_bytes()).values()
     assert place.encode() in file.read_bytes()

@@ -424,7 +424,7 @@ def test_the_length_is_estimated(folder: Path, rows: int) -> None:
             "is not a JSON object that can be read: at character 0, '{' should stand there, not '",
         ),
         ("a.json", '{"photos": []}', "neither Karpathy's nor COCO's format: its keys are photos"),
-        ("a.parquet", "PAR1", "has no known layout"),
+        ("a.npz", "PK", "has no known layout"),
     ],
 )
 def test_a_file_that_is_no_data_set_is_refused(

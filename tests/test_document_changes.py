@@ -1,4 +1,4 @@
-"""PATCH of a document, DELETE by a filter, and previews in sizes, against a real server."""
+"""PATCH of a document and what takes it back, many deleted at once, and previews in sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from conftest import TOY_IMAGES, Server, server_over_copy
+from conftest import REPOSITORY, TOY_IMAGES, Server, server_over_copy
 from PIL import Image
 
 from crossmodal.client import ApiError, Client
@@ -19,7 +19,7 @@ from crossmodal.engine.amending import amend
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.photo_index import PhotoIndex
 from crossmodal.errors import DataError
-from crossmodal.records import Amendment
+from crossmodal.records import Amendment, Items
 from crossmodal.settings import Settings
 
 Json = dict[str, Any]
@@ -54,6 +54,10 @@ def patched(http: httpx2.Client, id: str, body: Any) -> Json:
     return dict(answer.json())
 
 
+def without_undo(document: Json) -> Json:
+    return {name: value for name, value in document.items() if name != "undo"}
+
+
 def test_tags_are_merged_and_the_photo_stays_what_it_is(http: httpx2.Client) -> None:
     before = photo(http, "cat.jpg")
     scores = {match["id"]: match["cosine"] for match in found(http, text="a cat", modality="both")}
@@ -62,12 +66,13 @@ def test_tags_are_merged_and_the_photo_stays_what_it_is(http: httpx2.Client) -> 
     )
     tags = {**before["tags"], "rating": 5, "camera": {"make": "A"}}
     del tags["subject"]
+    undo = after.pop("undo")
     assert after == {**before, "tags": tags}
     assert http.get(f"/v1/documents/{before['id']}").json() == after
     (match,) = found(http, text="a cat", filter={"rating": {"$gte": 5}}, modality="image")
     assert match["id"] == before["id"]
     assert {m["id"]: m["cosine"] for m in found(http, text="a cat", modality="both")} == scores
-    assert patched(http, before["id"], {"tags": before["tags"] | {"rating": None, "camera": None}}) == before
+    assert without_undo(patched(http, before["id"], undo)) == before
 
 
 def test_a_text_and_captions_are_encoded_anew(http: httpx2.Client) -> None:
@@ -86,6 +91,72 @@ def test_a_text_and_captions_are_encoded_anew(http: httpx2.Client) -> None:
     assert (caption["id"], caption["text"], caption["photo"]["id"]) == (best["id"], other, cat["id"])
     (best, *_) = found(http, text=other, modality="text")
     assert (best["id"], best["cosine"]) == (caption["id"], pytest.approx(1, abs=1e-3))
+
+
+def test_what_several_people_change_at_once_stays_and_is_taken_back_alone(http: httpx2.Client) -> None:
+    id = photo(http, "coffee.jpg")["id"]
+    before = http.get(f"/v1/documents/{id}").json()
+    texts = [caption["text"] for caption in before["captions"]]
+
+    def state(document: Json) -> tuple[list[str], list[str]]:
+        return document["tags"].get("keywords"), [caption["text"] for caption in document["captions"]]
+
+    patched(http, id, {"add": {"tags": {"keywords": ["breakfast"]}}})
+    # Who adds what is there already has added less.
+    mine = patched(http, id, {"add": {"tags": {"keywords": ["breakfast", "mine"]}, "captions": ["A cup."]}})
+    theirs = patched(http, id, {"add": {"tags": {"keywords": ["theirs"]}, "captions": ["Their cup."]}})
+    assert state(theirs) == (["breakfast", "mine", "theirs"], [*texts, "A cup.", "Their cup."])
+    added = next(caption["id"] for caption in mine["captions"] if caption["text"] == "A cup.")
+    assert mine["undo"] == {"remove": {"tags": {"keywords": ["mine"]}, "captions": [added]}}
+    gone = patched(http, id, mine["undo"])
+    assert state(gone) == (["breakfast", "theirs"], [*texts, "Their cup."])
+    assert patched(http, id, mine["undo"])["undo"] == {}
+    again = patched(http, id, gone["undo"])
+    assert next(caption["id"] for caption in again["captions"] if caption["text"] == "A cup.") == added
+    # Under the id of its first text a caption with another one stays.
+    patched(http, added, {"text": "Another cup."})
+    assert state(patched(http, id, {"add": {"captions": ["A cup."]}}))[1] == [
+        *texts,
+        "Their cup.",
+        "Another cup.",
+        "A cup.",
+    ]
+    patched(http, id, {"remove": {"tags": {"keywords": ["breakfast", "theirs", "mine"]}}})
+    assert without_undo(patched(http, id, {"captions": texts})) == before
+
+
+def test_what_the_file_says_is_taken_away_and_stays_away(tmp_path: Path) -> None:
+    photos, workspace = tmp_path / "photos", tmp_path / "workspace"
+    photos.mkdir()
+    shutil.copy(REPOSITORY / "tests" / "fixtures" / "metadata" / "described.jpg", photos)
+    with PhotoIndex(workspace) as index:
+        index.add(photos)
+        ((id, of_file),) = ((record.id, record.all_tags) for record in index)
+
+    def tags() -> Json:
+        with PhotoIndex(workspace) as index:
+            index.add(photos)
+            (record,) = index
+            found = [bool(index.search("a cat", filter={name: {"$exists": True}})) for name in said]
+            assert found == [name in record.all_tags for name in said]
+            return dict(record.all_tags)
+
+    said = ("keywords", "rating")
+    with Engine(Settings(workspace=workspace)) as engine:
+        rated = amend(engine, id, Amendment(tags={"rating": None}))
+        untagged = amend(engine, id, Amendment(remove=Items({"keywords": ["of jpg"]})))
+        assert engine.workspace.require().verify() == []
+    assert tags() == {name: value for name, value in of_file.items() if name not in said}
+    with Engine(Settings(workspace=workspace)) as engine:
+        assert rated is not None
+        assert untagged is not None
+        amend(engine, id, rated)
+        amend(engine, id, untagged)
+        # As the file has them, and so no layer of their own.
+        record = engine.workspace.find(id)
+        assert record is not None
+        assert record.tags == {}
+    assert tags() == of_file
 
 
 def test_tags_stay_when_the_folder_is_indexed_again(tmp_path: Path) -> None:
@@ -140,6 +211,11 @@ def test_what_needs_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
         ({"text": "a"}, 422, "A photo has no text of its own"),
         ({"captions": [""]}, 422, "it needs at least one word"),
         ({"captions": "a"}, 422, "they have to be a list of strings"),
+        ({"add": []}, 422, "'add' is a list"),
+        ({"add": {"text": "a"}}, 422, "'add' has 'text'; there are tags, captions"),
+        ({"add": {"tags": {"keywords": "a"}}}, 422, "it has to be a list of texts"),
+        ({"remove": {"captions": [""]}}, 422, "captions[0] of 'remove'"),
+        ({"tags": {"a": 1}, "add": {"tags": {"a": [2]}}}, 422, "do one of these"),
     ],
 )
 def test_what_cannot_be_changed_is_refused(http: httpx2.Client, body: Any, status: int, words: str) -> None:
@@ -193,6 +269,18 @@ def test_a_filter_deletes_what_a_dry_run_names(http: httpx2.Client) -> None:
         assert words in answer.json()["detail"]
 
 
+def test_many_are_deleted_by_their_ids(http: httpx2.Client) -> None:
+    lines = [{"id": f"several-{n}", "text": f"sentence {n}"} for n in range(3)]
+    body = "\n".join(map(json.dumps, lines))
+    http.post("/v1/documents", content=body, headers={"Content-Type": "application/x-ndjson"})
+    ids = [line["id"] for line in lines]
+    answer = http.post("/v1/documents/deletion", json={"ids": [*ids, "nobody"]})
+    assert (answer.status_code, answer.json()) == (200, {"deleted": 3})
+    assert http.get(f"/v1/documents/{ids[0]}").status_code == 404
+    for wrong in ({}, {"ids": []}, {"ids": ["a"], "x": 1}, {"ids": ["a"] * 10_001}):
+        assert http.post("/v1/documents/deletion", json=wrong).status_code == 422
+
+
 def test_previews_come_in_sizes_and_are_not_sent_twice(http: httpx2.Client) -> None:
     id = photo(http, "rocket.jpg")["id"]
     whole = Image.open(BytesIO(http.get(f"/v1/documents/{id}/content").content))
@@ -214,7 +302,9 @@ def test_previews_come_in_sizes_and_are_not_sent_twice(http: httpx2.Client) -> N
 def test_the_python_client_changes_and_deletes(server: Server, http: httpx2.Client) -> None:
     with Client(server.url) as client:
         id = photo(http, "gravel.jpg")["id"]
-        assert client.update(id, tags={"rating": 1}).tags["rating"] == 1
+        changed = client.update(id, tags={"rating": 1}, add={"tags": {"mood": ["calm"]}})
+        assert changed.tags["mood"] == ["calm"]
+        assert "mood" not in client.update(id, remove={"tags": {"mood": ["calm"]}}).tags
         with pytest.raises(ApiError, match="A photo has no text"):
             client.update(id, text="a")
         assert len(client.thumbnail(id, size=512)) > len(client.thumbnail(id))

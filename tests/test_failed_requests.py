@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -151,6 +152,49 @@ def test_a_failure_outside_of_every_route_is_a_500_with_its_id(
     failed, request = map(json.loads, capfd.readouterr().err.splitlines())
     assert (failed["level"], failed["id"], request["status"]) == ("error", "mine", 500)
     assert "ZeroDivisionError: of a middleware" in failed["traceback"]
+
+
+def test_a_client_that_hung_up_is_told_as_such(serving: Serving, capfd: pytest.CaptureFixture[str]) -> None:
+    async def left(scope: Any, receive: Any, send: Any) -> None:
+        """As what notices that nobody waits any more, and answers nothing."""
+
+    with opened_log("json"):
+        scope = {"type": "http", "method": "GET", "path": "/v1/status", "headers": []}
+        asyncio.run(RequestLog(left, serving.metrics)(scope, cast("Any", None), cast("Any", None)))
+    (line,) = map(json.loads, capfd.readouterr().err.splitlines())
+    assert line["status"] == 499
+    counted = b'crossmodal_requests_total{route="cancelled",status="499"} 1.0'
+    assert counted in serving.metrics.exposition({}, {})[0]
+
+
+def test_metrics_come_although_searches_are_stuck(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    back = threading.Event()
+    monkeypatch.setattr("crossmodal.server.v1.information._STATE_SECONDS", 0.1)
+    monkeypatch.setattr(serving.engine, "shard_states", lambda: back.wait(30) and [])
+    began = time.monotonic()
+
+    async def run() -> httpx2.Response:
+        transport = httpx2.ASGITransport(create_app(serving))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            answer = await http.get("/metrics")
+            back.set()
+            return answer
+
+    answer = asyncio.run(run())
+    assert time.monotonic() - began < 20
+    assert answer.status_code == 200
+    assert "crossmodal_documents" in answer.text
+
+
+def test_a_small_limit_is_told_in_bytes(serving: Serving) -> None:
+    async def run() -> httpx2.Response:
+        transport = httpx2.ASGITransport(create_app(serving))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            return await http.post("/login", data={"key": "x" * 5000})
+
+    answer = asyncio.run(run())
+    assert answer.status_code == 413
+    assert "larger than 4,096 bytes" in answer.json()["detail"]
 
 
 def test_the_line_names_the_key_and_the_reason_of_a_refusal(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +142,35 @@ def test_by_http_it_comes_when_it_is_ready(tmp_path: Path) -> None:
         place = answer["ids"].index(some["ids"][3])
         assert (some["x"][3], some["y"][3]) == (answer["x"][place], answer["y"][place])
         assert http.get("/v1/layout?limit=0").status_code == 422
+
+
+def test_closing_gives_up_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, 0, 60)
+    entered, go_on = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def held_up(blocks: Callable[[], Iterable[NDArray[np.float32]]]) -> NDArray[np.float32]:
+        entered.set()
+        go_on.wait(30)
+        for block in blocks():
+            seen.append(len(block))
+        return reduced(blocks)
+
+    with Workspace(tmp_path) as workspace, ThreadPoolExecutor(2) as threads:
+        layouts = Layouts(workspace)
+        with monkeypatch.context() as patch:
+            patch.setattr("crossmodal.engine.layout.reduced", held_up)
+            waiting = threads.submit(layouts.current, wait=True)
+            entered.wait(30)
+            closing = threads.submit(layouts.close)
+            time.sleep(0.05)
+            go_on.set()
+            closing.result()
+            # Who waited is told what there is, and begins nothing anew.
+            assert waiting.result().computing
+        assert seen == []
+        assert layouts.current(wait=True).total == len(layouts.current().ids) == 60
+        layouts.close()
 
 
 def test_without_an_index_there_is_nothing(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from crossmodal.metadata import PRIVATE, read_metadata
 from crossmodal.metadata.locations import without_location
 from crossmodal.metadata.video_locations import location_spans
 from crossmodal.server.app import create_app
-from crossmodal.server.serving import Serving
+from crossmodal.server.serving import Serving, Writing
 from crossmodal.settings import Settings
 
 EVERYTHING = exif({**CAMERA, 0x0112: 1}, SHOT, TOWER)
@@ -133,7 +133,7 @@ class Asker:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         async def asked() -> httpx2.Response:
-            app = create_app(Serving("query", self.engine, self.settings))
+            app = create_app(Serving("query", self.engine, self.settings, Writing(True)))
             transport = httpx2.ASGITransport(app, client=(self.address, 1))
             async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
                 return await http.request(method, path, **options)
@@ -172,6 +172,10 @@ def test_nobody_else_gets_places_from_the_server(asker: tuple[Asker, bool, dict[
     listed = ask("GET", "/v1/documents").json()["documents"][0]
     assert listed["tags"].keys() & private == (private if sees else set())
     assert ask("GET", "/v1/documents/cat").json()["tags"].keys() & private == (private if sees else set())
+    # Nor does what takes a change back tell them.
+    changed = ask("PATCH", "/v1/documents/cat", json={"tags": {"city": "Paris", "longitude": 2.2945}})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["undo"] == ({"tags": {"city": "Paris", "longitude": 2.2945}} if sees else {})
     facets = {field["name"] for field in ask("GET", "/v1/tags").json()["fields"]}
     assert facets & private == (private if sees else set())
     legacy = ask("POST", "/search", json={"data": ["a cat"], "parameters": {"top_k": 1}}).text
@@ -216,6 +220,11 @@ def test_coordinates_in_a_video_are_blanked_however_they_end(tmp_path: Path, pla
     assert spans_of(tmp_path, box(b"ftyp", b"isom") + box(b"moov", named)) == [place]
 
 
+# Where one part of a film is, and one frame to begin at.
+SEGMENTS = struct.pack(">5I2H3I", 0, 1, 90_000, 0, 0, 0, 1, 100, 9000, 0)
+FRAMES = struct.pack(">4I2I3B", 0, 1, 0, 1, 0, 60, 1, 1, 1)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -236,6 +245,12 @@ def test_coordinates_in_a_video_are_blanked_however_they_end(tmp_path: Path, pla
         box(b"moov", box(b"covr", b"")),
         MOVIE + box(b"moof", box(b"hdlr", bytes(8) + b"text" + bytes(12))),
         box(b"mdat", b"no index"),
+        MOVIE + box(b"sidx", SEGMENTS + b"Paris"),
+        MOVIE + box(b"sidx", b""),
+        MOVIE + box(b"mfra", box(b"tfra", FRAMES) + box(b"xtra", b"Paris")),
+        MOVIE + box(b"mfra", box(b"tfra", FRAMES + b"Paris")),
+        MOVIE + box(b"mfra", b"Paris"),
+        box(b"ftyp", b"isom\0\0\0\0\x30\xda\x02\x15") + MOVIE,
     ],
 )
 def test_a_video_that_may_say_a_place_elsewhere_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -246,6 +261,14 @@ def test_what_an_index_was_moved_from_is_blanked(tmp_path: Path) -> None:
     assert spans_of(tmp_path, box(b"free", b"+48.8583+002.2944/") + MOVIE) == [b"+48.8583+002.2944/"]
     large = struct.pack(">I4sQ", 1, b"skip", 16 + 5) + b"Paris"
     assert spans_of(tmp_path, MOVIE + large) == [b"Paris"]
+    assert spans_of(tmp_path, box(b"wide", b"Rome") + MOVIE + box(b"pdin", b"Nice")) == [b"Rome", b"Nice"]
+    track = box(b"trak", HANDLER + box(b"free", b"Paris")) + box(b"skip", b"\x30\xda\x02\x15")
+    assert spans_of(tmp_path, box(b"moov", track)) == [b"Paris", b"\x30\xda\x02\x15"]
+    for version in (b"", bytes(4)):
+        tags = box(b"meta", version + box(b"ilst", b"") + box(b"free", b"Paris"))
+        assert spans_of(tmp_path, box(b"moov", box(b"udta", tags))) == [b"Paris"]
+    tables = box(b"sidx", SEGMENTS) + box(b"mfra", box(b"tfra", FRAMES) + box(b"mfro", bytes(8)))
+    assert spans_of(tmp_path, box(b"ftyp", b"isom\0\0\2\0mp42") + MOVIE + tables) == []
 
 
 def test_what_was_found_in_a_video_is_remembered_until_it_changes(
@@ -297,8 +320,30 @@ def test_a_film_of_matroska_is_blanked_where_it_says_a_place(tmp_path: Path, liv
             tag(b"COMMENT", b"+48.8583+002.2944/"),
         ),
     )
-    blanked = [b"Rome", *([b"left"] if live else []), b"Paris", b"+48.8583+002.2944/"]
+    blanked = [b"Rome", b"left", b"Paris", b"+48.8583+002.2944/"]
     assert spans_of(tmp_path, matroska(*parts, unknown=live), "video/webm") == blanked
+
+
+def room(*parts: bytes) -> bytes:
+    return element(0xEC, b"Paris") + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        element(0x114D9B74, room(element(0x4DBB, element(0x53AB, b"\x1f") + element(0x53AC, b"\x40")))),
+        element(0x114D9B74, element(0x4DBB, room(element(0x53AB, b"\x1f")))),
+        element(0x1C53BB6B, element(0xBB, element(0xB3, b"\0") + element(0xB7, room(element(0xF1, b"\1"))))),
+        element(0x1F43B675, element(0xE7, b"\0") + element(0xA0, room(element(0xA1, b"\x81frame")))),
+        element(0x1F43B675, element(0xA0, element(0x75A1, element(0xA6, room(element(0xA5, b"alpha")))))),
+        element(0x1549A966, room(element(0x4D80, b"writer"))),
+        element(0x1654AE6B, element(0xAE, element(0x83, b"\1") + element(0xE0, room(element(0xB0, b"\4"))))),
+        element(0x1254C367, element(0x7373, element(0x63C0, room()))),
+        element(0x1254C367, element(0x7373, element(0x67C8, room(element(0x45A3, b"TITLE"))))),
+    ],
+)
+def test_room_in_matroska_is_blanked_wherever_it_is(tmp_path: Path, content: bytes) -> None:
+    assert spans_of(tmp_path, matroska(tracks(1), content), "video/x-matroska") == [b"Paris"]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +356,19 @@ def test_a_film_of_matroska_is_blanked_where_it_says_a_place(tmp_path: Path, liv
         matroska(tracks(1)) + element(0x4282, b"Rome"),
         matroska(tracks(1)) + b"end",
         HEAD + b"\0\0\0\0",
+        matroska(tracks(1), element(0x114D9B74, element(0x4DBB, element(0x53AC, b"near Paris")))),
+        matroska(tracks(1), element(0x114D9B74, element(0x536E, b"Paris"))),
+        matroska(tracks(1), element(0x1C53BB6B, element(0xBB, element(0x536E, b"Paris")))),
+        matroska(tracks(1), element(0x1F43B675, element(0x536E, b"Paris"))),
+        matroska(tracks(1), element(0x1F43B675, element(0xE7, b"near Paris"))),
+        matroska(tracks(1), element(0x1F43B675, element(0xA0, element(0xA4, b"Paris")))),
+        matroska(
+            tracks(1),
+            element(0x1F43B675, element(0xA0, element(0x75A1, element(0xA6, element(0xEE, b"\4"))))),
+        ),
+        matroska(tracks(1), element(0xBF, b"Paris")),
+        # The head of an element goes on behind what it is in.
+        HEAD + element(0x18538067, tracks(1) + b"\x15\x49") + b"\xa9\x66\x80" + element(0xEC, b""),
     ],
 )
 def test_a_film_of_matroska_that_may_say_more_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -329,8 +387,16 @@ def avi(stream: bytes, codec: bytes, *more: bytes) -> bytes:
 
 def test_a_film_of_avi_is_blanked_where_it_says_a_place(tmp_path: Path) -> None:
     words = chunk(b"INAM", b"A trip to Paris") + chunk(b"ICNT", b"France")
-    content = avi(b"vids", b"H264", chunk(b"LIST", b"INFO" + words), chunk(b"idx1", b"00dc"))
-    assert spans_of(tmp_path, content, "video/x-msvideo") == [b"Rome", b"France"]
+    # Where a frame is; and the same for one stream, with room for further ones.
+    where = chunk(b"idx1", struct.pack("<4s3I", b"00dc", 0x10, 4, 5))
+    stream = struct.pack("<HBBI4s5I", 2, 0, 1, 1, b"00dc", 0, 0, 0, 4, 5) + b"Nice"
+    content = avi(
+        *(b"vids", b"H264", chunk(b"LIST", b"INFO" + words), where),
+        chunk(b"LIST", b"movi" + chunk(b"LIST", b"rec " + chunk(b"00dc", b"pixel") + chunk(b"ix00", stream))),
+        chunk(b"indx", stream),
+    )
+    blanked = [b"Rome", b"France", b"Nice", b"Nice"]
+    assert spans_of(tmp_path, content, "video/x-msvideo") == blanked
 
 
 @pytest.mark.parametrize(
@@ -341,6 +407,11 @@ def test_a_film_of_avi_is_blanked_where_it_says_a_place(tmp_path: Path) -> None:
         avi(b"vids", b"H264", chunk(b"_PMX", b"photoshop:City")),
         avi(b"vids", b"H264", chunk(b"LIST", b"movi" + chunk(b"gps0", b""))),
         avi(b"vids", b"H264") + b"and so on",
+        avi(b"vids", b"H264", chunk(b"idx1", b"00dc")),
+        avi(b"vids", b"H264", chunk(b"idx1", b"City of Paris...")),
+        avi(b"vids", b"H264", chunk(b"idx1", struct.pack("<4s3I", b"00dc", 0x10, 4, 1 << 30))),
+        avi(b"vids", b"H264", chunk(b"indx", struct.pack("<HBBI4s3I", 2, 0, 1, 2, b"00dc", 0, 0, 0))),
+        avi(b"vids", b"H264", chunk(b"indx", b"City of Paris and all around it")),
     ],
 )
 def test_a_film_of_avi_that_may_say_more_is_refused(tmp_path: Path, content: bytes) -> None:

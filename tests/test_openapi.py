@@ -18,7 +18,7 @@ from conftest import REPOSITORY, Server, server_over_copy
 from crossmodal import __version__, limits
 from crossmodal.client import Query, Term
 from crossmodal.errors import CrossmodalError
-from crossmodal.http_shapes.v1.documents import parse_amendment
+from crossmodal.http_shapes.v1.changes import parse_amendment
 from crossmodal.http_shapes.v1.embeddings import parse_embeddings
 from crossmodal.http_shapes.v1.search import parse_search
 from crossmodal.server.v1.openapi import read_openapi, replaced

@@ -104,7 +104,7 @@ def test_the_metadata_are_those_of_the_project(wheel: Path) -> None:
     assert held["Author"] == "the crossmodal-search authors"
     assert held.get_payload().startswith("# Cross-modal search")
     extras = {"all", "clip", "convert", "jina", "onnx", "otel", "places", "parquet", "plot", "train"}
-    extras |= {"jxl", "mcp", "milvus", "ocr", "qdrant", "raw", "video"}
+    extras |= {"jxl", "mcp", "milvus", "ocr", "qdrant", "raw", "ray", "s3", "video"}
     assert set(held.get_all("Provides-Extra", [])) == extras
     assert {f"{DIST_INFO}/licenses/LICENSE", f"{DIST_INFO}/licenses/NOTICE"} <= names(wheel)
     with zipfile.ZipFile(wheel) as archive:
@@ -172,13 +172,14 @@ def test_the_pinned_versions_are_those_that_the_project_asks_for(python: str) ->
         assert pin.operator == "=="
         pins[name] = pin.version
     # In no environment with the others.
-    for name, (line,) in requirements("requirements-mcp.txt").items():
+    apart = ("requirements-mcp.txt", "requirements-ray.txt")
+    for name, (line,) in requirements(*apart).items():
         (pin,) = line.specifier
         pins[name] = pin.version
 
     base, full = (
         requirements("requirements-base.txt"),
-        requirements("requirements.txt", "requirements-jina.txt", "requirements-mcp.txt"),
+        requirements("requirements.txt", "requirements-jina.txt", *apart),
     )
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() for line in lines]
     for texts, files in ((PROJECT["dependencies"], base), (extras, {**base, **full})):

@@ -53,13 +53,17 @@ def test_all_modules_are_asked_for_at_once() -> None:
     assert preloaded == {*modules, "formats.js"}
 
 
-def test_it_can_be_installed(toy_server: Server) -> None:
+def test_it_can_be_installed_and_be_a_search_engine_of_a_browser(toy_server: Server) -> None:
     answer = httpx2.get(f"{toy_server.url}/page/manifest.webmanifest")
     assert answer.headers["content-type"] == "application/manifest+json"
     manifest = answer.json()
     base = str(answer.url)
     assert httpx2.URL(base).join(manifest["start_url"]) == httpx2.URL(f"{toy_server.url}/")
     assert httpx2.get(httpx2.URL(base).join(manifest["icons"][0]["src"])).status_code == 200
+    answer = httpx2.get(f"{toy_server.url}/page/opensearch.xml")
+    assert answer.headers["content-type"].startswith("application/opensearchdescription+xml")
+    (template,) = re.findall(r'template="([^"]+)"', answer.text)
+    assert template == f"{toy_server.url}/?text={{searchTerms}}"
 
 
 @pytest.mark.parametrize("path", ["/page/..%2fapp.py", "/page/%2e%2e/app.py", "/page/nothing.js", "/page/"])

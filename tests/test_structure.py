@@ -22,6 +22,7 @@ LAYERS = [
     {"jina", "client"},
     {"training"},
     {"evaluation"},
+    {"bulk"},
     {"engine"},
     {"export"},
     {"flow"},
@@ -29,6 +30,7 @@ LAYERS = [
     {"http_shapes"},
     {"query"},
     {"workspace"},
+    {"video_originals"},
     {"index"},
     {"vector_files"},
     {"documents"},
@@ -44,8 +46,10 @@ LAYERS = [
     {"option"},
     {"commands"},
     {"access", "originals"},
+    {"addresses"},
     {"records", "settings", "hosts", "processes", "extras", "log"},
     {"home_folder", "limits", "machine", "request_ids", "deadlines", "places", "private_files", "yaml_files"},
+    {"shared_work"},
     {"errors"},
 ]
 

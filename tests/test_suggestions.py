@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +14,9 @@ from photos import encoded
 from PIL import Image
 
 from crossmodal import PhotoIndex, Record
+from crossmodal.engine.suggestions import Suggestions
+from crossmodal.errors import ServiceError
+from crossmodal.index.embedded.tokens import folded
 from crossmodal.server.serving import Serving
 
 TAGS: list[dict[str, Any]] = [
@@ -99,6 +105,71 @@ def test_it_follows_what_is_written(index: PhotoIndex, monkeypatch: pytest.Monke
     assert suggested(index, "zeb") == ["tag zebra"]
     index.delete(["new"])
     assert suggested(index, "zeb") == []
+
+
+def test_words_are_folded_some_at_a_time_and_off_the_request(
+    index: PhotoIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ("g", "ga", "r", "ecl", "睡", "jul", "2", "rose g", "a b")
+    expected = [index.suggest(each, 50) for each in typed]
+    seen = []
+
+    def noted(text: str) -> str:
+        if "\n" in text:
+            seen.append((text.count("\n"), threading.current_thread().name.partition("_")[0]))
+        return folded(text)
+
+    monkeypatch.setattr("crossmodal.engine.suggestions.folded", noted)
+    monkeypatch.setattr("crossmodal.engine.suggestions._FOLDED_AT_ONCE", 2)
+    made = Suggestions(index._workspace)
+    assert [made.find(each, 50) for each in typed] == expected
+    made.close()
+    assert len(seen) > 5
+    assert {number for number, _ in seen} <= {1, 2}
+    assert {name for _, name in seen} == {"suggestions"}
+
+
+def test_where_no_thread_can_be_started_it_goes_on(
+    index: PhotoIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = Suggestions(index._workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert made.find("gard") == index.suggest("gard")
+        # Something was written since.
+        made._state, made._good_until = ("other", 0), 0.0
+        assert made.find("gard") == index.suggest("gard")
+    made._good_until = 0.0
+    assert made.find("gard") == index.suggest("gard")
+    made.close()
+
+
+def test_closing_gives_up_what_is_read(index: PhotoIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def held_up(text: str) -> str:
+        if "\n" in text:
+            began.set()
+            go_on.wait(30)
+        return folded(text)
+
+    monkeypatch.setattr("crossmodal.engine.suggestions.folded", held_up)
+    monkeypatch.setattr("crossmodal.engine.suggestions._FOLDED_AT_ONCE", 2)
+    made = Suggestions(index._workspace)
+    with ThreadPoolExecutor(2) as threads:
+        finding = threads.submit(made.find, "gard")
+        began.wait(30)
+        closing = threads.submit(made.close)
+        time.sleep(0.05)
+        go_on.set()
+        closing.result()
+        with pytest.raises(ServiceError, match="closed meanwhile"):
+            finding.result()
+    assert made.find("gard") == index.suggest("gard")
+    made.close()
 
 
 def test_by_http_strangers_are_told_no_places(serving: Serving) -> None:

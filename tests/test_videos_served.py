@@ -8,9 +8,11 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -22,7 +24,7 @@ from videos import write_video
 from crossmodal import PhotoIndex
 from crossmodal.data_sets import beside
 from crossmodal.engine.engine import Engine
-from crossmodal.errors import OriginalGone, RequestError
+from crossmodal.errors import OriginalGone, RequestError, ServiceError
 from crossmodal.http_shapes.legacy.answers import shown_match
 from crossmodal.http_shapes.photos import indexed_image_id
 from crossmodal.http_shapes.v1.documents import UploadMetadata, parse_upload
@@ -177,37 +179,135 @@ def test_a_video_on_a_disk_that_numbers_its_files_anew(
         assert content.read() == file.read_bytes()
 
 
-def test_a_video_of_which_no_signature_is_known_is_compared_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def without_signatures(workspace: Path) -> None:
+    """Makes an index as ``load`` makes it: of no file is known how it was when it was indexed."""
+    with closing(sqlite3.connect(workspace / "index.sqlite")) as connection, connection:
+        connection.execute("UPDATE files SET signature = ''")
+
+
+class Hash:
+    """A SHA-256 of which it is noted that it was begun, and by the first of which a test holds up all."""
+
+    begun = 0
+    holds: threading.Event | None = None
+
+    def __init__(self) -> None:
+        Hash.begun += 1
+        self._hash, self._waits = hashlib.sha256(), Hash.holds if Hash.begun == 1 else None
+
+    def update(self, part: bytes) -> None:
+        if self._waits is not None:
+            self._waits.wait(30)
+        self._hash.update(part)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+@pytest.fixture
+def hashes(monkeypatch: pytest.MonkeyPatch) -> type[Hash]:
+    """How the files of videos are compared."""
+    monkeypatch.setattr(Hash, "begun", 0)
+    monkeypatch.setattr(Hash, "holds", None)
+    monkeypatch.setattr("crossmodal.originals.hashlib", SimpleNamespace(sha256=Hash))
+    return Hash
+
+
+def test_a_video_of_which_no_signature_is_known_is_compared_once(tmp_path: Path, hashes: type[Hash]) -> None:
     (tmp_path / "photos").mkdir()
     file = write_video(tmp_path / "photos" / "trip.mp4", ["cat", "rocket"])
     with PhotoIndex(tmp_path / "index") as index:
         index.add(file.parent)
         ids = [video.id for video in index]
-    # As ``load`` makes it.
-    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
-        connection.execute("UPDATE files SET signature = ''")
-    compared = []
-
-    def counted(opened: Any, name: str) -> Any:
-        compared.append(name)
-        return file_digest(opened, name)
-
-    file_digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", counted)
+    without_signatures(tmp_path / "index")
+    hashes.begun = 0
     with Workspace(tmp_path / "index") as workspace:
+
+        def opened(id: str) -> tuple[int, str] | None:
+            if (reading := workspace.reading_video(id)) is not None:
+                reading.result()
+            return workspace.video(id)
+
+        with pytest.raises(OriginalGone):
+            workspace.video(ids[0])
         for id in ids * 2:
-            opened = workspace.video(id)
-            assert opened is not None
-            with open(opened[0], "rb") as content:
+            found = opened(id)
+            assert found is not None
+            with open(found[0], "rb") as content:
                 assert content.read() == file.read_bytes()
-        assert len(compared) == 1
+        assert hashes.begun == 1
         file.write_bytes(file.read_bytes()[:-1] + b"?")
         for _ in range(2):
             with pytest.raises(OriginalGone, match="has changed since it was indexed"):
-                workspace.video(ids[0])
-        assert len(compared) == 2
+                opened(ids[0])
+        assert hashes.begun == 2
+
+
+@pytest.fixture
+def fresh(asker: Asker, tmp_path: Path) -> Iterator[Asker]:
+    """The same index, of whose files nothing is known."""
+    with closing(sqlite3.connect(asker.engine.workspace.path / "index.sqlite")) as connection:
+        (tmp_path / "index").mkdir()
+        connection.execute("VACUUM INTO ?", [str(tmp_path / "index" / "index.sqlite")])
+    without_signatures(tmp_path / "index")
+    with Engine(Settings(task="query_restful", workspace=tmp_path / "index")) as engine:
+        yield Asker(engine, asker.file.parent)
+
+
+def test_a_file_that_is_compared_holds_up_nobody_who_asks_for_others(
+    fresh: Asker, hashes: type[Hash]
+) -> None:
+    records = list(fresh.engine.workspace.list_records(IMAGE, 10))
+    first, other, photo = (
+        next(f"/v1/documents/{each.id}/content" for each in records if each.file == name)
+        for name in ("trip.mp4", "other.mkv", "bricks.jpg")
+    )
+    hashes.begun, hashes.holds = 0, threading.Event()
+
+    async def asked() -> list[httpx2.Response]:
+        app = create_app(Serving("query", fresh.engine, fresh.engine.settings))
+        transport = httpx2.ASGITransport(app, client=("192.0.2.7", 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
+            waiting = [asyncio.ensure_future(http.get(first)) for _ in range(8)]
+            while not hashes.begun:
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                others = [await http.get(path) for path in (other, photo)]
+            assert not any(task.done() for task in waiting)
+            assert hashes.holds is not None
+            hashes.holds.set()
+            return others + await asyncio.gather(*waiting)
+
+    answers = asyncio.run(asked())
+    assert [answer.status_code for answer in answers] == [200] * 10
+    assert {answer.content for answer in answers[2:]} == {answers[2].content}
+    assert hashes.begun == 2
+
+
+def test_closing_an_index_gives_up_what_is_compared(fresh: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossmodal.originals._PART", 1)
+    workspace = fresh.engine.workspace
+    id = next(each.id for each in workspace.list_records(IMAGE, 10) if each.file == "trip.mp4")
+    began = threading.Event()
+    read = os.read
+
+    def slow(descriptor: int, size: int) -> bytes:
+        began.set()
+        time.sleep(0.001)
+        return read(descriptor, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossmodal.originals.os.read", slow)
+        reading = workspace.reading_video(id)
+        assert reading is not None
+        began.wait(10)
+        fresh.engine.close()
+        with pytest.raises(ServiceError, match="the index was closed"):
+            reading.result(0)
+    again = workspace.reading_video(id)
+    assert again is not None
+    again.result()
+    assert workspace.reading_video(id) is None
 
 
 def test_a_request_that_is_given_up_leaves_no_file_open(

@@ -6,11 +6,14 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crossmodal.access.policy import mark_public
+from crossmodal.addresses import is_address
 from crossmodal.cli.index_run import STOPPED_BY_SIGNAL, IndexReport, IndexRun, say_stopped
 from crossmodal.cli.local_engine import engine_for
 from crossmodal.cli.output import print_json
@@ -19,6 +22,7 @@ from crossmodal.cli.vectors import index_vectors
 from crossmodal.data_sets import DataSet, Limits, open_data_sets
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.opening import resolved_for_writing
 from crossmodal.errors import (
     CrossmodalError,
     DataSetError,
@@ -33,6 +37,9 @@ from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
+if TYPE_CHECKING:
+    from crossmodal.bulk.on_ray import RayReader
+
 REPORT_FILE = "index-report.json"
 
 
@@ -45,6 +52,7 @@ def run(settings: Settings) -> int:
     failed: CrossmodalError | None = None
     with StopSignals() as signals, engine_for(settings) as engine:
         indexing = IndexRun(engine, data_sets, settings, signals)
+        reader = _reader(settings, engine, data_sets) if settings.on == "ray" else None
         report = indexing.report
         report.kept += missing
         if settings.model is None and not engine.workspace.exists():
@@ -53,6 +61,9 @@ def run(settings: Settings) -> int:
             indexing.through()
         except CrossmodalError as error:
             failed = error
+        finally:
+            if reader is not None:
+                reader.close()
         if settings.public and report.finished:
             _mark_public(engine, settings)
     if failed is not None and (not report.started or isinstance(failed, ModelError | MissingExtra)):
@@ -75,6 +86,21 @@ def run(settings: Settings) -> int:
         print("stopped; the next `index` goes on with the text in photos", file=sys.stderr)
         return STOPPED_BY_SIGNAL
     return 1 if report.failures or report.kept else 0
+
+
+def _reader(settings: Settings, engine: Engine, data_sets: Sequence[DataSet]) -> RayReader:
+    """Has the data sets read and encoded by Ray."""
+    from crossmodal.bulk.on_ray import RayReader
+
+    library = engine.workspace.library
+    reader = RayReader(
+        resolved_for_writing(settings, engine.workspace),
+        () if library is None else library.digests(),
+        originals=engine.keeps_originals,
+    )
+    for data_set in data_sets:
+        data_set.reader = reader
+    return reader
 
 
 def _index_vectors(settings: Settings, path: Path) -> int:
@@ -129,7 +155,7 @@ def _open(name: str, settings: Settings) -> DataSet:
         )
         return opened
     except DataSetError as error:
-        folder = os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
+        folder = name.rstrip("/") if is_address(name) else os.path.abspath(os.path.expanduser(name))  # noqa: PTH100, PTH111
         with Workspace(settings.workspace) as workspace:
             library = workspace.library
             root = None if library is None else library.folder(folder)

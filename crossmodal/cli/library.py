@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from crossmodal.addresses import is_address
 from crossmodal.cli.output import print_json, write_lines
 from crossmodal.cli.present.console import counted
 from crossmodal.errors import SettingsError
@@ -31,7 +32,7 @@ def roots(settings: Settings) -> int:
     elif settings.action == "move":
         _needs("roots move", items, 2, "the folder as it was and as it is: crossmodal roots move OLD NEW")
         old, new = map(_absolute, items)
-        if not Path(new).is_dir():
+        if not is_address(new) and not Path(new).is_dir():
             raise SettingsError(f"{new} is no folder; mount it, or give the folder where the photos are now.")
         with _writing(settings) as store:
             count = store.library.move_root(old, new)
@@ -74,12 +75,12 @@ def trash(settings: Settings) -> int:
 def _list_roots(settings: Settings) -> None:
     with Workspace(settings.workspace) as workspace:
         found = workspace.require().library.roots()
-    listed = [{"path": root.path, "files": root.files, "there": Path(root.path).is_dir()} for root in found]
+    listed = [{"path": root.path, "files": root.files, "there": _is_there(root.path)} for root in found]
     if settings.json:
         print_json({"roots": listed})
         return
     write_lines(
-        f"{each['files']:>9,}  {each['path']}{'' if each['there'] else '  (not there now)'}"
+        f"{each['files']:>9,}  {each['path']}{'  (not there now)' if each['there'] is False else ''}"
         for each in listed
     )
     if not listed:
@@ -131,7 +132,14 @@ def _writing(settings: Settings) -> EmbeddedStore:
     return EmbeddedStore.open_writer(settings.workspace)
 
 
+def _is_there(root: str) -> bool | None:
+    """Whether a root is there; None for an address, as nothing is asked for."""
+    return None if is_address(root) else Path(root).is_dir()
+
+
 def _absolute(path: str) -> str:
+    if is_address(path):
+        return path.rstrip("/")
     return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (keeps symlinks)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossmodal.addresses import is_address
 from crossmodal.cli.index import open_all
 from crossmodal.cli.index_run import IndexReport, IndexRun
 from crossmodal.cli.local_engine import engine_for
@@ -60,6 +61,10 @@ def run(settings: Settings) -> int:
     roots = [data_set.root for data_set in data_sets if data_set.root is not None]
     if len(roots) < len(data_sets):
         raise DataSetError(f"{' '.join(settings.data_sets)}: there is no folder that could be watched.")
+    if elsewhere := [root for root in map(str, roots) if is_address(root)]:
+        raise DataSetError(
+            f"{elsewhere[0]} tells of no change, so it cannot be watched; run crossmodal index by a timer."
+        )
     stop = threading.Event()
     with StopSignals() as signals, engine_for(settings, writer_idle_seconds=_IDLE_SECONDS) as engine:
         watching = _Watching(engine, settings, data_sets, signals)

@@ -49,7 +49,12 @@ def signature_of_status(found: os.stat_result) -> str:
 
 
 def is_as_it_was(file: LocalFile) -> bool:
-    """Whether a file is there and, its sidecars aside, as it was when it was read."""
+    """Whether a file is there and, its sidecars aside, as it was when it was read.
+
+    Of one at an address or in a shard that is taken for granted: looking costs a request.
+    """
+    if not file.is_here:
+        return True
     now = signature_of(file.absolute)
     return bool(now) and f"{file.signature} ".startswith(f"{now} ")
 
@@ -129,7 +134,7 @@ class FolderContents:
 def _modified(local: LocalFile) -> float | None:
     """When a file was changed, of what its signature says, so that both speak of one moment."""
     time = local.signature.partition(" ")[2].partition(" ")[0]
-    return int(time) / 1e9 if time else None
+    return int(time) / 1e9 if time.isdecimal() else None
 
 
 def _read(path: str) -> bytes | None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from crossmodal.data_sets.beside import FolderContents
-from crossmodal.data_sets.photos import read_photo, shown_uri
+from crossmodal.data_sets.photos import Photo, read_photo, shown_uri
+from crossmodal.data_sets.prepared import LeftOut, Prepared, Source
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind, printable
 from crossmodal.data_sets.videos import moment_records
 from crossmodal.errors import DataError
@@ -26,6 +27,7 @@ from crossmodal.records import (
     Failure,
     Layer,
     LocalFile,
+    Made,
     Record,
     below,
     caption_id,
@@ -36,7 +38,18 @@ from crossmodal.settings import Settings
 from crossmodal.videos.formats import looks_like_a_video, reads_videos
 from crossmodal.videos.reading import read_video
 
-__all__ = ["DEFAULT_LIMITS", "DataSet", "KnownPhotos", "Limits", "Mention", "same_split"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "DataSet",
+    "KnownPhotos",
+    "Limits",
+    "Mention",
+    "Reader",
+    "Work",
+    "checked_caption",
+    "prepare",
+    "same_split",
+]
 
 
 _DEV = frozenset({"dev", "val", "validation", "valid"})
@@ -89,6 +102,9 @@ class KnownPhotos(Protocol):
     def lies_elsewhere(self, photo: str, file: LocalFile) -> bool:
         """Whether the photo with that id lies, as it was when it was read, in a file before ``file``."""
 
+    def inside(self, shard: LocalFile) -> list[LocalFile] | None:
+        """All photos of a shard that is as it was when it was read; None unless all are in the index."""
+
 
 class DataSet(ABC):
     """Photos and captions as a stream; iterating again reads them again.
@@ -107,19 +123,23 @@ class DataSet(ABC):
     ``root`` is the folder that its photos lie in, None where they are named one by one, and ``origin`` the
     file that gives the captions, None where there is none. ``walks``
     says whether it looks for all photos below ``root``, and ``walked`` whether the last iteration looked,
-    without an error, into every folder there. ``known``, where it is given, is asked for photos that need not
-    be read. Of several files of one content the first one makes the record, and where there is ``known``
-    each of the others another one of the same id. ``moments`` is how many moments of a video are taken at
-    most; with 0 videos are none of its photos.
+    without an error, into every folder there. With ``lists_all`` a photo that lies at an address or in a
+    shard below ``root``, and that such an iteration didn't meet, is gone. ``known``, where it is given, is
+    asked for photos that need not be read. Of several files of one content the first one makes the record,
+    and where there is ``known`` each of the others another one of the same id. ``moments`` is how many
+    moments of a video are taken at most; with 0 videos are none of its photos. With a ``reader`` other
+    processes read what it names.
     """
 
-    root: Path | None = None
+    root: Path | str | None = None
     origin: str | None = None
     guess: str | None = None
     partial: bool = False
     walks: bool = False
     walked: bool = False
+    lists_all: bool = False
     moments: int = 0
+    reader: Reader | None = None
 
     def __init__(self, name: str, description: str, limits: Limits, content: bool) -> None:
         self.name = name
@@ -149,6 +169,24 @@ class DataSet(ABC):
     def mentions(self) -> Iterator[Mention | Failure]:
         """Each place where the data set names a photo, in order."""
 
+    def sources(self) -> Iterator[Source | Mention | Failure]:
+        """The same before anything is read, for a ``reader``."""
+        yield from self.mentions()
+
+    def noted(self, items: Iterator[Mention | Failure | LeftOut]) -> Iterator[Mention | Failure]:
+        """The items of a ``reader`` without what was left out."""
+        return (item for item in items if not isinstance(item, Counter))
+
+    def place_of(self, folder: str) -> LocalFile:
+        """The folder of a photo in its root: one that is known, the data set's, or itself."""
+        # Of what only names photos, the folder around them may be anything, such as a home folder.
+        root = self.root if self.walks else None
+        if self.known is not None and (place := self.known.folder(folder)) is not None:
+            return place
+        if root is not None and (inside := below(str(root), folder)) is not None:
+            return LocalFile(str(root), inside)
+        return LocalFile(folder, "")
+
     @abstractmethod
     def len_hint(self) -> int | None:
         """About how many photos and captions will come, for a progress bar; None where that is unknown."""
@@ -163,11 +201,14 @@ class DataSet(ABC):
 class Mention:
     """One place in a data set that names a photo.
 
-    ``photo`` is an absolute path or a ``data:`` URI, ``where`` the file, or file and line, of that place,
-    ``captions`` what it says (not checked yet) and ``tags`` the further columns; None where it cannot say
-    anything of tags, as a folder. ``sweep`` marks the
-    search for remaining photos of a folder (those that no row named): such a mention of a known photo is
-    neither new nor wrong.
+    ``photo`` is an absolute path, an address or a ``data:`` URI, ``where`` the file, or file and line, of
+    that place, ``captions`` what it says (not checked yet) and ``tags`` the further columns; None where it
+    cannot say anything of tags, as a folder. ``sweep`` marks the search for remaining photos of a folder
+    (those that no row named): such a mention of a known photo is neither new nor wrong.
+
+    ``local`` is where the photo lies, where the data set knows that. A photo that was read already comes as
+    ``read``, or as ``prepared``, one that could not be read with the sentence ``refused``. ``captions_made``
+    is what was made of captions already, by their composed texts.
     """
 
     photo: str
@@ -175,6 +216,11 @@ class Mention:
     captions: tuple[Any, ...] = ()
     tags: Mapping[str, Any] | None = None
     sweep: bool = False
+    local: LocalFile | None = None
+    read: Photo | None = None
+    prepared: Prepared | None = None
+    captions_made: Mapping[str, Made] = field(default_factory=dict)
+    refused: str | None = None
 
 
 def same_split(name: Any, wanted: str) -> bool:
@@ -183,6 +229,17 @@ def same_split(name: Any, wanted: str) -> bool:
         return False
     left, right = name.strip().lower(), wanted.strip().lower()
     return left == right or (left in _DEV and right in _DEV)
+
+
+class Work(NamedTuple):
+    """A source or a mention to read and encode; of a mention whose photo came before, the captions alone."""
+
+    source: Source | Mention
+    captions_only: bool = False
+
+
+# Reads and encodes each ``Work``, and passes on what else there is, in the order in which all of it comes.
+Reader = Callable[[Iterator[Work | Mention | Failure]], Iterator[Mention | Failure | LeftOut]]
 
 
 class _Assembly:
@@ -209,7 +266,7 @@ class _Assembly:
 
     def records(self) -> Iterator[Record | Failure]:
         pending: _Unusable | None = None
-        for mention in self._data_set.mentions():
+        for mention in self._mentions():
             if isinstance(mention, Failure):
                 self._data_set.broken = True
                 if pending is not None:
@@ -246,10 +303,36 @@ class _Assembly:
         if pending is not None:
             yield pending.failure()
 
+    def _mentions(self) -> Iterator[Mention | Failure]:
+        data_set = self._data_set
+        if data_set.reader is None:
+            return data_set.mentions()
+        return data_set.noted(data_set.reader(self._works()))
+
+    def _works(self) -> Iterator[Work | Mention | Failure]:
+        """What another process is to read; what is known, and what isn't read by path, passes by."""
+        known = self._data_set.known
+        # Of each photo, by the hash of its place, whether it is sent.
+        sent: dict[int, bool] = {}
+        for item in self._data_set.sources():
+            if isinstance(item, Source):
+                yield Work(item)
+                continue
+            local = None if isinstance(item, Failure) else item.local or self._local_file(item.photo)
+            if isinstance(item, Failure) or local is None or looks_like_a_video(item.photo):
+                yield item
+                continue
+            key = hash(item.photo)
+            if key not in sent:
+                sent[key] = known is None or known.photo_in(local) is None
+                yield Work(replace(item, local=local)) if sent[key] else item
+            else:
+                yield Work(item, captions_only=True) if sent[key] and item.captions else item
+
     def _photo(self, mention: Mention) -> Record:
         data_set = self._data_set
         self._said = []
-        local = self._local_file(mention.photo)
+        local = mention.local or self._local_file(mention.photo)
         is_video = local is not None and looks_like_a_video(mention.photo)
         known = None if local is None or data_set.known is None else data_set.known.photo_in(local)
         if (
@@ -277,28 +360,34 @@ class _Assembly:
             return replace(untouched, tags=mention.tags, keeps=("metadata",)).hashed()
         if local is not None and is_video:
             return self._video(mention, local)
-        photo = read_photo(mention.photo, max_bytes=data_set.limits.max_file_bytes)
-        digest = digest_of(photo.content)
-        metadata = Metadata() if local is None else Metadata({"file": local.path.rpartition("/")[2]})
-        # Who only measures, as evaluations do, wants the captions that the data set gives.
-        if local is not None and data_set.known is not None:
-            metadata = self._contents.metadata(photo.content, local)
-            data_set.warnings += [Failure(mention.photo, warning) for warning in metadata.warnings]
-        id, kept = self._id_of(digest, mention, local)
+        if mention.refused is not None:
+            raise DataError(mention.refused)
+        read = mention.prepared or self._read(mention, local)
+        data_set.warnings += [Failure(mention.photo, warning) for warning in read.metadata.warnings]
+        id, kept = self._id_of(read.digest, mention, local)
         if "metadata" not in kept:
-            self._said = metadata.caption_records(id, photo.uri)
+            self._said = [
+                replace(caption, made=mention.captions_made.get(caption.text or ""))
+                for caption in read.metadata.caption_records(id, read.uri)
+            ]
         return Record(
             id=id,
             modality=IMAGE,
-            uri=photo.uri,
-            mime_type=photo.mime_type,
+            uri=read.uri,
+            mime_type=read.mime_type,
             tags=mention.tags or {},
-            metadata=metadata.tags,
-            content=photo.content if data_set.content else None,
-            digest=digest,
+            metadata=read.metadata.tags,
+            content=read.content if data_set.content else None,
+            digest=read.digest,
             local=local,
             keeps=kept,
+            made=read.made,
         ).hashed()
+
+    def _read(self, mention: Mention, local: LocalFile | None) -> Prepared:
+        # Who only measures, as evaluations do, wants the captions that the data set gives.
+        whole = self._data_set.known is not None
+        return prepare(mention, local, self._data_set.limits, self._contents if whole else None)
 
     def _video(self, mention: Mention, local: LocalFile) -> Record:
         """The first moment of a video; the others, and what its file says, are put aside."""
@@ -358,20 +447,9 @@ class _Assembly:
         signature = self._contents.signature(photo)
         folder, _, name = photo.rpartition("/")
         if folder not in self._folders:
-            self._folders[folder] = self._place_of(folder or "/")
+            self._folders[folder] = self._data_set.place_of(folder or "/")
         place = self._folders[folder]
         return LocalFile(place.root, f"{place.path}/{name}".lstrip("/"), signature)
-
-    def _place_of(self, folder: str) -> LocalFile:
-        """The folder of a photo in its root: one that is known, the data set's, or itself."""
-        known = self._data_set.known
-        # Of what only names photos, the folder around them may be anything, such as a home folder.
-        root = self._data_set.root if self._data_set.walks else None
-        if known is not None and (place := known.folder(folder)) is not None:
-            return place
-        if root is not None and (inside := below(str(root), folder)) is not None:
-            return LocalFile(str(root), inside)
-        return LocalFile(folder, "")
 
     def _captions_of(self, mention: Mention, photo: str) -> Iterator[Record | Failure]:
         origin = self._data_set.origin
@@ -380,13 +458,13 @@ class _Assembly:
             self._captions.clear()
         for caption in mention.captions:
             try:
-                text = _checked_caption(caption, self._data_set.limits.max_caption_characters)
+                text = checked_caption(caption, self._data_set.limits.max_caption_characters)
             except DataError as error:
                 yield Failure(mention.where, str(error))
                 continue
             number = self._captions[text]
             self._captions[text] += 1
-            yield Record(
+            record = Record(
                 id=caption_id(photo, text, number),
                 modality=TEXT,
                 text=text,
@@ -396,6 +474,8 @@ class _Assembly:
                 tags=mention.tags or {},
                 origin=origin,
             ).hashed()
+            made = mention.captions_made.get(record.text or "")
+            yield record if made is None else replace(record, made=made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +497,23 @@ class _Unusable:
         return Failure(self.mention.where, f"caption without a photo: {self.reason}; {left_out}")
 
 
-def _checked_caption(caption: Any, max_characters: int) -> str:
+def prepare(
+    mention: Mention, local: LocalFile | None, limits: Limits, contents: FolderContents | None
+) -> Prepared:
+    """What is read of the photo of a mention, which lies in ``local``; raises DataError where it cannot be
+    read.
+
+    ``contents`` knows the sidecars; without it nothing but the file's name is taken for metadata.
+    """
+    photo = mention.read or read_photo(mention.photo, max_bytes=limits.max_file_bytes)
+    metadata = Metadata() if local is None else Metadata({"file": local.path.rpartition("/")[2]})
+    if local is not None and contents is not None:
+        metadata = contents.metadata(photo.content, local)
+    return Prepared.of(photo, digest_of(photo.content), metadata)
+
+
+def checked_caption(caption: Any, max_characters: int) -> str:
+    """A caption as it is used, without space around it; raises DataError for what is no caption."""
     if not isinstance(caption, str):
         raise DataError(f"the caption is not text but {json_kind(caption)}")
     text = caption.strip()

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from crossmodal.addresses import Entry, check_address, entry_at
 from crossmodal.data_sets.coco import Coco
+from crossmodal.data_sets.collection import Collection
 from crossmodal.data_sets.data_set import DataSet, Limits, same_split
 from crossmodal.data_sets.folder import FolderOfImages, find_images
 from crossmodal.data_sets.json_stream import array_elements, top_level_keys
@@ -17,19 +19,20 @@ from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.listed import OnePhoto
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, plain_path
+from crossmodal.data_sets.shards import is_shard
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.data_sets.unnamed import UnnamedPhotos
-from crossmodal.errors import DataSetError
+from crossmodal.errors import DataError, DataSetError
 from crossmodal.images import sniff_mime_type
 from crossmodal.records import Failure
 from crossmodal.videos.formats import looks_like_a_video, reads_videos
 
-__all__ = ["LAYOUTS", "Reading", "open_file", "open_folder"]
+__all__ = ["LAYOUTS", "Reading", "open_collection", "open_file", "open_folder"]
 
 LAYOUTS = (
     "a folder of images, a folder with images/ and captions.txt (image,caption), a folder with images/ and "
     "dataset_*.json (Karpathy) or captions_*.json (COCO), a CSV or JSONL file with the columns image and "
-    "caption, or a photo"
+    "caption, a folder or file of shards (tar or Parquet), an address such as s3://bucket/photos, or a photo"
 )
 _IMAGES_FOLDER = re.compile(r"images|.*[_-]images|flickr\d+k.*|(train|val|test)20\d\d", re.IGNORECASE)
 _CAPTIONS = "captions.txt"
@@ -51,6 +54,54 @@ class Reading:
     exclude: tuple[str, ...] = ()
 
 
+def open_collection(name: str, reading: Reading) -> DataSet:
+    """What is at an address; raises DataSetError where that is nothing that can be read."""
+    address = check_address(name)
+    try:
+        found = entry_at(address)
+    except DataError as error:
+        raise DataSetError(f"There is no data set {name}: {error}.") from None
+    _check_collection(address, reading, is_folder=found.is_folder)
+    if found.is_folder:
+        return _collection(name, address, reading)
+    if not (looks_like_an_image(found.name) or is_shard(found.name)):
+        raise DataSetError(
+            f"{address} is no photo, no tar and no Parquet file, and nothing else is read at an address; "
+            "get it, and give its path."
+        )
+    return _collection(name, address.rpartition("/")[0], reading, only=found)
+
+
+def _collection(name: str, root: str, reading: Reading, only: Entry | None = None) -> Collection:
+    return Collection(
+        name, root, limits=reading.limits, content=reading.content, exclude=reading.exclude, only=only
+    )
+
+
+def _check_collection(place: str, reading: Reading, *, is_folder: bool) -> None:
+    if reading.read_as not in ("auto", "shards", *(["folder"] if is_folder else [])):
+        raise DataSetError(f"{place} is read as photos and shards; --read-as {reading.read_as} needs a path.")
+    if reading.split is not None:
+        raise DataSetError(f"{place} has no splits, so --split {reading.split} cannot be used.")
+
+
+def _open_shards(name: str, folder: Path, entries: Sequence[Path], reading: Reading) -> Collection | None:
+    """The photos and shards of a folder by img2dataset, or with no photo but in shards; None for others."""
+    asked = reading.read_as == "shards"
+    if not asked and not any(path.name.endswith("_stats.json") for path in entries):
+        shards = [path for path in entries if is_shard(path.name)]
+        if not shards or not _has_no_image(folder, reading.exclude):
+            return None
+    _check_collection(str(folder), reading, is_folder=True)
+    found = _collection(name, plain_path(folder), reading)
+    if not asked:
+        found.guess = (
+            f"Read as {found.description}, with captions and tags beside the photos; --read-as folder "
+            "takes the photos alone"
+        )
+    return found
+
+
 def open_folder(name: str, folder: Path, reading: Reading) -> DataSet:
     """The data set in ``folder``; raises DataSetError where no layout fits, OSError for the folder."""
     entries = sorted(folder.iterdir())
@@ -65,6 +116,10 @@ def open_folder(name: str, folder: Path, reading: Reading) -> DataSet:
             f"{folder} is a folder, and --read-as table reads a file: "
             + (f"give one of {_shortly(tables)} with -d." if tables else "it has no CSV and no JSONL file.")
         )
+    if reading.read_as == "shards":
+        shards = _open_shards(name, folder, entries, reading)
+        assert shards is not None, "it was asked for"
+        return shards
     if reading.read_as in openers:
         found = openers[reading.read_as](name, folder, entries, reading)
         if found is None:
@@ -81,6 +136,8 @@ def open_folder(name: str, folder: Path, reading: Reading) -> DataSet:
                     f"Read as {found.description}; --read-as folder takes the photos without captions"
                 )
                 return found
+        if (shards := _open_shards(name, folder, entries, reading)) is not None:
+            return shards
     return _folder_of_images(name, folder, entries, reading)
 
 
@@ -175,6 +232,10 @@ def open_file(name: str, path: Path, reading: Reading) -> DataSet:
     if reading.read_as == "folder":
         raise DataSetError(f"{path} is a file, and --read-as folder reads a folder.")
     extension = path.suffix.lower()
+    if reading.read_as == "shards" or (reading.read_as == "auto" and is_shard(path.name)):
+        _check_collection(str(path), reading, is_folder=False)
+        whole = Path(plain_path(path))
+        return _collection(name, str(whole.parent), reading, only=entry_at(str(whole)))
     if reading.read_as == "table" or (reading.read_as == "auto" and extension in TABLE_EXTENSIONS):
         return _open_table(name, path, reading)
     if reading.read_as == "kaggle":

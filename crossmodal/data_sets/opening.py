@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from crossmodal.addresses import is_address
 from crossmodal.data_sets.data_set import DEFAULT_LIMITS, DataSet, Limits
 from crossmodal.data_sets.exclusions import option_rules
 from crossmodal.data_sets.folder import FolderOfImages
-from crossmodal.data_sets.layouts import LAYOUTS, Reading, open_file, open_folder
+from crossmodal.data_sets.layouts import LAYOUTS, Reading, open_collection, open_file, open_folder
 from crossmodal.data_sets.listed import ListOfPhotos
 from crossmodal.errors import DataSetError
 from crossmodal.settings import STDIN
@@ -48,6 +49,8 @@ def _open(name_or_path: str, data_root: Path, reading: Reading) -> DataSet:
         return _open_named(name_or_path, data_root / name_or_path, reading)
     if not name_or_path.strip():
         raise DataSetError(f"The data set has no name: use one of {', '.join(DATA_SET_NAMES)}, or a path.")
+    if is_address(name_or_path):
+        return open_collection(name_or_path, reading)
     if name_or_path == STDIN:
         raise DataSetError(
             "A list of photos on stdin can be read once, and only `index` reads it so; a file called - is ./-"

@@ -50,7 +50,7 @@ class PassedOver:
         """Counts an entry that ``rule`` leaves out."""
         self._by_rule.setdefault(rule, [0, 0])[is_folder] += 1
 
-    def notes(self, folder: Path, exclude: Sequence[str] = ()) -> list[str]:
+    def notes(self, folder: Path | str, exclude: Sequence[str] = ()) -> list[str]:
         """A sentence for each kind and rule; none where nothing was passed over.
 
         ``exclude`` are the patterns of the command line, of which those that left out nothing are named.

@@ -1,4 +1,7 @@
-"""Where a photo lies (a path, a ``file:`` or a ``data:`` URI; never the network), and its bytes."""
+"""Where a photo lies (a path, a ``file:`` or a ``data:`` URI, an address that fsspec opens), and its bytes.
+
+Nothing but what a person names to index is read at an address: what a table or a client names never is.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import binascii
 import hashlib
 import mimetypes
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
+from crossmodal.addresses import entry_at, is_address, read_address
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.errors import DataError
 from crossmodal.images import sniff_mime_type
@@ -23,14 +26,15 @@ from crossmodal.limits import LARGEST_PHOTO
 __all__ = [
     "Photo",
     "looks_like_an_image",
+    "photo_at",
+    "photo_of",
+    "photo_too_large",
     "plain_path",
     "read_photo",
     "read_photo_file",
     "resolve",
     "shown_uri",
 ]
-
-_WEB_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def resolve(reference: str, folders: Sequence[Path]) -> str:
         if parts.netloc not in ("", "localhost"):
             raise DataError(f"{_shortened(reference)} names a file on another machine, {parts.netloc}")
         reference = unquote(parts.path)
-    elif _WEB_SCHEME.match(reference):
+    elif is_address(reference):
         raise DataError(
             f"{_shortened(reference)} is a web address, and nothing is ever fetched: download the photo and "
             "give its path"
@@ -82,7 +86,7 @@ def shown_uri(photo: str) -> str:
 
 
 def read_photo(photo: str, *, max_bytes: int) -> Photo:
-    """The photo at an absolute path or in a ``data:`` URI.
+    """The photo at an absolute path, at an address that fsspec opens, or in a ``data:`` URI.
 
     Raises DataError with a sentence that names the photo where there is none, where it is empty, is no
     regular file, cannot be read, or has more than ``max_bytes`` bytes.
@@ -91,6 +95,8 @@ def read_photo(photo: str, *, max_bytes: int) -> Photo:
         return _photo_in_uri(photo, max_bytes)
     if has_lone_surrogate(photo):
         raise DataError(f"the name of {photo} is not valid UTF-8: rename it")
+    if is_address(photo):
+        return photo_at(photo, entry_at(photo).size, max_bytes=max_bytes)
     try:
         size = _checked_size(photo, max_bytes)
         with open(photo, "rb") as file:
@@ -105,8 +111,27 @@ def read_photo(photo: str, *, max_bytes: int) -> Photo:
         raise DataError(f"{photo} {problem}") from None
     except OSError as error:
         raise DataError(f"{photo} cannot be read: {error.strerror}") from None
-    by_name = type_by_name(Path(photo).suffix) or mimetypes.guess_type(photo)[0]
-    return Photo(photo, sniff_mime_type(blob) or by_name, blob)
+    return photo_of(photo, blob)
+
+
+def photo_at(address: str, size: int | None, *, max_bytes: int) -> Photo:
+    """The photo at an address that fsspec opens, of ``size`` bytes, None where that isn't known.
+
+    Raises DataError as ``read_photo`` does.
+    """
+    if size is not None:
+        _check_size(address, size, max_bytes)
+    blob = read_address(address, 0, max_bytes + 1 if size is None else size)
+    _check_size(address, len(blob), max_bytes)
+    if len(blob) != (size or len(blob)):
+        raise DataError(f"{address} changed while it was read: try again when it is complete")
+    return photo_of(address, blob)
+
+
+def photo_of(place: str, content: bytes) -> Photo:
+    """The photo with that content, which lies at a path or address."""
+    by_name = type_by_name(Path(place).suffix) or mimetypes.guess_type(place)[0]
+    return Photo(place, sniff_mime_type(content) or by_name, content)
 
 
 def read_photo_file(path: Path, *, max_bytes: int = LARGEST_PHOTO.most) -> bytes:
@@ -131,10 +156,15 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
     if size == 0:
         raise DataError(f"{name} is empty")
     if size > max_bytes:
-        raise DataError(
-            f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}; allow more with "
-            "--max-photo-bytes"
-        )
+        raise DataError(photo_too_large(name, size, max_bytes))
+
+
+def photo_too_large(name: str, size: int, max_bytes: int) -> str:
+    """The sentence on a photo that has more than ``max_bytes`` bytes."""
+    return (
+        f"{name} has {size:,} bytes, and the limit for a photo is {max_bytes:,}; allow more with "
+        "--max-photo-bytes"
+    )
 
 
 def _photo_in_uri(uri: str, max_bytes: int) -> Photo:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import mimetypes
 import os
 import re
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +49,8 @@ class PhotoArchive:
     Files are stored as they are, below the path from their root, with " (2)" in a name that came before. What
     cannot be had is in ``missing``, and in the file MISSING_FILE. Without ``locations`` they don't say where
     they were taken; a photo of which that cannot be taken out is missing. ``photos`` counts what is in it so
-    far. To be read once.
+    far. To be read once. Where ``awaited`` is set and an empty part comes, the next one comes when that has
+    ended: a video has to be read as a whole first.
     """
 
     def __init__(self, workspace: Workspace, ids: Iterable[str], *, locations: bool = True) -> None:
@@ -57,6 +60,7 @@ class PhotoArchive:
         self._names = _Names()
         self.photos = 0
         self.missing: list[Failure] = []
+        self.awaited: Future[None] | None = None
 
     def parts(self) -> Generator[bytes, None, None]:
         """Its bytes; raises StoreError where the index cannot be read, OSError where a video ends early."""
@@ -84,17 +88,27 @@ class PhotoArchive:
         if is_video_type(record.mime_type):
             yield from self._add_video(zipped, sink, record)
         else:
-            found = self._workspace.content(record.id)
-            content = None if found is None else found[0]
-            if content is None:
-                raise _Missing("There is no such photo.")
-            if not self._locations and (content := without_location(content)) is None:
-                raise _Missing("Where it was taken cannot be taken out of its file.")
-            zipped.writestr(self._entry_of(record), content)
+            # It is held by nobody but who sends it.
+            zipped.writestr(self._entry_of(record), self._content(record))
         self.photos += 1
         yield from sink.take()
 
+    def _content(self, record: Record) -> bytes:
+        found = self._workspace.content(record.id)
+        content = None if found is None else found[0]
+        if content is None:
+            raise _Missing("There is no such photo.")
+        if not self._locations and (content := without_location(content)) is None:
+            raise _Missing("Where it was taken cannot be taken out of its file.")
+        return content
+
     def _add_video(self, zipped: ZipFile, sink: _Sink, record: Record) -> Iterator[bytes]:
+        reading = self._workspace.reading_video(record.id, locations=self._locations)
+        if reading is not None:
+            self.awaited = reading
+            yield b""
+            self.awaited = None
+            reading.result()
         found = self._workspace.video(record.id)
         if found is None:
             raise _Missing("There is no such video.")
@@ -148,7 +162,7 @@ class _Sink:
     """A file that cannot be sought in, of which the caller takes what was written to it."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
+        self._parts: deque[bytes] = deque()
 
     def write(self, data: bytes | memoryview) -> int:
         self._parts.append(bytes(data))
@@ -157,10 +171,10 @@ class _Sink:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def take(self) -> list[bytes]:
-        """What was written since the last call."""
-        parts, self._parts = self._parts, []
-        return parts
+    def take(self) -> Iterator[bytes]:
+        """What was written, which is not kept."""
+        while self._parts:
+            yield self._parts.popleft()
 
 
 class _Names:

@@ -12,6 +12,7 @@ from crossmodal.documents import Document
 from crossmodal.errors import DataError, StoreUnwritable
 from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
+from crossmodal.originals import read_original
 from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modality, digest_of
 from crossmodal.videos.formats import looks_like_a_video
 from crossmodal.workspace import Workspace
@@ -172,11 +173,17 @@ class _Sorting:
 
 def _with_content(record: Record) -> Record | Failure:
     """A photo with the content of its file, which was not read where it looked as it did."""
-    if record.modality != IMAGE or record.content is not None or record.local is None:
+    made = record.content is not None or (record.made is not None and not record.made.is_nothing)
+    if record.modality != IMAGE or made or record.local is None:
         return record
     if looks_like_a_video(record.local.path):
         # Its moments come with it, and not by themselves.
         return Failure(record.local.absolute, _CHANGED)
+    if not record.local.is_here:
+        content = read_original([record.local], record.digest or "")
+        return (
+            Failure(record.local.absolute, _CHANGED) if content is None else replace(record, content=content)
+        )
     try:
         photo = read_photo(record.local.absolute, max_bytes=limits.LARGEST_PHOTO.most)
     except DataError as error:
@@ -237,11 +244,12 @@ def _indexed(doc: Document) -> Indexed:
 
 
 def _light(record: Record) -> Record:
-    """Without the bytes of a photo, which are not needed any more."""
-    return record if record.content is None else replace(record, content=None)
+    """Without the bytes of a photo and what was made of them, which are not needed any more."""
+    light = record.content is None and record.made is None
+    return record if light else replace(record, content=None, made=None)
 
 
 def _shortened(record: Record) -> Record:
     """``record`` as far as a message names it, without what is too large."""
     uri, text = (value and value[: limits.FILE_NAME.most] for value in (record.uri, record.text))
-    return replace(record, content=None, uri=uri, text=text, tags={})
+    return replace(record, content=None, made=None, uri=uri, text=text, tags={})

@@ -55,6 +55,10 @@ class Layout:
 _NOTHING = Layout((), np.empty((0, 2), np.float32), 0, False)
 
 
+class _GivenUp(Exception):
+    """What is being computed is not wanted any more."""
+
+
 class Layouts:
     """The layout of the photos of an index, whatever becomes of them. Safe across threads.
 
@@ -66,7 +70,8 @@ class Layouts:
         self._workspace = workspace
         self._changing = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = threading.Event()
+        # Of what is being computed.
+        self._given_up = threading.Event()
         self._places: dict[str, NDArray[np.float32]] = {}
         self._read: tuple[int, int] | None = None
         self._state: tuple[str, int] | None = None
@@ -75,18 +80,21 @@ class Layouts:
         self._tried: tuple[str, int] | None = None
 
     def close(self) -> None:
-        """Gives up what is being computed."""
-        self._closed.set()
-        if (thread := self._thread) is not None:
+        """Gives up what is being computed; a later call begins anew."""
+        with self._changing:
+            thread, self._thread, self._tried = self._thread, None, None
+            self._given_up.set()
+        if thread is not None:
             thread.join()
-        self._tried = None
-        self._closed.clear()
 
     def current(self, *, wait: bool = False) -> Layout:
         """The layout of the photos that there are; with ``wait`` it is not said before it is computed."""
         found = self._current()
         while wait and found.computing and (thread := self._thread) is not None:
+            given_up = self._given_up
             thread.join()
+            if given_up.is_set():
+                break
             found = self._current()
         return found
 
@@ -105,9 +113,14 @@ class Layouts:
                 if self._tried == state:
                     # The index is damaged.
                     return layout
-                self._tried = state
-                self._thread = threading.Thread(target=self._compute, name="layout", daemon=True)
-                self._thread.start()
+                given_up = threading.Event()
+                thread = threading.Thread(target=self._compute, args=(given_up,), name="layout", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # There are too many threads already.
+                    return layout
+                self._tried, self._thread, self._given_up = state, thread, given_up
             return Layout(layout.ids, layout.places, layout.total, True)
 
     def _described(self) -> Layout:
@@ -116,13 +129,13 @@ class Layouts:
         places = np.stack([self._places[id] for id in placed]) if placed else _NOTHING.places
         return Layout(placed, places, self._workspace.vector_count(IMAGE), False)
 
-    def _compute(self) -> None:
+    def _compute(self, given_up: threading.Event) -> None:
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        with suppress(StoreError), self._alone() as alone:
+        with suppress(StoreError, _GivenUp), self._alone() as alone:
             if not alone:
                 # It is looked again after a while.
-                self._closed.wait(_AGAIN_SECONDS)
+                given_up.wait(_AGAIN_SECONDS)
                 self._tried = None
                 return
             ids: list[str] = []
@@ -131,12 +144,14 @@ class Layouts:
                 def blocks() -> Iterator[NDArray[np.float32]]:
                     ids.clear()
                     for block in snapshot.blocks():
+                        if given_up.is_set():
+                            raise _GivenUp
                         ids.extend(block.ids)
                         yield block.vectors
 
                 points, store_id = reduced(blocks), snapshot.store_id
-            places = laid_out(points, lambda: not self._closed.is_set())
-            if places is not None:
+            places = laid_out(points, lambda: not given_up.is_set())
+            if places is not None and not given_up.is_set():
                 self._keep(store_id, ids, places)
 
     @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossmodal.data_sets.beside import is_as_it_was
+from crossmodal.data_sets.collection import LAST
 from crossmodal.data_sets.listed import NamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate
 from crossmodal.engine.indexing import Indexed
@@ -95,6 +96,18 @@ class KnownLibrary:
         """Whether the photo with that id lies, as it was when it was read, in a file before ``file``."""
         files = [] if (library := self._library) is None else library.files_of(photo)
         return any(is_as_it_was(each) for each in files if (each.root, each.path) < (file.root, file.path))
+
+    def inside(self, shard: LocalFile) -> list[LocalFile] | None:
+        """All photos of a shard that is as it was when it was read; None unless all are in the index."""
+        if not shard.signature or (library := self._library) is None:
+            return None
+        files = [file for file, _ in library.files_below(shard)]
+        places = [file.in_shard for file in files]
+        if any(place is None or place[1] != shard.signature for place in places):
+            return None
+        # The last of them says how many there are; one that failed is missing among them.
+        counted = any(place is not None and place[0].endswith(f"{LAST}{len(files)}") for place in places)
+        return files if counted and all(map(self.photo_in, files)) else None
 
     @property
     def _library(self) -> Library | None:
@@ -221,11 +234,16 @@ class LibraryRun:
         origin = self.data_set.origin
         if origin is not None and not self._broken_off:
             given = list(self._library.captions_from(origin))
+            # Those beside photos are read with them, and others all together.
+            beside = self.data_set.lists_all
             lost = [
                 caption
                 for caption in given
                 if not _has(met, hash(caption.id))
-                and (_has(photos, hash(caption.photo_id)) or self._is_left_out(caption.photo_id or ""))
+                and (
+                    _has(read if beside else photos, hash(caption.photo_id))
+                    or (not beside and self._is_left_out(caption.photo_id or ""))
+                )
             ]
             if len(lost) > FEW_PHOTOS and len(lost) > LARGEST_SHARE * len(given) and not self.delete_missing:
                 settled.kept.append(
@@ -295,7 +313,7 @@ class LibraryRun:
         for file, photo in self._library.files_below(folder):
             met_here = _has(met, hash((file.root, file.path)))
             # A video of which the photo came later is one with it now.
-            if not met_here and (hash(file.absolute) in self.data_set.live or _is_gone(file.absolute)):
+            if not met_here and (hash(file.absolute) in self.data_set.live or self._is_gone(file)):
                 gone.setdefault(photo, []).append(file)
             else:
                 met_photos.add(photo)
@@ -325,6 +343,12 @@ class LibraryRun:
         settled.photos = len(going)
         self.engine.forget([file for photo in sorted(going | elsewhere) for file in gone[photo]])
         self._read_again(elsewhere)
+
+    def _is_gone(self, file: LocalFile) -> bool:
+        """Whether a file that wasn't met is certainly not there."""
+        if file.is_here:
+            return _is_gone(file.absolute)
+        return self.data_set.lists_all and hash(file.absolute) not in self.data_set.unread
 
     def _read_again(self, photos: Iterable[str]) -> None:
         """Reads photos from another of their files: what is known of one that is gone doesn't hold."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import numpy as np
 
@@ -14,12 +14,13 @@ from crossmodal.engine.archive import PhotoArchive, write_archive
 from crossmodal.engine.browsing import MOMENT_MINUTES, moment_of
 from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
-from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.layout import Layout
 from crossmodal.engine.library import LibraryRun
 from crossmodal.engine.opening import check_values, resolved_for_reading
+from crossmodal.engine.query_options import QueryOptions, request_of, terms_of
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.engine.suggestions import Suggestion
+from crossmodal.engine.summaries import AddSummary, ArchiveSummary, TextSummary
 from crossmodal.errors import DataError
 from crossmodal.filters import parse_filter, tag_name
 from crossmodal.filters.sorting import parse_order
@@ -28,8 +29,8 @@ from crossmodal.images.pool import shared_pool
 from crossmodal.images.previews import MAX_PREVIEW_SIDE
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
 from crossmodal.models import DEFAULT_MODEL
-from crossmodal.query.expression import Term, parse_expression
-from crossmodal.query.request import SearchRequest, Target
+from crossmodal.query.expression import Term
+from crossmodal.query.request import SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Look, Modality, Record
 from crossmodal.settings import Settings
 
@@ -43,59 +44,6 @@ __all__ = ["AddSummary", "ArchiveSummary", "PhotoIndex", "QueryOptions", "TextSu
 
 # Records that are read at once where all of them are listed.
 _PAGE = 256
-
-
-class QueryOptions(TypedDict, total=False):
-    """The options of a search beside its query; see ``PhotoIndex.search``."""
-
-    modality: Target | None
-    filter: Mapping[str, Any] | None
-    min_score: float | None
-    offset: int
-    hybrid: bool
-    group_duplicates: bool
-    sort: str | None
-    recognise: bool
-    exclude: Iterable[str]
-
-
-@dataclass(slots=True)
-class AddSummary:
-    """What became of the photos and captions of one ``PhotoIndex.add``.
-
-    ``moved``, ``copied`` and ``restored`` (from the trash) are photos that the index had in another file.
-    ``deleted`` are photos whose files are gone, and captions that their file doesn't give any more. ``kept``
-    is a sentence where too many photos were gone to delete them unasked. ``warnings`` are photos that are
-    used although something of them could not be read.
-    """
-
-    added: int = 0
-    replaced: int = 0
-    unchanged: int = 0
-    moved: int = 0
-    copied: int = 0
-    restored: int = 0
-    deleted: int = 0
-    kept: str | None = None
-    failures: list[Failure] = field(default_factory=list)
-    warnings: list[Failure] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class TextSummary:
-    """In how many photos ``PhotoIndex.read_texts`` looked for text, and how many of them have some."""
-
-    read: int = 0
-    with_text: int = 0
-    failures: list[Failure] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class ArchiveSummary:
-    """How many ``photos`` (and videos) are in an archive, and which are missing, and why."""
-
-    photos: int
-    missing: list[Failure]
 
 
 class PhotoIndex:
@@ -347,7 +295,7 @@ class PhotoIndex:
         with ExitStack() as writing:
             if run is not None:
                 writing.enter_context(self._engine.writing())
-            self._count(indexed, summary)
+            summary.count(indexed)
             if run is not None:
                 settled = run.settle()
                 summary.deleted = settled.photos + settled.captions
@@ -369,7 +317,7 @@ class PhotoIndex:
 
         summary = AddSummary()
         files = open_vector_files(Path(path))
-        self._count(index_vectors(self._settings, self._workspace, files), summary)
+        summary.count(index_vectors(self._settings, self._workspace, files))
         return summary
 
     def embed(
@@ -387,7 +335,7 @@ class PhotoIndex:
         settings = model_to_embed(replace(self._settings, model=self.model, format=format))
         check_values(settings)
         summary = AddSummary()
-        self._count(embed_records(settings, _checked_records(source), Path(output), format), summary)
+        summary.count(embed_records(settings, _checked_records(source), Path(output), format))
         return summary
 
     def _opened(self, source: str | Path) -> DataSet:
@@ -395,18 +343,6 @@ class PhotoIndex:
 
         settings = self._settings
         return open_data_set(str(source), data_root=settings.data_root, limits=Limits.of(settings))
-
-    def _count(self, indexed: Iterable[Indexed | Failure], summary: AddSummary) -> None:
-        for item in indexed:
-            if isinstance(item, Failure):
-                summary.failures.append(item)
-            elif item.failure is not None:
-                summary.failures.append(item.failure)
-            else:
-                outcome = str(item.outcome)
-                setattr(summary, outcome, getattr(summary, outcome) + 1)
-                if item.warning is not None:
-                    summary.warnings.append(Failure(item.source, item.warning))
 
     def read_texts(self, progress: Callable[[int, int], None] | None = None) -> TextSummary:
         """Read the text in photos: in all those of the index in which nobody has looked for any yet.
@@ -478,8 +414,8 @@ class PhotoIndex:
         ``FilterError``, and ``StoreMissing`` if nothing is indexed.
         """
         if isinstance(query, list):
-            return self._find_all([_request(_terms(one), top_k, options) for one in query])
-        return self._find(_terms(query), top_k, options)
+            return self._find_all([request_of(terms_of(one), top_k, options) for one in query])
+        return self._find(terms_of(query), top_k, options)
 
     def search_text(self, query: str, top_k: int = 10, **options: Unpack[QueryOptions]) -> Results:
         """The ``top_k`` photos that fit the sentence ``query`` best; ``options`` as in ``search``.
@@ -506,7 +442,7 @@ class PhotoIndex:
         else:
             term = Term(id=to)
             options["exclude"] = frozenset({to, *options.get("exclude", ())})
-        return self._find_all([_request((term,), top_k, options, similar=True)])[0]
+        return self._find_all([request_of((term,), top_k, options, similar=True)])[0]
 
     def duplicates(self) -> list[DuplicateGroup]:
         """All photos that repeat another, in groups: saved again, made smaller, or with a margin cut off.
@@ -536,26 +472,14 @@ class PhotoIndex:
         return np.asarray(vector)
 
     def _find(self, terms: tuple[Term, ...], top_k: int, options: QueryOptions) -> Results:
-        return self._find_all([_request(terms, top_k, options)])[0]
+        return self._find_all([request_of(terms, top_k, options)])[0]
 
     def _find_all(self, requests: Sequence[SearchRequest]) -> list[Results]:
         outcomes, _ = self._engine.search(requests)
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error
-        return [
-            Results(
-                outcome.matches,
-                modality=outcome.modality,
-                has_more=outcome.has_more,
-                truncated=outcome.truncated,
-                recognised=outcome.recognised,
-                fits=outcome.fits,
-                doubt=outcome.doubt,
-                thumbnail=self.thumbnail,
-            )
-            for outcome in outcomes
-        ]
+        return [Results.of(outcome, self.thumbnail) for outcome in outcomes]
 
 
 def _checked_id(id: object) -> str:
@@ -569,40 +493,3 @@ def _checked_records(items: Iterable[object]) -> Iterator[Record | Failure]:
         if not isinstance(item, Record | Failure):
             raise TypeError(f"The item {item!r:.80} to add is a {type(item).__name__}; it must be a Record.")
         yield item
-
-
-def _terms(query: Any) -> tuple[Term, ...]:
-    if isinstance(query, str):
-        return parse_expression(query)
-    if isinstance(query, tuple):
-        return query
-    return (query,) if isinstance(query, Term) else (term_of(query),)
-
-
-def _request(
-    terms: tuple[Term, ...], top_k: int, options: QueryOptions, *, similar: bool = False
-) -> SearchRequest:
-    if unknown := set(options) - set(QueryOptions.__annotations__):
-        raise TypeError(
-            f"A search has no option {min(unknown)!r}; there are {', '.join(QueryOptions.__annotations__)}."
-        )
-    if not terms or not all(isinstance(term, Term) for term in terms):
-        raise DataError("A query of several parts is a tuple of at least one Term.")
-    exclude = options.get("exclude", ())
-    if isinstance(exclude, str):
-        raise DataError(f"exclude is the text {exclude!r}; it must be a list of ids.")
-    filter, sort = options.get("filter"), options.get("sort")
-    return SearchRequest(
-        terms,
-        modality=options.get("modality"),
-        similar=similar,
-        top_k=top_k,
-        offset=options.get("offset", 0),
-        min_score=options.get("min_score"),
-        filter=None if filter is None else parse_filter(filter),
-        hybrid=options.get("hybrid", False),
-        group_duplicates=options.get("group_duplicates", False),
-        sort=None if sort is None else parse_order(sort),
-        recognise=options.get("recognise", True),
-        exclude=frozenset(exclude),
-    )

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.errors import DataError
 from crossmodal.match import Match
 from crossmodal.query.expression import Term
-from crossmodal.query.request import Target
+from crossmodal.query.request import SearchOutcome, Target
 from crossmodal.records import IMAGE
 
 if TYPE_CHECKING:
@@ -109,6 +109,20 @@ class Results(list[Match]):
         self.fits = fits
         self.doubt = doubt
         self._thumbnail = thumbnail
+
+    @classmethod
+    def of(cls, outcome: SearchOutcome, thumbnail: Callable[[str], bytes | None]) -> Self:
+        """What the engine found; ``thumbnail`` gives the small JPEG of a photo by its id."""
+        return cls(
+            outcome.matches,
+            modality=outcome.modality,
+            has_more=outcome.has_more,
+            truncated=outcome.truncated,
+            recognised=outcome.recognised,
+            fits=outcome.fits,
+            doubt=outcome.doubt,
+            thumbnail=thumbnail,
+        )
 
     def _repr_html_(self) -> str:
         """The matches as HTML, for notebooks: all text is escaped, and no script is in it."""

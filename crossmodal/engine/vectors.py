@@ -27,7 +27,7 @@ from crossmodal.steps.encoding import unit_vector
 from crossmodal.vector_files import Embedded, VectorFiles, VectorWriter, embedded
 from crossmodal.workspace import Workspace
 
-__all__ = ["embed_records", "index_vectors", "model_to_embed"]
+__all__ = ["embed_records", "encoding_steps", "index_vectors", "model_to_embed"]
 
 # Documents of one transaction.
 _STORED_AT_ONCE = 256
@@ -56,7 +56,7 @@ def embed_records(
     identity = identify_model(str(settings.model), cache=settings.model_cache)
     with closing(VectorWriter(folder, format, identity)) as writer:
         aside: SimpleQueue[Indexed | Failure] = SimpleQueue()
-        with LocalFlow(_encoders(settings)) as flow:
+        with LocalFlow(encoding_steps(settings)) as flow:
             new = _unknown(items, writer, aside)
             docs = (
                 [Document.of_record(record) for record in batch]
@@ -106,7 +106,7 @@ def index_vectors(
         save_all_vectors(store, settings.shards or 1)
 
 
-def _encoders(settings: Settings) -> Topology:
+def encoding_steps(settings: Settings) -> Topology:
     """The index Flow up to its encoders: the steps that know of no index."""
     topology = read_topology(flow_file("index"), settings.flow_environment())
     steps = [step for step in topology.steps if "index_path" not in step.uses_with]

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import struct
+import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from crossmodal.metadata.avi import avi_parts
 from crossmodal.metadata.locations import names_a_place
 from crossmodal.metadata.matroska import matroska_parts
-from crossmodal.metadata.video_parts import Part, read_part
+from crossmodal.metadata.mp4 import mp4_parts
+from crossmodal.metadata.video_parts import OpenVideo
 
-__all__ = ["Span", "blanked", "location_spans"]
+__all__ = ["Span", "are_spans_known", "blanked", "location_spans"]
 
 # From and up to: offsets in a file.
 Span = tuple[int, int]
 
-_MOST_BOXES = 1 << 14
 # A video that says more is a log of places, or is made to take memory.
 _MOST_SPANS = 1 << 14
 # Of so many videos it is remembered what was found.
@@ -47,44 +47,71 @@ _HARMLESS_TRACKS = frozenset({b"vide", b"soun", b"tmcd"})
 _IN_QUICKTIME_DATA = b"dhlr"
 # Of what tells of the whole, in a box of metadata.
 _HARMLESS_METADATA = frozenset({b"mdir", b"mdta"})
-# Outermost boxes that tell nothing: kinds of files, frames and where they are. A part of a film has an index
-# of its own. What was moved may be left where there is room.
-_PLAIN = frozenset({b"ftyp", b"styp", b"mdat", b"sidx", b"mfra", b"pdin", b"wide"})
-_INDEXES = frozenset({b"moov", b"moof"})
-_ROOM = frozenset({b"free", b"skip"})
+_READERS = {
+    "video/mp4": mp4_parts,
+    "video/quicktime": mp4_parts,
+    "video/x-msvideo": avi_parts,
+    "video/x-matroska": matroska_parts,
+    "video/webm": matroska_parts,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An open file; two are the same where their status is."""
+    """What tells a file from others, and from itself when it was another one."""
 
     device: int
     inode: int
     size: int
     changed: int
     mime_type: str
-    descriptor: int = field(compare=False)
 
 
-def location_spans(descriptor: int, mime_type: str) -> Sequence[Span] | None:
+_known: OrderedDict[_File, Sequence[Span] | None] = OrderedDict()
+_changing = threading.Lock()
+
+
+def location_spans(
+    descriptor: int, mime_type: str, is_given_up: Callable[[], bool] = lambda: False
+) -> Sequence[Span] | None:
     """The bytes of an open file that say where it was made, to be overwritten by blanks, in order.
 
-    None where that cannot be taken out for sure. What was found is remembered for as long as the file has the
-    same size and time.
+    None where that cannot be taken out for sure. It takes up to the time of reading the file; what was found
+    is remembered for as long as the file has the same size and time. Raises ServiceError where meanwhile
+    ``is_given_up`` says that nobody waits.
     """
+    file = _described(descriptor, mime_type)
+    with _changing:
+        if file in _known:
+            _known.move_to_end(file)
+            return _known[file]
+    found = _spans(OpenVideo(descriptor, file.size, is_given_up), mime_type)
+    with _changing:
+        _known[file] = found
+        if len(_known) > _VIDEOS:
+            _known.popitem(last=False)
+    return found
+
+
+def are_spans_known(descriptor: int, mime_type: str) -> bool:
+    """Whether ``location_spans`` answers at once."""
+    with _changing:
+        return _described(descriptor, mime_type) in _known
+
+
+def _described(descriptor: int, mime_type: str) -> _File:
     status = os.fstat(descriptor)
-    return _spans(
-        _File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, mime_type, descriptor)
-    )
+    return _File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, mime_type)
 
 
-@lru_cache(_VIDEOS)
-def _spans(file: _File) -> Sequence[Span] | None:
+def _spans(file: OpenVideo, mime_type: str) -> Sequence[Span] | None:
+    if mime_type not in _READERS:
+        return None
     spans: list[Span] = []
     try:
-        for part in _parts(file):
+        for part in _READERS[mime_type](file):
             if part.needed:
-                spans += _said_in(read_part(file.descriptor, part.start, part.end), part.start)
+                spans += _said_in(file.read(part.start, part.end), part.start)
             elif part.start < part.end:
                 spans.append((part.start, part.end))
             if len(spans) > _MOST_SPANS:
@@ -92,13 +119,6 @@ def _spans(file: _File) -> Sequence[Span] | None:
     except ValueError:
         return None
     return _apart(spans)
-
-
-def _parts(file: _File) -> Iterator[Part]:
-    """What of a file may tell something; raises ValueError where that is not sure."""
-    if file.mime_type in ("video/mp4", "video/quicktime"):
-        return _mp4_parts(file.descriptor, file.size)
-    return (avi_parts if file.mime_type == "video/x-msvideo" else matroska_parts)(file.descriptor, file.size)
 
 
 def _said_in(part: bytes, start: int) -> Iterator[Span]:
@@ -127,24 +147,6 @@ def _apart(spans: list[Span]) -> Sequence[Span]:
     return tuple(joined)
 
 
-def _mp4_parts(descriptor: int, size: int) -> Iterator[Part]:
-    """The index of an MP4 or QuickTime file (ISO 14496-12, 8.2.1) and of its parts, and what lies between.
-
-    Raises ValueError where there is not one index, and where another box beside it may tell something.
-    """
-    indexes = 0
-    for kind, start, end in _boxes(descriptor, size):
-        if kind in _ROOM:
-            yield Part(start, end, needed=False)
-        elif kind in _INDEXES:
-            indexes += kind == b"moov"
-            yield Part(start, end)
-        elif kind not in _PLAIN:
-            raise ValueError("it has what is not known")
-    if indexes != 1:
-        raise ValueError("it has no index, or several")
-
-
 def blanked(part: bytes, start: int, spans: Sequence[Span]) -> bytes:
     """The ``part`` of a file that begins at ``start``, with blanks for what of it lies in ``spans``."""
     written, end = bytearray(part), start + len(part)
@@ -162,28 +164,3 @@ def blanked(part: bytes, start: int, spans: Sequence[Span]) -> bytes:
 def _is_harmless(handler: re.Match[bytes]) -> bool:
     group, kind = handler.groups()
     return group == _IN_QUICKTIME_DATA or kind in _HARMLESS_TRACKS or kind in _HARMLESS_METADATA
-
-
-def _boxes(descriptor: int, size: int) -> Iterator[tuple[bytes, int, int]]:
-    """The kind of each outermost box, and where its body starts and ends.
-
-    Raises ValueError where one is broken, or where they are many.
-    """
-    at = 0
-    for _ in range(_MOST_BOXES):
-        if at >= size:
-            return
-        head = os.pread(descriptor, 16, at)
-        if len(head) < 8:
-            break
-        length, kind = struct.unpack_from(">I4s", head)
-        start = at + 8
-        if length == 1 and len(head) == 16:
-            (length,) = struct.unpack_from(">Q", head, 8)
-            start += 8
-        end = size if length == 0 else at + length
-        if end < start:
-            break
-        yield kind, start, min(end, size)
-        at = end
-    raise ValueError("a box is broken, or there are too many")

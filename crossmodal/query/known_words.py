@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import filterfalse
 
 from crossmodal.models.native.checkpoint import SHIPPED
 from crossmodal.models.native.vocabularies import WordPieces, words_of
@@ -44,7 +45,7 @@ class KnownWords:
         """The share of the letters in ``texts`` that belong to known words; 0 where there are no words."""
         found = [word for text in texts for word in self.words_of(text)]
         letters = sum(map(len, found))
-        return sum(len(word) for word in found if word in self.words) / letters if letters else 0.0
+        return sum(map(len, filter(self.words.__contains__, found))) / letters if letters else 0.0
 
 
 def known_words_of(model: str) -> KnownWords | None:
@@ -71,4 +72,4 @@ def known_words_of(model: str) -> KnownWords | None:
 def _plain_words(text: str) -> list[str]:
     """The words of ``text`` in lower case without accents, as BERT's word pieces are."""
     decomposed = unicodedata.normalize("NFD", text.lower())
-    return _WORD.findall("".join(char for char in decomposed if not unicodedata.combining(char)))
+    return _WORD.findall("".join(filterfalse(unicodedata.combining, decomposed)))

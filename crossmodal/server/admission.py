@@ -36,8 +36,13 @@ _READS = 256
 # MiB of photos that are read or sent at the same time: one may have 64, and a slow client takes long for it.
 _PHOTOS_SENT_MIB = 256
 
-# Originals that are read from the index at the same time, before it is known how large they are.
+# Originals that are read from the index at the same time, before it is known how large they are; and those of
+# them that are for archives, which nobody else waits for.
 _READ_AT_ONCE = 4
+_ARCHIVED_AT_ONCE = 2
+
+# Archives that are being sent. Each has a list of its photos, some MiB where they are many.
+_ARCHIVES = 16
 
 # A request of many sentences has so many under way at a time.
 _HEAVIEST = 16
@@ -67,7 +72,11 @@ class Admission:
         self.writes = Places("writing requests", _WRITES)
         self.reads = Places("reading requests", _READS)
         self.sent = Places("MiB of photos", _PHOTOS_SENT_MIB)
+        self.archives = Places("archives", _ARCHIVES)
         self.reading = asyncio.Semaphore(_READ_AT_ONCE)
+        self.archiving = asyncio.Semaphore(_ARCHIVED_AT_ONCE)
+        # For all that is read under the two.
+        self.reading_threads = _READ_AT_ONCE + _ARCHIVED_AT_ONCE
 
     def search_places(self, sentences: int, photos: int) -> AbstractContextManager[None]:
         """The places of one search request, as a context; raises Overloaded."""
@@ -99,7 +108,7 @@ class Admission:
 
     def status(self) -> dict[str, Any]:
         """By kind the places ``held``, the ``most`` there are and those ``shed``; what was given up."""
-        kinds = (self.sentences, self.photos, self.writes, self.reads, self.sent)
+        kinds = (self.sentences, self.photos, self.writes, self.reads, self.sent, self.archives)
         return {
             "queues": {
                 places.name: {"held": places.held, "most": places.most, "shed": places.shed}

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import ImageError, OriginalGone, RequestError
+from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
 from crossmodal.images.previews import PREVIEW_SIDES
 from crossmodal.metadata.locations import without_location
@@ -71,11 +73,11 @@ async def photo_response(
     if (video := await video_response(request, serving, id, hide_location=hide_location)) is not None:
         return video
     async with serving.admission.reading:
-        found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+        found = await serving.read(_read, id, serving.engine.workspace.content)
         if not original and found.mime_type in READABLE_TYPES - BROWSER_TYPES:
             found = await _as_jpeg(serving, found)
         elif hide_location:
-            found = await asyncio.to_thread(_without_location, found)
+            found = await serving.read(_without_location, found)
     return _response(request, found, serving.admission.sent)
 
 
@@ -105,7 +107,7 @@ async def thumbnail_response(
         return await _preview_response(request, serving, record, size)
     else:
         async with serving.admission.reading:
-            found = await asyncio.to_thread(_read, id, serving.engine.workspace.content)
+            found = await serving.read(_read, id, serving.engine.workspace.content)
             content = await _as_jpeg(serving, found, size)
     return _response(request, content, serving.admission.sent)
 
@@ -123,7 +125,7 @@ async def _preview_response(request: Request, serving: Serving, record: Record, 
             return _response(request, content, sent)
     try:
         async with serving.admission.reading:
-            found = await asyncio.to_thread(_read, record.id, workspace.content)
+            found = await serving.read(_read, record.id, workspace.content)
             named = named or found.tag.strip('"')
             picture = await serving.picture(named, found.data, side)
         content = _Content(picture, "image/webp", f'"{named[:32]}-webp{side}"', cached)
@@ -211,11 +213,13 @@ _DOCS_PAGE = Path(__file__).with_name("docs_page")
 # Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "media-src 'self'; connect-src 'self'; manifest-src 'self'; frame-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"
+# It names the server by its address, as each client knows it.
+_OPENSEARCH = "opensearch.xml"
 
 _TYPES = {
     ".js": "text/javascript",
@@ -231,8 +235,22 @@ def add_page(app: Starlette) -> None:
     files = _files_in(PAGE)
     files[_FORMATS] = _PageFile(_FORMATS, _formats_module().encode())
 
+    # Before the files, among which it is for browsers.
+    add_route(app, f"/page/{_OPENSEARCH}", _opensearch, ["GET", "HEAD"])
     _add_files(app, "/", "/page", files, first="index.html")
     _add_files(app, "/docs", "/docs", _files_in(_DOCS_PAGE), first="docs.html")
+
+
+async def _opensearch(request: Request) -> Response:
+    """What browsers need to offer the page among their search engines: OpenSearch 1.1, draft 6."""
+    home = f"{request.url.scheme}://{request.url.netloc}{ROOT_PATH.get()}/"
+    address = quoteattr(f"{home}?text={{searchTerms}}")
+    return Response(
+        '<OpenSearchDescription xmlns="http://a9.com/-/spec/opensearch/1.1/"><ShortName>Photos</ShortName>'
+        f"<Description>Photos by a sentence</Description><InputEncoding>UTF-8</InputEncoding>"
+        f'<Url type="text/html" template={address}/></OpenSearchDescription>',
+        media_type="application/opensearchdescription+xml",
+    )
 
 
 def _files_in(folder: Path) -> dict[str, _PageFile]:

@@ -89,9 +89,8 @@ async def read_body(request: Request, limit: int = limits.BODY.most) -> bytes:
     async for chunk in body_chunks(request):
         body += chunk
         if len(body) > limit:
-            raise RequestError(
-                f"The request is larger than {limit >> 20} MiB. {limits.BODY.advice}", status=413
-            )
+            most = f"{limit >> 20} MiB" if limit >> 20 else f"{limit:,} bytes"
+            raise RequestError(f"The request is larger than {most}. {limits.BODY.advice}", status=413)
     return bytes(body)
 
 

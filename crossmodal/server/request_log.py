@@ -94,6 +94,8 @@ class RequestLog:
         finally:
             OBSERVED.reset(names[0])
             REQUEST_IDS.reset(names[1])
+            # Where nothing was answered, the client has hung up.
+            status = status or _GONE
             if not seen.elsewhere:
                 route = self._route_of(scope)
                 trace = self._trace(scope, route, seen, status, started_ns)

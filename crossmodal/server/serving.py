@@ -24,6 +24,7 @@ from crossmodal.engine.amending import amend
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
+from crossmodal.engine.suggestions import Suggestion
 from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
@@ -50,6 +51,9 @@ _SEARCHED_TOGETHER = 16
 
 # Requests that write at the same time; each is a batch on its way through the index Flow.
 _WRITES_AT_ONCE = 4
+
+# Those who type wait for no more than the words of an index, which are read once.
+_SUGGESTED_AT_ONCE = 2
 
 # A batch that is written takes longer than this, and so much more for each of its documents, only where it
 # will never end: the largest models take seconds for a photo, and several batches share the cores.
@@ -130,6 +134,10 @@ class Serving:
         # Photos have threads of their own, so that sentences don't wait for those that are decoded.
         self._photos = ThreadPoolExecutor(cores, thread_name_prefix="photo")
         self._writing = ThreadPoolExecutor(_WRITES_AT_ONCE, thread_name_prefix="write")
+        # A large file, or a disk that doesn't answer, holds up nothing but others that are read.
+        self._reading = ThreadPoolExecutor(self.admission.reading_threads, thread_name_prefix="read")
+        # What is suggested first waits for the words of the whole index.
+        self._suggesting = ThreadPoolExecutor(_SUGGESTED_AT_ONCE, thread_name_prefix="suggest")
         self._pictures = Pictures(
             max_pixels=self.settings.max_pixels, memory=(self.settings.decode_memory or 0) * MEGABYTE
         )
@@ -253,6 +261,21 @@ class Serving:
             self.metrics.count_written(outcome)
         return became
 
+    async def read(self, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        """What ``work`` makes of a file that it reads, as part of the originals that are read at once.
+
+        To be called with a place of ``admission``. Whoever leaves meanwhile leaves the thread to its end: the
+        next ones wait for it.
+        """
+        context = copy_context()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reading, context.run, work, *arguments)
+
+    async def suggest(self, text: str, limit: int, *, places: bool) -> list[Suggestion]:
+        """What may be meant by the beginning of it; see ``Engine.suggest``."""
+        work = partial(self.engine.suggest, text, limit, places=places)
+        return await asyncio.get_running_loop().run_in_executor(self._suggesting, work)
+
     async def picture(self, tag: str, file: bytes, size: int | None = None) -> bytes:
         """The picture of the photo in a ``file`` that ``tag`` names, for browsers; see ``Pictures.made``.
 
@@ -267,19 +290,19 @@ class Serving:
         """The picture of the file that ``tag`` names where it was made lately, so that nobody reads that."""
         return self._pictures.kept(tag, size)
 
-    async def amend(self, id: str, amendment: Amendment) -> bool:
-        """Changes a document in place, one at a time; False where there is none. Raises as ``amend``."""
+    async def amend(self, id: str, amendment: Amendment) -> Amendment | None:
+        """Changes a document in place, one at a time. Returns and raises as ``amend``."""
 
-        def work() -> bool:
+        def work() -> Amendment | None:
             with self._amending, self._write_under_way(1):
                 return amend(self.engine, id, amendment)
 
         seen = observed()
         seen.begin_write("index", [id])
-        found = await self._in(self._writing, work)
-        seen.outcomes["replaced"] += found
-        self.metrics.count_written("replaced", int(found))
-        return found
+        undo = await self._in(self._writing, work)
+        seen.outcomes["replaced"] += undo is not None
+        self.metrics.count_written("replaced", int(undo is not None))
+        return undo
 
     async def delete(
         self, ids: Sequence[str], *, captions: bool, modality: Modality | None = None
@@ -330,6 +353,9 @@ class Serving:
         self.texts.close()
         self._searching.shutdown(cancel_futures=True)
         self._photos.shutdown(cancel_futures=True)
+        self._reading.shutdown(cancel_futures=True)
+        # Closing the engine gives up what they wait for.
+        self._suggesting.shutdown(wait=False, cancel_futures=True)
         self._writing.shutdown()
         self._pictures.close()
         if self.url_photos is not None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -48,27 +49,44 @@ async def video_response(
     taken out, OriginalGone, and Overloaded where too much is being sent already.
     """
     with ExitStack() as held:
-        async with serving.admission.reading:
-            opening = asyncio.ensure_future(asyncio.to_thread(_opened, serving, id, hide_location))
-            try:
-                video = await asyncio.shield(opening)
-            except asyncio.CancelledError:
-                # The thread goes on, and what it opens has nobody else to close it.
-                opening.add_done_callback(_close_unwanted)
-                raise
+        video = await _video(serving, id, hide_location)
+        if isinstance(video, Future):
+            # Its file is read as a whole, for which nobody else waits. Who leaves, leaves it to the others.
+            await asyncio.shield(asyncio.wrap_future(video))
+            video = await _video(serving, id, hide_location, read=True)
         if video is None:
             return None
+        assert isinstance(video, _Video)
         held.callback(os.close, video.descriptor)
         return _response(request, video, serving.admission.sent, held)
 
 
-def _close_unwanted(opening: asyncio.Future[_Video | None]) -> None:
-    if not opening.cancelled() and opening.exception() is None and (video := opening.result()) is not None:
+async def _video(
+    serving: Serving, id: str, hide_location: bool, *, read: bool = False
+) -> _Video | Future[None] | None:
+    async with serving.admission.reading:
+        opening = asyncio.ensure_future(serving.read(_opened, serving, id, hide_location, read))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it opens has nobody else to close it.
+            opening.add_done_callback(_close_unwanted)
+            raise
+
+
+def _close_unwanted(opening: asyncio.Future[_Video | Future[None] | None]) -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        return
+    if isinstance(video := opening.result(), _Video):
         os.close(video.descriptor)
 
 
-def _opened(serving: Serving, id: str, hide_location: bool) -> _Video | None:
-    found = serving.engine.workspace.video(id)
+def _opened(serving: Serving, id: str, hide_location: bool, read: bool) -> _Video | Future[None] | None:
+    """The open video; unless it was ``read`` just now, what ends when it has been where it has to be."""
+    workspace = serving.engine.workspace
+    if not read and (reading := workspace.reading_video(id, locations=not hide_location)) is not None:
+        return reading
+    found = workspace.video(id)
     if found is None:
         return None
     with ExitStack() as unfinished:

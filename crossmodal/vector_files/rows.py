@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,22 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmodal.data_sets.described import CAPTIONS, PLACES, cell_text, further_tags
 from crossmodal.errors import DataError
 from crossmodal.records import IMAGE, TEXT, Failure, Record, caption_id, photo_id, record_id
 
 __all__ = ["Batch", "Embedded", "embedded", "embedded_rows"]
-
-# The columns that say where a photo is, the best first: img2dataset's, clip-retrieval's, and the key of both.
-_PLACES = ("url", "uri", "image_path", "key")
-_CAPTIONS = ("caption", "text")
-
-# Columns that are read here, or are about the download and not about the photo.
-_NO_TAGS = frozenset(
-    (
-        *(*_PLACES, *_CAPTIONS, "id", "modality", "photo_id", "mime_type", "sha256", "tags", "metadata"),
-        *("status", "error_message", "exif", "original_width", "original_height"),
-    )
-)
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -68,9 +56,9 @@ def embedded_rows(batch: Batch) -> Iterator[Embedded | Failure]:
 def _of_row(
     row: Mapping[str, Any], image: NDArray[Any] | None, text: NDArray[Any] | None
 ) -> Iterator[Embedded]:
-    caption = next((said for name in _CAPTIONS if (said := _text(row, name))), None)
+    caption = next((said for name in CAPTIONS if (said := cell_text(row, name))), None)
     if image is None and text is None:
-        status = _text(row, "status")
+        status = cell_text(row, "status")
         raise DataError("it has no vector" + (f" (its status is {status})" if status else ""))
     if image is not None:
         photo = _photo(row)
@@ -80,34 +68,34 @@ def _of_row(
         return
     if caption is None:
         raise DataError("it has the vector of a caption and no caption")
-    described = _text(row, "photo_id") or (_photo(row).id if _place(row) else None)
+    described = cell_text(row, "photo_id") or (_photo(row).id if _place(row) else None)
     yield embedded(_caption(row, caption, described, None), text)
 
 
 def _photo(row: Mapping[str, Any]) -> Record:
-    digest, place = _text(row, "sha256"), _place(row)
+    digest, place = cell_text(row, "sha256"), _place(row)
     if digest is not None and not _SHA256.fullmatch(digest):
         digest = None
-    id = _text(row, "id")
+    id = cell_text(row, "id")
     if id is None:
         if place is None and digest is None:
-            raise DataError(f"it says nothing of its photo: none of the columns id, {', '.join(_PLACES)}")
+            raise DataError(f"it says nothing of its photo: none of the columns id, {', '.join(PLACES)}")
         id = record_id(place) if place is not None else photo_id(digest or "")
     return Record(
         id=id,
         modality=IMAGE,
         uri=_shown(place),
-        mime_type=_text(row, "mime_type"),
-        tags={**_further(row), **_object(row, "tags")},
+        mime_type=cell_text(row, "mime_type"),
+        tags={**further_tags(row), **_object(row, "tags")},
         metadata=_object(row, "metadata"),
         digest=digest,
-        photo_id=_text(row, "photo_id"),
+        photo_id=cell_text(row, "photo_id"),
     )
 
 
 def _caption(row: Mapping[str, Any], caption: str, photo: str | None, uri: str | None) -> Record:
     is_row = row.get("modality") == TEXT
-    id = _text(row, "id") if is_row or photo is None else None
+    id = cell_text(row, "id") if is_row or photo is None else None
     if id is None:
         id = record_id(caption) if photo is None else caption_id(photo, caption)
     tags = _object(row, "tags") if is_row else {}
@@ -124,7 +112,7 @@ def embedded(record: Record, vector: NDArray[Any] | None) -> Embedded:
 
 
 def _place(row: Mapping[str, Any]) -> str | None:
-    return next((place for name in _PLACES if (place := _text(row, name))), None)
+    return next((place for name in PLACES if (place := cell_text(row, name))), None)
 
 
 def _shown(place: str | None) -> str | None:
@@ -132,18 +120,8 @@ def _shown(place: str | None) -> str | None:
     return place if place is None or "://" in place else place.rpartition("/")[2]
 
 
-def _further(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the other columns, which are tags as those of a table are."""
-    return {
-        name: value
-        for name, value in row.items()
-        if name not in _NO_TAGS
-        and (isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)))
-    }
-
-
 def _object(row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    said = _text(row, name)
+    said = cell_text(row, name)
     if said is None:
         return {}
     try:
@@ -153,11 +131,3 @@ def _object(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"its {name} are no JSON object: {said[:60]!r}")
     return value
-
-
-def _text(row: Mapping[str, Any], name: str) -> str | None:
-    """What the column says, None for one that is empty or not there; numbers as text."""
-    value = row.get(name)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    return None if value is None else str(value).strip() or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conftest import Server
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Page, expect
 
 from browser.page_driver import SearchPage
 
@@ -138,3 +138,32 @@ def test_the_first_tab_stop_skips_to_the_content(page: Page, toy_server: Server)
     expect(skip).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(searching.page.locator("#main")).to_be_focused()
+
+
+def test_from_right_to_left_arrows_lead_on_to_the_left(page: Page, toy_server: Server) -> None:
+    page.add_init_script(
+        "document.addEventListener('DOMContentLoaded', () => (document.documentElement.dir = 'rtl'))"
+    )
+    page.set_viewport_size({"width": 1440, "height": 900})
+    searching = SearchPage(page, toy_server).open(text=SENTENCE).settled()
+    first, second = searching.shown()[:2]
+
+    def place(selector: str) -> FloatRect:
+        box = page.locator(selector).bounding_box()
+        assert box is not None
+        return box
+
+    # The box lies between the name at the right and the views at the left.
+    box, views = place("#search-form"), place(".site-nav")
+    assert views["x"] + views["width"] <= box["x"]
+    assert box["x"] + box["width"] <= place(".brand")["x"]
+    searching.result(first).get_by_test_id("open-result").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    lightbox = page.locator("#lightbox")
+    expect(lightbox).to_have_attribute("data-id", first)
+    page.keyboard.press("ArrowLeft")
+    expect(lightbox).to_have_attribute("data-id", second)
+    captions = lightbox.get_by_test_id("lightbox-captions").locator("li span")
+    expect(captions.first).to_have_attribute("dir", "auto")

@@ -269,8 +269,13 @@ def test_photos_are_browsed_by_year_day_camera_and_folder(page: Page, server: Se
     def expect_shown(filter: Json | None = None) -> None:
         eventually(browsed.shown, listed(filter))
 
-    # The newest come first, and the years stand at the side.
+    # The newest come first, and the years stand at the side, but not over the filters.
     expect_shown()
+    browsed.find("filters-button").click()
+    expect(browsed.page.locator("#timeline")).to_be_hidden()
+    panel = browsed.page.locator("#filters")
+    assert panel.locator(".fields").evaluate("fields => fields.clientWidth") > 1000
+    browsed.find("filters-button").click()
     _, tags = server.request("/v1/tags")
     years = next(field for field in tags["fields"] if field["name"] == "year")["values"]
     newest_first = sorted((each["value"] for each in years), reverse=True)

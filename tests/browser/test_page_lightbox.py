@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import httpx2
 import pytest
-from conftest import TOY_IMAGES, Server
+from conftest import REPOSITORY, TOY_IMAGES, Server
 from playwright.sync_api import Locator, Page, Route, expect
 
 from browser.page_driver import SearchPage, eventually, photo_ids
@@ -172,41 +173,84 @@ def test_captions_tags_and_stars_are_changed_and_taken_back(page: Page, writable
     searching = SearchPage(page, writable_server).open()
     id = photo_ids(writable_server)["coffee.jpg"]
 
-    def document() -> tuple[list[str], object, object]:
+    def document() -> tuple[dict[str, str], object, object]:
         _, answer = writable_server.request(f"/v1/documents/{id}")
-        texts = sorted(each["text"] for each in answer["captions"])
-        return texts, *map(answer["tags"].get, ("keywords", "rating"))
+        captions = {each["id"]: each["text"] for each in answer["captions"]}
+        return captions, *map(answer["tags"].get, ("keywords", "rating"))
 
-    texts, keywords, rating = before = document()
+    captions, keywords, rating = before = document()
     lightbox = opened(searching, id)
+    listed = lightbox.get_by_test_id("lightbox-captions").locator("li")
 
-    def changed(*wanted: object) -> None:
-        """Waits for the change, and takes it back by the button on its message, above the open photo."""
-        texts, *tags = wanted
-        assert isinstance(texts, list)
-        eventually(document, (sorted(texts), *tags))
+    def taken_back(*texts: str) -> None:
+        """Waits for these captions, and takes the change back by the button on its message."""
+        eventually(lambda: sorted(document()[0].values()), sorted(texts))
         lightbox.get_by_test_id("undo").last.click()
         eventually(document, before)
 
+    # Somebody else changes it meanwhile, and this page doesn't know.
+    httpx2.patch(
+        f"{writable_server.url}/v1/documents/{id}", json={"add": {"captions": ["theirs"]}}
+    ).raise_for_status()
+    captions, keywords, rating = before = document()
+    first, *others = captions.values()
     add = lightbox.get_by_test_id("add-caption")
     add.fill("a cup on a table")
     add.press("Enter")
-    changed([*texts, "a cup on a table"], keywords, rating)
-    expect(lightbox.get_by_test_id("lightbox-captions").locator("li")).to_have_count(len(texts))
-    old = lightbox.get_by_test_id("lightbox-captions").locator("li").first.inner_text()
+    taken_back(first, *others, "a cup on a table")
+    expect(listed).to_have_count(len(captions))
     lightbox.get_by_test_id("caption-edit").first.click()
     field = lightbox.get_by_test_id("caption-text")
     field.fill("coffee, mostly")
     field.press("Enter")
-    others = [text for text in texts if text != old]
-    assert len(others) == len(texts) - 1
-    changed(["coffee, mostly", *others], keywords, rating)
+    taken_back("coffee, mostly", *others)
+
+    # A caption that is removed is there until that can't be taken back any more.
+    expect(listed).to_have_count(len(captions))
+    lightbox.get_by_test_id("caption-remove").first.click()
+    expect(listed).to_have_count(len(others))
+    lightbox.get_by_test_id("undo").last.click()
+    expect(listed).to_have_count(len(captions))
+    assert document() == before
+    page.clock.install()
+    lightbox.get_by_role("button", name="Remove the caption: theirs").click()
+    expect(listed).to_have_count(len(others))
+    page.clock.run_for(9000)
+    left = {each: text for each, text in captions.items() if text != "theirs"}
+    eventually(document, (left, keywords, rating))
+    page.clock.resume()
+
     tag = lightbox.get_by_test_id("add-keyword")
     tag.fill("breakfast")
     tag.press("Enter")
-    changed(texts, ["breakfast"], rating)
+    eventually(lambda: document()[1:], (["breakfast"], rating))
+    lightbox.get_by_test_id("undo").last.click()
+    eventually(lambda: document()[1:], (keywords, rating))
     lightbox.get_by_test_id("star-4").click()
-    changed(texts, keywords, 4)
+    eventually(lambda: document()[1:], (keywords, 4))
+    lightbox.get_by_test_id("undo").last.click()
+    eventually(lambda: document()[1:], (keywords, rating))
+
+
+def test_what_the_file_says_is_removed(page: Page, writable_server: Server) -> None:
+    file = REPOSITORY / "tests" / "fixtures" / "metadata" / "described.jpg"
+    sent = {"file": (file.name, file.read_bytes(), "image/jpeg")}
+    id = httpx2.post(f"{writable_server.url}/v1/documents", files=sent, timeout=60).json()["results"][0]["id"]
+
+    def said() -> list[object]:
+        _, answer = writable_server.request(f"/v1/documents/{id}")
+        return [answer["tags"].get(name) for name in ("keywords", "rating")]
+
+    assert said() == [["of jpg"], 4]
+    lightbox = showing(SearchPage(page, writable_server).open(open=id), id)
+    lightbox.get_by_role("button", name="Remove the tag of jpg").click()
+    expect(lightbox.get_by_test_id("keyword")).to_have_count(0)
+    lightbox.get_by_test_id("star-4").click()
+    expect(lightbox.get_by_test_id("star-4")).to_have_attribute("aria-pressed", "false")
+    eventually(said, [None, None])
+    lightbox.get_by_test_id("undo").first.click()
+    eventually(said, [["of jpg"], None])
+    writable_server.request("/v1/documents/deletion", {"ids": [id]})
 
 
 def test_the_original_is_downloaded(found: SearchPage) -> None:

@@ -54,6 +54,23 @@ def test_a_pause_in_typing_searches_as_well(searching: SearchPage) -> None:
     assert searching.parameters() == [("text", SENTENCE)]
 
 
+def test_enter_sends_no_search_that_is_under_way(searching: SearchPage) -> None:
+    searching.open()
+    held: list[Route] = []
+    searching.page.route("**/v1/search", lambda route: held.append(route))
+    with searching.page.expect_request("**/v1/search"):
+        searching.box.fill(SENTENCE)
+    searching.box.press("Enter")
+    searching.page.evaluate("() => new Promise(requestAnimationFrame)")
+    assert len(searching.sent) == 1
+    held[0].continue_()
+    searching.settled()
+    # Once it is over, Enter asks again.
+    searching.page.unroute("**/v1/search")
+    with searching.page.expect_request("**/v1/search"):
+        searching.box.press("Enter")
+
+
 def test_captions_and_scores_stand_on_the_photos(searching: SearchPage) -> None:
     searching.open().search(SENTENCE)
     for match in searching.asked({"text": SENTENCE, "top_k": 3})["matches"]:

@@ -138,7 +138,7 @@ def test_the_models_are_listed(status_view: SearchPage) -> None:
 
 
 def test_it_is_a_step_of_the_history(status_view: SearchPage) -> None:
-    status_view.page.get_by_role("link", name="Search", exact=True).click()
+    status_view.page.get_by_role("link", name="Photos", exact=True).click()
     expect(status_view.page.locator("#status-view")).to_be_hidden()
     status_view.page.go_back()
     expect(status_view.page.locator("#status-view")).to_be_visible()

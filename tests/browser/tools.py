@@ -11,7 +11,7 @@ import pytest
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
 
-# The first is Chromium without windows at all, which takes a third of the processor time of one that hides them.
+# The first is Chromium without windows at all: a third of the processor time of one that hides them.
 _CHROMIUM_NAMES = (
     "chromium-headless-shell",
     "chrome-headless-shell",
@@ -26,7 +26,9 @@ def chromium() -> str:
     """The path of Chromium (or Chrome); without one the test is skipped, and with CI=true it fails."""
     found = next(filter(None, map(shutil.which, _CHROMIUM_NAMES)), None)
     if found is None:
-        _missing("Chromium is not installed; on Debian, `sudo apt-get install chromium-headless-shell` brings it.")
+        _missing(
+            "Chromium is not installed; on Debian, `sudo apt-get install chromium-headless-shell` brings it."
+        )
     return found
 
 

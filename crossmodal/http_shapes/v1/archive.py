@@ -5,7 +5,8 @@ from __future__ import annotations
 from crossmodal import limits
 from crossmodal.errors import FilterError, RequestError
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.http_shapes.values import checked_id, shown
+from crossmodal.http_shapes.v1.changes import checked_ids
+from crossmodal.http_shapes.values import shown
 
 __all__ = ["parse_archive"]
 
@@ -25,12 +26,4 @@ def parse_archive(body: object) -> list[str] | Filter:
             return parse_filter(body["filter"])
         except FilterError as error:
             raise RequestError(error.located("'filter'"), status=422) from None
-    ids = body["ids"]
-    if not isinstance(ids, list) or not ids:
-        raise RequestError(f"'ids' is {shown(ids)}; it has to be a list of at least one id.", status=422)
-    if len(ids) > limits.ARCHIVE.most:
-        raise RequestError(limits.ARCHIVE.exceeded("'ids'", len(ids)), status=422)
-    try:
-        return [checked_id(id, f"ids[{number}]", limits.STORED_ID) for number, id in enumerate(ids)]
-    except RequestError as error:
-        raise RequestError(str(error), status=422) from None
+    return checked_ids(body["ids"], limits.ARCHIVE)

@@ -21,12 +21,12 @@ from crossmodal.http_shapes.photos import (
     is_data_uri,
     opened_for_clients,
 )
-from crossmodal.http_shapes.values import checked_text, plain_json, read_json, shown
+from crossmodal.http_shapes.values import plain_json, read_json, shown
 from crossmodal.images import sniff_mime_type
-from crossmodal.records import Amendment, Record
+from crossmodal.records import Record
 from crossmodal.url_photos import FetchedPhotos, is_web_url
 
-__all__ = ["UploadMetadata", "parse_amendment", "parse_line", "parse_metadata", "parse_upload", "photo_url"]
+__all__ = ["UploadMetadata", "check_keys", "parse_line", "parse_metadata", "parse_upload", "photo_url"]
 
 # Stands for every file in a form's metadata.
 _ALL_FILES = "*"
@@ -34,7 +34,6 @@ _ALL_FILES = "*"
 _LINE_KEYS = ("id", "text", "image", "captions", "tags", "photo_id")
 _FILE_KEYS = ("id", "tags", "captions")
 _ALL_FILES_KEYS = ("tags",)
-_AMENDED_KEYS = ("tags", "text", "captions")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -63,7 +62,7 @@ def parse_metadata(raw: bytes) -> UploadMetadata:
         place = f"The metadata of {shown(name)}"
         if not isinstance(described, dict):
             raise RequestError(f"{place} is {shown(described)}; it has to be an object.", status=422)
-        _check_keys(described, _ALL_FILES_KEYS if name == _ALL_FILES else _FILE_KEYS, place)
+        check_keys(described, _ALL_FILES_KEYS if name == _ALL_FILES else _FILE_KEYS, place)
         tags = described.get("tags")
         if tags is not None and not isinstance(tags, dict):
             raise RequestError(f"{place} has tags that are {shown(tags)}, not an object.", status=422)
@@ -108,35 +107,9 @@ def parse_line(raw: bytes, number: int, fetched: FetchedPhotos | None = None) ->
         raise RequestError(
             f'Line {number} is {shown(item)}; it has to be an object such as {{"text": "a dog"}}.', status=422
         )
-    _check_keys(item, _LINE_KEYS, f"Line {number}")
+    check_keys(item, _LINE_KEYS, f"Line {number}")
     image = item.pop("image", None)
     return _documents(item, name, photo=None if image is None else _photo(image, name, fetched))
-
-
-def parse_amendment(body: object) -> Amendment:
-    """What a merge patch of a document changes: ``tags``, ``text`` of a caption, ``captions`` of a photo.
-
-    Raises RequestError, 422 where it is of another shape.
-    """
-    name = "the document"
-    if not isinstance(body, dict):
-        raise RequestError(
-            f'The body is {shown(body)}; it has to be an object such as {{"tags": {{"rating": 5}}}}.',
-            status=422,
-        )
-    _check_keys(body, _AMENDED_KEYS, "The body")
-    if not body:
-        raise RequestError(f"The body is empty; there are {', '.join(_AMENDED_KEYS)}.", status=422)
-    for key, value in body.items():
-        if value is None:
-            raise RequestError(f"{key!r} is null; a document cannot be without it.", status=422)
-    try:
-        text = checked_text(body["text"], f"The text of {name}") if "text" in body else None
-        captions = captions_of({"captions": body["captions"]}, name) if "captions" in body else None
-        tags = tags_of(body, name) if "tags" in body else None
-    except RequestError as error:
-        raise RequestError(str(error), status=422) from None
-    return Amendment(tags=tags, text=text, captions=captions)
 
 
 def _documents(item: dict[str, Any], name: str, *, photo: bytes | None) -> list[Record]:
@@ -178,7 +151,8 @@ def _photo(image: object, name: str, fetched: FetchedPhotos | None) -> bytes:
     return decoded.content
 
 
-def _check_keys(item: Mapping[str, Any], known: Collection[str], place: str) -> None:
+def check_keys(item: Mapping[str, Any], known: Collection[str], place: str) -> None:
+    """Raises RequestError, 422, where an object has a key that is not known there."""
     for key in item:
         if key not in known:
             raise RequestError(f"{place} has {shown(key)}; there are {', '.join(known)}.", status=422)

@@ -124,6 +124,13 @@ class Library:
             found = connection.execute(both, (digest,)).fetchone()
         return None if found is None else str(found[0])
 
+    def digests(self) -> Iterator[str]:
+        """The SHA-256 of each photo that has a vector, as of one commit."""
+        select = "SELECT digest FROM documents WHERE modality = 'image' AND has_vector AND digest IS NOT NULL"
+        with self._connections.read() as connection:
+            for (digest,) in connection.execute(select):
+                yield digest
+
     def captions_from(self, origin: str) -> Iterator[Record]:
         """The captions that the file ``origin`` gives, as of one commit: their ids, photos and origins."""
         select = f"SELECT id, photo_id, origin FROM documents WHERE origin = {{}} OR {_OF_SEVERAL}"

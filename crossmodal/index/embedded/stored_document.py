@@ -143,7 +143,8 @@ class StoredDocument:
             raise StoreDamaged("document", str(id), row, modality=modality)
         if modality not in MODALITIES:
             raise StoreFormat(f"the document {id!r} has the modality {modality!r}, not {MODALITIES}")
-        local = None if file is None else LocalFile(file.partition("//")[0] or "/", file.partition("//")[2])
+        # A root may be an address, with slashes of its own.
+        local = None if file is None else LocalFile(file.rpartition("//")[0] or "/", file.rpartition("//")[2])
         record = Record(
             id=id,
             modality=modality,
@@ -174,10 +175,14 @@ def look_of(connection: sqlite3.Connection, photo_id: str) -> Look | None:
         return None
     # What is damaged is said where the document is read.
     with suppress(ValueError, AttributeError):
-        sides = [tags_of(found[0]).get(name) for name in ("width", "height")]
-        width, height = (side if isinstance(side, int) and side > 0 else None for side in sides)
-        return Look(width, height, None if found[1] is None else f"#{found[1]:06x}")
+        tags = tags_of(found[0])
+        colour = None if found[1] is None else f"#{found[1]:06x}"
+        return Look(_side(tags.get("width")), _side(tags.get("height")), colour)
     return Look()
+
+
+def _side(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 def rewrite(connection: sqlite3.Connection, document: StoredDocument) -> None:

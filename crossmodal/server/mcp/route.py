@@ -84,9 +84,13 @@ class _Sessions:
         except Exception as error:  # noqa: BLE001  it is for all who ask
             started.set_exception(error)
             return
-        async with manager.run():
-            started.set_result(manager)
-            await asyncio.Event().wait()
+        try:
+            async with manager.run():
+                started.set_result(manager)
+                await asyncio.Event().wait()
+        finally:
+            # One that an error has ended answers no more; the next request starts another one.
+            self._manager = None
 
     def _open(self) -> Any:
         require_sdk("/mcp")

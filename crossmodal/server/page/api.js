@@ -54,12 +54,13 @@ async function problemOf(answer) {
 /**
  * Sends one request and answers its JSON.
  * @param {string} path below ROOT
- * @param {{method?: string, body?: object|FormData, signal?: AbortSignal, timeout?: number,
- *   onRetry?: (seconds: number) => void}} [options] `timeout` in milliseconds for each attempt
+ * @param {{method?: string, body?: object|FormData, signal?: AbortSignal, timeout?: number, keepalive?: boolean, unread?: boolean,
+ *   onRetry?: (seconds: number) => void}} [options] `timeout` in milliseconds for each attempt; `keepalive` sends even if
+ *   the page is left meanwhile; `unread` wants to know only whether the server would answer
  * @throws {Problem} when the server refuses; 429 and 503 are tried again first, as Retry-After says
  * @throws {Unreachable} when no answer comes in time
  */
-async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, onRetry } = {}) {
+async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_MS, keepalive, unread, onRetry } = {}) {
   const headers = { Accept: "application/json, application/problem+json" };
   let payload = body;
   if (body && !(body instanceof FormData)) {
@@ -70,10 +71,10 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
     const limit = AbortSignal.timeout(timeout);
     let answer;
     try {
-      answer = await fetch(ROOT + path, { method, headers, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+      answer = await fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
       if (answer.ok) {
         dispatchEvent(new CustomEvent("server-answered"));
-        return await answer.json();
+        return await (unread ? answer.body.cancel() : answer.json());
       }
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
@@ -107,7 +108,8 @@ export async function logOut() {
 const documentPath = (id) => `v1/documents/${encodeURIComponent(id)}`;
 
 export const thumbnailUrl = (id) => `${ROOT}${documentPath(id)}/thumbnail`;
-export const archiveUrl = `${ROOT}v1/documents/archive`;
+const ARCHIVE = "v1/documents/archive";
+export const archiveUrl = ROOT + ARCHIVE;
 export const contentUrl = (id) => `${ROOT}${documentPath(id)}/content`;
 
 /** The server's routes, one function each; options as for request(). */
@@ -119,8 +121,15 @@ export const api = {
     for (const [name, value] of Object.entries(others)) if (value) parameters.set(name, value);
     return request(`v1/documents?${parameters}`, options);
   },
-  change: (id, body) => request(documentPath(id), { method: "PATCH", body }),
-  remove: (id) => request(documentPath(id), { method: "DELETE" }),
+  /** Answers what the document has become, and what takes the change back, null where it changed nothing. */
+  change: async (id, body) => {
+    const { undo, ...item } = await request(documentPath(id), { method: "PATCH", body });
+    remember([item]);
+    return { item, undo: Object.keys(undo).length ? () => api.change(id, undo) : null };
+  },
+  remove: (ids, options) => request("v1/documents/deletion", { ...options, method: "POST", body: { ids } }),
+  /** Throws where the server would send no archive. */
+  checkArchive: (body) => request(ARCHIVE, { method: "POST", body, unread: true }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
   suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
   facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
@@ -130,28 +139,34 @@ export const api = {
   flow: (kind, options) => request(`v1/flows/${kind}`, options),
 };
 
-/** Deletes a document even if the page is left meanwhile; nobody hears what came of it. */
-export const deletePhoto = (id) => fetch(ROOT + documentPath(id), { method: "DELETE", keepalive: true });
-
 const seen = new Map();
 
 /** Remembers documents that an answer brought, so that their names and photos need no further request. */
 export function remember(documents) {
-  for (const item of documents) seen.set(item.id, { ...seen.get(item.id), ...item });
+  for (const item of documents) {
+    // What was deleted and is answered again is back.
+    for (const { id } of [item, item.photo ?? item, ...(item.captions ?? [])]) deleted.delete(id);
+    seen.set(item.id, { ...seen.get(item.id), ...item });
+  }
 }
 
 /** What is known of a document, or undefined. */
 export const known = (id) => seen.get(id);
 
+// What is about to be deleted is not shown any more, nor what was.
+const hidden = new Set();
+const deleted = new Set();
+
+export const isHidden = (id) => hidden.has(id) || deleted.has(id);
+
 /** Forgets deleted documents. */
 export function forget(ids) {
-  for (const id of ids) seen.delete(id);
+  for (const id of ids) {
+    seen.delete(id);
+    hidden.delete(id);
+    deleted.add(id);
+  }
 }
-
-// What is about to be deleted is not shown any more.
-const hidden = new Set();
-
-export const isHidden = (id) => hidden.has(id);
 
 /** Takes documents out of what is shown. */
 export function hide(ids) {

@@ -1,51 +1,49 @@
-import { api, deletePhoto, forget, hide, Problem, unhide } from "./api.js";
+import { api, forget, hide, unhide } from "./api.js";
 import { count } from "./dom.js";
-import { explainInLine, toast } from "./messages.js";
+import { complain, toast } from "./messages.js";
 
 /** How long a deletion can be taken back. */
 const UNDO_MS = 8000;
+/** So much, less than 64 KiB, a browser sends of a page that is left. */
+const SENT_LAST = 60_000;
 
-// What is hidden already and will be deleted: sets of ids, which become smaller while they are.
+// What carries out the deletions that can still be taken back.
 const pending = new Set();
-
-async function carryOut(ids, done) {
-  for (const id of ids) {
-    try {
-      forget((await api.remove(id)).deleted);
-    } catch (error) {
-      if (!(error instanceof Problem && error.status === 404)) { // else it has gone meanwhile
-        unhide([id]);
-        toast(explainInLine(error), { kind: "error" });
-      }
-    }
-    ids.delete(id);
-  }
-  pending.delete(ids);
-  done();
-}
 
 /**
  * Deletes documents from the index, for good, once nobody can take it back any more; until then they are hidden.
- * @param {string[]} chosen
+ * @param {string[]} ids
  * @param {() => void} done called once they are deleted
  */
-export function removeWithUndo(chosen, done, what = "photo") {
-  const ids = new Set(chosen);
-  hide(ids);
-  pending.add(ids);
-  const timer = setTimeout(carryOut, UNDO_MS, ids, done);
-  toast(`${count(ids.size, what)} deleted from the index.`, {
-    shown: UNDO_MS,
-    undo: () => {
-      clearTimeout(timer);
-      pending.delete(ids);
+export function removeWithUndo(ids, done, what = "photo") {
+  const words = count(ids.length, what);
+  const keepalive = JSON.stringify(ids).length < SENT_LAST;
+  const end = () => {
+    clearTimeout(timer);
+    close();
+    pending.delete(carryOut);
+  };
+  const carryOut = async () => {
+    end();
+    try {
+      await api.remove(ids, { keepalive });
+      forget(ids);
+      done();
+    } catch (error) {
       unhide(ids);
-    },
-  });
+      complain(error);
+    }
+  };
+  // So many could not be deleted any more when the page is left.
+  if (!keepalive && !confirm(`Delete ${words} from the index now? That cannot be taken back.`)) return;
+  hide(ids);
+  const close = toast(`${words} deleted from the index.`, { shown: UNDO_MS, undo: keepalive && (() => (end(), unhide(ids))) });
+  const timer = setTimeout(carryOut, keepalive ? UNDO_MS : 0);
+  pending.add(carryOut);
 }
 
 // Who leaves has not taken it back.
-addEventListener("pagehide", () => {
-  for (const ids of pending) for (const id of ids) deletePhoto(id);
-  pending.clear();
-});
+const finish = () => pending.forEach((carryOut) => carryOut());
+addEventListener("pagehide", finish);
+// A phone may end a page in the background without a word.
+document.addEventListener("visibilitychange", () => document.hidden && matchMedia("(pointer: coarse)").matches && finish());

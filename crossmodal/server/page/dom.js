@@ -11,7 +11,8 @@ export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   const { class: className, text, data, on, ...attributes } = properties;
   if (className) element.className = className;
-  if (text !== undefined && text !== null) element.textContent = text;
+  // What is indexed runs in its own direction, whatever that of the page is.
+  if (text !== undefined && text !== null) Object.assign(element, { textContent: text, dir: "auto" });
   for (const [name, value] of Object.entries(data ?? {})) {
     if (value !== null && value !== undefined) element.dataset[name] = value;
   }
@@ -57,6 +58,9 @@ export function debounce(callback, wait) {
   debounced.cancel = () => clearTimeout(timer);
   return debounced;
 }
+
+/** Where an arrow key leads along a line of text: 1 on, -1 back, else 0. */
+export const along = (key) => ({ ArrowRight: 1, ArrowLeft: -1 })[key] * (document.dir === "rtl" ? -1 : 1) || 0;
 
 /** Places an element that floats under another one, as wide as that. */
 export function placeBelow(element, other) {

@@ -312,6 +312,7 @@ function distance(field, choice) {
   });
   const point = make("input", {
     type: "text",
+    dir: "ltr",
     value: choice.near?.join(", ") ?? "",
     placeholder: "48.86, 2.35",
     "aria-label": "Latitude and longitude of a point",

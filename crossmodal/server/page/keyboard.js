@@ -1,4 +1,4 @@
-import { byId, make } from "./dom.js";
+import { along, byId, make } from "./dom.js";
 import { button } from "./messages.js";
 import { clearSelection, hasSelection, select, selectAll } from "./selection.js";
 
@@ -38,8 +38,7 @@ const links = () => [...document.querySelectorAll("#results [data-testid=open-re
 // in the next row, the one whose beginning is nearest.
 function neighbour(all, from, key) {
   const position = all.indexOf(from);
-  if (key === "ArrowRight") return all[position + 1];
-  if (key === "ArrowLeft") return all[position - 1];
+  if (along(key)) return all[position + along(key)];
   const box = from.getBoundingClientRect();
   const down = key === "ArrowDown";
   let best = null;

@@ -1,7 +1,7 @@
 import { api, contentUrl, fileOf, known, nameOf, Problem, remember, thumbnailUrl } from "./api.js";
 import { removeWithUndo } from "./deleting.js";
-import { byId, icon, make } from "./dom.js";
-import { announce, button, errorCard, explainInLine, iconButton, toast } from "./messages.js";
+import { along, byId, icon, make } from "./dom.js";
+import { announce, button, complain, errorCard, iconButton } from "./messages.js";
 import { closeOpened, currentState, navigate } from "./navigation.js";
 import { panelOf } from "./panel.js";
 import { openAddress } from "./results.js";
@@ -200,6 +200,7 @@ function draw(item, photoDocument) {
     mayWrite,
     more: [item.video ? momentsStrip(item) : match && duplicatesStrip(match)],
     changed: (now) => {
+      remember([now]);
       hooks.changed(now);
       if (shown === now.id) draw(now, null);
     },
@@ -230,7 +231,7 @@ async function load(id) {
     if (shown === id) draw(item, photo);
   } catch (error) {
     if (shown !== id) return;
-    if (known(id)) toast(explainInLine(error), { kind: "error" });
+    if (known(id)) complain(error);
     else frame("Error", make("div", { class: "lightbox-main" }, errorCard(error, () => load(id)), closing()));
   }
 }
@@ -272,6 +273,7 @@ export function showLightbox(state) {
 export function startLightbox(given) {
   hooks = given;
   const dialog = byId("lightbox");
+  addEventListener("documents-hidden", () => drawn && draw(drawn.item, drawn.photoDocument));
   dialog.addEventListener("cancel", (event) => {
     event.preventDefault();
     closeOpened();
@@ -285,8 +287,7 @@ export function startLightbox(given) {
   // Not in the dialog alone: a click on the photo leaves the focus nowhere.
   document.addEventListener("keydown", (event) => {
     if (!dialog.open || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
-    if (event.key === "ArrowLeft") step(-1);
-    else if (event.key === "ArrowRight") step(1);
+    if (along(event.key)) step(along(event.key));
     else if (event.key === "i") togglePanel();
     else if (event.key === "+" || event.key === "=") zoom?.by(1.5);
     else if (event.key === "-") zoom?.by(1 / 1.5);
@@ -300,7 +301,7 @@ export function startLightbox(given) {
       if (!touch || zoom?.zoomed() || !event.target.closest(".lightbox-main")) return;
       const moved = event.changedTouches[0].clientX - touch.clientX;
       const sideways = Math.abs(moved) > 60 && Math.abs(moved) > 2 * Math.abs(event.changedTouches[0].clientY - touch.clientY);
-      if (sideways) step(moved < 0 ? 1 : -1);
+      if (sideways) step(along(moved < 0 ? "ArrowRight" : "ArrowLeft"));
       touch = null;
     },
     { passive: true },

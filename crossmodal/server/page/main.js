@@ -29,6 +29,8 @@ let shownAnswer = null;
 let status = Promise.resolve(null);
 let lastSearch = DEFAULTS;
 let typingBegan = false;
+/** The search that runs. @type {{key: string}|null} */
+let running = null;
 
 const isHome = (state) => state.view === "search" && !state.terms.length;
 
@@ -74,13 +76,15 @@ function showBusy(seconds) {
 
 async function runSearch(state) {
   const focusWasInResults = byId("results").contains(document.activeElement);
+  const run = { key: searchKey(state) };
+  running = run;
   shownAnswer = null;
   showLoading(state);
   showToolbar(state, null);
   try {
     // It says whether there are captions, and text in photos, and so what is searched for.
     await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
-    if (!isSearch(currentState()) || searchKey(currentState()) !== searchKey(state)) return;
+    if (running !== run || !isSearch(currentState()) || searchKey(currentState()) !== run.key) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
     drawAnswer(currentState(), answer);
@@ -91,6 +95,8 @@ async function runSearch(state) {
   } catch (error) {
     showError(error, () => runSearch(currentState()));
     byId("toolbar").hidden = true;
+  } finally {
+    if (running === run) running = null;
   }
 }
 
@@ -102,7 +108,8 @@ async function nameTerms(state) {
 
 function showResultsOf(state, { returned, again }) {
   const key = searchKey(state);
-  if (key === shownKey && !again) return;
+  // Enter asks again for what the pause in typing has asked for; not while that is under way.
+  if (key === shownKey && (!again || running?.key === key)) return;
   clearSelection();
   shownKey = key;
   if (!state.terms.some((term) => term.weight > 0)) {

@@ -20,7 +20,9 @@ function raiseToasts() {
 /**
  * Shows a short message at the foot of the page, also above a dialog; one of kind "error" stays until it is closed.
  * @param {string} message
- * @param {{kind?: string, shown?: number, undo?: () => unknown}} [how] `kind` is "info" or "error", `shown` in milliseconds; `undo` gets a button
+ * @param {{kind?: string, shown?: number, undo?: false|null|(() => unknown)}} [how] `kind` is "info" or "error", `shown` in milliseconds;
+ *   `undo` gets a button
+ * @returns {() => void} closes it
  */
 export function toast(message, { kind = "info", shown = SHOWN_MS, undo } = {}) {
   const close = () => item.remove();
@@ -29,14 +31,21 @@ export function toast(message, { kind = "info", shown = SHOWN_MS, undo } = {}) {
     { class: `toast ${kind}`, role: kind === "error" ? "alert" : "status", data: { testid: "toast" } },
     icon(kind === "error" ? "warning" : "check"),
     make("p", { text: message }),
-    undo && button("Undo", { kind: "quiet", testid: "undo", on: { click: () => (close(), undo()) } }),
+    undo && button("Undo", { kind: "quiet", testid: "undo", on: { click: () => (close(), Promise.resolve(undo()).catch(complain)) } }),
     iconButton("close", "Close the message", close, { title: null }),
   );
   const toasts = raiseToasts();
   while (toasts.childElementCount >= 3) toasts.firstElementChild.remove();
   toasts.append(item);
   if (kind !== "error") setTimeout(close, shown);
+  return close;
 }
+
+// A browser may show the page again as it was left, where nothing can be taken back any more.
+addEventListener("pagehide", () => byId("toasts").replaceChildren());
+
+/** Shows what went wrong. */
+export const complain = (error) => toast(explainInLine(error), { kind: "error" });
 
 /** What went wrong, in words: {title, detail, errors}. */
 function explain(error) {

@@ -1,6 +1,7 @@
-import { api, fileOf, keywordsOf, pathOf, remember } from "./api.js";
+import { api, fileOf, isHidden, keywordsOf, known, pathOf } from "./api.js";
+import { removeWithUndo } from "./deleting.js";
 import { icon, make } from "./dom.js";
-import { button, explainInLine, iconButton, toast } from "./messages.js";
+import { button, complain, iconButton, toast } from "./messages.js";
 import { DEFAULTS, writeAddress } from "./navigation.js";
 import { percent } from "./results.js";
 import { copy } from "./toolbar.js";
@@ -75,18 +76,15 @@ function whyFound(match) {
   return row("search", line(said.filter(Boolean).join(", ")), caption && line(`Its caption matched: \u201c${caption.text}\u201d`));
 }
 
-/** Writes a change; the message takes it back by writing `before`. */
-async function write(id, change, before, words, changed) {
-  const send = async (body) => {
-    const item = await api.change(id, body);
-    remember([item]);
-    changed(item);
-  };
+/** Changes a photo, or one of its captions; the message takes that back. */
+async function write(photo, change, words, changed, id = photo) {
+  const show = async ({ item }) => changed(id === photo ? item : await api.document(photo));
   try {
-    await send(change);
-    toast(words, { undo: () => send(before).catch((error) => toast(explainInLine(error), { kind: "error" })) });
+    const made = await api.change(id, change);
+    await show(made);
+    toast(words, { undo: made.undo && (() => made.undo().then(show)) });
   } catch (error) {
-    toast(explainInLine(error), { kind: "error" });
+    complain(error);
   }
 }
 
@@ -108,7 +106,7 @@ function rating(item, mayWrite, changed) {
         on: {
           click: () => {
             const rating = value === now ? null : value;
-            write(item.id, { tags: { rating } }, { tags: { rating: now || null } }, rating ? `Rated ${rating} of 5.` : "Rating removed.", changed);
+            write(item.id, { tags: { rating } }, rating ? `Rated ${rating} of 5.` : "Rating removed.", changed);
           },
         },
       },
@@ -119,7 +117,7 @@ function rating(item, mayWrite, changed) {
 
 /** A form of one field, which says what was written in it. */
 function oneField(label, testid, listener, value = "") {
-  const input = make("input", { class: "text-field", value, maxlength: 2000, placeholder: label, "aria-label": label, data: { testid, focusKey: testid } });
+  const input = make("input", { class: "text-field", dir: "auto", value, maxlength: 2000, placeholder: label, "aria-label": label, data: { testid, focusKey: testid } });
   const submit = (event) => {
     event.preventDefault();
     const text = input.value.trim();
@@ -131,38 +129,40 @@ function oneField(label, testid, listener, value = "") {
 function keywords(item, mayWrite, changed) {
   const old = keywordsOf(item);
   if (!mayWrite && !old.length) return [];
-  const save = (now, words) =>
-    write(item.id, { tags: { keywords: now.length ? now : null } }, { tags: { keywords: old.length ? old : null } }, words, changed);
+  const save = (how, word, words) => write(item.id, { [how]: { tags: { keywords: [word] } } }, words, changed);
   const chip = (word) =>
     make(
       "li",
       { class: "chip", data: { testid: "keyword", value: word } },
       make("span", { class: "chip-name" }, browse({ keywords: word }, word)),
       mayWrite &&
-        iconButton("close", `Remove the tag ${word}`, () => save(old.filter((each) => each !== word), `Tag ${word} removed.`), { class: "chip-remove", title: null }),
+        iconButton("close", `Remove the tag ${word}`, () => save("remove", word, `Tag ${word} removed.`), { class: "chip-remove", title: null }),
     );
   return [
     make("h3", { text: "Tags" }),
     make("ul", { class: "panel-chips" }, ...old.map(chip)),
-    mayWrite && oneField("Add a tag", "add-keyword", (word) => save([...new Set([...old, word])], `Tagged ${word}.`)),
+    mayWrite && oneField("Add a tag", "add-keyword", (word) => save("add", word, `Tagged ${word}.`)),
   ];
 }
 
-function captions(listed, photo, mayWrite, changed) {
-  const texts = listed.map(({ text }) => text);
+function captions(all, photo, mayWrite, changed) {
+  const listed = all.filter(({ id }) => !isHidden(id));
   const editable = mayWrite && photo;
-  const save = (now, words) => write(photo.id, { captions: now }, { captions: texts }, words, changed);
-  const caption = ({ text, chosen }, at) => {
+  const caption = ({ id, text, chosen }) => {
     const item = make("li", { class: chosen ? "chosen" : "" }, make("span", { text }));
     if (!editable) return item;
     const edit = () => {
-      const form = oneField("The caption", "caption-text", (now) => save(texts.with(at, now), "Caption changed."), text);
+      const form = oneField("The caption", "caption-text", (now) => write(photo.id, { text: now }, "Caption changed.", changed, id), text);
       item.replaceChildren(form);
       form.querySelector("input").focus();
     };
+    const gone = () => {
+      const now = known(photo.id) ?? photo;
+      changed({ ...now, captions: now.captions.filter((each) => each.id !== id) });
+    };
     item.append(
       iconButton("edit", `Change the caption: ${text}`, edit, { data: { testid: "caption-edit" }, title: "Change" }),
-      iconButton("close", `Remove the caption: ${text}`, () => save(texts.toSpliced(at, 1), "Caption removed."), { data: { testid: "caption-remove" }, title: "Remove" }),
+      iconButton("close", `Remove the caption: ${text}`, () => removeWithUndo([id], gone, "caption"), { data: { testid: "caption-remove" }, title: "Remove" }),
     );
     return item;
   };
@@ -170,7 +170,7 @@ function captions(listed, photo, mayWrite, changed) {
   return [
     make("h3", { text: listed.length === 1 ? "Caption" : "Captions" }),
     make("ul", { class: "lightbox-captions", data: { testid: "lightbox-captions" } }, ...listed.map(caption)),
-    editable && oneField("Add a caption", "add-caption", (text) => save([...texts, text], "Caption added.")),
+    editable && oneField("Add a caption", "add-caption", (text) => write(photo.id, { add: { captions: [text] } }, "Caption added.", changed)),
   ];
 }
 

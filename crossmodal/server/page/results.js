@@ -1,6 +1,6 @@
 import { known, nameOf } from "./api.js";
 import { byId, count, icon, make } from "./dom.js";
-import { announce, button, errorCard, explainInLine, messageCard, toast } from "./messages.js";
+import { announce, button, complain, errorCard, messageCard } from "./messages.js";
 import { currentState, describeTerms, navigate, writeAddress } from "./navigation.js";
 import { photoRows } from "./rows.js";
 import { mark } from "./selection.js";
@@ -240,7 +240,10 @@ export function fillResults(kind, ...children) {
 let refresh = () => undefined;
 
 /** Shows the present list again, because documents were hidden or come back. */
-export const refreshResults = () => refresh();
+export function refreshResults() {
+  refresh();
+  loadAhead?.();
+}
 
 /** Says how the present list is shown again. */
 export function refreshBy(show) {
@@ -297,17 +300,19 @@ export function listFoot({ label, testid, hasMore, load, focus, atEnd = () => nu
     if (running) return;
     running = true;
     foot.firstElementChild?.setAttribute("aria-busy", "true");
+    let fresh = [];
     try {
-      const fresh = await load();
+      fresh = await load();
       if (!foot.isConnected) return;
       if (pressed) focus(fresh[0]);
       announce(`${count(fresh.length, "more result")} loaded.`);
     } catch (error) {
       loadAhead = null; // asked for again by the button alone
-      toast(explainInLine(error), { kind: "error" });
+      complain(error);
     } finally {
       running = false;
       draw();
+      if (!fresh.length) loadAhead?.();
     }
   }
   function draw() {

@@ -171,6 +171,7 @@ export async function search(state, { onRetry } = /** @type {{onRetry?: (seconds
   const section = sectionOf(state, body.queries ? "image" : body.modality, first);
   const results = [{ modality: section.modality, matches: [...section.matches], has_more: first.has_more }];
   if (captions?.matches) {
+    remember(captions.matches);
     results.push({ modality: "text", matches: captions.matches, has_more: captions.has_more });
     if (!section.error) foldCaptions(section, captions.matches);
   }

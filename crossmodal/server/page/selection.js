@@ -1,7 +1,7 @@
-import { api, archiveUrl, keywordsOf, lookUp, pathOf, remember } from "./api.js";
+import { api, archiveUrl, lookUp, pathOf } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { removeWithUndo } from "./deleting.js";
-import { announce, button, explainInLine, iconButton, toast } from "./messages.js";
+import { announce, button, complain, iconButton, toast } from "./messages.js";
 import { MAX_TERMS, navigate } from "./navigation.js";
 import { copy } from "./toolbar.js";
 
@@ -57,39 +57,37 @@ async function copyPaths() {
 
 /** Has the browser save the files of what is selected as a zip, while the server makes it. */
 function download() {
-  const request = make("input", { type: "hidden", name: "request", value: JSON.stringify({ ids: [...chosen] }) });
-  const form = make("form", { method: "post", action: archiveUrl, enctype: "multipart/form-data", hidden: true }, request);
+  const body = { ids: [...chosen] };
+  const request = make("input", { type: "hidden", name: "request", value: JSON.stringify(body) });
+  const form = make("form", { method: "post", action: archiveUrl, target: "download", enctype: "multipart/form-data", hidden: true }, request);
   document.body.append(form);
   form.submit();
   form.remove();
+  // What is saved is never shown: the server has refused.
+  byId("download").onload = () => api.checkArchive(body).then(() => toast("The server was busy. Try again.", { kind: "error" }), complain);
 }
 
-/** Gives photos tags of these values; the toast takes them back. */
+/** Gives photos tags of these values; the toast takes away what was new. */
 async function tag(ids, names) {
-  const before = new Map();
-  const write = async (id, keywords) => remember([await api.change(id, { tags: { keywords } })]);
+  const made = [];
   try {
-    for (const id of ids) {
-      const old = keywordsOf(await lookUp(id));
-      before.set(id, old);
-      await write(id, [...new Set([...old, ...names])]);
-    }
+    for (const id of ids) made.push(await api.change(id, { add: { tags: { keywords: names } } }));
   } catch (error) {
-    toast(explainInLine(error), { kind: "error" });
+    complain(error);
   }
   hooks.tagged();
   const undo = async () => {
-    for (const [id, old] of before) await write(id, old.length ? old : null);
+    for (const each of made) await each.undo?.();
     hooks.tagged();
   };
-  if (before.size) toast(`${count(before.size, "photo")} tagged.`, { undo });
+  if (made.length) toast(`${count(made.length, "photo")} tagged.`, { undo });
 }
 
 /** Asks for tags, and gives them to what is selected. */
 async function askForTags() {
   const ids = [...chosen];
   const dialog = byId("sheet");
-  const input = make("input", { id: "tag-names", class: "text-field", maxlength: 200, autocomplete: "off", list: "known-keywords", data: { testid: "tag-names" } });
+  const input = make("input", { id: "tag-names", class: "text-field", dir: "auto", maxlength: 200, autocomplete: "off", list: "known-keywords", data: { testid: "tag-names" } });
   const save = (event) => {
     event.preventDefault();
     const names = input.value.split(",").map((name) => name.trim()).filter(Boolean);

@@ -169,10 +169,12 @@ const nothingLeft = () =>
     actions: [button("Remove all filters", { kind: "primary", on: { click: () => navigate({ filter: null, moment: null }) } })],
   });
 
+const isEmpty = () => !gallery.next && !shownPhotos().length;
+
 function drawGallery(actions) {
-  if (!shownPhotos().length) {
+  if (isEmpty()) {
     fillResults("gallery", gallery.filter || gallery.moment ? nothingLeft() : nothingIndexed());
-    refreshBy(() => drawGallery(actions));
+    refreshBy(() => gallery && drawGallery(actions));
     return;
   }
   const rows = photoRows(shownPhotos(), (item) => resultTile(item, actions), "gallery");
@@ -185,13 +187,14 @@ function drawGallery(actions) {
       const page = await loadPage(before, before.next);
       if (gallery !== before) return []; // forgotten meanwhile, since the index has changed
       gallery = { ...before, documents: [...before.documents, ...page.documents], next: page.next };
-      rows.set(shownPhotos());
-      return page.documents;
+      if (isEmpty()) drawGallery(actions);
+      else rows.set(shownPhotos());
+      return page.documents.filter(({ id }) => !isHidden(id));
     },
     focus: (item) => item && rows.tile(item.id)?.querySelector("a").focus({ preventScroll: true }),
   });
   fillResults("gallery", make("h2", { class: "section-title visually-hidden", text: "Some of the photos" }), rows.element, foot.element);
-  refreshBy(() => (shownPhotos().length ? rows.set(shownPhotos()) : drawGallery(actions)));
+  refreshBy(() => gallery && (isEmpty() ? drawGallery(actions) : rows.set(shownPhotos())));
 }
 
 // The newest first; those without a date come at the end.

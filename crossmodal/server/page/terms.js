@@ -108,6 +108,7 @@ function refineForm() {
   const input = make("input", {
     id: "refine-box",
     type: "text",
+    dir: "auto",
     maxlength: 2000,
     autocomplete: "off",
     placeholder: "Refine with words",

@@ -119,7 +119,7 @@ function filterButton(state) {
 }
 
 function summary(answer) {
-  const line = make("p", { class: "count", id: "result-count", tabindex: -1, data: { testid: "result-count" } });
+  const line = make("p", { class: "count", dir: "auto", id: "result-count", tabindex: -1, data: { testid: "result-count" } });
   if (!answer) {
     line.textContent = "Searching…";
     return line;

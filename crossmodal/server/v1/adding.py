@@ -151,7 +151,8 @@ class Adding:
     async def _settle(self) -> None:
         """Waits for the batch under way."""
         if self._writing is not None:
-            await self._writing
+            # Who waits may leave; what is being written is written to its end.
+            await asyncio.shield(self._writing)
             self._writing = None
         if self._broken is not None and not self.wrote:
             raise self._broken

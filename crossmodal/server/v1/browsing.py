@@ -60,7 +60,7 @@ def add_browsing_routes(app: Starlette, serving: Serving) -> None:
             raise RequestError(limits.SENTENCE.exceeded("'q'", len(text)), status=422)
         limit = _limit(parameters, _SUGGESTED, limits.SUGGESTIONS.most)
         places = sees_locations(request.scope, serving.settings)
-        found = await asyncio.to_thread(serving.engine.suggest, text, limit, places=places)
+        found = await serving.suggest(text, limit, places=places)
         return JsonResponse({"suggestions": [asdict(suggestion) for suggestion in found]})
 
     async def layout(request: Request) -> Response:

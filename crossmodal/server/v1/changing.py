@@ -1,8 +1,10 @@
-"""What is indexed, changed or deleted without sending it again: PATCH of a document, DELETE by a filter."""
+"""What is indexed, changed or deleted without sending it again: PATCH of a document, many deleted at once."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -11,10 +13,10 @@ from starlette.responses import Response
 
 from crossmodal.errors import RequestError
 from crossmodal.filters import And, Filter
-from crossmodal.http_shapes.v1.documents import parse_amendment
+from crossmodal.http_shapes.v1.changes import parse_amendment, parse_deletion, undo_json
 from crossmodal.http_shapes.values import read_json
 from crossmodal.metadata.locations import without_private
-from crossmodal.records import IMAGE
+from crossmodal.records import IMAGE, Amendment, Modality
 from crossmodal.server.access.locations import require_no_locations, sees_locations
 from crossmodal.server.forms import media_type_of
 from crossmodal.server.guards import read_body, require_writing
@@ -46,6 +48,7 @@ def add_change_routes(app: Starlette, serving: Serving) -> None:
     """Adds the routes."""
     changes = _Changes(serving)
     add_route(app, DOCUMENTS_PATH, changes.delete, ["DELETE"])
+    add_route(app, DOCUMENTS_PATH + "/deletion", changes.delete_ids, ["POST"])
     add_route(app, DOCUMENTS_PATH + "/{id:path}", changes.patch, ["PATCH"])
 
 
@@ -73,14 +76,23 @@ class _Changes:
             )
         amendment = parse_amendment(read_json(await read_body(request)))
         with self._serving.admission.writes.take():
-            if not await self._serving.amend(id, amendment):
-                raise missing(id)
+            undo = await self._serving.amend(id, amendment)
         described = await asyncio.to_thread(described_by_id, self._serving.engine.workspace, id)
-        if described is None:
+        if undo is None or described is None:
             raise missing(id)
         if not sees_locations(request.scope, self._serving.settings):
             described["tags"] = without_private(described["tags"])
-        return JsonResponse(described)
+            undo = _without_private(undo)
+        return JsonResponse({**described, "undo": undo_json(undo)})
+
+    async def delete_ids(self, request: Request) -> Response:
+        require_writing(request, self._serving)
+        if (media_type := media_type_of(request)) not in ("application/json", ""):
+            raise RequestError(f"The content type is {media_type[:80]!r}; send application/json.", status=415)
+        ids = parse_deletion(read_json(await read_body(request)))
+        with self._serving.admission.writes.take():
+            deleted = await self._deleted(ids, captions=True)
+        return JsonResponse({"deleted": deleted})
 
     async def delete(self, request: Request) -> Response:
         require_writing(request, self._serving)
@@ -101,9 +113,23 @@ class _Changes:
             require_no_locations(filter)
         with self._serving.admission.writes.take():
             found = await asyncio.to_thread(self._serving.engine.workspace.matching_ids, modality, filter)
-            deleted = 0
-            for start in range(0, 0 if dry else len(found), _DELETED_TOGETHER):
-                several = found[start : start + _DELETED_TOGETHER]
-                deleted += len(await self._serving.delete(several, captions=captions, modality=modality))
+            deleted = await self._deleted([] if dry else found, captions=captions, modality=modality)
         answer: dict[str, Any] = {"matched": len(found), "first_ids": found[:_FIRST_IDS]}
         return JsonResponse({**answer, "deleted": deleted, "dry_run": dry})
+
+    async def _deleted(self, ids: Sequence[str], *, captions: bool, modality: Modality | None = None) -> int:
+        """Deletes documents some at a time; how many those were, with what went along."""
+        deleted = 0
+        for start in range(0, len(ids), _DELETED_TOGETHER):
+            several = ids[start : start + _DELETED_TOGETHER]
+            deleted += len(await self._serving.delete(several, captions=captions, modality=modality))
+        return deleted
+
+
+def _without_private(amendment: Amendment) -> Amendment:
+    return replace(
+        amendment,
+        tags=without_private(amendment.tags or {}),
+        add=replace(amendment.add, tags=without_private(amendment.add.tags)),
+        remove=replace(amendment.remove, tags=without_private(amendment.remove.tags)),
+    )

@@ -30,6 +30,9 @@ __all__ = ["add_information_routes", "tag_fields"]
 
 _logger = logging.getLogger(__name__)
 
+# Prometheus waits ten seconds for all numbers, unless it is told otherwise.
+_STATE_SECONDS = 5.0
+
 
 def add_information_routes(app: Starlette, serving: Serving) -> None:
     """Adds /v1/status, /v1/models, /v1/tags, /v1/flows/NAME, /healthz, /readyz and /metrics."""
@@ -130,10 +133,12 @@ class _Information:
     async def metrics(self, request: Request) -> Response:
         held = await asyncio.to_thread(_counts, self._serving.engine.workspace)
         try:
-            states = (await self._serving.index_state())["modalities"]
-        except CrossmodalError as error:
-            # Who watches a server needs its numbers most when the index fails.
-            _logger.warning("The state of the index is not among the metrics: %s", error)
+            async with asyncio.timeout(_STATE_SECONDS):
+                states = (await self._serving.index_state())["modalities"]
+        except (CrossmodalError, TimeoutError) as error:
+            # Who watches a server needs its numbers most when the index fails, or searches are stuck.
+            why = str(error) or f"it took more than {_STATE_SECONDS:.0f} seconds"
+            _logger.warning("The state of the index is not among the metrics: %s", why)
             states = {}
         text, content_type = self._serving.metrics.exposition(held, states, request.headers.get("accept", ""))
         return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})

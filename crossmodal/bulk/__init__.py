@@ -1,0 +1,1 @@
+"""Indexing where one machine takes too long: photos are read and encoded elsewhere, and written here."""

@@ -1,0 +1,92 @@
+"""Photos and shards in S3, as s3fs reads them from moto's server."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from client_environments import client_environment
+from conftest import TOY_IMAGES, free_port
+from shards import toy_samples, write_tar
+
+from crossmodal import PhotoIndex
+from crossmodal.addresses import read_address
+from crossmodal.errors import DataSetError, OriginalGone
+from crossmodal.records import digest_of, photo_id
+
+s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of a server that speaks S3, which the variables of this process name."""
+    made = client_environment(
+        "moto[s3]==5.2.5",
+        "Flask==3.1.3",
+        "flask-cors==6.0.5",
+        python="3.11",
+        options=["--only-binary", ":all:"],
+    )
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+        program = [str(made.folder / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            fs = s3fs.S3FileSystem()
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    fs.mkdir("bucket")
+                    break
+                except Exception:  # noqa: BLE001  it isn't up yet, which each library says in its own way
+                    assert time.monotonic() < until
+                    time.sleep(0.2)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def test_a_bucket_is_indexed_and_shown_as_a_folder_is(s3: str, tmp_path: Path) -> None:
+    fs = s3fs.S3FileSystem()
+    samples = toy_samples()
+    fs.put(f"{TOY_IMAGES}/", "bucket/photos/", recursive=True)
+    write_tar(tmp_path / "a.tar", samples[:2])
+    fs.put(str(tmp_path / "a.tar"), "bucket/photos/shards/a.tar")
+    with PhotoIndex(tmp_path / "index") as index:
+        summary = index.add("s3://bucket/photos")
+        # Fifteen photos, two of which lie in the tar as well, with a caption there.
+        assert (summary.added, summary.failures) == (15 + 2, [])
+        again = index.add("s3://bucket/photos/")
+        assert (again.unchanged, again.added, again.failures) == (17, 0, [])
+
+        for sample in samples[:2]:
+            assert index.photo(photo_id(digest_of(sample.content))) == sample.content
+        fs.rm(f"bucket/photos/{samples[0].name}")
+        # What lies in a tar is read out of it.
+        assert index.photo(photo_id(digest_of(samples[0].content))) == samples[0].content
+        assert index.add("s3://bucket/photos").deleted == 0
+        fs.rm(f"bucket/photos/{samples[5].name}")
+        with pytest.raises(OriginalGone, match="cannot be read from here now"):
+            index.photo(photo_id(digest_of(samples[5].content)))
+        assert index.add("s3://bucket/photos").deleted == 1
+
+
+def test_a_bucket_that_is_not_there_is_an_error_in_words(s3: str, tmp_path: Path) -> None:
+    with PhotoIndex(tmp_path / "index") as index:
+        with pytest.raises(DataSetError, match="There is no data set s3://nothing/photos"):
+            index.add("s3://nothing/photos")
+        with pytest.raises(DataSetError, match="names nothing yet"):
+            index.add("s3://")
+    assert read_address("s3://bucket/photos/cat.jpg", 0, 2) == b"\xff\xd8"
