@@ -106,8 +106,8 @@ def test_a_picture_is_pasted_from_the_clipboard(opened: SearchPage, context: Bro
 def test_a_pasted_file_is_searched_with_and_pasted_text_is_text(
     opened: SearchPage, context: BrowserContext
 ) -> None:
-    opened.paste(toy_file("raccoon.jpg"))
-    assert_found_captions_of(opened, "raccoon.jpg")
+    opened.paste(toy_file("dandelion.jpg"))
+    assert_found_captions_of(opened, "dandelion.jpg")
     sent = len(opened.sent)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     opened.page.evaluate("() => navigator.clipboard.writeText('https://example.org/cat.jpg')")
@@ -137,7 +137,7 @@ def test_a_sentence_and_a_picture_together(opened: SearchPage) -> None:
 
 
 def test_the_camera_takes_a_picture(page: Page, toy_server: Server) -> None:
-    page.add_init_script(f"({_CAMERA})({data_uri(toy_file('raccoon.jpg'))!r})")
+    page.add_init_script(f"({_CAMERA})({data_uri(toy_file('dandelion.jpg'))!r})")
     searching = SearchPage(page, toy_server).open()
     page.get_by_role("button", name="Search with the camera").click()
     take = searching.find("camera-take")
@@ -145,7 +145,7 @@ def test_the_camera_takes_a_picture(page: Page, toy_server: Server) -> None:
     # Some frames, so that what is taken is not an empty one.
     page.wait_for_function("() => document.querySelector('#camera video').currentTime > 0.3")
     take.click()
-    assert_found_captions_of(searching, "raccoon.jpg")
+    assert_found_captions_of(searching, "dandelion.jpg")
     expect(page.locator("#camera")).to_be_hidden()
     assert page.evaluate("() => window.camera.getTracks().map(track => track.readyState)") == ["ended"]
 
@@ -177,10 +177,10 @@ def test_pictures_are_scaled_down_to_1024_pixels_before_they_are_sent(opened: Se
 def test_a_turned_photo_is_sent_upright(opened: SearchPage) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # as a phone held upright writes it: turn by 90 degrees to the right
-    photo = Image.open(TOY_IMAGES / "raccoon.jpg").convert("RGB").transpose(Image.Transpose.ROTATE_90)
+    photo = Image.open(TOY_IMAGES / "dandelion.jpg").convert("RGB").transpose(Image.Transpose.ROTATE_90)
     width, height = photo.size
     opened.drop(File("turned.jpg", encoded(photo, exif=exif)))
-    assert_found_captions_of(opened, "raccoon.jpg")
+    assert_found_captions_of(opened, "dandelion.jpg")
     assert picture_in(opened.sent[-1]["queries"][0]["image"]).size == (height, width)
 
 

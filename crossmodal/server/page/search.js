@@ -122,14 +122,15 @@ export const shownMatches = (section) => [...section.matches.filter((match) => f
  * Puts captions that matched on their photos. A photo that only its caption found stands where the caption's
  * score puts it, if that fits, and without scores at the end.
  */
-function foldCaptions(section, captions) {
+function foldCaptions(section, captions, terms) {
   section.found = captions;
   const best = new Map();
   for (const caption of captions) {
     if (caption.photo && !best.has(caption.photo.id)) best.set(caption.photo.id, caption);
   }
   section.matches = section.matches.map((match) => withCaption(match, best));
-  const shown = new Set(section.matches.map(({ id }) => id));
+  // A photo that is searched with is no result, though it has captions.
+  const shown = new Set([...section.matches.map(({ id }) => id), ...terms.map(({ value }) => value)]);
   for (const [id, caption] of best) {
     const { photo, text, score, cosine, tags } = caption;
     if (shown.has(id) || !scoresWell(caption)) continue;
@@ -173,7 +174,7 @@ export async function search(state, { onRetry } = /** @type {{onRetry?: (seconds
   if (captions?.matches) {
     remember(captions.matches);
     results.push({ modality: "text", matches: captions.matches, has_more: captions.has_more });
-    if (!section.error) foldCaptions(section, captions.matches);
+    if (!section.error) foldCaptions(section, captions.matches, state.terms);
   }
   const result = { section, results, timing: answer.timing, model: answer.model, body };
   keep(searchKey(state), result);
