@@ -69,7 +69,7 @@ def test_other_indexes_find_nearly_all(
     for matches, wanted, scores in zip(found, best, known, strict=True):
         hits += len({id for id, *_ in matches} & {id for id, *_ in wanted})
         # What is shown means the same everywhere.
-        assert all(score == scores[id] for id, score in matches)
+        assert all(score == scores[id] for id, score, _ in matches)
     assert hits / 500 >= 0.98
 
 

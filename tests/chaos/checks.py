@@ -65,13 +65,13 @@ def assert_search_agrees(store: EmbeddedStore, modality: str) -> None:
         try:
             assert len(index) == len(ids)
             for scores, found in zip(recount, index.search(queries, 5), strict=True):
-                assert len({id for id, _ in found}) == len(found) == min(5, len(ids)), "a duplicate"
+                assert len({hit.id for hit in found}) == len(found) == min(5, len(ids)), "a duplicate"
                 best = np.sort(scores)[::-1][: len(found)]
-                np.testing.assert_allclose([score for _, score in found][:1], best[:1], atol=1e-5)
-                for id, score in found:
-                    assert abs(score - scores[ids.index(id)]) < 1e-5, "a score of another vector"
+                np.testing.assert_allclose([hit.score for hit in found][:1], best[:1], atol=1e-5)
+                for hit in found:
+                    assert abs(hit.score - scores[ids.index(hit.id)]) < 1e-5, "a score of another vector"
                 if tier == "exact":
-                    np.testing.assert_allclose([score for _, score in found], best, atol=1e-5)
+                    np.testing.assert_allclose([hit.score for hit in found], best, atol=1e-5)
         finally:
             index.close()
 
