@@ -64,12 +64,12 @@ def test_other_indexes_find_nearly_all(
         index.search(queries, 1)
         settle(index)
         found, best = index.search(queries, 10), exact.search(queries, 10)
-        known = [dict(matches) for matches in exact.search(queries, 4000)]
+        known = [{hit.id: hit.score for hit in matches} for matches in exact.search(queries, 4000)]
     hits = 0
     for matches, wanted, scores in zip(found, best, known, strict=True):
         hits += len({id for id, *_ in matches} & {id for id, *_ in wanted})
         # What is shown means the same everywhere.
-        assert all(score == scores[id] for id, score, _ in matches)
+        assert all(hit.score == scores[hit.id] for hit in matches)
     assert hits / 500 >= 0.98
 
 
