@@ -52,7 +52,7 @@ def test_documents_come_in_the_order_in_which_they_appear_first() -> None:
 
 
 def test_what_each_shard_said_stays_side_by_side() -> None:
-    parts = [ShardScores(shard, ["a"], [0.5]) for shard in range(2)]  # type: ignore[arg-type]
+    parts = [ShardScores(shard, ["a"], [0.5], [0.0]) for shard in range(2)]  # type: ignore[arg-type]
     branches = [[Document("q", shard_scores=[part], shard_states=[{"shard": part.shard}])] for part in parts]
     (joined,) = join(branches)
     assert joined.shard_scores == parts
