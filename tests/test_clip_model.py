@@ -291,6 +291,7 @@ def test_a_fingerprint_is_remembered_until_the_file_changes(tmp_path: Path) -> N
         remembered_fingerprint(tmp_path / "gone", cache)
 
 
+@pytest.mark.slow
 def test_torchvision_can_be_imported_and_its_operators_are_left_alone() -> None:
     script = (
         "import torch\n"

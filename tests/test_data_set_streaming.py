@@ -125,6 +125,7 @@ def test_a_cell_is_the_number_that_python_reads_or_none(cell: str) -> None:
     assert number is None or number == float(cell)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_captions(photos: Path) -> None:
     """15,000 captions of three photos are 2 MB of text; the stream holds one photo and one row at a time."""
     caption = "A caption that goes on . " * 6

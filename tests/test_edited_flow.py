@@ -20,7 +20,7 @@ from crossmodal.request_ids import REQUEST_IDS
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
-LAYOUTS = ["fused", pytest.param("pods", marks=needs_jina)]
+LAYOUTS = ["fused", pytest.param("pods", marks=[needs_jina, pytest.mark.slow])]
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def fail_as_a_request(flow: LocalFlow | PodsFlow, layout: str, capfd: pytest.Cap
         assert "shout failed on a request to /search. id=seen-7\n" in said
 
 
-@pytest.mark.parametrize("layout", ["fused", pytest.param("pods", marks=[needs_jina, pytest.mark.slow])])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_an_index_without_the_photos_themselves(tmp_path: Path, edited: EditedFlows, layout: str) -> None:
     def change(steps: list[dict[str, Any]]) -> None:
         steps[:] = [step for step in steps if step["name"] != "image_kv_indexer"]

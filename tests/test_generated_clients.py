@@ -127,6 +127,7 @@ def test_spectral_finds_no_error(described: Path) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_generated_python_client_compiles_type_checks_and_searches(
     toy_server: Server, described: Path
 ) -> None:

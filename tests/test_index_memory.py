@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import REPOSITORY, TOY_IMAGES, children_of, clean_environment
 
 from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality
@@ -60,6 +61,7 @@ def peak_while_indexing(photos: Path, workspace: Path) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_four_times_the_data_needs_no_more_memory(tmp_path: Path) -> None:
     few = peak_while_indexing(large_photos(tmp_path / "few", 20), tmp_path / "workspace of few")
     many = peak_while_indexing(large_photos(tmp_path / "many", 80), tmp_path / "workspace of many")

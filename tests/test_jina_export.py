@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 from conftest import REPOSITORY, run_python
 from needs_jina import needs_jina
@@ -41,6 +42,7 @@ print(json.dumps([export(*pair) for pair in zip(*[map(Path, sys.argv[1:])] * 2)]
 
 
 @needs_jina
+@pytest.mark.slow
 def test_jina_loads_the_flows_and_exports_them_with_images(tmp_path: Path) -> None:
     settings = Settings(workspace=tmp_path / "index", model="vse", shards=2, parallel=3)
     variables = settings.flow_environment()

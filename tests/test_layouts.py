@@ -61,8 +61,8 @@ BOTH = (*PODS, "--shards", "3", "--parallel", "2")
     [
         # How many shards there are is a matter of each search.
         (("--shards", "3", "--parallel", "2"), ("--shards", "2")),
-        # The layouts read each other's workspace; test_flow_endpoints asks pods with two shards.
-        pytest.param(PODS, (), marks=needs_jina),
+        # The layouts read each other's workspace; test_flow_endpoints asks pods with two shards each time.
+        pytest.param(PODS, (), marks=[needs_jina, pytest.mark.slow]),
         pytest.param(BOTH, BOTH, marks=[needs_jina, pytest.mark.slow]),
     ],
     ids=lambda value: " ".join(value) or "plain",

@@ -133,6 +133,7 @@ def test_the_version_stands_in_one_place() -> None:
     assert f"## [{crossmodal.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_sdist_makes_the_same_wheel(wheel: Path, sdist: Path, tmp_path: Path) -> None:
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "source", filter="data")

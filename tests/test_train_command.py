@@ -100,6 +100,7 @@ def six_photos(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_step_and_the_same_command_goes_on(tmp_path: Path) -> None:
     config = tmp_path / "long.json"
     config.write_text(json.dumps({**TINY, "patience": 10_000, "stages": [{**STAGE, "epochs": 10_000}]}))

@@ -190,7 +190,14 @@ def test_early_stopping_ends_the_stage_and_the_start_may_be_the_best(
     assert "none was better than the weights that it started with" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
-@pytest.mark.parametrize("loss", ["triplet-semi-hard", "infonce", "mnr", "sigmoid"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "triplet-semi-hard",
+        "infonce",
+        *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("mnr", "sigmoid")),
+    ],
+)
 def test_every_kind_of_loss_learns(loss: str, tmp_path: Path, cache: Path) -> None:
     stage = replace(
         FAST, epochs=20, loss=loss, scale=None if loss == "sigmoid" else 10.0, captions_per_photo=2
