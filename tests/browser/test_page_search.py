@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import Server
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from browser.page_driver import SearchPage, eventually, photo_ids
 
@@ -69,6 +69,16 @@ def test_enter_sends_no_search_that_is_under_way(searching: SearchPage) -> None:
     searching.page.unroute("**/v1/search")
     with searching.page.expect_request("**/v1/search"):
         searching.box.press("Enter")
+
+
+def test_enter_before_the_scripts_are_there_searches_as_well(browser: Browser, toy_server: Server) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(toy_server.url)
+    page.locator("#search-box").fill("a cat")
+    page.locator("#search-box").press("Enter")
+    expect(page).to_have_url(f"{toy_server.url}/?text=a+cat")
+    context.close()
 
 
 def test_captions_and_scores_stand_on_the_photos(searching: SearchPage) -> None:
