@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from crossmodal.documents import Document
 from crossmodal.errors import DataError, ModelMismatch
 from crossmodal.evaluation.metrics import ranks_of_relevant
-from crossmodal.index.embedded.compared import Hit
+from crossmodal.index.embedded.compared import Hit, merge_matches
 from crossmodal.index.embedded.exact_index import ExactIndex
-from crossmodal.index.embedded.scores import inner_products, merge_matches, ranks_among, score_error
+from crossmodal.index.embedded.scores import inner_products, ranks_among, score_error
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.records import Record

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from store_samples import caption, photo, vector_of, vectors_of
 
 from crossmodal.errors import DataError, ModelMismatch, StoreFormat
-from crossmodal.index.embedded.compared import Hit
+from crossmodal.index.embedded.compared import Hit, merge_matches
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.schema import INDEX_FILE
-from crossmodal.index.embedded.scores import merge_matches, shard_of
+from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import MODALITIES, Modality, Record
 

@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from store_samples import VSE, vector_of
 
 from crossmodal.filters import Filter, parse_filter
-from crossmodal.index.embedded.compared import Hit
+from crossmodal.index.embedded.compared import Hit, merge_matches
 from crossmodal.index.embedded.exact_index import ExactIndex, matching_rows
-from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import IMAGE, MODALITIES, Modality, Record
 

@@ -17,9 +17,9 @@ from crossmodal.documents import Document
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import ModelError
 from crossmodal.filters import parse_filter
+from crossmodal.index.embedded.compared import merge_matches
 from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import SearchOptions
-from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
 from crossmodal.models.hubness import FLOOR_SHARE, HUBNESS_FILE, SHARPNESS, Banks

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from store_samples import caption, photo, run_python, vector_of, vectors_of
 
+from crossmodal.index.embedded.compared import merge_matches
 from crossmodal.index.embedded.derived_file import VECTORS, derived_path
 from crossmodal.index.embedded.exact_index import ExactIndex
-from crossmodal.index.embedded.scores import merge_matches
 from crossmodal.index.embedded.search_file import SearchFile, save_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_source import VectorSnapshot

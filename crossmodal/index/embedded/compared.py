@@ -7,6 +7,7 @@ again by ``score``, where the cosine stays what it is between the two vectors.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossmodal.index.embedded.scores import inner_products
 
-__all__ = ["EXTRA", "Hit", "Scored", "asking", "compared", "hubness_in", "score"]
+__all__ = ["EXTRA", "Hit", "Scored", "asking", "compared", "hubness_in", "merge_matches", "score"]
 
 # The first of them is used; with four, codes divide a row as they divide the vector.
 EXTRA = 4
@@ -67,3 +68,10 @@ def score(query: NDArray[np.float32], rows: NDArray[np.float32]) -> Scored:
     if not query[-EXTRA]:
         return Scored(cosines, cosines)
     return Scored(cosines + rows[:, -EXTRA].astype(np.float64), cosines)
+
+
+def merge_matches(per_shard: Iterable[Iterable[Hit]], top_k: int) -> list[Hit]:
+    """The best ``top_k`` of several lists: scores fall, equal ones are in order of id."""
+    everything = [hit for hits in per_shard for hit in hits]
+    everything.sort(key=lambda hit: (-hit.score, hit.id))
+    return everything[: max(top_k, 0)]

@@ -14,9 +14,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmodal.index.embedded.compared import Hit, Scored, score
+from crossmodal.index.embedded.compared import Hit, Scored, merge_matches, score
 from crossmodal.index.embedded.row_view import RowView
-from crossmodal.index.embedded.scores import float32_error, merge_matches
+from crossmodal.index.embedded.scores import float32_error
 
 __all__ = ["best_of", "search_exactly"]
 

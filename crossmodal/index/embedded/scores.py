@@ -1,22 +1,18 @@
-"""Scores that depend on two vectors alone, and the ranks and the order of matches that follow from them."""
+"""Scores that depend on two vectors alone, and the ranks that follow from them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from crossmodal.index.embedded.compared import Hit
 
 __all__ = [
     "float32_error",
     "inner_products",
     "longest",
-    "merge_matches",
     "ranks_among",
     "score_error",
     "shard_of",
@@ -67,7 +63,7 @@ def ranks_among(
 ) -> dict[str, tuple[int, float]]:
     """The rank (1 is the best) and the score of each of ``wanted`` that is among ``ids``.
 
-    The order is that of ``merge_matches``: scores fall, and equal ones are in order of id. Nothing is
+    The order is that of ``compared.merge_matches``: scores fall, and equal ones are in order of id. Nothing is
     sorted: a rank is the number of those before, and one.
     """
     position = {id: place for place, id in enumerate(ids)}
@@ -104,13 +100,6 @@ def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
     vector is longer than ``longest_vector``.
     """
     return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector
-
-
-def merge_matches(per_shard: Iterable[Iterable[Hit]], top_k: int) -> list[Hit]:
-    """The best ``top_k`` of several lists: scores fall, equal ones are in order of id."""
-    everything = [hit for hits in per_shard for hit in hits]
-    everything.sort(key=lambda hit: (-hit.score, hit.id))
-    return everything[: max(top_k, 0)]
 
 
 def shard_of(id: str, shards: int) -> int:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from crossmodal.deadlines import check_deadline, current_deadline
 from crossmodal.errors import BackendUnavailable, ModelMismatch
 from crossmodal.filters import Filter
-from crossmodal.index.embedded.compared import EXTRA, Hit, asking, compared, score
+from crossmodal.index.embedded.compared import EXTRA, Hit, asking, compared, merge_matches, score
 from crossmodal.index.embedded.exact_index import checked_queries
 from crossmodal.index.embedded.listing import rows_of
-from crossmodal.index.embedded.scores import float32_error, merge_matches
+from crossmodal.index.embedded.scores import float32_error
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.conditions import Wanted, translated
 from crossmodal.index.following.database import Found, VectorDatabase
