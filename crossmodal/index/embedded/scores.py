@@ -63,8 +63,8 @@ def ranks_among(
 ) -> dict[str, tuple[int, float]]:
     """The rank (1 is the best) and the score of each of ``wanted`` that is among ``ids``.
 
-    The order is that of ``compared.merge_matches``: scores fall, and equal ones are in order of id. Nothing is
-    sorted: a rank is the number of those before, and one.
+    The order is that of ``compared.merge_matches``: scores fall, and equal ones are in order of id. Nothing
+    is sorted: a rank is the number of those before, and one.
     """
     position = {id: place for place, id in enumerate(ids)}
     found: dict[str, tuple[int, float]] = {}
