@@ -20,7 +20,7 @@ from crossmodal import PhotoIndex
 from crossmodal.bulk.ordering import Item, Said, merged, waves
 from crossmodal.bulk.preparing import Preparer
 from crossmodal.data_sets import open_data_set
-from crossmodal.data_sets.data_set import Mention
+from crossmodal.data_sets.mentions import Mention
 from crossmodal.data_sets.prepared import LeftOut
 from crossmodal.errors import ServiceError
 from crossmodal.models import DEFAULT_MODEL

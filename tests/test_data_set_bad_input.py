@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from crossmodal.data_sets import Limits, open_data_set, photos
-from crossmodal.data_sets.data_set import DEFAULT_LIMITS
+from crossmodal.data_sets.mentions import DEFAULT_LIMITS
 from crossmodal.errors import DataSetError
 from crossmodal.records import IMAGE, Failure, Record
 

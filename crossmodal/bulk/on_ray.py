@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from crossmodal.bulk.ordering import Item, Said, merged, waves
 from crossmodal.bulk.preparing import Preparer
-from crossmodal.data_sets.data_set import Mention, Work
+from crossmodal.data_sets.mentions import Mention, Work
 from crossmodal.data_sets.prepared import LeftOut
 from crossmodal.errors import CrossmodalError, ServiceError, SettingsError
 from crossmodal.extras import require_package

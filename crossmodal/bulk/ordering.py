@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from crossmodal.bulk.preparing import Answer, Done
-from crossmodal.data_sets.data_set import Mention, Work
+from crossmodal.data_sets.mentions import Mention, Work
 from crossmodal.data_sets.prepared import LeftOut, Source
 from crossmodal.errors import ServiceError
 from crossmodal.records import Failure

@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from crossmodal.data_sets.beside import FolderContents
 from crossmodal.data_sets.collection import read_source
-from crossmodal.data_sets.data_set import Limits, Mention, Work, checked_caption, prepare
+from crossmodal.data_sets.mentions import Limits, Mention, Work, checked_caption, prepare
 from crossmodal.data_sets.prepared import LeftOut, Prepared, Source
 from crossmodal.documents import Document
 from crossmodal.engine.vectors import encoding_steps

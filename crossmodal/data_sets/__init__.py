@@ -9,7 +9,8 @@
         print(item)
 """
 
-from crossmodal.data_sets.data_set import DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet
+from crossmodal.data_sets.mentions import Limits
 from crossmodal.data_sets.opening import DATA_SET_NAMES, open_data_set, open_data_sets
 from crossmodal.data_sets.photos import read_photo_file
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.json_stream import array_elements
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.unnamed import UnnamedPhotos
 from crossmodal.data_sets.values import has_lone_surrogate, json_kind

@@ -12,8 +12,9 @@ from itertools import islice
 
 from crossmodal.addresses import Entry, entries_of, is_address, read_address
 from crossmodal.data_sets.beside import signature_of
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import Photo, looks_like_an_image, photo_at, photo_of
 from crossmodal.data_sets.prepared import LeftOut, Source

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.exclusions import IGNORE_FILE, Exclusions
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.records import Failure

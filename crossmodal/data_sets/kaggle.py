@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.folder import count_images, find_images
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, plain_path, resolve
 from crossmodal.data_sets.table import Table
 from crossmodal.data_sets.text_lines import count_lines, read_lines
+from crossmodal.data_sets.values import same_split
 from crossmodal.errors import DataSetError
 from crossmodal.records import Failure
 

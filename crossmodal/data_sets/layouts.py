@@ -11,17 +11,19 @@ from typing import NoReturn
 from crossmodal.addresses import Entry, check_address, entry_at
 from crossmodal.data_sets.coco import Coco
 from crossmodal.data_sets.collection import Collection
-from crossmodal.data_sets.data_set import DataSet, Limits, same_split
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.folder import FolderOfImages, find_images
 from crossmodal.data_sets.json_stream import array_elements, top_level_keys
 from crossmodal.data_sets.kaggle import KaggleFlickr
 from crossmodal.data_sets.karpathy import Karpathy
 from crossmodal.data_sets.listed import OnePhoto
+from crossmodal.data_sets.mentions import Limits
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.data_sets.photos import looks_like_an_image, plain_path
 from crossmodal.data_sets.shards import is_shard
 from crossmodal.data_sets.table import TABLE_EXTENSIONS, Table
 from crossmodal.data_sets.unnamed import UnnamedPhotos
+from crossmodal.data_sets.values import same_split
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.images import sniff_mime_type
 from crossmodal.records import Failure

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention
+from crossmodal.data_sets.data_set import DataSet
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.photos import resolve
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.limits import URI

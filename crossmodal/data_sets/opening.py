@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from crossmodal.addresses import is_address
-from crossmodal.data_sets.data_set import DEFAULT_LIMITS, DataSet, Limits
+from crossmodal.data_sets.data_set import DataSet
 from crossmodal.data_sets.exclusions import option_rules
 from crossmodal.data_sets.folder import FolderOfImages
 from crossmodal.data_sets.layouts import LAYOUTS, Reading, open_collection, open_file, open_folder
 from crossmodal.data_sets.listed import ListOfPhotos
+from crossmodal.data_sets.mentions import DEFAULT_LIMITS, Limits
 from crossmodal.errors import DataSetError
 from crossmodal.settings import STDIN
 

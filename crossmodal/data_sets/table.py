@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.data_sets.columns import NumberColumns
-from crossmodal.data_sets.data_set import DataSet, Limits, Mention, same_split
+from crossmodal.data_sets.data_set import DataSet
+from crossmodal.data_sets.mentions import Limits, Mention
 from crossmodal.data_sets.photos import plain_path, resolve
 from crossmodal.data_sets.rows import (
     CAPTION_COLUMNS,
@@ -21,7 +22,7 @@ from crossmodal.data_sets.rows import (
     jsonl_rows,
 )
 from crossmodal.data_sets.text_lines import count_lines, encoding_of
-from crossmodal.data_sets.values import json_value, printable
+from crossmodal.data_sets.values import json_value, printable, same_split
 from crossmodal.errors import DataError, DataSetError
 from crossmodal.records import Failure
 

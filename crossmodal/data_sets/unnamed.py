@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from crossmodal.data_sets.data_set import Mention
 from crossmodal.data_sets.folder import find_images
+from crossmodal.data_sets.mentions import Mention
 from crossmodal.data_sets.passed_over import PassedOver
 from crossmodal.records import Failure
 

@@ -1,4 +1,4 @@
-"""Tag values: what JSON and CSV cells become."""
+"""What JSON and CSV cells become as values of tags, and which of them mean the same split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 import re
 from typing import Any
 
-__all__ = ["cell_number", "has_lone_surrogate", "json_kind", "json_value", "printable"]
+__all__ = ["cell_number", "has_lone_surrogate", "json_kind", "json_value", "printable", "same_split"]
+
+_DEV = frozenset({"dev", "val", "validation", "valid"})
 
 # Integers up to this survive every JSON reader, including those that hold numbers as float64.
 _LARGEST_EXACT_INTEGER = 2**53
@@ -75,3 +77,11 @@ def has_lone_surrogate(value: Any) -> bool:
     if isinstance(value, dict):
         return any(has_lone_surrogate(key) or has_lone_surrogate(element) for key, element in value.items())
     return False
+
+
+def same_split(name: Any, wanted: str) -> bool:
+    """Whether two names mean the same split; dev, val and validation do, and letter case doesn't matter."""
+    if not isinstance(name, str):
+        return False
+    left, right = name.strip().lower(), wanted.strip().lower()
+    return left == right or (left in _DEV and right in _DEV)
