@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
 from crossmodal.cli.index_run import IndexRun
-from crossmodal.data_sets import DataSet, beside, data_set
+from crossmodal.data_sets import DataSet, beside, mentions
 from crossmodal.data_sets.opening import open_data_set, open_data_sets
 from crossmodal.data_sets.photos import Photo, read_photo
 from crossmodal.engine.library import LibraryRun
@@ -567,7 +567,7 @@ def test_files_that_are_numbered_anew_are_not_read_again(
         read.append(photo)
         return read_photo(photo, **limits)
 
-    monkeypatch.setattr(data_set, "read_photo", noted)
+    monkeypatch.setattr(mentions, "read_photo", noted)
     assert beside.file_system_of(Path("/proc").stat().st_dev) == "proc"
     for name, again in (("ext4", 5), ("fuse.sshfs", 0)):
         monkeypatch.setattr(beside, "file_system_of", lambda _, name=name: name)
