@@ -1,4 +1,4 @@
-"""The types of the page's scripts, which stand in their comments, hold: `tsc --checkJs`."""
+"""The types of the page's scripts, which stand in their comments, hold (`tsc --checkJs`); what is sent has none."""
 
 from __future__ import annotations
 
@@ -7,21 +7,56 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Server
 
 from browser.tools import npm_file
 
 # What the server makes of its table of formats.
 FORMATS = "export const ENDINGS: string[];\nexport const FORMATS: string;\nexport const VIDEOS: string[];\n"
 
+PAGE = REPOSITORY / "crossmodal" / "server" / "page"
 
-def test_the_types_of_the_page_hold(tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
+# Answers, for each two texts, what is left of them without comments and with the compiler's own layout.
+_PRINTED = """
+const ts = require(process.argv[1]);
+const texts = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+const options = {compilerOptions: {target: "esnext", module: "esnext", removeComments: true}};
+console.log(JSON.stringify(texts.map(each => ts.transpileModule(each, options).outputText)));
+"""
+
+
+@pytest.fixture
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
         pytest.skip("node is not installed")
+    return found
+
+
+def test_scripts_are_sent_without_their_comments_and_with_all_else(node: str, toy_server: Server) -> None:
+    names = sorted(path.name for path in PAGE.glob("*.js"))
+    source = [(PAGE / name).read_text() for name in names]
+    sent = [httpx2.get(f"{toy_server.url}/page/{name}").text for name in names]
+    compiler = str(npm_file("typescript", "lib/typescript.js"))
+    done = subprocess.run(
+        [node, "-e", _PRINTED, compiler],
+        input=json.dumps([*source, *sent]),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
+    printed = json.loads(done.stdout)
+    assert printed[: len(names)] == printed[len(names) :]
+    assert all(printed)
+    assert not [line for text in sent for line in text.splitlines() if line.lstrip().startswith(("//", "/**"))]
+
+
+def test_the_types_of_the_page_hold(node: str, tmp_path: Path) -> None:
     compiler = npm_file("typescript", "bin/tsc")
-    shutil.copytree(REPOSITORY / "crossmodal" / "server" / "page", tmp_path / "page")
+    shutil.copytree(PAGE, tmp_path / "page")
     shutil.copy(Path(__file__).with_name("page.d.ts"), tmp_path)
     (tmp_path / "page" / "formats.d.ts").write_text(FORMATS)
     options = {
