@@ -55,6 +55,8 @@ FILTERS: list[Any] = [
     {"parts": {"$exists": False}},
     {"modality": "image"},
     {"modality": {"$ne": "image"}},
+    {"$ids": ["d001", "d017", "d149", "d160", "gone"]},
+    {"$not": {"$ids": [f"d{number:03d}" for number in range(120)]}},
 ]
 
 

@@ -78,8 +78,9 @@ def conditions(field: str) -> st.SearchStrategy[Any]:
 
 
 fields = st.sampled_from(FIELDS).flatmap(lambda field: conditions(field).map(lambda value: {field: value}))
+ids = st.lists(st.sampled_from([*(f"d{number:02d}" for number in range(16)), "\udcff"]), max_size=9)
 filters = st.recursive(
-    fields | st.just({}),
+    fields | st.just({}) | ids.map(lambda listed: {"$ids": listed}),
     lambda inner: (
         st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"$and": parts})
         | st.lists(inner, min_size=1, max_size=3).map(lambda parts: {"$or": parts})
@@ -163,7 +164,7 @@ def brute_force(
             cosine,
         )
         for id, record in expected.items()
-        if wanted.matches(record.modality, record.tags)
+        if wanted.matches(record.modality, record.tags, {id})
     ]
     return merge_matches([matching], top_k)
 
@@ -206,7 +207,7 @@ def test_masks_and_searches_equal_the_definition_whatever_changed(
                     with source.snapshot() as snapshot:
                         mask = matching_rows(wanted, view, snapshot)
                     assert {ids[place] for place in np.flatnonzero(mask)} == {
-                        id for id, record in records.items() if wanted.matches(modality, record.tags)
+                        id for id, record in records.items() if wanted.matches(modality, record.tags, {id})
                     }
                     assert set(np.flatnonzero(mask)) <= set(view.living), "a dead row"
                     for rows_scored_directly in (1024, 0):
@@ -265,6 +266,33 @@ def test_dates_and_other_objects_are_filtered_by_the_text_that_is_stored(tmp_pat
         assert store.verify() == []
         store.delete(["old"])
         assert store.verify() == []
+
+
+def test_ids_let_through_what_has_them_and_its_parts(tmp_path: Path, few_rows: int) -> None:
+    def caption(id: str, photo_id: str | None) -> Record:
+        return Record(id=id, modality="text", text=id, photo_id=photo_id).hashed()
+
+    photos = [Record(id=f"p{number:04d}", modality="image").hashed() for number in range(1500)]
+    captions = [caption(f"c{number}", f"p{number // 2:04d}") for number in range(3000)]
+    captions += [caption("p0009", None), caption("alone", None)]
+    with EmbeddedStore.open_writer(tmp_path) as store:
+        store.put([*photos, *captions], np.repeat(vector_of("any")[None], 4502, 0))
+        for names, modality, found in (
+            (["p0002", "p0009", "gone"], "image", {"p0002", "p0009"}),
+            (["p0002", "p0009", "gone"], "text", {"c4", "c5", "c18", "c19", "p0009"}),
+            (["c4", "alone", "\udcff"], "text", {"c4", "alone"}),
+            (["c4"], "image", set()),
+            ([], "image", set()),
+            ([each.id for each in photos[:1000]], "text", {*(f"c{n}" for n in range(2000)), "p0009"}),
+        ):
+            index = ExactIndex(store.vector_source(modality))
+            wanted = parse_filter({"$ids": names})
+            (hits,) = index.search(vector_of("direction 1")[None], 5000, wanted)
+            assert {hit.id for hit in hits} == found
+            assert {record.id for record in store.listed(modality, 5000, filter=wanted)} == found
+            without = parse_filter({"$not": {"$ids": names}})
+            (others,) = index.search(vector_of("direction 1")[None], 5000, without)
+            assert {hit.id for hit in others} == set(store.ids(modality)) - found
 
 
 def test_as_many_values_as_a_filter_may_have(tmp_path: Path) -> None:

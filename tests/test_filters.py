@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_filtered_search import filters, tags
 
 from crossmodal.errors import DataError, FilterError
-from crossmodal.filters import OneOf, collect_values, parse_filter
+from crossmodal.filters import Identified, OneOf, collect_values, parse_filter
 from crossmodal.limits import (
     FILTER_CONDITIONS,
     FILTER_LEVELS,
@@ -147,6 +147,10 @@ def test_what_does_not_match(wanted: dict[str, Any]) -> None:
         ({"$not": [1]}, "/$not", "JSON object"),
         ({"$near": 1}, "/$near", "tags.$near"),
         ({"$eq": 1}, "/$eq", '{"FIELD": {"$eq": ...}}'),
+        ({"$ids": "a"}, "/$ids", '$ids needs a list of ids, not "a"'),
+        ({"$and": [{"$ids": ["a", 3]}]}, "/$and/0/$ids/1", "ids, which are text, not 3"),
+        ({"$ids": ["a"] * (FILTER_VALUES.most + 1)}, "/$ids", "1,001 values; at most 1,000"),
+        ({"a": {"$ids": ["b"]}}, "/a/$ids", '"$ids" is no operator'),
         ({"": 1}, "/", "empty"),
         ({"tags.": 1}, "/tags.", "empty"),
         ({1: 2}, "/1", "not 1"),
@@ -167,6 +171,19 @@ def test_a_long_value_is_cut_in_the_message() -> None:
     with pytest.raises(FilterError) as told:
         parse_filter({"place": {"$exists": "x" * 100_000}})
     assert len(str(told.value)) < 300
+
+
+def test_ids_are_those_of_a_document_and_of_what_it_is_part_of() -> None:
+    wanted = parse_filter({"$ids": ["b", "c", "b"], "place": "harbour"})
+    assert wanted == parse_filter(wanted.to_json())
+    assert wanted.matches("image", PHOTO, {"b", None})
+    assert wanted.matches("text", PHOTO, {"caption", "c"})
+    assert not wanted.matches("image", PHOTO, {"a"})
+    assert not wanted.matches("image", PHOTO)
+    assert not wanted.matches("image", {}, {"b"})
+    assert parse_filter({"$ids": []}) == Identified(frozenset())
+    # A tag of that name is another thing.
+    assert parse_filter({"tags.$ids": "b"}).matches("image", {"$ids": "b"}, {"a"})
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -225,7 +242,7 @@ def test_a_filter_can_be_written_and_read_again(
     # protobuf carries every number as a float.
     floats = parse_filter(json.loads(json.dumps(wanted), parse_int=float))
     assert floats == parsed
-    assert again.matches(modality, tags) == parsed.matches(modality, tags)
+    assert again.matches(modality, tags, {"d01"}) == parsed.matches(modality, tags, {"d01"})
 
 
 @settings(max_examples=200, deadline=None)
@@ -233,11 +250,14 @@ def test_a_filter_can_be_written_and_read_again(
 def test_the_laws_of_logic(
     wanted: dict[str, Any], other: dict[str, Any], tags: dict[str, Any], modality: str
 ) -> None:
-    first = parse_filter(wanted).matches(modality, tags)
-    second = parse_filter(other).matches(modality, tags)
-    assert parse_filter({"$and": [wanted, other]}).matches(modality, tags) == (first and second)
-    assert parse_filter({"$or": [wanted, other]}).matches(modality, tags) == (first or second)
-    assert parse_filter({"$not": wanted}).matches(modality, tags) == (not first)
+
+    def fits(one: dict[str, Any]) -> bool:
+        return parse_filter(one).matches(modality, tags, {"d01", "d02"})
+
+    first, second = fits(wanted), fits(other)
+    assert fits({"$and": [wanted, other]}) == (first and second)
+    assert fits({"$or": [wanted, other]}) == (first or second)
+    assert fits({"$not": wanted}) == (not first)
 
 
 def test_tags_nested_deeper_than_the_stack() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import csv
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -208,6 +210,24 @@ def test_a_filter_comes_before_the_cut(toy_server: Server, rule: dict[str, Any],
     assert [(m["id"], m["cosine"]) for m in found] == expected
     two = matches(toy_server, text="a rocket", top_k=2, filter=rule)
     assert [(m["id"], m["cosine"]) for m in two] == expected[:2]
+
+
+def test_a_search_within_some_photos_finds_them_and_their_captions_alone(toy_server: Server) -> None:
+    everything = matches(toy_server, text="a black and white photo", top_k=15)
+    chosen = [match["id"] for match in everything[4:9]]
+    rule = {"$ids": chosen}
+    found = matches(toy_server, text="a black and white photo", top_k=15, filter=rule)
+    assert [(m["id"], m["cosine"]) for m in found] == [(m["id"], m["cosine"]) for m in everything[4:9]]
+    for options in ({"modality": "text"}, {"modality": "text", "hybrid": True}):
+        captions = matches(toy_server, text="a black and white photo", top_k=41, filter=rule, **options)
+        assert {caption["photo"]["id"] for caption in captions} <= {*chosen}
+        assert len(captions) >= len(chosen)
+    words = matches(toy_server, text="a black and white photo", hybrid=True, top_k=15, filter=rule)
+    assert {match["id"] for match in words} == {*chosen}
+    _, listed = toy_server.request(f"/v1/documents?filter={quote(json.dumps(rule))}")
+    assert {document["id"] for document in listed["documents"]} == {*chosen}
+    status, refused = toy_server.request("/v1/search", {"text": "a cat", "filter": {"$ids": ["x"] * 1001}})
+    assert (status, "at most 1,000" in str(refused)) == (422, True)
 
 
 def test_filters_are_applied_to_words_as_well(toy_server: Server) -> None:

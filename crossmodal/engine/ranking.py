@@ -109,7 +109,7 @@ class WordSearch:
             records |= {
                 id: record
                 for id, record in read.items()
-                if rule is None or rule.matches(target, record.all_tags)
+                if rule is None or rule.matches(target, record.all_tags, {id, record.photo_id})
             }
             if len(records) >= HYBRID_DEPTH:
                 break

@@ -8,7 +8,7 @@
 The operators are ``$eq``, ``$ne``, ``$eqi`` (text, whatever its case), ``$in``, ``$nin``, ``$lt``, ``$lte``,
 ``$gt``, ``$gte`` and ``$exists``, joined by ``$and``, ``$or`` and ``$not``; several keys of one
 object mean and. Dates (``taken``) compare by the parts that are given, ``location`` by distance: ``$near``
-with ``$within_km``.
+with ``$within_km``. ``$ids`` lists documents by their ids, with all that is part of them.
 """
 
 from crossmodal.filters.conditions import (
@@ -18,6 +18,7 @@ from crossmodal.filters.conditions import (
     EqualsCaseless,
     Exists,
     Filter,
+    Identified,
     Not,
     OneOf,
     Or,
@@ -42,6 +43,7 @@ __all__ = [
     "EqualsCaseless",
     "Exists",
     "Filter",
+    "Identified",
     "Near",
     "Not",
     "OneOf",

@@ -6,6 +6,7 @@ import operator
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ __all__ = [
     "And",
     "EqualsCaseless",
     "Exists",
+    "Facts",
     "Filter",
+    "Identified",
     "Not",
     "OneOf",
     "Or",
@@ -116,21 +119,36 @@ COMPARISONS: dict[RangeOperator, Callable[[Any, Any], Any]] = {
 LARGEST_EXACT_INTEGER = 2**53
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What filters ask of a document: its modality, its values by tag, and its id and that of its photo."""
+
+    modality: str
+    values: Mapping[str, TagValues]
+    ids: AbstractSet[str | None]
+
+    def values_of(self, tag: str | None) -> TagValues | None:
+        """The values of a tag, or with None the modality; None if it is missing."""
+        return TagValues(strings={self.modality}) if tag is None else self.values.get(tag)
+
+
 class Filter(ABC):
-    """A condition on a document's modality and tags: immutable, hashable, equal where it is written alike."""
+    """A condition on what is known of a document: immutable, hashable, equal where it is written alike."""
 
     __slots__ = ()
 
-    def matches(self, modality: str, tags: Mapping[str, Any]) -> bool:
-        """Whether a document with this modality and these tags fits; this defines what a filter means."""
-        values = collect_values(tags)
-        return self.holds(
-            lambda tag: TagValues(strings={modality}) if tag is None else values.get(tag),
-        )
+    def matches(
+        self, modality: str, tags: Mapping[str, Any], ids: AbstractSet[str | None] = frozenset()
+    ) -> bool:
+        """Whether a document with these fits; this defines what a filter means.
+
+        ``ids`` are its own and that of the photo or video of which it is a part.
+        """
+        return self.holds(Facts(modality, collect_values(tags), ids))
 
     @abstractmethod
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        """Whether it holds where the tag (None: the modality) has ``values_of(tag)``, None if missing."""
+    def holds(self, facts: Facts) -> bool:
+        """Whether it holds for a document of which ``facts`` are known."""
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -143,8 +161,8 @@ class And(Filter):
 
     parts: tuple[Filter, ...]
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        return all(part.holds(values_of) for part in self.parts)
+    def holds(self, facts: Facts) -> bool:
+        return all(part.holds(facts) for part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
         return {"$and": [part.to_json() for part in self.parts]} if self.parts else {}
@@ -156,8 +174,8 @@ class Or(Filter):
 
     parts: tuple[Filter, ...]
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        return any(part.holds(values_of) for part in self.parts)
+    def holds(self, facts: Facts) -> bool:
+        return any(part.holds(facts) for part in self.parts)
 
     def to_json(self) -> dict[str, Any]:
         return {"$or": [part.to_json() for part in self.parts]}
@@ -169,8 +187,8 @@ class Not(Filter):
 
     part: Filter
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        return not self.part.holds(values_of)
+    def holds(self, facts: Facts) -> bool:
+        return not self.part.holds(facts)
 
     def to_json(self) -> dict[str, Any]:
         if isinstance(self.part, OneOf):
@@ -203,8 +221,8 @@ class OneOf(Filter):
     numbers: frozenset[float] = frozenset()
     booleans: frozenset[bool] = frozenset()
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        values = values_of(tag_name(self.field))
+    def holds(self, facts: Facts) -> bool:
+        values = facts.values_of(tag_name(self.field))
         return values is not None and not (
             self.strings.isdisjoint(values.strings)
             and self.numbers.isdisjoint(values.numbers)
@@ -224,6 +242,19 @@ class OneOf(Filter):
         return {self.field: {single: values[0]} if len(values) == 1 else {several: values}}
 
 
+@dataclass(frozen=True, slots=True)
+class Identified(Filter):
+    """The document has one of these ids, or is part of what has one: a photo's caption, a video's moment."""
+
+    ids: frozenset[str]
+
+    def holds(self, facts: Facts) -> bool:
+        return not self.ids.isdisjoint(facts.ids)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"$ids": sorted(self.ids)}
+
+
 def caseless(text: str) -> str:
     """``text`` as it compares without case: Unicode's default caseless matching over compatible forms."""
     if text.isascii():
@@ -241,8 +272,8 @@ class EqualsCaseless(Filter):
     field: str
     string: str
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        values = values_of(tag_name(self.field))
+    def holds(self, facts: Facts) -> bool:
+        values = facts.values_of(tag_name(self.field))
         return values is not None and any(caseless(value) == self.string for value in values.strings)
 
     def to_json(self) -> dict[str, Any]:
@@ -260,8 +291,8 @@ class Range(Filter):
     operator: RangeOperator
     bound: float | str
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        values = values_of(tag_name(self.field))
+    def holds(self, facts: Facts) -> bool:
+        values = facts.values_of(tag_name(self.field))
         if values is None:
             return False
         compare = COMPARISONS[self.operator]
@@ -278,8 +309,8 @@ class Exists(Filter):
 
     field: str
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        return values_of(tag_name(self.field)) is not None
+    def holds(self, facts: Facts) -> bool:
+        return facts.values_of(tag_name(self.field)) is not None
 
     def to_json(self) -> dict[str, Any]:
         return {self.field: {"$exists": True}}

@@ -7,12 +7,11 @@ behind it doesn't count. ``2019-07`` covers ``2019-07-04T12:30:00+02:00``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from crossmodal.filters.conditions import Filter, TagValues, tag_name
+from crossmodal.filters.conditions import Facts, Filter, tag_name
 
 __all__ = ["DateOperator", "Period", "is_day", "period"]
 
@@ -46,8 +45,8 @@ class Period(Filter):
     start: str | None
     end: str | None
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        values = values_of(tag_name(self.field))
+    def holds(self, facts: Facts) -> bool:
+        values = facts.values_of(tag_name(self.field))
         return values is not None and any(self.covers(value) for value in values.strings)
 
     def covers(self, value: str) -> bool:

@@ -17,6 +17,7 @@ from crossmodal.filters.conditions import (
     EqualsCaseless,
     Exists,
     Filter,
+    Identified,
     Not,
     OneOf,
     Or,
@@ -37,6 +38,7 @@ _OPERATORS = ("$eq", "$ne", "$eqi", "$in", "$nin", "$lt", "$lte", "$gt", "$gte",
 _NEAR, _WITHIN = "$near", "$within_km"
 _DATES = frozenset(field.name for field in FIELDS.values() if field.kind == "date")
 _CONNECTIVES = ("$and", "$or", "$not")
+_IDS = "$ids"
 _LONGEST_SHOWN = 60
 
 
@@ -78,11 +80,14 @@ class _Parser:
         elif key in _CONNECTIVES:
             parts = self._parts(key, value, pointer, level)
             yield And(parts) if key == "$and" else Or(parts)
+        elif key == _IDS:
+            yield self._identified(value, pointer)
         elif key.startswith("$"):
             advice = (
                 f'An operator stands after its field: {{"FIELD": {{"{key}": ...}}}}'
                 if key in _OPERATORS
-                else f"Joining filters is done by {', '.join(_CONNECTIVES)}; a tag of that name is tags.{key}"
+                else f"Joining filters is done by {', '.join(_CONNECTIVES)}, and {_IDS} lists ids; "
+                f"a tag of that name is tags.{key}"
             )
             raise FilterError(f"{_shown(key)} is no field. {advice}.", pointer)
         elif not tag_name(key) and key != MODALITY_FIELD:
@@ -133,6 +138,33 @@ class _Parser:
                 pointer,
             )
 
+    def _count_values(self, what: str, values: Sequence[Any], pointer: str) -> None:
+        if len(values) > limits.FILTER_VALUES.most:
+            raise FilterError(
+                f"{what} has {len(values):,} values; at most {limits.FILTER_VALUES.most:,} can be used. "
+                f"{limits.FILTER_VALUES.advice}",
+                pointer,
+            )
+        self._values += len(values)
+        if self._values > limits.FILTER_VALUES_TOGETHER.most:
+            raise FilterError(
+                f"The filter's lists have more than {limits.FILTER_VALUES_TOGETHER.most:,} values "
+                f"together. {limits.FILTER_VALUES_TOGETHER.advice}",
+                pointer,
+            )
+
+    def _identified(self, value: object, pointer: str) -> Filter:
+        self._count(pointer)
+        if not isinstance(value, list | tuple):
+            raise FilterError(f"{_IDS} needs a list of ids, not {_shown(value)}.", pointer)
+        self._count_values(_IDS, value, pointer)
+        for position, id in enumerate(value):
+            if not isinstance(id, str):
+                raise FilterError(
+                    f"{_IDS} needs ids, which are text, not {_shown(id)}.", f"{pointer}/{position}"
+                )
+        return Identified(frozenset(value))
+
     def _condition(self, field: str, operator: object, value: object, pointer: str, level: int) -> Filter:
         self._count(pointer)
         match operator:
@@ -146,19 +178,7 @@ class _Parser:
             case "$in" | "$nin":
                 if not isinstance(value, list | tuple):
                     raise FilterError(_told(field, operator, "needs a list of values", value), pointer)
-                if len(value) > limits.FILTER_VALUES.most:
-                    raise FilterError(
-                        f"{operator} of the field {_shown(field)} has {len(value):,} values; at most "
-                        f"{limits.FILTER_VALUES.most:,} can be used. Split them with $or.",
-                        pointer,
-                    )
-                self._values += len(value)
-                if self._values > limits.FILTER_VALUES_TOGETHER.most:
-                    raise FilterError(
-                        f"The filter's lists have more than {limits.FILTER_VALUES_TOGETHER.most:,} values "
-                        f"together. {limits.FILTER_VALUES_TOGETHER.advice}",
-                        pointer,
-                    )
+                self._count_values(f"{operator} of the field {_shown(field)}", value, pointer)
                 pointers = [f"{pointer}/{position}" for position in range(len(value))]
                 found = self._any_of(field, operator, value, pointers, level)
                 return Not(found) if operator == "$nin" else found

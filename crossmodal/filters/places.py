@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from crossmodal.filters.conditions import And, Filter, Not, Or, TagValues, tag_name
+from crossmodal.filters.conditions import And, Facts, Filter, Not, Or, tag_name
 from crossmodal.metadata.fields import LATITUDE, LOCATION, LONGITUDE, PRIVATE
 
 __all__ = ["FARTHEST_KM", "Near", "asks_for_places", "distance_km"]
@@ -30,8 +29,8 @@ class Near(Filter):
     longitude: float
     km: float
 
-    def holds(self, values_of: Callable[[str | None], TagValues | None]) -> bool:
-        latitudes, longitudes = values_of(LATITUDE), values_of(LONGITUDE)
+    def holds(self, facts: Facts) -> bool:
+        latitudes, longitudes = facts.values_of(LATITUDE), facts.values_of(LONGITUDE)
         return (
             latitudes is not None
             and longitudes is not None

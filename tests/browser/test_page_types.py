@@ -1,4 +1,4 @@
-"""The types of the page's scripts, which stand in their comments, hold (`tsc --checkJs`); what is sent has none."""
+"""The types of the page's scripts, which stand in their comments, hold (`tsc --checkJs`); none are sent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_scripts_are_sent_without_their_comments_and_with_all_else(node: str, to
     printed = json.loads(done.stdout)
     assert printed[: len(names)] == printed[len(names) :]
     assert all(printed)
-    assert not [line for text in sent for line in text.splitlines() if line.lstrip().startswith(("//", "/**"))]
+    assert not [
+        line for text in sent for line in text.splitlines() if line.lstrip().startswith(("//", "/**"))
+    ]
 
 
 def test_the_types_of_the_page_hold(node: str, tmp_path: Path) -> None:

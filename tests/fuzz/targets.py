@@ -70,7 +70,7 @@ def filters(data: bytes) -> None:
         parsed = parse_filter(value)
         again = parse_filter(json.loads(json.dumps(parsed.to_json())))
         for tags in ({}, {"a": 1}, {"a": "x", "b": [1, 2.5, "y"], "c": {"d": True}}):
-            assert parsed.matches("image", tags) == again.matches("image", tags)
+            assert parsed.matches("image", tags, {"a"}) == again.matches("image", tags, {"a"})
 
 
 def expressions(data: bytes) -> None:

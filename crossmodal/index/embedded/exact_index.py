@@ -17,6 +17,7 @@ from crossmodal.filters import (
     EqualsCaseless,
     Exists,
     Filter,
+    Identified,
     Near,
     Not,
     OneOf,
@@ -271,7 +272,7 @@ def _holds(wanted: Filter, view: RowView, snapshot: VectorSnapshot) -> NDArray[n
             mask = ~_holds(part, view, snapshot)
         case OneOf() | EqualsCaseless() | Range() | Exists() if tag_name(wanted.field) is None:
             mask[:] = wanted.matches(snapshot.source.modality, {})
-        case OneOf() | EqualsCaseless() | Range() | Period() | Near() | Exists():
+        case OneOf() | EqualsCaseless() | Range() | Period() | Near() | Exists() | Identified():
             places = view.find(snapshot.matching(wanted))
             mask[places[places >= 0]] = True
         case _:

@@ -11,6 +11,7 @@ from typing import Any
 from crossmodal.filters import (
     EqualsCaseless,
     Exists,
+    Identified,
     Near,
     OneOf,
     Period,
@@ -41,8 +42,8 @@ _OPERATORS = {"$lt": "<", "$lte": "<=", "$gt": ">", "$gte": ">="}
 _AT_ONCE = 500
 
 
-# A condition on one tag, or on the place of a document.
-Condition = OneOf | EqualsCaseless | Range | Period | Near | Exists
+# A condition on one tag, on the place of a document, or on its id.
+Condition = OneOf | EqualsCaseless | Range | Period | Near | Exists | Identified
 
 
 class Kind(IntEnum):
@@ -77,6 +78,9 @@ def rows_that_match(
     """The rows whose tags fulfil ``condition``, in no particular order; a row may come more than once."""
     if isinstance(condition, Near):
         yield from _rows_near(connection, modality, condition)
+        return
+    if isinstance(condition, Identified):
+        yield from _rows_identified(connection, modality, condition)
         return
     place = modality, storable(tag_name(condition.field))
     if isinstance(condition, EqualsCaseless):
@@ -116,6 +120,16 @@ def kinds_of(connection: sqlite3.Connection, modality: Modality, name: str) -> s
     select = "SELECT 1 FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ? LIMIT 1"
     place = modality, storable(tag_name(name))
     return {kind for kind in Kind if connection.execute(select, (*place, kind)).fetchone()}
+
+
+def _rows_identified(connection: sqlite3.Connection, modality: Modality, wanted: Identified) -> Iterator[int]:
+    ids = [storable(id) for id in wanted.ids]
+    for start in range(0, len(ids), _AT_ONCE):
+        part = ids[start : start + _AT_ONCE]
+        listed = ", ".join(["CAST(? AS TEXT)"] * len(part))
+        for column in ("id", "photo_id"):
+            select = f"SELECT row FROM documents WHERE modality = ? AND {column} IN ({listed})"
+            yield from _rows(connection, select, (modality, *part))
 
 
 def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:

@@ -99,7 +99,10 @@ def fitting(snapshot: VectorSnapshot, found: Candidates, filter: Filter | None) 
 
 
 def _fits(snapshot: VectorSnapshot, row: int, filter: Filter) -> bool:
-    return filter.matches(snapshot.source.modality, _tags(snapshot.connection, row))
+    if (document := document_in_row(snapshot.connection, row)) is None:
+        return filter.matches(snapshot.source.modality, {})
+    record = document.record
+    return filter.matches(snapshot.source.modality, record.all_tags, {record.id, record.photo_id})
 
 
 def _tags(connection: sqlite3.Connection, row: int) -> dict[str, object]:
