@@ -306,6 +306,11 @@ class Workspace:
         store = self.store()
         return [] if store is None else store.matching_ids(modality, filter, limit)
 
+    def coordinates(self, filter: Filter | None = None) -> list[tuple[str, float, float]]:
+        """Id, latitude and longitude in degrees of the photos that have them and match ``filter``."""
+        store = self.store()
+        return [] if store is None else store.coordinates(filter)
+
     def tag_fields(self, limit_values: int = 50) -> list[TagField]:
         """The tags that the index has, in order of their names, each with its most frequent values.
 

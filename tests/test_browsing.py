@@ -24,6 +24,7 @@ PHOTOS: dict[str, tuple[str | None, str | None, list[str]]] = {
     "e": ("2021-01-01", "Pixel 8", ["home"]),
     "f": (None, None, []),
 }
+COORDINATES = {"a": (48.85, 2.35), "b": (48.86, 2.36), "d": (-33.9, -70.5), "e": (91.0, 7.0)}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PhotoIndex]:
         blob = encoded(Image.new("RGB", (8, 8), (40 * number, 0, 0)), "PNG")
         found = {"taken": taken, "camera": camera, "folder": folder, "rating": number % 2, "city": "Nice"}
         tags = {name: value for name, value in found.items() if value not in (None, [])}
+        if id in COORDINATES:
+            tags["latitude"], tags["longitude"] = COORDINATES[id]
         records.append(Record(id, "image", content=blob, tags=tags))
     with PhotoIndex(tmp_path_factory.mktemp("index"), "clip-mini") as made:
         assert made.add(records).added == len(PHOTOS)
@@ -110,6 +113,23 @@ def test_places_are_not_counted_for_strangers(serving: Serving) -> None:
     assert get(serving, "/v1/facets", "192.0.2.1", tag="city")[0] == 403
     assert get(serving, "/v1/facets", "192.0.2.1", tag="camera", filter='{"city": "Nice"}')[0] == 403
     assert get(serving, "/v1/facets", "192.0.2.1", tag="camera")[0] == 200
+
+
+def test_a_map_of_the_world(serving: Serving) -> None:
+    status, answer = get(serving, "/v1/layout", by="place")
+    # One lies beyond the pole.
+    placed = {"ids": ["a", "b", "d"], "x": [2.35, 2.36, -70.5], "y": [48.85, 48.86, -33.9]}
+    assert (status, {name: answer[name] for name in placed}) == (200, placed)
+    assert (answer["placed"], answer["total"], answer["computing"]) == (3, 6, False)
+    assert all(colour.startswith("#") for colour in answer["colours"])
+    _, some = get(serving, "/v1/layout", by="place", filter='{"taken": "2019-07-04"}')
+    assert (some["ids"], some["total"]) == (["a", "b"], 3)
+    _, none = get(serving, "/v1/layout", by="place", filter='{"year": 1950}')
+    assert (none["ids"], none["x"], none["total"]) == ([], [], 0)
+    for parameters in ({"by": "place"}, {"filter": '{"city": "Nice"}'}):
+        assert get(serving, "/v1/layout", "192.0.2.1", **parameters)[0] == 403
+    assert get(serving, "/v1/layout", "192.0.2.1")[0] == 200
+    assert get(serving, "/v1/layout", by="taste")[0] == 422
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -141,6 +142,9 @@ def test_by_http_it_comes_when_it_is_ready(tmp_path: Path) -> None:
         assert len(set(some["ids"])) == len(some["x"]) == 7
         place = answer["ids"].index(some["ids"][3])
         assert (some["x"][3], some["y"][3]) == (answer["x"][place], answer["y"][place])
+        wanted = json.dumps({"$ids": [*some["ids"][:2], "gone"]})
+        two = http.get("/v1/layout", params={"filter": wanted}).json()
+        assert (two["ids"], two["x"], two["placed"]) == (some["ids"][:2], some["x"][:2], 2)
         assert http.get("/v1/layout?limit=0").status_code == 422
 
 

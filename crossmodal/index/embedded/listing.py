@@ -12,9 +12,10 @@ from crossmodal.filters.sorting import Order, OrderedValue, Place
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
-from crossmodal.records import Modality, Record
+from crossmodal.metadata.fields import LATITUDE, LONGITUDE
+from crossmodal.records import IMAGE, Modality, Record
 
-__all__ = ["list_documents", "matching_ids", "rows_of"]
+__all__ = ["coordinates", "list_documents", "matching_ids", "rows_of"]
 
 _AMONG = " AND tags.row IN (SELECT value FROM json_each(?))"
 
@@ -62,6 +63,23 @@ def matching_ids(
     rows = rows_of(connection, modality, filter)
     matching = (id for row, id, _ in _by_id(connection, modality, "") if row in rows)
     return list(islice(matching, limit)) if rows else []
+
+
+def coordinates(
+    connection: sqlite3.Connection, filter: Filter | None = None
+) -> list[tuple[str, float, float]]:
+    """Id, latitude and longitude in degrees of the photos that have them and match, by id."""
+    rows = None if filter is None else rows_of(connection, IMAGE, filter)
+    select = "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND abs(value) <= ?"
+    latitudes, longitudes = (
+        dict[int, float](connection.execute(select, (IMAGE, name, Kind.NUMBER, most)).fetchall())
+        for name, most in ((LATITUDE, 90), (LONGITUDE, 180))
+    )
+    return [
+        (id, latitudes[row], longitudes[row])
+        for row, id, _ in _by_id(connection, IMAGE, "")
+        if row in latitudes and row in longitudes and (rows is None or row in rows)
+    ]
 
 
 def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:

@@ -45,7 +45,7 @@ from crossmodal.index.embedded.connections import Connections, damage_advice, st
 from crossmodal.index.embedded.facets import facet, tag_values
 from crossmodal.index.embedded.hubness_rows import banks_fingerprint, take_banks
 from crossmodal.index.embedded.library import Library, is_trashed, restore
-from crossmodal.index.embedded.listing import list_documents, matching_ids, rows_of
+from crossmodal.index.embedded.listing import coordinates, list_documents, matching_ids, rows_of
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import (
@@ -440,6 +440,11 @@ class EmbeddedStore:
         """The ids of the first ``limit`` documents that match, or of all, in the order of their bytes."""
         with self._connections.read() as connection:
             return matching_ids(connection, modality, filter, limit)
+
+    def coordinates(self, filter: Filter | None = None) -> list[tuple[str, float, float]]:
+        """Where the photos that match were taken, as far as that is known; see ``listing.coordinates``."""
+        with self._connections.read() as connection:
+            return coordinates(connection, filter)
 
     def search_words(self, text: str, limit: int) -> list[WordHit]:
         """The ``limit`` documents that fit the words of ``text`` best; see ``words.search_words``."""
