@@ -35,6 +35,11 @@ def home(searching: SearchPage) -> None:
     expect(searching.find("example").first).to_be_visible()
 
 
+def similar_photos(searching: SearchPage) -> None:
+    searching.open(**{"as": "similar"})
+    expect(searching.find("plane")).to_be_visible()
+
+
 def photos_found(searching: SearchPage) -> None:
     searching.open(text=SENTENCE).settled()
 
@@ -100,7 +105,7 @@ def message(searching: SearchPage) -> None:
 
 
 STATES: tuple[Callable[[SearchPage], None], ...] = (
-    *(home, photos_found, captions_found, terms_and_filters, picture_query, lightbox),
+    *(home, similar_photos, photos_found, captions_found, terms_and_filters, picture_query, lightbox),
     *(nothing_found, error, status, add_photos, help_sheet, message),
 )
 

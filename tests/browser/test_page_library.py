@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from playwright.sync_api import Page, expect
 from raw_files import raw_file
 from videos import write_video
 
+from browser.accessibility import assert_accessible
 from browser.page_driver import Json, SearchPage, encoded, eventually, photo_ids
 from crossmodal import PhotoIndex
 from crossmodal.cli import main
@@ -304,6 +306,64 @@ def test_photos_are_browsed_by_year_day_camera_and_folder(page: Page, server: Se
     browsed.open(filter='{"year":1950}')
     browsed.find("nothing-left").get_by_role("button").click()
     expect_shown()
+
+
+def test_a_map_leads_to_the_photos_of_a_place(page: Page, server: Server) -> None:
+    _, placed = server.request("/v1/layout?by=place")
+    browsed = SearchPage(page, server).open()
+    page.locator("label:has([data-testid=as-map])").click()
+    plane = browsed.find("plane")
+    expect(plane).to_have_attribute("data-groups", re.compile(r"\d"))
+    groups = int(plane.get_attribute("data-groups") or 0)
+    assert 1 <= groups < len(placed["ids"])
+    assert ("as", "map") in browsed.parameters()
+    assert_accessible(page)
+    # Drawn over and over, the map still knows which photos stand where.
+    plane.focus()
+    page.keyboard.press("+")
+    expect(page.locator("#announcer")).to_have_text(re.compile(r"photos? in the middle"))
+    in_the_middle = int(page.locator("#announcer").inner_text().split()[0])
+    page.keyboard.press("Enter")
+    expect(browsed.find("active-filter")).to_have_text(re.compile(r"within .* km of"))
+    eventually(lambda: len(browsed.shown()), in_the_middle)
+    assert {*browsed.shown()} <= {*placed["ids"]}
+    filter = json.loads(dict(browsed.parameters())["filter"])
+    _, listed = server.request(f"/v1/documents?limit=200&filter={quote(json.dumps(filter))}")
+    assert {document["id"] for document in listed["documents"]} == {*browsed.shown()}
+    # Back is the map, as it was left.
+    page.go_back()
+    expect(plane).to_have_attribute("data-groups", re.compile(r"\d"))
+    page.locator("label:has([data-testid=as-rows])").click()
+    expect(browsed.find("gallery")).to_be_visible()
+
+
+def test_similar_photos_lie_together_and_open(page: Page, server: Server, library: Library) -> None:
+    browsed = SearchPage(page, server).open(**{"as": "similar"})
+    plane = browsed.find("plane")
+    expect(plane).to_have_attribute("data-groups", re.compile(r"\d"))
+    box = plane.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    before = int(plane.get_attribute("data-groups") or 0)
+    for _ in range(20):
+        page.mouse.wheel(0, -100)
+    eventually(lambda: int(plane.get_attribute("data-groups") or 0) > before, True)
+    # To another place and back, by the keyboard.
+    plane.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    expect(page.locator("#lightbox")).to_be_visible()
+    first = page.locator("#lightbox").get_attribute("data-id")
+    _, layout = server.request("/v1/layout")
+    places = dict(zip(layout["ids"], zip(layout["x"], layout["y"], strict=True), strict=True))
+    assert len(places) == len(library.names)
+    assert first in places
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#lightbox")).not_to_have_attribute("data-id", first)
+    page.keyboard.press("Escape")
+    expect(page.locator("#lightbox")).to_be_hidden()
+    expect(plane).to_be_focused()
 
 
 def test_a_first_visitor_finds_a_photo_its_folder_its_day_and_downloads_five(

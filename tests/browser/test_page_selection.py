@@ -101,6 +101,24 @@ def test_all_of_them_are_searched_for_and_their_paths_copied(
     assert [(kind, value) for kind, value, _ in found.terms()] == [("id", id) for id in ids]
 
 
+def test_a_search_goes_on_within_them(found: SearchPage) -> None:
+    ids = found.shown()
+    chosen = [ids[1], ids[4], ids[6]]
+    for id in chosen:
+        ring(found, id).evaluate("ring => ring.click()")
+    found.find("selection-within").click()
+    expect(found.find("gallery")).to_be_visible()
+    expect(found.find("active-filter")).to_have_text("among 3 selected photos")
+    expect(found.box).to_be_focused()
+    assert set(found.shown()) == {*chosen}
+    found.search("a rocket")
+    assert set(found.shown()) == {*chosen}
+    found.expect_ids(found.asked_ids(text="a rocket", filter={"$ids": chosen}))
+    assert json.loads(dict(found.parameters())["filter"]) == {"$ids": chosen}
+    found.find("active-filter").click()
+    eventually(lambda: len(found.settled().shown()) > 3, True)
+
+
 def test_they_are_downloaded_as_a_zip(found: SearchPage) -> None:
     ids = found.shown()[:5]
     for id in ids:

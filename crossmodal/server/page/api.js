@@ -132,6 +132,7 @@ export const api = {
   checkArchive: (body) => request(ARCHIVE, { method: "POST", body, unread: true }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
   suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
+  layout: (asked) => request(`v1/layout?${new URLSearchParams(asked)}`),
   facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
   tags: (options) => request("v1/tags", options),
   status: (options) => request("v1/status", options),

@@ -1,5 +1,5 @@
 import { api } from "./api.js";
-import { byId, icon, make, redraw } from "./dom.js";
+import { byId, count, icon, make, redraw } from "./dom.js";
 import { button, errorCard } from "./messages.js";
 import { PAGE_SIZES, currentState, navigate } from "./navigation.js";
 import { hasWords, matchesWords, wordsChoice } from "./search.js";
@@ -22,6 +22,9 @@ const tagOf = (field) => (field.startsWith("tags.") ? field.slice("tags.".length
 
 /** @returns {Choice} */
 const noChoice = () => ({ values: [], min: null, max: null, near: null, km: null, exists: null });
+
+// Not a tag: the ids of the photos to search within. No tag has this name, as none is empty.
+const WITHIN = "";
 
 // Where photos were taken: latitude and longitude together, under a name that filters know.
 const PLACE = "location";
@@ -58,7 +61,10 @@ function readConditions(conditions) {
  */
 function readChoices(filter) {
   const choices = new Map();
-  for (const [field, conditions] of Object.entries(filter ?? {})) {
+  const { $ids: ids, ...others } = filter ?? {};
+  if (Array.isArray(ids)) choices.set(WITHIN, { ...noChoice(), values: ids });
+  else if (ids) return null;
+  for (const [field, conditions] of Object.entries(others)) {
     const choice = field === "modality" || field.startsWith("$") ? null : readConditions(conditions);
     if (!choice) return null;
     choices.set(tagOf(field), choice);
@@ -77,7 +83,8 @@ function writeFilter(choices) {
       ...(near !== null ? { $near: near, $within_km: km } : {}),
       ...(exists !== null ? { $exists: exists } : {}),
     };
-    if (Object.keys(conditions).length) filter[fieldOf(tag)] = conditions;
+    if (tag === WITHIN && values.length) filter.$ids = values;
+    else if (Object.keys(conditions).length) filter[fieldOf(tag)] = conditions;
   }
   return Object.keys(filter).length ? filter : null;
 }
@@ -85,6 +92,7 @@ function writeFilter(choices) {
 /** What a choice says in words, one sentence part for each condition: {label, without}. */
 function describeChoice(tag, choice) {
   const said = [];
+  if (tag === WITHIN) return choice.values.length ? [{ label: `among ${count(choice.values.length, "selected photo")}`, without: noChoice() }] : said;
   if (choice.values.length) said.push({ label: `${tag}: ${choice.values.join(" or ")}`, without: { ...choice, values: [] } });
   if (choice.min !== null || choice.max !== null) {
     const { min, max } = choice;
@@ -129,6 +137,9 @@ export function readTags() {
   );
   return asked;
 }
+
+/** Whether photos say where they were taken, and to this visitor; false where that can't be asked. */
+export const havePlaces = () => readTags().then((listed) => listed.some(({ name }) => name === "latitude"), () => false);
 
 /** The values that a filter wants of a tag. */
 export const wantedValues = (filter, tag) => readChoices(filter)?.get(tag)?.values ?? [];

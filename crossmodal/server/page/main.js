@@ -1,7 +1,7 @@
 import { api, logOut, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
 import { parseExpression } from "./expression.js";
-import { forgetTags, setCalibrated, showFilters } from "./filters.js";
+import { forgetTags, havePlaces, setCalibrated, showFilters } from "./filters.js";
 import { startHolding } from "./hold.js";
 import { showIndexing, startIndexing } from "./indexing_view.js";
 import { startKeyboard } from "./keyboard.js";
@@ -13,11 +13,12 @@ import { announceResults, refreshResults, showError, showLoading, showResults } 
 import { abandonSearch, forgetAnswers, keptAnswer, search, setContents, shownMatches } from "./search.js";
 import { clearSelection, startSelection } from "./selection.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
+import { forgetPlane, nearIds, showPlane } from "./plane.js";
 import { showStatus } from "./status_view.js";
 import { startSuggesting } from "./suggest.js";
 import { addTerm, showTerms, termName } from "./terms.js";
 import { forgetYears, showTimeline, startTimeline } from "./timeline.js";
-import { showToolbar } from "./toolbar.js";
+import { setPlaces, showToolbar } from "./toolbar.js";
 
 const TYPING_PAUSE_MS = 450;
 /** Shorter texts are on their way to being words. */
@@ -34,6 +35,8 @@ let running = null;
 
 const isHome = (state) => state.view === "search" && !state.terms.length;
 
+const onPlane = (state) => isHome(state) && !state.moment && state.as !== "rows";
+
 const actions = {
   open: (id) => navigate({ open: id }, { opened: true }),
   more: (item) => addTerm("id", item.id),
@@ -41,7 +44,7 @@ const actions = {
 };
 
 function sequence() {
-  if (isHome(currentState())) return galleryIds();
+  if (isHome(currentState())) return onPlane(currentState()) ? nearIds() : galleryIds();
   return shownAnswer ? shownMatches(shownAnswer.section).map((match) => match.id) : [];
 }
 
@@ -140,6 +143,14 @@ function showHome(state, { returned }) {
   showToolbar(state, null);
   const wanted = () => isHome(currentState()) && searchKey(currentState()) === key;
   if (!returned) scrollTo(0, 0);
+  havePlaces().then((known) => {
+    setPlaces(known);
+    if (wanted()) showToolbar(currentState(), null);
+  });
+  if (onPlane(state)) {
+    showPlane(state, actions, wanted);
+    return;
+  }
   showGallery(state, actions, wanted).then(() => {
     if (returned && wanted()) scrollTo(0, savedScroll());
   });
@@ -191,7 +202,7 @@ function show(state, details) {
     if (shownAnswer === null) shownKey = null;
     scrollTo(0, 0);
   }
-  showTimeline(state, isHome(state) && !state.moment);
+  showTimeline(state, isHome(state) && !state.moment && !onPlane(state));
   showLightbox(state);
 }
 
@@ -272,6 +283,7 @@ function useStatus(read) {
 function forgetIndex() {
   forgetAnswers();
   forgetStartPage();
+  forgetPlane();
   forgetTags();
   forgetYears();
   shownKey = null;

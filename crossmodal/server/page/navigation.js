@@ -8,9 +8,10 @@ import { hasUpload } from "./pictures.js";
  * A term is {kind: "text"|"id"|"upload", value: string, weight: number}; an upload's value is its key in this
  * tab's memory, so it cannot be in a link: `uploads=N` says how many a link leaves out. `hybrid` is whether
  * words are matched too, null where that is left to what the index has. `moment` is the id of a photo, without
- * terms: photos taken when it was are shown.
+ * terms: photos taken when it was are shown. `as` is how photos are browsed without terms.
  */
 const SHOWS = ["photos", "captions"];
+const WAYS = ["rows", "similar", "map"];
 export const PAGE_SIZES = [12, 24, 48, 96];
 export const MAX_TERMS = 16;
 
@@ -20,6 +21,7 @@ export const DEFAULTS = Object.freeze({
   show: "photos",
   filter: null,
   moment: null,
+  as: "rows",
   literal: false,
   hybrid: null,
   group: true,
@@ -68,6 +70,7 @@ function readAddress(query) {
     show: SHOWS.includes(parameters.get("show")) ? parameters.get("show") : DEFAULTS.show,
     filter: readFilter(parameters.get("filter")),
     moment: parameters.get("moment"),
+    as: WAYS.includes(parameters.get("as")) ? parameters.get("as") : DEFAULTS.as,
     literal: parameters.get("literal") === "1",
     hybrid: { 1: true, 0: false }[parameters.get("hybrid")] ?? null,
     group: parameters.get("group") !== "0",
@@ -88,6 +91,7 @@ export function writeAddress(state) {
   if (state.show !== DEFAULTS.show) parameters.set("show", state.show);
   if (state.filter) parameters.set("filter", JSON.stringify(state.filter));
   if (state.moment && !state.terms.length) parameters.set("moment", state.moment);
+  if (state.as !== DEFAULTS.as) parameters.set("as", state.as);
   if (state.literal) parameters.set("literal", "1");
   if (state.hybrid !== null) parameters.set("hybrid", state.hybrid ? "1" : "0");
   if (!state.group) parameters.set("group", "0");
@@ -106,8 +110,8 @@ export const mainTermIndex = (terms) => terms.findIndex((term) => term.kind === 
 
 /** All that decides about the results: two states with the same key have the same results. */
 export function searchKey(state) {
-  const { terms, show, filter, moment, literal, hybrid, group, minScore, topK } = state;
-  return JSON.stringify([terms, show, filter, terms.length ? null : moment, literal, hybrid, group, minScore, topK]);
+  const { terms, show, filter, moment, as, literal, hybrid, group, minScore, topK } = state;
+  return JSON.stringify([terms, show, filter, terms.length ? null : [moment, as], literal, hybrid, group, minScore, topK]);
 }
 
 /** A short sentence for the title and the recent searches: "dog + photo − snow". */

@@ -2,7 +2,7 @@ import { api, archiveUrl, lookUp, pathOf } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { removeWithUndo } from "./deleting.js";
 import { announce, button, complain, iconButton, toast } from "./messages.js";
-import { MAX_TERMS, navigate } from "./navigation.js";
+import { DEFAULTS, MAX_TERMS, navigate } from "./navigation.js";
 import { copy } from "./toolbar.js";
 
 let hooks = null;
@@ -48,6 +48,20 @@ function moreLikeThese() {
   if (ids.length > MAX_TERMS) toast(`A search has at most ${MAX_TERMS} terms, so that it takes the first ${MAX_TERMS} of them.`);
   clearSelection();
   navigate({ view: "search", open: null, terms: ids.slice(0, MAX_TERMS).map((value) => ({ kind: "id", value, weight: 1 })) });
+}
+
+/** Their ids stand in the address; one of 8 kB passes the proxies that there are. */
+const MOST_WITHIN = 250;
+
+function searchInThese() {
+  const ids = [...chosen];
+  if (ids.length > MOST_WITHIN) {
+    toast(`Up to ${MOST_WITHIN} selected photos can be searched in. Tag them, and filter by the tag.`, { kind: "error" });
+    return;
+  }
+  clearSelection();
+  navigate({ ...DEFAULTS, filter: { $ids: ids } });
+  byId("search-box").focus();
 }
 
 async function copyPaths() {
@@ -124,6 +138,7 @@ function bar(writable) {
     iconButton("close", "Select none", clearSelection, { data: { testid: "select-none" } }),
     make("span", { class: "count", data: { testid: "selection-count" }, text: `${chosen.size} selected` }),
     act("search", "More like these", "selection-search", moreLikeThese),
+    act("filter", "Search in these", "selection-within", searchInThese),
     act("link", "Copy paths", "selection-paths", copyPaths),
     act("download", "Download", "selection-download", download),
     writable && act("tag", "Tag", "selection-tag", askForTags),

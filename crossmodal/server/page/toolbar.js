@@ -72,6 +72,7 @@ function downloadResults(answer) {
 }
 
 const SHOW_LABELS = { photos: "Photos", captions: "Captions" };
+const WAYS = { rows: "By date", similar: "Similar", map: "Map" };
 const DENSITY_LABELS = { small: "S", medium: "M", large: "L" };
 function segments(name, legend, choices, chosen, choose) {
   const labels = Object.entries(choices).map(([value, label]) =>
@@ -129,13 +130,23 @@ function summary(answer) {
   return line;
 }
 
+let placesKnown = false;
+
+/** Says whether photos have places, for the map. */
+export function setPlaces(known) {
+  placesKnown = known;
+}
+
 /** Draws the line above the results; `answer` is null while the first one is awaited. */
 export function showToolbar(state, answer) {
   const bar = byId("toolbar");
   bar.hidden = false;
   const density = segments("density", "Size of the photos", DENSITY_LABELS, currentDensity(), setDensity);
   if (!state.terms.length) {
-    redraw(bar, make("div", { class: "toolbar-tools" }, density, filterButton(state)));
+    const { map, ...ways } = WAYS;
+    const offered = placesKnown || state.as === "map" ? { ...ways, map } : ways;
+    const way = !state.moment && segments("as", "How to show the photos", offered, state.as, (as) => navigate({ as }));
+    redraw(bar, make("div", { class: "toolbar-tools" }, way, state.as === "rows" && density, filterButton(state)));
     return;
   }
   const facts = make("div", { class: "toolbar-facts" }, summary(answer));

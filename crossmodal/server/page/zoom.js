@@ -5,6 +5,45 @@ const CLOSER = 2.5;
 const NOTCH = 1.2;
 
 /**
+ * Follows wheel, pinch and drag.
+ * @param {HTMLElement} stage where the wheel turns
+ * @param {HTMLElement} grip what is held
+ * @param {{zoom: (factor: number, point: {x: number, y: number}) => void, move: (x: number, y: number) => void, holds?: () => boolean}} acts
+ *   in pixels of the screen; `holds` says whether one finger moves it
+ */
+export function gestures(stage, grip, { zoom, move, holds = () => true }) {
+  const fingers = new Map();
+  const middle = () => {
+    const [one, other] = fingers.values();
+    return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2, apart: Math.hypot(one.x - other.x, one.y - other.y) };
+  };
+  stage.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      zoom(event.deltaY < 0 ? NOTCH : 1 / NOTCH, event);
+    },
+    { passive: false },
+  );
+  grip.addEventListener("pointerdown", (event) => {
+    fingers.set(event.pointerId, event);
+    if (holds() || fingers.size > 1) grip.setPointerCapture(event.pointerId);
+  });
+  grip.addEventListener("pointermove", (event) => {
+    const before = fingers.get(event.pointerId);
+    if (!before) return;
+    const pinched = fingers.size === 2 ? middle() : null;
+    fingers.set(event.pointerId, event);
+    if (pinched) {
+      const now = middle();
+      move(now.x - pinched.x, now.y - pinched.y);
+      zoom(now.apart / pinched.apart, now);
+    } else if (holds()) move(event.x - before.x, event.y - before.y);
+  });
+  for (const end of ["pointerup", "pointercancel"]) grip.addEventListener(end, (/** @type {PointerEvent} */ event) => fingers.delete(event.pointerId));
+}
+
+/**
  * Lets a photo be zoomed by wheel, pinch, double click and keys, and moved while it is.
  * @param {HTMLElement} stage what clips it
  * @param {HTMLElement} photo stands in the middle of the stage
@@ -13,7 +52,6 @@ const NOTCH = 1.2;
 export function zoomable(stage, photo) {
   let scale = 1;
   let [x, y] = [0, 0];
-  const fingers = new Map();
 
   function draw() {
     // The photo covers the stage as far as it can, so that it is never lost out of sight.
@@ -36,41 +74,14 @@ export function zoomable(stage, photo) {
     draw();
   }
 
-  const middle = () => {
-    const [one, other] = fingers.values();
-    return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2, apart: Math.hypot(one.x - other.x, one.y - other.y) };
-  };
+  function move(byX, byY) {
+    x += byX;
+    y += byY;
+    draw();
+  }
 
-  stage.addEventListener(
-    "wheel",
-    (event) => {
-      event.preventDefault();
-      zoom(scale * (event.deltaY < 0 ? NOTCH : 1 / NOTCH), event);
-    },
-    { passive: false },
-  );
+  gestures(stage, photo, { zoom: (factor, point) => zoom(scale * factor, point), move, holds: () => scale > 1 });
   stage.addEventListener("dblclick", (event) => zoom(scale > 1 ? 1 : CLOSER, event));
-  photo.addEventListener("pointerdown", (event) => {
-    fingers.set(event.pointerId, event);
-    if (scale > 1 || fingers.size > 1) photo.setPointerCapture(event.pointerId);
-  });
-  photo.addEventListener("pointermove", (event) => {
-    const before = fingers.get(event.pointerId);
-    if (!before) return;
-    const pinched = fingers.size === 2 ? middle() : null;
-    fingers.set(event.pointerId, event);
-    if (pinched) {
-      const now = middle();
-      x += now.x - pinched.x;
-      y += now.y - pinched.y;
-      zoom((scale * now.apart) / pinched.apart, now);
-    } else if (scale > 1) {
-      x += event.x - before.x;
-      y += event.y - before.y;
-      draw();
-    }
-  });
-  for (const end of ["pointerup", "pointercancel"]) photo.addEventListener(end, (/** @type {PointerEvent} */ event) => fingers.delete(event.pointerId));
   photo.draggable = false;
   return { zoomed: () => scale > 1, by: (factor) => zoom(scale * factor), reset: () => zoom(1) };
 }
