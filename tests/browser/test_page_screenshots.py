@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from io import BytesIO
 
+import httpx2
 import pytest
 from conftest import REPOSITORY, Server
 from PIL import Image
@@ -77,6 +79,30 @@ def photos_selected(searching: SearchPage) -> None:
     expect(searching.find("selection-count")).to_have_text("3 selected")
 
 
+# Where some of the toy photos could have been taken: the Cape, Montreal, Pompeii, Uppsala, Stockholm, Berlin.
+PLACES = {
+    "rocket.jpg": (28.56, -80.58),
+    "astronaut.jpg": (28.6, -80.6),
+    "coffee.jpg": (45.51, -73.57),
+    "coins.jpg": (40.75, 14.49),
+    "retina.jpg": (59.86, 17.64),
+    "stair-tower.jpg": (59.33, 18.07),
+    "raccoon.jpg": (52.5, 13.29),
+}
+
+
+def map_of_places(searching: SearchPage) -> None:
+    names = photo_ids(searching.server)
+    for name, (latitude, longitude) in PLACES.items():
+        tags = {"latitude": latitude, "longitude": longitude}
+        answer = httpx2.patch(f"{searching.server.url}/v1/documents/{names[name]}", json={"tags": tags})
+        answer.raise_for_status()
+    searching.open(**{"as": "map"})
+    with searching.page.expect_response("**/thumbnail"):
+        expect(searching.find("plane")).to_have_attribute("data-groups", re.compile(r"[2-9]"))
+    searching.page.wait_for_load_state("networkidle")
+
+
 def status(searching: SearchPage) -> None:
     searching.open(view="status")
     expect(searching.find("models-table")).to_be_visible()
@@ -93,6 +119,14 @@ READING = (
     lightbox,
     status,
 )
+
+# What changes data has a server of its own.
+WRITING = (map_of_places,)
+# The others look like them.
+DARK = (home, lightbox, map_of_places)
+PICTURES = [
+    (state, kind) for state in (*READING, *WRITING) for kind in SIZES if kind != "dark" or state in DARK
+]
 
 PHOTOS = ("coffee.jpg", "cat.jpg", "coins.jpg", "rocket.jpg", "raccoon.jpg", "retina.jpg", "grass.jpg")
 
@@ -127,12 +161,6 @@ def adding_in_progress(searching: SearchPage, kind: str) -> None:
     searching.find("upload-run").evaluate("run => run.scrollIntoView()")
 
 
-@pytest.fixture(params=SIZES)
-def kind(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
 @pytest.fixture
 def profile(browser: Browser, kind: str) -> Iterator[BrowserContext]:
     width, height = SIZES[kind]
@@ -161,15 +189,20 @@ def take(searching: SearchPage, name: str, kind: str) -> None:
     screen.convert("RGB").save(file, "WEBP", quality=QUALITY, method=6)
 
 
-@pytest.mark.parametrize("state", READING, ids=lambda state: state.__name__)
-def test_reading(
-    profile: BrowserContext, toy_server: Server, kind: str, state: Callable[[SearchPage], None]
+@pytest.mark.parametrize(("state", "kind"), PICTURES, ids=lambda each: getattr(each, "__name__", each))
+def test_looking(
+    profile: BrowserContext,
+    toy_server: Server,
+    writable_server: Server,
+    kind: str,
+    state: Callable[[SearchPage], None],
 ) -> None:
-    searching = SearchPage(profile.new_page(), toy_server)
+    searching = SearchPage(profile.new_page(), writable_server if state in WRITING else toy_server)
     state(searching)
     take(searching, state.__name__, kind)
 
 
+@pytest.mark.parametrize("kind", ["light", "phone"])
 def test_adding(profile: BrowserContext, writable_server: Server, kind: str) -> None:
     searching = SearchPage(profile.new_page(), writable_server)
     adding_in_progress(searching, kind)
@@ -179,5 +212,5 @@ def test_adding(profile: BrowserContext, writable_server: Server, kind: str) -> 
 
 def test_they_stay_small() -> None:
     sizes = {file.name: file.stat().st_size for file in FOLDER.glob("*.webp")}
-    assert len(sizes) == 3 * (len(READING) + 1)
+    assert len(sizes) == len(PICTURES) + 2
     assert sum(sizes.values()) <= LIMIT_BYTES, sizes
