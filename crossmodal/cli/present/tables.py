@@ -228,8 +228,8 @@ def print_recommendation(rows: Sequence[tuple[Measured, str]], file: TextIO | No
     sources = dict.fromkeys(measured.record.results_source for measured, _ in rows)
     for line in (
         advice,
-        "Seconds a thousand photos were measured here, with untrained networks of the same shapes; nothing was "
-        f"downloaded. COCO is recall@1, text to image / image to text, as published: {'; '.join(sources)}.",
+        "Seconds a thousand photos were measured here, with untrained networks of the same shapes; nothing "
+        f"was downloaded. COCO: recall@1, text to image / image to text, as published: {'; '.join(sources)}.",
     ):
         console.print(shown(line, console), soft_wrap=True)
 
