@@ -25,7 +25,7 @@ TASKS: Mapping[str, str] = {
     "compact": "give the space of what was deleted back to the disk",
     "dump": "write the index with its vectors to a Parquet file",
     "load": "make an index of a dump",
-    "models": "list the models that -m knows by name, without loading one",
+    "models": "list the models that -m knows by name, or find the best one for this machine",
     "plot": "write the two Flows as Mermaid flowcharts",
     "export": "write manifests for Kubernetes, Compose or Helm, from the Flows",
     "keys": "list the keys of a server's callers, make and revoke them",
@@ -40,13 +40,14 @@ class Command:
     """A subcommand: the task that it is, what it does, and what it takes without an option's name.
 
     ``positional`` is an option and how the help writes it. Where there is a ``second``, the first word is for
-    ``positional`` and the others are for that one.
+    ``positional`` and the others are for that one. ``actions`` are the words that ``action`` takes here.
     """
 
     task: str
     help: str
     positional: tuple[str, str] | None = None
     second: tuple[str, str] | None = None
+    actions: tuple[str, ...] = ()
 
 
 COMMANDS: Mapping[str, Command] = {
@@ -72,12 +73,14 @@ COMMANDS: Mapping[str, Command] = {
         "list the folders of an index's photos, move and remove them",
         ("action", "ACTION"),
         ("items", "FOLDER ..."),
+        ("list", "move", "remove"),
     ),
     "trash": Command(
         "trash",
         "list the photos that the disk lost, restore them, or empty the trash",
         ("action", "ACTION"),
         ("items", "ID ..."),
+        ("list", "restore", "empty"),
     ),
     "status": Command("status", "show what is indexed, without loading a model"),
     "convert": Command("convert", "convert an index of an earlier version to today's format"),
@@ -89,7 +92,12 @@ COMMANDS: Mapping[str, Command] = {
     "load": Command("load", "make an index of a dump", ("file", "FILE")),
     "evaluate": Command("evaluate", "measure how well a model finds what belongs together"),
     "train": Command("train", "fine-tune a model on your own photos and captions"),
-    "models": Command("models", "list the models that are known by name"),
+    "models": Command(
+        "models",
+        "list the models that are known by name, or find the best one for this machine",
+        ("action", "ACTION"),
+        actions=("list", "recommend"),
+    ),
     "plot": Command("plot", "write the two Flows as Mermaid flowcharts"),
     "export": Command("export", "write manifests for Kubernetes, Compose or Helm, from the Flows"),
     "keys": Command(
@@ -97,5 +105,6 @@ COMMANDS: Mapping[str, Command] = {
         "list the keys of a server's callers, make and revoke them",
         ("action", "ACTION"),
         ("name", "NAME"),
+        ("add", "list", "revoke"),
     ),
 }

@@ -8,7 +8,7 @@ An option on the command line beats the environment, which beats the default. Th
 from __future__ import annotations
 
 from crossmodal import limits
-from crossmodal.commands import TASKS
+from crossmodal.commands import COMMANDS, TASKS
 from crossmodal.option import Option
 from crossmodal.settings import (
     DIRECTIONS,
@@ -17,7 +17,6 @@ from crossmodal.settings import (
     FORMATS,
     INDEXES,
     KEEP,
-    KEY_ACTIONS,
     LAYOUTS,
     LOGS,
     LOSSES,
@@ -27,11 +26,9 @@ from crossmodal.settings import (
     PRINTS,
     PROTOCOLS,
     READ_AS,
-    ROOT_ACTIONS,
     RUNTIMES,
     SCOPES,
     TARGETS,
-    TRASH_ACTIONS,
     VIEWS,
     WRITING,
 )
@@ -374,8 +371,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "action",
         "what to do",
-        ("keys", "roots", "trash"),
-        choices=tuple(dict.fromkeys((*KEY_ACTIONS, *ROOT_ACTIONS, *TRASH_ACTIONS))),
+        tuple(command.task for command in COMMANDS.values() if command.actions),
+        choices=tuple(dict.fromkeys(action for command in COMMANDS.values() for action in command.actions)),
         metavar="ACTION",
     ),
     Option(
@@ -398,8 +395,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "model",
-        "a name that `models` lists, NAME:FOLDER with local files, clip:ARCHITECTURE/PRETRAINED, or a "
-        "trained model's folder; by default that of the index, else clip-mini",
+        "a name that `models` lists, best for this machine's best, NAME:FOLDER with local files, "
+        "clip:ARCHITECTURE/PRETRAINED or a trained model's folder; by default the index's, else clip-mini",
         (*_WITH_MODEL, "train", "embed", "export"),
         "-m",
         metavar="MODEL",

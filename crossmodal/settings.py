@@ -19,7 +19,6 @@ __all__ = [
     "FORMATS",
     "INDEXES",
     "KEEP",
-    "KEY_ACTIONS",
     "LAYOUTS",
     "LOGS",
     "LOSSES",
@@ -29,12 +28,10 @@ __all__ = [
     "PRINTS",
     "PROTOCOLS",
     "READ_AS",
-    "ROOT_ACTIONS",
     "RUNTIMES",
     "SCOPES",
     "STDIN",
     "TARGETS",
-    "TRASH_ACTIONS",
     "VIEWS",
     "WRITING",
     "Direction",
@@ -80,9 +77,6 @@ DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 Scope = Literal["read", "write", "admin"]
 # Each one includes those before it.
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-KEY_ACTIONS = ("add", "list", "revoke")
-ROOT_ACTIONS = ("list", "move", "remove")
-TRASH_ACTIONS = ("list", "restore", "empty")
 PRINTS = ("table", "paths", "json", "jsonl", "csv")
 PROTOCOLS = ("whole", "flickr8k-1k", "flickr30k-1k", "coco-5k", "coco-1k", "original")
 

@@ -159,6 +159,7 @@ def _refuse_unused(
             f"--workers {workers} with --layout pods would start jina's processes {workers} times; leave out "
             "one of them"
         )
+    refused += _refused_action(given.get("action"), task, spelled)
     refused += _refused_data(given, task, spelled)
     for option in OPTIONS:
         if given.get(option.name) is None:
@@ -187,6 +188,14 @@ def _refuse_unused(
             )
     if refused:
         parser.exit(2, "".join(f"error: {sentence}.\n" for sentence in refused))
+
+
+def _refused_action(action: str | None, task: str, spelled: str) -> Iterator[str]:
+    """That ``action`` belongs to another task."""
+    actions = next((command.actions for command in COMMANDS.values() if command.task == task), ())
+    if actions and action is not None and action not in actions:
+        shown = spelled.format(*_named((task,), spelled))
+        yield f"{action} is no action of {shown}; it has {_listed(actions)}"
 
 
 def _refused_data(given: Mapping[str, Any], task: str, spelled: str) -> Iterator[str]:

@@ -31,7 +31,7 @@ from crossmodal.errors import (
     StoreUnwritable,
 )
 from crossmodal.index.embedded.writer_lock import wait_for_writer
-from crossmodal.models.zoo.suggestion import better_model
+from crossmodal.models.recommendation import better_model
 from crossmodal.private_files import make_private_folder, private_opener
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings

@@ -14,7 +14,7 @@ from crossmodal.errors import SettingsError
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import wait_for_writer
-from crossmodal.settings import ROOT_ACTIONS, TRASH_ACTIONS, Settings
+from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
 __all__ = ["roots", "trash"]
@@ -26,7 +26,7 @@ def roots(settings: Settings) -> int:
     Raises SettingsError for an action without its folders, StoreMissing, StoreLocked, DataError.
     """
     items = settings.items
-    if _action(settings, "roots", ROOT_ACTIONS) == "list":
+    if settings.action == "list":
         _needs("roots list", items, 0, "")
         _list_roots(settings)
     elif settings.action == "move":
@@ -52,7 +52,7 @@ def trash(settings: Settings) -> int:
     Raises SettingsError for an action without ids, or an id that isn't there; StoreMissing, StoreLocked.
     """
     items = settings.items
-    if _action(settings, "trash", TRASH_ACTIONS) == "list":
+    if settings.action == "list":
         _needs("trash list", items, 0, "")
         _list_trash(settings)
     elif settings.action == "restore":
@@ -108,14 +108,6 @@ def _list_trash(settings: Settings) -> None:
     )
     if not listed:
         print("The trash is empty.")
-
-
-def _action(settings: Settings, command: str, actions: Sequence[str]) -> str:
-    if settings.action not in actions:
-        raise SettingsError(
-            f"crossmodal {command} {settings.action} is no action; there are {', '.join(actions)}."
-        )
-    return settings.action
 
 
 def _needs(command: str, items: Sequence[str], count: int, what: str) -> None:

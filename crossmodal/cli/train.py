@@ -11,6 +11,7 @@ from crossmodal.cli.output import print_json
 from crossmodal.cli.present.plots import write_training
 from crossmodal.cli.present.training_progress import TrainingLines, describe_result
 from crossmodal.extras import require_package
+from crossmodal.models.recommendation import resolve_best
 from crossmodal.models.registry import DEFAULT_MODEL
 from crossmodal.processes import StopSignals
 from crossmodal.settings import Settings
@@ -54,7 +55,7 @@ def _configuration(settings: Settings) -> tuple[TrainingConfig, str]:
     """What to do, and the command line that does the same again."""
     command = ["crossmodal", "train"]
     if settings.config is None:
-        model = settings.model or DEFAULT_MODEL
+        model = resolve_best(settings.model or DEFAULT_MODEL, settings.model_cache)
         config = fine_tuning(
             settings.data_set, model, loss=settings.loss, split=settings.split, num_docs=settings.num_docs
         )

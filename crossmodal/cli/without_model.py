@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from crossmodal.cli.output import print_json
@@ -49,7 +50,13 @@ def show_status(settings: Settings) -> int:
 
 
 def list_models(settings: Settings) -> int:
-    """Prints the zoo, as a table or as JSON."""
+    """Prints the zoo, or those that were measured to find the best one, as a table or as JSON.
+
+    Raises ModelError where open_clip, which computes them, is not installed.
+    """
+    if settings.action == "recommend":
+        _recommend(settings)
+        return 0
     rows = [(record, _where(record, settings)) for record in zoo()]
     if settings.json:
         listed = [{**record.to_json(), "available": where} for record, where in rows]
@@ -59,6 +66,25 @@ def list_models(settings: Settings) -> int:
 
         print_models(rows, settings.model_cache)
     return 0
+
+
+def _recommend(settings: Settings) -> None:
+    from crossmodal.models.recommendation import recommend
+
+    measured = recommend(
+        settings.model_cache, again=True, begin=lambda name: print(f"measuring {name} ...", file=sys.stderr)
+    )
+    last = measured[-1]
+    if settings.json:
+        rows = [
+            {**asdict(each), "available": _where(each.record, settings), **each.record.to_json()}
+            for each in measured
+        ]
+        print_json({"recommended": last.name if last.quick else None, "measured": rows})
+        return
+    from crossmodal.cli.present.tables import print_recommendation
+
+    print_recommendation([(each, _where(each.record, settings)) for each in measured])
 
 
 def plot_flows(settings: Settings) -> int:

@@ -11,6 +11,7 @@ from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.index.backends import Backend
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.adaptation import adapted_name, parse_adaptation
+from crossmodal.models.recommendation import BEST, resolve_best
 from crossmodal.models.registry import LoadedEncoders
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
@@ -27,17 +28,23 @@ __all__ = [
 ]
 
 
-def chosen_model(settings: Settings, default: str = DEFAULT_MODEL) -> str:
+def chosen_model(settings: Settings, built_by: str | None = None) -> str:
     """The name of the model with its options: ``vse`` and ``--dim 128`` give ``vse?dim=128``.
 
-    Without ``-m`` it is ``default``, which may have options already, as the model has that built an index:
-    ``--dim``, ``--centering`` and ``--views`` replace those, and opening the index fails if that is another
-    model.
+    Without ``-m``, and with ``-m best``, it is ``built_by``, the model of an index, which may have options
+    already: ``--dim``, ``--centering`` and ``--views`` replace those, and opening the index fails if that is
+    another model. Where there is no index yet, it is the default model, or the recommended one.
 
-    Raises SettingsError where ``-m`` itself says something else than one of these.
+    Raises SettingsError where ``-m`` itself says something else than one of these, and as ``resolve_best``.
     """
+    model = None if settings.model == BEST and built_by else settings.model
+    if model is not None:
+        model = resolve_best(model, settings.model_cache)
     name = adapted_name(
-        settings.model or default, dim=settings.dim, centering=settings.centering, views=settings.views
+        model or built_by or DEFAULT_MODEL,
+        dim=settings.dim,
+        centering=settings.centering,
+        views=settings.views,
     )
     given = parse_adaptation(settings.model) if settings.model else None
     wanted = parse_adaptation(name)
@@ -102,7 +109,7 @@ def local_flows() -> OpenFlow:
 
 def _resolved(settings: Settings, workspace: Workspace) -> Settings:
     built_by = workspace.identity()
-    model = chosen_model(settings, built_by.name if built_by else DEFAULT_MODEL)
+    model = chosen_model(settings, built_by.name if built_by else None)
     require_trust(model, trust_remote_code=settings.trust_remote_code, cache=settings.model_cache)
     workspace.check_model(identify_model(model, cache=settings.model_cache))
     return replace(settings, model=model, dim=None, centering=None, views=None)

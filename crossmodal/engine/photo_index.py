@@ -16,7 +16,7 @@ from crossmodal.engine.duplicates import DuplicateGroup
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.layout import Layout
 from crossmodal.engine.library import LibraryRun
-from crossmodal.engine.opening import check_values, resolved_for_reading
+from crossmodal.engine.opening import check_values, chosen_model, resolved_for_reading
 from crossmodal.engine.query_options import QueryOptions, request_of, terms_of
 from crossmodal.engine.query_values import Results, photo_bytes, term_of
 from crossmodal.engine.suggestions import Suggestion
@@ -28,7 +28,6 @@ from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import shared_pool
 from crossmodal.images.previews import MAX_PREVIEW_SIDE
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
-from crossmodal.models import DEFAULT_MODEL
 from crossmodal.query.expression import Term
 from crossmodal.query.request import SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Look, Modality, Record
@@ -108,7 +107,7 @@ class PhotoIndex:
         self._engine = Engine(settings)
         self._workspace = self._engine.workspace
         built_by = self._workspace.identity()
-        self.model = model or (DEFAULT_MODEL if built_by is None else built_by.name)
+        self.model = chosen_model(settings, None if built_by is None else built_by.name)
         if built_by is not None:
             # Before anything is asked: another model may have built it.
             resolved_for_reading(settings, self._workspace)

@@ -14,6 +14,7 @@ from crossmodal.flow.topology import FLOW_KINDS, StepEntry, configured_class, fl
 from crossmodal.index.backends import Backend
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.models import DEFAULT_MODEL
+from crossmodal.models.recommendation import resolve_best
 from crossmodal.models.zoo import find_record
 from crossmodal.settings import Settings
 from crossmodal.steps.encoding import ImageEncoder, TextEncoder
@@ -87,7 +88,7 @@ def make_plan(settings: Settings) -> Plan:
 
     Raises SettingsError for a model or a database that lies on this machine, where no container finds it.
     """
-    model = settings.model or DEFAULT_MODEL
+    model = resolve_best(settings.model or DEFAULT_MODEL, settings.model_cache)
     if Path(model.partition("?")[0].partition(":")[2] or model.partition("?")[0]).expanduser().exists():
         raise SettingsError(
             f"-m {model} is a file or a folder of this machine, which the containers don't have. Name a "

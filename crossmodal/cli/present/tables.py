@@ -24,10 +24,11 @@ from crossmodal.cli.present.console import (
     speed_number,
 )
 from crossmodal.extras import how_to_install
+from crossmodal.models.recommendation import BEST, SLOWEST, Measured
 from crossmodal.models.zoo import ModelRecord, Result
 from crossmodal.ocr import can_read_texts
 
-__all__ = ["print_index_report", "print_models", "print_status"]
+__all__ = ["print_index_report", "print_models", "print_recommendation", "print_status"]
 
 # What all columns of the models take.
 _WIDE = 116
@@ -193,6 +194,44 @@ def print_models(rows: Sequence[tuple[ModelRecord, str]], cache: Path, file: Tex
     console.print(table)
     for line in (*_own_results(rows), *_legend(rows, cache)):
         console.print(shown(line, console, "dim"), soft_wrap=True)
+
+
+def print_recommendation(rows: Sequence[tuple[Measured, str]], file: TextIO | None = None) -> None:
+    """What was measured, the recommended model last, with where its weights are, and then that it is that."""
+    console = open_console(file)
+    table = plain_table()
+    for name in ("-m", "weights"):
+        table.add_column(name, no_wrap=True)
+    for name in ("size", "s / 1,000", "COCO"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("languages", "licence") if console.width >= _WIDE else ("licence",):
+        table.add_column(name, no_wrap=True)
+    for measured, where in rows:
+        record = measured.record
+        table.add_row(
+            shown(record.name, console, "bold" if measured.quick else None),
+            shown(where, console, _STYLES[where]),
+            file_size(record.download_size or 0),
+            shown(f"{measured.seconds:,.0f}", console, "green" if measured.quick else "yellow"),
+            _both(record.result("coco")),
+            *((record.languages,) if console.width >= _WIDE else ()),
+            record.licence,
+        )
+    console.print(table)
+    last = rows[-1][0]
+    advice = (
+        f"{last.name} is the best that takes at most {SLOWEST:.0f} s for a thousand photos here: use it with "
+        f"-m {BEST}, or -m {last.name}."
+        if last.quick
+        else f"All take more than {SLOWEST:.0f} s for a thousand photos here, so none is recommended."
+    )
+    sources = dict.fromkeys(measured.record.results_source for measured, _ in rows)
+    for line in (
+        advice,
+        "Seconds a thousand photos were measured here, with untrained networks of the same shapes; nothing "
+        f"was downloaded. COCO: recall@1, text to image / image to text, as published: {'; '.join(sources)}.",
+    ):
+        console.print(shown(line, console), soft_wrap=True)
 
 
 def _moment(value: str | None) -> str:

@@ -14,7 +14,7 @@ from crossmodal.models.clip.weight_files import read_torchscript
 from crossmodal.models.hub import find_folder
 from crossmodal.models.libraries import import_open_clip
 
-__all__ = ["build_network", "load_tokenizer"]
+__all__ = ["build_network", "build_untrained_image_tower", "load_tokenizer"]
 
 # What torch, safetensors and open_clip raise for files that are damaged or belong to another network.
 _LOADING_ERRORS = (
@@ -30,6 +30,12 @@ _LOADING_ERRORS = (
 
 # open_clip's own default, which its configurations leave out.
 _CONTEXT = 77
+
+# What is neither slow to compute with, as numbers near 0 are, nor too large for any type after all layers.
+_ANY_WEIGHT = 0.01
+
+# Of an untrained network only the photo's side is wanted.
+_LEAST_TEXT = {"context_length": 8, "vocab_size": 8, "width": 64, "heads": 1, "layers": 1}
 
 # A tokenizer has one of these; which one depends on its kind.
 _TOKENIZER_FILES = (
@@ -74,6 +80,30 @@ def build_network(source: ClipSource) -> Any:
         raise ModelError(
             f"The weights {path} cannot be loaded into {source.architecture}: {reason[:400]}."
         ) from error
+
+
+def build_untrained_image_tower(source: ClipSource) -> Any:
+    """An open_clip model that takes as long for a photo as that of ``source``, and needs none of its files.
+
+    All weights of its image tower are one number, and its text tower is of no use.
+    """
+    import torch
+
+    open_clip = import_open_clip()
+    # Random numbers for a large tower would take up to a minute.
+    with torch.device("meta"):
+        network = open_clip.create_model(
+            source.architecture,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=source.quick_gelu,
+            device="meta",
+            text_cfg=_LEAST_TEXT,
+        )
+    network.visual.to_empty(device="cpu")
+    for values in network.visual.state_dict().values():
+        values.fill_(_ANY_WEIGHT)
+    return network.eval()
 
 
 def load_tokenizer(source: ClipSource) -> Any:
