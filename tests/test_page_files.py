@@ -51,7 +51,7 @@ def test_all_modules_are_asked_for_at_once() -> None:
     preloaded = set(
         re.findall(r'rel="modulepreload" href="page/([\w.]+)"', (PAGE / "index.html").read_text())
     )
-    modules = {name for name in FILES if name.endswith(".js")} - {"theme.js", "main.js"}
+    modules = {name for name in FILES if name.endswith(".js")} - {"theme.js", "main.js", "offline.js"}
     assert preloaded == {*modules, "formats.js"}
 
 

@@ -219,6 +219,8 @@ _POLICY = (
 )
 # The one file of the page that is in no folder.
 _FORMATS = "formats.js"
+# The service worker, which is for the whole page and not for the folder that it lies in.
+_OFFLINE = "offline.js"
 # It names the server by its address, as each client knows it.
 _OPENSEARCH = "opensearch.xml"
 
@@ -312,6 +314,7 @@ class _PageFile:
         self._gzipped = gzip.compress(content, mtime=0)
         self._type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
         self._tag = hashlib.sha256(content).hexdigest()[:32]
+        self._more = {"Service-Worker-Allowed": "../"} if name == _OFFLINE else {}
 
     def response(self, request: Request) -> Response:
         zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))
@@ -326,6 +329,7 @@ class _PageFile:
             "X-Content-Type-Options": "nosniff",
             # Forms sent to this server say where they come from; nobody else is told.
             "Referrer-Policy": "same-origin",
+            **self._more,
         }
         if _is_held(request, tag):
             return Response(status_code=304, headers=headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,11 @@ def browser() -> Iterator[Browser]:
     expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=executable, args=list(_FLAGS))
-        yield started
+        # Routes of a test see nothing of what a service worker asks for: only tests of it have one.
+        blocked = partial(started.new_context, service_workers="block")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(started, "new_context", blocked)
+            yield started
         started.close()
 
 

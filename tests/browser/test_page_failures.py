@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Server, run_app, start_server
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from conftest import Server, run_app, server_over_copy, start_server
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from browser.page_driver import SearchPage, eventually, toy_file, write_files
 from browser.watch import Watch
@@ -19,6 +19,33 @@ LOST = r"^console: Failed to load resource: net::"
 @pytest.fixture
 def searching(page: Page, toy_server: Server) -> SearchPage:
     return SearchPage(page, toy_server)
+
+
+def test_without_the_server_the_page_shows_what_it_had(
+    browser: Browser, toy_workspace: Path, tmp_path: Path
+) -> None:
+    with server_over_copy(toy_workspace, tmp_path) as server:
+        context = browser.new_context(service_workers="allow")
+        searching = SearchPage(context.new_page(), server).open()
+        active = "() => navigator.serviceWorker.getRegistration().then(each => Boolean(each?.active))"
+        eventually(lambda: searching.page.evaluate(active), True)
+        # Now it is asked through the worker.
+        searching.open()
+        expect(searching.find("gallery")).to_be_visible()
+        searching.expect_drawn("[data-testid=gallery] img")
+        ids = searching.shown()
+        expect(searching.page.locator("#connection")).to_be_hidden()
+        kept = "async () => (await (await caches.open('crossmodal')).keys()).map(each => each.url)"
+        eventually(lambda: any("/v1/documents?" in url for url in searching.page.evaluate(kept)), True)
+    searching.open()
+    expect(searching.page.locator("#connection")).to_contain_text("does not answer")
+    expect(searching.find("gallery")).to_be_visible()
+    assert searching.shown() == ids
+    searching.expect_drawn("[data-testid=gallery] img")
+    searching.box.fill(SENTENCE)
+    searching.box.press("Enter")
+    expect(searching.find("error")).to_contain_text("cannot be reached")
+    context.close()
 
 
 def test_grey_shapes_hold_the_place_while_it_searches(searching: SearchPage) -> None:

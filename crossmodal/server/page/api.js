@@ -73,7 +73,8 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
     try {
       answer = await fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
       if (answer.ok) {
-        dispatchEvent(new CustomEvent("server-answered"));
+        // Kept by offline.js from before.
+        dispatchEvent(new CustomEvent(answer.headers.has("X-Kept") ? "server-unreachable" : "server-answered"));
         return await (unread ? answer.body.cancel() : answer.json());
       }
     } catch (error) {
@@ -102,6 +103,7 @@ const loginUrl = () => `${ROOT}login?next=${encodeURIComponent(location.pathname
 /** Ends the session, and shows the page on which to log in. */
 export async function logOut() {
   await request("logout", { method: "POST" });
+  await globalThis.caches?.delete("crossmodal");
   location.assign(`${ROOT}login`);
 }
 

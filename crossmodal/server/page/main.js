@@ -1,4 +1,4 @@
-import { api, logOut, lookUp } from "./api.js";
+import { ROOT, api, logOut, lookUp } from "./api.js";
 import { byId, count, debounce, fillIcons } from "./dom.js";
 import { parseExpression } from "./expression.js";
 import { forgetTags, havePlaces, setCalibrated, showFilters } from "./filters.js";
@@ -337,6 +337,8 @@ function start() {
       show(currentState(), { returned: false, again: true });
     },
   });
+  // Only where the browser trusts the way to the server; without it the page needs the server.
+  navigator.serviceWorker?.register(`${ROOT}page/offline.js`, { scope: ROOT }).catch(() => undefined);
   readStatus();
   onNavigation(show);
   startNavigation();

@@ -147,7 +147,7 @@ function hideBanner() {
 function showBanner() {
   const banner = byId("connection");
   const words = navigator.onLine
-    ? `The server at ${location.host} does not answer. This page tries again by itself.`
+    ? `The server at ${location.host} does not answer. You see what this browser has kept; this page tries again by itself.`
     : "You are offline. This page goes on when the connection is back.";
   banner.replaceChildren(icon("warning"), make("p", { text: words }), button("Try now", { on: { click: checkConnection }, testid: "connection-retry" }));
   if (!banner.hidden) return;
