@@ -353,7 +353,7 @@ def test_similar_photos_lie_together_and_open(page: Page, server: Server, librar
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    expect(page.locator("#lightbox")).to_be_visible()
+    expect(page.locator("#lightbox")).to_have_attribute("data-id", re.compile("."))
     first = page.locator("#lightbox").get_attribute("data-id")
     _, layout = server.request("/v1/layout")
     places = dict(zip(layout["ids"], zip(layout["x"], layout["y"], strict=True), strict=True))
