@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +79,17 @@ def _make(
     )
     if found.returncode != 0:
         _unavailable(f"this machine has no Python {python}")
-    subprocess.run([found.stdout.strip(), "-m", "venv", str(folder)], check=True)
+    made = str(folder / "bin" / "python")
+    # Another Python's pip may be too new for this one, or too old to install for it.
+    is_this = python == f"{sys.version_info.major}.{sys.version_info.minor}"
+    without = ["--without-pip"] if is_this else []
+    pip = [sys.executable, "-m", "pip", "--python", made] if is_this else [made, "-m", "pip"]
+    subprocess.run([found.stdout.strip(), "-m", "venv", *without, str(folder)], check=True)
     for named in (first, packages):
         if named:
+            # Most of what is installed is never imported, and the rest is compiled when it is.
             done = subprocess.run(
-                [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *options, *named],
+                [*pip, "install", "--quiet", "--no-compile", *options, *named],
                 env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "JINA_PIP_INSTALL_CORE": "1"},
                 capture_output=True,
                 text=True,

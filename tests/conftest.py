@@ -17,9 +17,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,24 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except _ENDED:
         return False
+
+
+@pytest.fixture(scope="module")
+def encoders_loaded_once() -> Iterator[None]:
+    """The real encoders, but one loading in this process for all the indexes that tests open in it."""
+    from crossmodal.models import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("load_image_encoder", "load_text_encoder"):
+            patch.setattr(registry, name, _loading_once(name))
+        yield
+
+
+@cache
+def _loading_once(name: str) -> Callable[..., Any]:
+    from crossmodal.models import registry
+
+    return cache(getattr(registry, name))
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from crossmodal.records import IMAGE, MODALITIES, Failure, digest_of, photo_id
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 
 class Elsewhere:
     """A reader whose worker is in this process; what goes to it and comes back passes as bytes."""

@@ -21,11 +21,17 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.records import IMAGE, TEXT
 
 
-@pytest.fixture
-def server(toy_workspace: Path, tmp_path: Path) -> Iterator[Server]:
-    copy_index(toy_workspace, tmp_path / "workspace")
-    kept = run_app("-t", "index", "--workspace", tmp_path / "workspace", "--keep", "original")
+@pytest.fixture(scope="module")
+def with_originals(toy_workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = copy_index(toy_workspace, tmp_path_factory.mktemp("originals") / "workspace")
+    kept = run_app("-t", "index", "--workspace", workspace, "--keep", "original")
     assert kept.returncode == 0, kept.stderr
+    return workspace
+
+
+@pytest.fixture
+def server(with_originals: Path, tmp_path: Path) -> Iterator[Server]:
+    copy_index(with_originals, tmp_path / "workspace")
     server = start_server("query_restful", "--workspace", tmp_path / "workspace")
     yield server
     assert server.stop() == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from client_environments import ClientEnvironment, client_environment
+from client_environments import client_environment
 from conftest import TOY_IMAGES, Server
 
 from crossmodal.client import ApiError, Client, Term
@@ -28,14 +28,8 @@ def vectors(toy_workspace: Path) -> np.ndarray[Any, Any]:
         return np.concatenate([index.encode_text(SENTENCES), index.encode_image([CAT])])
 
 
-@pytest.fixture(scope="module")
-def openai() -> ClientEnvironment:
-    return client_environment(
-        "openai==3.57.0",
-        "langchain-openai==1.7.4",
-        "llama-index-embeddings-openai==0.7.0",
-        options=["--only-binary", ":all:"],
-    )
+OPENAI = "openai==3.57.0"
+WHEELS = ("--only-binary", ":all:")
 
 
 def ask(server: Server, **body: Any) -> tuple[int, Any]:
@@ -144,9 +138,7 @@ def test_the_python_client_encodes_and_searches_with_what_it_got(
         assert client.encode([]) == ()
 
 
-def test_openais_own_client_encodes_and_lists(
-    toy_server: Server, openai: ClientEnvironment, vectors: np.ndarray[Any, Any]
-) -> None:
+def test_openais_own_client_encodes_and_lists(toy_server: Server, vectors: np.ndarray[Any, Any]) -> None:
     script = """
 import json, sys
 import openai
@@ -166,6 +158,7 @@ for name, asked in (("missing", {"model": "other"}), ("bad", {"model": model, "d
         found[name] = [type(error).__name__, error.code, error.param, error.body["message"]]
 print(json.dumps(found))
 """
+    openai = client_environment(OPENAI, options=WHEELS)
     found = json.loads(openai.run(script, toy_server.url, *SENTENCES, CAT_URI).stdout)
     assert found["model"] == toy_server.request("/v1/models")[1]["serving"]
     for packed in ("float", "None"):
@@ -178,9 +171,13 @@ print(json.dumps(found))
     assert found["bad"][:3] == ["UnprocessableEntityError", None, "dimensions"]
 
 
-def test_langchain_and_llamaindex_embed(
-    toy_server: Server, openai: ClientEnvironment, vectors: np.ndarray[Any, Any]
-) -> None:
+# Both ask by openai's own client, and bring a hundred packages.
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_langchain_and_llamaindex_embed(toy_server: Server, vectors: np.ndarray[Any, Any]) -> None:
+    frameworks = client_environment(
+        OPENAI, "langchain-openai==1.7.4", "llama-index-embeddings-openai==0.7.0", options=WHEELS
+    )
     script = """
 import json, sys
 from langchain_openai import OpenAIEmbeddings
@@ -195,7 +192,7 @@ found = {
 print(json.dumps(found))
 """
     model = toy_server.request("/v1/models")[1]["serving"]
-    done = openai.run(script, toy_server.url + "/v1", model, *SENTENCES, LANGSMITH_TRACING="false")
+    done = frameworks.run(script, toy_server.url + "/v1", model, *SENTENCES, LANGSMITH_TRACING="false")
     found = json.loads(done.stdout.splitlines()[-1])
     for made in found.values():
         assert np.array_equal(np.array(made, np.float32), vectors[[0, 1, 0]])

@@ -100,7 +100,7 @@ def test_the_table_and_one_direction_alone(through_flows: dict[str, Any]) -> Non
 
 def test_the_original_protocol_through_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
     # 21 documents: ten photos with their first caption, and a photo whose caption asks unsearched.
-    arguments = ("-d", "toy-data", "-i", "21", "-n", "11")
+    arguments = ("-d", "toy-data", "-m", "vse", "-i", "21", "-n", "11")
     result = evaluated(*arguments)
     assert result["protocol"] == "original"
     assert "as far as its source shows" in result["protocol_source"]
@@ -125,13 +125,13 @@ def twins(tmp_path: Path) -> Path:
 def test_equal_captions_do_not_collide_and_a_broken_photo_fails_alone(
     twins: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = evaluated("-d", twins, code=1)
+    result = evaluated("-d", twins, "-m", "vse", code=1)
     # Both captions find the coffee first: right for one of them, and by their text it would be for both.
     assert result["text2image"]["hit@1"] == 0.5
     assert result["text2image"]["mean_rank"] == 1.5
     assert result["gallery"] == {"text2image": 2, "image2text": 3}
     assert [Path(failure["source"]).name for failure in result["failures"]] == ["broken.jpg"]
-    in_memory = evaluated_directly(capsys, "-d", twins, code=1)
+    in_memory = evaluated_directly(capsys, "-d", twins, "-m", "vse", code=1)
     assert numbers(in_memory) == numbers(result)
 
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_filtered_search import filters, tags
 
@@ -230,7 +230,6 @@ def test_equal_filters_are_equal_and_others_are_not() -> None:
     assert isinstance(parse_filter({"a": 1}), OneOf)
 
 
-@settings(max_examples=300, deadline=None)
 @given(wanted=filters, tags=tags, modality=st.sampled_from(["image", "text"]))
 def test_a_filter_can_be_written_and_read_again(
     wanted: dict[str, Any], tags: dict[str, Any], modality: str
@@ -245,7 +244,6 @@ def test_a_filter_can_be_written_and_read_again(
     assert again.matches(modality, tags, {"d01"}) == parsed.matches(modality, tags, {"d01"})
 
 
-@settings(max_examples=200, deadline=None)
 @given(wanted=filters, other=filters, tags=tags, modality=st.sampled_from(["image", "text"]))
 def test_the_laws_of_logic(
     wanted: dict[str, Any], other: dict[str, Any], tags: dict[str, Any], modality: str

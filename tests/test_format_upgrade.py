@@ -25,6 +25,8 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.registry import banks_of, identify_model
 from crossmodal.records import IMAGE, MODALITIES, Look
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
 

@@ -10,7 +10,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,12 @@ from crossmodal.engine.photo_index import AddSummary
 from crossmodal.errors import DataSetError, OriginalGone
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.models import registry
 from crossmodal.records import IMAGE, TEXT, Failure, Record
 from crossmodal.steps.encoding import ImageEncoder
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 NAMES = ("cat", "rocket", "coffee", "bricks", "astronaut")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def encoders_loaded_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("load_image_encoder", "load_text_encoder"):
-            patch.setattr(registry, name, cache(getattr(registry, name)))
-        yield
 
 
 @pytest.fixture

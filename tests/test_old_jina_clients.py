@@ -35,7 +35,7 @@ print("FOUND " + json.dumps(found))
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("version", ["2.0.24", "2.6.4"])
+@pytest.mark.parametrize("version", [pytest.param("2.0.24", marks=pytest.mark.slow), "2.6.4"])
 def test_it_reads_the_matches_of_sentences_and_photos(toy_server: Server, version: str) -> None:
     environment = client_environment(
         f"jina=={version}",

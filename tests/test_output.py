@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from conftest import REPOSITORY, clean_environment
+from conftest import REPOSITORY, clean_environment, run_app
 from warm_start import WarmProcess
 
 FULL = "error: The output cannot be written to stdout: No space left on device. It is not complete.\n"
@@ -31,6 +31,15 @@ BUFFERED = [*((form, False) for form in FORMS), ("--print=table", True)]
 QUESTIONS = [f"thing number {number} in a meadow" for number in range(110)]
 # All 15 photos and 41 captions, so that every form takes more than three pipes hold.
 EVERYTHING = ("-k", "100", "--modality", "both")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy data indexed with the model that answers the quickest, for the many questions."""
+    made = tmp_path_factory.mktemp("output") / "workspace"
+    done = run_app("index", "toy-data", "--workspace", made, "-m", "vse")
+    assert done.returncode == 0, done.stderr
+    return made
 
 
 class Warm:
@@ -143,10 +152,8 @@ def check(form: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
-def test_a_slow_reader_gets_everything(
-    form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path
-) -> None:
-    process = start_search(form, unbuffered, toy_workspace, tmp_path, subprocess.PIPE)
+def test_a_slow_reader_gets_everything(form: str, unbuffered: bool, workspace: Path, tmp_path: Path) -> None:
+    process = start_search(form, unbuffered, workspace, tmp_path, subprocess.PIPE)
     content = read_slowly(process)
     assert ended(process) == (0, "")
     assert len(content) > 200_000
@@ -155,10 +162,10 @@ def test_a_slow_reader_gets_everything(
 
 @pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
 def test_a_reader_that_goes_away_ends_it_quietly(
-    form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path
+    form: str, unbuffered: bool, workspace: Path, tmp_path: Path
 ) -> None:
     # More than one pipe holds.
-    process = start_search(form, unbuffered, toy_workspace, tmp_path, subprocess.PIPE, questions=50)
+    process = start_search(form, unbuffered, workspace, tmp_path, subprocess.PIPE, questions=50)
     assert process.stdout is not None
     assert process.stdout.read(1000)
     process.stdout.close()
@@ -167,19 +174,19 @@ def test_a_reader_that_goes_away_ends_it_quietly(
 
 
 @pytest.mark.parametrize(("form", "unbuffered"), BUFFERED)
-def test_a_full_disk_is_a_sentence(form: str, unbuffered: bool, toy_workspace: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_sentence(form: str, unbuffered: bool, workspace: Path, tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
-        process = start_search(form, unbuffered, toy_workspace, tmp_path, full.fileno(), questions=3)
+        process = start_search(form, unbuffered, workspace, tmp_path, full.fileno(), questions=3)
         assert ended(process) == (1, FULL)
 
 
 @pytest.mark.parametrize(
     ("line", "unbuffered"), [*((line, False) for line in OTHERS), ("status --json", True)]
 )
-def test_every_other_output_ends_in_the_same_way(line: str, unbuffered: bool, toy_workspace: Path) -> None:
+def test_every_other_output_ends_in_the_same_way(line: str, unbuffered: bool, workspace: Path) -> None:
     arguments = ["app.py", *line.split()]
     if line.startswith("status"):
-        arguments += ["--workspace", str(toy_workspace)]
+        arguments += ["--workspace", str(workspace)]
     with open("/dev/full", "wb") as full:
         assert ended(start(arguments, full.fileno(), unbuffered=unbuffered)) == (1, FULL)
     reading, writing = os.pipe()

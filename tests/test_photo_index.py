@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +27,14 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import DEFAULT_MODEL, ModelIdentity, identify_model, registry
 from crossmodal.records import IMAGE, Failure, Record, caption_id, record_id
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 RECORDS = [
     item for item in open_data_set(str(TOY_DATA), data_root=TOY_DATA.parent) if isinstance(item, Record)
 ]
 PHOTOS = [record for record in RECORDS if record.modality == IMAGE]
 CAPTIONS = [record for record in RECORDS if record.modality != IMAGE]
 QUERY = "a cat looks into the camera"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def encoders_loaded_once() -> Iterator[None]:
-    """The real encoders, but one loading for all the indexes that the tests open."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("load_image_encoder", "load_text_encoder"):
-            patch.setattr(registry, name, cache(getattr(registry, name)))
-        yield
 
 
 @pytest.fixture(scope="module")

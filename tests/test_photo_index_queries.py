@@ -17,6 +17,8 @@ from crossmodal.images import decode_image
 from crossmodal.query.calibration import stored_calibration
 from crossmodal.records import IMAGE, TEXT
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 RECORDS = [
     item for item in open_data_set(str(TOY_DATA), data_root=TOY_DATA.parent) if isinstance(item, Record)
 ]

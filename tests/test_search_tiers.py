@@ -87,7 +87,7 @@ def changed(
         index.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), small=st.integers(1, 60), large=st.integers(1, 600))
 def test_order_scores_and_cuts_are_those_of_one_list(
     changed: tuple[VectorIndex, ExactIndex], seed: int, small: int, large: int

@@ -17,6 +17,8 @@ from crossmodal.data_sets import collection, open_data_set
 from crossmodal.errors import DataSetError, OriginalGone
 from crossmodal.records import IMAGE, TEXT, Failure
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 QUESTIONS = ("a dog runs", "stairs", "a cup of coffee")
 
 Photos = list[tuple[str, float]]

@@ -34,7 +34,7 @@ except KeyboardInterrupt:
 
 
 MOMENTS = [(processes, number) for processes in (1, 2, 6) for number in (signal.SIGINT, signal.SIGTERM)]
-QUICK = [(2, signal.SIGINT), (6, signal.SIGTERM)]
+QUICK = [(6, signal.SIGTERM)]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from crossmodal.models.identity import ModelIdentity
 from crossmodal.vector_files import open_vector_files, writing
 from crossmodal.vector_files.reading import MODEL_KEY
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 DIMENSION = 512
 QUESTIONS = ("a dog runs", "stairs", "a cup of coffee")
 

@@ -7,7 +7,6 @@ import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing
-from functools import cache
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +29,6 @@ from crossmodal.engine.indexing import Indexed
 from crossmodal.errors import DataError
 from crossmodal.http_shapes.documents import records_of
 from crossmodal.index.embedded.store import EmbeddedStore
-from crossmodal.models import registry
 from crossmodal.records import IMAGE, TEXT, Amendment, Failure, Record
 from crossmodal.server.v1.documents import described_by_id
 from crossmodal.settings import Settings
@@ -39,15 +37,9 @@ from crossmodal.videos.colours import is_wide, to_srgb
 from crossmodal.videos.moments import video_of
 from crossmodal.videos.reading import Video, read_video
 
+pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
+
 pytest.importorskip("av", reason="the extra video")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def encoders_loaded_once() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("load_image_encoder", "load_text_encoder"):
-            patch.setattr(registry, name, cache(getattr(registry, name)))
-        yield
 
 
 @pytest.fixture(scope="module")
