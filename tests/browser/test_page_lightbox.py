@@ -162,11 +162,9 @@ def test_it_is_zoomed_and_moved(found: SearchPage) -> None:
 
 
 def test_the_next_photo_is_there_before_it_is_asked_for(found: SearchPage) -> None:
-    asked: list[str] = []
-    found.page.on("request", lambda sent: asked.append(sent.url))
     first, second = found.shown()[:2]
-    opened(found, first)
-    eventually(lambda: any(f"/{second}/content" in url for url in asked), True)
+    with found.page.expect_request(f"**/{second}/content"):
+        opened(found, first)
 
 
 def test_captions_tags_and_stars_are_changed_and_taken_back(page: Page, writable_server: Server) -> None:
