@@ -87,6 +87,7 @@ def with_stage(**settings: object) -> dict[str, object]:
             "classes needs photos",
         ),
         (of(more=[{"data": "d", "tag": "class", "templates": []}]), "more templates is an empty list"),
+        (of(keep_model=[1.5]), r"keep_model has 1\.5; shares"),
         (of(origin={"image_weights": "c", "text_weights": "t", "start": 2}), "has the share 2; shares"),
         (with_stage(augmentation={"contrast": 2}), r"augmentation contrast is 2; it must be from 0\.0 to 1"),
     ],

@@ -24,9 +24,10 @@ from crossmodal.training.classes import ClassTeacher, class_names
 from crossmodal.training.config import MoreData, TrainingConfig
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.losses import infonce, similarity_divergence, text_distance
-from crossmodal.training.mixing import best_means, trunks_of
+from crossmodal.training.mixing import best_mean, best_means, trunks_of
 from crossmodal.training.optimization import Average, accumulate_gradients, rate_at
 from crossmodal.training.pairs import Pairs, extra_texts, read_captions
+from crossmodal.training.reports import Metrics
 from crossmodal.training.sources import training_records
 from crossmodal.training.stage_data import batches_of, number_of_batches
 
@@ -351,3 +352,16 @@ def test_means_of_weights_are_those_that_retrieve_best() -> None:
     )
     assert shares == (0.5, 0.25)
     assert (model.image.item(), model.text.item()) == (0.0, 0.0)
+
+
+def test_the_mean_with_another_model_is_the_one_that_measures_best() -> None:
+    parameters = {"weight": nn.Parameter(torch.tensor([4.0, 0.0]))}
+    target = torch.tensor([3.0, 1.0])
+
+    def measured() -> Metrics:
+        hits = -float((parameters["weight"] - target).abs().sum())
+        return {way: {"hit@10": hits, "mrr": 0.0} for way in ("text2image", "image2text")}
+
+    share = best_mean(parameters, {"weight": torch.tensor([0.0, 4.0])}, (0.25, 0.5), measured)
+    assert share == 0.25
+    assert parameters["weight"].tolist() == [3.0, 1.0]

@@ -26,7 +26,7 @@ def test_the_share_is_that_of_photos_whose_first_sentence_is_their_own() -> None
     found = zero_shot("vse", named(CLASSES))
     assert (found.photos, found.sentences, found.cosine) == (3, 3, 1.0)
     wrong = zero_shot("vse", named({**CLASSES, "cat": CLASSES["cameraman"], "cameraman": CLASSES["cat"]}))
-    assert (wrong.photos, wrong.sentences, wrong.cosine) == (3, 3, pytest.approx(1 / 3))
+    assert wrong.cosine == pytest.approx(1 / 3)
     assert wrong.ranked == pytest.approx(1 / 3)
 
 

@@ -277,7 +277,8 @@ class TrainingConfig:
     ``squash``. A GRU that goes on learning gets words that are new to it.
 
     **What pretraining knew.** ``origin`` names what the trunks were pretrained as, where the run starts from
-    one that was tuned: weights are means of both (WiSE-FT, Wortsman et al. 2021).
+    one that was tuned: weights are means of both (WiSE-FT, Wortsman et al. 2021). In the end each of
+    ``keep_model`` is tried as the share of the model that the run started from, in all weights.
 
     **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
     ``average_decay`` is that of the moving average of the weights, which is what is measured and stored
@@ -304,6 +305,7 @@ class TrainingConfig:
     min_word_count: int = 4
     resize: Literal["crop", "squash"] | None = None
     origin: Origin | None = None
+    keep_model: tuple[float, ...] = ()
     freeze_word_embeddings: bool = True
     average_decay: float | None = None
     patience: int = 6
@@ -315,6 +317,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, _BOUNDS, _PLACE)
+        for share in self.keep_model:
+            if not 0.0 <= share <= 1.0:
+                raise SettingsError(f"The {_PLACE} keep_model has {share}; shares are from 0 to 1.")
         if not self.stages:
             raise SettingsError(f"The {_PLACE} stages is an empty list; at least one stage is needed.")
         if self.dev_split is not None and self.train_split is None:

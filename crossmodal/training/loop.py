@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage, TrainingConfig
 from crossmodal.training.dev import caption_vectors, measure, photo_vectors, using_weights
-from crossmodal.training.mixing import Weights, best_means, put_means, trunks_of
+from crossmodal.training.mixing import Weights, best_mean, best_means, put_means, trunks_of
 from crossmodal.training.objective import Objective
 from crossmodal.training.optimization import (
     Average,
@@ -155,6 +155,7 @@ def fit(
     run = _Run(model, config, train, dev, resources, state_file, hooks, trained)
     with torch.random.fork_rng():
         _standardise(run)
+        started = {name: value.detach().clone() for name, value in trained.items()}
         origin = _origin(run)
         if state := state_file.load():
             run.restore(state)
@@ -169,7 +170,8 @@ def fit(
         assert run.best is not None
         run.put(run.best.weights)
         shares = None if origin is None else _mixed(run, origin)
-    return Outcome(run.epochs, run.best.epoch, run.best.learned, run.seconds(), shares)
+        share = _with_model(run, started)
+    return Outcome(run.epochs, run.best.epoch, run.best.learned, run.seconds(), shares, share)
 
 
 def _origin(run: _Run) -> Weights | None:
@@ -198,6 +200,22 @@ def _mixed(run: _Run, origin: Weights) -> tuple[float, float]:
         lambda: photo_vectors(run.model, images, len(run.dev.digests), bfloat16=run.resources.bfloat16),
         lambda: caption_vectors(run.model, tokens, bfloat16=run.resources.bfloat16),
         run.dev.photos,
+    )
+
+
+def _with_model(run: _Run, started: Weights) -> float:
+    """Put the mean of the weights and those that the run ``started`` from in place that is best on dev; its
+    share of the latter."""
+    if not run.config.keep_model:
+        return 0.0
+    stage = max(run.config.stages, key=lambda stage: stage.image_trunk_rate)
+    images = image_input(run.model, stage, run.dev, run.resources, train=False)
+    tokens = run.model.tokenize(run.dev.captions)
+    return best_mean(
+        run.parameters,
+        started,
+        run.config.keep_model,
+        lambda: measure(run.model, images, tokens, run.dev, bfloat16=run.resources.bfloat16),
     )
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
 from crossmodal.training.dev import metrics_of
-from crossmodal.training.reports import score_of
+from crossmodal.training.reports import Metrics, score_of
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["Weights", "best_means", "put_means", "trunks_of"]
+__all__ = ["Weights", "best_mean", "best_means", "put_means", "trunks_of"]
 
 Weights = Mapping[str, Tensor]
 _Vectors = Callable[[], npt.NDArray[np.float32]]
@@ -81,4 +81,30 @@ def best_means(
     }
     best = max(scores, key=scores.__getitem__)
     put_means(model, before, origin, *best)
+    return best
+
+
+@torch.no_grad()
+def best_mean(
+    parameters: Mapping[str, nn.Parameter],
+    other: Weights,
+    shares: Sequence[float],
+    measure: Callable[[], Metrics],
+) -> float:
+    """Put the mean of ``parameters`` and ``other`` in place that is best by ``measure``.
+
+    Returns the share of ``other``. Each of ``shares``, and 0, is tried (model soups, Wortsman et al. 2022).
+    """
+    before = {name: parameters[name].detach().clone() for name in other}
+
+    def put(share: float) -> None:
+        for name, value in other.items():
+            parameters[name].copy_(torch.lerp(before[name], value, share))
+
+    scores = {}
+    for share in sorted({0.0, *shares}):
+        put(share)
+        scores[share] = score_of(measure())
+    best = max(scores, key=scores.__getitem__)
+    put(best)
     return best

@@ -97,8 +97,12 @@ def _sources(training: Mapping[str, Any]) -> list[str]:
         sentences.append(f"The sentence's side (`{config['text_tower']}`) started from random weights.")
     if shares := training.get("origin_shares"):
         sentences.append(
-            f"Of the weights of its photo's network {shares[0]:.0%} are those it was pretrained with, and of its "
-            f"sentence's network {shares[1]:.0%}: means with what was learnt since."
+            f"Of the weights of its photo's network {shares[0]:.0%} are those it was pretrained with, and "
+            f"{shares[1]:.0%} of its sentence's network: means with what was learnt since."
+        )
+    if share := training.get("model_share"):
+        sentences.append(
+            f"All weights are means with those of the model that it started as, whose share is {share:.0%}."
         )
     if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
         sentences.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")

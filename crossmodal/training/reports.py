@@ -78,10 +78,12 @@ class Hooks:
 @dataclass(frozen=True)
 class Outcome:
     """A finished run: its epochs, the best of them, what the loss had learnt there, the time taken by all
-    processes together, and the shares of the origin in the image and in the text trunk that were best."""
+    processes together, and the shares that were best of the origin in the image and in the text trunk, and of
+    the model that the run started from."""
 
     epochs: list[Epoch]
     best: Epoch
     learned: dict[str, float]
     seconds: float
     origin_shares: tuple[float, float] | None = None
+    model_share: float = 0.0

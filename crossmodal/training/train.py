@@ -304,6 +304,7 @@ def _notes(
         "best_stage": outcome.best.stage,
         "best_epoch": outcome.best.number,
         "origin_shares": outcome.origin_shares,
+        "model_share": outcome.model_share,
         "seconds": round(outcome.seconds, 1),
         "threads": threads,
         "versions": {"python": platform.python_version(), "torch": version("torch")},

@@ -90,9 +90,14 @@ def build_origin(config: TrainingConfig, cache: Path | None) -> Trainable:
     """The model of ``config`` with the weights that its ``origin`` names; raises as ``build_model`` does."""
     origin = config.origin
     assert origin is not None
-    named = {"image_weights": origin.image_weights, "text_weights": origin.text_weights}
-    sides = {name: value for name, value in named.items() if value is not None}
-    return build_model(replace(config, origin=None, text_tower=None, **sides), (), cache)
+    sides = replace(
+        config,
+        origin=None,
+        text_tower=None,
+        image_weights=origin.image_weights or config.image_weights,
+        text_weights=origin.text_weights or config.text_weights,
+    )
+    return build_model(sides, (), cache)
 
 
 def _image_tower(config: TrainingConfig, checkpoint: NativeCheckpoint | None) -> ImageTower:
