@@ -1,0 +1,147 @@
+"""What was pretrained stays of use: its classifier as a teacher, and its weights in means with later ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
+
+from crossmodal.evaluation.zero_shot import zero_shot
+from crossmodal.images import decode_image
+from crossmodal.models import load_image_encoder
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+from crossmodal.models.native.towers import load_image_tower
+from crossmodal.models.preprocessing import ImagePreprocessing
+from crossmodal.models.registry import find_native
+from crossmodal.records import Record
+from crossmodal.training import Run, Stage, TrainingConfig, train_on
+from crossmodal.training.config import Classes, Origin
+
+
+def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) -> None:
+    """The CNN of ``vse``, ``times`` as large, and a classifier (classes, features) as timm has them."""
+    from safetensors.torch import save_file
+
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
+    state = {"classifier.weight": torch.from_numpy(classifier)}
+    state["classifier.bias"] = torch.zeros(len(classifier))
+    for name, value in checkpoint.image_weights().items():
+        if name.startswith("cnn."):
+            state[name.removeprefix("cnn.")] = times * torch.from_numpy(value.copy()).float()
+    cnn = load_image_tower(checkpoint).cnn
+    for name, module in cnn.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            parent, _, last = name.rpartition(".")
+            of_block = [child for child, _ in cnn.get_submodule(parent).named_children()] if parent else []
+            number = of_block.index(last) + 1 if parent else 1 + (last == "conv_head")
+            norm = f"{parent}.bn{number}" if parent else f"bn{number}"
+            width = module.out_channels
+            state[f"{norm}.bias"] = state.pop(f"{name}.bias")
+            state |= {f"{norm}.weight": torch.ones(width), f"{norm}.running_mean": torch.zeros(width)}
+            state[f"{norm}.running_var"] = torch.full((width,), 1 - 1e-5)
+    save_file(state, path)
+
+
+def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path) -> None:
+    preprocessing = load_image_encoder("vse", threads=1, runtime="torch").preprocessing
+    photos = [record for record in world(range(0, 8, 2)) if isinstance(record, Record)]
+    equal = [replace(record, text=" ".join(COLOURS)) if record.text else record for record in photos]
+    shown = cnn_features([picture(c, s, 0) for c in COLOURS for s in SHAPES], preprocessing)
+    features = shown.reshape(4, 3, -1).mean(axis=1)
+    classifier = 2 * (features - features.mean(axis=0))
+
+    def classified(of: np.ndarray) -> np.ndarray:
+        numbers: np.ndarray = (of @ classifier.T).argmax(axis=1)
+        return numbers
+
+    save_as_timm_does(tmp_path / "cnn.safetensors", classifier.astype(np.float32))
+    (tmp_path / "names.csv").write_text("class\n" + "\n".join(COLOURS), encoding="utf-8")
+    classes = Classes(
+        str(tmp_path / "cnn.safetensors"), str(tmp_path / "names.csv"), templates=("{}",), count=4
+    )
+    stage = Stage(
+        epochs=40,
+        batch_size=24,
+        text_trunk_rate=5e-3,
+        head_rate=5e-3,
+        warm_up_steps=5,
+        views=1,
+        dropout=0.0,
+        feature_dropout=0.0,
+        classes=classes,
+    )
+    config = TrainingConfig(
+        data="shapes",
+        image_weights="vse",
+        text_tower="gru",
+        dimension=32,
+        word_dimension=16,
+        min_word_count=1,
+        patience=40,
+        bfloat16=False,
+        stages=(stage,),
+    )
+    with measured_by_torch():
+        train_on(
+            config,
+            equal,
+            world(range(1, 2)),
+            Run(tmp_path / "model", threads=1),
+        )
+    found = zero_shot(str(tmp_path / "model"), named(range(3, 4)))
+    assert (found.photos, found.sentences) == (12, 4)
+    own = classified(cnn_features([picture(c, s, 3) for c in COLOURS for s in SHAPES], preprocessing))
+    said = own.reshape(4, 3) == np.arange(4)[:, None]
+    # Chance would be a quarter; the classifier isn't always right itself.
+    assert said.mean() > 0.6
+    assert found.cosine > said.mean() - 0.2
+
+
+def cnn_features(photos: list[bytes], preprocessing: ImagePreprocessing) -> np.ndarray:
+    """What the CNN of ``vse`` makes of photos, (photos, length)."""
+    tower = load_image_tower(NativeCheckpoint.open(SHIPPED["vse"], "vse"))
+    squares = np.stack([preprocessing.crop(decode_image(photo)) for photo in photos])
+    with torch.inference_mode():
+        features: np.ndarray = tower.cnn(torch.from_numpy(preprocessing.scale(squares))).numpy()
+    return features
+
+
+def named(shifts: range) -> Iterator[Record]:
+    """The world with the name of its colour as the only caption of each photo."""
+    for colour in COLOURS:
+        for shape in SHAPES:
+            for shift in shifts:
+                photo = f"{colour}-{shape}-{shift}"
+                yield Record(photo, "image", content=picture(colour, shape, shift))
+                yield Record(f"{photo}-0", "text", text=colour, photo_id=photo)
+
+
+def test_weights_are_means_with_those_before_and_the_shares_are_noted(tmp_path: Path) -> None:
+    save_as_timm_does(tmp_path / "cnn.safetensors", np.zeros((4, 1280), np.float32), times=0.5)
+    stage = Stage(epochs=1, batch_size=24, image_trunk_rate=1e-9, text_trunk_rate=1e-9, head_rate=1e-9)
+    config = TrainingConfig(
+        data="shapes",
+        model="vse",
+        origin=Origin(image_weights=str(tmp_path / "cnn.safetensors"), start=0.5, end=(0.5,)),
+        keep_model=(1.0,),
+        bfloat16=False,
+        stages=(stage,),
+    )
+    few = list(world(range(0, 2, 2)))
+    with measured_by_torch():
+        train_on(config, few, few, Run(tmp_path / "model", threads=1))
+    notes = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))["training"]
+    image, text = notes["origin_shares"]
+    assert {image, text} <= {0.0, 0.5}
+    before, after = NativeCheckpoint.open(SHIPPED["vse"], "vse"), find_native(str(tmp_path / "model"))
+    assert after is not None
+    name = "cnn.conv_head.weight"
+    # Half of the weights are halved to begin with, and again at the end; or the model is as it was.
+    left = 1.0 if notes["model_share"] == 1.0 else 0.75 * (1 - image) + 0.5 * image
+    expected = left * before.image_weights()[name].astype(np.float32)
+    np.testing.assert_allclose(after.image_weights()[name], expected, rtol=2e-3, atol=1e-5)
