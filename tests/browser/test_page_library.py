@@ -253,7 +253,7 @@ def test_the_page_shows_every_photo_and_filters_by_what_is_known(
     shown.find("active-filter").first.click()
 
     # What is understood of a sentence is said, and can be taken away.
-    shown.search("a cat in July 2019")
+    shown.search("a person in July 2019")
     expect(shown.find("recognised")).to_contain_text("July 2019")
     expect_found(*OF_2019)
     shown.find("take-literally").click()

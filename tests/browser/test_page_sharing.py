@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from browser.page_driver import SearchPage, eventually, photo_ids, toy_file
 
-SENTENCE = "the cat's green eyes"
+SENTENCE = "a cat looks into the camera"
 
 
 @pytest.fixture
