@@ -42,7 +42,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(BASE)
 	$(RUN) app.py -t index -d toy-data --workspace $(DEMO_WORKSPACE)
 	$(RUN) app.py -t query --workspace $(DEMO_WORKSPACE) -k 4 \
-	    --query-text "the sun sets over a field of flowers" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
+	    --query-text "flowers in a meadow at sunset" --query-image data/toy-data/images/stair-tower.jpg --picture $(DEMO_PICTURE)
 
 test: $(TEST) $(NPM_PACKAGES) lint types
 	$(RUN) -m pytest -m "not slow" $(DISTRIBUTED)

@@ -49,6 +49,16 @@ def test_without_a_total_there_is_no_time_left() -> None:
     assert out.getvalue() == "5 documents; 5 indexed; 0.5 documents/s\n"
 
 
+def test_batches_that_end_together_have_no_speed() -> None:
+    out, clock = io.StringIO(), Clock()
+    with IndexProgress(56, file=out, clock=clock) as progress:
+        clock.now += 1.5
+        progress.advance(added=32)
+        clock.now += 0.001
+        progress.advance(added=24)
+    assert out.getvalue() == "56 of 56 documents; 56 indexed\n"
+
+
 def test_the_speed_is_that_of_the_last_half_minute() -> None:
     clock = Clock()
     with IndexProgress(10_000, file=io.StringIO(), clock=clock) as progress:

@@ -18,6 +18,9 @@ __all__ = ["EvaluationProgress", "IndexProgress", "TextProgress"]
 # Speed and time left are those of the last seconds, and from the first batch on: a model is slow to load.
 _WINDOW_SECONDS = 30.0
 
+# Of two batches that end at almost the same time, nothing can be said.
+_LEAST_SECONDS = 0.2
+
 
 class IndexProgress:
     """A context manager that shows how far indexing has come; call ``advance`` after each batch.
@@ -93,7 +96,7 @@ class IndexProgress:
     def documents_per_second(self) -> float | None:
         """The speed over the last half minute, None before anything can be said."""
         (first, before), (last, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (last - first) if last > first and after > before else None
+        return (after - before) / (last - first) if last - first >= _LEAST_SECONDS and after > before else None
 
     def seconds_left(self) -> float | None:
         """The time left at that speed, None where the total or the speed of a second batch is unknown."""
