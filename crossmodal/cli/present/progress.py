@@ -96,7 +96,8 @@ class IndexProgress:
     def documents_per_second(self) -> float | None:
         """The speed over the last half minute, None before anything can be said."""
         (first, before), (last, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (last - first) if last - first >= _LEAST_SECONDS and after > before else None
+        seconds, documents = last - first, after - before
+        return documents / seconds if seconds >= _LEAST_SECONDS and documents > 0 else None
 
     def seconds_left(self) -> float | None:
         """The time left at that speed, None where the total or the speed of a second batch is unknown."""
