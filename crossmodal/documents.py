@@ -43,7 +43,8 @@ class Document:
     to be stored, with a photo's bytes once a step has put them there; ``text`` and ``content`` (the untouched
     bytes of a photo's file) are what is encoded.
 
-    Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input;
+    Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input, which a
+    query may also bring along;
     ``frame``, the rectangle of the decoded pixels that the photo fills; ``thumbnail``, a small JPEG; and
     ``embedding`` float32 (dimension,) of unit length, which a query may also bring along. ``outcome`` is
     added, replaced, unchanged or deleted, None where there was nothing to delete; ``warning`` is a sentence
