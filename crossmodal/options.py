@@ -122,6 +122,11 @@ OPTIONS: tuple[Option, ...] = (
         ("query",),
     ),
     Option(
+        "explain",
+        "say of each match what it was found by (not in CSV, nor with paths)",
+        ("query",),
+    ),
+    Option(
         "sort",
         "sort what was found by this tag, such as taken; --sort=-taken for the newest first",
         ("query",),

@@ -135,6 +135,7 @@ class Settings:
     hybrid: bool | None = None
     sort: str | None = None
     literal: bool = False
+    explain: bool = False
     group_duplicates: bool = True
     print: str = "table"
     null: bool = False

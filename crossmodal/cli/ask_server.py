@@ -72,6 +72,7 @@ class _ServerAnswers:
                 group_duplicates=settings.group_duplicates,
                 sort=settings.sort,
                 recognise=False if settings.literal else None,
+                explain=settings.explain,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:

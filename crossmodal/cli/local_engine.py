@@ -92,6 +92,7 @@ class _IndexAnswers:
             group_duplicates=settings.group_duplicates,
             sort=read_order(settings),
             recognise=not settings.literal,
+            explain=settings.explain,
             exclude=frozenset() if question.like is None else frozenset({question.like}),
         )
 

@@ -72,6 +72,13 @@ class Question:
         except DataError:
             return False
 
+    @property
+    def term_names(self) -> list[str]:
+        """What messages call the terms of a question that could be read."""
+        if self.expression is None:
+            return [self.asked]
+        return [term.text or f"id:{term.id}" for term in parse_expression(self.expression)]
+
     def modality(self, target: Target | None) -> Modality:
         """What the question counts as, where ``target`` was searched (None: nothing was): "text" or "image".
 

@@ -69,6 +69,7 @@ class Query:
     group_duplicates: bool | None = None
     sort: str | None = None
     recognise: bool | None = None
+    explain: bool | None = None
     fields: Sequence[str] | None = None
     vector: Sequence[float] | None = None
     kind: str | None = None
@@ -82,6 +83,7 @@ class _Options(TypedDict, total=False):
     group_duplicates: bool
     sort: str | None
     recognise: bool | None
+    explain: bool
     fields: Sequence[str] | None
 
 

@@ -29,6 +29,7 @@ from crossmodal.images.pool import shared_pool
 from crossmodal.images.previews import MAX_PREVIEW_SIDE
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
 from crossmodal.query.expression import Term
+from crossmodal.query.heat_maps import HeatMap
 from crossmodal.query.request import SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Look, Modality, Record
 from crossmodal.settings import Settings
@@ -406,6 +407,8 @@ class PhotoIndex:
             a tag to sort what was found by, such as "taken", or "-taken" for the newest first
         ``recognise``
             False takes years, places and names of files in a sentence as words and not as filters
+        ``explain``
+            say of each match what it was found by: ``match.explanation``
         ``exclude``
             ids that are no results
 
@@ -442,6 +445,15 @@ class PhotoIndex:
             term = Term(id=to)
             options["exclude"] = frozenset({to, *options.get("exclude", ())})
         return self._find_all([request_of((term,), top_k, options, similar=True)])[0]
+
+    def heat_map(self, id: str, text: str) -> HeatMap | None:
+        """Which parts of the photo ``id`` fit the sentence ``text``; None if there is no such photo.
+
+        It takes a second or less. Raises ``QueryError`` with a model for which that has not been measured to
+        agree with its scores, ``OriginalGone`` where the photo's file is gone, ``DataError`` where it cannot
+        be read, and for a moment of a video.
+        """
+        return self._engine.heat_map(_checked_id(id), text)
 
     def duplicates(self) -> list[DuplicateGroup]:
         """All photos that repeat another, in groups: saved again, made smaller, or with a margin cut off.

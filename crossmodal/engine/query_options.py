@@ -26,6 +26,7 @@ class QueryOptions(TypedDict, total=False):
     group_duplicates: bool
     sort: str | None
     recognise: bool
+    explain: bool
     exclude: Iterable[str]
 
 
@@ -64,5 +65,6 @@ def request_of(
         group_duplicates=options.get("group_duplicates", False),
         sort=None if sort is None else parse_order(sort),
         recognise=options.get("recognise", True),
+        explain=options.get("explain", False),
         exclude=frozenset(exclude),
     )

@@ -20,6 +20,7 @@ from crossmodal.documents import Document
 from crossmodal.engine.describing import describe
 from crossmodal.engine.duplicates import Pictures
 from crossmodal.engine.encoding import TermEncoder
+from crossmodal.engine.explaining import explain
 from crossmodal.engine.ranking import (
     SearchState,
     WordSearch,
@@ -116,6 +117,9 @@ class Searcher:
                     if not state.failed:
                         self._finish(state)
                 describe(states, self._workspace)
+                for state in states:
+                    if state.request.explain and not state.failed:
+                        explain(state, self._workspace)
         return [state.outcome for state in states], timing
 
     def _state(self, request: SearchRequest, calibration: Calibration | None) -> SearchState:

@@ -47,7 +47,7 @@ class SearchRequest:
     captions are indexed), photos otherwise, and with ``similar`` the kind of the documents that are named.
     ``sort`` is the order of what was found: the best ``top_k``, whatever it is. With ``recognise`` years,
     places and names of files in a sentence become filters (``query.recognition``); without ``places`` no
-    places do.
+    places do. With ``explain`` each match says what it was found by.
     ``exclude`` are ids that are no results. ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises
     DataError for a number out of its range.
     """
@@ -65,6 +65,7 @@ class SearchRequest:
     sort: Order | None = None
     recognise: bool = False
     places: bool = True
+    explain: bool = False
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

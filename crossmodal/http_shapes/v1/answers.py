@@ -197,4 +197,6 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
         found["parts"] = asdict(match.parts)
     if match.duplicates is not None:
         found["duplicates"] = list(match.duplicates)
+    if match.explanation is not None:
+        found["explanation"] = asdict(match.explanation)
     return found

@@ -43,6 +43,7 @@ _OPTIONS = (
     "group_duplicates",
     "sort",
     "recognise",
+    "explain",
     "return",
 )
 
@@ -187,6 +188,7 @@ class _Query:
             group_duplicates=self._switch("group_duplicates"),
             sort=self._sort(),
             recognise=self._switch("recognise", default=True),
+            explain=self._switch("explain"),
             fields=self._fields(),
             exclude=frozenset(term.id for term in terms if term.id) if similar else frozenset(),
         )
