@@ -160,7 +160,7 @@ class Match:
     was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
     ``plain_rank`` is the rank by the cosine alone, where an evaluation asks for it. ``explanation`` says why
-    it is one, where that is asked.
+    it is one, where that is asked, and ``reranked`` is what a second stage gave it.
     ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
     the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
     grouping. ``look`` is that of the photo. ``photo`` says where the photo can be had, where the match came
@@ -188,6 +188,7 @@ class Match:
     corrected: float | None = None
     plain_rank: int | None = None
     explanation: Explanation | None = None
+    reranked: float | None = None
 
     @property
     def order(self) -> tuple[float, str]:

@@ -122,6 +122,22 @@ OPTIONS: tuple[Option, ...] = (
         ("query",),
     ),
     Option(
+        "rerank",
+        "what puts the best candidates in order: blip, blip:FOLDER, or one that a package offers",
+        ("query", "query_restful", "evaluate"),
+        metavar="NAME",
+        not_with=_IN_MEMORY,
+    ),
+    Option(
+        "rerank_depth",
+        "how many candidates it looks at",
+        ("query", "evaluate"),
+        metavar="N",
+        minimum=1,
+        maximum=limits.HYBRID_DEPTH.most,
+        needs=("rerank",),
+    ),
+    Option(
         "explain",
         "say of each match what it was found by (not in CSV, nor with paths)",
         ("query",),

@@ -57,6 +57,8 @@ class _ServerAnswers:
         if question.error is not None:
             return Answer(question, error=question.error)
         settings = self._settings
+        named = settings.rerank
+        rerank = None if named is None else {"name": named, "depth": settings.rerank_depth}
         try:
             result = self._client.search(
                 question.text,
@@ -73,6 +75,7 @@ class _ServerAnswers:
                 sort=settings.sort,
                 recognise=False if settings.literal else None,
                 explain=settings.explain,
+                rerank=rerank,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
@@ -86,6 +89,7 @@ class _ServerAnswers:
             matches,
             has_more=result.has_more,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised or ()],
+            reranked=result.reranked,
             fits=result.fits,
             doubt=result.doubt,
         )

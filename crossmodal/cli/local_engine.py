@@ -12,7 +12,7 @@ from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.errors import DataError
 from crossmodal.filters import Filter
 from crossmodal.query.expression import Term, parse_expression
-from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.query.request import Rerank, SearchOutcome, SearchRequest
 from crossmodal.settings import Settings
 
 __all__ = ["engine_for", "flows_for", "open_index"]
@@ -93,6 +93,7 @@ class _IndexAnswers:
             sort=read_order(settings),
             recognise=not settings.literal,
             explain=settings.explain,
+            rerank=None if settings.rerank is None else Rerank(depth=settings.rerank_depth),
             exclude=frozenset() if question.like is None else frozenset({question.like}),
         )
 
@@ -105,6 +106,7 @@ def _answer(question: Question, outcome: SearchOutcome) -> Answer:
         None if outcome.error is None else str(outcome.error),
         outcome.has_more,
         recognised=outcome.recognised,
+        reranked=outcome.reranked,
         fits=outcome.fits,
         doubt=outcome.doubt,
     )

@@ -21,7 +21,7 @@ from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.match import Match
 from crossmodal.query.expression import parse_expression
 from crossmodal.query.recognition import Recognised
-from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Reranked, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import GivenQuestion, Settings
 
@@ -221,8 +221,8 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these. ``recognised`` are the filters that words of the question became, ``fits`` and ``doubt`` those of
-    ``SearchOutcome``.
+    these. ``recognised`` are the filters that words of the question became, ``reranked``, ``fits`` and
+    ``doubt`` those of ``SearchOutcome``.
     """
 
     question: Question
@@ -231,6 +231,7 @@ class Answer:
     error: str | None = None
     has_more: bool = False
     recognised: Sequence[Recognised] = ()
+    reranked: Reranked | None = None
     fits: bool | None = None
     doubt: str | None = None
 

@@ -89,6 +89,7 @@ class Calls:
         sort: str | None = None,
         recognise: bool | None = None,
         explain: bool = False,
+        rerank: Mapping[str, Any] | None = None,
         fields: Sequence[str] | None = None,
         vector: Sequence[float] | None = None,
         kind: str | None = None,
@@ -101,9 +102,10 @@ class Calls:
         alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
         ``sort`` is a tag that what was found is sorted by, with a minus in front the largest first; without
         ``recognise`` (True by default) years and places in a sentence are words and no filters;
-        with ``explain`` each match says what it was found by; ``fields`` are those of text, photo, captions
-        and tags that are wanted, by default all. ``vector`` is one as ``encode`` makes it, and ``kind`` what
-        it is of, "text" (by default) or "image".
+        with ``explain`` each match says what it was found by, and with ``rerank``, such as
+        ``{"depth": 50}``, the server's second stage orders the best candidates;
+        ``fields`` are those of text, photo, captions and tags that are wanted, by default all. ``vector`` is
+        one as ``encode`` makes it, and ``kind`` what it is of, "text" (by default) or "image".
         """
         query = Query(
             text=text,
@@ -123,6 +125,7 @@ class Calls:
             sort=sort,
             recognise=recognise,
             explain=explain or None,
+            rerank=rerank,
             fields=fields,
             vector=vector,
             kind=kind,

@@ -70,6 +70,7 @@ class Query:
     sort: str | None = None
     recognise: bool | None = None
     explain: bool | None = None
+    rerank: Mapping[str, Any] | None = None
     fields: Sequence[str] | None = None
     vector: Sequence[float] | None = None
     kind: str | None = None
@@ -84,6 +85,7 @@ class _Options(TypedDict, total=False):
     sort: str | None
     recognise: bool | None
     explain: bool
+    rerank: Mapping[str, Any] | None
     fields: Sequence[str] | None
 
 

@@ -41,6 +41,7 @@ from crossmodal.query.calibration import Calibration
 from crossmodal.query.heat_maps import HeatMap
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
+from crossmodal.rerankers import public_name
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.videos.formats import reads_videos
@@ -394,6 +395,7 @@ class Engine:
                         self.workspace,
                         model=str(settings.model),
                         model_cache=settings.model_cache,
+                        reranker=None if settings.rerank is None else public_name(settings.rerank),
                     )
                 searcher = self._searcher
         return searcher

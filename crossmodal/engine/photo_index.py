@@ -58,8 +58,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``,
-    ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
+    ``runtime``, ``index``, ``rerank``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``,
+    ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -76,6 +76,7 @@ class PhotoIndex:
         model_cache: str | Path | None = None,
         runtime: str = "auto",
         index: str = "auto",
+        rerank: str | None = None,
         keep: str = "path",
         shards: int | None = None,
         trust_remote_code: bool = False,
@@ -90,6 +91,7 @@ class PhotoIndex:
             data_root=Path(data_root),
             runtime=runtime,
             index=index,
+            rerank=rerank,
             keep=keep,
             shards=shards,
             trust_remote_code=trust_remote_code,
@@ -409,6 +411,8 @@ class PhotoIndex:
             False takes years, places and names of files in a sentence as words and not as filters
         ``explain``
             say of each match what it was found by: ``match.explanation``
+        ``rerank``
+            a ``Rerank``: the reranker that the index was opened with looks at the best candidates again
         ``exclude``
             ids that are no results
 

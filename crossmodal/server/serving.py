@@ -169,6 +169,8 @@ class Serving:
         Raises Overloaded where too much is waiting already, DeadlinePassed between two steps.
         """
         photos = sum(term.image is not None for request in requests for term in request.terms)
+        # A second stage takes as long as a photo, at least.
+        photos += sum(request.rerank is not None for request in requests)
         with self.admission.search_places(len(requests), photos):
             return await self._search(requests, alone=photos > 0)
 

@@ -61,6 +61,8 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
         for one in answer.recognised:
             taken_for = json.dumps(one.filter, ensure_ascii=False)
             paper.line(f'"{one.text}" is the filter {taken_for}; --literal takes it as words.', "dim")
+        if answer.reranked is not None and answer.reranked.why is not None:
+            paper.line(f"{answer.reranked.name} changed nothing: {answer.reranked.why}", "yellow")
         if answer.error:
             paper.line(answer.error, "red")
         elif not answer.matches:
@@ -259,6 +261,7 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
                 "recognised": [asdict(one) for one in answer.recognised],
+                "reranked": None if answer.reranked is None else asdict(answer.reranked),
                 "fits": answer.fits,
                 "doubt": answer.doubt,
                 "error": answer.error,
