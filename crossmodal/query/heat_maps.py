@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from crossmodal.images.cropping import Frame
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["GRID", "MEASURED", "HeatMap", "cells", "greyed"]
 
@@ -44,7 +44,7 @@ class HeatMap:
     text: str
     cosine: float
     falls: tuple[tuple[float, ...], ...]
-    part: Frame | None = None
+    part: tuple[float, float, float, float] | None = None
 
 
 def cells(side: int) -> Iterator[tuple[slice, slice]]:
@@ -54,7 +54,7 @@ def cells(side: int) -> Iterator[tuple[slice, slice]]:
     return ((rows, columns) for rows in slices for columns in slices)
 
 
-def greyed(pixels: npt.NDArray[np.uint8], *parts: int) -> npt.NDArray[np.uint8]:
+def greyed(pixels: NDArray[np.uint8], *parts: int) -> NDArray[np.uint8]:
     """A model's input uint8 (size, size, 3) with these parts, by their numbers from 0 on, grey."""
     changed = pixels.copy()
     for number, cell in enumerate(cells(len(pixels))):
