@@ -14,7 +14,7 @@ from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
 from crossmodal.match import Match
 from crossmodal.query.recognition import Recognised
-from crossmodal.query.request import Target
+from crossmodal.query.request import MOST_RERANK_SECONDS, Target
 from crossmodal.records import IMAGE, Look
 from crossmodal.settings import Settings
 
@@ -57,8 +57,11 @@ class _ServerAnswers:
         if question.error is not None:
             return Answer(question, error=question.error)
         settings = self._settings
-        named = settings.rerank
-        rerank = None if named is None else {"name": named, "depth": settings.rerank_depth}
+        second_stage = {
+            "name": settings.rerank,
+            "depth": settings.rerank_depth,
+            "seconds": MOST_RERANK_SECONDS,
+        }
         try:
             result = self._client.search(
                 question.text,
@@ -75,7 +78,7 @@ class _ServerAnswers:
                 sort=settings.sort,
                 recognise=False if settings.literal else None,
                 explain=settings.explain,
-                rerank=rerank,
+                rerank=None if settings.rerank is None else second_stage,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:

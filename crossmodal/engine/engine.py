@@ -405,8 +405,19 @@ class Engine:
         if flow is None:
             with self._opening:
                 if self._query is None:
-                    self._query = self._open_flow("query", self.settings)
+                    self._query = self._opened_query_flow(self.settings)
                 flow = self._query
+        return flow
+
+    def _opened_query_flow(self, settings: Settings) -> Flow:
+        flow = self._open_flow("query", settings)
+        if settings.rerank is not None:
+            # What a reranker takes to be loaded is no part of the seconds that it has.
+            try:
+                flow.prepare()
+            except BaseException:
+                flow.close()
+                raise
         return flow
 
     def _open_writer(self) -> Flow:
