@@ -39,11 +39,13 @@ class Document:
     """A photo or a caption to index, or a query.
 
     ``modality`` says what it is: "image", "text", or None for a query that is a vector alone. ``seeks`` says
-    which modality a query looks for, and so which branch of the query Flow it takes. ``record`` is what is
+    which modality a query looks for, and so which branch of the query Flow it takes; one that only compares
+    itself with documents that it names seeks nothing, and its ``stage`` is "rerank". ``record`` is what is
     to be stored, with a photo's bytes once a step has put them there; ``text`` and ``content`` (the untouched
     bytes of a photo's file) are what is encoded.
 
-    Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input;
+    Steps add ``pixels`` uint8 (height, width, 3), first the decoded photo, then the model's input, which a
+    query may also bring along;
     ``frame``, the rectangle of the decoded pixels that the photo fills; ``thumbnail``, a small JPEG; and
     ``embedding`` float32 (dimension,) of unit length, which a query may also bring along. ``outcome`` is
     added, replaced, unchanged or deleted, None where there was nothing to delete; ``warning`` is a sentence
@@ -61,6 +63,7 @@ class Document:
     id: str
     modality: Modality | None = None
     seeks: Modality | None = None
+    stage: str | None = None
     text: str | None = None
     content: bytes | None = None
     record: Record | None = None

@@ -15,9 +15,13 @@ __all__ = [
     "LEFT_OUT",
     "SCORE_DIGITS",
     "Caption",
+    "Explanation",
+    "FusedShares",
     "Match",
+    "MatchedWords",
     "Parts",
     "Photo",
+    "TermShare",
     "VideoMoment",
     "video_moment",
 ]
@@ -76,6 +80,54 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class TermShare:
+    """What a term of a query gave a match: ``gave`` is its ``cosine`` with the match times ``factor``."""
+
+    cosine: float
+    factor: float
+    gave: float
+
+
+@dataclass(frozen=True, slots=True)
+class FusedShares:
+    """What each ranking of a hybrid search gave a match; None where the match wasn't in it."""
+
+    vector: float | None
+    words: float | None
+    text: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedWords:
+    """The ``words`` of a text that a hybrid search found, and where each stands in it.
+
+    ``field`` is "caption", "file" or "text_in_photo", ``id`` that of the caption. ``spans`` are the first
+    character of each and the one behind it; of the name of a file there are none, as it is found by parts of
+    its words.
+    """
+
+    field: str
+    id: str | None
+    words: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a match stands where it does.
+
+    What ``terms``, in the order of the query's, gave adds up to the match's cosine; ``hubness`` is what was
+    taken off that for its rank, None where nothing was. After a hybrid search what ``fused`` holds adds up to
+    ``parts.fused``, and ``words`` were found.
+    """
+
+    terms: tuple[TermShare, ...]
+    hubness: float | None = None
+    fused: FusedShares | None = None
+    words: tuple[MatchedWords, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VideoMoment:
     """Where in which video a match is: ``id`` of the video, seconds from its beginning, and how long it is.
 
@@ -107,7 +159,8 @@ class Match:
     that it fits, None where the model has no calibration. ``rank`` counts from 1. ``uri`` is where the photo
     was when it was indexed. ``photo_id`` is the id of the photo itself, or of the photo that a caption
     describes; None where that is not in the index. ``file`` is what the photo's file was called.
-    ``plain_rank`` is the rank by the cosine alone, where an evaluation asks for it.
+    ``plain_rank`` is the rank by the cosine alone, where an evaluation asks for it. ``explanation`` says why
+    it is one, where that is asked, and ``reranked`` is what a second stage gave it.
     ``captions`` are those of a photo. ``parts`` come with a hybrid search, and so does ``text_in_photo``: of
     the text in a photo that has words of the query, the part that shows it. ``duplicates`` (ids) come with
     grouping. ``look`` is that of the photo. ``photo`` says where the photo can be had, where the match came
@@ -134,6 +187,8 @@ class Match:
     video: VideoMoment | None = None
     corrected: float | None = None
     plain_rank: int | None = None
+    explanation: Explanation | None = None
+    reranked: float | None = None
 
     @property
     def order(self) -> tuple[float, str]:

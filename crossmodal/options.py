@@ -122,6 +122,11 @@ OPTIONS: tuple[Option, ...] = (
         ("query",),
     ),
     Option(
+        "explain",
+        "say of each match what it was found by (not in CSV, nor with paths)",
+        ("query",),
+    ),
+    Option(
         "sort",
         "sort what was found by this tag, such as taken; --sort=-taken for the newest first",
         ("query",),
@@ -267,7 +272,7 @@ OPTIONS: tuple[Option, ...] = (
         repeats=True,
     ),
     Option("insecure_no_auth", "let other machines in without a key", _SERVING),
-    Option("make_key", "where a key is needed and none exists, make and print one", _SERVING),
+    Option("make_key", "where a key is needed, make and print a first one", _SERVING),
     Option(
         "trusted_proxy",
         "believe X-Forwarded headers from here; repeatable",
@@ -531,6 +536,22 @@ OPTIONS: tuple[Option, ...] = (
         choices=INDEXES,
         metavar="TIER",
         not_with=("url",),
+    ),
+    Option(
+        "rerank",
+        "what reorders the best: blip, blip:FOLDER, others",
+        ("query", "query_restful", "evaluate"),
+        metavar="NAME",
+        not_with=_IN_MEMORY,
+    ),
+    Option(
+        "rerank_depth",
+        "how many candidates it looks at",
+        ("query", "evaluate"),
+        metavar="N",
+        minimum=1,
+        maximum=limits.HYBRID_DEPTH.most,
+        needs=("rerank",),
     ),
     Option(
         "backend",

@@ -135,6 +135,9 @@ class Settings:
     hybrid: bool | None = None
     sort: str | None = None
     literal: bool = False
+    rerank: str | None = None
+    rerank_depth: int = 50
+    explain: bool = False
     group_duplicates: bool = True
     print: str = "table"
     null: bool = False
@@ -222,6 +225,7 @@ class Settings:
             # 0 leaves it to the machine that decodes.
             "CROSSMODAL_DECODE_MEMORY": str(self.decode_memory or 0),
             "CROSSMODAL_KEEP": self.keep,
+            "CROSSMODAL_RERANK": self.rerank or "",
             "CROSSMODAL_INDEX": self.index,
             "CROSSMODAL_BACKEND": self.backend,
         }

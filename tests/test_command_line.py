@@ -34,15 +34,6 @@ def test_the_page_holds_the_tables_of_commands_and_options() -> None:
     assert options_table() in PAGE
 
 
-def test_no_planned_name_means_two_things() -> None:
-    planned = PAGE[PAGE.index("## Planned") :]
-    names = re.findall(r"^\| `([a-z-]+)`", planned, re.MULTILINE)
-    assert 0 < len(names) == len(set(names))
-    present = {flag for option in OPTIONS for flag in option.flags} | set(COMMANDS)
-    present |= {"--keep-going", "--index-only", "--help", "-h", "--version"}
-    assert present.isdisjoint(names)
-
-
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_is_a_task_with_the_same_options(name: str) -> None:
     task = COMMANDS[name].task

@@ -37,7 +37,7 @@ def test_a_step_of_ones_own_and_one_less(
         places = {step["name"]: place for place, step in enumerate(steps)}
         own = {"name": "shout", "needs": "image_vector_indexer", "uses_with": {"mark": "!"}}
         steps[places["image_kv_indexer"]] = edited.add_own_step(own)
-        steps[places["join_all"]]["needs"] = ["text_indexer", "shout"]
+        steps[places["join_all"]]["needs"] = ["text_indexer", "shout", "reranker"]
 
     settings = Settings(workspace=toy_workspace, model="clip-mini", layout=layout)
     plain = edited.open("query", Settings(workspace=toy_workspace, model="clip-mini"))

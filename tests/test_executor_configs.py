@@ -28,6 +28,7 @@ USES_WITH = {
     "image_vector_indexer": STORE,
     "committer": {**MODEL, "index_path": "INDEX"},
     "joiner": {},
+    "reranker": {"rerank": "", "index_path": "INDEX", "model_cache": "CACHE", "max_pixels": 1000},
     "text_encoder": MODEL,
     "text_indexer": STORE,
 }
@@ -63,7 +64,9 @@ def test_jina_loads_every_config(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert loaded == {
-        path.parent.name: ["/delete", "/encode", "/forget", "/index", "/search", "/status", "/update"]
+        path.parent.name: [
+            *("/delete", "/encode", "/forget", "/index", "/rerank", "/search", "/status", "/update")
+        ]
         for path in CONFIGS
     }
 

@@ -43,8 +43,10 @@ def test_a_filter_stands_at_its_branch_and_every_connection_is_an_arrow() -> Non
         '    gateway -->|"seeks = image"| text_encoder',
         "    text_encoder --> image_vector_indexer",
         "    image_vector_indexer --> image_kv_indexer",
+        '    gateway -->|"stage = rerank"| reranker',
         "    text_indexer --> join_all",
         "    image_kv_indexer --> join_all",
+        "    reranker --> join_all",
     ]
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     {"vector_files"},
     {"documents"},
     {"match"},
+    {"rerankers"},
     {"models"},
     {"data_sets"},
     {"url_photos"},

@@ -14,7 +14,7 @@ from crossmodal.errors import ApiError
 from crossmodal.filters import Filter
 from crossmodal.match import Match
 from crossmodal.query.recognition import Recognised
-from crossmodal.query.request import Target
+from crossmodal.query.request import MOST_RERANK_SECONDS, Target
 from crossmodal.records import IMAGE, Look
 from crossmodal.settings import Settings
 
@@ -57,6 +57,11 @@ class _ServerAnswers:
         if question.error is not None:
             return Answer(question, error=question.error)
         settings = self._settings
+        second_stage = {
+            "name": settings.rerank,
+            "depth": settings.rerank_depth,
+            "seconds": MOST_RERANK_SECONDS,
+        }
         try:
             result = self._client.search(
                 question.text,
@@ -72,6 +77,8 @@ class _ServerAnswers:
                 group_duplicates=settings.group_duplicates,
                 sort=settings.sort,
                 recognise=False if settings.literal else None,
+                explain=settings.explain,
+                rerank=None if settings.rerank is None else second_stage,
             )
         except ApiError as error:
             if error.status not in _OF_THE_QUERY or not error.problem:
@@ -85,6 +92,7 @@ class _ServerAnswers:
             matches,
             has_more=result.has_more,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised or ()],
+            reranked=result.reranked,
             fits=result.fits,
             doubt=result.doubt,
         )

@@ -54,6 +54,7 @@ def _evaluate(settings: Settings) -> int:
         "protocol_source": protocol.source,
         "shared_captions": shared_captions(listing, folds),
         "through": "memory" if settings.direct else f"{settings.layout} Flows",
+        **({} if settings.rerank is None else {"rerank": settings.rerank, "depth": settings.rerank_depth}),
         "seconds": round(time.monotonic() - started, 1),
         "failures": [asdict(failure) for failure in failures],
     }

@@ -188,6 +188,7 @@ class _Fold:
             self._asking,
             directions=self._directions,
             progress=self._advance,
+            rerank_depth=None if self._settings.rerank is None else self._settings.rerank_depth,
         )
         self._raise_if_stopped()
         return found, [*self._unread, *failures, *more]

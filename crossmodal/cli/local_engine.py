@@ -12,7 +12,7 @@ from crossmodal.engine.opening import OpenFlow, local_flows
 from crossmodal.errors import DataError
 from crossmodal.filters import Filter
 from crossmodal.query.expression import Term, parse_expression
-from crossmodal.query.request import SearchOutcome, SearchRequest
+from crossmodal.query.request import MOST_RERANK_SECONDS, Rerank, SearchOutcome, SearchRequest
 from crossmodal.settings import Settings
 
 __all__ = ["engine_for", "flows_for", "open_index"]
@@ -68,6 +68,12 @@ class _IndexAnswers:
             for question, request in zip(questions, asked, strict=True)
         ]
 
+    def _rerank(self) -> Rerank | None:
+        """The second stage of each question, for which a person waits who asked for it."""
+        if self._settings.rerank is None:
+            return None
+        return Rerank(depth=self._settings.rerank_depth, seconds=MOST_RERANK_SECONDS)
+
     def _request(self, question: Question) -> SearchRequest | str:
         """The search for one question, or why there is none."""
         if question.error is not None:
@@ -92,6 +98,8 @@ class _IndexAnswers:
             group_duplicates=settings.group_duplicates,
             sort=read_order(settings),
             recognise=not settings.literal,
+            explain=settings.explain,
+            rerank=self._rerank(),
             exclude=frozenset() if question.like is None else frozenset({question.like}),
         )
 
@@ -104,6 +112,7 @@ def _answer(question: Question, outcome: SearchOutcome) -> Answer:
         None if outcome.error is None else str(outcome.error),
         outcome.has_more,
         recognised=outcome.recognised,
+        reranked=outcome.reranked,
         fits=outcome.fits,
         doubt=outcome.doubt,
     )

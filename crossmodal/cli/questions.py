@@ -21,7 +21,7 @@ from crossmodal.filters.sorting import Order, parse_order
 from crossmodal.match import Match
 from crossmodal.query.expression import parse_expression
 from crossmodal.query.recognition import Recognised
-from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Target
+from crossmodal.query.request import HYBRID_DEPTH, MAX_RESULTS, Reranked, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.settings import GivenQuestion, Settings
 
@@ -71,6 +71,13 @@ class Question:
             return any(term.text and term.weight > 0 for term in parse_expression(self.expression))
         except DataError:
             return False
+
+    @property
+    def term_names(self) -> list[str]:
+        """What messages call the terms of a question that could be read."""
+        if self.expression is None:
+            return [self.asked]
+        return [term.text or f"id:{term.id}" for term in parse_expression(self.expression)]
 
     def modality(self, target: Target | None) -> Modality:
         """What the question counts as, where ``target`` was searched (None: nothing was): "text" or "image".
@@ -214,8 +221,8 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these. ``recognised`` are the filters that words of the question became, ``fits`` and ``doubt`` those of
-    ``SearchOutcome``.
+    these. ``recognised`` are the filters that words of the question became, ``reranked``, ``fits`` and
+    ``doubt`` those of ``SearchOutcome``.
     """
 
     question: Question
@@ -224,6 +231,7 @@ class Answer:
     error: str | None = None
     has_more: bool = False
     recognised: Sequence[Recognised] = ()
+    reranked: Reranked | None = None
     fits: bool | None = None
     doubt: str | None = None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossmodal.match import Caption, Match, Photo
-from crossmodal.query.request import Timing
+from crossmodal.query.request import Reranked, Timing
 from crossmodal.records import Outcome
 
 __all__ = [
@@ -79,7 +79,8 @@ class QueryResult:
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
     were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
-    of the query became. ``fits`` says whether the best match fits (None: not known), ``doubt`` why not.
+    of the query became, and ``reranked`` says whether a second stage ordered the best. ``fits`` says whether
+    the best match fits (None: not known), ``doubt`` why not.
     ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
     """
@@ -93,6 +94,7 @@ class QueryResult:
     timing: Timing
     truncated: bool | None = None
     recognised: tuple[Recognised, ...] | None = None
+    reranked: Reranked | None = None
     fits: bool | None = None
     doubt: str | None = None
 

@@ -39,6 +39,7 @@ from crossmodal.client.uploads import Batch, Tally, Uploadable, batches, known_t
 from crossmodal.client.vectors import Encodable, encode_calls
 from crossmodal.errors import ApiError, ServerUnavailable
 from crossmodal.match import Match
+from crossmodal.query.heat_maps import HeatMap
 
 if TYPE_CHECKING:
     import httpx2
@@ -87,6 +88,8 @@ class Calls:
         group_duplicates: bool = False,
         sort: str | None = None,
         recognise: bool | None = None,
+        explain: bool = False,
+        rerank: Mapping[str, Any] | None = None,
         fields: Sequence[str] | None = None,
         vector: Sequence[float] | None = None,
         kind: str | None = None,
@@ -99,6 +102,8 @@ class Calls:
         alone. ``top_k`` is 1 to 1000, ``offset`` how many to leave out before; ``min_score`` is in [0, 1];
         ``sort`` is a tag that what was found is sorted by, with a minus in front the largest first; without
         ``recognise`` (True by default) years and places in a sentence are words and no filters;
+        with ``explain`` each match says what it was found by, and with ``rerank``, such as
+        ``{"depth": 50}``, the server's second stage orders the best candidates;
         ``fields`` are those of text, photo, captions and tags that are wanted, by default all. ``vector`` is
         one as ``encode`` makes it, and ``kind`` what it is of, "text" (by default) or "image".
         """
@@ -119,6 +124,8 @@ class Calls:
             group_duplicates=group_duplicates or None,
             sort=sort,
             recognise=recognise,
+            explain=explain or None,
+            rerank=rerank,
             fields=fields,
             vector=vector,
             kind=kind,
@@ -243,6 +250,11 @@ class Calls:
         """
         options = {} if size is None else {"params": {"size": str(size)}}
         return await self._answer(Call("GET", f"{_path(id)}/thumbnail", bytes, options))
+
+    async def heat_map(self, id: str, text: str) -> HeatMap:
+        """Which parts of an indexed photo fit a sentence."""
+        options = {"params": {"text": text}}
+        return await self._answer(Call("GET", f"{_path(id)}/heatmap", read_json(HeatMap), options))
 
     async def tags(self) -> tuple[TagField, ...]:
         """The tags that documents have, with their most frequent values."""

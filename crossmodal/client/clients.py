@@ -186,6 +186,7 @@ class Client:
     document = _blocking(Calls.document)
     content = _blocking(Calls.content)
     thumbnail = _blocking(Calls.thumbnail)
+    heat_map = _blocking(Calls.heat_map)
     tags = _blocking(Calls.tags)
     facet = _blocking(Calls.facet)
     suggest = _blocking(Calls.suggest)

@@ -35,6 +35,8 @@ def read_search(body: bytes) -> SearchAnswer:
 
 
 def _search_answer(answer: dict[str, Any]) -> Any:
+    # A server of an earlier version has no second stage.
+    answer["timing"] = {"rerank_ms": 0.0, **answer["timing"]}
     shared = {"model": answer["model"], "timing": answer["timing"]}
     for result in answer["results"]:
         result |= {"terms": [], "modality": None, **(result["query"] or {}), **shared}

@@ -69,6 +69,8 @@ class Query:
     group_duplicates: bool | None = None
     sort: str | None = None
     recognise: bool | None = None
+    explain: bool | None = None
+    rerank: Mapping[str, Any] | None = None
     fields: Sequence[str] | None = None
     vector: Sequence[float] | None = None
     kind: str | None = None
@@ -82,6 +84,8 @@ class _Options(TypedDict, total=False):
     group_duplicates: bool
     sort: str | None
     recognise: bool | None
+    explain: bool
+    rerank: Mapping[str, Any] | None
     fields: Sequence[str] | None
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from crossmodal.documents import Document
 from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
+from crossmodal.engine.heat_maps import heat_map
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.layout import Layout, Layouts
 from crossmodal.engine.opening import OpenFlow, local_flows, resolved_for_reading, resolved_for_writing
@@ -37,8 +38,10 @@ from crossmodal.flow.runner import Flow
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.protocols import SeenText
 from crossmodal.query.calibration import Calibration
+from crossmodal.query.heat_maps import HeatMap
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
+from crossmodal.rerankers import public_name
 from crossmodal.settings import Settings
 from crossmodal.steps.step import Operation
 from crossmodal.videos.formats import reads_videos
@@ -180,6 +183,13 @@ class Engine:
                 raise QueryError(answer.error or f"{doc.id} could not be encoded.")
             vectors.append(answer.embedding)
         return np.stack(vectors)
+
+    def heat_map(self, id: str, text: str) -> HeatMap | None:
+        """Which parts of the photo ``id`` fit ``text``; None where there is no such photo.
+
+        It takes one pass of the model for each part. Raises as ``heat_maps.heat_map``.
+        """
+        return heat_map(self._query_flow(), self.workspace, self.settings, id, text)
 
     def index(
         self, items: Iterable[Record | Failure], *, size: int = 32, at_once: int | None = None
@@ -385,6 +395,7 @@ class Engine:
                         self.workspace,
                         model=str(settings.model),
                         model_cache=settings.model_cache,
+                        reranker=None if settings.rerank is None else public_name(settings.rerank),
                     )
                 searcher = self._searcher
         return searcher
@@ -394,8 +405,19 @@ class Engine:
         if flow is None:
             with self._opening:
                 if self._query is None:
-                    self._query = self._open_flow("query", self.settings)
+                    self._query = self._opened_query_flow(self.settings)
                 flow = self._query
+        return flow
+
+    def _opened_query_flow(self, settings: Settings) -> Flow:
+        flow = self._open_flow("query", settings)
+        if settings.rerank is not None:
+            # What a reranker takes to be loaded is no part of the seconds that it has.
+            try:
+                flow.prepare()
+            except BaseException:
+                flow.close()
+                raise
         return flow
 
     def _open_writer(self) -> Flow:

@@ -29,6 +29,7 @@ from crossmodal.images.pool import shared_pool
 from crossmodal.images.previews import MAX_PREVIEW_SIDE
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
 from crossmodal.query.expression import Term
+from crossmodal.query.heat_maps import HeatMap
 from crossmodal.query.request import SearchRequest
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, Look, Modality, Record
 from crossmodal.settings import Settings
@@ -57,8 +58,8 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``,
-    ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
+    ``runtime``, ``index``, ``rerank``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``,
+    ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
     Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
     statement.
 
@@ -75,6 +76,7 @@ class PhotoIndex:
         model_cache: str | Path | None = None,
         runtime: str = "auto",
         index: str = "auto",
+        rerank: str | None = None,
         keep: str = "path",
         shards: int | None = None,
         trust_remote_code: bool = False,
@@ -89,6 +91,7 @@ class PhotoIndex:
             data_root=Path(data_root),
             runtime=runtime,
             index=index,
+            rerank=rerank,
             keep=keep,
             shards=shards,
             trust_remote_code=trust_remote_code,
@@ -406,6 +409,10 @@ class PhotoIndex:
             a tag to sort what was found by, such as "taken", or "-taken" for the newest first
         ``recognise``
             False takes years, places and names of files in a sentence as words and not as filters
+        ``explain``
+            say of each match what it was found by: ``match.explanation``
+        ``rerank``
+            a ``Rerank``: the reranker that the index was opened with looks at the best candidates again
         ``exclude``
             ids that are no results
 
@@ -442,6 +449,15 @@ class PhotoIndex:
             term = Term(id=to)
             options["exclude"] = frozenset({to, *options.get("exclude", ())})
         return self._find_all([request_of((term,), top_k, options, similar=True)])[0]
+
+    def heat_map(self, id: str, text: str) -> HeatMap | None:
+        """Which parts of the photo ``id`` fit the sentence ``text``; None if there is no such photo.
+
+        It takes a second or less. Raises ``QueryError`` with a model for which that has not been measured to
+        agree with its scores, ``OriginalGone`` where the photo's file is gone, ``DataError`` where it cannot
+        be read, and for a moment of a video.
+        """
+        return self._engine.heat_map(_checked_id(id), text)
 
     def duplicates(self) -> list[DuplicateGroup]:
         """All photos that repeat another, in groups: saved again, made smaller, or with a margin cut off.

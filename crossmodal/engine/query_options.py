@@ -10,7 +10,7 @@ from crossmodal.errors import DataError
 from crossmodal.filters import parse_filter
 from crossmodal.filters.sorting import parse_order
 from crossmodal.query.expression import Term, parse_expression
-from crossmodal.query.request import SearchRequest, Target
+from crossmodal.query.request import Rerank, SearchRequest, Target
 
 __all__ = ["QueryOptions", "request_of", "terms_of"]
 
@@ -26,6 +26,8 @@ class QueryOptions(TypedDict, total=False):
     group_duplicates: bool
     sort: str | None
     recognise: bool
+    explain: bool
+    rerank: Rerank | None
     exclude: Iterable[str]
 
 
@@ -64,5 +66,7 @@ def request_of(
         group_duplicates=options.get("group_duplicates", False),
         sort=None if sort is None else parse_order(sort),
         recognise=options.get("recognise", True),
+        explain=options.get("explain", False),
+        rerank=options.get("rerank"),
         exclude=frozenset(exclude),
     )

@@ -13,7 +13,7 @@ from crossmodal.data_sets.photos import read_photo_file
 from crossmodal.errors import DataError
 from crossmodal.match import Match
 from crossmodal.query.expression import Term
-from crossmodal.query.request import SearchOutcome, Target
+from crossmodal.query.request import Reranked, SearchOutcome, Target
 from crossmodal.records import IMAGE
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ class Results(list[Match]):
 
     ``modality`` is what was searched, and ``has_more`` says whether there are matches behind these,
     ``truncated`` that fewer came than were asked for because they were too many bytes (``limits``).
-    ``recognised`` are the filters that words of the query became. ``fits`` says whether the best match fits
+    ``recognised`` are the filters that words of the query became, and ``reranked`` says what became of a
+    second stage. ``fits`` says whether the best match fits
     the query (None: not known), ``doubt`` why not. In a notebook they show as pictures with their scores.
     """
 
@@ -97,6 +98,7 @@ class Results(list[Match]):
         has_more: bool = False,
         truncated: bool = False,
         recognised: Sequence[Recognised] = (),
+        reranked: Reranked | None = None,
         fits: bool | None = None,
         doubt: str | None = None,
         thumbnail: Callable[[str], bytes | None] = lambda photo_id: None,
@@ -106,6 +108,7 @@ class Results(list[Match]):
         self.has_more = has_more
         self.truncated = truncated
         self.recognised = tuple(recognised)
+        self.reranked = reranked
         self.fits = fits
         self.doubt = doubt
         self._thumbnail = thumbnail
@@ -119,6 +122,7 @@ class Results(list[Match]):
             has_more=outcome.has_more,
             truncated=outcome.truncated,
             recognised=outcome.recognised,
+            reranked=outcome.reranked,
             fits=outcome.fits,
             doubt=outcome.doubt,
             thumbnail=thumbnail,

@@ -40,7 +40,8 @@ class SearchState:
 
     ``depth`` is how many matches the indexes are asked for. By modality searched: ``composed`` vectors, what
     was ``found``, and the (id, BM25) pairs that ``words`` found, best first. ``texts`` are those that were
-    read in photos and have its words, by the photos' ids, best first.
+    read in photos and have its words, by the photos' ids, best first. ``reranked`` is what the second stage
+    gave each candidate, None as long as it has seen none.
     """
 
     request: SearchRequest
@@ -52,6 +53,7 @@ class SearchState:
     found: dict[Modality, list[Match]] = field(default_factory=dict)
     words: dict[Modality, list[tuple[str, float]]] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    reranked: dict[str, float] | None = None
 
     @property
     def failed(self) -> bool:
@@ -72,6 +74,8 @@ def first_depth(request: SearchRequest) -> int:
     wanted = request.offset + request.top_k + 1
     if request.group_duplicates:
         wanted = max(wanted * _GROUPING_FACTOR, _GROUPING_LEAST)
+    if request.rerank is not None:
+        wanted = max(wanted, request.rerank.depth)
     return min(wanted + len(request.exclude), deepest(request))
 
 

@@ -20,6 +20,7 @@ from crossmodal.documents import Document
 from crossmodal.engine.describing import describe
 from crossmodal.engine.duplicates import Pictures
 from crossmodal.engine.encoding import TermEncoder
+from crossmodal.engine.explaining import explain
 from crossmodal.engine.ranking import (
     SearchState,
     WordSearch,
@@ -30,6 +31,7 @@ from crossmodal.engine.ranking import (
     sort_by_tag,
 )
 from crossmodal.engine.recognising import IndexKnowledge, recognised
+from crossmodal.engine.reranking import refusal, reranked
 from crossmodal.errors import DataError, QueryError, RequestError
 from crossmodal.filters import Filter, Range, conditions
 from crossmodal.flow.runner import Flow
@@ -58,16 +60,24 @@ _TARGETS: dict[Target, tuple[Modality, ...]] = {IMAGE: (IMAGE,), TEXT: (TEXT,), 
 class Searcher:
     """Answers search requests over ``workspace`` through the query Flow that ``flow`` gives.
 
-    ``model`` is the name of the model that built the index. Safe to use from several threads.
+    ``model`` is the name of the model that built the index, ``reranker`` that of what the Flow reranks with,
+    None where it has nothing. Safe to use from several threads.
     """
 
     def __init__(
-        self, flow: Callable[[], Flow], workspace: Workspace, *, model: str, model_cache: Path | None
+        self,
+        flow: Callable[[], Flow],
+        workspace: Workspace,
+        *,
+        model: str,
+        model_cache: Path | None,
+        reranker: str | None = None,
     ) -> None:
         self._flow = flow
         self._workspace = workspace
         self._model = model
         self._model_cache = model_cache
+        self._reranker = reranker
         self._encoder = TermEncoder(flow, workspace)
         self._words = WordSearch(workspace)
         self._knowledge = IndexKnowledge(workspace)
@@ -116,11 +126,20 @@ class Searcher:
                     if not state.failed:
                         self._finish(state)
                 describe(states, self._workspace)
+                for state in states:
+                    if state.request.explain and not state.failed:
+                        explain(state, self._workspace)
+        for state in states:
+            if state.outcome.reranked is not None:
+                timing.rerank_ms += state.outcome.reranked.milliseconds
+        timing.fetch_ms -= timing.rerank_ms
         return [state.outcome for state in states], timing
 
     def _state(self, request: SearchRequest, calibration: Calibration | None) -> SearchState:
         meant, found = recognised(request, self._knowledge)
         outcome = SearchOutcome(request, recognised=found)
+        if request.rerank is not None:
+            outcome.error = refusal(request.rerank, self._reranker)
         return SearchState(meant, outcome, first_depth(meant), calibration)
 
     def _encode(self, states: Sequence[SearchState]) -> None:
@@ -166,6 +185,8 @@ class Searcher:
         """Ranks what was found, groups it, and cuts out what is asked for."""
         request, outcome = state.request, state.outcome
         matches = ranked(state)
+        if request.rerank is not None and self._reranker is not None:
+            matches = reranked(state, matches, self._flow, self._workspace, self._reranker)
         outcome.doubt = self._doubt(state, matches)
         scored = bool(matches) and matches[0].score is not None
         outcome.fits = False if outcome.doubt is not None else True if scored else None

@@ -11,6 +11,8 @@ import numpy as np
 
 from crossmodal.documents import Document, other_modality
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.reranking import asking, in_order
+from crossmodal.errors import ModelError
 from crossmodal.evaluation.retrieval import Retrieval, Subset
 from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched
 from crossmodal.records import IMAGE, TEXT, Failure, Modality, Record, checked_modality
@@ -105,15 +107,18 @@ def rank_queries(
     *,
     directions: Collection[str],
     progress: Callable[[int, int], None],
+    rerank_depth: int | None = None,
 ) -> tuple[dict[str, Retrieval], list[Failure]]:
     """Asks every one of ``queries`` that has a counterpart in the gallery where that stands, by direction.
 
     Batches pass the query Flow whole, also where not each of their records is a query, so that they are
     encoded as they were for the index. Memory holds the ranks, and neither photos nor scores of more than a
-    few batches.
+    few batches. With ``rerank_depth`` the reranker of the query Flow orders so many of the best first.
     """
     found: dict[str, list[_Ranked]] = {name: [] for name in directions}
     failures: list[Failure] = []
+    # What a reranker compares, of the queries that are under way.
+    asked: dict[str, Record] = {}
 
     def documents() -> Iterator[list[Document]]:
         for batch in batches:
@@ -123,6 +128,8 @@ def rank_queries(
                 if record.id in queries
             }
             if any(wanted.values()):
+                if rerank_depth is not None:
+                    asked.update((record.id, record) for record in batch)
                 yield [_query(record, wanted.get(record.id)) for record in batch]
 
     for docs in engine.query_batches("search", documents(), {"top_k": 1, TOGETHER: True}):
@@ -134,14 +141,18 @@ def rank_queries(
                 failed += 1
             elif doc.wanted:
                 matches = doc.matches or []
+                ranks = [match.rank for match in matches]
+                if rerank_depth is not None:
+                    ranks = _reranked(engine, doc, asked[doc.id], rerank_depth)
                 found[_DIRECTIONS[record.modality]].append(
                     _Ranked(
                         record.id,
                         record.photo_id or record.id,
-                        [match.rank for match in matches],
+                        ranks,
                         [match.plain_rank or match.rank for match in matches],
                     )
                 )
+            asked.pop(doc.id, None)
         progress(len(docs) - failed, failed)
     corrected = bool(engine.workspace.banks_fingerprint)
     return {
@@ -149,6 +160,20 @@ def rank_queries(
         for modality, name in _DIRECTIONS.items()
         if (rows := found.get(name)) is not None
     }, failures
+
+
+def _reranked(engine: Engine, doc: Document, record: Record, depth: int) -> list[int]:
+    """The ranks of what ``doc`` wants after the best ``depth`` were put in order. Raises ModelError."""
+    query = Document.of_query("query", vector=doc.embedding, seeks=doc.seeks, corrected=doc.corrected)
+    (best,) = engine.run_query("search", [query], {"top_k": depth})
+    ids = [match.id for match in best.matches or ()]
+    comparing = asking(doc.modality, text=record.text, content=record.content, wanted=ids)
+    (answer,) = engine.run_query("rerank", [comparing], {"seeks": doc.seeks})
+    if answer.error is not None:
+        raise ModelError(f"The reranker failed on {record.uri or record.id}: {answer.error}")
+    order = in_order(ids, {match.id: match.cosine for match in answer.matches or ()})
+    places = {id: rank for rank, id in enumerate(order, 1)}
+    return [places.get(match.id, match.rank) for match in doc.matches or ()]
 
 
 class _Ranked(NamedTuple):

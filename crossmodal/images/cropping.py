@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Frame", "Square", "cut_square"]
+__all__ = ["Frame", "Square", "cut_square", "shown_part"]
 
 # Left, top, right and bottom.
 Frame = tuple[float, float, float, float]
@@ -52,6 +52,14 @@ def cut_square(image: Image, square: Square, frame: Frame | None = None) -> Imag
     rows = image.crop((0, first, image.width, last)) if (first, last) != (0, image.height) else image
     narrow = rows.resize((size, rows.height), resample, box=(left, 0, right, rows.height))
     return narrow.resize((size, size), resample, box=(0, top - first, size, bottom - first))
+
+
+def shown_part(width: int, height: int, square: Square) -> Frame:
+    """What of a photo of so many pixels the ``square`` shows, as shares of its sides."""
+    if square.mode == "squash":
+        return 0.0, 0.0, 1.0, 1.0
+    left, top, right, bottom = _middle((0.0, 0.0, float(width), float(height)), square)
+    return left / width, top / height, right / width, bottom / height
 
 
 def _middle(frame: Frame, square: Square) -> Frame:

@@ -149,6 +149,7 @@ def _matches(value: Any, limits: MessageLimits) -> str | None:
 
 _CHECKS: Mapping[str, Callable[[Any, MessageLimits], str | None]] = {
     "id": _id,
+    "stage": partial(_one_of, ("rerank",)),
     "text": _text,
     "uri": partial(_text, most=_MAX_URI_CHARACTERS),
     "mime_type": _media_type,

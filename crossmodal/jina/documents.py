@@ -39,7 +39,7 @@ _LARGEST_SENT = 2**31 - 1
 _LARGEST_EXACT = 2**53
 
 # Fields that a message has under the same name and with the same type as a document, or a match and a record.
-_OF_DOCUMENT = ("text", "thumbnail", "warning", "error", "aborted", "encoded_ms", "corrected")
+_OF_DOCUMENT = ("stage", "text", "thumbnail", "warning", "error", "aborted", "encoded_ms", "corrected")
 _ONLY_STORED = ("metadata", "digest", "local", "origin", "keeps")
 _OF_MATCH_AND_RECORD = ("text", "uri", "mime_type", "photo_id")
 
@@ -96,13 +96,14 @@ class ShardScoresDocument(BaseDoc):
 class MediaDocument(_SparseDocument):
     """A ``Document`` (which says what the fields mean) on its way to another process, with its record.
 
-    ``blob`` is its content. jina decides by ``modality`` and ``seeks`` which branch it takes.
+    ``blob`` is its content. jina decides by ``modality``, ``seeks`` and ``stage`` which branch it takes.
     ``shard_states`` are JSON objects. ``visited`` names the visited steps, and of a sharded one the shards.
     ``unmerged`` says that the answers of several shards are not merged yet.
     """
 
     modality: Optional[str] = None
     seeks: Optional[str] = None
+    stage: Optional[str] = None
     text: Optional[str] = None
     uri: Optional[str] = None
     mime_type: Optional[str] = None

@@ -102,6 +102,13 @@ class StepExecutor(Executor):
         """Gives queries their matches."""
         return self._run("search", docs, parameters)
 
+    @requests(on="/rerank")
+    def rerank(
+        self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any
+    ) -> DocList[MediaDocument]:
+        """Says how well the documents that queries want fit them."""
+        return self._run("rerank", docs, parameters)
+
     @requests(on="/encode")
     def encode(
         self, docs: DocList[MediaDocument], parameters: dict[str, Any], **kwargs: Any

@@ -50,7 +50,8 @@ class ComposedQuery:
     """One vector, float32 (dimension,) of unit length, that stands for several terms.
 
     A query that is ``corrected`` ranks by cosine minus hubness, any other by cosine. A document with the
-    value c has ``(length * c - offset) / spread`` standard deviations above unrelated documents.
+    value c has ``(length * c - offset) / spread`` standard deviations above unrelated documents. The vector
+    is the sum of the terms' vectors, each times its one of ``factors``.
     """
 
     vector: Floats
@@ -59,6 +60,7 @@ class ComposedQuery:
     offset: float = 0.0
     spread: float = 1.0
     corrected: bool = False
+    factors: tuple[float, ...] = (1.0,)
 
     def standardised(self, values: npt.ArrayLike) -> Doubles:
         """How far above unrelated documents each value (n,) is, in standard deviations: float64 (n,)."""
@@ -93,13 +95,14 @@ def compose(
     if length <= _CANCELLED * math.fsum(map(abs, factors)):
         raise QueryError(f"{_named(terms)} cancel out, so that nothing is left to look for; change a weight.")
     vector = np.asarray(total / length, np.float32)
+    shares = tuple(factor / length for factor in factors)
     if calibration is None:
-        return ComposedQuery(vector, corrected=corrected)
+        return ComposedQuery(vector, corrected=corrected, factors=shares)
     offset = math.fsum(f * pair.mean for f, pair in zip(factors, pairs, strict=True) if pair is not None)
     if corrected:
         offset -= length * calibration.pair(TEXT if target == IMAGE else IMAGE, target).hubness
     spread = _spread(terms, vectors, calibration)
-    return ComposedQuery(vector, calibration, length, offset, spread, corrected)
+    return ComposedQuery(vector, calibration, length, offset, spread, corrected, shares)
 
 
 def _single(term: EncodedTerm, target: Modality, calibration: Calibration | None) -> ComposedQuery:

@@ -28,6 +28,7 @@ __all__ = [
     "fuse",
     "group",
     "normalised_text",
+    "reciprocal",
 ]
 
 # The k of the paper, found there to be good for rankings of any kind.
@@ -54,9 +55,14 @@ def fuse(vector_ids: Iterable[str], word_ids: Iterable[str], text_ids: Iterable[
     fused = []
     for id in by_vector | by_words | by_texts:
         vector_rank, word_rank, text_rank = ranks = by_vector.get(id), by_words.get(id), by_texts.get(id)
-        score = sum(1 / (RANK_CONSTANT + rank) for rank in ranks if rank is not None)
+        score = sum(reciprocal(rank) for rank in ranks if rank is not None)
         fused.append(Fused(id, vector_rank, word_rank, score, text_rank))
     return sorted(fused, key=lambda one: (-one.score, one.id))
+
+
+def reciprocal(rank: int) -> float:
+    """What a place in one ranking, 1 the best, adds to a document's score."""
+    return 1 / (RANK_CONSTANT + rank)
 
 
 def _ranks(ids: Iterable[str]) -> dict[str, int]:

@@ -22,6 +22,9 @@ __all__ = [
     "FIELDS",
     "HYBRID_DEPTH",
     "MAX_RESULTS",
+    "MOST_RERANK_SECONDS",
+    "Rerank",
+    "Reranked",
     "SearchOutcome",
     "SearchRequest",
     "Target",
@@ -39,6 +42,48 @@ MAX_RESULTS = limits.TOP_K.most
 HYBRID_DEPTH = limits.HYBRID_DEPTH.most
 
 
+# A second stage that takes longer keeps a person waiting, and the cores from others.
+MOST_RERANK_SECONDS = 60.0
+
+_PARTS = ("total_ms", "encode_ms", "search_ms", "words_ms", "rerank_ms", "fetch_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Rerank:
+    """How a search is reranked: the best ``depth`` candidates, within ``seconds``.
+
+    ``name`` has to be that of the reranker that the query Flow has; None stands for it. Raises DataError for
+    a number out of its range.
+    """
+
+    name: str | None = None
+    depth: int = 50
+    seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= HYBRID_DEPTH:
+            raise DataError(f"The depth is {self.depth!r}; it must be from 1 to {HYBRID_DEPTH}.")
+        if not 0 < self.seconds <= MOST_RERANK_SECONDS:
+            raise DataError(
+                f"The seconds are {self.seconds!r}; they must be more than 0, and at most "
+                f"{MOST_RERANK_SECONDS:g}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """What became of the second stage: whether it was ``applied``, else ``why`` the order is the first one.
+
+    ``milliseconds`` is what it took of this query.
+    """
+
+    name: str
+    depth: int
+    applied: bool
+    milliseconds: float
+    why: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
     """One query of weighted terms, and what is wanted of the index.
@@ -47,7 +92,8 @@ class SearchRequest:
     captions are indexed), photos otherwise, and with ``similar`` the kind of the documents that are named.
     ``sort`` is the order of what was found: the best ``top_k``, whatever it is. With ``recognise`` years,
     places and names of files in a sentence become filters (``query.recognition``); without ``places`` no
-    places do.
+    places do. With ``explain`` each match says what it was found by; with ``rerank`` a second stage looks at
+    the best candidates.
     ``exclude`` are ids that are no results. ``min_score`` is in [0, 1]; ``fields`` are some of FIELDS. Raises
     DataError for a number out of its range.
     """
@@ -65,6 +111,8 @@ class SearchRequest:
     sort: Order | None = None
     recognise: bool = False
     places: bool = True
+    explain: bool = False
+    rerank: Rerank | None = None
     exclude: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -87,9 +135,9 @@ class SearchOutcome:
     ``request`` is None where the query itself could not be read. ``kinds`` says for each term whether it was
     a text or a photo; ``modality`` what was searched. ``truncated`` says that fewer matches came than were
     asked for, as more were too many bytes for one answer (``limits.ANSWER``). ``recognised`` are the filters
-    that words of the query became. ``fits`` is False where nothing
-    fits well, and ``doubt`` is the sentence that says why; it is None where that is not known, because there
-    are no scores or nothing was found.
+    that words of the query became. ``reranked`` says what became of the second stage, where one was asked
+    for. ``fits`` is False where nothing fits well, and ``doubt`` is the sentence that says why; it is None
+    where that is not known, because there are no scores or nothing was found.
     """
 
     request: SearchRequest | None
@@ -99,6 +147,7 @@ class SearchOutcome:
     has_more: bool = False
     truncated: bool = False
     recognised: tuple[Recognised, ...] = ()
+    reranked: Reranked | None = None
     fits: bool | None = None
     doubt: str | None = None
     error: CrossmodalError | None = None
@@ -112,9 +161,10 @@ class Timing:
     encode_ms: float = 0.0
     search_ms: float = 0.0
     words_ms: float = 0.0
+    rerank_ms: float = 0.0
     fetch_ms: float = 0.0
 
     def add(self, other: Timing) -> None:
         """Adds the parts of another search."""
-        for part in ("total_ms", "encode_ms", "search_ms", "words_ms", "fetch_ms"):
+        for part in _PARTS:
             setattr(self, part, getattr(self, part) + getattr(other, part))

@@ -14,7 +14,7 @@ __all__ = ["OBSERVED", "STAGES", "Observation", "observed"]
 
 # The parts of a search in their order: waiting for a thread and the calls before it, and then what the engine
 # times.
-STAGES = ("wait", "encode", "search", "words", "fetch")
+STAGES = ("wait", "encode", "search", "words", "rerank", "fetch")
 
 # Of a write that names more, the log has the first ones and their number.
 _NAMED_IDS = 5
@@ -64,12 +64,13 @@ class Observation:
         # From its end backwards: how long each part took is known, and in which order they came.
         for stage, taken in (
             ("fetch", timing.fetch_ms),
+            ("rerank", timing.rerank_ms),
             ("words", timing.words_ms),
             ("search", timing.search_ms),
             ("encode", timing.encode_ms),
             ("wait", wait_ms),
         ):
-            if taken or stage != "words":
+            if taken or stage not in ("words", "rerank"):
                 at = self.add_stage(stage, taken, at)
 
     def begin_write(self, action: str, ids: Iterable[str]) -> None:

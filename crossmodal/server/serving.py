@@ -31,6 +31,7 @@ from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.machine import available_cores
+from crossmodal.query.heat_maps import HeatMap
 from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import MODALITIES, Amendment, Modality, Record
 from crossmodal.request_ids import REQUEST_IDS
@@ -168,6 +169,8 @@ class Serving:
         Raises Overloaded where too much is waiting already, DeadlinePassed between two steps.
         """
         photos = sum(term.image is not None for request in requests for term in request.terms)
+        # A second stage takes as long as a photo, at least.
+        photos += sum(request.rerank is not None for request in requests)
         with self.admission.search_places(len(requests), photos):
             return await self._search(requests, alone=photos > 0)
 
@@ -227,6 +230,20 @@ class Serving:
         except DataError as error:
             raise QueryError(str(error), pointer=f"/input/{number}") from None
         return number, made[0]
+
+    async def heat_map(self, id: str, text: str) -> HeatMap | None:
+        """Which parts of a photo fit a sentence; see ``Engine.heat_map``.
+
+        Raises Overloaded where too much is waiting already.
+        """
+        seen = observed()
+        seen.queries += 1
+        seen.characters.append(len(text))
+        started = time.perf_counter()
+        with self.admission.search_places(0, 1):
+            found = await self._in(self._photos, self.engine.heat_map, id, text)
+        seen.add_stage("encode", (time.perf_counter() - started) * 1000)
+        return found
 
     async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
         """Indexes hashed records; what became of each, by id. Raises what the engine raises."""

@@ -87,17 +87,19 @@ class ImageLoader(_PhotoStep):
 
     def index(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """Decodes each document on its own, so that one bad file fails alone."""
-        for doc in docs:
-            self._refuse_large(doc)
-        self._each(partial(self._load, replace(self._wanted, thumbnail=True)), docs)
+        self._load_all(replace(self._wanted, thumbnail=True), docs)
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> None:
         """The same without a thumbnail, for those that bring no vector of their own."""
-        for doc in docs:
-            self._refuse_large(doc)
-        self._each(partial(self._load, self._wanted), docs)
+        self._load_all(self._wanted, docs)
 
     encode = search
+
+    def _load_all(self, wanted: PhotoRequest, docs: Sequence[Document]) -> None:
+        """Decodes each document on its own; those that bring pixels already pass."""
+        for doc in docs:
+            self._refuse_large(doc)
+        self._each(partial(self._load, wanted), [doc for doc in docs if doc.pixels is None])
 
     def _refuse_large(self, doc: Document) -> None:
         size = len(doc.content or b"")

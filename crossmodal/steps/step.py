@@ -26,7 +26,7 @@ __all__ = [
     "top_k_of",
 ]
 
-Operation = Literal["index", "update", "forget", "delete", "search", "encode", "status"]
+Operation = Literal["index", "update", "forget", "delete", "search", "rerank", "encode", "status"]
 
 # Those that change the index, in the order in which they came.
 WRITES: tuple[Operation, ...] = ("index", "update", "forget", "delete")
@@ -99,6 +99,9 @@ class Step:
 
     def search(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
         """Gives queries their matches."""
+
+    def rerank(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
+        """Says how well the documents that queries want fit them."""
 
     def encode(self, docs: list[Document], parameters: Mapping[str, Any]) -> list[Document] | None:
         """Gives documents their embeddings."""

@@ -61,6 +61,8 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
         for one in answer.recognised:
             taken_for = json.dumps(one.filter, ensure_ascii=False)
             paper.line(f'"{one.text}" is the filter {taken_for}; --literal takes it as words.', "dim")
+        if answer.reranked is not None and answer.reranked.why is not None:
+            paper.line(f"{answer.reranked.name} changed nothing: {answer.reranked.why}", "yellow")
         if answer.error:
             paper.line(answer.error, "red")
         elif not answer.matches:
@@ -87,6 +89,7 @@ def _table(answer: Answer) -> tuple[list[str], list[Row]]:
     matches = answer.matches
     scored = any(match.score is not None for match in matches)
     head = ["#", "score", "cosine"] if scored else ["#", "cosine"]
+    terms = answer.question.term_names
     rows: list[Row] = []
     for position, match in enumerate(matches, 1):
         score = ["" if match.score is None else f"{match.score:.3f}"] if scored else []
@@ -101,11 +104,26 @@ def _table(answer: Answer) -> tuple[list[str], list[Row]]:
         del columns[1]
     if any(match.text_in_photo for match in matches):
         columns.insert(1, ("text in photo", texts))
+    if any(match.explanation for match in matches):
+        columns.append(("found by", [_found_by(match, terms) for match in matches]))
     for name, cells in columns:
         head.append(name)
         for row, cell in zip(rows, cells, strict=True):
             row.append(cell)
     return head, rows
+
+
+def _found_by(match: Match, terms: Sequence[str]) -> list[str]:
+    """What each term gave to the cosine, and each ranking of a hybrid search; what was taken off; words."""
+    why = match.explanation
+    if why is None:
+        return [""]
+    gave = [f"{share.gave:+.3f} {name}" for share, name in zip(why.terms, terms, strict=True)]
+    hubness = [] if why.hubness is None else [f"{-why.hubness:+.3f} hubness"]
+    fused = [] if why.fused is None else list(asdict(why.fused).items())
+    ranked = [f"{share:.4f} by {name}" for name, share in fused if share is not None]
+    words = list(dict.fromkeys(word for found in why.words for word in found.words))
+    return [*gave, *hubness, *ranked, *([f"words: {', '.join(words)}"] if words else [])]
 
 
 def _place(match: Match) -> list[str]:
@@ -243,6 +261,7 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "matches": [_match(match) for match in answer.matches],
                 "has_more": answer.has_more,
                 "recognised": [asdict(one) for one in answer.recognised],
+                "reranked": None if answer.reranked is None else asdict(answer.reranked),
                 "fits": answer.fits,
                 "doubt": answer.doubt,
                 "error": answer.error,
@@ -294,8 +313,9 @@ def _entry(match: Match) -> dict[str, Any]:
     described["text"] = match.text
     described["photo_id"] = match.photo_id if match.modality == TEXT else None
     described["tags"] = entry["tags"]
-    if match.text_in_photo is not None:
-        described["text_in_photo"] = match.text_in_photo
+    for name in ("text_in_photo", "explanation"):
+        if name in entry:
+            described[name] = entry[name]
     if match.modality == IMAGE:
         described["captions"] = [text for _, text in match.captions]
     return described

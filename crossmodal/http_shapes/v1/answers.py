@@ -144,6 +144,7 @@ def _result(outcome: SearchOutcome, problem_of: Callable[[Exception], dict[str, 
         "has_more": outcome.has_more,
         "truncated": outcome.truncated,
         "recognised": [asdict(one) for one in outcome.recognised],
+        "reranked": None if outcome.reranked is None else asdict(outcome.reranked),
         "fits": outcome.fits,
         "doubt": outcome.doubt,
         "error": error,
@@ -197,4 +198,8 @@ def match_json(match: Match, fields: Collection[str] = FIELDS) -> dict[str, Any]
         found["parts"] = asdict(match.parts)
     if match.duplicates is not None:
         found["duplicates"] = list(match.duplicates)
+    if match.reranked is not None:
+        found["reranked"] = match.reranked
+    if match.explanation is not None:
+        found["explanation"] = asdict(match.explanation)
     return found

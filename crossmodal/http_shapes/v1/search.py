@@ -20,7 +20,7 @@ from crossmodal.http_shapes.photos import (
 )
 from crossmodal.http_shapes.values import checked_id, checked_text, shown
 from crossmodal.query.expression import Term, parse_expression
-from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, SearchRequest, Target
+from crossmodal.query.request import FIELDS, HYBRID_DEPTH, MAX_RESULTS, Rerank, SearchRequest, Target
 from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.url_photos import FetchedPhotos, is_web_url
 
@@ -43,8 +43,13 @@ _OPTIONS = (
     "group_duplicates",
     "sort",
     "recognise",
+    "explain",
+    "rerank",
     "return",
 )
+
+# What stands in 'rerank', and of which types.
+_RERANK: Mapping[str, type | tuple[type, ...]] = {"name": str, "depth": int, "seconds": (int, float)}
 
 _EXAMPLE = '{"text": "a dog on a beach", "top_k": 5}'
 _IMAGE_FORMS = (
@@ -187,6 +192,8 @@ class _Query:
             group_duplicates=self._switch("group_duplicates"),
             sort=self._sort(),
             recognise=self._switch("recognise", default=True),
+            explain=self._switch("explain"),
+            rerank=self._rerank(),
             fields=self._fields(),
             exclude=frozenset(term.id for term in terms if term.id) if similar else frozenset(),
         )
@@ -358,6 +365,23 @@ class _Query:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise self._refuse(f"'min_score' is {shown(value)}; it has to lie in 0 to 1.", "min_score")
         return float(value)
+
+    def _rerank(self) -> Rerank | None:
+        value = self._values.get("rerank")
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not value.keys() <= _RERANK.keys():
+            raise self._refuse(
+                f"'rerank' is {shown(value)}; it has to be an object with some of {', '.join(_RERANK)}.",
+                "rerank",
+            )
+        for name, given in value.items():
+            if isinstance(given, bool) or not isinstance(given, _RERANK[name]):
+                raise self._refuse(f"{name!r} of 'rerank' is {shown(given)}; see docs/api.md.", "rerank")
+        try:
+            return Rerank(**value)
+        except DataError as error:
+            raise self._refuse(str(error), "rerank") from None
 
     def _filter(self) -> Filter | None:
         value = self._values.get("filter")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -27,7 +28,7 @@ from crossmodal.http_shapes.v1.documents import (
     parse_upload,
     photo_url,
 )
-from crossmodal.http_shapes.values import checked_id, shown, whole_number
+from crossmodal.http_shapes.values import checked_id, checked_text, shown, whole_number
 from crossmodal.metadata.locations import without_private
 from crossmodal.records import IMAGE, TEXT, Modality, Record, json_size
 from crossmodal.server.access.locations import require_no_locations, sees_locations
@@ -60,6 +61,9 @@ _LINES_TYPE = "application/x-ndjson"
 _LINES_TYPES = (_LINES_TYPE, "application/jsonl")
 
 _LISTED = 24
+
+_Part = Literal["content", "thumbnail", "heatmap"]
+_PARTS: Mapping[bytes, _Part] = {b"content": "content", b"thumbnail": "thumbnail", b"heatmap": "heatmap"}
 
 
 def add_document_routes(app: Starlette, serving: Serving) -> None:
@@ -118,6 +122,11 @@ class _Documents:
             return await photo_response(request, self._serving, id, original=original, hide_location=hidden)
         if part == "thumbnail":
             return await thumbnail_response(request, self._serving, id, size=_size(request))
+        if part == "heatmap":
+            found = await self._serving.heat_map(id, _sentence(request))
+            if found is None:
+                raise missing(id)
+            return JsonResponse(asdict(found))
         described = await asyncio.to_thread(described_by_id, self._serving.engine.workspace, id)
         if described is None:
             raise missing(id)
@@ -268,14 +277,12 @@ async def _numbered_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[tuple[i
         yield number, None if too_long else bytes(held)
 
 
-def addressed(request: Request) -> tuple[str, Literal["content", "thumbnail"] | None]:
+def addressed(request: Request) -> tuple[str, _Part | None]:
     """The id in the path and what of the document is meant; raises RequestError, 404, for any other path."""
     segments = request.scope["raw_path"].split(b"?")[0].split(b"/")
     after = segments[len(DOCUMENTS_PATH.split("/")) :]
-    part: Literal["content", "thumbnail"] | None = None
-    if len(after) == 2 and after[1] in (b"content", b"thumbnail"):
-        part = "content" if after[1] == b"content" else "thumbnail"
-    elif len(after) != 1:
+    part = _PARTS.get(after[1]) if len(after) == 2 else None
+    if part is None and len(after) != 1:
         raise RequestError(
             f"{shown(request.url.path, 200)} is not served here; a slash in an id is written %2F.", status=404
         )
@@ -314,6 +321,17 @@ def switch_of(parameters: Mapping[str, str], name: str, *, default: bool) -> boo
     if given not in ("true", "false"):
         raise RequestError(f"{name!r} is {shown(given)}; it has to be true or false.", status=422)
     return given == "true"
+
+
+def _sentence(request: Request) -> str:
+    """The sentence that a heat map is asked for; raises RequestError, 422, where there is none."""
+    given = parameters_of(request, ("text",)).get("text")
+    if given is None:
+        raise RequestError("A heat map is of a sentence: say which with 'text'.", status=422)
+    try:
+        return checked_text(given, "'text'")
+    except RequestError as error:
+        raise RequestError(str(error), status=422) from None
 
 
 def _size(request: Request) -> int | None:
