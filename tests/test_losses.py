@@ -14,6 +14,7 @@ from crossmodal.errors import SettingsError
 from crossmodal.settings import LOSSES
 from crossmodal.training.losses import (
     MINING,
+    class_divergence,
     infonce,
     max_of_hinges,
     multiple_negatives_ranking,
@@ -240,3 +241,15 @@ def test_the_scale_of_infonce_stops_at_100() -> None:
 def test_an_unknown_loss_is_named() -> None:
     with pytest.raises(SettingsError, match=r"no loss 'hinge'; there are max-of-hinges, .*sigmoid"):
         build_loss("hinge", margin=0.2, scale=None)
+
+
+def test_class_divergence_is_none_where_the_cosines_say_what_the_classifier_says() -> None:
+    images, texts = pairs_of(5, seed=8)
+    classifier = nn.functional.log_softmax(12.0 * images @ texts[:3].T, dim=1)
+    assert class_divergence(images, texts[:3], classifier, scale=12.0).item() == pytest.approx(0, abs=1e-9)
+    certain = nn.functional.log_softmax(torch.tensor([[40.0, 0.0]]), dim=1)
+    # The photo is as near to one class as to the other: log 2 is what is left to learn.
+    even = class_divergence(
+        torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), certain, scale=9
+    )
+    assert even.item() == pytest.approx(math.log(2), abs=1e-6)

@@ -1,6 +1,6 @@
 """What the default model really finds in the toy data, and what it does not.
 
-The model has learnt from Flickr8k: people, dogs and sports outdoors. These results belong to the
+The model has learnt most from Flickr8k: people, dogs and sports outdoors. These results belong to the
 shipped weights; other weights will need others.
 """
 
@@ -23,20 +23,20 @@ FOUND_FIRST = {
     "a cup of coffee": "coffee",
     "a woman in uniform": "grace-hopper",
     "a brick wall": "bricks",
+    "a cat looks into the camera": "cat",
 }
 # The rank at which the right photo comes, of fifteen: chance would be 8. Scores lie close together there, so
 # that rounding, which differs between runtimes and CPUs, moves a photo by up to two ranks.
 NOT_FOUND = {
-    "an astronaut": ("astronaut", 11),
-    "a raccoon": ("raccoon", 5),
-    "galaxies in deep space": ("galaxies", 7),
-    "a cat looks into the camera": ("cat", 2),
+    "an astronaut": ("astronaut", 15),
+    "a raccoon": ("raccoon", 3),
+    "galaxies in deep space": ("galaxies", 8),
 }
 # Photos whose best caption is their own by far, and where it hardly is; of those that fail the rank of
 # the first own caption, which rounding moves as well.
-OWN_CAPTION_FIRST = {"cameraman", "cat", "coffee", "galaxies", "grace-hopper", "grass", "stair-tower"}
-OWN_CAPTION_HARDLY_FIRST = {"bricks", "dandelion", "raccoon"}
-OWN_CAPTION_LATE = {"astronaut": 2, "coins": 3, "gravel": 4, "retina": 15, "rocket": 2}
+OWN_CAPTION_FIRST = {"cameraman", "cat", "coffee", "galaxies", "grace-hopper", "stair-tower"}
+OWN_CAPTION_HARDLY_FIRST = {"bricks", "dandelion", "grass", "gravel", "raccoon"}
+OWN_CAPTION_LATE = {"astronaut": 2, "coins": 2, "retina": 13, "rocket": 2}
 
 
 @pytest.fixture(scope="module")

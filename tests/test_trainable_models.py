@@ -291,6 +291,29 @@ def test_brightness_and_contrast_are_about_the_middle_grey() -> None:
     assert values.mean() == pytest.approx(2 * 0.2 - 1, abs=0.05)
 
 
+def test_colours_weaken_or_go_and_parts_turn_grey() -> None:
+    preprocessing = load_preprocessing("vse")
+    still = Augmentation(scale=(1, 1), aspect=(1, 1), flip=False, brightness=0, contrast=0)
+    red = np.full((60, 32, 32, 3), (200, 40, 40), np.uint8)
+
+    def values(**changes: float) -> np.ndarray:
+        changed = augmented(red, replace(still, **changes), preprocessing, np.random.default_rng(0))  # type: ignore[arg-type]
+        return np.round((changed.numpy() + 1) * 127.5)
+
+    colours = values(colour=0.5)[:, :, 0, 0]
+    strength = (colours[:, 0] - colours[:, 1]) / 160
+    assert 0.5 <= strength.min() < 0.6
+    assert strength.max() > 1.2
+    grey = values(grey=0.5)[:, :, 0, 0]
+    gone = grey[:, 0] == grey[:, 1]
+    assert 18 < gone.sum() < 42
+    # What is left is as bright as the colour was.
+    assert np.unique(grey[gone]).tolist() == [87]
+    erased = (values(erase=0.5) == 128).all(axis=1).mean(axis=(1, 2))
+    assert 18 < (erased > 0).sum() < 42
+    assert 0.03 < erased[erased > 0].min() < erased.max() < 0.22
+
+
 TINY_CLIP = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},

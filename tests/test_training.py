@@ -9,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
 
 from crossmodal.errors import DataSetError, ModelError, SettingsError
 from crossmodal.evaluation import evaluate
+from crossmodal.evaluation.zero_shot import zero_shot
+from crossmodal.images import decode_image
 from crossmodal.models import identify_model, load_image_encoder, load_text_encoder
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+from crossmodal.models.native.towers import load_image_tower
+from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.records import Failure, Record
 from crossmodal.training import (
     Epoch,
@@ -26,6 +32,7 @@ from crossmodal.training import (
     train,
     train_on,
 )
+from crossmodal.training.config import Classes
 from crossmodal.training.pairs import hold_out, least_share
 
 FAST = Stage(
@@ -281,6 +288,83 @@ def test_a_student_learns_similarities_of_a_teacher_with_another_dimension(
     assert result.metrics["text2image"]["mrr"] > result.start["text2image"]["mrr"]
     with pytest.raises(SettingsError, match="has 32 dimensions and the model 24"):
         run_on_world(replace(config, stages=(replace(stage, distil="text"),)), tmp_path / "other", cache)
+
+
+def save_as_timm_does(path: Path, classifier: np.ndarray) -> None:
+    """The CNN of ``vse`` and a classifier (classes, features) as a timm state dict."""
+    from safetensors.torch import save_file
+
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
+    state = {"classifier.weight": torch.from_numpy(classifier)}
+    state["classifier.bias"] = torch.zeros(len(classifier))
+    for name, value in checkpoint.image_weights().items():
+        if name.startswith("cnn."):
+            state[name.removeprefix("cnn.")] = torch.from_numpy(value.copy())
+    cnn = load_image_tower(checkpoint).cnn
+    for name, module in cnn.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            parent, _, last = name.rpartition(".")
+            of_block = [child for child, _ in cnn.get_submodule(parent).named_children()] if parent else []
+            number = of_block.index(last) + 1 if parent else 1 + (last == "conv_head")
+            norm = f"{parent}.bn{number}" if parent else f"bn{number}"
+            width = module.out_channels
+            state[f"{norm}.bias"] = state.pop(f"{name}.bias")
+            state |= {f"{norm}.weight": torch.ones(width), f"{norm}.running_mean": torch.zeros(width)}
+            state[f"{norm}.running_var"] = torch.full((width,), 1 - 1e-5)
+    save_file(state, path)
+
+
+def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path, cache: Path) -> None:
+    preprocessing = load_image_encoder("vse", threads=1, runtime="torch").preprocessing
+    photos = [record for record in world(TRAIN) if isinstance(record, Record)]
+    equal = [replace(record, text=" ".join(COLOURS)) if record.text else record for record in photos]
+    shown = cnn_features([picture(c, s, 0) for c in COLOURS for s in SHAPES], preprocessing)
+    features = shown.reshape(4, 3, -1).mean(axis=1)
+    classifier = 2 * (features - features.mean(axis=0))
+
+    def classified(of: np.ndarray) -> np.ndarray:
+        numbers: np.ndarray = (of @ classifier.T).argmax(axis=1)
+        return numbers
+
+    save_as_timm_does(tmp_path / "cnn.safetensors", classifier.astype(np.float32))
+    (tmp_path / "names.csv").write_text("class\n" + "\n".join(COLOURS), encoding="utf-8")
+    classes = Classes(
+        str(tmp_path / "cnn.safetensors"), str(tmp_path / "names.csv"), templates=("{}",), count=4
+    )
+    stage = replace(FAST, epochs=40, loss="infonce", classes=classes)
+    with measured_by_torch():
+        train_on(
+            replace(CONFIG, stages=(stage,)),
+            equal,
+            world(DEV),
+            Run(tmp_path / "model", cache=cache, threads=1),
+        )
+    found = zero_shot(str(tmp_path / "model"), named(range(3, 4)))
+    assert (found.photos, found.sentences) == (12, 4)
+    own = classified(cnn_features([picture(c, s, 3) for c in COLOURS for s in SHAPES], preprocessing))
+    said = own.reshape(4, 3) == np.arange(4)[:, None]
+    # Chance would be a quarter; the classifier isn't always right itself.
+    assert said.mean() > 0.6
+    assert found.cosine > said.mean() - 0.2
+
+
+def cnn_features(photos: list[bytes], preprocessing: ImagePreprocessing) -> np.ndarray:
+    """What the CNN of ``vse`` makes of photos, (photos, length)."""
+    tower = load_image_tower(NativeCheckpoint.open(SHIPPED["vse"], "vse"))
+    squares = np.stack([preprocessing.crop(decode_image(photo)) for photo in photos])
+    with torch.inference_mode():
+        features: np.ndarray = tower.cnn(torch.from_numpy(preprocessing.scale(squares))).numpy()
+    return features
+
+
+def named(shifts: range) -> Iterator[Record]:
+    """The world with the name of its colour as the only caption of each photo."""
+    for colour in COLOURS:
+        for shape in SHAPES:
+            for shift in shifts:
+                photo = f"{colour}-{shape}-{shift}"
+                yield Record(photo, "image", content=picture(colour, shape, shift))
+                yield Record(f"{photo}-0", "text", text=colour, photo_id=photo)
 
 
 def bad_records() -> Iterable[Record | Failure]:

@@ -11,17 +11,25 @@ from conftest import REPOSITORY
 
 from crossmodal.errors import SettingsError
 from crossmodal.training import Augmentation, Stage, TrainingConfig, fine_tuning
+from crossmodal.training.config import Classes, MoreData, Origin
 
 CONFIG = TrainingConfig(
     data="f8k",
+    more=(MoreData("food", tag="class", templates=("a photo of {}",)),),
     train_split="train",
     dev_split="dev",
+    origin=Origin("cnn.safetensors", "sentence-encoder", end=(0.1, 0.2)),
     image_weights="cnn.safetensors",
     text_weights="sentence-encoder",
     average_decay=0.999,
     sources=("The CNN is somebody's.",),
     stages=(
-        Stage(epochs=2, loss="sigmoid", augmentation=Augmentation(scale=(0.5, 1.0))),
+        Stage(
+            epochs=2,
+            loss="sigmoid",
+            augmentation=Augmentation(scale=(0.5, 1.0)),
+            classes=Classes("cnn.safetensors", "names.csv", templates=("{}",)),
+        ),
         Stage(loss=None, teacher="clip", distil="text", texts=("captions.txt",)),
     ),
 )
@@ -67,6 +75,20 @@ def with_stage(**settings: object) -> dict[str, object]:
         ),
         (with_stage(augmentation={"scale": [0.9, 0.3]}), r"augmentation scale is \[0\.9, 0\.3\]"),
         (with_stage(augmentation={"scale": [0.9]}), r"scale cannot be \[0\.9\]; it is a list of 2"),
+        (with_stage(classes={"names": "n.csv"}), r"stages\[0\] classes weights is missing"),
+        (
+            with_stage(classes={"weights": "cnn", "names": "n.csv", "templates": ["a dog"]}),
+            r"classes template 'a dog' must have \{\} once",
+        ),
+        (
+            with_stage(
+                loss=None, teacher="clip", distil="text", classes={"weights": "cnn", "names": "n.csv"}
+            ),
+            "classes needs photos",
+        ),
+        (of(more=[{"data": "d", "tag": "class", "templates": []}]), "more templates is an empty list"),
+        (of(keep_model=[1.5]), r"keep_model has 1\.5; shares"),
+        (of(origin={"image_weights": "c", "text_weights": "t", "start": 2}), "has the share 2; shares"),
         (with_stage(augmentation={"contrast": 2}), r"augmentation contrast is 2; it must be from 0\.0 to 1"),
     ],
 )

@@ -8,19 +8,27 @@ import multiprocessing
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from conftest import TOY_IMAGES
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from crossmodal.errors import DataSetError
+from crossmodal.records import Record
+from crossmodal.training.classes import ClassTeacher, class_names
+from crossmodal.training.config import MoreData, TrainingConfig
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.losses import infonce, similarity_divergence, text_distance
+from crossmodal.training.mixing import best_mean, best_means, trunks_of
 from crossmodal.training.optimization import Average, accumulate_gradients, rate_at
-from crossmodal.training.pairs import extra_texts, read_captions
+from crossmodal.training.pairs import Pairs, extra_texts, read_captions
+from crossmodal.training.reports import Metrics
+from crossmodal.training.sources import training_records
 from crossmodal.training.stage_data import batches_of, number_of_batches
 
 
@@ -260,3 +268,100 @@ def test_captions_of_dev_photos_are_not_learnt_from(tmp_path: Path) -> None:
     assert extra_texts([], ["a dog"]) == []
     with pytest.raises(DataSetError, match=r"All 3 captions in .* belong to dev photos too"):
         extra_texts([str(tmp_path / "a.txt")], ["a dog runs", "A cat."])
+
+
+def test_photos_of_the_same_captions_are_one_group() -> None:
+    pairs = Pairs(
+        captions=["A dog.", "a dog", "a dog!", "two dogs", "a dog", "two dogs"],
+        photos=np.array([0, 1, 2, 2, 3, 3]),
+        digests=[bytes([number]) for number in range(4)],
+        failures=[],
+    )
+    # A photo that has one caption more is another: that one tells it apart.
+    assert pairs.groups().tolist() == [0, 0, 1, 1]
+
+
+def test_captions_are_made_of_a_tag(tmp_path: Path) -> None:
+    for name in ("cat", "coffee"):
+        (tmp_path / f"{name}.jpg").write_bytes((TOY_IMAGES / f"{name}.jpg").read_bytes())
+    table = tmp_path / "classes.csv"
+    table.write_text("image,class\ncat.jpg,tabby\ncoffee.jpg,espresso\n", encoding="utf-8")
+    more = MoreData(str(table), tag="class", templates=("a photo of a {}", "{}"))
+    config = TrainingConfig(data="toy-data", model="vse", more=(more,))
+    records = list(training_records(config, TOY_IMAGES.parent.parent))
+    captions = {record.text: record.photo_id for record in records if isinstance(record, Record)}
+    photos = {record.id for record in records if isinstance(record, Record) and record.modality == "image"}
+    assert {"a photo of a tabby", "tabby", "a photo of a espresso", "espresso"} <= set(captions)
+    assert captions["tabby"] == captions["a photo of a tabby"] in photos
+
+
+def test_a_batch_has_the_classes_that_are_found_in_its_photos() -> None:
+    logits = np.full((3, 50), -4, np.float16)
+    logits[0, 7], logits[1, 30], logits[2, 11] = 9, 9, 9
+    tokens = [[[template, name] for name in range(50)] for template in range(2)]
+    teacher = ClassTeacher(logits, tokens, count=12)
+    some = teacher.some(np.array([0, 2]), np.random.default_rng(0))
+    names = [name for _, name in some.tokens]
+    assert len(set(names)) == 12
+    assert {7, 11} <= set(names)
+    assert {template for template, _ in some.tokens} == {0, 1}
+    assert some.log_probabilities.shape == (2, 12)
+    assert some.log_probabilities.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert names[int(some.log_probabilities[1].argmax())] == 11
+    again = teacher.some(np.array([0, 2]), np.random.default_rng(0))
+    assert again.tokens == some.tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("image,name\na,b\n", "KeyError"), ("image,class\na,\n", "without a name")]
+)
+def test_classes_without_names_are_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataSetError, match=sentence):
+        class_names(tmp_path / "classes.csv")
+
+
+def test_means_of_weights_are_those_that_retrieve_best() -> None:
+    class Line(nn.Module):
+        """A number for each trunk, which its vectors turn by."""
+
+        def __init__(self, image: float, text: float) -> None:
+            super().__init__()
+            self.image, self.text = (nn.Parameter(torch.tensor(value)) for value in (image, text))
+
+        def part_of(self, name: str) -> str:
+            return f"{name}_trunk"
+
+        def turned(self, value: nn.Parameter) -> np.ndarray:
+            angles = np.arange(6) + value.item()
+            return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+    model: Any = Line(1.0, 2.0)
+    learnt = dict(model.named_parameters())
+    origin = trunks_of(Line(-1.0, -6.0), learnt)  # type: ignore[arg-type]
+    assert {name: value.item() for name, value in origin.items()} == {"image": -1.0, "text": -6.0}
+    # Photos and captions lie at the same angles where both are at 0.
+    shares = best_means(
+        model,
+        learnt,
+        origin,
+        (0.25, 0.5),
+        lambda: model.turned(model.image),
+        lambda: model.turned(model.text),
+        np.arange(6),
+    )
+    assert shares == (0.5, 0.25)
+    assert (model.image.item(), model.text.item()) == (0.0, 0.0)
+
+
+def test_the_mean_with_another_model_is_the_one_that_measures_best() -> None:
+    parameters = {"weight": nn.Parameter(torch.tensor([4.0, 0.0]))}
+    target = torch.tensor([3.0, 1.0])
+
+    def measured() -> Metrics:
+        hits = -float((parameters["weight"] - target).abs().sum())
+        return {way: {"hit@10": hits, "mrr": 0.0} for way in ("text2image", "image2text")}
+
+    share = best_mean(parameters, {"weight": torch.tensor([0.0, 4.0])}, (0.25, 0.5), measured)
+    assert share == 0.25
+    assert parameters["weight"].tolist() == [3.0, 1.0]

@@ -17,6 +17,11 @@ __all__ = ["augmented", "plain", "views_of"]
 
 Pixels = npt.NDArray[np.uint8]
 
+# ITU-R BT.601, as JPEG has it.
+_LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+_GREY = 128
+_ERASED = Augmentation(scale=(0.05, 0.2), aspect=(0.5, 2.0))
+
 
 def plain(inputs: Pixels, preprocessing: ImagePreprocessing) -> Tensor:
     """Squares uint8 (N, size, size, 3) as ``preprocessing.scale`` makes them, in channels-last layout."""
@@ -45,9 +50,23 @@ def augmented(
         changed[row] = F.interpolate(part[None], shape, mode="bilinear", antialias=True)[0]
         if augmentation.flip and rng.random() < 0.5:
             changed[row] = changed[row].flip(2)
+    _change_colours(changed, augmentation, rng)
     contrast = 1 + rng.uniform(-augmentation.contrast, augmentation.contrast, len(photos))
     brightness = rng.uniform(-augmentation.brightness, augmentation.brightness, len(photos))
     return _scaled(changed, preprocessing, contrast, brightness)
+
+
+def _change_colours(photos: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> None:
+    """Weaker or stronger colours, none, or a grey part, in place, for photos uint8 (N, 3, side, side)."""
+    if augmentation.colour or augmentation.grey:
+        strength = 1 + rng.uniform(-augmentation.colour, augmentation.colour, len(photos))
+        strength[rng.random(len(photos)) < augmentation.grey] = 0
+        for photo, factor in zip(photos, strength, strict=True):
+            grey = (photo.float() * _LUMA).sum(dim=0)
+            photo.copy_(torch.lerp(grey, photo.float(), float(factor)).clamp_(0, 255))
+    for photo in photos:
+        if augmentation.erase and rng.random() < augmentation.erase:
+            _random_part(photo, _ERASED, rng).fill_(_GREY)
 
 
 def views_of(

@@ -14,10 +14,20 @@ from crossmodal.models.registry import find_native
 from crossmodal.settings import LOSSES
 from crossmodal.training.json_fields import check_bounds, read_fields
 
-__all__ = ["Augmentation", "Distil", "Stage", "TrainingConfig", "fine_tuning"]
+__all__ = [
+    "Augmentation",
+    "Classes",
+    "Distil",
+    "MoreData",
+    "Origin",
+    "Stage",
+    "TrainingConfig",
+    "fine_tuning",
+]
 
 Distil = Literal["text", "similarity"]
 _PLACE = "training setting"
+_GAP = "{}"
 
 # The least and the largest value of each number.
 _STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
@@ -58,13 +68,20 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
 @dataclass(frozen=True, slots=True)
 class Augmentation:
     """Random changes of a photo: a part of it with ``scale`` of its area, stretched sideways by ``aspect``,
-    mirrored or not, and values times 1 +- ``contrast`` plus +- ``brightness`` on the scale [0, 1]."""
+    mirrored or not, and values times 1 +- ``contrast`` plus +- ``brightness`` on the scale [0, 1].
+
+    Colours are 1 +- ``colour`` times as strong, and gone in a share ``grey`` of the photos; in a share
+    ``erase`` a part of 5 to 20% of the area is grey.
+    """
 
     scale: tuple[float, float] = (0.6, 1.0)
     aspect: tuple[float, float] = (0.9, 1.1)
     flip: bool = True
     brightness: float = 0.15
     contrast: float = 0.2
+    colour: float = 0.0
+    grey: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         for name, limit in (("scale", 1.0), ("aspect", 4.0)):
@@ -74,7 +91,80 @@ class Augmentation:
                     f"The {_PLACE} augmentation {name} is [{low}, {high}]; it must be two ascending numbers "
                     f"from 0.05 to {limit}."
                 )
-        check_bounds(self, {"brightness": (0.0, 1.0), "contrast": (0.0, 1.0)}, f"{_PLACE} augmentation")
+        shares = ("brightness", "contrast", "colour", "grey", "erase")
+        check_bounds(self, dict.fromkeys(shares, (0.0, 1.0)), f"{_PLACE} augmentation")
+
+
+def _check_templates(templates: tuple[str, ...], place: str) -> None:
+    for template in templates:
+        if template.count(_GAP) != 1:
+            raise SettingsError(
+                f"The {place} template {template!r} must have {_GAP} once, where the name goes."
+            )
+    if not templates:
+        raise SettingsError(f"The {place} templates is an empty list; at least one template is needed.")
+
+
+@dataclass(frozen=True, slots=True)
+class MoreData:
+    """Another data set to train on.
+
+    Where ``tag`` names a tag of its photos, such as the column ``class`` of a CSV file, they have captions
+    made of it: each of ``templates`` with the tag's value in the place of {}.
+    """
+
+    data: str
+    split: str | None = None
+    tag: str | None = None
+    templates: tuple[str, ...] = (_GAP,)
+
+    def __post_init__(self) -> None:
+        _check_templates(self.templates, f"{_PLACE} more")
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What a classifier says of each photo, as a teacher.
+
+    ``weights`` is a timm state dict of mobilenet_edgetpu_100 with its classifier, ``names`` a CSV file with
+    the column ``class``, a row for each class in the classifier's order. A batch adds ``count`` classes as
+    sentences, each by one of ``templates``: those that the classifier finds in its photos, and others by
+    chance. ``weight`` times the divergence of softmax(``scale`` * cosine) from what the classifier says of
+    these classes is added to the loss.
+    """
+
+    weights: str
+    names: str
+    templates: tuple[str, ...] = ("a photo of a {}", _GAP)
+    count: int = 160
+    weight: float = 1.0
+    scale: float = 30.0
+
+    def __post_init__(self) -> None:
+        place = f"{_PLACE} classes"
+        bounds = {"count": (2.0, 100_000.0), "weight": (0.0, 1e4), "scale": (0.1, 100.0)}
+        check_bounds(self, bounds, place)
+        _check_templates(self.templates, place)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The weights that a tuned model of this project comes from: ``image_weights`` and ``text_weights`` as in
+    ``TrainingConfig``; a side that isn't named comes from the model itself.
+
+    The run starts from trunks of which the share ``start`` is theirs. In the end each of ``end`` is tried as
+    their share in the image trunk, and each in the text trunk; the pair that is best on dev is stored.
+    """
+
+    image_weights: str | None = None
+    text_weights: str | None = None
+    start: float = 0.35
+    end: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for share in (self.start, *self.end):
+            if not 0.0 <= share <= 1.0:
+                raise SettingsError(f"The {_PLACE} origin has the share {share}; shares are from 0 to 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +176,8 @@ class Stage:
     adds ``teacher_weight`` times what ``distil`` names: ``text``, the distance to the teacher's vectors of
     captions, also of the captions in ``texts`` (.txt files with one a line, or CSV files with a column
     ``caption``, either may be .gz); or ``similarity``, the divergence from its similarities of photos and
-    captions at ``temperature``.
+    captions at ``temperature``. ``classes`` adds what a classifier knows. Photos of the same captions
+    are never each other's negatives.
 
     **Batches** hold ``batch_size`` captions, ``captions_per_photo`` of each photo that is in it. One
     optimizer step takes ``accumulate`` of them; ``chunk_size`` is how many photos or captions go through a
@@ -115,6 +206,7 @@ class Stage:
     distil: Distil | None = None
     temperature: float = 0.05
     texts: tuple[str, ...] = ()
+    classes: Classes | None = None
     batch_size: int = 256
     captions_per_photo: int = 1
     accumulate: int = 1
@@ -148,6 +240,8 @@ class Stage:
             )
         if self.loss is None and self.distil is None:
             raise SettingsError(f"A stage whose {_PLACE} loss is null needs a teacher and distil.")
+        if self.classes is not None and not self.needs_photos:
+            raise SettingsError(f'The {_PLACE} classes needs photos: a loss, or "distil": "similarity".')
         if self.texts and self.distil != "text":
             raise SettingsError(
                 f'The {_PLACE} texts needs "distil": "text": captions without photos serve nothing else.'
@@ -170,7 +264,7 @@ class TrainingConfig:
 
     **Data.** ``data`` is a data set's name or path, of which the first ``num_docs`` documents are used (None:
     all). ``train_split`` and ``dev_split`` are splits of it; without ``dev_split``, ``dev_share`` of the
-    photos (chosen by their bytes) are held out.
+    photos (chosen by their bytes) are held out. ``more`` are further data sets, trained on as a whole.
 
     **Model.** It starts as ``model``, which is anything that ``-m`` takes and that can be trained. In one of
     this project's own models, ``image_weights`` (such a model, or a timm state dict of mobilenet_edgetpu_100)
@@ -182,6 +276,10 @@ class TrainingConfig:
     vectors) and ``resize`` concern models that are new; None means 512 (or what ``image_weights`` has) and
     ``squash``. A GRU that goes on learning gets words that are new to it.
 
+    **What pretraining knew.** ``origin`` names what the trunks were pretrained as, where the run starts from
+    one that was tuned: weights are means of both (WiSE-FT, Wortsman et al. 2021). In the end each of
+    ``keep_model`` is tried as the share of the model that the run started from, in all weights.
+
     **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
     ``average_decay`` is that of the moving average of the weights, which is what is measured and stored
     (None: the weights themselves). A stage ends early after ``patience`` epochs without a better dev result.
@@ -192,6 +290,7 @@ class TrainingConfig:
     """
 
     data: str
+    more: tuple[MoreData, ...] = ()
     num_docs: int | None = None
     train_split: str | None = None
     dev_split: str | None = None
@@ -205,6 +304,8 @@ class TrainingConfig:
     word_dimension: int = 300
     min_word_count: int = 4
     resize: Literal["crop", "squash"] | None = None
+    origin: Origin | None = None
+    keep_model: tuple[float, ...] = ()
     freeze_word_embeddings: bool = True
     average_decay: float | None = None
     patience: int = 6
@@ -216,6 +317,9 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self, _BOUNDS, _PLACE)
+        for share in self.keep_model:
+            if not 0.0 <= share <= 1.0:
+                raise SettingsError(f"The {_PLACE} keep_model has {share}; shares are from 0 to 1.")
         if not self.stages:
             raise SettingsError(f"The {_PLACE} stages is an empty list; at least one stage is needed.")
         if self.dev_split is not None and self.train_split is None:

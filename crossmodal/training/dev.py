@@ -18,7 +18,9 @@ from crossmodal.training.pairs import Pairs
 from crossmodal.training.reports import Metrics
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["measure", "metrics_of", "using_weights"]
+__all__ = ["caption_vectors", "measure", "metrics_of", "photo_vectors", "using_weights"]
+
+Floats = npt.NDArray[np.float32]
 
 _PHOTOS = 64
 _CAPTIONS = 256
@@ -28,19 +30,31 @@ def measure(
     model: Trainable, images: ImageInput, tokens: Sequence[Sequence[int]], dev: Pairs, *, bfloat16: bool
 ) -> Metrics:
     """``metrics_of`` the model as it is; ``images`` and ``tokens`` are those of ``dev``."""
+    photos = photo_vectors(model, images, len(dev.digests), bfloat16=bfloat16)
+    return metrics_of(photos, caption_vectors(model, tokens, bfloat16=bfloat16), dev.photos)
+
+
+def photo_vectors(model: Trainable, images: ImageInput, count: int, *, bfloat16: bool) -> Floats:
+    """The vectors (count, dimension) of the first ``count`` photos of ``images``."""
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         photos = [
-            images.encode(
-                model, images.take(np.arange(start, min(start + _PHOTOS, len(dev.digests))), None).to(device)
-            )
-            for start in range(0, len(dev.digests), _PHOTOS)
+            images.encode(model, images.take(np.arange(start, min(start + _PHOTOS, count)), None).to(device))
+            for start in range(0, count, _PHOTOS)
         ]
+    return torch.cat(photos).cpu().numpy()
+
+
+def caption_vectors(model: Trainable, tokens: Sequence[Sequence[int]], *, bfloat16: bool) -> Floats:
+    """The vectors (len(tokens), dimension) of captions."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         captions = [
             model.texts(tokens[start : start + _CAPTIONS]) for start in range(0, len(tokens), _CAPTIONS)
         ]
-    return metrics_of(torch.cat(photos).cpu().numpy(), torch.cat(captions).cpu().numpy(), dev.photos)
+    return torch.cat(captions).cpu().numpy()
 
 
 def metrics_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage, TrainingConfig
-from crossmodal.training.dev import measure, using_weights
+from crossmodal.training.dev import caption_vectors, measure, photo_vectors, using_weights
+from crossmodal.training.mixing import Weights, best_mean, best_means, put_means, trunks_of
 from crossmodal.training.objective import Objective
 from crossmodal.training.optimization import (
     Average,
@@ -30,6 +31,7 @@ from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Step
 from crossmodal.training.stage_data import Batch, Resources, StageData, image_input, prepare_stage
 from crossmodal.training.state import StateFile
 from crossmodal.training.trainable.base import Trainable
+from crossmodal.training.trainable.building import build_origin
 
 __all__ = ["fit"]
 
@@ -37,8 +39,8 @@ __all__ = ["fit"]
 # Added to the deviation of a feature, so that one that is nearly always 0 isn't blown up.
 _DEVIATION_FLOOR = 1e-3
 
-# Photos that mean and deviation are taken from, evenly spread: 50 MB of features.
-_STANDARD_SAMPLE = 10_000
+# Photos that mean and deviation are taken from, evenly spread.
+_STANDARD_SAMPLE = 2_000
 
 
 @dataclass
@@ -153,6 +155,8 @@ def fit(
     run = _Run(model, config, train, dev, resources, state_file, hooks, trained)
     with torch.random.fork_rng():
         _standardise(run)
+        started = {name: value.detach().clone() for name, value in trained.items()}
+        origin = _origin(run)
         if state := state_file.load():
             run.restore(state)
             planned = sum(stage.epochs for stage in config.stages)
@@ -163,9 +167,56 @@ def fit(
         for number in range(run.position.stage, len(config.stages)):
             _StageRun(run, number).fit(progress)
             progress = None
-    assert run.best is not None
-    run.put(run.best.weights)
-    return Outcome(run.epochs, run.best.epoch, run.best.learned, run.seconds())
+        assert run.best is not None
+        run.put(run.best.weights)
+        shares = None if origin is None else _mixed(run, origin)
+        share = _with_model(run, started)
+    return Outcome(run.epochs, run.best.epoch, run.best.learned, run.seconds(), shares, share)
+
+
+def _origin(run: _Run) -> Weights | None:
+    """The trunks' weights before they were tuned, which the model gets its share of."""
+    settings = run.config.origin
+    if settings is None:
+        return None
+    origin = trunks_of(build_origin(run.config, run.resources.models), run.parameters)
+    put_means(run.model, run.parameters, origin, settings.start, settings.start)
+    return origin
+
+
+def _mixed(run: _Run, origin: Weights) -> tuple[float, float]:
+    """Put the means of the best weights and those of ``origin`` in place that are best on dev; its shares."""
+    settings = run.config.origin
+    assert settings is not None
+    # Where the trunk was trained, photos are its pixels.
+    stage = max(run.config.stages, key=lambda stage: stage.image_trunk_rate)
+    images = image_input(run.model, stage, run.dev, run.resources, train=False)
+    tokens = run.model.tokenize(run.dev.captions)
+    return best_means(
+        run.model,
+        run.parameters,
+        origin,
+        settings.end,
+        lambda: photo_vectors(run.model, images, len(run.dev.digests), bfloat16=run.resources.bfloat16),
+        lambda: caption_vectors(run.model, tokens, bfloat16=run.resources.bfloat16),
+        run.dev.photos,
+    )
+
+
+def _with_model(run: _Run, started: Weights) -> float:
+    """Put the mean of the weights and those that the run ``started`` from in place that is best on dev; its
+    share of the latter."""
+    if not run.config.keep_model:
+        return 0.0
+    stage = max(run.config.stages, key=lambda stage: stage.image_trunk_rate)
+    images = image_input(run.model, stage, run.dev, run.resources, train=False)
+    tokens = run.model.tokenize(run.dev.captions)
+    return best_mean(
+        run.parameters,
+        started,
+        run.config.keep_model,
+        lambda: measure(run.model, images, tokens, run.dev, bfloat16=run.resources.bfloat16),
+    )
 
 
 def _standardise(run: _Run) -> None:
@@ -174,10 +225,11 @@ def _standardise(run: _Run) -> None:
     if not heads or not run.model.standardises:
         return
     frozen = Stage(views=heads[0].views, augmentation=heads[0].augmentation)
-    images = image_input(run.model, frozen, run.train, run.resources, train=heads[0].image_trunk_rate == 0)
     count = len(run.train.digests)
     sample = np.unique(np.linspace(0, count - 1, min(count, _STANDARD_SAMPLE)).astype(np.int64))
-    features = images.take(sample, None)
+    some = replace(run.train, digests=[run.train.digests[number] for number in sample])
+    images = image_input(run.model, frozen, some, run.resources, train=heads[0].image_trunk_rate == 0)
+    features = images.take(np.arange(len(sample)), None)
     run.model.standardise(features.mean(dim=0), features.std(dim=0) + _DEVIATION_FLOOR)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 __all__ = [
     "MINING",
     "Mining",
+    "class_divergence",
     "infonce",
     "max_of_hinges",
     "multiple_negatives_ranking",
@@ -155,6 +156,16 @@ def similarity_divergence(
     student = images @ texts.T / temperature
     teacher = teacher_images @ teacher_texts.T / temperature
     return (_divergence(student, teacher) + _divergence(student.T, teacher.T)) / 2
+
+
+def class_divergence(images: Tensor, texts: Tensor, log_probabilities: Tensor, *, scale: float) -> Tensor:
+    """Kullback-Leibler divergence of softmax(``scale`` * cosine) over classes from a classifier's.
+
+    ``images`` are unit vectors (photos, dimension), ``texts`` those of the classes' sentences, and
+    ``log_probabilities`` (photos, classes) the teacher's; the mean over photos.
+    """
+    student = F.log_softmax(scale * images @ texts.T, dim=1)
+    return F.kl_div(student, log_probabilities, log_target=True, reduction="batchmean")
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

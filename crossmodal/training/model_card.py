@@ -95,6 +95,15 @@ def _sources(training: Mapping[str, Any]) -> list[str]:
         sentences.append(f"The sentence's side started as the sentence encoder `{config['text_weights']}`.")
     if config["text_tower"] is not None:
         sentences.append(f"The sentence's side (`{config['text_tower']}`) started from random weights.")
+    if shares := training.get("origin_shares"):
+        sentences.append(
+            f"Of the weights of its photo's network {shares[0]:.0%} are those it was pretrained with, and "
+            f"{shares[1]:.0%} of its sentence's network: means with what was learnt since."
+        )
+    if share := training.get("model_share"):
+        sentences.append(
+            f"All weights are means with those of the model that it started as, whose share is {share:.0%}."
+        )
     if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
         sentences.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
     return sentences
@@ -102,6 +111,7 @@ def _sources(training: Mapping[str, Any]) -> list[str]:
 
 def _training(training: Mapping[str, Any]) -> list[str]:
     config = training["config"]
+    data = [config["data"], *(more["data"] for more in config.get("more", ()))]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     stages = [_stage(number, stage) for number, stage in enumerate(config["stages"], start=1)]
     chosen = (
@@ -111,8 +121,8 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     )
     return [
         f"Command: `{training['command']}`",
-        f"Data: `{config['data']}`, {_size(training['train'])} to train on; {_size(training['dev'])} (dev) "
-        "to choose the epoch by.",
+        f"Data: {_listed([f'`{name}`' for name in data])}, {_size(training['train'])} to train on; "
+        f"{_size(training['dev'])} (dev) to choose the epoch by.",
         *stages,
         f"Seed {config['seed']}; {training['epochs']} epochs, and {chosen}; {training['seconds'] / 60:.0f} "
         f"minutes with {training['threads']} thread(s).",
@@ -125,6 +135,8 @@ def _stage(number: int, stage: Mapping[str, Any]) -> str:
     if stage["distil"] is not None:
         what = {"text": "captions", "similarity": "similarities"}[stage["distil"]]
         learnt.append(f"distillation of the teacher's {what}")
+    if stage.get("classes"):
+        learnt.append("what a classifier says of the photos")
     parts = {"image_trunk_rate": "the photo's network", "text_trunk_rate": "the sentence's network"}
     trained = [name for key, name in {**parts, "head_rate": "the heads"}.items() if stage[key] > 0]
     return (

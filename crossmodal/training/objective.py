@@ -13,6 +13,7 @@ from crossmodal.errors import SettingsError
 from crossmodal.settings import LOSSES
 from crossmodal.training.config import Stage
 from crossmodal.training.losses import (
+    class_divergence,
     infonce,
     max_of_hinges,
     multiple_negatives_ranking,
@@ -125,10 +126,19 @@ class Objective(nn.Module):
         stage, device = self._stage, texts.device
         pairs = texts[: batch.captions]
         value = texts.new_zeros(())
+        if stage.classes is not None:
+            assert images is not None
+            assert batch.classes is not None
+            classes = texts[-batch.classes.shape[1] :]
+            texts = texts[: -batch.classes.shape[1]]
+            divergence = class_divergence(
+                images, classes, batch.classes.to(device), scale=stage.classes.scale
+            )
+            value = value + stage.classes.weight * divergence
         if images is not None:
             images = images[batch.rows.to(device)]
         if self.loss is not None:
-            value = value + self.loss(images, pairs, batch.photos.to(device))
+            value = value + self.loss(images, pairs, batch.groups.to(device))
         if stage.distil == "text":
             assert batch.teacher_texts is not None
             value = value + stage.teacher_weight * text_distance(texts, batch.teacher_texts.to(device))

@@ -52,6 +52,15 @@ class Pairs:
     digests: list[bytes]
     failures: list[Failure]
 
+    def groups(self) -> npt.NDArray[np.int64]:
+        """For each photo the number of its group, int64 (photos,): photos of the same captions, however they
+        are spelled, are in one. Nothing that was written tells them apart."""
+        captions: list[set[str]] = [set() for _ in self.digests]
+        for caption, photo in zip(self.captions, self.photos, strict=True):
+            captions[photo].add(spelling(caption))
+        numbers: dict[frozenset[str], int] = {}
+        return np.array([numbers.setdefault(frozenset(own), len(numbers)) for own in captions], np.int64)
+
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ where captions, photos or their order do."""
         digest = hashlib.sha256(b"".join(self.digests))

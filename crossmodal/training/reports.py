@@ -6,10 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Epoch", "Hooks", "Metrics", "Outcome", "Preparation", "Step"]
+__all__ = ["Epoch", "Hooks", "Metrics", "Outcome", "Preparation", "Step", "score_of"]
 
 # Of both directions, "text2image" and "image2text".
 Metrics = dict[str, dict[str, float]]
+
+
+def score_of(metrics: Metrics) -> tuple[float, float]:
+    """What weights are chosen by: the sum of both directions' hit@10, from 0 to 2.
+
+    Where that is equal, as it often is among a few dozen photos, the sum of their MRR decides.
+    """
+    hits, reciprocal = (
+        metrics["text2image"][name] + metrics["image2text"][name] for name in ("hit@10", "mrr")
+    )
+    return hits, reciprocal
 
 
 class Preparation(NamedTuple):
@@ -50,14 +61,8 @@ class Epoch:
 
     @property
     def score(self) -> tuple[float, float]:
-        """What the best epoch is chosen by: the sum of both directions' hit@10, from 0 to 2.
-
-        Where that is equal, as it often is among a few dozen photos, the sum of their MRR decides.
-        """
-        hits, reciprocal = (
-            self.metrics["text2image"][name] + self.metrics["image2text"][name] for name in ("hit@10", "mrr")
-        )
-        return hits, reciprocal
+        """What the best epoch is chosen by."""
+        return score_of(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,13 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: its epochs, the best of them, what the loss had learnt there, and the time taken by all
-    processes together."""
+    """A finished run: its epochs, the best of them, what the loss had learnt there, the time taken by all
+    processes together, and the shares that were best of the origin in the image and in the text trunk, and of
+    the model that the run started from."""
 
     epochs: list[Epoch]
     best: Epoch
     learned: dict[str, float]
     seconds: float
+    origin_shares: tuple[float, float] | None = None
+    model_share: float = 0.0

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from crossmodal.errors import SettingsError
+from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import identify_model, load_image_encoder, load_text_encoder
-from crossmodal.training.config import Stage
+from crossmodal.training.classes import ClassTeacher, class_logits, class_names
+from crossmodal.training.config import Classes, Stage
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
 from crossmodal.training.pairs import Pairs, extra_texts
@@ -73,17 +75,20 @@ class Batch(NamedTuple):
     """What goes into one gradient.
 
     ``images`` (photos, ...) is as an ``ImageInput`` gives them, or None where a stage has no use for photos.
-    ``rows`` and ``photos``, int64 (captions,), hold each caption's row in ``images`` and its photo's number.
-    ``tokens`` has a row for each caption, then one for each text without a photo. ``teacher_texts`` are the
-    teacher's vectors of all of them, ``teacher_images`` those of each caption's photo.
+    ``rows`` and ``groups``, int64 (captions,), hold each caption's row in ``images`` and the group of its
+    photo (``Pairs.groups``). ``tokens`` has a row for each caption, then one for each text without a photo,
+    then one for each class. ``teacher_texts`` are the teacher's vectors of captions and texts,
+    ``teacher_images`` those of each caption's photo. ``classes`` are the logs of the classifier's
+    probabilities (photos, classes) of what is in ``images``.
     """
 
     images: Tensor | None
     rows: Tensor
-    photos: Tensor
+    groups: Tensor
     tokens: Tokens
-    teacher_texts: Tensor | None
-    teacher_images: Tensor | None
+    teacher_texts: Tensor | None = None
+    teacher_images: Tensor | None = None
+    classes: Tensor | None = None
 
     @property
     def captions(self) -> int:
@@ -95,13 +100,15 @@ class StageData:
     """The training data as a stage sees it."""
 
     stage: Stage
-    photos: npt.NDArray[np.int64]
+    photos: Rows
+    groups: Rows
     tokens: Tokens
     images: ImageInput | None
     extra_tokens: Tokens
     text_vectors: npt.NDArray[np.float16] | None
     extra_vectors: npt.NDArray[np.float16] | None
     image_vectors: npt.NDArray[np.float16] | None
+    classes: ClassTeacher | None
 
     @property
     def batches(self) -> int:
@@ -138,13 +145,20 @@ class StageData:
         assert self.images is not None
         photos = self.photos[captions]
         unique, rows = np.unique(photos, return_inverse=True)
+        images = self.images.take(unique, rng)
+        classes = None if self.classes is None else self.classes.some(unique, rng)
         return Batch(
-            images=self.images.take(unique, rng),
+            images=images,
             rows=torch.from_numpy(rows),
-            photos=torch.from_numpy(photos),
-            tokens=[*(self.tokens[row] for row in captions), *(self.extra_tokens[row] for row in texts)],
+            groups=torch.from_numpy(self.groups[photos]),
+            tokens=[
+                *(self.tokens[row] for row in captions),
+                *(self.extra_tokens[row] for row in texts),
+                *(() if classes is None else classes.tokens),
+            ],
             teacher_texts=self._teacher(captions, texts),
             teacher_images=None if self.image_vectors is None else _floats(self.image_vectors[photos]),
+            classes=None if classes is None else classes.log_probabilities,
         )
 
     def _texts_alone(self, rows: npt.NDArray[np.int64]) -> Batch:
@@ -153,10 +167,9 @@ class StageData:
         return Batch(
             images=None,
             rows=torch.zeros(len(own), dtype=torch.int64),
-            photos=torch.from_numpy(self.photos[own]),
+            groups=torch.from_numpy(self.groups[self.photos[own]]),
             tokens=[*(self.tokens[row] for row in own), *(self.extra_tokens[row] for row in extra)],
             teacher_texts=self._teacher(own, extra),
-            teacher_images=None,
         )
 
     def _teacher(self, captions: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]) -> Tensor | None:
@@ -190,13 +203,30 @@ def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resou
     return StageData(
         stage=stage,
         photos=pairs.photos,
+        groups=pairs.groups(),
         tokens=model.tokenize(pairs.captions),
         images=images,
         extra_tokens=model.tokenize(extra),
         text_vectors=text_vectors,
         extra_vectors=extra_vectors if extra else None,
         image_vectors=image_vectors,
+        classes=None if stage.classes is None else _classes(model, stage.classes, pairs, resources),
     )
+
+
+def _classes(model: Trainable, classes: Classes, pairs: Pairs, resources: Resources) -> ClassTeacher:
+    names = class_names(expanded(classes.names))
+    logits = class_logits(
+        expanded(classes.weights),
+        len(names),
+        resources.inputs[model.preprocessing],
+        model.preprocessing,
+        pairs.digests,
+        folder=resources.folder,
+        bfloat16=resources.bfloat16,
+        progress=lambda done, total: resources.progress("photos by the classifier", done, total),
+    )
+    return ClassTeacher.of(classes, names, model, logits)
 
 
 def image_input(

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from crossmodal.data_sets import open_data_set
 from crossmodal.errors import DataSetError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.hubness import Banks
@@ -23,8 +21,9 @@ from crossmodal.models.runtimes.forms import set_torch_threads
 from crossmodal.records import Failure, Record
 from crossmodal.training.config import TrainingConfig
 from crossmodal.training.model_card import model_card
-from crossmodal.training.pairs import Pairs, collect_pairs, hold_out, input_store, least_share
+from crossmodal.training.pairs import Pairs, collect_pairs, input_store
 from crossmodal.training.reports import Epoch, Hooks, Metrics, Outcome, Preparation, Step
+from crossmodal.training.sources import dev_records, training_records
 
 if TYPE_CHECKING:
     from crossmodal.training.content_store import ContentStore
@@ -90,24 +89,14 @@ class Run:
 
 
 def train(config: TrainingConfig, run: Run, *, data_root: Path) -> TrainingResult:
-    """Train on the data set that ``config`` names, below ``data_root`` if it is known by name.
+    """Train on the data sets that ``config`` names, below ``data_root`` if it is known by name.
 
     A run that was stopped or killed goes on when it is started again with the same configuration and output.
     Raises DataSetError for the data, ModelError for models and weights, SettingsError for settings that don't
     fit them or belong to another run than the one in ``output``. Photos that cannot be read are left out and
     listed in the result.
     """
-
-    def records(split: str | None) -> Iterable[Record | Failure]:
-        return islice(open_data_set(config.data, data_root=data_root, split=split), config.num_docs)
-
-    if config.dev_split is not None:
-        training, dev = records(config.train_split), records(config.dev_split)
-    else:
-        share = least_share(records(config.train_split), config.dev_share)
-        training = hold_out(records(config.train_split), share, held_out=False)
-        dev = hold_out(records(config.train_split), share, held_out=True)
-    return train_on(config, training, dev, run)
+    return train_on(config, training_records(config, data_root), dev_records(config, data_root), run)
 
 
 def train_on(
@@ -314,6 +303,8 @@ def _notes(
         "epochs": len(outcome.epochs) - 1,
         "best_stage": outcome.best.stage,
         "best_epoch": outcome.best.number,
+        "origin_shares": outcome.origin_shares,
+        "model_share": outcome.model_share,
         "seconds": round(outcome.seconds, 1),
         "threads": threads,
         "versions": {"python": platform.python_version(), "torch": version("torch")},

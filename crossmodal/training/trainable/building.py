@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crossmodal.errors import ModelError, SettingsError
 from crossmodal.home_folder import expanded
@@ -30,7 +31,7 @@ from crossmodal.training.trainable.base import Trainable
 from crossmodal.training.trainable.native import NativeModel
 from crossmodal.training.trainable.open_clip import OpenClipModel, find_open_clip
 
-__all__ = ["build_model", "preprocessing_of"]
+__all__ = ["build_model", "build_origin", "classifier_logits", "preprocessing_of"]
 
 # What MobileNet-EdgeTPU was trained with: RGB in [-1, 1], 224 x 224.
 _SIZE = 224
@@ -85,6 +86,20 @@ def build_model(config: TrainingConfig, captions: Sequence[str], cache: Path | N
     return NativeModel(image, text, vocabulary, preprocessing, quantize_text=config.quantize_text)
 
 
+def build_origin(config: TrainingConfig, cache: Path | None) -> Trainable:
+    """The model of ``config`` with the weights that its ``origin`` names; raises as ``build_model`` does."""
+    origin = config.origin
+    assert origin is not None
+    sides = replace(
+        config,
+        origin=None,
+        text_tower=None,
+        image_weights=origin.image_weights or config.image_weights,
+        text_weights=origin.text_weights or config.text_weights,
+    )
+    return build_model(sides, (), cache)
+
+
 def _image_tower(config: TrainingConfig, checkpoint: NativeCheckpoint | None) -> ImageTower:
     if config.image_weights is None:
         assert checkpoint is not None
@@ -110,6 +125,26 @@ def _new_projection(dimension: int) -> nn.Linear:
     nn.init.xavier_uniform_(projection.weight)
     nn.init.zeros_(projection.bias)
     return projection
+
+
+def classifier_logits(path: Path, batches: Iterable[Tensor], *, bfloat16: bool) -> Iterator[Tensor]:
+    """For each of ``batches`` of photos (N, 3, size, size) the logits (N, classes) of a timm state dict.
+
+    Raises ModelError where it has no classifier.
+    """
+    from safetensors.torch import load_file
+
+    tower = ImageTower(_DIMENSION)
+    _load_timm(tower.cnn, path)
+    state = load_file(path)
+    if "classifier.weight" not in state:
+        raise ModelError(f"{path} has no classifier.")
+    weight, bias = state["classifier.weight"].float(), state["classifier.bias"].float()
+    cnn: nn.Module = tower.cnn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for pixels in batches:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            features = cnn(pixels.contiguous(memory_format=torch.channels_last)).float()
+        yield features @ weight.T + bias
 
 
 def _load_timm(cnn: nn.Module, path: Path) -> None:
