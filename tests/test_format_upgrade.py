@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import REPOSITORY, run_app
+from old_indexes import FIXTURES, unpack
 
 from crossmodal import PhotoIndex
 from crossmodal.errors import StoreFormat
 from crossmodal.index.embedded.conversion import convert
+from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models.registry import banks_of, identify_model
 from crossmodal.records import IMAGE, MODALITIES, Look
 
 pytestmark = pytest.mark.usefixtures("encoders_loaded_once")
 
-FIXTURES = Path(__file__).parent / "fixtures"
 EXPECTED: dict[str, Any] = json.loads((FIXTURES / "format-4.json").read_text(encoding="utf-8"))
 
 # Where the photos lay when the fixture was made.
@@ -47,9 +47,7 @@ upgrade(Path(sys.argv[1]), progress)
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """An index of three photos with captions that were indexed from a folder, and an upload."""
-    with tarfile.open(FIXTURES / "format-4.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "workspace"
+    return unpack(4, tmp_path)
 
 
 def assert_as_before(workspace: Path) -> None:
@@ -62,7 +60,9 @@ def assert_as_before(workspace: Path) -> None:
             for record in index
         ]
         assert found == EXPECTED["records"]
-        assert [[match.id, match.cosine] for match in index.search_text("a rocket", 4)] == EXPECTED["search"]
+        # Their order is that of today's model.
+        found_now = {match.id for match in index.search_text("a rocket", 4)}
+        assert found_now == {id for id, _ in EXPECTED["search"]}
         for photo, captions in EXPECTED["captions"].items():
             assert [caption.id for caption in index.captions_of(photo)] == captions
             # Copies of the files are in it.
@@ -70,12 +70,14 @@ def assert_as_before(workspace: Path) -> None:
 
 
 def test_it_holds_and_answers_what_it_did_before(workspace: Path) -> None:
+    before = vectors_of(workspace)
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
         PhotoIndex(workspace)
     done = run_app("convert", "--workspace", workspace)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"Converted the index in {workspace}: 4 photos, 3 captions.\n"
     assert_as_before(workspace)
+    assert vectors_of(workspace) == before
     again = run_app("convert", "--workspace", workspace)
     assert "there is nothing to convert" in again.stdout
 
@@ -97,9 +99,8 @@ def test_killed_it_has_not_begun(workspace: Path, documents: int) -> None:
 
 
 def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: Path) -> None:
-    with tarfile.open(FIXTURES / "format-5.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    workspace = tmp_path / "workspace"
+    workspace = unpack(5, tmp_path)
+    before = vectors_of(workspace)
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
         PhotoIndex(workspace)
     done = run_app("convert", "--workspace", workspace)
@@ -112,19 +113,19 @@ def test_format_5_keeps_everything_and_gets_the_tables_of_a_new_index(tmp_path: 
         assert len(store.caption_ids("8766e5eb6734b3906697")) == 2
         assert_ranked_with_the_hubness_of_its_model(store)
     with PhotoIndex(workspace) as index:
-        assert [[each.id, each.cosine] for each in index.search_text("a rocket", 4)] == expected["search"]
+        assert {each.id for each in index.search_text("a rocket", 4)} == {id for id, _ in expected["search"]}
         found = [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index]
         assert found == expected["records"]
+    assert vectors_of(workspace) == before
     EmbeddedStore.open_writer(tmp_path / "new").close()
     assert tables_of(workspace) == tables_of(tmp_path / "new")
 
 
 # Both were made of the same photos; what they answer is in one file.
-@pytest.mark.parametrize("before", [6, 7])
-def test_formats_6_and_7_get_what_a_new_index_notes_of_each_photo(tmp_path: Path, before: int) -> None:
-    with tarfile.open(FIXTURES / f"format-{before}.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    workspace = tmp_path / "workspace"
+@pytest.mark.parametrize("format", [6, 7])
+def test_formats_6_and_7_get_what_a_new_index_notes_of_each_photo(tmp_path: Path, format: int) -> None:
+    workspace = unpack(format, tmp_path)
+    before = vectors_of(workspace)
     with pytest.raises(StoreFormat, match="Convert it with: crossmodal convert"):
         PhotoIndex(workspace)
     assert convert(workspace, lambda conversion: None) is not None
@@ -133,12 +134,13 @@ def test_formats_6_and_7_get_what_a_new_index_notes_of_each_photo(tmp_path: Path
         assert store.verify() == []
         assert_ranked_with_the_hubness_of_its_model(store)
     with PhotoIndex(workspace) as index:
-        assert [[each.id, each.cosine] for each in index.search_text("a cat", 4)] == expected["search"]
+        assert {each.id for each in index.search_text("a cat", 4)} == {id for id, _ in expected["search"]}
         assert [[r.modality, r.id, r.text, r.uri, r.photo_id, dict(r.metadata)] for r in index] == expected[
             "records"
         ]
         looks = {record.file: index.look(record.id) for record in index.page()}
     assert looks == {"cat.jpg": Look(451, 300, "#947057"), "coffee.jpg": Look(600, 400, "#9e5634")}
+    assert vectors_of(workspace) == before
     EmbeddedStore.open_writer(tmp_path / "new").close()
     assert tables_of(workspace) == tables_of(tmp_path / "new")
 
@@ -160,6 +162,16 @@ def assert_ranked_with_the_hubness_of_its_model(store: EmbeddedStore) -> None:
         hubness = banks.hubness(np.stack(list(vectors.values())), modality).tolist()
         assert store.hubness(vectors, modality) == dict(zip(vectors, hubness, strict=True))
         assert 0.0 not in hubness
+
+
+def vectors_of(workspace: Path) -> dict[tuple[str, str], bytes]:
+    """The stored vectors by modality and id."""
+    with closing(sqlite3.connect(f"file:{workspace}/index.sqlite?mode=ro", uri=True)) as connection:
+        return {
+            (modality, id): vector
+            for modality in MODALITIES
+            for id, vector in connection.execute(f"SELECT id, vector FROM {vector_table(modality)}")
+        }
 
 
 def tables_of(workspace: Path) -> set[tuple[Any, ...]]:
