@@ -51,8 +51,8 @@ def run(settings: Settings) -> int:
         print(_summary(reencoding))
         if reencoding.failures:
             print(
-                f"{len(reencoding.failures):,} have no vector now, so that nothing finds them by its looks or "
-                "sense until they are indexed again:",
+                f"{len(reencoding.failures):,} have no vector now, so only words find them until they are "
+                "indexed again:",
                 file=sys.stderr,
             )
             _name(reencoding.failures)

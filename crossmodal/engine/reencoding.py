@@ -49,7 +49,8 @@ def reencode(settings: Settings, progress: Callable[[Reencoding], None]) -> Reen
     captions, ids and files stay; searches find what they did until all is done, and who is stopped goes on
     with what is left. A photo is encoded from its stored original or its file, else from its thumbnail, as
     moments of videos are. ``progress`` is called after each batch. Raises StoreMissing, StoreLocked,
-    StoreUnwritable, ModelError, and StoreError where the model that was named has nothing to encode a photo from.
+    StoreUnwritable, ModelError, and StoreError where a model is named that has nothing to encode a photo
+    from.
     """
     with Workspace(settings.workspace) as workspace:
         built_by = workspace.require().identity
