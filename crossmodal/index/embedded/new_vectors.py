@@ -71,6 +71,13 @@ class NewVectors:
         except BaseException:
             self._lock.release()
             raise
+        try:
+            self._begin(identity)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _begin(self, identity: ModelIdentity) -> None:
         with self._connections.write() as connection:
             begun = read_meta(connection, _TARGET)
             if begun is None or ModelIdentity.from_json(json.loads(begun)) != identity:
