@@ -17,8 +17,8 @@ from conftest import REPOSITORY, TOY_IMAGES, clean_environment, copy_index, run_
 
 from crossmodal import PhotoIndex, Workspace
 from crossmodal.data_sets import open_data_set
-from crossmodal.errors import ModelMismatch, StoreLocked
-from crossmodal.index.embedded.new_vectors import NewVectors
+from crossmodal.errors import ModelMismatch, StoreLocked, StoreUnwritable
+from crossmodal.index.embedded.new_vectors import PLACES, NewVectors, put_in_place
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.models import identify_model
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Record, photo_id
@@ -194,6 +194,17 @@ def test_killed_it_goes_on_where_it_was(workspace: Path, by_clip_mini: Path) -> 
         vectors.add("documents", {vectors.rows("documents")[0]: bytes(2048)}, "text")
     with NewVectors(workspace, identify_model("vse?dim=8")) as vectors:
         assert vectors.made_of("documents") == {}
+
+
+def test_what_another_process_added_meanwhile_is_not_lost(workspace: Path) -> None:
+    with NewVectors(workspace, identify_model("clip-mini")) as vectors:
+        failed = {place: set(vectors.rows(place)) for place in PLACES}
+    with PhotoIndex(workspace) as index:
+        assert index.add([Record("late", TEXT, text="a late caption")]).added == 1
+    with pytest.raises(StoreUnwritable, match="changed by another process meanwhile"):
+        put_in_place(workspace, identify_model("clip-mini"), failed)
+    with PhotoIndex(workspace) as index:
+        assert [match.id for match in index.search("a late caption", 1, modality="text")] == ["late"]
 
 
 def test_a_photo_whose_file_is_gone_is_made_of_its_thumbnail(
