@@ -265,14 +265,13 @@ def with_vector_alone(by_clip_mini: Path, tmp_path: Path) -> tuple[Path, str]:
 def test_what_nothing_can_be_made_of_is_named(with_vector_alone: tuple[Path, str]) -> None:
     workspace, id = with_vector_alone
     refused = convert(workspace, "-m", "vse", code=1)
-    assert "Of 1 photos in" in refused.stderr
-    assert "Index them from their files or delete them first" in refused.stderr
+    assert "came with vectors alone: 1. vse cannot encode them; index them from their" in refused.stderr
     with PhotoIndex(workspace) as index:
         assert (index.model, len(index.search(QUERIES[0], 100))) == ("clip-mini", len(NAMES) + 2)
     # Vectors of weights that are no more are no loss.
     old_weights(workspace)
     done = convert(workspace, code=1)
-    assert "1 have no vector now" in done.stderr
+    assert "until indexed again: 1\n" in done.stderr
     assert f"the photo {id!r}: its file is gone, and it has no thumbnail" in done.stderr
     with Workspace(workspace) as opened, EmbeddedStore.open_reader(workspace) as store:
         assert (opened.get(id, IMAGE) is not None, opened.vectors([id], IMAGE)) == (True, {})

@@ -51,8 +51,8 @@ def run(settings: Settings) -> int:
         print(_summary(reencoding))
         if reencoding.failures:
             print(
-                f"{len(reencoding.failures):,} have no vector now, so only words find them until they are "
-                "indexed again:",
+                f"Without a vector now, and found by words alone until indexed again: "
+                f"{len(reencoding.failures):,}",
                 file=sys.stderr,
             )
             _name(reencoding.failures)

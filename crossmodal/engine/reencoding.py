@@ -63,9 +63,9 @@ def reencode(settings: Settings, progress: Callable[[Reencoding], None]) -> Reen
             # Vectors of weights that this program doesn't have any more are of no use to anybody.
             if _is_asked(settings) and (lost := vectors.without_source()):
                 raise StoreError(
-                    f"Of {lost:,} photos in {settings.workspace} there is neither a file nor a thumbnail, as "
-                    f"of those that came with vectors alone, so {target.name} cannot encode them. Index them "
-                    "from their files or delete them first, with the model of their vectors."
+                    f"Photos in {settings.workspace} of which there is neither a file nor a thumbnail, as of "
+                    f"those that came with vectors alone: {lost:,}. {target.name} cannot encode them; index "
+                    "them from their files or delete them first, with the model of their vectors."
                 )
             _encode(settings, target, workspace, vectors, state, progress)
             failed = {place: set(vectors.rows(place)) for place in PLACES}
