@@ -402,7 +402,7 @@ OPTIONS: tuple[Option, ...] = (
         "model",
         "a name that `models` lists, best for this machine's best, NAME:FOLDER with local files, "
         "clip:ARCHITECTURE/PRETRAINED or a trained model's folder; by default the index's, else clip-mini",
-        (*_WITH_MODEL, "train", "embed", "export"),
+        (*_WITH_MODEL, "convert", "train", "embed", "export"),
         "-m",
         metavar="MODEL",
         not_with=("url", "compare", "config"),
@@ -510,7 +510,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "dim",
         "keep only the first N components of each vector",
-        (*_WITH_MODEL, "embed"),
+        (*_WITH_MODEL, "convert", "embed"),
         metavar="N",
         minimum=1,
         not_with=("url", "calibrate"),
@@ -518,14 +518,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "centering",
         "subtract the means in a file that `evaluate --gap` wrote",
-        (*_WITH_MODEL, "embed"),
+        (*_WITH_MODEL, "convert", "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
     ),
     Option(
         "views",
         "the mean of so many views of each photo",
-        (*_WITH_MODEL, "embed"),
+        (*_WITH_MODEL, "convert", "embed"),
         choices=VIEWS,
         not_with=("url", "calibrate"),
     ),
@@ -564,7 +564,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
-        (*_WITH_MODEL, "embed"),
+        (*_WITH_MODEL, "convert", "embed"),
         choices=RUNTIMES,
         metavar="NAME",
         not_with=("url",),
@@ -645,14 +645,14 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "model_cache",
         "the folder for downloaded weights",
-        (*_WITH_MODEL, "train", "embed", "models"),
+        (*_WITH_MODEL, "convert", "train", "embed", "models"),
         metavar="FOLDER",
         not_with=("url",),
     ),
     Option(
         "trust_remote_code",
         "run the Python code that some models bring along",
-        (*_WITH_MODEL, "train", "embed"),
+        (*_WITH_MODEL, "convert", "train", "embed"),
         not_with=("url",),
     ),
 )

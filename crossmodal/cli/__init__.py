@@ -25,7 +25,7 @@ _RUNS = {
     "evaluate": ("evaluate", "run"),
     "train": ("train", "run"),
     "status": ("without_model", "show_status"),
-    "convert": ("without_model", "convert_index"),
+    "convert": ("convert", "run"),
     "backup": ("maintenance", "back_up_index"),
     "restore": ("maintenance", "restore_index"),
     "verify": ("maintenance", "verify_index"),

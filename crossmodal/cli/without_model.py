@@ -1,28 +1,16 @@
-"""``status``, ``models``, ``plot`` and ``convert``: the commands that load no model."""
+"""``status``, ``models`` and ``plot``: commands that load no model."""
 
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from crossmodal.cli.output import print_json
 from crossmodal.errors import StoreUnwritable
 from crossmodal.models.zoo import ModelRecord, is_cached, zoo
-from crossmodal.records import MODALITIES
 from crossmodal.settings import Settings
 
-if TYPE_CHECKING:
-    from crossmodal.index.embedded.conversion import Conversion
-
-__all__ = ["convert_index", "list_models", "plot_flows", "show_status"]
-
-# ``convert`` writes a line of progress at most so often.
-_LINE_SECONDS = 2.0
-
-# What ``convert`` names of the documents that it left out.
-_SHOWN = 10
+__all__ = ["list_models", "plot_flows", "show_status"]
 
 
 def show_status(settings: Settings) -> int:
@@ -115,45 +103,6 @@ def plot_flows(settings: Settings) -> int:
         for kind, name in written.items():
             print(f"{kind} Flow: {name}")
     return 0
-
-
-def convert_index(settings: Settings) -> int:
-    """Converts the index in the workspace; says how far it is, and at the end what had to be left out."""
-    # Only now: the other commands need none of what reads an old index.
-    from crossmodal.index.embedded.conversion import LEFT_OUT_FOLDER, convert
-    from crossmodal.workspace import Workspace
-
-    shown = time.monotonic()
-
-    def progress(conversion: Conversion) -> None:
-        nonlocal shown
-        if time.monotonic() - shown > _LINE_SECONDS:
-            shown = time.monotonic()
-            print(f"{conversion.done:,} of {conversion.total:,} documents", file=sys.stderr)
-
-    conversion = convert(settings.workspace, progress)
-    with Workspace(settings.workspace) as workspace:
-        workspace.require()
-        counts = [f"{workspace.vector_count(modality):,}" for modality in MODALITIES]
-    if conversion is None:
-        print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
-        return 0
-    if conversion.was_done:
-        print(f"The index in {settings.workspace} was converted before; the old stores are removed now.")
-        return 0
-    print(f"Converted the index in {settings.workspace}: {counts[0]} photos, {counts[1]} captions.")
-    if not conversion.left_out:
-        return 0
-    print(
-        f"Left out {len(conversion.left_out):,}; index again to bring them back. What there was stays in "
-        f"{settings.workspace / LEFT_OUT_FOLDER} until you delete it:",
-        file=sys.stderr,
-    )
-    for sentence in conversion.left_out[:_SHOWN]:
-        print(f"  {sentence}", file=sys.stderr)
-    if len(conversion.left_out) > _SHOWN:
-        print(f"  and {len(conversion.left_out) - _SHOWN:,} more", file=sys.stderr)
-    return 1
 
 
 def _where(record: ModelRecord, settings: Settings) -> str:

@@ -37,6 +37,7 @@ __all__ = [
     "load_image_encoder",
     "load_preprocessing",
     "load_text_encoder",
+    "native_identity",
     "require_trust",
     "weights_size",
 ]
@@ -91,6 +92,23 @@ def banks_of(identity: ModelIdentity) -> Banks | None:
     if centering is None:
         return model.banks.adapted(identity.dimension)
     return model.banks.adapted(identity.dimension, centering.image, centering.text)
+
+
+def native_identity(name: str) -> ModelIdentity | None:
+    """Which model the ``name`` of one of this project's means today; None for others.
+
+    None as well where its centring file isn't there or is another model's. Raises ModelError where a file of
+    the model is damaged.
+    """
+    adaptation = parse_adaptation(name) or Adaptation(name)
+    model = find_native(adaptation.model)
+    if model is None:
+        return None
+    try:
+        read_centering(adaptation, model.identity)
+        return adapted_identity(adaptation, model.identity)
+    except ModelError:
+        return None
 
 
 def load_preprocessing(name: str, *, cache: Path | None = None) -> ImagePreprocessing:

@@ -385,7 +385,7 @@ class Changes:
         )
         self._connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", entries)
 
-    def _count_again(self) -> None:
+    def count_again(self) -> None:
         """The counters from what is stored."""
         for modality in MODALITIES:
             documents, bytes = self._connection.execute(
@@ -426,7 +426,7 @@ class Changes:
                     (counts["documents"], counts["vectors"], counts["bytes"], time.time(), modality),
                 )
         if self._unreadable:
-            self._count_again()
+            self.count_again()
             self.make_words_again()
         run(
             "UPDATE state SET sequence = ?, next_row = ?, tombstones_from = ?",

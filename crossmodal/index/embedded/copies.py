@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE
@@ -23,7 +23,16 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock, file_of
 from crossmodal.private_files import make_private_folder, touch_private
 
-__all__ = ["back_up", "compact", "made_beside", "publish", "require_absent", "require_whole", "restore"]
+__all__ = [
+    "back_up",
+    "compact",
+    "made_beside",
+    "publish",
+    "replace_by_copy",
+    "require_absent",
+    "require_whole",
+    "restore",
+]
 
 _FOLDER = "derived"
 
@@ -90,6 +99,30 @@ def compact(folder: Path) -> tuple[int, int]:
     StoreLocked, and StoreUnwritable, also where the disk has no space for the copy.
     """
     Connections.open(folder).close()
+    with _copied(folder, compacted=True) as copy:
+        before = _bytes_of(folder)
+        _prepare(copy)
+        _require_sound(copy.parent, f"The compacted copy of the index in {folder}")
+        _take_the_place(copy, folder)
+    return before, _bytes_of(folder)
+
+
+def replace_by_copy(folder: Path, change: Callable[[Path], None]) -> None:
+    """Makes a copy of the index in ``folder`` that ``change`` has worked on the index, under a new identity.
+
+    Others may read meanwhile; they open the new one when they ask next. What is damaged in the index stays
+    damaged. Raises StoreLocked, StoreUnwritable, and what ``change`` raises; then the index is as it was.
+    """
+    with _copied(folder) as copy:
+        change(copy)
+        _prepare(copy, id=uuid.uuid4().hex)
+        _take_the_place(copy, folder)
+        shutil.rmtree(folder / _FOLDER, ignore_errors=True)
+
+
+@contextmanager
+def _copied(folder: Path, *, compacted: bool = False) -> Iterator[Path]:
+    """A copy of the index that may take its place, which nobody can write to until then."""
     with made_beside(folder / INDEX_FILE) as made, _writing(folder):
         connections = Connections.open_writer(folder)
         with closing(connections):
@@ -98,19 +131,15 @@ def compact(folder: Path) -> tuple[int, int]:
                     connection.execute(f"PRAGMA {name}").fetchone()[0]
                     for name in ("page_count", "freelist_count", "page_size")
                 )
-            _require_space(made, (pages - free) * size)
-            connections.copy_to(made / INDEX_FILE, compacted=True)
+            _require_space(made, (pages - free if compacted else pages) * size)
+            connections.copy_to(made / INDEX_FILE, compacted=compacted)
         if _log(folder).exists() and _log(folder).stat().st_size:
             # Without its log, which goes, the index of before would not be whole if this ended here.
             raise StoreError(
                 f"The index in {folder} is being read at this moment by a search or a copy that takes long; "
-                "compact it again when that has ended."
+                f"{'compact' if compacted else 'convert'} it again when that has ended."
             )
-        before = _bytes_of(folder)
-        _prepare(made / INDEX_FILE)
-        _require_sound(made, f"The compacted copy of the index in {folder}")
-        _take_the_place(made / INDEX_FILE, folder)
-    return before, _bytes_of(folder)
+        yield made / INDEX_FILE
 
 
 def require_absent(target: Path) -> None:

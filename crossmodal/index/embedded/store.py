@@ -93,7 +93,7 @@ from crossmodal.index.protocols import (
 )
 from crossmodal.models.hubness import Banks
 from crossmodal.models.identity import ModelIdentity
-from crossmodal.models.registry import banks_of
+from crossmodal.models.registry import banks_of, native_identity
 from crossmodal.private_files import make_private_folder
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Look, Modality, Outcome, Record
 from crossmodal.videos.formats import is_video_type
@@ -781,10 +781,13 @@ def mismatch_message(path: Path, built_by: ModelIdentity | None, asked: ModelIde
             f"The index in {path} doesn't say which model built it, so {asked} cannot be used with it. "
             "Delete it and index again, or choose another --workspace."
         )
+    convert = f"crossmodal convert --workspace {shlex.quote(str(path))}"
+    if built_by.name != asked.name or native_identity(asked.name) != asked:
+        convert += f" -m {shlex.quote(asked.name)}"
     return (
         f"The index in {path} was built by the model {built_by}, but {asked} is asked for. Use -m "
-        f"{shlex.quote(built_by.name)} with those weights, or choose another --workspace, or delete the "
-        "index and index again."
+        f"{shlex.quote(built_by.name)} with those weights, or choose another --workspace, or encode all of "
+        f"it again, which keeps tags, captions and uploads, with: {convert}"
     )
 
 
