@@ -15,17 +15,19 @@ __all__ = ["Deadline", "check_deadline", "current_deadline", "until"]
 class Deadline:
     """The moment after which nobody waits, ``seconds`` from now; ``give_up`` says so before.
 
-    Safe to use from several threads.
+    For a part of a request's work, ``within`` is that of the request: it has passed where that has. Safe to
+    use from several threads.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, within: Deadline | None = None) -> None:
         self.seconds = seconds
+        self._within = within
         self._at = time.monotonic() + seconds
 
     @property
     def passed(self) -> bool:
         """Whether nobody waits any more."""
-        return time.monotonic() >= self._at
+        return time.monotonic() >= self._at or (self._within is not None and self._within.passed)
 
     @property
     def overdue(self) -> float:

@@ -309,7 +309,7 @@ def test_contradictions_and_tasks_without_vectors_are_refused(capsys: pytest.Cap
     with pytest.raises(SettingsError, match="contradict"):
         chosen_model(Settings(model="vse?dim=32", dim=64))
     assert chosen_model(Settings(model="vse?dim=32", dim=32)) == "vse?dim=32"
-    assert chosen_model(Settings(dim=64), default="vse?dim=32") == "vse?dim=64"
+    assert chosen_model(Settings(dim=64), "vse?dim=32") == "vse?dim=64"
     for task in ("status", "train"):
         with pytest.raises(SystemExit):
             read_settings(["-t", task, "--dim", "64"], {})

@@ -133,6 +133,12 @@ def test_neighbouring_characters_of_a_script_without_spaces_are_one_place() -> N
     assert found_spans("猫在睡觉了。", found) == [(2, 5)]
 
 
+def test_half_width_letters_that_are_two_characters_are_one_place() -> None:
+    text = "ﾊﾟﾝﾀﾞ eats"
+    found = found_words("パンダ", set(words_of_text(text)))
+    assert found_spans(text, found) == [(0, 5)]
+
+
 def test_a_server_and_its_client_say_the_same(toy: PhotoIndex, toy_server: Server) -> None:
     (here,) = toy.search("a cat - 0.5*snow", 1, hybrid=True, explain=True)
     with Client(toy_server.url) as client:

@@ -71,7 +71,7 @@ def test_pages_are_the_whole_list_filtered_and_sorted(
 ) -> None:
     documents = {f"d{number:02d}": one for number, one in enumerate(tags)}
     order = Order(tag, descending)
-    kept = [id for id, one in documents.items() if wanted is None or wanted.matches("image", one)]
+    kept = [id for id, one in documents.items() if wanted is None or wanted.matches("image", one, {id})]
     with tempfile.TemporaryDirectory() as name:
         if documents:
             with EmbeddedStore.open_writer(Path(name)) as store:

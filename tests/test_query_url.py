@@ -146,7 +146,7 @@ def test_a_server_that_is_not_there_is_a_sentence() -> None:
 # What a question to a server uses.
 ASKED = {
     *("task", "query_text", "image", "similar", "query", "like", "top_k", "offset", "min_score"),
-    *("modality", "filter", "literal", "sort"),
+    *("modality", "filter", "literal", "sort", "explain", "rerank", "rerank_depth"),
     *("hybrid", "group_duplicates", "print", "null", "picture", "url", "key", "tls_ca", "json"),
 }
 

@@ -79,6 +79,18 @@ def test_a_machine_that_is_too_slow_for_all_gets_a_sentence(tmp_path: Path) -> N
         resolve_best("best", tmp_path)
 
 
+def test_a_machine_without_memory_for_any_gets_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recommendation, "available_memory", lambda: 1 << 30)
+    with pytest.raises(ModelError, match=r"memory of 1,024 MiB\. Leave out -m"):
+        resolve_best("best", tmp_path)
+
+
+def test_options_of_best_replace_those_of_the_model_of_an_index(tmp_path: Path) -> None:
+    assert resolve_best("best?dim=64", tmp_path, "vse?dim=128&views=2") == "vse?dim=64&views=2"
+
+
 def test_best_of_an_index_is_its_own_model(toy_workspace: Path, tmp_path: Path) -> None:
     with PhotoIndex(toy_workspace, model="best", model_cache=tmp_path) as index:
         assert index.model == "clip-mini"

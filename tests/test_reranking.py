@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from small_blip import save_small_blip
 
 from crossmodal import PhotoIndex
 from crossmodal.client import Client
-from crossmodal.errors import ApiError, DataError, ModelError, QueryError
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import ApiError, DataError, DeadlinePassed, ModelError, QueryError
 from crossmodal.images.pool import shared_pool
 from crossmodal.match import Match
 from crossmodal.query.expression import Term
@@ -146,6 +148,20 @@ def test_where_it_cannot_be_the_first_order_stays_whole_and_the_answer_says_why(
     assert found.reranked is not None
     assert not found.reranked.applied
     assert why in (found.reranked.why or "")
+
+
+def test_whoever_hangs_up_ends_it(toy: PhotoIndex) -> None:
+    waiting = Deadline(60)
+    hangs_up = Timer(0.05, waiting.give_up)
+    hangs_up.start()
+    with until(waiting), pytest.raises(DeadlinePassed):
+        toy.search("too slow", 15, rerank=Rerank(seconds=10))
+
+
+def test_a_long_name_is_not_repeated_in_full(toy: PhotoIndex) -> None:
+    with pytest.raises(QueryError) as refused:
+        toy.search("a cat", 1, rerank=Rerank("n" * 1_000_000))
+    assert len(str(refused.value)) < 500
 
 
 def test_what_is_not_there_is_refused_with_words(

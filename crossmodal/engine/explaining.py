@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.engine.ranking import SearchState
 from crossmodal.index.embedded.matched_words import found_spans, found_words
 from crossmodal.index.embedded.scores import inner_products
@@ -17,6 +19,9 @@ from crossmodal.videos.moments import video_of
 from crossmodal.workspace import Workspace
 
 __all__ = ["explain"]
+
+# Of a match with more texts that have words of the query, the first ones are explained.
+_MOST_TEXTS = 20
 
 # What of a match words are searched in: field, id of a caption, and the text.
 _Texts = Sequence[tuple[str, str | None, str]]
@@ -30,6 +35,7 @@ def explain(state: SearchState, workspace: Workspace) -> None:
     matches = state.outcome.matches
     words = _words(state, matches, workspace) if state.request.hybrid else {}
     for modality, query in state.composed.items():
+        check_deadline()
         found = [match for match in matches if match.modality == modality]
         vectors = workspace.vectors([match.id for match in found], modality)
         found = [match for match in found if match.id in vectors]
@@ -70,10 +76,12 @@ def _words(
             texts[match.modality, match.id] = [("caption", match.id, match.text or "")]
     known = [word for own in texts.values() for field, _, text in own for word in _words_of(field, text)]
     found = found_words(state.sentence, known)
-    return {
-        key: tuple(matched for field, id, text in own if (matched := _matched(field, id, text, found)).words)
-        for key, own in texts.items()
-    }
+    matched = {}
+    for key, own in texts.items():
+        check_deadline()
+        with_words = (each for text in own if (each := _matched(*text, found)).words)
+        matched[key] = tuple(islice(with_words, _MOST_TEXTS))
+    return matched
 
 
 def _words_of(field: str, text: str) -> list[str]:
@@ -81,6 +89,9 @@ def _words_of(field: str, text: str) -> list[str]:
 
 
 def _matched(field: str, id: str | None, text: str, found: set[str]) -> MatchedWords:
+    # Most texts have none, and to find where a word stands takes ten times as long.
+    if found.isdisjoint(_words_of(field, text)):
+        return MatchedWords(field, id, (), ())
     if field == "file":
         return MatchedWords(field, id, tuple(word for word in _words_of(field, text) if word in found), ())
     spans = found_spans(text, found)

@@ -11,7 +11,7 @@ from crossmodal.flow.topology import FlowKind, flow_file, read_topology
 from crossmodal.index.backends import Backend
 from crossmodal.models import DEFAULT_MODEL, identify_model, require_trust
 from crossmodal.models.adaptation import adapted_name, parse_adaptation
-from crossmodal.models.recommendation import BEST, resolve_best
+from crossmodal.models.recommendation import resolve_best
 from crossmodal.models.registry import LoadedEncoders
 from crossmodal.options import OPTIONS
 from crossmodal.settings import Settings
@@ -37,9 +37,9 @@ def chosen_model(settings: Settings, built_by: str | None = None) -> str:
 
     Raises SettingsError where ``-m`` itself says something else than one of these, and as ``resolve_best``.
     """
-    model = None if settings.model == BEST and built_by else settings.model
+    model = settings.model
     if model is not None:
-        model = resolve_best(model, settings.model_cache)
+        model = resolve_best(model, settings.model_cache, built_by)
     name = adapted_name(
         model or built_by or DEFAULT_MODEL,
         dim=settings.dim,

@@ -15,6 +15,7 @@ from crossmodal.documents import Document
 from crossmodal.engine.ranking import SearchState
 from crossmodal.errors import DeadlinePassed, QueryError
 from crossmodal.flow.runner import Flow
+from crossmodal.limits import quoted
 from crossmodal.match import Match
 from crossmodal.query.request import Rerank, Reranked
 from crossmodal.records import TEXT, Modality
@@ -34,7 +35,7 @@ def refusal(wanted: Rerank, name: str | None) -> QueryError | None:
         )
     if wanted.name not in (None, name):
         return QueryError(
-            f"The reranker here is {name!r}, not {wanted.name!r}; name that one, or none.",
+            f"The reranker here is {name!r}, not {quoted(wanted.name)}; name that one, or none.",
             pointer="/rerank/name",
         )
     return None
@@ -103,7 +104,7 @@ def _compared(
         # So that there is time left to answer without it.
         seconds = min(seconds, max(-outer.overdue, 0.0) * _SHARE)
     try:
-        with until(Deadline(seconds)):
+        with until(Deadline(seconds, within=outer)):
             (answer,) = flow().run("rerank", [query], {"seeks": seeks})
     except DeadlinePassed:
         # Where nobody waits for the search itself any more, that ends as well.

@@ -20,7 +20,7 @@ import numpy as np
 from crossmodal.errors import ModelError
 from crossmodal.extras import extra_for, how_to_install
 from crossmodal.machine import available_cores, available_memory
-from crossmodal.models.adaptation import Adaptation, parse_adaptation
+from crossmodal.models.adaptation import Adaptation, adapted_name, parse_adaptation
 from crossmodal.models.cache import read_object, replace_file, user_cache
 from crossmodal.models.runtimes.forms import instruction_sets
 from crossmodal.models.zoo import ModelRecord, find_record, is_cached, zoo
@@ -88,9 +88,15 @@ def recommend(
     remembered in ``cache`` for this machine until it is asked for ``again``. ``measure`` returns the seconds
     of a thousand photos; ``begin`` gets the name of a model before it is measured.
 
-    Raises ModelError where open_clip, which computes them, is not installed.
+    Raises ModelError where no model fits into memory, and MissingExtra without open_clip, which computes
+    them.
     """
     candidates = _candidates(available_memory())
+    if not candidates:
+        raise ModelError(
+            "No published model that may be used for anything fits into this machine's memory of "
+            f"{available_memory() >> 20:,} MiB. Leave out -m for the model that is shipped."
+        )
     measured = [] if again else _remembered(cache)
     names = [record.name for record in candidates[: len(measured)]]
     # Another version of this program may have other candidates.
@@ -105,14 +111,20 @@ def recommend(
     return measured
 
 
-def resolve_best(name: str, cache: Path | None) -> str:
+def resolve_best(name: str, cache: Path | None, built_by: str | None = None) -> str:
     """``name`` with the recommended model in place of ``best``, as ``best`` or ``best?dim=256`` have it.
+
+    For an index it is ``built_by``, the model that built it, with the options that ``name`` has.
 
     Raises ModelError as ``recommend`` does, and where every model is too slow for this machine.
     """
     adaptation = parse_adaptation(name) or Adaptation(name)
     if adaptation.model != BEST:
         return name
+    if built_by is not None:
+        return adapted_name(
+            built_by, dim=adaptation.dim, centering=adaptation.centering, views=adaptation.views
+        )
     last = recommend(cache)[-1]
     if not last.quick:
         raise ModelError(

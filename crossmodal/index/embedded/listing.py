@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from itertools import islice
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.filters import MODALITY_FIELD, And, Filter, Not, Or
 from crossmodal.filters.sorting import Order, OrderedValue, Place
 from crossmodal.index.embedded.connections import storable
@@ -75,11 +76,13 @@ def coordinates(
         dict[int, float](connection.execute(select, (IMAGE, name, Kind.NUMBER, most)).fetchall())
         for name, most in ((LATITUDE, 90), (LONGITUDE, 180))
     )
-    return [
-        (id, latitudes[row], longitudes[row])
-        for row, id, _ in _by_id(connection, IMAGE, "")
-        if row in latitudes and row in longitudes and (rows is None or row in rows)
-    ]
+    check_deadline()
+    placed = [row for row in latitudes if row in longitudes and (rows is None or row in rows)]
+    found = connection.execute(
+        "SELECT row, id FROM documents WHERE row IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(placed),),
+    )
+    return [(id, latitudes[row], longitudes[row]) for row, id in found]
 
 
 def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:

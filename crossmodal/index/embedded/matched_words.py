@@ -17,6 +17,10 @@ __all__ = ["found_spans", "found_words", "word_places"]
 _Piece = tuple[str, int, int]
 
 
+# Of half-width kana: to Unicode they are letters, and with the one before them they fold to another.
+_HALF_WIDTH_MARKS = "\uff9e\uff9f"
+
+
 def found_words(query: str, words: Collection[str]) -> set[str]:
     """Those of ``words``, as ``tokens`` cuts them out of texts, that a word of ``query`` finds."""
     wanted = list(dict.fromkeys(words_of_query(query)))
@@ -62,7 +66,11 @@ def _characters(text: str) -> Iterator[tuple[int, int]]:
     """Where each character begins and ends, with its marks and what shows nothing behind it."""
     start = 0
     for place in range(1, len(text) + 1):
-        if place < len(text) and (unicodedata.category(text[place])[0] == "M" or not folded(text[place])):
+        if place < len(text) and (
+            unicodedata.category(text[place])[0] == "M"
+            or text[place] in _HALF_WIDTH_MARKS
+            or not folded(text[place])
+        ):
             continue
         yield start, place
         start = place

@@ -3,6 +3,8 @@
 
 const KEPT = "crossmodal";
 const MOST_ANSWERS = 200;
+/** What a proxy says for a server that doesn't answer. */
+const AWAY = [502, 504];
 const HOME = new URL("..", location.href);
 const ANSWERS = /^v1\/(documents(\/[^/]+)?|facets|layout|tags|status)$/;
 
@@ -33,12 +35,17 @@ async function keep(name, answer) {
 }
 
 async function answerOf(event, name) {
+  let answer;
   try {
-    const answer = await fetch(event.request);
+    answer = await fetch(event.request);
     if (answer.ok && !answer.redirected) event.waitUntil(keep(name, answer.clone()));
-    return answer;
+    // The session is over: what it read isn't for the next one.
+    if (answer.status === 401) event.waitUntil(caches.delete(KEPT));
+    if (!AWAY.includes(answer.status)) return answer;
+    throw new TypeError("A proxy says that the server is away.");
   } catch (error) {
     const kept = await caches.match(name, { cacheName: KEPT });
+    if (!kept && answer) return answer;
     if (!kept) throw error;
     const headers = new Headers(kept.headers);
     headers.set("X-Kept", "1");

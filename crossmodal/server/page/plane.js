@@ -41,7 +41,7 @@ export function forgetPlane() {
 }
 
 /** The ids of the photos around the one that was opened, the nearest first. */
-export const nearIds = () => near;
+export const nearIds = () => near.filter((id) => !isHidden(id));
 
 const pause = (ms) => new Promise((over) => setTimeout(over, ms));
 
@@ -124,15 +124,16 @@ function grouped({ kind, points }, side) {
   return [...kept.values()];
 }
 
-/** Thumbnails by id, a few loaded at a time; `loaded` is called after each. */
-function thumbnails(loaded) {
+/** Thumbnails by id, a few loaded at a time; `loaded` is called after each, `drawn` says of how many groups they are. */
+function thumbnails(loaded, drawn) {
   const images = new Map();
   let loading = 0;
   return (id) => {
     const known = images.get(id);
     if (known) return known.complete && known.naturalWidth ? known : null;
     if (loading >= MOST_LOADING) return null;
-    if (images.size >= MOST_IMAGES) images.delete(images.keys().next().value);
+    // Not those that are on the screen, which would be loaded again and again.
+    if (images.size >= Math.max(MOST_IMAGES, 2 * drawn())) images.delete(images.keys().next().value);
     loading += 1;
     const image = Object.assign(new Image(), { src: thumbnailUrl(id) });
     images.set(id, image);
@@ -147,7 +148,9 @@ function thumbnails(loaded) {
 }
 
 function drawPlane(state, actions) {
-  const { kind, wide, points, placed, total } = shown;
+  // It stays on the screen when the index changes and it is forgotten.
+  const plane = shown;
+  const { kind, wide, points, placed, total } = plane;
   const { cell, least, most } = KINDS[kind];
   const isMap = kind === "map";
   const what = isMap ? "Map of where photos were taken" : "Photos, those that are alike together";
@@ -159,7 +162,7 @@ function drawPlane(state, actions) {
     data: { testid: "plane", kind },
   });
   const context = canvas.getContext("2d");
-  const view = (shown.view ??= { left: 0, top: 0, scale: 0 });
+  const view = (plane.view ??= { left: 0, top: 0, scale: 0 });
   let groups = [];
   let level = 0;
   let awaited = 0;
@@ -169,7 +172,7 @@ function drawPlane(state, actions) {
     cancelAnimationFrame(awaited);
     awaited = requestAnimationFrame(draw);
   };
-  const imageOf = thumbnails(later);
+  const imageOf = thumbnails(later, () => groups.length);
 
   /** Shows all points, as large as they fit. */
   function fit() {
@@ -255,7 +258,7 @@ function drawPlane(state, actions) {
     const wanted = 2 ** Math.floor(Math.log2(view.scale));
     if (level !== wanted) {
       level = wanted;
-      groups = grouped(shown, cell / level);
+      groups = grouped(plane, cell / level);
     }
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -271,6 +274,7 @@ function drawPlane(state, actions) {
   }
 
   function choose(group) {
+    if (!group) return;
     const [{ id, x, y }] = group.points;
     if (isMap && group.points.length > 1) {
       navigate({ as: "rows", filter: { ...state.filter, location: around(group) } });
@@ -298,7 +302,7 @@ function drawPlane(state, actions) {
     else if (event.key === "Enter") choose(middleGroup());
     else return;
     event.preventDefault();
-    if (event.key !== "Enter") announce(`${count(middleGroup().points.length, "photo")} in the middle.`);
+    if (event.key !== "Enter") announce(`${count(middleGroup()?.points.length ?? 0, "photo")} in the middle.`);
   });
   for (const type of ["focus", "blur"]) canvas.addEventListener(type, later);
   const without = total - placed;

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crossmodal import limits
+from crossmodal.deadlines import check_deadline
 from crossmodal.engine.engine import Engine
 from crossmodal.errors import RequestError
 from crossmodal.filters import Filter, tag_name
@@ -120,6 +121,7 @@ def _by_likeness(engine: Engine, limit: int, filter: Filter | None) -> dict[str,
     ids, places = found.ids, found.places
     if filter is not None:
         wanted = set(engine.workspace.matching_ids(IMAGE, filter))
+        check_deadline()
         kept = [number for number, id in enumerate(ids) if id in wanted]
         ids, places = tuple(ids[number] for number in kept), places[kept]
     answer = _spread(engine, limit, ids, places)
