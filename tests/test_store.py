@@ -282,7 +282,13 @@ def test_model_is_remembered(tmp_path: Path) -> None:
             assert store.identity == VSE
         with pytest.raises(ModelMismatch) as told:
             open_store(tmp_path, identity=CLIP)
-        for words in (str(VSE), str(CLIP), "-m vse", "--workspace", "delete"):
+        for words in (
+            str(VSE),
+            str(CLIP),
+            "-m vse",
+            "another --workspace",
+            f"convert --workspace {tmp_path} -m {CLIP.name}",
+        ):
             assert words in str(told.value)
         with pytest.raises(ModelMismatch):
             open_store(tmp_path, identity=replace(VSE, weights="0" * 16))
