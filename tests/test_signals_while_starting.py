@@ -64,7 +64,10 @@ def test_a_start_that_is_interrupted_leaves_nothing(tmp_path: Path, number: int,
     assert starting.poll() is None
     starting.send_signal(number)
     said, errors = starting.communicate(timeout=60)
-    assert (starting.returncode, said, errors) == (0, "starting\ninterrupted\n", "")
+    assert (said, errors) == ("starting\ninterrupted\n", "")
+    # Where a KeyboardInterrupt ends the ``exec`` of a text, as named tuples have it while jina is imported,
+    # CPython takes SIGINT for its own end as well, also when the interrupt was caught.
+    assert starting.returncode in (0, -signal.SIGINT)
     # What was forked in the last moment ends a second later.
     ended = time.monotonic() + 10
     while any(map(is_running, children)) and time.monotonic() < ended:
