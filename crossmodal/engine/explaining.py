@@ -74,25 +74,27 @@ def _words(
             texts[IMAGE, match.id] = [*of_photo, *((name, None, text) for name, text in others if text)]
         else:
             texts[match.modality, match.id] = [("caption", match.id, match.text or "")]
-    known = [word for own in texts.values() for field, _, text in own for word in _words_of(field, text)]
-    found = found_words(state.sentence, known)
+    words = {
+        key: [list(words_of_file(text) if field == "file" else words_of_text(text)) for field, _, text in own]
+        for key, own in texts.items()
+    }
+    found = found_words(state.sentence, [word for own in words.values() for each in own for word in each])
     matched = {}
     for key, own in texts.items():
         check_deadline()
-        with_words = (each for text in own if (each := _matched(*text, found)).words)
+        # Most texts have none, and to find where a word stands takes ten times as long.
+        with_words = (
+            each
+            for text, known in zip(own, words[key], strict=True)
+            if not found.isdisjoint(known) and (each := _matched(*text, known, found)).words
+        )
         matched[key] = tuple(islice(with_words, _MOST_TEXTS))
     return matched
 
 
-def _words_of(field: str, text: str) -> list[str]:
-    return list(words_of_file(text) if field == "file" else words_of_text(text))
-
-
-def _matched(field: str, id: str | None, text: str, found: set[str]) -> MatchedWords:
-    # Most texts have none, and to find where a word stands takes ten times as long.
-    if found.isdisjoint(_words_of(field, text)):
-        return MatchedWords(field, id, (), ())
+def _matched(field: str, id: str | None, text: str, known: Sequence[str], found: set[str]) -> MatchedWords:
+    """Those of the words ``known`` of a text that were ``found``, and where they stand."""
     if field == "file":
-        return MatchedWords(field, id, tuple(word for word in _words_of(field, text) if word in found), ())
+        return MatchedWords(field, id, tuple(word for word in known if word in found), ())
     spans = found_spans(text, found)
     return MatchedWords(field, id, tuple(text[start:end] for start, end in spans), tuple(spans))
