@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,30 @@ from crossmodal.records import IMAGE, TEXT, Modality
 from crossmodal.steps.encoding import unit_vector
 from crossmodal.workspace import Workspace
 
-__all__ = ["TermEncoder"]
+__all__ = ["TermEncoder", "encoded"]
 
 # A vector, float32 (dimension,), or the sentence that says why there is none.
 _Encoded = NDArray[np.float32] | str
 
 # Sentences whose vectors are remembered: at 512 dimensions 2 MB.
 _REMEMBERED = 1024
+
+
+def encoded(
+    flow: Flow, docs: Sequence[Document], parameters: Mapping[str, Any] | None = None
+) -> NDArray[np.float32]:
+    """The vectors that the query Flow's encoders make of ``docs``, float32 (n, dimension).
+
+    Raises QueryError for the first that cannot be encoded.
+    """
+    by_id = {doc.id: doc for doc in flow.run("encode", docs, parameters)}
+    vectors = []
+    for doc in docs:
+        answer = by_id[doc.id]
+        if answer.error is not None or answer.embedding is None:
+            raise QueryError(answer.error or f"{doc.id} could not be encoded.")
+        vectors.append(answer.embedding)
+    return np.stack(vectors)
 
 
 class TermEncoder:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from crossmodal.documents import Document
 from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
+from crossmodal.engine.encoding import encoded
 from crossmodal.engine.heat_maps import heat_map
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.layout import Layout, Layouts
@@ -28,7 +29,6 @@ from crossmodal.engine.writer import Writer, WriterState
 from crossmodal.errors import (
     BackendUnavailable,
     DataError,
-    QueryError,
     ServiceError,
     StoreLocked,
     StoreUnwritable,
@@ -175,14 +175,7 @@ class Engine:
         docs += [Document.of_query(f"photo-{number}", content=photo) for number, photo in enumerate(photos)]
         if not docs:
             raise DataError("There is nothing to encode; give at least one sentence or photo.")
-        by_id = {doc.id: doc for doc in self._query_flow().run("encode", docs)}
-        vectors = []
-        for doc in docs:
-            answer = by_id[doc.id]
-            if answer.error is not None or answer.embedding is None:
-                raise QueryError(answer.error or f"{doc.id} could not be encoded.")
-            vectors.append(answer.embedding)
-        return np.stack(vectors)
+        return encoded(self._query_flow(), docs)
 
     def heat_map(self, id: str, text: str) -> HeatMap | None:
         """Which parts of the photo ``id`` fit ``text``; None where there is no such photo.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from crossmodal.documents import Document
+from crossmodal.engine.encoding import encoded
 from crossmodal.errors import QueryError
 from crossmodal.flow.runner import Flow
 from crossmodal.images.cropping import shown_part
@@ -44,14 +43,8 @@ def heat_map(flow: Flow, workspace: Workspace, settings: Settings, id: str, text
     inputs = [pixels, *(greyed(pixels, number) for number in range(GRID * GRID))]
     docs = [Document(str(number), IMAGE, TEXT, pixels=each) for number, each in enumerate(inputs)]
     sentence = Document.of_query("text", text=text)
-    answered = {doc.id: doc for doc in flow.run("encode", [sentence, *docs], {TOGETHER: True})}
-    vectors = []
-    for doc in (sentence, *docs):
-        answer = answered[doc.id]
-        if answer.error is not None or answer.embedding is None:
-            raise QueryError(answer.error or f"{doc.id} could not be encoded.")
-        vectors.append(answer.embedding)
-    cosines = inner_products(vectors[0], np.stack(vectors[1:]))
+    vectors = encoded(flow, [sentence, *docs], {TOGETHER: True})
+    cosines = inner_products(vectors[0], vectors[1:])
     falls = (cosines[0] - cosines[1:]).reshape(GRID, GRID).tolist()
     look = workspace.looks([id]).get(id, Look())
     part = (

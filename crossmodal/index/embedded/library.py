@@ -27,7 +27,16 @@ from crossmodal.index.embedded.stored_document import (
 )
 from crossmodal.records import IMAGE, TEXT, LocalFile, Record, below
 
-__all__ = ["TRASH_DAYS", "Library", "Root", "Trashed", "is_trashed", "read_trashed", "restore"]
+__all__ = [
+    "TRASH_DAYS",
+    "Library",
+    "Root",
+    "Trashed",
+    "is_trashed",
+    "read_trashed",
+    "restore",
+    "trashed_checksum",
+]
 
 # How long the trash keeps what it has.
 TRASH_DAYS = 30
@@ -358,12 +367,18 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> boo
     return True
 
 
+def trashed_checksum(
+    text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None
+) -> int:
+    """The checksum of a row of ``trashed``."""
+    return checksum(b"".join(part or b"" for part in (text, vector, content, thumbnail)), len(text))
+
+
 def read_trashed(
     photo: str, text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None, known: int
 ) -> tuple[Record, bytes | None]:
     """A record and its vector from a row of ``trashed``; raises StoreDamaged."""
-    bytes_of_all = b"".join(part or b"" for part in (text, vector, content, thumbnail))
-    if checksum(bytes_of_all, len(text)) != known:
+    if trashed_checksum(text, vector, content, thumbnail) != known:
         raise StoreDamaged("document", photo, 0, modality=IMAGE)
     return Record(**json.loads(text), content=content, thumbnail=thumbnail), vector
 
@@ -401,7 +416,6 @@ def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str
         written = {name: value for name in _WRITTEN if (value := getattr(record, name))}
         # With escapes, so that halves of characters can be written.
         text = json.dumps(written, default=str).encode()
-        bytes_of_all = b"".join(part or b"" for part in (text, vector, record.content, record.thumbnail))
         connection.execute(
             "INSERT INTO trashed (photo, number, record, vector, content, thumbnail, checksum)"
             " VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?, ?)",
@@ -412,6 +426,6 @@ def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str
                 vector,
                 record.content,
                 record.thumbnail,
-                checksum(bytes_of_all, len(text)),
+                trashed_checksum(text, vector, record.content, record.thumbnail),
             ),
         )

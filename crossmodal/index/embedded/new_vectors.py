@@ -20,7 +20,7 @@ from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.copies import replace_by_copy
 from crossmodal.index.embedded.hubness_rows import take_banks
-from crossmodal.index.embedded.library import read_trashed
+from crossmodal.index.embedded.library import read_trashed, trashed_checksum
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite, stored_part
 from crossmodal.index.embedded.writer_lock import WriterLock
@@ -205,10 +205,9 @@ def _replace_in_trash(connection: sqlite3.Connection) -> None:
             read_trashed(photo, text, old, content, thumbnail, known)
             found = run("SELECT vector FROM new_vectors WHERE place = 'trashed' AND row = ?", (row,))
             (vector,) = found.fetchone() or (None,)
-            bytes_of_all = b"".join(part or b"" for part in (text, vector, content, thumbnail))
             run(
                 "UPDATE trashed SET vector = ?, checksum = ? WHERE rowid = ?",
-                (vector, checksum(bytes_of_all, len(text)), row),
+                (vector, trashed_checksum(text, vector, content, thumbnail), row),
             )
 
 
