@@ -8,50 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
+from pretrained_networks import cnn_features, save_as_timm_does
 
 from crossmodal.evaluation.zero_shot import zero_shot
 from crossmodal.images import decode_image
 from crossmodal.models import load_image_encoder
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-from crossmodal.models.native.towers import load_image_tower
-from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import find_native
 from crossmodal.records import Record
 from crossmodal.training import Run, Stage, TrainingConfig, train_on
 from crossmodal.training.config import Classes, Origin
 
 
-def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) -> None:
-    """The CNN of ``vse``, ``times`` as large, and a classifier (classes, features) as timm has them."""
-    from safetensors.torch import save_file
-
-    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
-    state = {"classifier.weight": torch.from_numpy(classifier)}
-    state["classifier.bias"] = torch.zeros(len(classifier))
-    for name, value in checkpoint.image_weights().items():
-        if name.startswith("cnn."):
-            state[name.removeprefix("cnn.")] = times * torch.from_numpy(value.copy()).float()
-    cnn = load_image_tower(checkpoint).cnn
-    for name, module in cnn.named_modules():
-        if isinstance(module, torch.nn.Conv2d):
-            parent, _, last = name.rpartition(".")
-            of_block = [child for child, _ in cnn.get_submodule(parent).named_children()] if parent else []
-            number = of_block.index(last) + 1 if parent else 1 + (last == "conv_head")
-            norm = f"{parent}.bn{number}" if parent else f"bn{number}"
-            width = module.out_channels
-            state[f"{norm}.bias"] = state.pop(f"{name}.bias")
-            state |= {f"{norm}.weight": torch.ones(width), f"{norm}.running_mean": torch.zeros(width)}
-            state[f"{norm}.running_var"] = torch.full((width,), 1 - 1e-5)
-    save_file(state, path)
-
-
 def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path) -> None:
     preprocessing = load_image_encoder("vse", threads=1, runtime="torch").preprocessing
+
+    def squares(shift: int) -> np.ndarray:
+        pictures = [picture(colour, shape, shift) for colour in COLOURS for shape in SHAPES]
+        return np.stack([preprocessing.crop(decode_image(photo)) for photo in pictures])
+
     photos = [record for record in world(range(0, 8, 2)) if isinstance(record, Record)]
     equal = [replace(record, text=" ".join(COLOURS)) if record.text else record for record in photos]
-    shown = cnn_features([picture(c, s, 0) for c in COLOURS for s in SHAPES], preprocessing)
+    shown = cnn_features(squares(0))
     features = shown.reshape(4, 3, -1).mean(axis=1)
     classifier = 2 * (features - features.mean(axis=0))
 
@@ -95,20 +74,11 @@ def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path) -> Non
         )
     found = zero_shot(str(tmp_path / "model"), named(range(3, 4)))
     assert (found.photos, found.sentences) == (12, 4)
-    own = classified(cnn_features([picture(c, s, 3) for c in COLOURS for s in SHAPES], preprocessing))
+    own = classified(cnn_features(squares(3)))
     said = own.reshape(4, 3) == np.arange(4)[:, None]
     # Chance would be a quarter; the classifier isn't always right itself.
     assert said.mean() > 0.6
     assert found.cosine > said.mean() - 0.2
-
-
-def cnn_features(photos: list[bytes], preprocessing: ImagePreprocessing) -> np.ndarray:
-    """What the CNN of ``vse`` makes of photos, (photos, length)."""
-    tower = load_image_tower(NativeCheckpoint.open(SHIPPED["vse"], "vse"))
-    squares = np.stack([preprocessing.crop(decode_image(photo)) for photo in photos])
-    with torch.inference_mode():
-        features: np.ndarray = tower.cnn(torch.from_numpy(preprocessing.scale(squares))).numpy()
-    return features
 
 
 def named(shifts: range) -> Iterator[Record]:

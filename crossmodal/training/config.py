@@ -22,6 +22,7 @@ __all__ = [
     "Origin",
     "Stage",
     "TrainingConfig",
+    "Widening",
     "fine_tuning",
 ]
 
@@ -168,6 +169,29 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Widening:
+    """A second branch of the photo's network, as ``widening`` describes it.
+
+    ``image_weights`` is the timm state dict of mobilenet_edgetpu_100, with its classifier, whose upper layers
+    the branch gets. ``names`` and ``templates`` name the classes as in ``Classes``; ``class_weight`` times
+    the divergence from what the classifier says is added to the loss of ``epochs``. Of a cosine of the
+    widened model ``share`` is the branch's.
+    """
+
+    image_weights: str
+    names: str
+    templates: tuple[str, ...] = ("a photo of a {}", _GAP)
+    share: float = 0.4
+    epochs: int = 12
+    class_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        place = f"{_PLACE} widen"
+        check_bounds(self, {"share": (0.0, 1.0), "epochs": (1, 10_000), "class_weight": (0.0, 1e4)}, place)
+        _check_templates(self.templates, place)
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """One part of a run with settings of its own; it goes on from the best weights so far.
 
@@ -278,7 +302,9 @@ class TrainingConfig:
 
     **What pretraining knew.** ``origin`` names what the trunks were pretrained as, where the run starts from
     one that was tuned: weights are means of both (WiSE-FT, Wortsman et al. 2021). In the end each of
-    ``keep_model`` is tried as the share of the model that the run started from, in all weights.
+    ``keep_model`` is tried as the share of the model that the run started from, in all weights. ``widen``
+    puts the upper layers as they were beside the tuned ones, before the first of ``stages``, of which there
+    may then be none.
 
     **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
     ``average_decay`` is that of the moving average of the weights, which is what is measured and stored
@@ -306,6 +332,7 @@ class TrainingConfig:
     resize: Literal["crop", "squash"] | None = None
     origin: Origin | None = None
     keep_model: tuple[float, ...] = ()
+    widen: Widening | None = None
     freeze_word_embeddings: bool = True
     average_decay: float | None = None
     patience: int = 6
@@ -320,7 +347,7 @@ class TrainingConfig:
         for share in self.keep_model:
             if not 0.0 <= share <= 1.0:
                 raise SettingsError(f"The {_PLACE} keep_model has {share}; shares are from 0 to 1.")
-        if not self.stages:
+        if not self.stages and self.widen is None:
             raise SettingsError(f"The {_PLACE} stages is an empty list; at least one stage is needed.")
         if self.dev_split is not None and self.train_split is None:
             raise SettingsError(

@@ -234,7 +234,8 @@ def _standardise(run: _Run) -> None:
 
 
 def _measure_start(run: _Run) -> None:
-    stage = run.config.stages[0]
+    # A model that is only widened has no stage; photos are then features of its frozen trunk.
+    stage = run.config.stages[0] if run.config.stages else Stage()
     images = image_input(run.model, stage, run.dev, run.resources, train=False)
     metrics = measure(
         run.model, images, run.model.tokenize(run.dev.captions), run.dev, bfloat16=run.resources.bfloat16

@@ -104,6 +104,11 @@ def _sources(training: Mapping[str, Any]) -> list[str]:
         sentences.append(
             f"All weights are means with those of the model that it started as, whose share is {share:.0%}."
         )
+    if widen := config.get("widen"):
+        sentences.append(
+            f"Beside the upper layers of its photo's network lie those of `{widen['image_weights']}` as they "
+            f"were pretrained; linear heads learnt what they say, {widen['share']:.0%} of each cosine."
+        )
     if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
         sentences.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
     return sentences
@@ -114,11 +119,12 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     data = [config["data"], *(more["data"] for more in config.get("more", ()))]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     stages = [_stage(number, stage) for number, stage in enumerate(config["stages"], start=1)]
-    chosen = (
-        f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
-        if training["best_stage"]
-        else "none was better than the weights that it started with, which were retained"
-    )
+    if not stages:
+        chosen = "nothing was trained but the heads of the second branch"
+    elif training["best_stage"]:
+        chosen = f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
+    else:
+        chosen = "none was better than the weights that it started with, which were retained"
     return [
         f"Command: `{training['command']}`",
         f"Data: {_listed([f'`{name}`' for name in data])}, {_size(training['train'])} to train on; "

@@ -138,6 +138,10 @@ def train_on(
             bfloat16=_bfloat16(config, device),
             progress=lambda doing, done, total: _report(run, Preparation(doing, done, total)),
         )
+        if config.widen is not None:
+            from crossmodal.training.widening import widened
+
+            model = widened(model, config, train_pairs, resources).to(device)
         state = StateFile(run.output, config, train_pairs.fingerprint() + dev_pairs.fingerprint())
         hooks = Hooks(run.progress, run.progress, run.should_stop, run.save_seconds)
         outcome = fit(model, config, train_pairs, dev_pairs, resources, state, hooks)

@@ -166,17 +166,18 @@ def save_checkpoint(
     dimension: int,
     preprocessing: ImagePreprocessing,
     training: Mapping[str, Any],
+    quantize_image: bool = False,
     quantize_text: bool = False,
 ) -> None:
     """Write a checkpoint, weights as fp16. ``training`` is stored as it is, for people to read.
 
-    ``quantize_text`` stores the text tower's matrices as int8 with scales, which halves them.
+    ``quantize_image`` and ``quantize_text`` store a tower's matrices as int8 with scales, which halves them.
     The configuration is written last: a folder without it is not a checkpoint. Raises ModelError where a
     weight is infinite or not a number, or too large for fp16.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _CONFIG).unlink(missing_ok=True)
-    (folder / _IMAGE).write_bytes(weights_as_bytes(image_weights))
+    (folder / _IMAGE).write_bytes(weights_as_bytes(image_weights, quantized=quantize_image))
     (folder / _TEXT).write_bytes(weights_as_bytes(text_weights, quantized=quantize_text))
     vocabulary.save(folder / _VOCABULARY)
     config = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.models.native.mobilenet_blocks import same_padding, stages
+from crossmodal.models.native.mobilenet_blocks import FIRST_BESIDE, same_padding, stages
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TextConfig, TransformerConfig
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.runtimes.graph import Graph, Value
@@ -58,12 +58,27 @@ class _ImageTower:
         self._side = size
 
     def features(self, x: Value) -> Value:
-        """As ``mobilenet.MobileNetEdgeTPU``: (n, 3, side, side) to (n, 1280)."""
+        """As ``mobilenet.MobileNetEdgeTPU``: (n, 3, side, side) to (n, 1280 a branch)."""
         x = self.graph.relu(self._convolution(x, "conv_stem", stride=2))
         x = self._convolution(x, "blocks.0.0.conv")
-        for number, blocks in enumerate(stages(), start=1):
-            for place, block in enumerate(blocks):
-                name = f"blocks.{number}.{place}"
+        shared = self._stages(x, "", range(1, FIRST_BESIDE))
+        side = self._side
+        own = self._branch(shared, "")
+        if "cnn.beside.conv_head.weight" not in self._weights:
+            return own
+        self._side = side
+        return self.graph.concatenate([own, self._branch(shared, "beside.")], 1)
+
+    def _branch(self, x: Value, prefix: str) -> Value:
+        rows = stages()
+        x = self._stages(x, prefix, range(FIRST_BESIDE, len(rows) + 1))
+        return self.graph.mean(self.graph.relu(self._convolution(x, f"{prefix}conv_head")), 2, 3)
+
+    def _stages(self, x: Value, prefix: str, numbers: range) -> Value:
+        rows = stages()
+        for number in numbers:
+            for place, block in enumerate(rows[number - 1]):
+                name = f"{prefix}blocks.{number}.{place}"
                 if block.fused:
                     y = self.graph.relu(self._convolution(x, f"{name}.conv_exp", stride=block.stride))
                 else:
@@ -73,7 +88,7 @@ class _ImageTower:
                     y = self.graph.relu(y)
                 y = self._convolution(y, f"{name}.conv_pwl")
                 x = self.graph.add(x, y) if block.skip else y
-        return self.graph.mean(self.graph.relu(self._convolution(x, "conv_head")), 2, 3)
+        return x
 
     def _convolution(self, x: Value, name: str, *, stride: int = 1, groups: int = 1) -> Value:
         weight, bias = (self._weights[f"cnn.{name}.{part}"] for part in ("weight", "bias"))

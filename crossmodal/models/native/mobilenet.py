@@ -4,6 +4,9 @@ It computes the same as timm's ``mobilenet_edgetpu_100`` with ``pad_type="same"`
 after stage 0 (the published network has none there) and with global average pooling; a test compares
 the two. It is written out here because importing timm takes longer than everything else that a query
 does. Parameter names are timm's, so that ``fold_batch_norm`` can read a timm state dict.
+
+It may have a second branch, ``beside``: the same layers from stage ``FIRST_BESIDE`` on with weights of their
+own, on the same edges and textures, such as those from before the network was tuned.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from torch.nn import functional as F
 
 from crossmodal.models.native.mobilenet_blocks import (
     FEATURES,
+    FIRST_BESIDE,
     FIRST_CHANNELS,
     STEM_CHANNELS,
     Block,
@@ -91,27 +95,52 @@ class _SeparableBlock(nn.Module):
         return x + y if self.skip else y
 
 
-class MobileNetEdgeTPU(nn.Module):
-    """Photos to features: float (N, 3, side, side) in [-1, 1] to float (N, 1280)."""
+class _Beside(nn.Module):
+    """The second branch: the stages from ``FIRST_BESIDE`` on, by their numbers, and the last convolution."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv_stem = _SameConv2d(3, STEM_CHANNELS, 3, 2)
         rows = stages()
-        self.blocks = nn.Sequential(
-            nn.Sequential(_PlainBlock(STEM_CHANNELS, FIRST_CHANNELS)),
-            *(
-                nn.Sequential(
-                    *(_FusedBlock(block) if block.fused else _SeparableBlock(block) for block in row)
-                )
-                for row in rows
-            ),
+        self.blocks = nn.ModuleDict(
+            {str(number): _stage(row) for number, row in enumerate(rows, 1) if number >= FIRST_BESIDE}
         )
         self.conv_head = _SameConv2d(rows[-1][-1].outputs, FEATURES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.blocks(F.relu(self.conv_stem(x)))
-        return F.relu(self.conv_head(x)).mean(dim=(2, 3))
+        for stage in self.blocks.values():
+            x = stage(x)
+        return _pooled(self.conv_head(x))
+
+
+def _stage(row: list[Block]) -> nn.Sequential:
+    return nn.Sequential(*(_FusedBlock(block) if block.fused else _SeparableBlock(block) for block in row))
+
+
+def _pooled(x: Tensor) -> Tensor:
+    return F.relu(x).mean(dim=(2, 3))
+
+
+class MobileNetEdgeTPU(nn.Module):
+    """Photos to features: float (N, 3, side, side) in [-1, 1] to float (N, 1280).
+
+    With ``branches`` 2 those of the second one follow, (N, 2560); ``features`` is how many there are.
+    """
+
+    def __init__(self, branches: int = 1) -> None:
+        super().__init__()
+        self.conv_stem = _SameConv2d(3, STEM_CHANNELS, 3, 2)
+        rows = stages()
+        self.blocks = nn.Sequential(
+            nn.Sequential(_PlainBlock(STEM_CHANNELS, FIRST_CHANNELS)), *(_stage(row) for row in rows)
+        )
+        self.conv_head = _SameConv2d(rows[-1][-1].outputs, FEATURES, 1)
+        self.beside = _Beside() if branches > 1 else None
+        self.features = branches * FEATURES
+
+    def forward(self, x: Tensor) -> Tensor:
+        shared = self.blocks[:FIRST_BESIDE](F.relu(self.conv_stem(x)))
+        own = _pooled(self.conv_head(self.blocks[FIRST_BESIDE:](shared)))
+        return own if self.beside is None else torch.cat([own, self.beside(shared)], dim=1)
 
 
 def fold_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["FEATURES", "FIRST_CHANNELS", "STEM_CHANNELS", "Block", "same_padding", "stages"]
+__all__ = ["FEATURES", "FIRST_BESIDE", "FIRST_CHANNELS", "STEM_CHANNELS", "Block", "same_padding", "stages"]
 
-# The length of a pooled feature vector.
+# The length of a branch's pooled feature vector.
 FEATURES = 1280
+
+# The first stage that a second branch has of its own. What comes before is three quarters of the work.
+FIRST_BESIDE = 3
 
 STEM_CHANNELS = 32
 # Of stage 0, a plain 1x1 convolution.

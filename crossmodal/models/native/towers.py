@@ -9,7 +9,7 @@ length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,29 +18,39 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from crossmodal.errors import ModelError
 from crossmodal.models.native.checkpoint import NativeCheckpoint
-from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU
+from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TransformerConfig
 from crossmodal.models.native.vocabularies import PADDING
 
-__all__ = ["GruTextTower", "ImageTower", "TransformerTextTower", "load_image_tower", "load_text_tower"]
+__all__ = [
+    "GruTextTower",
+    "ImageTower",
+    "TransformerTextTower",
+    "branches_of",
+    "load_image_tower",
+    "load_text_tower",
+]
 
 # BERT's.
 _INITIAL_DEVIATION = 0.02
 
 
 class ImageTower(nn.Module):
-    """Photos to vectors: float (N, 3, side, side) in [-1, 1] to unit length (N, dimension)."""
+    """Photos to vectors: float (N, 3, side, side) in [-1, 1] to unit length (N, dimension).
 
-    def __init__(self, dimension: int) -> None:
+    ``branches`` are those of the CNN, 1 or 2.
+    """
+
+    def __init__(self, dimension: int, branches: int = 1) -> None:
         super().__init__()
-        self.cnn = MobileNetEdgeTPU()
-        self.projection = nn.Linear(FEATURES, dimension)
+        self.cnn = MobileNetEdgeTPU(branches)
+        self.projection = nn.Linear(self.cnn.features, dimension)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.cnn(x))
 
     def project(self, features: Tensor) -> Tensor:
-        """CNN features (N, 1280) to unit length (N, dimension)."""
+        """CNN features (N, 1280 a branch) to unit length (N, dimension)."""
         return F.normalize(self.projection(features), dim=-1)
 
 
@@ -138,11 +148,16 @@ class TransformerTextTower(nn.Module):
 
 def load_image_tower(checkpoint: NativeCheckpoint) -> ImageTower:
     """The photo's side, ready to encode. Raises ModelError where the weights are missing or don't fit."""
-    with torch.device("meta"):
-        tower = ImageTower(checkpoint.dimension)
     weights = {name: torch.from_numpy(value) for name, value in checkpoint.image_weights().items()}
+    with torch.device("meta"):
+        tower = ImageTower(checkpoint.dimension, branches_of(weights))
     _fill(tower, weights, checkpoint)
     return tower
+
+
+def branches_of(weights: Mapping[str, object]) -> int:
+    """How many branches the CNN has whose parameters are among ``weights``."""
+    return 1 + any(name.startswith("cnn.beside.") for name in weights)
 
 
 def load_text_tower(checkpoint: NativeCheckpoint) -> GruTextTower | TransformerTextTower:

@@ -56,8 +56,9 @@ def weights_as_bytes(
 ) -> bytes:
     """A safetensors file; the same weights always make the same bytes, in whatever order they come.
 
-    Each weight becomes fp16. With ``quantized``, those with two axes become int8 under their name and scales
-    under their name and ``.scale``. Raises ModelError where a weight isn't finite in fp16.
+    Each weight becomes fp16. With ``quantized``, those with two axes and more become int8 under their name,
+    and scales under their name and ``.scale``: a row is all that makes one output. Raises ModelError where a
+    weight isn't finite in fp16.
     """
     from safetensors.numpy import save
 
@@ -70,8 +71,9 @@ def weights_as_bytes(
                 f"The weight {name} cannot be stored: it holds values that are infinite, not a number, or "
                 f"larger than {np.finfo(np.float16).max:.0f}. Did the training diverge?"
             )
-        if quantized and half.ndim == 2:
-            stored[name], stored[name + _SCALE] = quantize(weights[name])
+        if quantized and half.ndim >= 2:
+            values, stored[name + _SCALE] = quantize(weights[name].reshape(len(half), -1))
+            stored[name] = values.reshape(half.shape)
         else:
             stored[name] = half
     return bytes(save(stored))
@@ -85,7 +87,7 @@ def read_weights(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     try:
         stored = load_file(path)
         return {
-            name: dequantize(value, stored[name + _SCALE])
+            name: dequantize(value.reshape(len(value), -1), stored[name + _SCALE]).reshape(value.shape)
             if value.dtype == np.int8
             else value.astype(np.float32)
             for name, value in stored.items()

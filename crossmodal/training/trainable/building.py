@@ -15,7 +15,7 @@ from crossmodal.errors import ModelError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.minilm import read_sentence_encoder
-from crossmodal.models.native.mobilenet import fold_batch_norm
+from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU, fold_batch_norm
 from crossmodal.models.native.towers import (
     GruTextTower,
     ImageTower,
@@ -31,7 +31,7 @@ from crossmodal.training.trainable.base import Trainable
 from crossmodal.training.trainable.native import NativeModel
 from crossmodal.training.trainable.open_clip import OpenClipModel, find_open_clip
 
-__all__ = ["build_model", "build_origin", "classifier_logits", "preprocessing_of"]
+__all__ = ["build_model", "build_origin", "classifier_logits", "preprocessing_of", "pretrained_cnn"]
 
 # What MobileNet-EdgeTPU was trained with: RGB in [-1, 1], 224 x 224.
 _SIZE = 224
@@ -119,8 +119,6 @@ def _image_tower(config: TrainingConfig, checkpoint: NativeCheckpoint | None) ->
 
 
 def _new_projection(dimension: int) -> nn.Linear:
-    from crossmodal.models.native.mobilenet import FEATURES
-
     projection = nn.Linear(FEATURES, dimension)
     nn.init.xavier_uniform_(projection.weight)
     nn.init.zeros_(projection.bias)
@@ -134,17 +132,23 @@ def classifier_logits(path: Path, batches: Iterable[Tensor], *, bfloat16: bool) 
     """
     from safetensors.torch import load_file
 
-    tower = ImageTower(_DIMENSION)
-    _load_timm(tower.cnn, path)
+    found = pretrained_cnn(path)
     state = load_file(path)
     if "classifier.weight" not in state:
         raise ModelError(f"{path} has no classifier.")
     weight, bias = state["classifier.weight"].float(), state["classifier.bias"].float()
-    cnn: nn.Module = tower.cnn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    cnn: nn.Module = found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for pixels in batches:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             features = cnn(pixels.contiguous(memory_format=torch.channels_last)).float()
         yield features @ weight.T + bias
+
+
+def pretrained_cnn(path: Path) -> MobileNetEdgeTPU:
+    """The network of a timm state dict. Raises ModelError where it cannot be read or is another."""
+    cnn = MobileNetEdgeTPU()
+    _load_timm(cnn, path)
+    return cnn
 
 
 def _load_timm(cnn: nn.Module, path: Path) -> None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossmodal.models.native.checkpoint import save_checkpoint
-from crossmodal.models.native.mobilenet import FEATURES
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.towers import GruTextTower, ImageTower, TransformerTextTower
 from crossmodal.models.native.vocabularies import PADDING, Vocabulary, WordPieces
@@ -53,8 +52,8 @@ class NativeModel(Trainable):
         self.dimension = image.projection.out_features
         self._quantize_text = self.kind == "transformer" if quantize_text is None else quantize_text
         self._feature_dropout = nn.Dropout(0.0)
-        self.register_buffer("mean", torch.zeros(FEATURES), persistent=False)
-        self.register_buffer("deviation", torch.ones(FEATURES), persistent=False)
+        self.register_buffer("mean", torch.zeros(image.cnn.features), persistent=False)
+        self.register_buffer("deviation", torch.ones(image.cnn.features), persistent=False)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [self.vocabulary.numbers_of(text) for text in texts]
@@ -105,8 +104,9 @@ class NativeModel(Trainable):
     def image_block_of(self, name: str) -> int | None:
         if name.startswith("image.cnn.conv_stem."):
             return 0
-        if name.startswith("image.cnn.blocks."):
-            return 1 + int(name.split(".")[3])
+        own = name.replace("image.cnn.beside.", "image.cnn.")
+        if own.startswith("image.cnn.blocks."):
+            return 1 + int(own.split(".")[3])
         return 1 + len(self.image.cnn.blocks) if name.startswith("image.cnn.") else None
 
     def is_word_embedding(self, name: str) -> bool:
@@ -147,6 +147,8 @@ class NativeModel(Trainable):
             dimension=self.dimension,
             preprocessing=self.preprocessing,
             training=training,
+            # With two branches it would be larger than all the rest of a small model.
+            quantize_image=self.image.cnn.beside is not None,
             quantize_text=self._quantize_text,
         )
 

@@ -1,0 +1,44 @@
+"""Files of pretrained networks, as timm writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+from crossmodal.models.native.towers import load_image_tower
+
+
+def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) -> None:
+    """The CNN of ``vse``, ``times`` as large, and a classifier (classes, features) as timm has them."""
+    from safetensors.torch import save_file
+
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
+    state = {"classifier.weight": torch.from_numpy(classifier)}
+    state["classifier.bias"] = torch.zeros(len(classifier))
+    for name, value in checkpoint.image_weights().items():
+        if name.startswith("cnn."):
+            state[name.removeprefix("cnn.")] = times * torch.from_numpy(value.copy()).float()
+    cnn = load_image_tower(checkpoint).cnn
+    for name, module in cnn.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            parent, _, last = name.rpartition(".")
+            of_block = [child for child, _ in cnn.get_submodule(parent).named_children()] if parent else []
+            number = of_block.index(last) + 1 if parent else 1 + (last == "conv_head")
+            norm = f"{parent}.bn{number}" if parent else f"bn{number}"
+            width = module.out_channels
+            state[f"{norm}.bias"] = state.pop(f"{name}.bias")
+            state |= {f"{norm}.weight": torch.ones(width), f"{norm}.running_mean": torch.zeros(width)}
+            state[f"{norm}.running_var"] = torch.full((width,), 1 - 1e-5)
+    save_file(state, path)
+
+
+def cnn_features(squares: np.ndarray) -> np.ndarray:
+    """What the CNN of ``vse`` makes of photos uint8 (photos, 224, 224, 3): (photos, 1280)."""
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
+    with torch.inference_mode():
+        scaled = torch.from_numpy(checkpoint.preprocessing.scale(squares))
+        features: np.ndarray = load_image_tower(checkpoint).cnn(scaled).numpy()
+    return features
