@@ -562,6 +562,13 @@ OPTIONS: tuple[Option, ...] = (
         not_with=("url",),
     ),
     Option(
+        "objects",
+        "where a new index puts originals and thumbnails: embedded, in itself, or an object store, such as "
+        "s3://BUCKET/FOLDER; the index keeps it, and `convert` moves them",
+        ("index", "watch", *_SERVING, "convert", "load"),
+        metavar="ADDRESS",
+    ),
+    Option(
         "runtime",
         "what computes the model; auto: the fastest whose vectors are the plain model's up to rounding",
         (*_WITH_MODEL, "convert", "embed"),

@@ -135,6 +135,10 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     for damaged in status.get("damaged", ()):
         line = f"damaged: {damaged['what']}; index it again to repair it"
         console.print(printable(line, encoding), style="red", soft_wrap=True)
+    if (objects := status["objects"]) is not None:
+        line = f"originals and thumbnails lie in {objects['where']}: {objects['error'] or 'ready'}"
+        style = "red" if objects["error"] else "none"
+        console.print(printable(line, encoding), style=style, soft_wrap=True)
     for root in status["roots"]:
         console.print(printable(f"{root['files']:,} files in {root['path']}", encoding), soft_wrap=True)
     if status["trash"]:
