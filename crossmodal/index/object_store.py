@@ -1,7 +1,7 @@
 """Originals and thumbnails in an object store that fsspec knows: S3 and what speaks it, or a folder.
 
-Each call is given up after a time that grows with what it moves. After one that failed, the next ones fail at
-once for a second, so that a store that is away holds up nobody for long, and few threads.
+Each call is given up after a time that grows with what it moves. After one that failed, the others fail at
+once, and one a second tries again, so that a store that is away holds up few threads, and nobody for long.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ _LONG_SECONDS = 60.0
 _AWAY_SECONDS = 1.0
 _KNOWN_SECONDS = 5.0
 
+# Of S3: how long a connection may be silent, which nobody waits for any more then, and how many there are.
+_SILENT_SECONDS = 20.0
+_CONNECTIONS = 32
+
 _PUT_AT_ONCE = 16
 _DELETED_AT_ONCE = 500
 
@@ -90,7 +94,7 @@ class ObjectStore:
     def __init__(self, address: str, folder: str) -> None:
         self.address = address
         self._folder = folder
-        self._loading, self._asking = threading.Lock(), threading.Lock()
+        self._loading, self._asking, self._trying = threading.Lock(), threading.Lock(), threading.Lock()
         self._loaded = False
         # When it failed last, and why, until it answers; and when it last answered.
         self._failed: tuple[float, ObjectsUnavailable] | None = None
@@ -154,8 +158,16 @@ class ObjectStore:
         }
 
     def _call(self, seconds: float, verb: str, work: Callable[[], _Result]) -> _Result:
-        if (failed := self._failed) is not None and time.monotonic() - failed[0] < _AWAY_SECONDS:
+        if (failed := self._failed) is None:
+            return self._answer(seconds, verb, work)
+        if time.monotonic() - failed[0] < _AWAY_SECONDS or not self._trying.acquire(blocking=False):
             raise ObjectsUnavailable(str(failed[1]))
+        try:
+            return self._answer(seconds, verb, work)
+        finally:
+            self._trying.release()
+
+    def _answer(self, seconds: float, verb: str, work: Callable[[], _Result]) -> _Result:
         began = time.monotonic()
         try:
             self._load()
@@ -236,12 +248,18 @@ class ObjectStore:
     def _opened(self) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
 
-        options: dict[str, Any] = {}
-        if self.address.startswith(("s3://", "s3a://")):
-            # Who waits is told in time, and tries again.
-            timeouts = {"connect_timeout": _LEAST_SECONDS, "read_timeout": _LONG_SECONDS}
-            options["config_kwargs"] = {**timeouts, "retries": {"max_attempts": 1}}
-        fs, path = url_to_fs(self.address, **options)
+        if not self.address.startswith(("s3://", "s3a://")):
+            fs, path = url_to_fs(self.address)
+            return fs, path.rstrip("/")
+        # Who waits is told in time, and tries again.
+        config = {
+            "connect_timeout": _LEAST_SECONDS,
+            "read_timeout": _SILENT_SECONDS,
+            "retries": {"max_attempts": 1},
+            "max_pool_connections": _CONNECTIONS,
+        }
+        fs, path = url_to_fs(self.address, config_kwargs=config)
+        fs.retries = 2
         return fs, path.rstrip("/")
 
 
