@@ -115,7 +115,7 @@ class Objects:
     def get(self, stored: Stored) -> bytes:
         """The bytes that a row holds or names; raises ObjectGone, ObjectsUnavailable."""
         if isinstance(stored, bytes):
-            return stored
+            return RowStorage().get(stored)
         folder = stored.partition("/")[0]
         address = self._places.folders.get(folder) or self.places.folders.get(folder)
         if address is None:
