@@ -311,8 +311,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "otlp",
-        "send a trace of each request to the OpenTelemetry collector at this address, over HTTP; needs the "
-        "extra otel",
+        "send traces to the OpenTelemetry collector at this address, over HTTP; needs the extra otel",
         _SERVING,
         metavar="URL",
     ),
@@ -501,7 +500,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ocr",
-        "read the text in photos when they are indexed, in the background; auto: with the extra ocr",
+        "read the text in photos in the background; auto: with the extra ocr",
         ("index", "watch", *_SERVING),
         None,
         "CROSSMODAL_OCR",
@@ -563,8 +562,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "objects",
-        "where a new index puts originals and thumbnails: embedded, in itself, or an object store, such as "
-        "s3://BUCKET/FOLDER; the index keeps it, and `convert` moves them",
+        "the object store for originals and thumbnails",
         ("index", "watch", *_SERVING, "convert", "load"),
         metavar="ADDRESS",
     ),

@@ -212,8 +212,10 @@ class ObjectStore:
             connect()
 
     def _write(self, contents: Mapping[str, bytes]) -> None:
+        from fsspec.implementations.local import LocalFileSystem
+
         fs, path = self._opened()
-        if "file" in fs.protocol:
+        if isinstance(fs, LocalFileSystem):
             if _MARKER not in contents:
                 # What is mounted there may not be.
                 (Path(path) / _MARKER).stat()

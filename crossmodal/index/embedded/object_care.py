@@ -113,7 +113,7 @@ def _move(
 ) -> None:
     storage, elsewhere = objects.storage, _elsewhere(column, objects.places.writes)
     select = (
-        f"SELECT rowid, {column} FROM {table} WHERE rowid > ? AND {column} IS NOT NULL AND {elsewhere}"
+        f"SELECT rowid FROM {table} WHERE rowid > ? AND {column} IS NOT NULL AND {elsewhere}"
         f" ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
     )
     last = -1
@@ -121,15 +121,16 @@ def _move(
         found: dict[int, bytes] = {}
         with connections.read() as connection:
             rows = connection.execute(select, (last,)).fetchall()
-            sound = {row for row, _ in rows if _is_sound(connection, table, row)}
-        for row, stored in rows:
+        for (row,) in rows:
             last = row
+            with connections.read() as connection:
+                stored = _sound(connection, table, column, row)
             try:
-                if row in sound:
+                if stored is not None:
                     found[row] = objects.get(stored)
             except ObjectGone:
-                sound.discard(row)
-            moving.lost += row not in sound
+                stored = None
+            moving.lost += stored is None
             if sum(map(len, found.values())) > _BYTES_AT_ONCE:
                 break
         if not rows:
@@ -148,9 +149,13 @@ def _change(connection: sqlite3.Connection, table: str, column: str, row: int, s
     connection.execute(f"UPDATE {table} SET checksum = ? WHERE rowid = ?", (made, row))
 
 
-def _is_sound(connection: sqlite3.Connection, table: str, row: int) -> bool:
+def _sound(connection: sqlite3.Connection, table: str, column: str, row: int) -> Stored | None:
+    """What a column holds in a row, None where that is damaged."""
     made, known = _checksums(connection, table, row)
-    return made == known
+    if made != known:
+        return None
+    stored: Stored = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()[0]
+    return stored
 
 
 def _checksums(connection: sqlite3.Connection, table: str, row: int) -> tuple[int, int]:
