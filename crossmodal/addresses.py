@@ -26,6 +26,7 @@ __all__ = [
     "entries_of",
     "entry_at",
     "is_address",
+    "missing_package",
     "open_address",
     "read_address",
 ]
@@ -162,16 +163,21 @@ def _explained(address: str) -> Iterator[None]:
     except CrossmodalError:
         raise
     except ImportError as error:
-        missing = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-        package = (missing.name or "").partition(".")[0]
-        how = how_to_install(package) if package in EXTRAS else f"pip install {package}"
-        raise MissingExtra(f"Reading {address} needs {package}: {how}." if package else str(error)) from error
+        raise missing_package(address, error) from error
     except FileNotFoundError:
         raise DataError(f"there is nothing at {address}") from None
     except PermissionError as error:
         raise DataError(f"{address} may not be read: {_reason(error)}") from None
     except Exception as error:  # noqa: BLE001  a service's own errors, such as botocore's
         raise DataError(f"{address} cannot be read: {_reason(error)}") from None
+
+
+def missing_package(address: str, error: ImportError) -> MissingExtra:
+    """What to say where fsspec has not found the package that it needs for ``address``."""
+    missing = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    package = (missing.name or "").partition(".")[0]
+    how = how_to_install(package) if package in EXTRAS else f"pip install {package}"
+    return MissingExtra(f"Reading {address} needs {package}: {how}." if package else str(error))
 
 
 def _reason(error: Exception) -> str:

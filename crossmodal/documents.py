@@ -50,8 +50,8 @@ class Document:
     ``embedding`` float32 (dimension,) of unit length, which a query may also bring along. ``outcome`` is
     added, replaced, unchanged or deleted, None where there was nothing to delete; ``warning`` is a sentence
     on a damaged photo of which the rest could be read; ``error`` is a sentence, and no later step works on a
-    document that has one; ``aborted`` is True where every other document would fail for the same reason (a
-    full disk).
+    document that has one; ``aborted`` names the class of that error where every other document would fail
+    for the same reason (a full disk).
 
     A query that is ``corrected`` ranks by cosine minus hubness: one of the other modality than what it seeks.
     A query's ``matches`` come best first. ``wanted`` is for evaluation: a query that names documents by id
@@ -74,7 +74,7 @@ class Document:
     outcome: str | None = None
     warning: str | None = None
     error: str | None = None
-    aborted: bool | None = None
+    aborted: str | None = None
     matches: list[Match] | None = None
     corrected: bool | None = None
     wanted: Sequence[str] | None = None

@@ -20,6 +20,7 @@
     │   ├── StoreMissing     there is no index at that path
     │   ├── StoreLocked      another process is writing to it
     │   ├── BackendUnavailable  the vector database that searches it is away, or not filled yet
+    │   ├── ObjectsUnavailable  the object store with its originals and thumbnails is away
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
     │   │   └── StoreDamaged one value of one document does not match its checksum; carries which
     │   └── StoreUnwritable  the disk is full or read-only
@@ -56,6 +57,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "ModelMismatch",
+    "ObjectsUnavailable",
     "OriginalGone",
     "OutputError",
     "Overloaded",
@@ -165,6 +167,10 @@ class StoreLocked(StoreError):
 
 class BackendUnavailable(StoreError):
     """The vector database that searches the index doesn't answer, or doesn't have all vectors yet."""
+
+
+class ObjectsUnavailable(StoreError):
+    """The object store that holds the originals and thumbnails of the index doesn't answer, or refuses."""
 
 
 class StoreFormat(StoreError):

@@ -311,8 +311,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "otlp",
-        "send a trace of each request to the OpenTelemetry collector at this address, over HTTP; needs the "
-        "extra otel",
+        "send traces to the OpenTelemetry collector at this address, over HTTP; needs the extra otel",
         _SERVING,
         metavar="URL",
     ),
@@ -501,7 +500,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ocr",
-        "read the text in photos when they are indexed, in the background; auto: with the extra ocr",
+        "read the text in photos in the background; auto: with the extra ocr",
         ("index", "watch", *_SERVING),
         None,
         "CROSSMODAL_OCR",
@@ -560,6 +559,12 @@ OPTIONS: tuple[Option, ...] = (
         ("query", "query_restful", "mcp", "status", "export"),
         metavar="ADDRESS",
         not_with=("url",),
+    ),
+    Option(
+        "objects",
+        "the object store for originals and thumbnails",
+        ("index", "watch", *_SERVING, "convert", "load"),
+        metavar="ADDRESS",
     ),
     Option(
         "runtime",

@@ -170,6 +170,7 @@ class Settings:
     shards: int | None = None
     index: str = "auto"
     backend: str = "embedded"
+    objects: str | None = None
     max_pixels: int = 178_956_970
     max_photo_bytes: int = 67_108_864
     max_video_bytes: int = 17_179_869_184
@@ -228,6 +229,8 @@ class Settings:
             "CROSSMODAL_RERANK": self.rerank or "",
             "CROSSMODAL_INDEX": self.index,
             "CROSSMODAL_BACKEND": self.backend,
+            # Empty is as the index says.
+            "CROSSMODAL_OBJECTS": self.objects or "",
         }
 
 

@@ -395,7 +395,8 @@ class Workspace:
         """The untouched file of the photo ``id`` and its mime type; None if there is no such photo.
 
         It is what is stored of it, or else what lies in its file. Raises ``OriginalGone`` where the file is
-        not there any more, or is not what was indexed, DataError for a video.
+        not there any more, or is not what was indexed, ``ObjectsUnavailable`` where it lies in an object
+        store that is away, DataError for a video.
         """
         store = self.store()
         record = None if store is None else store.get([id], IMAGE)[0]
@@ -428,7 +429,10 @@ class Workspace:
         return None if store is None else self._videos.opened(store, id)
 
     def thumbnail(self, id: str) -> tuple[bytes, str] | None:
-        """The small JPEG of the photo ``id`` and its mime type; None if it is not stored."""
+        """The small JPEG of the photo ``id`` and its mime type; None if it is not stored.
+
+        Raises ``ObjectsUnavailable`` where it lies in an object store that is away.
+        """
         store = self.store()
         thumbnail = None if store is None else store.thumbnail(id)
         return None if thumbnail is None else (thumbnail, "image/jpeg")
@@ -441,10 +445,10 @@ class Workspace:
         ``text`` the numbers of ``documents`` and ``vectors``, ``bytes_on_disk`` (of originals, thumbnails and
         vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
         ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
-        still is; and ``texts``: in how many photos text was looked for (``read``), how many of them have some
-        (``with_text``) and how many wait (``waiting``). With ``parts``, which reads everything once:
-        ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and ``files``) and ``trash``
-        (how many photos). Raises ``StoreMissing``.
+        still is; ``texts``: in how many photos text was looked for (``read``), how many of them have some
+        (``with_text``) and how many wait (``waiting``); and ``objects``, as ``objects_state``. With
+        ``parts``, which reads everything once: ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots``
+        (``path`` and ``files``) and ``trash`` (how many photos). Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -469,11 +473,20 @@ class Workspace:
             "last_change": max(changes, default=None),
             "modalities": modalities,
             "texts": self.text_counts()._asdict(),
+            "objects": store.objects_state(),
             "damaged": [
                 {"id": error.id, "modality": error.modality, "part": error.part, "what": error.what}
                 for error in store.damaged()
             ],
         }
+
+    def objects_state(self) -> dict[str, Any] | None:
+        """How the object store of originals and thumbnails is; None where there is none.
+
+        See ``EmbeddedStore.objects_state``.
+        """
+        store = self.store()
+        return None if store is None else store.objects_state()
 
     @property
     def unwritable_reason(self) -> str | None:

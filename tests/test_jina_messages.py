@@ -74,7 +74,7 @@ def test_everything_on_a_document_arrives() -> None:
         embedding=np.array([0.1, 0.2], np.float32),
         outcome="added",
         error="bad",
-        aborted=True,
+        aborted="StoreUnwritable",
         encoded_ms=1.25,
     )
     assert differing(doc, sent(doc, indexing=True)) == []

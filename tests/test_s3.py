@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client_environments import client_environment
-from conftest import TOY_IMAGES, free_port
+from conftest import TOY_IMAGES
+from s3_server import s3_server
 from shards import toy_samples, write_tar
 
 from crossmodal import PhotoIndex
@@ -20,45 +18,13 @@ from crossmodal.records import digest_of, photo_id
 s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of a server that speaks S3, which the variables of this process name."""
-    made = client_environment(
-        "moto[s3]==5.2.5",
-        "Flask==3.1.3",
-        "flask-cors==6.0.5",
-        python="3.11",
-        options=["--only-binary", ":all:"],
-    )
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(name, value)
-        program = [str(made.folder / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            fs = s3fs.S3FileSystem()
-            until = time.monotonic() + 60
-            while True:
-                try:
-                    fs.mkdir("bucket")
-                    break
-                except Exception:  # noqa: BLE001  it isn't up yet, which each library says in its own way
-                    assert time.monotonic() < until
-                    time.sleep(0.2)
-            yield url
-        finally:
-            server.terminate()
-            server.wait(10)
+@pytest.fixture(scope="module", autouse=True)
+def s3() -> Iterator[None]:
+    with s3_server():
+        yield
 
 
-def test_a_bucket_is_indexed_and_shown_as_a_folder_is(s3: str, tmp_path: Path) -> None:
+def test_a_bucket_is_indexed_and_shown_as_a_folder_is(tmp_path: Path) -> None:
     fs = s3fs.S3FileSystem()
     samples = toy_samples()
     fs.put(f"{TOY_IMAGES}/", "bucket/photos/", recursive=True)
@@ -83,7 +49,7 @@ def test_a_bucket_is_indexed_and_shown_as_a_folder_is(s3: str, tmp_path: Path) -
         assert index.add("s3://bucket/photos").deleted == 1
 
 
-def test_a_bucket_that_is_not_there_is_an_error_in_words(s3: str, tmp_path: Path) -> None:
+def test_a_bucket_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
     with PhotoIndex(tmp_path / "index") as index:
         with pytest.raises(DataSetError, match="There is no data set s3://nothing/photos"):
             index.add("s3://nothing/photos")

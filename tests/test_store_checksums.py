@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from store_samples import photo
 
 from crossmodal.errors import StoreFormat
-from crossmodal.index.embedded.stored_document import StoredDocument, checksum
+from crossmodal.index.embedded.stored_document import StoredDocument, Whole, checksum
 
-DOCUMENT = StoredDocument.of(2**40, photo("p42 Zürich", version=7), has_vector=True, uploaded=True)
+DOCUMENT = StoredDocument.of(2**40, Whole.of(photo("p42 Zürich", version=7), b"a vector"), uploaded=True)
 VALUES = DOCUMENT.values()
 
 

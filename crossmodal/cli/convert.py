@@ -10,6 +10,7 @@ from pathlib import Path
 from crossmodal.cli.present.console import counted
 from crossmodal.engine.reencoding import Reencoding, reencode
 from crossmodal.index.embedded.conversion import LEFT_OUT_FOLDER, Conversion, convert
+from crossmodal.index.embedded.object_care import Moving, move_objects
 from crossmodal.records import MODALITIES
 from crossmodal.settings import Settings
 from crossmodal.workspace import Workspace
@@ -26,15 +27,17 @@ _SHOWN = 10
 def run(settings: Settings) -> int:
     """Converts the index in the workspace; says how far it is, and at the end what had to be left out.
 
-    Returns 1 where that was something, else 0. Raises StoreMissing, and as ``convert`` and ``reencode``.
+    Returns 1 where that was something, else 0. Raises StoreMissing, and as ``convert``, ``reencode`` and
+    ``move_objects``.
     """
     shown = time.monotonic()
 
-    def progress(state: Conversion | Reencoding) -> None:
+    def progress(state: Conversion | Reencoding | Moving) -> None:
         nonlocal shown
         if time.monotonic() - shown > _LINE_SECONDS:
             shown = time.monotonic()
-            print(f"{state.done:,} of {state.total:,} documents", file=sys.stderr)
+            what = "originals and thumbnails" if isinstance(state, Moving) else "documents"
+            print(f"{state.done:,} of {state.total:,} {what}", file=sys.stderr)
 
     conversion = convert(settings.workspace, progress)
     with Workspace(settings.workspace) as workspace:
@@ -57,7 +60,15 @@ def run(settings: Settings) -> int:
             )
             _name(reencoding.failures)
             code = 1
-    elif conversion is None:
+    moving = None
+    if settings.objects is not None:
+        moving = move_objects(settings.workspace, settings.objects, progress)
+    if moving is not None:
+        print(f"Moved {moving.done:,} originals and thumbnails to {settings.objects}.")
+        if moving.lost:
+            print(f"Damaged, and left where they were: {moving.lost:,} (crossmodal verify).", file=sys.stderr)
+            code = 1
+    if conversion is None and reencoding is None and moving is None:
         print(f"The index in {settings.workspace} has today's format; there is nothing to convert.")
     return code
 

@@ -73,8 +73,12 @@ def verify_index(settings: Settings) -> int:
 
 
 def compact_index(settings: Settings) -> int:
-    """Gives free space in the index's file back to the disk; returns 0. Raises as ``copies.compact``."""
+    """Gives free space in the index's file back to the disk, and sweeps its object store; returns 0.
+
+    Raises as ``copies.compact`` and ``sweep_objects``.
+    """
     from crossmodal.index.embedded.copies import compact
+    from crossmodal.index.embedded.object_care import sweep_objects
     from crossmodal.workspace import Workspace
 
     with Workspace(settings.workspace) as workspace:
@@ -82,6 +86,8 @@ def compact_index(settings: Settings) -> int:
     wait_for_writer(settings.workspace, settings.wait)
     before, after = compact(settings.workspace)
     print(f"Compacted the index in {settings.workspace} from {before:,} to {after:,} bytes.")
+    if swept := sweep_objects(settings.workspace):
+        print(f"Deleted {swept:,} objects that no photo has any more from the object store.")
     return 0
 
 
@@ -100,7 +106,7 @@ def load_index(settings: Settings) -> int:
     from crossmodal.index.embedded.parquet import load
 
     file = _file(settings, "load")
-    moved = load(file, settings.workspace)
+    moved = load(file, settings.workspace, objects=settings.objects)
     print(f"Loaded {moved.photos:,} photos and {moved.captions:,} captions into {settings.workspace}.")
     return 0
 

@@ -14,9 +14,9 @@ __all__ = ["list_models", "plot_flows", "show_status"]
 
 
 def show_status(settings: Settings) -> int:
-    """Prints what the workspace holds, as a table or as JSON, and how the vector database stands, if any.
+    """Prints what the workspace holds, as a table or as JSON, and how vector database and object store stand.
 
-    Returns 1 where that is away, else 0. Raises StoreMissing where there is no index.
+    Returns 1 where one of these is away, else 0. Raises StoreMissing where there is no index.
     """
     # Only now: the list of models needs no index, nor what reads one.
     from crossmodal.engine.backend_health import backend_states
@@ -34,7 +34,8 @@ def show_status(settings: Settings) -> int:
         from crossmodal.cli.present.tables import print_status
 
         print_status(status)
-    return int(any(state["state"] == "away" for each in states.values() for state in each))
+    stores = [state for each in states.values() for state in each] + [status["objects"] or {}]
+    return int(any(state.get("state") == "away" for state in stores))
 
 
 def list_models(settings: Settings) -> int:

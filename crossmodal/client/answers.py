@@ -299,6 +299,14 @@ class BackendState:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectsState:
+    """The object store of originals and thumbnails: ready or away (``state``), and then why (``error``)."""
+
+    state: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SearchState:
     """How vectors are searched; ``recall`` is in [0, 1], ``recall_measured`` how that is known.
 
@@ -375,3 +383,4 @@ class Status:
     traffic: Traffic
     uptime_s: float
     texts: Texts | None = None
+    objects: ObjectsState | None = None

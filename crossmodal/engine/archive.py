@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, cast
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from crossmodal.errors import DataError, OriginalGone, StoreDamaged
+from crossmodal.errors import DataError, ObjectsUnavailable, OriginalGone, StoreDamaged
 from crossmodal.metadata.locations import without_location
 from crossmodal.metadata.video_locations import blanked, location_spans
 from crossmodal.private_files import private_opener
@@ -73,7 +73,7 @@ class PhotoArchive:
                     if record is not None:
                         yield from self._add(zipped, sink, record)
                         continue
-                except (_Missing, OriginalGone, StoreDamaged) as error:
+                except (_Missing, OriginalGone, ObjectsUnavailable, StoreDamaged) as error:
                     reason = str(error)
                 self.missing.append(Failure(id if record is None else record.file or id, reason))
             if self.missing:

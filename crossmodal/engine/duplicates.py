@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crossmodal.errors import ObjectsUnavailable
 from crossmodal.images.likeness import likeness, outline_of
 from crossmodal.query.fusion import LEAST_LIKENESS
 from crossmodal.records import IMAGE
@@ -77,7 +78,11 @@ class Pictures:
             if id in self._outlines:
                 self._outlines.move_to_end(id)
                 return self._outlines[id]
-        found = self._workspace.thumbnail(id)
+        try:
+            found = self._workspace.thumbnail(id)
+        except ObjectsUnavailable:
+            # A search goes on without it, and looks again another time.
+            return None
         outline = None if found is None else outline_of(found[0])
         with self._lock:
             self._outlines[id] = outline

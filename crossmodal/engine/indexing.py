@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from crossmodal import limits
 from crossmodal.data_sets.photos import read_photo
 from crossmodal.documents import Document
-from crossmodal.errors import DataError, StoreUnwritable
+from crossmodal.errors import DataError, ObjectsUnavailable, StoreUnwritable
 from crossmodal.flow.pipeline import MAX_REQUEST_BYTES, batched, batched_by_modality, run_batches
 from crossmodal.flow.runner import Flow
 from crossmodal.originals import read_original
@@ -17,7 +17,7 @@ from crossmodal.records import IMAGE, Failure, Modality, Record, checked_modalit
 from crossmodal.videos.formats import looks_like_a_video
 from crossmodal.workspace import Workspace
 
-__all__ = ["Indexed", "index_batches", "index_records"]
+__all__ = ["Indexed", "index_batches", "index_records", "raise_aborted"]
 
 # What needs no encoding is answered after so many documents.
 _ANSWERED_AFTER = 256
@@ -74,7 +74,8 @@ def index_records(
     A record that the index has with the same content is not encoded again (with ``originals``, only if the
     photo's file is stored); failures among ``items`` come out as they are. ``size`` photos make one request,
     and ``at_once`` requests are under way (``run_batches``). Records of one id are written in their order.
-    Raises StoreUnwritable where the disk is full, what ``items`` raise, and what the Flow raises.
+    Raises StoreUnwritable where the disk is full, ObjectsUnavailable, what ``items`` raise, and what the Flow
+    raises.
     """
     sorting = _Sorting(flow, workspace, size, originals)
     batches = batched_by_modality(sorting.to_encode(items), size)
@@ -200,8 +201,7 @@ def _updated(flow: Flow, workspace: Workspace, records: list[Record]) -> Iterato
         moves = [workspace.move_of(record) for record in batch]
         docs = flow.run("update", _documents(batch))
         for record, move, doc in zip(batch, moves, docs, strict=True):
-            if doc.aborted:
-                raise StoreUnwritable(doc.error)
+            raise_aborted(doc)
             yield Indexed(_light(record), None if doc.error else move or doc.outcome, doc.error)
         # Where a photo was that has moved, also in a root that nobody walks any more.
         left = [
@@ -225,13 +225,21 @@ def index_batches(
 ) -> Iterator[list[Indexed]]:
     """Sends each batch of hashed records through the index Flow; yields what became of each batch.
 
-    Raises StoreUnwritable after a batch for which the disk was full, and what the Flow raises.
+    Raises StoreUnwritable after a batch for which the disk was full, ObjectsUnavailable after one whose bytes
+    could not be stored, and what the Flow raises.
     """
     for docs in run_batches(flow, "index", map(_documents, batches), at_once=at_once):
         yield [_indexed(doc) for doc in docs]
         for doc in docs:
-            if doc.aborted:
-                raise StoreUnwritable(doc.error)
+            raise_aborted(doc)
+
+
+def raise_aborted(doc: Document) -> None:
+    """Raises the error of ``doc`` where every other document would fail for the same reason."""
+    if doc.aborted:
+        raise (ObjectsUnavailable if doc.aborted == ObjectsUnavailable.__name__ else StoreUnwritable)(
+            doc.error
+        )
 
 
 def _documents(records: list[Record]) -> list[Document]:

@@ -75,9 +75,10 @@ def check_values(settings: Settings) -> None:
 def resolved_for_reading(settings: Settings, workspace: Workspace) -> Settings:
     """The settings with the model that built the index.
 
-    Raises StoreMissing where there is no index, ModelMismatch where another model is asked for.
+    Raises StoreMissing where there is no index, ModelMismatch where another model is asked for, SettingsError
+    where its originals and thumbnails are elsewhere than asked for.
     """
-    workspace.require()
+    workspace.require().check_objects(settings.objects)
     backend = Backend.of(settings.backend)
     if backend.local and (settings.workers > 1 or settings.layout == "pods"):
         raise SettingsError(

@@ -58,10 +58,10 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``rerank``, ``keep``, ``shards``, ``trust_remote_code``, ``max_pixels``,
-    ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in MB) are the command line's options.
-    Models are loaded when first needed. Safe to use from several threads. Close it, or use it in a ``with``
-    statement.
+    ``runtime``, ``index``, ``rerank``, ``keep``, ``objects``, ``shards``, ``trust_remote_code``,
+    ``max_pixels``, ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in MB) are the command
+    line's options. Models are loaded when first needed. Safe to use from several threads. Close it, or use it
+    in a ``with`` statement.
 
     Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` for a value that an option
     doesn't have, and ``TypeError`` for an id that is no text.
@@ -78,6 +78,7 @@ class PhotoIndex:
         index: str = "auto",
         rerank: str | None = None,
         keep: str = "path",
+        objects: str | None = None,
         shards: int | None = None,
         trust_remote_code: bool = False,
         max_pixels: int | None = None,
@@ -93,6 +94,7 @@ class PhotoIndex:
             index=index,
             rerank=rerank,
             keep=keep,
+            objects=objects,
             shards=shards,
             trust_remote_code=trust_remote_code,
             decode_memory=decode_memory,

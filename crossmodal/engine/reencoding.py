@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from crossmodal.documents import Document
 from crossmodal.engine.opening import chosen_model
 from crossmodal.engine.vectors import encoding_steps
-from crossmodal.errors import DataError, StoreError
+from crossmodal.errors import DataError, ObjectsUnavailable, StoreError
 from crossmodal.flow.pipeline import batched_by_modality, run_batches
 from crossmodal.flow.runner import LocalFlow
 from crossmodal.index.embedded.new_vectors import PLACES, NewVectors, Place, Source, put_in_place
@@ -49,8 +49,8 @@ def reencode(settings: Settings, progress: Callable[[Reencoding], None]) -> Reen
     captions, ids and files stay; searches find what they did until all is done, and who is stopped goes on
     with what is left. A photo is encoded from its stored original or its file, else from its thumbnail, as
     moments of videos are. ``progress`` is called after each batch. Raises StoreMissing, StoreLocked,
-    StoreUnwritable, ModelError, and StoreError where a model is named that has nothing to encode a photo
-    from.
+    StoreUnwritable, ObjectsUnavailable, ModelError, and StoreError where a model is named that has nothing to
+    encode a photo from.
     """
     with Workspace(settings.workspace) as workspace:
         built_by = workspace.require().identity
@@ -149,6 +149,9 @@ def _original(workspace: Workspace, photo: str) -> bytes | None:
     """The photo as it was indexed; None where it is gone or damaged, or is a moment of a video."""
     try:
         found = workspace.content(photo)
+    except ObjectsUnavailable:
+        # It is there, and a thumbnail is no match for it.
+        raise
     except (DataError, StoreError):
         return None
     return None if found is None else found[0]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from crossmodal.deadlines import Deadline, check_deadline, current_deadline, until
 from crossmodal.documents import Document
 from crossmodal.engine.ranking import SearchState
-from crossmodal.errors import DeadlinePassed, QueryError
+from crossmodal.errors import DeadlinePassed, ObjectsUnavailable, QueryError
 from crossmodal.flow.runner import Flow
 from crossmodal.limits import quoted
 from crossmodal.match import Match
@@ -126,7 +126,10 @@ def _query(state: SearchState, candidates: Sequence[str], workspace: Workspace) 
         record = workspace.get(term.id, TEXT)
         text = None if record is None else record.text
     elif term.id is not None:
-        found = workspace.thumbnail(term.id)
+        try:
+            found = workspace.thumbnail(term.id)
+        except ObjectsUnavailable as error:
+            raise _NotCompared(str(error)) from None
         content = None if found is None else found[0]
     if text is None and content is None:
         raise _NotCompared("It compares sentences and photos, and the query is a vector.")

@@ -82,7 +82,8 @@ def index_vectors(
     """
     identity = _identity(settings, workspace, files)
     workspace.require_writable()
-    with closing(EmbeddedStore.open_writer(settings.workspace, identity=identity)) as store:
+    opened = EmbeddedStore.open_writer(settings.workspace, identity=identity, objects=settings.objects)
+    with closing(opened) as store:
         # The files may name the model without its banks.
         store.take_banks_of(identity)
         seen: set[int] = set()

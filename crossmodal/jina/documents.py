@@ -124,7 +124,7 @@ class MediaDocument(_SparseDocument):
     embedding: Optional[NdArray] = None
     warning: Optional[str] = None
     error: Optional[str] = None
-    aborted: Optional[bool] = None
+    aborted: Optional[str] = None
     encoded_ms: Optional[float] = None
     corrected: Optional[bool] = None
     outcome: Optional[str] = None

@@ -271,4 +271,4 @@ def _require_literal(variables: Mapping[str, str]) -> None:
 def _require_writable(settings: Settings) -> None:
     """Opens and closes the index as a writer: what is wrong is one sentence here."""
     identity = identify_model(settings.model or DEFAULT_MODEL, cache=settings.model_cache)
-    EmbeddedStore.open_writer(settings.workspace, identity=identity).close()
+    EmbeddedStore.open_writer(settings.workspace, identity=identity, objects=settings.objects).close()

@@ -128,6 +128,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemostrecent",
         )
+        self._objects = Gauge(
+            "crossmodal_objects_up",
+            "0 where the object store of originals and thumbnails is away, else 1",
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
         self._written = Counter(
             "crossmodal_written_documents",
             "Documents written over HTTP by outcome",
@@ -214,16 +220,22 @@ class Metrics:
         }
 
     def exposition(
-        self, documents: Mapping[str, int], states: Mapping[str, Mapping[str, Any]], accept: str = ""
+        self,
+        documents: Mapping[str, int],
+        states: Mapping[str, Mapping[str, Any]],
+        accept: str = "",
+        *,
+        objects: Mapping[str, Any] | None = None,
     ) -> tuple[bytes, str]:
         """The text that Prometheus scrapes, and its content type.
 
         It is OpenMetrics where the header ``accept`` has that, else Prometheus' own text format. By
         modality: ``documents`` is how many the index holds now, and ``states`` how it is searched
-        (``index_state``); an unknown recall is NaN.
+        (``index_state``); an unknown recall is NaN. ``objects`` is how the object store is, None without one.
         """
         for modality, count in documents.items():
             self._documents.labels(modality).set(count)
+        self._objects.set(float(objects is None or objects["state"] == "ready"))
         for modality, state in states.items():
             recall, building = state["recall"], state["building"]
             self._recall.labels(modality).set(math.nan if recall is None else recall)

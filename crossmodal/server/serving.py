@@ -25,7 +25,7 @@ from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.suggestions import Suggestion
-from crossmodal.errors import DataError, QueryError, ServiceError, StoreUnwritable
+from crossmodal.errors import DataError, ObjectsUnavailable, QueryError, ServiceError, StoreUnwritable
 from crossmodal.flow.topology import FlowKind
 from crossmodal.http_shapes.v1.answers import index_state
 from crossmodal.images.budget import process_budget
@@ -260,7 +260,7 @@ class Serving:
                         break
                     if isinstance(indexed, Indexed):
                         became[indexed.record.id] = indexed
-            except StoreUnwritable as error:
+            except (StoreUnwritable, ObjectsUnavailable) as error:
                 if all(indexed.error for indexed in became.values()):
                     raise
                 # Some of it is written, and stays so.

@@ -259,19 +259,27 @@ class Committer(Step):
     """The only writer of the index: commits what the branches brought of each document, all of it together.
 
     At the end the vectors are written to a derived file for each shard of the searches that were last made,
-    or else for ``shards``. Raises ModelMismatch where another model built the index, StoreLocked where
-    another process writes, StoreUnwritable.
+    or else for ``shards``. ``objects`` is where a new index puts originals and thumbnails, "" as it is.
+    Raises ModelMismatch where another model built the index, StoreLocked where another process writes,
+    StoreUnwritable, and SettingsError for ``objects`` that cannot be used.
     """
 
     writes = True
     spent = ("content", "thumbnail", "pixels", "frame", "record", "text", "embedding")
 
     def __init__(
-        self, context: StepContext, *, index_path: str, model: str, model_cache: str, shards: str | int = 1
+        self,
+        context: StepContext,
+        *,
+        index_path: str,
+        model: str,
+        model_cache: str,
+        shards: str | int = 1,
+        objects: str = "",
     ) -> None:
         super().__init__(context)
         identity = identify_model(model, cache=Path(model_cache))
-        self._store = EmbeddedStore.open_writer(Path(index_path), identity=identity)
+        self._store = EmbeddedStore.open_writer(Path(index_path), identity=identity, objects=objects or None)
         # On a full disk the trash has to wait for a deletion.
         with suppress(StoreUnwritable):
             self._store.library.empty_trash(older_than_days=TRASH_DAYS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
-from crossmodal.errors import DataError
+from crossmodal.errors import DataError, ObjectsUnavailable
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import shared_pool
 from crossmodal.match import Match
@@ -79,7 +79,7 @@ class RerankingStep(Step):
             try:
                 query = Item(doc.text, self._jpeg(doc.content) if doc.content is not None else None)
                 doc.matches = self._compared(query, doc.wanted or (), seeks)
-            except DataError as error:
+            except (DataError, ObjectsUnavailable) as error:
                 doc.error = str(error)
 
     def close(self) -> None:

@@ -153,4 +153,4 @@ def fail_all(docs: Sequence[Document], error: CrossmodalError, *, abort: bool = 
     for doc in docs:
         doc.error = str(error)
         if abort:
-            doc.aborted = True
+            doc.aborted = type(error).__name__

@@ -114,7 +114,7 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
         built = f"built by {model['name']} ({model['dimension']} dimensions, weights {weights})"
         console.print(printable(built, encoding), soft_wrap=True)
     table = plain_table()
-    for name in ("", "documents", "vectors", "on disk"):
+    for name in ("", "documents", "vectors", "in all" if status.get("objects") else "on disk"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     table.add_column("last change", no_wrap=True)
     for modality, name in (("image", "photos"), ("text", "captions")):
@@ -135,6 +135,10 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     for damaged in status.get("damaged", ()):
         line = f"damaged: {damaged['what']}; index it again to repair it"
         console.print(printable(line, encoding), style="red", soft_wrap=True)
+    if (objects := status.get("objects")) is not None:
+        line = f"originals and thumbnails lie in {objects['where']}: {objects['error'] or 'ready'}"
+        style = "red" if objects["error"] else "none"
+        console.print(printable(line, encoding), style=style, soft_wrap=True)
     for root in status["roots"]:
         console.print(printable(f"{root['files']:,} files in {root['path']}", encoding), soft_wrap=True)
     if status["trash"]:

@@ -23,15 +23,19 @@ from crossmodal.index.embedded.stored_document import (
     RESTORED,
     Part,
     StoredDocument,
+    Whole,
     captions_or_damage,
     checksum,
+    colour_of,
     documents_in_order,
     parts_or_damage,
     read_document,
     stored_part,
+    stored_vector,
     tags_of,
 )
 from crossmodal.index.embedded.words import searchable
+from crossmodal.index.objects import ObjectStorage, RowStorage, Stored
 from crossmodal.records import FILE_ORIGIN, IMAGE, MODALITIES, TEXT, Modality, Outcome, Record, caption_id
 
 __all__ = ["Changes", "RemovedPhoto", "State", "read_dimension", "read_meta", "read_state", "same_content"]
@@ -72,12 +76,20 @@ def read_dimension(connection: sqlite3.Connection) -> int | None:
 class Changes:
     """The changes of the write transaction that ``connection`` is in.
 
-    ``damaged`` are rows in which something is known to be damaged: what is given takes their place.
+    ``damaged`` are rows and parts that are known to be damaged: what is given takes their place. Bytes that
+    are given go to ``storage``, before what refers to them is committed.
     """
 
-    def __init__(self, connection: sqlite3.Connection, damaged: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        damaged: Collection[tuple[int, str]] = (),
+        storage: ObjectStorage | None = None,
+    ) -> None:
         self._connection = connection
         self._damaged = damaged
+        self._damaged_rows = {row for row, _ in damaged}
+        self._storage = storage or RowStorage()
         # Rows whose document cannot be read, so that what belongs to them is found by the row alone.
         self._unreadable: list[int] = []
         self._before = read_state(connection)
@@ -115,7 +127,7 @@ class Changes:
             if (old := known[key]) is None or not self._has_all(old, records[position], vectors is not None)
         ]
         given = [
-            _Given(records[position], None if vectors is None else vectors[position].tobytes())
+            _Given(Whole.of(records[position], None if vectors is None else vectors[position].tobytes()))
             for _, position in changed
         ]
         for each, (old, _) in zip(given, changed, strict=True):
@@ -210,28 +222,31 @@ class Changes:
     def add_again(self, removed: RemovedPhoto, *, uploaded: int) -> None:
         """Stores what ``remove_photos`` returned; what was indexed again meanwhile stays as it is."""
         given = [
-            _Given(record, vector, uploaded if record.modality == IMAGE else 1)
-            for record, vector in removed.documents
-            if self._find(record.modality, record.id) is None
+            _Given(whole, uploaded if whole.record.modality == IMAGE else 1)
+            for whole in removed.documents
+            if self._find(whole.record.modality, whole.record.id) is None
         ]
         if given:
             self._add(given)
             self._finish()
 
-    def _parts_of(self, photo: str) -> list[tuple[Record, bytes | None]]:
+    def _parts_of(self, photo: str) -> list[Whole]:
         found: list[StoredDocument | StoreDamaged | StoreFormat | None] = [self._find(IMAGE, photo)]
         found += parts_or_damage(self._connection, photo)
         documents = []
         for document in found:
             if isinstance(document, StoredDocument):
                 with suppress(StoreDamaged):
-                    documents.append(self._with_parts(document))
+                    documents.append(
+                        Whole(
+                            document.record,
+                            stored_vector(self._connection, document),
+                            stored_part(self._connection, document, "original"),
+                            stored_part(self._connection, document, "thumbnail"),
+                            colour_of(self._connection, document.row),
+                        )
+                    )
         return documents
-
-    def _with_parts(self, document: StoredDocument) -> tuple[Record, bytes | None]:
-        parts: list[Part] = ["vector", "original", "thumbnail"]
-        vector, content, thumbnail = (stored_part(self._connection, document, part) for part in parts)
-        return replace(document.record, content=content, thumbnail=thumbnail), vector
 
     def hand_over(self, photo: str, heir: str) -> None:
         """Gives the tags and captions that people gave one photo to another one that took its place."""
@@ -256,7 +271,7 @@ class Changes:
                     copied = copied.from_files(each for each in copied.origins if each != FILE_ORIGIN)
                 copied = copied.hashed()
                 if self._find(TEXT, id) is None and all(each.record.id != id for each in copies):
-                    copies.append(_Given(copied, stored_part(self._connection, caption, "vector"), 1))
+                    copies.append(_Given(Whole(copied, stored_vector(self._connection, caption)), 1))
         if copies:
             self._add(copies)
             self._finish()
@@ -270,7 +285,7 @@ class Changes:
 
     def _has_all(self, old: StoredDocument | StoreDamaged, record: Record, with_vector: bool) -> bool:
         """Whether ``old`` is ``record`` already, with everything that is now given of it, and sound."""
-        if isinstance(old, StoreDamaged) or old.row in self._damaged:
+        if isinstance(old, StoreDamaged) or old.row in self._damaged_rows:
             return False
         return (
             old.record.content_hash == record.content_hash
@@ -286,35 +301,42 @@ class Changes:
 
         A damaged original of which the file is on this machine is left to that file.
         """
-        if given.vector is None and old.has_vector:
-            given.vector = stored_part(self._connection, old, "vector")
-        record = given.record
-        if record.mime_type is None:
-            record = replace(record, mime_type=old.record.mime_type)
-        if record.content is None and old.content_bytes is not None:
-            with suppress(StoreDamaged) if record.local is not None else nullcontext():
-                record = replace(record, content=stored_part(self._connection, old, "original"))
-        if record.thumbnail is None and old.thumbnail_bytes is not None:
-            record = replace(record, thumbnail=stored_part(self._connection, old, "thumbnail"))
-        given.record = record
+        whole = given.whole
+        if whole.vector is None and old.has_vector:
+            whole.vector = stored_vector(self._connection, old)
+        if whole.record.mime_type is None:
+            whole.record = replace(whole.record, mime_type=old.record.mime_type)
+        if whole.original is None and old.content_bytes is not None:
+            with suppress(StoreDamaged) if whole.record.local is not None else nullcontext():
+                whole.original = self._sound_part(old, "original")
+        if whole.thumbnail is None and old.thumbnail_bytes is not None:
+            whole.thumbnail = self._sound_part(old, "thumbnail")
+            whole.colour = colour_of(self._connection, old.row)
+
+    def _sound_part(self, document: StoredDocument, part: Part) -> Stored | None:
+        if (document.row, part) in self._damaged:
+            raise StoreDamaged(part, document.record.id, document.row, modality=document.record.modality)
+        return stored_part(self._connection, document, part)
 
     def _add(self, given: Sequence[_Given]) -> None:
         documents, contents, thumbnails, colours, words = [], [], [], [], []
         entries: list[tuple[Any, ...]] = []
         vectors: dict[Modality, list[tuple[Any, ...]]] = {modality: [] for modality in MODALITIES}
+        self._put_objects([each.whole for each in given])
         for row, each in enumerate(given, self._next_row):
-            record, vector = each.record, each.vector
-            document = StoredDocument.of(row, record, has_vector=vector is not None, uploaded=each.uploaded)
+            whole = each.whole
+            record, vector = whole.record, whole.vector
+            document = StoredDocument.of(row, whole, uploaded=each.uploaded)
             documents.append(document.values())
             if vector is not None:
                 # The id is documents' own value, so that both are written alike.
                 vectors[record.modality].append((row, documents[-1][2], vector, checksum(vector, row)))
-            if record.content is not None:
-                contents.append((row, record.content, checksum(record.content, row)))
-            if record.thumbnail is not None:
-                thumbnails.append((row, record.thumbnail, checksum(record.thumbnail, row)))
-                if (colour := average_colour(record.thumbnail)) is not None:
-                    colours.append((row, colour))
+            if whole.original is not None:
+                contents.append((row, whole.original, checksum(whole.original, row)))
+            if whole.thumbnail is not None:
+                thumbnails.append((row, whole.thumbnail, checksum(whole.thumbnail, row)))
+                if whole.colour is not None:
+                    colours.append((row, whole.colour))
             # JSON has written what it doesn't know as text.
             written = {**tags_of(documents[-1][9]), **tags_of(documents[-1][8])}
             entries += tags.tag_entries(record.modality, written, row)
@@ -337,6 +359,20 @@ class Changes:
         run("INSERT INTO colours (row, colour) VALUES (?, ?)", colours)
         run(tags.INSERT, entries)
         run("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+
+    def _put_objects(self, given: Sequence[Whole]) -> None:
+        """Puts what is bytes where bytes belong, all together."""
+        new: list[tuple[Whole, str]] = []
+        contents: list[bytes] = []
+        for whole in given:
+            if whole.colour is None and isinstance(whole.thumbnail, bytes):
+                whole.colour = average_colour(whole.thumbnail)
+            for part in ("original", "thumbnail"):
+                if isinstance(stored := getattr(whole, part), bytes):
+                    new.append((whole, part))
+                    contents.append(stored)
+        for (whole, part), stored in zip(new, self._storage.put(contents), strict=True):
+            setattr(whole, part, stored)
 
     def _remove(self, found: Sequence[StoredDocument | StoreDamaged]) -> None:
         run = self._connection.executemany
@@ -439,17 +475,20 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class RemovedPhoto:
-    """What is left of a photo, its captions and moments: records with their bytes, and their vectors."""
+    """What is left of a photo, its captions and moments."""
 
     photo: str
-    documents: list[tuple[Record, bytes | None]]
+    documents: list[Whole]
 
 
 @dataclass(slots=True)
 class _Given:
-    record: Record
-    vector: bytes | None
+    whole: Whole
     uploaded: int = 0
+
+    @property
+    def record(self) -> Record:
+        return self.whole.record
 
 
 def _joined(old: Record, new: Record) -> Record:

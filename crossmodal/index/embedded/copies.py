@@ -18,6 +18,7 @@ from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.connections import Connections, sync_folder
+from crossmodal.index.embedded.objects import ObjectPlaces, read_places, write_places
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock, file_of
@@ -83,7 +84,7 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> None:
             ) from error
         _require_sound(made, f"The backup {backup}")
         # Who knows the index that this is a copy of must not take later commits of it for the other's.
-        _prepare(made / INDEX_FILE, id=uuid.uuid4().hex)
+        _prepare(made / INDEX_FILE, id=uuid.uuid4().hex, replaces=_object_places(folder))
         if target.exists():
             # What is replaced may be damaged.
             with suppress(StoreError):
@@ -228,13 +229,18 @@ def _log(folder: Path) -> Path:
     return folder / f"{INDEX_FILE}-wal"
 
 
-def _prepare(file: Path, *, id: str | None = None) -> None:
-    """Makes a copied file an index like any other, on disk: in WAL mode, perhaps under a new identity."""
+def _prepare(file: Path, *, id: str | None = None, replaces: ObjectPlaces | None = None) -> None:
+    """Makes a copied file an index like any other, on disk: in WAL mode, perhaps under a new identity.
+
+    One that ``replaces`` another index, or lies where none was, goes on with the object folders of that one.
+    """
     try:
         with closing(sqlite3.connect(file, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             if id is not None:
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'id'", (id,))
+            if replaces is not None:
+                write_places(connection, read_places(connection).instead_of(replaces))
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
         raise StoreUnwritable(
@@ -246,6 +252,15 @@ def _prepare(file: Path, *, id: str | None = None) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _object_places(folder: Path) -> ObjectPlaces:
+    """Where the index in ``folder`` has its objects, as far as there is one that can be read."""
+    try:
+        with closing(Connections.open(folder)) as connections, connections.read() as connection:
+            return read_places(connection)
+    except StoreError:
+        return ObjectPlaces()
 
 
 def require_whole(folder: Path) -> None:
@@ -261,7 +276,8 @@ def require_whole(folder: Path) -> None:
 def _require_sound(folder: Path, what: str) -> None:
     try:
         with EmbeddedStore.open_reader(folder) as copy:
-            found = copy.verify()
+            # Its objects are no part of it.
+            found = copy.verify(objects=False)
     except StoreError as error:
         found = [str(error)]
     if found:

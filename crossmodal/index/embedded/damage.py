@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,45 +32,47 @@ class DamageList:
     def __init__(self, folder: Path) -> None:
         self._path = folder / DAMAGE_FILE
         self._lock = threading.Lock()
-        self._rows: set[int] = set()
+        self._parts: dict[int, set[str]] = {}
         self._read: tuple[int, int] | None = None
 
     def note(self, error: StoreDamaged) -> None:
         """Lists the row; on a disk that cannot be written for this process alone."""
         with self._lock:
-            if error.row in self._rows or len(self._rows) >= _MOST_LISTED:
+            if error.part in self._parts.get(error.row, ()) or len(self._parts) >= _MOST_LISTED:
                 return
-            self._rows.add(error.row)
+            self._parts.setdefault(error.row, set()).add(error.part)
             _logger.error("%s", error)
             with suppress(OSError):
                 self._path.parent.mkdir(exist_ok=True)
                 with open(self._path, "a", encoding="utf-8", opener=private_opener) as file:
                     file.write(json.dumps({"row": error.row, "id": error.id, "part": error.part}) + "\n")
 
-    def rows(self) -> list[int]:
-        """The rows that this process or another one listed, ascending; some may be sound or gone by now."""
+    def noted(self) -> dict[int, set[str]]:
+        """The rows that this process or another one listed, ascending, and what of each was damaged.
+
+        Some may be sound or gone by now.
+        """
         with self._lock:
-            try:
+            with suppress(OSError):
                 found = self._path.stat()
-            except OSError:
-                return sorted(self._rows)
-            if self._read != (found.st_mtime_ns, found.st_size):
-                self._read = found.st_mtime_ns, found.st_size
-                self._rows.update(_listed(self._path))
-            return sorted(self._rows)
+                if self._read != (found.st_mtime_ns, found.st_size):
+                    self._read = found.st_mtime_ns, found.st_size
+                    for row, part in _listed(self._path):
+                        self._parts.setdefault(row, set()).add(part)
+            return {row: set(self._parts[row]) for row in sorted(self._parts)}
 
-    def keep(self, rows: Iterable[int]) -> None:
-        """Forgets all rows but these."""
+    def clear(self) -> None:
+        """Forgets all of them."""
         with self._lock:
-            self._rows, self._read = set(rows), None
-            if not self._rows:
-                with suppress(OSError):
-                    self._path.unlink(missing_ok=True)
+            self._parts, self._read = {}, None
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
 
-def _listed(path: Path) -> Iterator[int]:
+def _listed(path: Path) -> Iterator[tuple[int, str]]:
     with suppress(OSError):
         for line in path.read_text(encoding="utf-8").splitlines():
             # A process may have been killed while it wrote one.
             with suppress(ValueError, KeyError, TypeError):
-                yield int(json.loads(line)["row"])
+                entry = json.loads(line)
+                yield int(entry["row"]), str(entry["part"])

@@ -20,11 +20,13 @@ from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import (
     RESTORED,
+    Whole,
     checksum,
     document_in_row,
     read_document,
     rewrite,
 )
+from crossmodal.index.objects import Stored
 from crossmodal.records import IMAGE, TEXT, LocalFile, Record, below
 
 __all__ = [
@@ -368,19 +370,27 @@ def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> boo
 
 
 def trashed_checksum(
-    text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None
+    text: bytes, vector: bytes | None, content: Stored | None, thumbnail: Stored | None
 ) -> int:
     """The checksum of a row of ``trashed``."""
-    return checksum(b"".join(part or b"" for part in (text, vector, content, thumbnail)), len(text))
+    parts = (part.encode() if isinstance(part, str) else part for part in (text, vector, content, thumbnail))
+    return checksum(b"".join(part or b"" for part in parts), len(text))
 
 
 def read_trashed(
-    photo: str, text: bytes, vector: bytes | None, content: bytes | None, thumbnail: bytes | None, known: int
-) -> tuple[Record, bytes | None]:
-    """A record and its vector from a row of ``trashed``; raises StoreDamaged."""
+    photo: str,
+    text: bytes,
+    vector: bytes | None,
+    content: Stored | None,
+    thumbnail: Stored | None,
+    known: int,
+) -> Whole:
+    """What a row of ``trashed`` holds; raises StoreDamaged."""
     if trashed_checksum(text, vector, content, thumbnail) != known:
         raise StoreDamaged("document", photo, 0, modality=IMAGE)
-    return Record(**json.loads(text), content=content, thumbnail=thumbnail), vector
+    written = json.loads(text)
+    colour = written.pop("colour", None)
+    return Whole(Record(**written), vector, content, thumbnail, colour)
 
 
 def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
@@ -402,18 +412,22 @@ def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
 
 
 def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:
-    digest = next((record.digest for record, _ in removed.documents if record.id == removed.photo), None)
+    records = [whole.record for whole in removed.documents]
+    digest = next((record.digest for record in records if record.id == removed.photo), None)
     connection.execute(
         "INSERT OR REPLACE INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
         (storable(removed.photo), time.time(), file, digest),
     )
     connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", (storable(removed.photo),))
     # Where the photo was is no URI of its own, and is another place when it comes back.
-    places = {record.local.absolute for record, _ in removed.documents if record.local is not None}
-    for number, (record, vector) in enumerate(removed.documents):
+    places = {record.local.absolute for record in records if record.local is not None}
+    for number, whole in enumerate(removed.documents):
+        record = whole.record
         if record.uri in places:
             record = replace(record, uri=None)
         written = {name: value for name in _WRITTEN if (value := getattr(record, name))}
+        if whole.colour is not None:
+            written["colour"] = whole.colour
         # With escapes, so that halves of characters can be written.
         text = json.dumps(written, default=str).encode()
         connection.execute(
@@ -423,9 +437,9 @@ def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str
                 storable(removed.photo),
                 number,
                 text,
-                vector,
-                record.content,
-                record.thumbnail,
-                trashed_checksum(text, vector, record.content, record.thumbnail),
+                whole.vector,
+                whole.original,
+                whole.thumbnail,
+                trashed_checksum(text, whole.vector, whole.original, whole.thumbnail),
             ),
         )

@@ -21,9 +21,17 @@ from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.copies import replace_by_copy
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import read_trashed, trashed_checksum
+from crossmodal.index.embedded.objects import Objects
 from crossmodal.index.embedded.schema import vector_table
-from crossmodal.index.embedded.stored_document import checksum, document_in_row, rewrite, stored_part
+from crossmodal.index.embedded.stored_document import (
+    Whole,
+    checksum,
+    document_in_row,
+    rewrite,
+    stored_part,
+)
 from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.index.objects import ObjectGone, Stored
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.models.registry import banks_of
 from crossmodal.records import IMAGE, MODALITIES, Record
@@ -71,6 +79,7 @@ class NewVectors:
         except BaseException:
             self._lock.release()
             raise
+        self._objects = Objects(self._connections)
         try:
             self._begin(identity)
         except BaseException:
@@ -105,11 +114,19 @@ class NewVectors:
             return _rows_without(connection, place)
 
     def waiting(self, place: Place) -> Iterator[Waiting]:
-        """The documents of ``rows``, without those that are damaged."""
+        """The documents of ``rows``, without those that are damaged; raises ObjectsUnavailable."""
         for row in self.rows(place):
-            with suppress(StoreFormat), self._connections.read() as connection:
-                if (record := _record(connection, place, row)) is not None:
-                    yield Waiting(row, record)
+            with suppress(StoreFormat):
+                with self._connections.read() as connection:
+                    whole = _whole(connection, place, row)
+                if whole is not None:
+                    content, thumbnail = self._bytes(whole.original), self._bytes(whole.thumbnail)
+                    yield Waiting(row, replace(whole.record, content=content, thumbnail=thumbnail))
+
+    def _bytes(self, stored: Stored | None) -> bytes | None:
+        with suppress(ObjectGone):
+            return None if stored is None else self._objects.get(stored)
+        return None
 
     def without_source(self) -> int:
         """How many photos have a vector, but nothing that another could be made of."""
@@ -160,18 +177,17 @@ def _rows_without(connection: sqlite3.Connection, place: Place) -> list[int]:
     return [row for (row,) in connection.execute(f"{select} {where}")]
 
 
-def _record(connection: sqlite3.Connection, place: Place, row: int) -> Record | None:
+def _whole(connection: sqlite3.Connection, place: Place, row: int) -> Whole | None:
     if place == "trashed":
         select = "SELECT photo, record, vector, content, thumbnail, checksum FROM trashed WHERE rowid = ?"
-        return read_trashed(*connection.execute(select, (row,)).fetchone())[0]
+        return read_trashed(*connection.execute(select, (row,)).fetchone())
     document = document_in_row(connection, row)
     if document is None:
         return None
-    try:
-        thumbnail = stored_part(connection, document, "thumbnail")
-    except StoreDamaged:
-        thumbnail = None
-    return replace(document.record, thumbnail=thumbnail)
+    whole = Whole(document.record)
+    with suppress(StoreDamaged):
+        whole.thumbnail = stored_part(connection, document, "thumbnail")
+    return whole
 
 
 def _replace_vectors(connection: sqlite3.Connection, failed: Set[int]) -> None:

@@ -108,9 +108,10 @@ def dump(folder: Path, target: Path) -> Moved:
     return moved
 
 
-def load(source: Path, folder: Path) -> Moved:
+def load(source: Path, folder: Path, *, objects: str | None = None) -> Moved:
     """Makes an index in ``folder``, which has none yet, of the file ``source``.
 
+    Originals and thumbnails go where ``objects`` says, as ``--objects`` does.
     Raises StoreError where there is an index or no file, StoreFormat for a file of another format,
     DataError for a row that cannot be used, StoreLocked, StoreUnwritable, MissingExtra without pyarrow.
     """
@@ -128,7 +129,7 @@ def load(source: Path, folder: Path) -> Moved:
             with pyarrow.parquet.ParquetFile(source) as file:
                 identity = _identity(source, file.schema_arrow)
                 inside = made / "index"
-                with EmbeddedStore.open_writer(inside, identity=identity) as store:
+                with EmbeddedStore.open_writer(inside, identity=identity, objects=objects) as store:
                     if identity is not None:
                         store.take_banks_of(identity)
                     for batch in file.iter_batches(_LOADED_AT_ONCE):

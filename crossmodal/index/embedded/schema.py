@@ -5,6 +5,8 @@ a search index in memory follows the file by reading the rows above the last one
 ``tombstones`` of those that went. ``vectors`` lie in a table for each modality, so that one is read without
 the other. ``words`` stores no text: it indexes what ``words.searchable`` makes of a document, and finds rows;
 ``seen_words`` those of ``seen_texts``, which are never captions.
+Originals and thumbnails stand as bytes in the columns ``content`` and ``thumbnail``, or as text that says
+which object of an object store they are (``objects.Reference``).
 Text columns may hold what is no UTF-8, such as names of files; see ``connections.storable``.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self, get_args
@@ -16,6 +16,7 @@ from crossmodal import limits
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.objects import Stored, size_of
 from crossmodal.records import IMAGE, MODALITIES, LocalFile, Look, Modality, Record
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "RESTORED",
     "Part",
     "StoredDocument",
+    "Whole",
     "captions_of",
     "captions_or_damage",
     "checksum",
+    "colour_of",
     "damage_of_row",
     "document_in_row",
     "documents_in_order",
@@ -34,6 +37,7 @@ __all__ = [
     "read_document",
     "rewrite",
     "stored_part",
+    "stored_vector",
     "tags_of",
     "usable_id",
 ]
@@ -70,14 +74,35 @@ _SELECT_LOOK = (
 _TEXT = "CAST(? AS TEXT)"
 
 
-def checksum(data: bytes, row: int) -> int:
+def checksum(data: Stored, row: int) -> int:
     """The XXH3 of ``data`` with the number of its row as the seed, 63 bits of it: SQLite's are signed."""
+    data = data.encode() if isinstance(data, str) else data
     return xxh3_64_intdigest(data, seed=row) >> 1
 
 
 def usable_id(id: str) -> bool:
     """Whether a document can have this id: 1 to 511 bytes of UTF-8."""
     return 0 < len(id.encode("utf-8", "surrogatepass")) <= limits.STORED_ID.most
+
+
+@dataclass(slots=True)
+class Whole:
+    """A record without its bytes, and all that is stored of it, as it stands in the rows of the index.
+
+    ``original`` and ``thumbnail`` are the bytes themselves or references to them, ``colour`` is 0xRRGGBB.
+    """
+
+    record: Record
+    vector: bytes | None = None
+    original: Stored | None = None
+    thumbnail: Stored | None = None
+    colour: int | None = None
+
+    @classmethod
+    def of(cls, record: Record, vector: bytes | None = None, *, colour: int | None = None) -> Self:
+        """What a record with its bytes brings."""
+        bare = replace(record, content=None, thumbnail=None)
+        return cls(bare, vector, record.content, record.thumbnail, colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +126,12 @@ class StoredDocument:
     uploaded: int
 
     @classmethod
-    def of(cls, row: int, record: Record, *, has_vector: bool, uploaded: int) -> Self:
-        """The document that stores ``record``, bytes included."""
-        return cls(
-            row,
-            replace(record, content=None, thumbnail=None),
-            has_vector,
-            None if record.content is None else len(record.content),
-            None if record.thumbnail is None else len(record.thumbnail),
-            uploaded,
+    def of(cls, row: int, whole: Whole, *, uploaded: int) -> Self:
+        """The document that stores ``whole``."""
+        original, thumbnail = (
+            None if each is None else size_of(each) for each in (whole.original, whole.thumbnail)
         )
+        return cls(row, whole.record, whole.vector is not None, original, thumbnail, uploaded)
 
     def values(self) -> tuple[Any, ...]:
         """The values of ``INSERT``; tags that JSON doesn't know are written as text."""
@@ -197,8 +218,11 @@ def document_in_row(connection: sqlite3.Connection, row: int) -> StoredDocument 
     return None if values is None else StoredDocument.from_values(values)
 
 
-def damage_of_row(connection: sqlite3.Connection, row: int) -> list[StoreDamaged]:
-    """What is damaged of the document in ``row``; nothing where there is none (any more)."""
+def damage_of_row(connection: sqlite3.Connection, row: int, lost: Collection[str] = ()) -> list[StoreDamaged]:
+    """What is damaged of the document in ``row``; nothing where there is none (any more).
+
+    ``lost`` are parts of it that an object store was found not to have.
+    """
     try:
         document = document_in_row(connection, row)
     except StoreDamaged as error:
@@ -210,14 +234,20 @@ def damage_of_row(connection: sqlite3.Connection, row: int) -> list[StoreDamaged
     found = []
     for part in PARTS:
         try:
-            stored_part(connection, document, part)
+            stored = stored_part(connection, document, part)
         except StoreDamaged as error:
             found.append(error)
+        else:
+            if part in lost and isinstance(stored, str):
+                found.append(StoreDamaged(part, document.record.id, row, modality=document.record.modality))
     return found
 
 
-def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: Part) -> bytes | None:
-    """The vector, original or thumbnail of ``document``, None if it has none; raises ``StoreDamaged``."""
+def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: Part) -> Stored | None:
+    """The vector of ``document``, or its original or thumbnail as it is stored; None if it has none.
+
+    Raises ``StoreDamaged``.
+    """
     record, row = document.record, document.row
     table, column, expected = {
         "vector": (vector_table(record.modality), "vector", document.has_vector),
@@ -229,7 +259,21 @@ def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: 
     found = connection.execute(f"SELECT {column}, checksum FROM {table} WHERE row = ?", (row,)).fetchone()
     if found is None or checksum(found[0], row) != found[1]:
         raise StoreDamaged(part, record.id, row, modality=record.modality)
-    return bytes(found[0])
+    stored: Stored = found[0]
+    return stored
+
+
+def stored_vector(connection: sqlite3.Connection, document: StoredDocument) -> bytes | None:
+    """The vector of ``document``, float32, None if it has none; raises ``StoreDamaged``."""
+    stored = stored_part(connection, document, "vector")
+    assert not isinstance(stored, str), "only originals and thumbnails lie elsewhere"
+    return stored
+
+
+def colour_of(connection: sqlite3.Connection, row: int) -> int | None:
+    """The average colour of the thumbnail in ``row``; None where it has none."""
+    found = connection.execute("SELECT colour FROM colours WHERE row = ?", (row,)).fetchone()
+    return None if found is None else int(found[0])
 
 
 def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDocument]:

@@ -20,6 +20,7 @@ from crossmodal.index.embedded.stored_document import StoredDocument, checksum, 
 from crossmodal.index.embedded.tags import tag_entries
 from crossmodal.index.embedded.tokens import words_of_text
 from crossmodal.index.embedded.words import searchable
+from crossmodal.index.objects import size_of
 from crossmodal.records import IMAGE, MODALITIES
 
 __all__ = ["find_damage"]
@@ -103,7 +104,7 @@ class _Check:
                 if size is None:
                     if row not in self._unreadable:
                         yield f"the {table} hold row {row}, which no document asks for"
-                elif len(content) != size or checksum(content, row) != known:
+                elif checksum(content, row) != known or size_of(content) != size:
                     yield self._damaged(part, row)
             for row, size in sizes.items():
                 if size is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from crossmodal.errors import BackendUnavailable
 from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.database import Position, VectorDatabase
-from crossmodal.index.following.in_time import in_time
+from crossmodal.index.in_time import in_time
 
 __all__ = ["MOST_LATER", "backend_state", "position_of", "rows_behind", "seen_state"]
 
@@ -65,7 +65,11 @@ def seen_state(
         everything = snapshot.count
     seconds = _STARTING_SECONDS if local else _LOOKING_SECONDS
     try:
-        position = None if connect is None else in_time(seconds, where, partial(_look, connect))
+        position = (
+            None
+            if connect is None
+            else in_time(seconds, f"{where}, which --backend names,", partial(_look, connect))
+        )
     except BackendUnavailable as error:
         return backend_state(where, None, error)
     if position is None:

@@ -22,9 +22,9 @@ from crossmodal.index.embedded.vector_source import VectorSnapshot, VectorSource
 from crossmodal.index.following.conditions import Wanted, translated
 from crossmodal.index.following.database import Found, VectorDatabase
 from crossmodal.index.following.follower import Follower, Standing
-from crossmodal.index.following.in_time import in_time
 from crossmodal.index.following.rows import Candidates, candidates, fitting, later_rows
 from crossmodal.index.following.state import MOST_LATER, backend_state, rows_behind
+from crossmodal.index.in_time import in_time
 
 __all__ = ["FollowedIndex"]
 
@@ -223,7 +223,7 @@ class FollowedIndex:
             check_deadline()
             found = in_time(
                 _SEARCH_SECONDS if current_deadline() else _LONGEST_SEARCH_SECONDS,
-                self._where,
+                f"{self._where}, which --backend names,",
                 partial(
                     database.search,
                     question.queries[todo],

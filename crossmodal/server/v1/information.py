@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,6 +86,7 @@ class _Information:
                 "layout": serving.settings.layout,
                 "last_change": held["last_change"],
                 "damaged": held["damaged"],
+                "objects": _objects(held["objects"]),
                 "writing": {
                     "allowed": writing.allowed and unwritable is None,
                     "reason": serving.path_names.hide(writing.reason or unwritable or "") or None,
@@ -128,10 +130,14 @@ class _Information:
     async def ready(self, request: Request) -> Response:
         """Whether a search would succeed now: of photos and captions, with a sentence that is encoded."""
         await self._serving.require_ready()
-        return JsonResponse({"status": "ready", "flow": self._serving.kind})
+        # Searches go on without the object store.
+        objects = await asyncio.to_thread(self._serving.engine.workspace.objects_state)
+        told = {} if objects is None else {"objects": objects["state"]}
+        return JsonResponse({"status": "ready", "flow": self._serving.kind, **told})
 
     async def metrics(self, request: Request) -> Response:
-        held = await asyncio.to_thread(_counts, self._serving.engine.workspace)
+        held = await asyncio.to_thread(self._serving.engine.workspace.status)
+        documents = {str(name): held["modalities"][name]["documents"] for name in (IMAGE, TEXT)}
         try:
             async with asyncio.timeout(_STATE_SECONDS):
                 states = (await self._serving.index_state())["modalities"]
@@ -140,7 +146,9 @@ class _Information:
             why = str(error) or f"it took more than {_STATE_SECONDS:.0f} seconds"
             _logger.warning("The state of the index is not among the metrics: %s", why)
             states = {}
-        text, content_type = self._serving.metrics.exposition(held, states, request.headers.get("accept", ""))
+        text, content_type = self._serving.metrics.exposition(
+            documents, states, request.headers.get("accept", ""), objects=held["objects"]
+        )
         return Response(text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
@@ -154,9 +162,9 @@ def _access(request: Request) -> dict[str, Any]:
     }
 
 
-def _counts(workspace: Workspace) -> dict[str, int]:
-    modalities = workspace.status()["modalities"]
-    return {name: modalities[name]["documents"] for name in (IMAGE, TEXT)}
+def _objects(state: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How the object store is, without its address, which is nobody's business here."""
+    return None if state is None else {"state": state["state"], "error": state["error"]}
 
 
 def _models(serving: Serving) -> dict[str, Any]:

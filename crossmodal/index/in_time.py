@@ -7,15 +7,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from crossmodal.errors import BackendUnavailable
+from crossmodal.errors import BackendUnavailable, StoreError
 
 __all__ = ["in_time"]
 
 _Result = TypeVar("_Result")
 
 
-def in_time(seconds: float, where: str, work: Callable[[], _Result]) -> _Result:
-    """What ``work`` returns, or raises, within ``seconds``; else raises ``BackendUnavailable``.
+def in_time(
+    seconds: float, who: str, work: Callable[[], _Result], *, late: type[StoreError] = BackendUnavailable
+) -> _Result:
+    """What ``work`` returns, or raises, within ``seconds``; else raises ``late``, which says ``who`` it was.
 
     It goes on in a thread of its own, which doesn't keep the process from ending. A thread costs a tenth of a
     millisecond.
@@ -28,11 +30,11 @@ def in_time(seconds: float, where: str, work: Callable[[], _Result]) -> _Result:
         except BaseException as error:  # noqa: BLE001  # the caller raises it
             answer.set_exception(error)
 
-    threading.Thread(target=run, name=f"ask {where}", daemon=True).start()
+    threading.Thread(target=run, name=f"ask {who}", daemon=True).start()
     # Not by result(seconds): what ``work`` raises may be a TimeoutError too.
     if not wait([answer], seconds).done:
-        raise BackendUnavailable(
-            f"{where}, which --backend names, gave no answer within {seconds:g} seconds. It is tried again; "
-            "nothing is lost meanwhile."
+        raise late(
+            f"{who} gave no answer within {seconds:.3g} seconds. It is tried again; nothing is lost "
+            "meanwhile."
         )
     return answer.result()

@@ -1,0 +1,179 @@
+"""Care of the object store of an index, by the one who may write it: sweeping it, and moving to another.
+
+A photo is moved by putting its bytes where they belong and then changing the rows that name them, so that who
+is killed meanwhile has lost nothing, and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.library import trashed_checksum
+from crossmodal.index.embedded.objects import COLUMNS, Objects, read_places, sweep, write_places
+from crossmodal.index.embedded.stored_document import checksum
+from crossmodal.index.embedded.writer_lock import WriterLock
+from crossmodal.index.object_store import checked_objects
+from crossmodal.index.objects import ObjectGone, Stored
+
+__all__ = ["Moving", "move_objects", "sweep_objects"]
+
+# What one commit takes.
+_ROWS_AT_ONCE = 64
+_BYTES_AT_ONCE = 32 << 20
+
+
+@dataclass(slots=True)
+class Moving:
+    """How far a move is: ``done`` of ``total`` originals and thumbnails.
+
+    ``lost`` are those that are damaged, or that no store has; they stay as they are. ``swept`` says how many
+    objects were deleted in the end where they had been.
+    """
+
+    total: int = 0
+    done: int = 0
+    lost: int = 0
+    swept: int = 0
+
+
+def sweep_objects(folder: Path) -> int:
+    """Deletes the objects of the index in ``folder`` that no row names, as deleted photos and killed writes
+    leave them; returns how many.
+
+    Raises StoreMissing, StoreLocked, ObjectsUnavailable.
+    """
+    with _writing(folder) as connections, connections.read() as connection:
+        return sweep(connection)
+
+
+def move_objects(folder: Path, objects: str, progress: Callable[[Moving], None]) -> Moving | None:
+    """Moves originals and thumbnails of the index in ``folder`` to where ``objects`` says, as ``--objects``.
+
+    None where they are there. What another index owns is copied. Others may read meanwhile; ``progress`` is
+    called after each commit. Raises StoreLocked, StoreUnwritable, ObjectsUnavailable, and SettingsError for
+    an address to which nothing can be written.
+    """
+    address = checked_objects(objects)
+    with _writing(folder) as connections:
+        held = Objects(connections)
+        places = held.places.writing_to(address)
+        moving = Moving()
+        with connections.read() as connection:
+            moving.total = sum(
+                connection.execute(
+                    f"SELECT count(*) FROM {table} WHERE {_elsewhere(column, places.writes)}"
+                ).fetchone()[0]
+                for table, column in COLUMNS
+            )
+        if places == held.places and not moving.total:
+            return None
+        held.change(places)
+        for table, column in COLUMNS:
+            _move(connections, held, table, column, moving, progress)
+        with connections.read() as connection:
+            moving.swept = sweep(connection)
+        _forget_empty_folders(connections)
+        return moving
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[Connections]:
+    # First, so that a wrong folder doesn't become an empty index.
+    Connections.open(folder).close()
+    lock = WriterLock(folder)
+    try:
+        connections = Connections.open_writer(folder)
+        try:
+            yield connections
+        finally:
+            connections.close()
+    finally:
+        lock.release()
+
+
+def _elsewhere(column: str, folder: str) -> str:
+    """The condition that what a column holds is not in ``folder``, "" for the rows themselves."""
+    if not folder:
+        return f"typeof({column}) = 'text'"
+    return f"(typeof({column}) = 'blob' OR substr({column}, 1, 16) != '{folder}')"
+
+
+def _move(
+    connections: Connections,
+    objects: Objects,
+    table: str,
+    column: str,
+    moving: Moving,
+    progress: Callable[[Moving], None],
+) -> None:
+    storage, elsewhere = objects.storage, _elsewhere(column, objects.places.writes)
+    select = (
+        f"SELECT rowid FROM {table} WHERE rowid > ? AND {column} IS NOT NULL AND {elsewhere}"
+        f" ORDER BY rowid LIMIT {_ROWS_AT_ONCE}"
+    )
+    last = -1
+    while True:
+        found: dict[int, bytes] = {}
+        with connections.read() as connection:
+            rows = connection.execute(select, (last,)).fetchall()
+        for (row,) in rows:
+            last = row
+            with connections.read() as connection:
+                stored = _sound(connection, table, column, row)
+            try:
+                if stored is not None:
+                    found[row] = objects.get(stored)
+            except ObjectGone:
+                stored = None
+            moving.lost += stored is None
+            if sum(map(len, found.values())) > _BYTES_AT_ONCE:
+                break
+        if not rows:
+            return
+        put = storage.put([*found.values()])
+        with connections.write() as connection:
+            for row, stored in zip(found, put, strict=True):
+                _change(connection, table, column, row, stored)
+        moving.done += len(found)
+        progress(moving)
+
+
+def _change(connection: sqlite3.Connection, table: str, column: str, row: int, stored: Stored) -> None:
+    connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (stored, row))
+    made, _ = _checksums(connection, table, row)
+    connection.execute(f"UPDATE {table} SET checksum = ? WHERE rowid = ?", (made, row))
+
+
+def _sound(connection: sqlite3.Connection, table: str, column: str, row: int) -> Stored | None:
+    """What a column holds in a row, None where that is damaged."""
+    made, known = _checksums(connection, table, row)
+    if made != known:
+        return None
+    stored: Stored = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()[0]
+    return stored
+
+
+def _checksums(connection: sqlite3.Connection, table: str, row: int) -> tuple[int, int]:
+    """The checksum that a row should have, and the one that it has."""
+    columns = "record, vector, content, thumbnail" if table == "trashed" else "content"
+    select = f"SELECT checksum, {columns} FROM {table} WHERE rowid = ?"
+    known, *parts = connection.execute(select, (row,)).fetchone()
+    return trashed_checksum(*parts) if table == "trashed" else checksum(parts[0], row), known
+
+
+def _forget_empty_folders(connections: Connections) -> None:
+    """Forgets the folders that no row names and that nothing is written to; they were swept."""
+    with connections.write() as connection:
+        places = read_places(connection)
+        named = {places.writes}
+        for table, column in COLUMNS:
+            select = f"SELECT DISTINCT substr({column}, 1, 16) FROM {table} WHERE typeof({column}) = 'text'"
+            named |= {folder for (folder,) in connection.execute(select)}
+        left = {folder: address for folder, address in places.folders.items() if folder in named}
+        own = tuple(folder for folder in places.own if folder in named)
+        write_places(connection, replace(places, folders=left, own=own))
