@@ -51,6 +51,14 @@ async function problemOf(answer) {
   }
 }
 
+/** The answer to what index.html has asked already, once; else undefined. */
+function earlyAnswer(path, body) {
+  const { early } = globalThis;
+  if (early?.path !== path || early.body !== body) return undefined;
+  globalThis.early = null;
+  return early.answer;
+}
+
 /**
  * Sends one request and answers its JSON.
  * @param {string} path below ROOT
@@ -71,7 +79,7 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
     const limit = AbortSignal.timeout(timeout);
     let answer;
     try {
-      answer = await fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+      answer = await (earlyAnswer(path, payload) ?? fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit }));
       if (answer.ok) {
         // Kept by offline.js from before.
         dispatchEvent(new CustomEvent(answer.headers.has("X-Kept") ? "server-unreachable" : "server-answered"));

@@ -85,9 +85,6 @@ async function runSearch(state) {
   showLoading(state);
   showToolbar(state, null);
   try {
-    // It says whether there are captions, and text in photos, and so what is searched for.
-    await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
-    if (running !== run || !isSearch(currentState()) || searchKey(currentState()) !== run.key) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
     drawAnswer(currentState(), answer);

@@ -19,9 +19,10 @@ function queryOf(terms) {
   return { terms: written };
 }
 
-// Whether the index has text in photos, which only words find, and whether it has captions.
-let textsThere = false;
-let captionsThere = false;
+// Whether the index has text in photos, which only words find, and whether it has captions; at first as the server wrote it into the page.
+const written = document.documentElement.dataset;
+let textsThere = "texts" in written;
+let captionsThere = "captions" in written;
 
 /** Says what the index has: text in photos, and captions. */
 export function setContents({ texts, captions }) {
