@@ -13,7 +13,7 @@ import { announceResults, refreshResults, showError, showLoading, showResults } 
 import { abandonSearch, forgetAnswers, keptAnswer, search, setContents, shownMatches } from "./search.js";
 import { clearSelection, startSelection } from "./selection.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
-import { forgetPlane, nearIds, showPlane } from "./plane.js";
+import { forgetPlane, nearIds, planeIds, showPlane } from "./plane.js";
 import { showStatus } from "./status_view.js";
 import { startSuggesting } from "./suggest.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -319,7 +319,7 @@ function start() {
       forgetTags();
     },
   });
-  startSelection({ sequence, writable, tagged: forgetDeleted, deleted: forgetDeleted });
+  startSelection({ sequence: () => (onPlane(currentState()) ? planeIds() : sequence()), writable, tagged: forgetDeleted, deleted: forgetDeleted });
   addEventListener("documents-hidden", () => {
     refreshResults();
     if (shownAnswer) showToolbar(currentState(), shownAnswer);
