@@ -141,6 +141,7 @@ export const api = {
   /** Throws where the server would send no archive. */
   checkArchive: (body) => request(ARCHIVE, { method: "POST", body, unread: true }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
+  heatMap: (id, text) => request(`${documentPath(id)}/heatmap?${new URLSearchParams({ text })}`),
   suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
   layout: (asked) => request(`v1/layout?${new URLSearchParams(asked)}`),
   facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),

@@ -71,6 +71,12 @@ function moreBody(state, modality, offset) {
   return { ...queryOf(state.terms), modality, top_k: topK, offset, ...optionsOf(state) };
 }
 
+/** The body that asks of a state's search why it finds one photo. */
+export function explainingBody(state, id) {
+  const { group_duplicates: _, min_score: __, ...options } = optionsOf(state);
+  return { ...queryOf(state.terms), ...options, modality: "image", top_k: 1, filter: { ...state.filter, $ids: [id] }, explain: true };
+}
+
 const KEPT_ANSWERS = 12;
 const kept = new Map();
 let running = null;
