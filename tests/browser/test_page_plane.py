@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from zipfile import ZipFile
 
@@ -12,6 +13,13 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from browser.accessibility import assert_accessible
 from browser.page_driver import SearchPage, eventually, photo_ids
+
+
+@pytest.fixture(scope="module", autouse=True)
+def laid_out(toy_server: Server) -> None:
+    """The map is computed once, as slowly as other work on the machine lets it."""
+    while toy_server.request("/v1/layout")[1]["computing"]:
+        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -131,3 +139,23 @@ def test_a_finger_draws_the_rectangle_on_a_telephone(telephone: Page, toy_server
     # The bar of the selection leaves the buttons of the plane free.
     shown.find("plane-select").click()
     expect(shown.find("plane-select")).to_have_attribute("aria-pressed", "false")
+
+
+def test_groups_have_names_that_come_with_zooming(page: Page, toy_server: Server) -> None:
+    ids = photo_ids(toy_server)
+    names = [
+        {"text": "animals", "ids": ["gone", ids["cat.jpg"]], "level": 0},
+        {"text": "space", "ids": [ids["rocket.jpg"]], "level": 0},
+        {"text": "nothing", "ids": ["gone"], "level": 0},
+        {"text": "cats", "ids": [ids["cat.jpg"]], "level": 1},
+    ]
+    page.route("**/v1/layout/names", lambda route: route.fulfill(json={"names": names}))
+    shown = SearchPage(page, toy_server).open(**{"as": "similar"})
+    plane = shown.find("plane")
+    expect(plane).to_have_attribute("data-names", "Animals, Space")
+    for _ in range(3):
+        shown.find("plane-in").click()
+    expect(plane).to_have_attribute("data-names", "Cats")
+    for _ in range(4):
+        shown.find("plane-out").click()
+    expect(plane).to_have_attribute("data-names", "Animals, Space")

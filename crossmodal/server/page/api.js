@@ -144,6 +144,7 @@ export const api = {
   heatMap: (id, text) => request(`${documentPath(id)}/heatmap?${new URLSearchParams({ text })}`),
   suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
   layout: (asked) => request(`v1/layout?${new URLSearchParams(asked)}`),
+  layoutNames: () => request("v1/layout/names"),
   facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
   tags: (options) => request("v1/tags", options),
   status: (options) => request("v1/status", options),

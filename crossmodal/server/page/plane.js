@@ -2,6 +2,7 @@ import { api, isHidden, thumbnailUrl } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { announce, iconButton, messageCard } from "./messages.js";
 import { navigate } from "./navigation.js";
+import { drawNames, namesOn } from "./plane_names.js";
 import { fillResults, fillWithSkeletons, refreshBy, showError } from "./results.js";
 import { hasSelection, isSelected, selectAll } from "./selection.js";
 import { degrees, drawWorld, project } from "./world.js";
@@ -32,7 +33,7 @@ const KINDS = {
   similar: { by: "likeness", cell: 28, least: 0.05, most: 2e5 },
 };
 
-// What is shown: {key, kind, wide, points, placed, total, view}; it stays as it was left.
+// What is shown: {key, kind, wide, points, placed, total, view, fitted, names}; it stays as it was left.
 let shown = null;
 let near = [];
 let redraw = () => undefined;
@@ -64,6 +65,11 @@ async function placesOf({ as, filter }, stillWanted) {
   }
 }
 
+async function nameGroups(plane) {
+  plane.names = await namesOn(plane.points);
+  redraw();
+}
+
 /** Numbers from 0 to 1 with smaller gaps: each halfway to its share of those before it. */
 function closer(numbers) {
   const order = [...numbers.keys()].sort((one, other) => numbers[one] - numbers[other]);
@@ -84,7 +90,8 @@ export async function showPlane(state, actions, stillWanted) {
       const [xs, ys] = [closer(answer.x), closer(answer.y)];
       const placeOf = state.as === "map" ? (at) => project(answer.x[at], answer.y[at]) : (at) => ({ x: xs[at] * wide, y: ys[at] });
       const points = answer.ids.map((id, at) => ({ id, colour: answer.colours[at] ?? "#888", ...placeOf(at) }));
-      shown = { key, kind: state.as, wide, points, placed: answer.placed, total: answer.total, view: null };
+      shown = { key, kind: state.as, wide, points, placed: answer.placed, total: answer.total, view: null, fitted: 1, names: [] };
+      if (state.as === "similar") nameGroups(shown);
     } catch (error) {
       if (stillWanted()) showError(error, () => showPlane(state, actions, stillWanted));
       return;
@@ -200,6 +207,7 @@ function drawPlane(state, actions) {
     const [west, east, north, south] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const margin = Math.min(MARGIN, width / 8, height / 8);
     view.scale = Math.min((width - 2 * margin) / Math.max(east - west, least), (height - 2 * margin) / Math.max(south - north, least));
+    plane.fitted = view.scale;
     view.left = width / 2 - ((west + east) / 2) * view.scale;
     view.top = height / 2 - ((north + south) / 2) * view.scale;
   }
@@ -291,6 +299,7 @@ function drawPlane(state, actions) {
     if (isMap) drawWorld(context, view, color, backgroundColor);
     const marked = canvas.matches(":focus-visible") ? middleGroup() : null;
     for (const group of groups) drawGroup(group, group === marked);
+    const said = drawNames(context, plane.names, view, { zoomed: view.scale / plane.fitted, ink: color, paper: backgroundColor });
     if (drawn) {
       const { x, y, right, bottom } = drawn;
       context.strokeStyle = context.fillStyle = accent;
@@ -301,7 +310,7 @@ function drawPlane(state, actions) {
       context.globalAlpha = 1;
     }
     // For tests, and for whoever asks what is drawn.
-    canvas.dataset.groups = String(groups.length);
+    Object.assign(canvas.dataset, { groups: String(groups.length), names: said.join(", ") });
   }
 
   function choose(group) {
