@@ -35,7 +35,7 @@ function exposure({ aperture, exposure_seconds: seconds, focal_length_mm: length
 }
 
 function fileSaid({ width, height, bytes, format }) {
-  const said = [width && height && `${width} × ${height}`, bytes && `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`, format];
+  const said = [width && height && `${width} × ${height}`, bytes && (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`), format];
   return said.filter(Boolean).join("  ");
 }
 

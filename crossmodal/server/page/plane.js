@@ -70,11 +70,11 @@ async function nameGroups(plane) {
   redraw();
 }
 
-/** Numbers from 0 to 1 with smaller gaps: each halfway to its share of those before it. */
+/** Numbers from 0 to 1 with smaller gaps: each most of the way to its share of those before it. */
 function closer(numbers) {
   const order = [...numbers.keys()].sort((one, other) => numbers[one] - numbers[other]);
   const near = [...numbers];
-  order.forEach((at, before) => (near[at] = (numbers[at] + before / Math.max(1, order.length - 1)) / 2));
+  order.forEach((at, before) => (near[at] = numbers[at] + 0.75 * (before / Math.max(1, order.length - 1) - numbers[at])));
   return near;
 }
 
@@ -86,7 +86,7 @@ export async function showPlane(state, actions, stillWanted) {
     try {
       const answer = await placesOf(state, stillWanted);
       if (!answer) return;
-      const wide = state.as === "map" ? 1 : Math.min(2, Math.max(0.6, innerWidth / innerHeight));
+      const wide = state.as === "map" ? 1 : Math.min(2.2, Math.max(0.6, innerWidth / (0.85 * innerHeight)));
       const [xs, ys] = [closer(answer.x), closer(answer.y)];
       const placeOf = state.as === "map" ? (at) => project(answer.x[at], answer.y[at]) : (at) => ({ x: xs[at] * wide, y: ys[at] });
       const points = answer.ids.map((id, at) => ({ id, colour: answer.colours[at] ?? "#888", ...placeOf(at) }));

@@ -55,11 +55,11 @@ function drawExplanation(place, explanation) {
 const SMALL = new Set(["and", "are", "for", "from", "has", "her", "his", "its", "near", "the", "their", "this", "that", "with"]);
 const MOST_WORDS = 8;
 
-/** The sentences of a search, and of longer ones each word by itself. */
+/** The sentences of a search, and each word by itself where there are several. */
 function mappable() {
   const texts = currentState().terms.filter(({ kind, weight }) => kind === "text" && weight > 0).map(({ value }) => value);
   const words = texts.flatMap((text) => text.toLowerCase().match(/\p{L}{3,}/gu) ?? []).filter((word) => !SMALL.has(word));
-  return [...new Set([...texts, ...words])].slice(0, MOST_WORDS);
+  return [...new Set([...texts, ...(words.length > 1 ? words : [])])].slice(0, MOST_WORDS);
 }
 
 /** A veil over the photo, thin where greying out a part takes most off the cosine. */
