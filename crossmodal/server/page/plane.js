@@ -406,7 +406,7 @@ function drawPlane(state, actions) {
     if (!view.scale) fit();
     draw();
   }).observe(canvas);
-  redraw = later;
+  redraw = () => canvas.isConnected && later();
   byId("theme-toggle").onclick = later;
   refreshBy(() => {
     level = 0;

@@ -52,7 +52,7 @@ function drawExplanation(place, explanation) {
 }
 
 /** Words that are in nearly every sentence. */
-const SMALL = new Set(["and", "are", "for", "from", "has", "her", "his", "its", "near", "the", "their", "this", "that", "with"]);
+const SMALL = new Set(["among", "and", "are", "for", "from", "has", "her", "his", "its", "near", "the", "their", "this", "that", "with"]);
 const MOST_WORDS = 8;
 
 /** The sentences of a search, and each word by itself where there are several. */
