@@ -106,7 +106,7 @@ def test_the_copied_files_are_enough_to_start(image_files: Path) -> None:
 
 
 def test_the_page_is_in_the_image(image_files: Path) -> None:
-    from crossmodal.server.contents import PAGE
+    from crossmodal.server.page_files import PAGE
 
     assert (image_files / PAGE.relative_to(ROOT) / "index.html").is_file()
 

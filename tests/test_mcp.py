@@ -173,8 +173,8 @@ def ids(toy_workspace: Path) -> dict[str, str]:
 def calls(ids: dict[str, str]) -> list[tuple[str, dict[str, Any]]]:
     return [
         ("search_photos", {"text": SENTENCE, "top_k": 3, "filter": COLOUR}),
-        ("search_captions", {"text": SENTENCE, "top_k": 3}),
-        ("find_similar", {"id": ids["photo"], "top_k": 3}),
+        ("search_captions", {"text": SENTENCE, "top_k": 3, "explain": True}),
+        ("find_similar", {"id": ids["photo"], "top_k": 3, "explain": True}),
         ("find_similar", {"id": ids["photo"], "top_k": 3, "modality": "text"}),
         ("describe_photo", {"id": ids["photo"]}),
         ("list_facets", {}),
@@ -229,14 +229,15 @@ def test_answers_are_those_of_the_native_api(
 
     expected = [
         found(text=SENTENCE, modality="image", filter=COLOUR),
-        found(text=SENTENCE, modality="text"),
-        found(id=ids["photo"]),
+        found(text=SENTENCE, modality="text", explain=True),
+        found(id=ids["photo"], explain=True),
         found(id=ids["photo"], modality="text"),
         toy_server.request(f"/v1/documents/{ids['photo']}")[1],
         toy_server.request("/v1/tags")[1],
     ]
     assert expected[0]["matches"][0]["photo"]["file"] == "rocket.jpg"
     assert "rocket" in expected[1]["matches"][0]["text"]
+    assert all(match["explanation"]["terms"] for each in expected[1:3] for match in each["matches"])
     for one in answered:
         for answer, value in zip(one["answers"], expected, strict=False):
             assert answer["is_error"] is False

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from crossmodal.documents import Document
 from crossmodal.engine.duplicates import DuplicateGroup, find_duplicates
 from crossmodal.engine.encoding import encoded
+from crossmodal.engine.group_names import GroupName, GroupNames
 from crossmodal.engine.heat_maps import heat_map
 from crossmodal.engine.indexing import Indexed, index_batches, index_records
 from crossmodal.engine.layout import Layout, Layouts
@@ -43,7 +44,7 @@ from crossmodal.query.request import SearchOutcome, SearchRequest, Timing
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Failure, LocalFile, Modality, Record
 from crossmodal.rerankers import public_name
 from crossmodal.settings import Settings
-from crossmodal.steps.step import Operation
+from crossmodal.steps.step import TOGETHER, Operation
 from crossmodal.videos.formats import reads_videos
 from crossmodal.workspace import Workspace
 
@@ -80,6 +81,7 @@ class Engine:
         self._searcher: Searcher | None = None
         self._suggestions = Suggestions(self.workspace)
         self._layouts = Layouts(self.workspace)
+        self._group_names = GroupNames(self.workspace, self._encode_words)
         self._writer = Writer(self._open_writer, writer_idle_seconds)
 
     @property
@@ -157,6 +159,10 @@ class Engine:
         """Where the photos lie on a map of them, as far as that is computed; see ``Layouts.current``."""
         return self._layouts.current(wait=wait)
 
+    def group_names(self) -> list[GroupName]:
+        """What the groups of the layout show, as far as that is computed; see ``GroupNames.of``."""
+        return self._group_names.of(self.layout())
+
     def calibration(self) -> Calibration | None:
         """How cosines become scores in this index; None where nothing is known of it."""
         return self._search().calibration()
@@ -176,6 +182,10 @@ class Engine:
         if not docs:
             raise DataError("There is nothing to encode; give at least one sentence or photo.")
         return encoded(self._query_flow(), docs)
+
+    def _encode_words(self, words: Sequence[str]) -> NDArray[np.float32]:
+        docs = [Document.of_query(f"word-{number}", text=word) for number, word in enumerate(words)]
+        return encoded(self._query_flow(), docs, {TOGETHER: True})
 
     def heat_map(self, id: str, text: str) -> HeatMap | None:
         """Which parts of the photo ``id`` fit ``text``; None where there is no such photo.

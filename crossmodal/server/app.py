@@ -16,11 +16,11 @@ from crossmodal.server.access.origins import Origins, parse_origins
 from crossmodal.server.access.paths import HiddenPaths
 from crossmodal.server.access.root_path import RootPath, parse_root_path
 from crossmodal.server.admission_control import AdmissionControl
-from crossmodal.server.contents import add_page
 from crossmodal.server.forwarding import ForwardedWrites
 from crossmodal.server.guards import HostCheck
 from crossmodal.server.legacy import add_legacy_routes, legacy_error
 from crossmodal.server.mcp.route import add_mcp_route
+from crossmodal.server.page_files import add_page
 from crossmodal.server.request_log import RequestLog
 from crossmodal.server.routes import problem, problem_response
 from crossmodal.server.serving import Serving
@@ -67,7 +67,7 @@ def create_app(
     add_openapi_route(app)
     add_legacy_routes(app, serving)
     add_login_routes(app, authenticator)
-    add_page(app)
+    add_page(app, serving.engine.workspace)
     app.add_exception_handler(404, _no_such_route)
     app.add_exception_handler(405, _no_such_route)
     # The last one stands before all others.

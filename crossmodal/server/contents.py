@@ -1,38 +1,29 @@
-"""What browsers may cache: photos, their thumbnails, the page at /, and that of the API, with their files."""
+"""Photos and their thumbnails as answers that browsers may cache."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import hashlib
-import json
-import mimetypes
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from crossmodal.errors import ImageError, OriginalGone, RequestError
-from crossmodal.http_shapes.root_path import ROOT_PATH
-from crossmodal.images.formats import BROWSER_TYPES, EXTENSIONS, READABLE_TYPES, formats_sentence
+from crossmodal.images.formats import BROWSER_TYPES, READABLE_TYPES
 from crossmodal.images.previews import PREVIEW_SIDES
 from crossmodal.metadata.locations import without_location
 from crossmodal.places import Places
 from crossmodal.records import IMAGE, Record, photo_id
-from crossmodal.server.routes import add_route
 from crossmodal.server.serving import Serving
 from crossmodal.server.videos import video_response
-from crossmodal.videos.formats import VIDEO_FORMATS, is_video_type
+from crossmodal.videos.formats import is_video_type
 
-__all__ = ["PAGE", "PICTURE_SIZES", "add_page", "photo_response", "thumbnail_response"]
+__all__ = ["PICTURE_SIZES", "is_held", "photo_response", "thumbnail_response"]
 
 # Pixels of the shorter side of a WebP, for rows of photos; and of the longer side of a JPEG: for a list on a
 # fine screen, for a page, for a whole screen.
@@ -122,7 +113,7 @@ async def _preview_response(request: Request, serving: Serving, record: Record, 
         # By its digest, so that what the client or this process has takes no reading.
         picture = serving.kept_picture(named, side)
         content = _Content(picture or b"", "image/webp", f'"{named[:32]}-webp{side}"', cached)
-        if picture is not None or _is_held(request, content.tag):
+        if picture is not None or is_held(request, content.tag):
             return _response(request, content, sent)
     try:
         async with serving.admission.reading:
@@ -144,7 +135,7 @@ def _response(request: Request, content: _Content, places: Places) -> Response:
         # A photo that is opened by itself runs nothing, whatever it holds, and stands in no other page.
         "Content-Security-Policy": "default-src 'none'; sandbox; frame-ancestors 'none'",
     }
-    if _is_held(request, content.tag):
+    if is_held(request, content.tag):
         return Response(status_code=304, headers=headers)
     # Only what is a picture: a file from outside must never run as a page.
     media_type = content.mime_type if content.mime_type in READABLE_TYPES else "application/octet-stream"
@@ -179,7 +170,7 @@ class _LargeResponse(Response):
                 await send({"type": "http.response.body", "body": part, "more_body": at + _PART < len(whole)})
 
 
-def _is_held(request: Request, tag: str) -> bool:
+def is_held(request: Request, tag: str) -> bool:
     """Whether the client has what ``tag`` names: If-None-Match, compared weakly (RFC 9110, 13.1.2)."""
     held = request.headers.get("if-none-match", "")
     return held.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in held.split(","))
@@ -204,143 +195,3 @@ def _without_location(content: _Content) -> _Content:
     if data == content.data:
         return content
     return _Content(data, content.mime_type, f'"{hashlib.sha256(data).hexdigest()[:32]}"')
-
-
-PAGE = Path(__file__).with_name("page")
-
-# What shows the description of the API at /docs; the page's sheet and its helpers serve it too.
-_DOCS_PAGE = Path(__file__).with_name("docs_page")
-
-# Nothing runs or loads that this server doesn't serve itself, whatever a caption or a file name holds.
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-    "media-src 'self'; connect-src 'self'; manifest-src 'self'; frame-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
-)
-# The one file of the page that is in no folder.
-_FORMATS = "formats.js"
-# The service worker, which is for the whole page and not for the folder that it lies in.
-_OFFLINE = "offline.js"
-# It names the server by its address, as each client knows it.
-_OPENSEARCH = "opensearch.xml"
-
-# Comments that have their lines to themselves.
-_BLOCK = r"/\*(?:(?!\*/).)*\*/[ \t]*"
-_COMMENTS = {
-    ".js": re.compile(rf"^[ \t]*(?://[^\n]*|{_BLOCK})$", re.MULTILINE | re.DOTALL),
-    ".css": re.compile(rf"^[ \t]*{_BLOCK}$", re.MULTILINE | re.DOTALL),
-}
-
-_TYPES = {
-    ".js": "text/javascript",
-    ".css": "text/css",
-    ".svg": "image/svg+xml",
-    ".html": "text/html",
-    ".webmanifest": "application/manifest+json",
-}
-
-
-def add_page(app: Starlette) -> None:
-    """Adds / and /page/FILE, and /docs and /docs/FILE, read once at the start."""
-    files = _files_in(PAGE)
-    files[_FORMATS] = _PageFile(_FORMATS, _formats_module().encode())
-
-    # Before the files, among which it is for browsers.
-    add_route(app, f"/page/{_OPENSEARCH}", _opensearch, ["GET", "HEAD"])
-    _add_files(app, "/", "/page", files, first="index.html")
-    _add_files(app, "/docs", "/docs", _files_in(_DOCS_PAGE), first="docs.html")
-
-
-async def _opensearch(request: Request) -> Response:
-    """What browsers need to offer the page among their search engines: OpenSearch 1.1, draft 6."""
-    home = f"{request.url.scheme}://{request.url.netloc}{ROOT_PATH.get()}/"
-    address = quoteattr(f"{home}?text={{searchTerms}}")
-    return Response(
-        '<OpenSearchDescription xmlns="http://a9.com/-/spec/opensearch/1.1/"><ShortName>Photos</ShortName>'
-        f"<Description>Photos by a sentence</Description><InputEncoding>UTF-8</InputEncoding>"
-        f'<Url type="text/html" template={address}/></OpenSearchDescription>',
-        media_type="application/opensearchdescription+xml",
-    )
-
-
-def _files_in(folder: Path) -> dict[str, _PageFile]:
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: _PageFile(path.name, path.read_bytes()) for path in paths}
-
-
-def _add_files(app: Starlette, at: str, below: str, files: Mapping[str, _PageFile], *, first: str) -> None:
-    """Adds the page ``first`` at a path, and all of ``files`` below another one."""
-
-    async def page(request: Request) -> Response:
-        return files[first].response(request)
-
-    async def file(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in files:
-            raise RequestError(f"The page has no file {name[:80]!r}.", status=404)
-        return files[name].response(request)
-
-    add_route(app, at, page, ["GET", "HEAD"])
-    add_route(app, below + "/{name}", file, ["GET", "HEAD"])
-
-
-def _formats_module() -> str:
-    """The script that tells the page which files are photos, made from the table of formats."""
-    endings, sentence = json.dumps(sorted(EXTENSIONS)), json.dumps(formats_sentence())
-    videos = json.dumps([each.name for each in VIDEO_FORMATS])
-    return (
-        "/** The endings of photos' names; browsers know no type for some of them. */\n"
-        f"export const ENDINGS = {endings};\n\n"
-        "/** The formats, for a sentence. */\n"
-        f"export const FORMATS = {sentence};\n\n"
-        "/** The formats of videos, which cannot be sent. */\n"
-        f"export const VIDEOS = {videos};\n"
-    )
-
-
-def _without(comments: re.Pattern[str], content: bytes) -> bytes:
-    """``content`` with empty lines for comments, so that errors in browsers name the lines of the source."""
-    return comments.sub(lambda found: "\n" * found.group().count("\n"), content.decode()).encode()
-
-
-class _PageFile:
-    """One file as it is sent: scripts and sheets without their comments, which are a seventh of them."""
-
-    def __init__(self, name: str, content: bytes) -> None:
-        suffix = "." + name.rpartition(".")[2]
-        if (comments := _COMMENTS.get(suffix)) is not None:
-            content = _without(comments, content)
-        self._content = content
-        self._gzipped = gzip.compress(content, mtime=0)
-        self._type = _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
-        self._tag = hashlib.sha256(content).hexdigest()[:32]
-        self._more = {"Service-Worker-Allowed": "../"} if name == _OFFLINE else {}
-
-    def response(self, request: Request) -> Response:
-        zipped = _accepts_gzip(request.headers.get("accept-encoding", ""))
-        # What is sent differs, and so does its strong tag.
-        tag = f'"{self._tag}-gzip"' if zipped else f'"{self._tag}"'
-        headers = {
-            "ETag": tag,
-            "Vary": "Accept-Encoding",
-            # Asked for again each time, and answered with 304 as long as it is the same.
-            "Cache-Control": "no-cache",
-            "Content-Security-Policy": _POLICY,
-            "X-Content-Type-Options": "nosniff",
-            # Forms sent to this server say where they come from; nobody else is told.
-            "Referrer-Policy": "same-origin",
-            **self._more,
-        }
-        if _is_held(request, tag):
-            return Response(status_code=304, headers=headers)
-        if zipped:
-            headers["Content-Encoding"] = "gzip"
-        return Response(self._gzipped if zipped else self._content, media_type=self._type, headers=headers)
-
-
-def _accepts_gzip(header: str) -> bool:
-    for part in header.lower().split(","):
-        name, _, weight = part.partition(";")
-        if name.strip() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False

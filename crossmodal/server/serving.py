@@ -23,6 +23,7 @@ from crossmodal.deadlines import Deadline, current_deadline, until
 from crossmodal.engine.amending import amend
 from crossmodal.engine.describing import cut_to
 from crossmodal.engine.engine import Engine
+from crossmodal.engine.group_names import GroupName
 from crossmodal.engine.indexing import Indexed
 from crossmodal.engine.suggestions import Suggestion
 from crossmodal.errors import DataError, ObjectsUnavailable, QueryError, ServiceError, StoreUnwritable
@@ -244,6 +245,14 @@ class Serving:
             found = await self._in(self._photos, self.engine.heat_map, id, text)
         seen.add_stage("encode", (time.perf_counter() - started) * 1000)
         return found
+
+    async def group_names(self) -> list[GroupName]:
+        """What the groups of photos on their map show; see ``Engine.group_names``.
+
+        Raises Overloaded where too much is waiting already.
+        """
+        with self.admission.search_places(0, 1):
+            return await self._in(self._photos, self.engine.group_names)
 
     async def index(self, records: Sequence[Record]) -> dict[str, Indexed]:
         """Indexes hashed records; what became of each, by id. Raises what the engine raises."""

@@ -7,3 +7,6 @@ interface Element {
   dataset: DOMStringMap;
   [property: string]: any;
 }
+
+/** What index.html has asked before the modules are there. */
+declare var early: { path: string; body?: string; answer: Promise<Response> } | null | undefined;

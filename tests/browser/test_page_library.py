@@ -344,10 +344,17 @@ def test_similar_photos_lie_together_and_open(page: Page, server: Server, librar
     box = plane.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    before = int(plane.get_attribute("data-groups") or 0)
+
+    def groups() -> int:
+        return int(plane.get_attribute("data-groups") or 0)
+
     for _ in range(20):
+        page.mouse.wheel(0, 100)
+    eventually(lambda: groups() < len(library.names), True)
+    before = groups()
+    for _ in range(40):
         page.mouse.wheel(0, -100)
-    eventually(lambda: int(plane.get_attribute("data-groups") or 0) > before, True)
+    eventually(lambda: groups() > before, True)
     # To another place and back, by the keyboard.
     plane.focus()
     page.keyboard.press("ArrowLeft")

@@ -199,3 +199,15 @@ def test_ten_thousand_photos_keep_few_tiles(page: Page, toy_server: Server) -> N
     page.evaluate("() => scrollTo(0, 0)")
     expect(page.locator("#results [data-id=photo-0]")).to_be_in_viewport()
     expect(page.locator("#results [data-id=photo-9999]")).to_have_count(0)
+
+
+def test_all_ways_to_browse_fit_on_a_telephone(browser: Browser, toy_server: Server) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True)
+    searching = SearchPage(context.new_page(), toy_server).open()
+    expect(searching.find("gallery")).to_be_visible()
+    for name in ("as", "density", "filters-button"):
+        box = searching.find(name).bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 360, name
+    expect(searching.page.get_by_role("button", name="Filters")).to_be_visible()
+    context.close()

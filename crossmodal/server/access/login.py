@@ -15,8 +15,8 @@ from crossmodal.http_shapes.root_path import ROOT_PATH
 from crossmodal.server.access.gate import Authenticator
 from crossmodal.server.access.origins import foreign_origin
 from crossmodal.server.access.sessions import Sessions
-from crossmodal.server.contents import PAGE
 from crossmodal.server.guards import read_body
+from crossmodal.server.page_files import PAGE
 from crossmodal.server.routes import JsonResponse, add_route
 
 __all__ = ["add_login_routes"]

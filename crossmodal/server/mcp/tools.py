@@ -22,8 +22,9 @@ INSTRUCTIONS = (
     "which tags there are. A result with fits false holds nothing that fits well, and doubt says why."
 )
 
-_OPTIONS = ("top_k", "offset", "min_score", "filter", "hybrid", "group_duplicates", "sort", "recognise")
-_OPTIONS_OF_SIMILAR = ("modality", "top_k", "offset", "min_score", "filter", "group_duplicates", "sort")
+_OPTIONS_OF_ALL = ("top_k", "offset", "min_score", "filter", "group_duplicates", "sort", "explain")
+_OPTIONS = (*_OPTIONS_OF_ALL, "hybrid", "recognise")
+_OPTIONS_OF_SIMILAR = ("modality", *_OPTIONS_OF_ALL)
 
 _TEXT = {
     "type": "string",

@@ -51,6 +51,14 @@ async function problemOf(answer) {
   }
 }
 
+/** The answer to what index.html has asked already, once; else undefined. */
+function earlyAnswer(path, body) {
+  const { early } = globalThis;
+  if (early?.path !== path || early.body !== body) return undefined;
+  globalThis.early = null;
+  return early.answer;
+}
+
 /**
  * Sends one request and answers its JSON.
  * @param {string} path below ROOT
@@ -71,7 +79,7 @@ async function request(path, { method = "GET", body, signal, timeout = TIMEOUT_M
     const limit = AbortSignal.timeout(timeout);
     let answer;
     try {
-      answer = await fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit });
+      answer = await (earlyAnswer(path, payload) ?? fetch(ROOT + path, { method, headers, keepalive, body: payload, signal: signal ? AbortSignal.any([signal, limit]) : limit }));
       if (answer.ok) {
         // Kept by offline.js from before.
         dispatchEvent(new CustomEvent(answer.headers.has("X-Kept") ? "server-unreachable" : "server-answered"));
@@ -133,8 +141,10 @@ export const api = {
   /** Throws where the server would send no archive. */
   checkArchive: (body) => request(ARCHIVE, { method: "POST", body, unread: true }),
   upload: (form, options) => request("v1/documents", { ...options, method: "POST", body: form }),
+  heatMap: (id, text) => request(`${documentPath(id)}/heatmap?${new URLSearchParams({ text })}`),
   suggestions: (q) => request(`v1/suggestions?${new URLSearchParams({ q, limit: "8" })}`),
   layout: (asked) => request(`v1/layout?${new URLSearchParams(asked)}`),
+  layoutNames: () => request("v1/layout/names"),
   facet: (asked) => request(`v1/facets?${new URLSearchParams(asked)}`),
   tags: (options) => request("v1/tags", options),
   status: (options) => request("v1/status", options),

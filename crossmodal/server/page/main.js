@@ -13,7 +13,7 @@ import { announceResults, refreshResults, showError, showLoading, showResults } 
 import { abandonSearch, forgetAnswers, keptAnswer, search, setContents, shownMatches } from "./search.js";
 import { clearSelection, startSelection } from "./selection.js";
 import { forgetStartPage, galleryIds, rememberSearch, showGallery, showSuggestions, startRecentMenu } from "./start_page.js";
-import { forgetPlane, nearIds, showPlane } from "./plane.js";
+import { forgetPlane, nearIds, planeIds, showPlane } from "./plane.js";
 import { showStatus } from "./status_view.js";
 import { startSuggesting } from "./suggest.js";
 import { addTerm, showTerms, termName } from "./terms.js";
@@ -85,9 +85,6 @@ async function runSearch(state) {
   showLoading(state);
   showToolbar(state, null);
   try {
-    // It says whether there are captions, and text in photos, and so what is searched for.
-    await Promise.race([status, new Promise((over) => setTimeout(over, 1000))]);
-    if (running !== run || !isSearch(currentState()) || searchKey(currentState()) !== run.key) return;
     const answer = await search(state, { onRetry: showBusy });
     if (!answer) return;
     drawAnswer(currentState(), answer);
@@ -322,7 +319,7 @@ function start() {
       forgetTags();
     },
   });
-  startSelection({ sequence, writable, tagged: forgetDeleted, deleted: forgetDeleted });
+  startSelection({ sequence: () => (onPlane(currentState()) ? planeIds() : sequence()), writable, tagged: forgetDeleted, deleted: forgetDeleted });
   addEventListener("documents-hidden", () => {
     refreshResults();
     if (shownAnswer) showToolbar(currentState(), shownAnswer);

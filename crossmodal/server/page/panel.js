@@ -3,8 +3,8 @@ import { removeWithUndo } from "./deleting.js";
 import { icon, make } from "./dom.js";
 import { button, complain, iconButton, toast } from "./messages.js";
 import { DEFAULTS, writeAddress } from "./navigation.js";
-import { percent } from "./results.js";
 import { copy } from "./toolbar.js";
+import { whyFound } from "./why.js";
 
 const stateLink = (changes, text, testid) => make("a", { href: writeAddress({ ...DEFAULTS, ...changes }), data: { stateLink: "", testid }, text });
 
@@ -35,7 +35,7 @@ function exposure({ aperture, exposure_seconds: seconds, focal_length_mm: length
 }
 
 function fileSaid({ width, height, bytes, format }) {
-  const said = [width && height && `${width} × ${height}`, bytes && `${(bytes / 1e6).toFixed(bytes < 1e6 ? 2 : 1)} MB`, format];
+  const said = [width && height && `${width} × ${height}`, bytes && (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`), format];
   return said.filter(Boolean).join("  ");
 }
 
@@ -60,20 +60,6 @@ function aboutFile(item) {
     tags.camera && row("camera", browse({ camera: tags.camera }, tags.camera, "same-camera"), line([tags.lens, exposure(tags)].filter(Boolean).join("  "))),
     where && row("pin", near ? browse(near, where, "same-place") : make("p", { text: where })),
   ];
-}
-
-/** What the search found in it. */
-function whyFound(match) {
-  if (typeof match?.cosine !== "number") return null;
-  const { vector_rank: meaning, word_rank: words, text_rank: text } = match.parts ?? {};
-  const caption = match.found_caption;
-  const said = [
-    typeof match.score === "number" ? `Score ${percent(match.score)}, cosine ${match.cosine.toFixed(3)}` : `Cosine ${match.cosine.toFixed(3)}`,
-    meaning && `place ${meaning} by meaning`,
-    words && `place ${words} by words`,
-    text && `place ${text} by the text in it`,
-  ];
-  return row("search", line(said.filter(Boolean).join(", ")), caption && line(`Its caption matched: \u201c${caption.text}\u201d`));
 }
 
 /** Changes a photo, or one of its captions; the message takes that back. */

@@ -2,7 +2,9 @@ import { api, isHidden, thumbnailUrl } from "./api.js";
 import { byId, count, make } from "./dom.js";
 import { announce, iconButton, messageCard } from "./messages.js";
 import { navigate } from "./navigation.js";
+import { drawNames, namesOn } from "./plane_names.js";
 import { fillResults, fillWithSkeletons, refreshBy, showError } from "./results.js";
+import { hasSelection, isSelected, selectAll } from "./selection.js";
 import { degrees, drawWorld, project } from "./world.js";
 import { gestures } from "./zoom.js";
 
@@ -31,14 +33,19 @@ const KINDS = {
   similar: { by: "likeness", cell: 28, least: 0.05, most: 2e5 },
 };
 
-// What is shown: {key, kind, wide, points, placed, total, view}; it stays as it was left.
+// What is shown: {key, kind, wide, points, placed, total, view, fitted, names}; it stays as it was left.
 let shown = null;
 let near = [];
+let redraw = () => undefined;
+addEventListener("selection-changed", () => redraw());
 
 /** Forgets the places, since the index has changed. */
 export function forgetPlane() {
   shown = null;
 }
+
+/** The ids of all photos on it. */
+export const planeIds = () => (shown?.points ?? []).map(({ id }) => id).filter((id) => !isHidden(id));
 
 /** The ids of the photos around the one that was opened, the nearest first. */
 export const nearIds = () => near.filter((id) => !isHidden(id));
@@ -58,6 +65,19 @@ async function placesOf({ as, filter }, stillWanted) {
   }
 }
 
+async function nameGroups(plane) {
+  plane.names = await namesOn(plane.points);
+  redraw();
+}
+
+/** Numbers from 0 to 1 with smaller gaps: each most of the way to its share of those before it. */
+function closer(numbers) {
+  const order = [...numbers.keys()].sort((one, other) => numbers[one] - numbers[other]);
+  const near = [...numbers];
+  order.forEach((at, before) => (near[at] = numbers[at] + 0.75 * (before / Math.max(1, order.length - 1) - numbers[at])));
+  return near;
+}
+
 /** Shows the photos that a state's filter lets through on the plane that it names; `stillWanted` is asked when the answer has come. */
 export async function showPlane(state, actions, stillWanted) {
   const key = JSON.stringify([state.as, state.filter]);
@@ -66,10 +86,12 @@ export async function showPlane(state, actions, stillWanted) {
     try {
       const answer = await placesOf(state, stillWanted);
       if (!answer) return;
-      const wide = state.as === "map" ? 1 : Math.min(2, Math.max(0.6, innerWidth / innerHeight));
-      const placeOf = state.as === "map" ? (at) => project(answer.x[at], answer.y[at]) : (at) => ({ x: answer.x[at] * wide, y: answer.y[at] });
+      const wide = state.as === "map" ? 1 : Math.min(2.2, Math.max(0.6, innerWidth / (0.85 * innerHeight)));
+      const [xs, ys] = [closer(answer.x), closer(answer.y)];
+      const placeOf = state.as === "map" ? (at) => project(answer.x[at], answer.y[at]) : (at) => ({ x: xs[at] * wide, y: ys[at] });
       const points = answer.ids.map((id, at) => ({ id, colour: answer.colours[at] ?? "#888", ...placeOf(at) }));
-      shown = { key, kind: state.as, wide, points, placed: answer.placed, total: answer.total, view: null };
+      shown = { key, kind: state.as, wide, points, placed: answer.placed, total: answer.total, view: null, fitted: 1, names: [] };
+      if (state.as === "similar") nameGroups(shown);
     } catch (error) {
       if (stillWanted()) showError(error, () => showPlane(state, actions, stillWanted));
       return;
@@ -158,7 +180,7 @@ function drawPlane(state, actions) {
     class: "plane",
     tabindex: 0,
     role: "application",
-    "aria-label": `${what}. Arrows move it, plus and minus zoom, Enter ${isMap ? "shows the photos in the middle" : "opens the photo in the middle"}.`,
+    "aria-label": `${what}. Arrows move it, plus and minus zoom, Enter ${isMap ? "shows the photos in the middle" : "opens the photo in the middle"}, x selects what is in the middle.`,
     data: { testid: "plane", kind },
   });
   const context = canvas.getContext("2d");
@@ -166,7 +188,11 @@ function drawPlane(state, actions) {
   let groups = [];
   let level = 0;
   let awaited = 0;
+  let accent = "";
   let pressed = null;
+  // Whether a drag selects, and the rectangle that is being drawn: {x, y, right, bottom}.
+  let selecting = false;
+  let drawn = null;
 
   const later = () => {
     cancelAnimationFrame(awaited);
@@ -181,6 +207,7 @@ function drawPlane(state, actions) {
     const [west, east, north, south] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const margin = Math.min(MARGIN, width / 8, height / 8);
     view.scale = Math.min((width - 2 * margin) / Math.max(east - west, least), (height - 2 * margin) / Math.max(south - north, least));
+    plane.fitted = view.scale;
     view.left = width / 2 - ((west + east) / 2) * view.scale;
     view.top = height / 2 - ((north + south) / 2) * view.scale;
   }
@@ -235,10 +262,14 @@ function drawPlane(state, actions) {
       context.drawImage(image, (image.naturalWidth - part) / 2, (image.naturalHeight - part) / 2, part, part, x, y, side, side);
     }
     context.restore();
-    if (isMap || marked) {
-      context.lineWidth = marked ? 5 : 2.5;
-      context.strokeStyle = marked ? "#1565c0" : "#fff";
+    const chosen = group.points.filter((point) => isSelected(point.id)).length;
+    if (isMap || marked || chosen) {
+      context.lineWidth = marked || chosen ? 5 : 2.5;
+      context.strokeStyle = marked || chosen ? accent : "#fff";
+      // Where only some of them are selected.
+      context.setLineDash(chosen && chosen < group.points.length ? [6, 4] : []);
       context.stroke();
+      context.setLineDash([]);
     }
     if (group.points.length < 2 || !(isMap || side > 70)) return;
     const words = group.points.length.toLocaleString("en");
@@ -263,14 +294,23 @@ function drawPlane(state, actions) {
     const ratio = devicePixelRatio;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
-    if (isMap) {
-      const { color, backgroundColor } = getComputedStyle(canvas);
-      drawWorld(context, view, color, backgroundColor);
-    }
+    const { color, backgroundColor, accentColor } = getComputedStyle(canvas);
+    accent = accentColor;
+    if (isMap) drawWorld(context, view, color, backgroundColor);
     const marked = canvas.matches(":focus-visible") ? middleGroup() : null;
     for (const group of groups) drawGroup(group, group === marked);
+    const said = drawNames(context, plane.names, view, { zoomed: view.scale / plane.fitted, ink: color, paper: backgroundColor });
+    if (drawn) {
+      const { x, y, right, bottom } = drawn;
+      context.strokeStyle = context.fillStyle = accent;
+      context.lineWidth = 1.5;
+      context.strokeRect(x, y, right - x, bottom - y);
+      context.globalAlpha = 0.2;
+      context.fillRect(x, y, right - x, bottom - y);
+      context.globalAlpha = 1;
+    }
     // For tests, and for whoever asks what is drawn.
-    canvas.dataset.groups = String(groups.length);
+    Object.assign(canvas.dataset, { groups: String(groups.length), names: said.join(", ") });
   }
 
   function choose(group) {
@@ -285,13 +325,46 @@ function drawPlane(state, actions) {
     actions.open(id);
   }
 
-  gestures(canvas, canvas, { zoom, move });
-  canvas.addEventListener("pointerdown", (event) => (pressed = event));
-  canvas.addEventListener("pointermove", (event) => (canvas.style.cursor = groupAt(event.offsetX, event.offsetY) ? "pointer" : "grab"));
+  const idsOf = (some) => some.flatMap(({ points: own }) => own.map(({ id }) => id));
+
+  /** Selects the groups whose middle is in the rectangle that was drawn. */
+  function selectDrawn() {
+    const [left, right] = [drawn.x, drawn.right].sort((one, other) => one - other);
+    const [top, bottom] = [drawn.y, drawn.bottom].sort((one, other) => one - other);
+    const within = groups.filter((group) => {
+      const { x, y, side } = boxOf(group);
+      return x + side / 2 >= left && x + side / 2 <= right && y + side / 2 >= top && y + side / 2 <= bottom;
+    });
+    drawn = null;
+    if (within.length) selectAll(idsOf(within));
+    later();
+  }
+
+  // Before those of gestures(), which ask whether it is moved.
+  canvas.addEventListener("pointerdown", (event) => {
+    pressed = event;
+    drawn = null;
+    if (!event.isPrimary || event.button || !(selecting || event.shiftKey)) return;
+    const [x, y] = [event.offsetX, event.offsetY];
+    drawn = { x, y, right: x, bottom: y };
+    canvas.setPointerCapture(event.pointerId);
+  });
+  gestures(canvas, canvas, { zoom, move, holds: () => !drawn });
+  canvas.addEventListener("pointermove", (event) => {
+    const over = selecting || event.shiftKey ? "crosshair" : "grab";
+    canvas.style.cursor = groupAt(event.offsetX, event.offsetY) ? "pointer" : over;
+    if (!drawn) return;
+    Object.assign(drawn, { right: event.offsetX, bottom: event.offsetY });
+    later();
+  });
+  canvas.addEventListener("pointerup", () => drawn && selectDrawn());
+  canvas.addEventListener("pointercancel", () => (drawn = null));
   canvas.addEventListener("click", (event) => {
     const still = pressed && Math.hypot(event.x - pressed.x, event.y - pressed.y) < STILL_PX;
     const group = still && groupAt(event.offsetX, event.offsetY);
-    if (group) choose(group);
+    if (!group) return;
+    if (selecting || hasSelection() || event.shiftKey || event.ctrlKey || event.metaKey) selectAll(idsOf([group]), { toggle: true });
+    else choose(group);
   });
   canvas.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -300,9 +373,10 @@ function drawPlane(state, actions) {
     else if (event.key === "+" || event.key === "=") zoom(CLOSER);
     else if (event.key === "-") zoom(1 / CLOSER);
     else if (event.key === "Enter") choose(middleGroup());
+    else if (event.key === "x" && groups.length) selectAll(idsOf([middleGroup()]), { toggle: true });
     else return;
     event.preventDefault();
-    if (event.key !== "Enter") announce(`${count(middleGroup()?.points.length ?? 0, "photo")} in the middle.`);
+    if (event.key !== "Enter" && event.key !== "x") announce(`${count(middleGroup()?.points.length ?? 0, "photo")} in the middle.`);
   });
   for (const type of ["focus", "blur"]) canvas.addEventListener(type, later);
   const without = total - placed;
@@ -311,6 +385,15 @@ function drawPlane(state, actions) {
     "div",
     { class: "plane-tools" },
     said && make("p", { class: "count", text: said }),
+    iconButton(
+      "check",
+      "Select: draw over photos",
+      (event) => {
+        selecting = !selecting;
+        event.currentTarget.setAttribute("aria-pressed", String(selecting));
+      },
+      { class: "button", "aria-pressed": "false", data: { testid: "plane-select" } },
+    ),
     iconButton("minus", "Zoom out", () => zoom(1 / CLOSER), { class: "button", data: { testid: "plane-out" } }),
     iconButton("plus", "Zoom in", () => zoom(CLOSER), { class: "button", data: { testid: "plane-in" } }),
   );
@@ -323,6 +406,7 @@ function drawPlane(state, actions) {
     if (!view.scale) fit();
     draw();
   }).observe(canvas);
+  redraw = () => canvas.isConnected && later();
   byId("theme-toggle").onclick = later;
   refreshBy(() => {
     level = 0;

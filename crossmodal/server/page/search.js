@@ -19,9 +19,10 @@ function queryOf(terms) {
   return { terms: written };
 }
 
-// Whether the index has text in photos, which only words find, and whether it has captions.
-let textsThere = false;
-let captionsThere = false;
+// Whether the index has text in photos, which only words find, and whether it has captions; at first as the server wrote it into the page.
+const written = document.documentElement.dataset;
+let textsThere = "texts" in written;
+let captionsThere = "captions" in written;
 
 /** Says what the index has: text in photos, and captions. */
 export function setContents({ texts, captions }) {
@@ -68,6 +69,12 @@ function moreBody(state, modality, offset) {
   const topK = Math.min(state.topK, deepest(state) - offset);
   if (topK < 1) return null;
   return { ...queryOf(state.terms), modality, top_k: topK, offset, ...optionsOf(state) };
+}
+
+/** The body that asks of a state's search why it finds one photo. */
+export function explainingBody(state, id) {
+  const { group_duplicates: _, min_score: __, ...options } = optionsOf(state);
+  return { ...queryOf(state.terms), ...options, modality: "image", top_k: 1, filter: { ...state.filter, $ids: [id] }, explain: true };
 }
 
 const KEPT_ANSWERS = 12;

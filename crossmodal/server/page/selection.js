@@ -36,9 +36,10 @@ export function select(id, { range = false } = {}) {
   announce(`${chosen.size} selected.`);
 }
 
-/** Selects all that is shown. */
-export function selectAll() {
-  for (const id of hooks.sequence()) chosen.add(id);
+/** Selects photos, all that are shown where none are named; with `toggle` unselects them if all of them are selected. */
+export function selectAll(ids = hooks.sequence(), { toggle = false } = {}) {
+  const remove = toggle && ids.every(isSelected);
+  for (const id of ids) remove ? chosen.delete(id) : chosen.add(id);
   draw();
   announce(`${chosen.size} selected.`);
 }
@@ -154,6 +155,7 @@ function bar(writable) {
 async function draw() {
   document.documentElement.classList.toggle("selecting", chosen.size > 0);
   for (const tile of document.querySelectorAll("#results .tile")) mark(tile);
+  dispatchEvent(new CustomEvent("selection-changed"));
   const place = byId("selection");
   place.hidden = !chosen.size;
   if (chosen.size) place.replaceChildren(...bar(await hooks.writable()).filter(Boolean));

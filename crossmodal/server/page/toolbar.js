@@ -114,7 +114,7 @@ function filterButton(state) {
       on: { click },
     },
     icon("filter"),
-    "Filters",
+    make("span", { class: "filter-word", text: "Filters" }),
     active > 0 && make("span", { class: "badge", text: String(active) }, make("span", { class: "visually-hidden", text: " in force" })),
   );
 }

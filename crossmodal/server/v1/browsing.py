@@ -44,7 +44,7 @@ _ORDERS: dict[str, FacetOrder] = {order: order for order in get_args(FacetOrder)
 
 
 def add_browsing_routes(app: Starlette, serving: Serving) -> None:
-    """Adds /v1/facets, /v1/suggestions and /v1/layout."""
+    """Adds /v1/facets, /v1/suggestions, /v1/layout and /v1/layout/names."""
 
     async def facet(request: Request) -> Response:
         parameters = parameters_of(request, ("tag", "per", "below", "sort", "limit", "filter", "modality"))
@@ -80,6 +80,12 @@ def add_browsing_routes(app: Starlette, serving: Serving) -> None:
         draw = _by_place if by == "place" else _by_likeness
         return JsonResponse(await asyncio.to_thread(draw, serving.engine, limit, filter))
 
+    async def names(request: Request) -> Response:
+        parameters_of(request, ())
+        found = [] if serving.kind == "index" else await serving.group_names()
+        return JsonResponse({"names": [asdict(name) for name in found]})
+
+    add_route(app, "/v1/layout/names", names, ["GET", "HEAD"])
     add_route(app, "/v1/layout", layout, ["GET", "HEAD"])
     add_route(app, "/v1/suggestions", suggest, ["GET", "HEAD"])
     add_route(app, "/v1/facets", facet, ["GET", "HEAD"])
