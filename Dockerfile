@@ -2,64 +2,49 @@
 # To serve your own index: docker run --rm -p 45678:45678 -v "$PWD/workspace:/app/workspace" crossmodal
 # The toy data set is public. Any other index needs a key: of the workspace (crossmodal keys add), of the variable
 # CROSSMODAL_KEY (-e CROSSMODAL_KEY), or one that is made at the first start and printed once.
-# With published models: docker build --build-arg REQUIREMENTS=requirements.txt -t crossmodal .
-# With jina's gRPC on port 45679: docker build --target jina -t crossmodal:jina .
+# With published models, and jina's pods and gRPC:
+# docker build --build-arg EXTRAS=jina,clip -t crossmodal:jina .
 
 
-# The same with jina, which has packages for Python 3.11 at the latest.
-FROM python:3.11.14-slim-bookworm AS jina
+# Python 3.11, as jina has no packages for later ones.
+FROM python:3.11.14-slim-bookworm AS build
 
-ENV PYTHONUNBUFFERED=1
-
-RUN useradd --create-home --uid 10001 search \
-    && install --directory --owner=search --group=search /app/workspace
-WORKDIR /app
-
-COPY requirements.lock ./
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
-
-COPY . .
-
-USER 10001
-RUN ["python", "app.py", "-t", "index", "--public"]
-# An index is for its owner only; this one is public, and may run as somebody else (--user).
-# hadolint ignore=DL3059
-RUN chmod -R a+rX /app/workspace
-
-# HTTP, and gRPC as the clients of jina speak it.
-EXPOSE 45678 45679
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:45678/healthz', timeout=4)"]
-
-CMD ["python", "app.py", "-t", "query_restful", "--host", "0.0.0.0", "--make-key", "--grpc-port", "45679"]
-
-
-# The default.
-FROM python:3.13.9-slim-bookworm AS serve
-
-# What is locked has hashes, which pip then demands of everything. requirements.txt brings torch as well, whose
-# builds share a version and no hash; the one for CPUs takes a fifth of the room of the CUDA build.
-ARG REQUIREMENTS=requirements.lock
+# Names of requirements-NAME.txt with commas between. What is locked has hashes; torch, whose builds share a
+# version, has none, and the one for CPUs takes a fifth of the room of the CUDA build.
+ARG EXTRAS=""
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 
-ENV PYTHONUNBUFFERED=1
+WORKDIR /build
+# Without the code, which changes more often: its changes reuse this layer.
+COPY requirements*.lock requirements*.txt constraints.txt ./
+RUN python -m venv --without-pip /opt/venv \
+    && case ",${EXTRAS}," in *,jina,*) lock=requirements.lock ;; *) lock=requirements-base.lock ;; esac \
+    && pip --python /opt/venv install --no-cache-dir --require-hashes -r "${lock}" \
+    && IFS=, \
+    && for extra in ${EXTRAS}; do \
+        pip --python /opt/venv install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" \
+            -r "requirements-${extra}.txt" || exit 1; \
+    done
+
+
+FROM python:3.11.14-slim-bookworm
+
+ENV PATH="/opt/venv/bin:${PATH}" PYTHONUNBUFFERED=1
 
 # Numeric, so that an orchestrator can see that it is not root.
 RUN useradd --create-home --uid 10001 search \
     && install --directory --owner=search --group=search /app/workspace
 WORKDIR /app
 
-# First the packages, which seldom change: a change of the code reuses this layer.
-COPY requirements.lock requirements*.txt constraints.txt ./
-RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX_URL}" -r "${REQUIREMENTS}"
-
+COPY --from=build /opt/venv /opt/venv
 COPY . .
 
 USER 10001
-RUN ["python", "app.py", "-t", "index", "--public"]
-# An index is for its owner only; this one is public, and may run as somebody else (--user).
-# hadolint ignore=DL3059
-RUN chmod -R a+rX /app/workspace
+# An index is for its owner only; this one is public, and may run as somebody else (--user). What was compiled for
+# the processor that builds this is of no use elsewhere.
+RUN python app.py -t index --public \
+    && chmod -R a+rX /app/workspace \
+    && rm -rf /home/search/.cache/*
 
 EXPOSE 45678
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

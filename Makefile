@@ -74,11 +74,13 @@ types: $(TEST)
 package: $(SHORT)
 	$(RUN) -m hatchling build
 
-# requirements.lock: every package with its hashes, for Python 3.11 to 3.13. Installed by
-# `pip install --require-hashes -r requirements.lock`.
+# Every package with its hashes, for Python 3.11 to 3.13: requirements-base.lock, and with jina requirements.lock.
+# Installed by `pip install --require-hashes -r requirements.lock`.
+LOCK := $(TOOLS)/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command "make lock"
 lock: $(TOOLS)/.installed
-	$(TOOLS)/bin/uv pip compile $(LOCKED) --universal --python-version 3.11 --generate-hashes --no-annotate \
-	    --custom-compile-command "make lock" --output-file requirements.lock
+	$(LOCK) $(LOCKED) --output-file requirements-base.lock
+	$(LOCK) $(LOCKED) requirements-jina.txt --output-file requirements.lock
 
 # Known vulnerabilities of what is locked; .ci/audit-exceptions.txt explains those that are let pass.
 audit: $(TOOLS)/.installed

@@ -57,7 +57,8 @@ class Document:
     A query's ``matches`` come best first. ``wanted`` is for evaluation: a query that names documents by id
     gets those as its matches, with their ranks among everything in the index; until the last step has
     counted, ``shard_scores`` holds what each shard said. ``shard_states`` is what each shard answers to the
-    operation ``status``. ``encoded_ms`` is what encoding it took.
+    operation ``status``, and ``lost_shards`` are those that did not answer, where that may be.
+    ``encoded_ms`` is what encoding it took.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Document:
     wanted: Sequence[str] | None = None
     shard_scores: list[ShardScores] | None = None
     shard_states: list[dict[str, Any]] | None = None
+    lost_shards: list[str] | None = None
     encoded_ms: float | None = None
 
     @classmethod

@@ -20,6 +20,7 @@ from crossmodal.settings import (
     LAYOUTS,
     LOGS,
     LOSSES,
+    LOST_SHARDS,
     MAX_PORT,
     MAX_WORKERS,
     OCR,
@@ -602,6 +603,12 @@ OPTIONS: tuple[Option, ...] = (
         minimum=1,
         maximum=64,
         not_with=("url", *_IN_MEMORY),
+    ),
+    Option(
+        "lost_shards",
+        "in --layout pods, what is answered without a shard that is away: an error, or what others found",
+        ("query_restful",),
+        choices=LOST_SHARDS,
     ),
     Option(
         "request_size",

@@ -22,6 +22,7 @@ __all__ = [
     "LAYOUTS",
     "LOGS",
     "LOSSES",
+    "LOST_SHARDS",
     "MAX_PORT",
     "MAX_WORKERS",
     "OCR",
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 LAYOUTS = ("fused", "pods")
+# What a search answers without the shards that don't.
+LOST_SHARDS = ("error", "partial")
 # Where photos are read and encoded.
 ENCODING = ("here", "ray")
 KEEP = ("path", "original")
@@ -168,6 +171,7 @@ class Settings:
     layout: str = "fused"
     parallel: int = 1
     shards: int | None = None
+    lost_shards: str = "error"
     index: str = "auto"
     backend: str = "embedded"
     objects: str | None = None

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import free_port
 
-__all__ = ["KEPT", "TAKEN_OFF", "nginx"]
+__all__ = ["KEPT", "TAKEN_OFF", "nginx", "nginx_program"]
 
 # The path that nginx takes off and names in X-Forwarded-Prefix, and the one that it passes on as it is.
 TAKEN_OFF, KEPT = "/photos", "/album"
@@ -52,15 +52,21 @@ http {{
 """
 
 
-@contextmanager
-def nginx(server: str, folder: Path) -> Iterator[str]:
-    """The address of an nginx before the server at that address; without nginx the test is skipped."""
+def nginx_program() -> str:
+    """Where nginx is; without it the test is skipped, or with CI=true fails."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         sentence = "nginx is not installed; on Debian, `sudo apt-get install nginx` brings it."
         if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
             pytest.fail(sentence, pytrace=False)
         pytest.skip(sentence)
+    return program
+
+
+@contextmanager
+def nginx(server: str, folder: Path) -> Iterator[str]:
+    """The address of an nginx before the server at that address; without nginx the test is skipped."""
+    program = nginx_program()
     port = free_port()
     configuration = folder / "nginx.conf"
     configuration.write_text(

@@ -9,7 +9,7 @@ import pytest
 from crossmodal.documents import Document
 from crossmodal.errors import ServiceError
 from crossmodal.flow.topology import flow_file, read_topology
-from crossmodal.jina.delivery import Answer, deliver, steps_to_visit
+from crossmodal.jina.delivery import Answer, LostShards, deliver, steps_to_visit
 from crossmodal.settings import Settings
 
 QUERY = read_topology(flow_file("query"), Settings(model="vse", shards=2).flow_environment())
@@ -75,3 +75,26 @@ def test_what_never_arrives_is_an_error_that_names_the_step(monkeypatch: pytest.
         ServiceError, match="1 of 1 documents never came through image_vector_indexer/1, tried 4"
     ):
         deliver([query()], QUERY, lambda docs: {"q": Answer(query(), visited)})
+
+
+def test_a_lost_shard_is_waited_for_once_where_answers_may_be_partial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crossmodal.jina.delivery._PAUSE_SECONDS", 0)
+    lost, sent = LostShards(QUERY), list[int]()
+
+    def send(without: str) -> list[str] | None:
+        def answer(docs: Sequence[Document]) -> dict[str, Answer]:
+            sent.append(len(docs))
+            return {"q": Answer(query(), [name for name in STEPS if name != without])}
+
+        return deliver([query()], QUERY, answer, lost)["q"].lost_shards
+
+    assert [send("image_vector_indexer/1") for _ in range(3)] == [["image_vector_indexer/1"]] * 3
+    assert len(sent) == 4 + 1 + 1
+    # The other one is lost in its place.
+    assert [send("image_vector_indexer/0") for _ in range(2)] == [["image_vector_indexer/0"]] * 2
+    assert send("") is None
+    assert lost.names == frozenset()
+    with pytest.raises(ServiceError, match="never came through text_encoder"):
+        send("text_encoder")

@@ -23,7 +23,6 @@ from crossmodal.cli.arguments import argument_parser
 from crossmodal.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("serve", "jina")
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
@@ -35,7 +34,7 @@ def stages() -> dict[str, list[tuple[str, str]]]:
     for line in joined.splitlines():
         name, _, rest = line.partition(" ")
         if name == "FROM":
-            stage = rest.rpartition(" ")[2]
+            stage = rest.partition(" AS ")[2] or "image"
             found[stage] = []
         found[stage].append((name, rest.strip()))
     return found
@@ -45,10 +44,10 @@ def arguments(stage: str, name: str) -> list[str]:
     return [argument for found, argument in stages()[stage] if found == name]
 
 
-def python_steps(stage: str) -> list[list[str]]:
-    """The arguments of every `python app.py` that the Dockerfile runs, all in exec form."""
-    steps = arguments(stage, "RUN") + arguments(stage, "CMD")
-    commands = [json.loads(step) for step in steps if step.startswith("[")]
+def python_steps() -> list[list[str]]:
+    """The arguments of every `python app.py` that the Dockerfile runs."""
+    first = [shlex.split(step.partition("&&")[0]) for step in arguments("image", "RUN")]
+    commands = [*first, *(json.loads(step) for step in arguments("image", "CMD"))]
     return [command[2:] for command in commands if command[:2] == ["python", "app.py"]]
 
 
@@ -78,10 +77,11 @@ def test_the_linter_has_nothing_to_say() -> None:
     assert (verdict.returncode, verdict.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_file_that_is_copied_is_let_in(stage: str, image_files: Path) -> None:
-    for step in arguments(stage, "COPY"):
+def test_every_file_that_is_copied_is_let_in(image_files: Path) -> None:
+    for step in arguments("build", "COPY") + arguments("image", "COPY"):
         *sources, _ = shlex.split(step)
+        if sources[0] == "--from=build":
+            continue
         for source in sources:
             assert source == "." or list(image_files.glob(source)), source
 
@@ -117,70 +117,66 @@ def test_no_data_of_users_is_let_in(image_files: Path) -> None:
     assert not (image_files / ".git").exists()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_it_indexes_the_toy_data_and_then_serves_it(stage: str) -> None:
-    index, serve = (argument_parser().parse_args(step) for step in python_steps(stage))
+def test_it_indexes_the_toy_data_and_then_serves_it() -> None:
+    index, serve = (argument_parser().parse_args(step) for step in python_steps())
     assert index.task == "index"
     assert (index.data_set, Settings().data_set) == (None, "toy-data")
     assert (serve.task, serve.host) == ("query_restful", "0.0.0.0")
     # What is baked in is for everybody; what anybody puts in its place is not.
     assert (index.public, serve.make_key, serve.insecure_no_auth) == (True, True, None)
     assert index.workspace is serve.workspace is None
-    assert serve.grpc_port == (45679 if stage == "jina" else None)
+    assert serve.grpc_port is None
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_command_gets_signals_itself_and_is_not_root(stage: str) -> None:
-    assert json.loads(arguments(stage, "CMD")[-1])[0] == "python"
-    names = [name for name, _ in stages()[stage]]
-    user = arguments(stage, "USER")[-1]
+def test_the_command_gets_signals_itself_and_is_not_root() -> None:
+    assert json.loads(arguments("image", "CMD")[-1])[0] == "python"
+    names = [name for name, _ in stages()["image"]]
+    user = arguments("image", "USER")[-1]
     assert user.isdigit()
     assert user != "0"
     assert names.index("USER") < names.index("CMD")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_whoever_it_runs_as_can_read_the_toy_index(stage: str) -> None:
-    runs = arguments(stage, "RUN")
-    made = next(number for number, step in enumerate(runs) if step.startswith("[") and '"index"' in step)
-    assert runs[made + 1] == "chmod -R a+rX /app/workspace"
+def test_whoever_it_runs_as_can_read_the_toy_index() -> None:
+    (made,) = (step for step in arguments("image", "RUN") if "-t index" in step)
+    assert [step.strip() for step in made.split("&&")][1:] == [
+        "chmod -R a+rX /app/workspace",
+        "rm -rf /home/search/.cache/*",
+    ]
 
 
-def test_what_is_built_by_default_needs_no_jina() -> None:
-    assert list(stages()) == ["jina", "serve"], "the last one is the default"
-    assert re.fullmatch(r"python:3\.13\.\d+-slim-\w+ AS serve", arguments("serve", "FROM")[0])
-    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+ AS jina", arguments("jina", "FROM")[0])
+def test_both_stages_have_the_python_that_jina_has_packages_for() -> None:
+    assert list(stages()) == ["build", "image"]
+    builds, image = (arguments(stage, "FROM")[0] for stage in stages())
+    assert builds == f"{image} AS build"
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+", image)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_packages_come_before_the_code(stage: str) -> None:
-    steps = [f"{name} {argument}" for name, argument in stages()[stage]]
-    requirements = next(i for i, step in enumerate(steps) if step.startswith("COPY requirements"))
-    install = next(i for i, step in enumerate(steps) if step.startswith("RUN pip install"))
-    assert requirements < install < steps.index("COPY . .")
-    # Whatever pip is told to read must have been copied by then.
-    copied = {path.name for source in shlex.split(steps[requirements])[1:-1] for path in ROOT.glob(source)}
-    asked = set(re.findall(r"-r (requirements\S*)", steps[install]))
-    asked |= {
-        argument.partition("=")[2]
-        for argument in arguments(stage, "ARG")
-        if argument.startswith("REQUIREMENTS=")
-    }
-    assert asked == {"requirements.lock"}
-    # And what the build may be told to read instead.
-    asked |= {"requirements.txt"} if stage == "serve" else set()
+def test_packages_come_before_the_code() -> None:
+    steps = [f"{name} {argument}" for name, argument in stages()["image"]]
+    assert steps.index("COPY --from=build /opt/venv /opt/venv") < steps.index("COPY . .")
+
+
+def test_what_pip_reads_is_copied_for_every_extra(image_files: Path) -> None:
+    (copied,) = arguments("build", "COPY")
+    there = {path.name for source in shlex.split(copied)[:-1] for path in image_files.glob(source)}
+    (install,) = (step for step in arguments("build", "RUN") if "pip " in step)
+    asked = set(re.findall(r"lock=(\S+)", install))
+    assert asked == {"requirements.lock", "requirements-base.lock"}
+    asked |= {f"requirements-{extra}.txt" for extra in ("jina", "clip", "mcp")}
     while asked:
-        assert asked <= copied
+        assert asked <= there
         texts = [(ROOT / name).read_text() for name in asked]
         asked = {name for text in texts for name in re.findall(r"^-[cr]\s+(\S+)", text, re.MULTILINE)}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_nothing_is_installed_without_a_hash(stage: str) -> None:
-    """pip demands hashes of everything once a single package has one, or where it is told to."""
-    (install,) = (step for step in arguments(stage, "RUN") if "pip install" in step)
+def test_nothing_but_extras_is_installed_without_a_hash() -> None:
+    """pip demands hashes of everything where it is told to; torch's builds share a version and have none."""
+    (install,) = (step for step in arguments("build", "RUN") if "pip " in step)
     assert not re.search(r"\s[\w.-]+==", install), "nothing beside the lock"
-    assert ("--require-hashes" in install) == (stage == "jina"), "the other stage may get torch instead"
+    locked, _, extras = install.partition("for extra")
+    assert "--require-hashes -r" in locked
+    assert '-r "requirements-${extra}.txt"' in extras
     text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     packages = re.findall(r"^[\w.-]+==.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
     assert len(packages) > 80
@@ -190,9 +186,9 @@ def test_nothing_is_installed_without_a_hash(stage: str) -> None:
 
 
 def test_torch_comes_from_the_cpu_index_where_it_is_asked_for() -> None:
-    (install,) = (step for step in arguments("serve", "RUN") if step.startswith("pip install"))
+    (install,) = (step for step in arguments("build", "RUN") if "pip " in step)
     assert '--extra-index-url "${TORCH_INDEX_URL}"' in install
-    assert any(argument.startswith("TORCH_INDEX_URL=https://") for argument in arguments("serve", "ARG"))
+    assert any(argument.startswith("TORCH_INDEX_URL=https://") for argument in arguments("build", "ARG"))
 
 
 class Health(http.server.BaseHTTPRequestHandler):
@@ -217,14 +213,13 @@ def health_server() -> Iterator[http.server.HTTPServer]:
     server.server_close()
 
 
-@pytest.mark.parametrize("stage", STAGES)
 def test_the_health_check_tells_a_healthy_server_from_a_sick_one(
-    stage: str, health_server: http.server.HTTPServer
+    health_server: http.server.HTTPServer,
 ) -> None:
-    command = json.loads(arguments(stage, "HEALTHCHECK")[0].partition("CMD ")[2])
+    command = json.loads(arguments("image", "HEALTHCHECK")[0].partition("CMD ")[2])
     assert command[0] == "python"
     port = str(Settings().port)
-    assert arguments(stage, "EXPOSE") == [port if stage == "serve" else f"{port} 45679"]
+    assert arguments("image", "EXPOSE") == [port]
     code = command[2].replace(f"127.0.0.1:{port}/", f"127.0.0.1:{health_server.server_port}/")
     assert code != command[2]
 

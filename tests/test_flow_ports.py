@@ -233,6 +233,10 @@ def edited(folder: Path, **placing: Any) -> Path:
         ({"external": True, "host": "10.0.0.7", "port": 5000}, "is external at 10.0.0.7 without TLS"),
         ({"external": True, "host": "grpc://a.example:5000"}, "is external at grpc://a.example:5000 without"),
         (
+            {"external": True, "host": "a.example", "port": 5000, "tls": True, "shards": 2},
+            "is external with 2 shards and 1 hosts; list a host for each.",
+        ),
+        (
             {"external": True, "host": "a.example", "port": 5000, "tls": True},
             f"is external, which takes a token that both sides share: set {TOKEN_FILE}",
         ),

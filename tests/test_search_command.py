@@ -227,7 +227,7 @@ def test_no_match_is_an_answer(form: str, toy_workspace: Path) -> None:
     done = search(toy_workspace, "a cat", "--filter", '{"subject": "none"}', "--print", form)
     assert (done.returncode, done.stderr) == (0, b"")
     result = {"query": "a cat", "modality": "image", "matches": [], "has_more": False}
-    result |= {"recognised": [], "reranked": None, "fits": None, "doubt": None, "error": None}
+    result |= {"recognised": [], "reranked": None, "partial": [], "fits": None, "doubt": None, "error": None}
     expected = {
         "table": "Photos for “a cat”\nNothing was found.\n",
         "paths": "",

@@ -1,4 +1,4 @@
-"""Two machines in network namespaces of their own, joined by one cable, that nothing else reaches.
+"""Machines in network namespaces of their own, joined by cables, that nothing else reaches.
 
 A namespace belongs to a thread: each machine is one, and so is what it starts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -46,7 +47,7 @@ _Result = TypeVar("_Result")
 
 
 class Machine:
-    """One of the two; ``run`` does something on it."""
+    """One of them; ``run`` does something on it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, initializer=_enter_own_network)
@@ -71,14 +72,8 @@ class Machine:
 @contextmanager
 def two_networks() -> Iterator[tuple[Machine, Machine]]:
     """The attacked machine and one on the internet; without them a test is skipped, or with CI=true fails."""
-    try:
-        inside, outside = Machine(), Machine()
-    except Exception:  # noqa: BLE001  the pool hides what the initializer raised
-        _missing("Network namespaces cannot be made here: that takes root and CAP_SYS_ADMIN.")
-    try:
-        inside.ip(f"link add cable type veth peer name cable netns {outside.thread}")
-    except FileNotFoundError:
-        _missing("`ip` is missing; on Debian, `sudo apt-get install iproute2`.")
+    inside, outside = _machines(2)
+    inside.ip(f"link add cable type veth peer name cable netns {outside.thread}")
     for machine, address, address_6 in ((inside, INSIDE, INSIDE_6), (outside, OUTSIDE, OUTSIDE_6)):
         machine.ip("link set lo up")
         machine.ip(f"addr add {address}/24 dev cable")
@@ -94,6 +89,35 @@ def two_networks() -> Iterator[tuple[Machine, Machine]]:
     yield inside, outside
     inside.close()
     outside.close()
+
+
+@contextmanager
+def hosts_on_a_bridge(*addresses: str) -> Iterator[tuple[Machine, ...]]:
+    """A switch, then a host for each address in one /24; the cable of host 0 ends in ``port0`` of the switch.
+
+    Without namespaces a test is skipped, or with CI=true fails.
+    """
+    switch, *hosts = _machines(1 + len(addresses))
+    switch.ip("link add bridge type bridge")
+    switch.ip("link set bridge up")
+    for number, (host, address) in enumerate(zip(hosts, addresses, strict=True)):
+        switch.ip(f"link add port{number} type veth peer name cable netns {host.thread}")
+        switch.ip(f"link set port{number} master bridge up")
+        host.ip("link set lo up")
+        host.ip(f"addr add {address}/24 dev cable")
+        host.ip("link set cable up")
+    yield switch, *hosts
+    for machine in (switch, *hosts):
+        machine.close()
+
+
+def _machines(count: int) -> list[Machine]:
+    if shutil.which("ip") is None:
+        _missing("`ip` is missing; on Debian, `sudo apt-get install iproute2`.")
+    try:
+        return [Machine() for _ in range(count)]
+    except Exception:  # noqa: BLE001  the pool hides what the initializer raised
+        _missing("Network namespaces cannot be made here: that takes root and CAP_SYS_ADMIN.")
 
 
 def _enter_own_network() -> None:

@@ -93,6 +93,7 @@ class _ServerAnswers:
             has_more=result.has_more,
             recognised=[Recognised(one.text, one.filter) for one in result.recognised or ()],
             reranked=result.reranked,
+            partial=result.partial or (),
             fits=result.fits,
             doubt=result.doubt,
         )

@@ -221,8 +221,8 @@ class Answer:
     """What one ``question`` found, best first, or the ``error`` for which there is no answer.
 
     ``target`` is what was searched, None where nothing was. ``has_more`` says that there are matches behind
-    these. ``recognised`` are the filters that words of the question became, ``reranked``, ``fits`` and
-    ``doubt`` those of ``SearchOutcome``.
+    these. ``recognised`` are the filters that words of the question became, ``reranked``, ``partial``,
+    ``fits`` and ``doubt`` those of ``SearchOutcome``.
     """
 
     question: Question
@@ -232,6 +232,7 @@ class Answer:
     has_more: bool = False
     recognised: Sequence[Recognised] = ()
     reranked: Reranked | None = None
+    partial: Sequence[str] = ()
     fits: bool | None = None
     doubt: str | None = None
 

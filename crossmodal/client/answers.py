@@ -79,7 +79,8 @@ class QueryResult:
 
     ``has_more`` says that a larger ``top_k`` or ``offset`` gives more, ``truncated`` that fewer came than
     were asked for because they were too many bytes for one answer. ``recognised`` are the filters that words
-    of the query became, and ``reranked`` says whether a second stage ordered the best. ``fits`` says whether
+    of the query became, ``reranked`` says whether a second stage ordered the best, and ``partial`` names the
+    shards that did not answer, whose documents are missing. ``fits`` says whether
     the best match fits (None: not known), ``doubt`` why not.
     ``timing`` is that of the whole request.
     With an ``error`` there are no matches, and what could not be read of the query is missing.
@@ -95,6 +96,7 @@ class QueryResult:
     truncated: bool | None = None
     recognised: tuple[Recognised, ...] | None = None
     reranked: Reranked | None = None
+    partial: tuple[str, ...] | None = None
     fits: bool | None = None
     doubt: str | None = None
 

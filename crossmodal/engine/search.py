@@ -174,6 +174,7 @@ class Searcher:
             doc = answered[str(number)]
             state.found[target] = doc.matches or []
             encoded_ms = max(encoded_ms, doc.encoded_ms or 0.0)
+            state.outcome.partial = tuple(sorted({*state.outcome.partial, *(doc.lost_shards or ())}))
             if doc.error is not None:
                 state.outcome.error = state.outcome.error or QueryError(doc.error)
             elif not state.composed:

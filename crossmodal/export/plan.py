@@ -33,7 +33,7 @@ __all__ = [
     "make_plan",
 ]
 
-# The Dockerfile's target with jina, and what ends TLS in front of an encoder: jina's executors don't.
+# The image with EXTRAS=jina,clip, and what ends TLS in front of an encoder: jina's executors don't.
 IMAGE = "crossmodal:jina"
 PROXY_IMAGE = "nginxinc/nginx-unprivileged:1.27-alpine"
 

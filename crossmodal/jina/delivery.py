@@ -7,8 +7,10 @@ sender compares. Indexing and searching can be repeated without harm.
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from crossmodal.documents import Document
@@ -19,6 +21,7 @@ __all__ = [
     "DEADLINE_PARAMETER",
     "REQUEST_IDS_PARAMETER",
     "Answer",
+    "LostShards",
     "deliver",
     "steps_to_visit",
     "visited_name",
@@ -29,6 +32,8 @@ REQUEST_IDS_PARAMETER = "request_ids"
 
 # That of the seconds after which nobody waits for the answer any more; the clocks of two hosts may differ.
 DEADLINE_PARAMETER = "deadline_s"
+
+_logger = logging.getLogger(__name__)
 
 _TRIES = 4
 _PAUSE_SECONDS = 0.5
@@ -42,14 +47,61 @@ class Answer:
     visited: Collection[str]
 
 
+class LostShards:
+    """The shards of ``topology`` that have not answered lately, and that answers may do without.
+
+    Which ones those are is found out by trying again; from then on no request waits for them, but each asks
+    them. For any number of threads.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._all = {
+            visited_name(step.name, shard, step.shards)
+            for step in topology.steps
+            if step.shards > 1
+            for shard in range(step.shards)
+        }
+        self._lost: frozenset[str] = frozenset()
+        self._changing = threading.Lock()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that are lost now."""
+        return self._lost
+
+    def answered(self, visited: Iterable[str]) -> None:
+        """Notes what has been visited."""
+        with self._changing:
+            back = self._lost.intersection(visited)
+            self._lost -= back
+        _warn(back, "answers again")
+
+    def lose(self, missed: Collection[str]) -> bool:
+        """Notes what has not been, unless other steps than shards are among it: then it is False."""
+        if not self._all.issuperset(missed):
+            return False
+        with self._changing:
+            new = set(missed) - self._lost
+            self._lost |= new
+        _warn(new, "does not answer: searches go on without it")
+        return True
+
+
+def _warn(shards: Collection[str], what: str) -> None:
+    for name in sorted(shards):
+        _logger.warning("The shard %s %s.", name, what)
+
+
 Send = Callable[[Sequence[Document]], Mapping[str, Answer]]
 
 
-def deliver(docs: Sequence[Document], topology: Topology, send: Send) -> dict[str, Document]:
+def deliver(
+    docs: Sequence[Document], topology: Topology, send: Send, lost: LostShards | None = None
+) -> dict[str, Document]:
     """What ``send`` answers, by id; documents that missed a step are sent again, a few times.
 
     A document that takes no branch has no answer. Raises ServiceError, naming the step, where a document
-    still misses one.
+    still misses one; with ``lost`` it may be a shard, and has it among its ``lost_shards`` then.
     """
     answered: dict[str, Answer] = {}
     waiting = list(docs)
@@ -57,14 +109,21 @@ def deliver(docs: Sequence[Document], topology: Topology, send: Send) -> dict[st
         if attempt:
             time.sleep(_PAUSE_SECONDS * attempt)
         answered.update(send(waiting))
-        waiting = [doc for doc in waiting if _missed(doc, answered.get(doc.id), topology)]
+        missed = {doc.id: _missed(doc, answered.get(doc.id), topology) for doc in docs}
+        if lost is not None:
+            lost.answered(name for answer in answered.values() for name in answer.visited)
+        waiting = [doc for doc in waiting if missed[doc.id] - (frozenset() if lost is None else lost.names)]
         if not waiting:
-            return {id: answer.doc for id, answer in answered.items()}
-    missed = _missed(waiting[0], answered.get(waiting[0].id), topology)
-    raise ServiceError(
-        f"{len(waiting)} of {len(docs)} documents never came through {', '.join(sorted(missed))}, "
-        f"tried {_TRIES} times; start again."
-    )
+            break
+    all_missed = frozenset[str]().union(*(missed[doc.id] for doc in waiting))
+    if waiting and (lost is None or not lost.lose(all_missed)):
+        raise ServiceError(
+            f"{len(waiting)} of {len(docs)} documents never came through {', '.join(sorted(all_missed))}, "
+            f"tried {_TRIES} times; see that its host answers, or start again."
+        )
+    for id, answer in answered.items():
+        answer.doc.lost_shards = sorted(missed[id]) or None
+    return {id: answer.doc for id, answer in answered.items()}
 
 
 def steps_to_visit(topology: Topology, doc: Document) -> frozenset[str]:

@@ -26,6 +26,7 @@ from crossmodal.errors import CrossmodalError
 from crossmodal.flow.topology import configured_class, read_topology
 from crossmodal.jina.child import CLOSE_SECONDS, Parent
 from crossmodal.jina.launch import FLOW_LOG, import_jina
+from crossmodal.jina.shard_heads import add_shard_heads
 from crossmodal.log import open_log
 from crossmodal.processes import exit_words
 
@@ -56,6 +57,8 @@ class _FlowProcess:
         threading.Thread(target=self._watch, name="watch-processes", daemon=True).start()
         try:
             flow = self._build()
+            for head in add_shard_heads(flow):
+                head.start()
             flow.start()
         except CrossmodalError as error:
             self._fail(str(error))

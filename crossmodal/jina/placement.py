@@ -21,8 +21,8 @@ def require_private(path: Path, topology: Topology, environment: Mapping[str, st
     """Raises ServiceError for a step of the Flow in ``path`` that others than the Flow could reach or read.
 
     A step of this run has to listen on this machine alone, where jina would listen on every address by
-    default. An ``external`` one needs an address, a port and TLS, and the token in the file that the
-    ``environment`` names.
+    default. An ``external`` one needs an address, a port and TLS, for each of its shards, and the token in
+    the file that the ``environment`` names.
     """
     for step in topology.steps:
         problem = _problem(step, environment)
@@ -52,6 +52,8 @@ def _problem(step: StepEntry, environment: Mapping[str, str]) -> str | None:
             return f"is external at {host} without a port; add it."
         if not tls:
             return f"is external at {host} without TLS, open to everybody between; add tls: true."
+    if step.shards > 1 and len(addresses) != step.shards:
+        return f"is external with {step.shards} shards and {len(addresses)} hosts; list a host for each."
     if read_shared_token(environment) is None:
         return (
             f"is external, which takes a token that both sides share: set {TOKEN_FILE} to a file that holds "

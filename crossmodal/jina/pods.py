@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import re
 import tempfile
 import threading
 import time
@@ -35,7 +36,7 @@ from crossmodal.images.budget import process_budget
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.jina.child import Child
-from crossmodal.jina.delivery import DEADLINE_PARAMETER, REQUEST_IDS_PARAMETER, Answer, deliver
+from crossmodal.jina.delivery import DEADLINE_PARAMETER, REQUEST_IDS_PARAMETER, Answer, LostShards, deliver
 from crossmodal.jina.launch import FLOW_LOG, TOKEN_KEY, import_jina, make_run_token, quiet_jina, require_jina
 from crossmodal.jina.placement import require_private
 from crossmodal.models import DEFAULT_MODEL, identify_model
@@ -51,6 +52,9 @@ _CHECK_SECONDS = 0.5
 # photo on a slow machine. A process that is stopped or stuck would hold a request for ever.
 _ANSWER_SECONDS = 20.0
 _DOCUMENT_SECONDS = 5.0
+
+# How jina says which step it was, among addresses that are nobody's business.
+_UNREACHABLE = re.compile(r"Communication error with deployment (\w+)")
 
 # What the sender still has, and the last step has not sent back.
 _RETAINED = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
@@ -69,19 +73,24 @@ def open_pods(kind: FlowKind, settings: Settings) -> PodsFlow:
     # The loaders decode within one budget.
     budget = process_budget((settings.decode_memory or 0) * MEGABYTE)
     variables = {**settings.flow_environment(), **budget.variables, FLOW_LOG: settings.log}
-    return PodsFlow(kind, flow_file(kind), variables)
+    partial = kind == "query" and settings.lost_shards == "partial"
+    return PodsFlow(kind, flow_file(kind), variables, partial=partial)
 
 
 class PodsFlow:
     """The Flow ``kind`` that the YAML file ``path`` describes, with ``variables`` in it, as jina's processes.
 
-    Safe to use from any number of threads; requests that write may overtake each other. Raises ServiceError
-    where a process doesn't start.
+    Safe to use from any number of threads; requests that write may overtake each other. With ``partial``, a
+    document may come without what some of the shards know of it. Raises ServiceError where a process doesn't
+    start.
     """
 
-    def __init__(self, kind: FlowKind, path: Path, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: FlowKind, path: Path, variables: Mapping[str, str], *, partial: bool = False
+    ) -> None:
         self._kind = kind
         self._topology = read_topology(path, variables)
+        self._lost = LostShards(self._topology) if partial else None
         _require_literal(variables)
         require_private(path, self._topology, os.environ)
         # The process removes it, and where it is killed this one does.
@@ -135,7 +144,7 @@ class PodsFlow:
         sent[REQUEST_IDS_PARAMETER] = list(REQUEST_IDS.get())
         if (deadline := current_deadline()) is not None and isfinite(deadline.overdue):
             sent[DEADLINE_PARAMETER] = -deadline.overdue
-        answered = deliver(docs, self._topology, lambda some: self._send(operation, some, sent))
+        answered = deliver(docs, self._topology, lambda some: self._send(operation, some, sent), self._lost)
         for doc in docs:
             if (answer := answered.get(doc.id)) is not None:
                 for name in _ANSWERED:
@@ -194,7 +203,9 @@ class PodsFlow:
             self.check()
             if isinstance(error, FlowFailure):
                 raise
-            raise ServiceError(f"The {self._kind} Flow does not answer: {error}") from error
+            named = _UNREACHABLE.search(str(error))
+            why = f"{named[1]} cannot be reached." if named else error
+            raise ServiceError(f"The {self._kind} Flow does not answer: {why}") from error
         finally:
             self._count(-len(docs))
             asking.cancel()

@@ -25,6 +25,20 @@ from crossmodal.jina.launch import RUN_TOKEN, TOKEN_FILE, TOKEN_KEY, read_shared
 
 __all__ = ["guard_grpc"]
 
+# A host that is cut off shows after some seconds instead of minutes, and so does one that is back.
+_TO_OTHER_HOSTS = (
+    ("grpc.keepalive_time_ms", 3000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    # Also the time that one attempt to connect has.
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+)
+
+# A server takes pings more often than every five minutes for an attack otherwise.
+_FROM_OTHER_HOSTS = (("grpc.http2.min_ping_interval_without_data_ms", 1000),)
+
 
 def guard_grpc() -> None:
     """From now on, servers and channels that this process makes demand and send the token.
@@ -37,8 +51,8 @@ def guard_grpc() -> None:
         return
     tokens = _Tokens(os.environ.pop(RUN_TOKEN, None), read_shared_token(os.environ))
     grpc.aio.server = partial(_make_server, grpc.aio.server, tokens)
-    grpc.aio.insecure_channel = partial(_make_local_channel, grpc.aio.insecure_channel, tokens)
-    grpc.aio.secure_channel = partial(_make_secure_channel, grpc.aio.secure_channel, tokens)
+    channels = _Channels(grpc.aio.insecure_channel, grpc.aio.secure_channel, tokens)
+    grpc.aio.insecure_channel, grpc.aio.secure_channel = channels.insecure, channels.secure
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,7 @@ def _make_server(original: Callable[..., Any], tokens: _Tokens, *args: Any, **op
             f"set {TOKEN_FILE} to a file that holds the one of the Flow that calls it."
         )
     options["interceptors"] = [CallCheck(tokens.why_not), *(options.get("interceptors") or ())]
+    options["options"] = [*_FROM_OTHER_HOSTS, *(options.get("options") or ())]
     server = original(*args, **options)
     server.add_insecure_port = partial(_add_local_port, server.add_insecure_port)
     return server
@@ -97,17 +112,32 @@ def _add_local_port(original: Callable[[str], int], address: str) -> int:
     return original(address)
 
 
-def _make_local_channel(
-    original: Callable[..., Any], tokens: _Tokens, target: str, *args: Any, **options: Any
-) -> Any:
-    local = is_loopback(target.rpartition(":")[0].strip("[]"))
-    return original(target, *args, **_with_token(options, tokens.run if local else None))
+class _Channels:
+    """The channels that jina makes, with the token that the other end knows; one for each other host.
 
+    Where a call fails, jina makes a channel anew, and has forgotten by then that it was with TLS. The one
+    that there is connects again by itself, and meanwhile calls fail at once instead of waiting for that.
+    """
 
-def _make_secure_channel(
-    original: Callable[..., Any], tokens: _Tokens, target: str, *args: Any, **options: Any
-) -> Any:
-    return original(target, *args, **_with_token(options, tokens.shared))
+    def __init__(self, insecure: Callable[..., Any], secure: Callable[..., Any], tokens: _Tokens) -> None:
+        self._insecure, self._secure = insecure, secure
+        self._tokens = tokens
+        self._to_others: dict[str, Any] = {}
+
+    def insecure(self, target: str, *args: Any, **options: Any) -> Any:
+        if (known := self._to_others.get(target)) is not None:
+            return known
+        if not is_loopback(target.rpartition(":")[0].strip("[]")):
+            return self.secure(target, grpc.ssl_channel_credentials(), *args, **options)
+        return self._insecure(target, *args, **_with_token(options, self._tokens.run))
+
+    def secure(self, target: str, credentials: Any, *args: Any, **options: Any) -> Any:
+        if (known := self._to_others.get(target)) is None:
+            # Of an option that is there twice, gRPC takes the first.
+            options["options"] = [*_TO_OTHER_HOSTS, *(options.get("options") or ())]
+            with_token = _with_token(options, self._tokens.shared)
+            known = self._to_others[target] = self._secure(target, credentials, *args, **with_token)
+        return known
 
 
 def _with_token(options: Mapping[str, Any], token: str | None) -> dict[str, Any]:

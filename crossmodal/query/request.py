@@ -136,8 +136,9 @@ class SearchOutcome:
     a text or a photo; ``modality`` what was searched. ``truncated`` says that fewer matches came than were
     asked for, as more were too many bytes for one answer (``limits.ANSWER``). ``recognised`` are the filters
     that words of the query became. ``reranked`` says what became of the second stage, where one was asked
-    for. ``fits`` is False where nothing fits well, and ``doubt`` is the sentence that says why; it is None
-    where that is not known, because there are no scores or nothing was found.
+    for. ``partial`` names the shards that did not answer, whose documents are missing. ``fits`` is False
+    where nothing fits well, and ``doubt`` is the sentence that says why; it is None where that is not known,
+    because there are no scores or nothing was found.
     """
 
     request: SearchRequest | None
@@ -148,6 +149,7 @@ class SearchOutcome:
     truncated: bool = False
     recognised: tuple[Recognised, ...] = ()
     reranked: Reranked | None = None
+    partial: tuple[str, ...] = ()
     fits: bool | None = None
     doubt: str | None = None
     error: CrossmodalError | None = None

@@ -63,6 +63,8 @@ def print_results(answers: Iterable[Answer], file: TextIO | None = None) -> None
             paper.line(f'"{one.text}" is the filter {taken_for}; --literal takes it as words.', "dim")
         if answer.reranked is not None and answer.reranked.why is not None:
             paper.line(f"{answer.reranked.name} changed nothing: {answer.reranked.why}", "yellow")
+        if answer.partial:
+            paper.line(f"{', '.join(answer.partial)} did not answer: what they hold is missing.", "yellow")
         if answer.error:
             paper.line(answer.error, "red")
         elif not answer.matches:
@@ -262,6 +264,7 @@ def as_json(answers: Iterable[Answer]) -> Iterator[bytes]:
                 "has_more": answer.has_more,
                 "recognised": [asdict(one) for one in answer.recognised],
                 "reranked": None if answer.reranked is None else asdict(answer.reranked),
+                "partial": answer.partial,
                 "fits": answer.fits,
                 "doubt": answer.doubt,
                 "error": answer.error,

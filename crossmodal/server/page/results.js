@@ -423,6 +423,7 @@ export function showResults(state, answer, actions, { onMore, retry }) {
     "section",
     { class: `section-${section.modality}`, "aria-label": TITLES[section.modality], data: { testid: `section-${section.modality}` } },
     recognised,
+    section.partial?.length > 0 && make("p", { class: "muted", data: { testid: "partial" }, text: "A part of the index did not answer, so some photos may be missing." }),
     section.doubt && section.weakShown && make("p", { class: "muted", data: { testid: "doubt" }, text: section.doubt }),
     list.element,
     weakNote(answer, list, foot, onMore),

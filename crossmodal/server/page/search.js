@@ -101,10 +101,10 @@ function keep(key, answer) {
 
 function sectionOf(state, modality, result) {
   remember(result.matches);
-  const { matches, has_more: hasMore, recognised, doubt, error } = result;
+  const { matches, has_more: hasMore, recognised, doubt, partial, error } = result;
   // Who says how well they are to fit has said what is weak.
   const weakShown = state.minScore > 0;
-  return { modality, matches, hasMore, recognised, doubt, error, weakShown, reached: matches.at(-1)?.rank ?? 0, found: [] };
+  return { modality, matches, hasMore, recognised, doubt, partial, error, weakShown, reached: matches.at(-1)?.rank ?? 0, found: [] };
 }
 
 /** What scores less doesn't fit well: FITTING_SCORE of the server. */
