@@ -26,7 +26,7 @@ from crossmodal.models.encoders import encode_by_length, encode_in_batches
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.native.vocabularies import WordPieces
 from crossmodal.models.runtimes.choice import FAITHFUL, centred_cosine, photo_probes, sentence_probes
-from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32, Form
+from crossmodal.models.runtimes.forms import ONNX_F32, OPENVINO_F32
 from crossmodal.models.runtimes.graph import Graph
 from crossmodal.models.runtimes.networks import Network, open_network
 
@@ -275,7 +275,8 @@ def test_what_was_measured_of_shipped_models_is_of_their_weights(name: str) -> N
 
     weights = NativeCheckpoint.open(SHIPPED[name], name).identity.weights
     measured = json.loads((SHIPPED[name] / "runtimes.json").read_text(encoding="utf-8"))
-    forms = {Form("openvino", "bf16"), OPENVINO_F32, ONNX_F32}
+    # bfloat16 can be measured where the processor has it, at the first use if not here.
+    forms = {OPENVINO_F32, ONNX_F32}
     for tower in ("image", "text"):
         for form in forms:
             values = [

@@ -119,19 +119,21 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     data = [config["data"], *(more["data"] for more in config.get("more", ()))]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     stages = [_stage(number, stage) for number, stage in enumerate(config["stages"], start=1)]
+    minutes = f"{training['seconds'] / 60:.0f} minutes with {training['threads']} thread(s)"
     if not stages:
-        chosen = "nothing was trained but the heads of the second branch"
+        done = "nothing was trained but the heads of the second branch"
     elif training["best_stage"]:
-        chosen = f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
+        best = f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
+        done = f"{training['epochs']} epochs, and {best}; {minutes}"
     else:
-        chosen = "none was better than the weights that it started with, which were retained"
+        best = "none was better than the weights that it started with, which were retained"
+        done = f"{training['epochs']} epochs, and {best}; {minutes}"
     return [
         f"Command: `{training['command']}`",
         f"Data: {_listed([f'`{name}`' for name in data])}, {_size(training['train'])} to train on; "
         f"{_size(training['dev'])} (dev) to choose the epoch by.",
         *stages,
-        f"Seed {config['seed']}; {training['epochs']} epochs, and {chosen}; {training['seconds'] / 60:.0f} "
-        f"minutes with {training['threads']} thread(s).",
+        f"Seed {config['seed']}; {done}.",
         f"Made with {versions}.",
     ]
 

@@ -273,12 +273,13 @@ def _join(
         torch.block_diag(*(head.weight for head in photo_heads)),  # type: ignore[no-untyped-call]
         torch.cat([head.bias for head in photo_heads]),
     )
-    # The dimensions in which most of both photos and sentences lies.
+    # The dimensions in which most of both photos and sentences lies; most of it in the first ones, so that
+    # vectors can be cut off.
     moments = torch.zeros(len(joint_photo.bias), len(joint_photo.bias))
     for vectors in (joint_photo(data.photos), joint_sentence(some)):
         unit = F.normalize(vectors, dim=1)
         moments += unit.T @ unit / len(unit)
-    kept = torch.linalg.eigh(moments).eigenvectors[:, -wide.dimension :].T
+    kept = torch.linalg.eigh(moments).eigenvectors[:, -wide.dimension :].flip(1).T
     with torch.no_grad():
         layers = wide.image.projection, _transformer(wide).projection
         for layer, head in zip(layers, (joint_photo, joint_sentence), strict=True):
