@@ -94,7 +94,18 @@ class CandidateSearch:
         if wanted < 1 or vouched < _FEWEST_RESULTS:
             return []
         rough = (view.vectors(positions) @ query).astype(np.float64)
-        # What came after the codes were made.
+        if view.next_row > self.codes.next_row:
+            positions, rough = self._with_uncoded(view, query, positions, rough)
+        return _best_behind(view, query, positions, rough, wanted, before[-1] if before else None)
+
+    def _with_uncoded(
+        self,
+        view: RowView,
+        query: NDArray[np.float32],
+        positions: NDArray[np.intp],
+        rough: NDArray[np.float64],
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """``positions`` (n,) and their ``rough`` scores (n,), and those of all that came after the codes."""
         first_uncoded = view.position_of(self.codes.next_row)
         for first, segment in view.segments:
             start = max(first_uncoded - first, 0)
@@ -106,7 +117,7 @@ class CandidateSearch:
                     new, scores = new[alive], scores[alive]
                 positions = np.concatenate([positions, new])
                 rough = np.concatenate([rough, scores])
-        return _best_behind(view, query, positions, rough, wanted, before[-1] if before else None)
+        return positions, rough
 
 
 def _best_behind(
