@@ -85,7 +85,7 @@ def test_shipped_banks_belong_to_the_shipped_weights(name: str) -> None:
     assert shorter.image.shape == (300, 64)
 
 
-@pytest.mark.parametrize("tier", ["exact", "scan", "ivf", "ivfpq", "hnsw"])
+@pytest.mark.parametrize("tier", ["exact", "scan", "coarse", "ivf", "ivfpq", "hnsw"])
 def test_each_tier_ranks_by_cosine_minus_hubness(tmp_path: Path, tier: str) -> None:
     store, names = filled(tmp_path / "index", 3000)
     rows, hubness = vectors(names), some_banks().hubness(vectors(names), TEXT)

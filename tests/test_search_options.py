@@ -19,14 +19,14 @@ from crossmodal.settings import INDEXES
     [
         (15, 512, "exact"),
         (29_000, 512, "exact"),
-        (30_000, 512, "scan"),
+        (30_000, 512, "coarse"),
         (115_000, 128, "exact"),
-        (120_000, 128, "scan"),
-        (800_000, 512, "scan"),
-        (850_000, 512, "coarse"),
-        (1_600_000, 512, "coarse"),
-        (1_700_000, 512, "ivf"),
-        (1_600_000, 511, "ivf"),
+        (120_000, 128, "coarse"),
+        (400_000, 512, "coarse"),
+        (410_000, 512, "ivf"),
+        (10_000_000, 512, "ivf"),
+        (800_000, 16, "exact"),
+        (1_000_000, 16, "coarse"),
     ],
 )
 def test_auto_follows_the_size(count: int, dimension: int, tier: str) -> None:
@@ -35,10 +35,9 @@ def test_auto_follows_the_size(count: int, dimension: int, tier: str) -> None:
 
 def test_less_time_leaves_exact_search_and_the_scan_earlier() -> None:
     hurried = SearchOptions.of("auto", {"latency_ms": 2})
-    assert [suitable_tier(hurried, count, 512) for count in (5_000, 8_000, 200_000, 400_000, 410_000)] == [
+    assert [suitable_tier(hurried, count, 512) for count in (5_000, 8_000, 100_000, 110_000)] == [
         "exact",
-        "scan",
-        "scan",
+        "coarse",
         "coarse",
         "ivf",
     ]

@@ -32,10 +32,6 @@ _FIRST_RESULTS = 16
 # A look vouches for so many results at least, or none.
 _FEWEST_RESULTS = _FIRST_RESULTS // 2
 
-# So many times as many candidates as from finer codes hold the same share of the best (measured on a million
-# made-up vectors and 150,000 captions).
-_COARSE_EFFORT = 4
-
 # Each look is so many times as wide as the one before.
 _WIDER = 4
 
@@ -50,11 +46,6 @@ class CandidateSearch:
     codes: Codes
     options: SearchOptions
 
-    @property
-    def rerank(self) -> int:
-        """The candidates that are compared exactly for each result."""
-        return self.options.rerank * (_COARSE_EFFORT if self.codes.tier == "coarse" else 1)
-
     def search(self, view: RowView, queries: NDArray[np.float32], top_k: int) -> list[list[Hit]]:
         """For each row of ``queries`` (n, dimension + EXTRA) up to ``top_k`` of the best that were found.
 
@@ -65,7 +56,7 @@ class CandidateSearch:
         open_queries = list(range(len(queries)))
         look = 0
         while open_queries:
-            count = self.rerank * (_FIRST_RESULTS + 1) * _WIDER**look
+            count = self.options.rerank * (_FIRST_RESULTS + 1) * _WIDER**look
             if count * _SHARE > len(self.codes):
                 for number in open_queries:
                     found[number] += _exact_rest(view, queries[number], top_k, found[number])
@@ -88,13 +79,24 @@ class CandidateSearch:
         """What a look at ``rows`` vouches for, behind what is there ``before``."""
         positions = view.find(rows)
         positions = positions[positions >= 0]
-        vouched = len(positions) // self.rerank
+        vouched = len(positions) // self.options.rerank
         wanted = vouched - len(before)
         # Where most candidates were removed, or are left out as equally near, the rest are no fair choice.
         if wanted < 1 or vouched < _FEWEST_RESULTS:
             return []
         rough = (view.vectors(positions) @ query).astype(np.float64)
-        # What came after the codes were made.
+        if view.next_row > self.codes.next_row:
+            positions, rough = self._with_uncoded(view, query, positions, rough)
+        return _best_behind(view, query, positions, rough, wanted, before[-1] if before else None)
+
+    def _with_uncoded(
+        self,
+        view: RowView,
+        query: NDArray[np.float32],
+        positions: NDArray[np.intp],
+        rough: NDArray[np.float64],
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """``positions`` (n,) and their ``rough`` scores (n,), and those of all that came after the codes."""
         first_uncoded = view.position_of(self.codes.next_row)
         for first, segment in view.segments:
             start = max(first_uncoded - first, 0)
@@ -106,7 +108,7 @@ class CandidateSearch:
                     new, scores = new[alive], scores[alive]
                 positions = np.concatenate([positions, new])
                 rough = np.concatenate([rough, scores])
-        return _best_behind(view, query, positions, rough, wanted, before[-1] if before else None)
+        return positions, rough
 
 
 def _best_behind(

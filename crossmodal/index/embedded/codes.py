@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreFormat
+from crossmodal.index.embedded.compared import EXTRA
 from crossmodal.index.embedded.derived_file import codes_file
-from crossmodal.index.embedded.options import COARSE_SPAN, SearchOptions, subquantizers
+from crossmodal.index.embedded.options import SearchOptions, directions_of, subquantizers
+from crossmodal.index.embedded.projection import PROJECTED_EXTRA, projection
 
 __all__ = [
     "EXACT_RECALL",
@@ -76,6 +78,11 @@ class Codes:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def cells(self) -> int:
+        """The cells of an IVF, 0 for codes that are not in cells."""
+        return int(getattr(_inner(self.index), "nlist", 0))
+
     def candidates(
         self, queries: NDArray[np.float32], count: int, parameters: Any = None
     ) -> list[NDArray[np.uint64]]:
@@ -135,13 +142,18 @@ def train_codes(
     dimension = sample.shape[1]
     recipe = _recipe(tier, options, len(rows), dimension)
     metric = _faiss.METRIC_L2 if tier == "lsh" else _faiss.METRIC_INNER_PRODUCT
-    index: Any = _faiss.index_factory(dimension, recipe, metric)
+    directions = _directions(tier, len(rows), dimension)
+    kept = dimension if directions is None else directions + PROJECTED_EXTRA
+    index: Any = _faiss.index_factory(kept, recipe, metric)
     if tier in ("ivf", "ivfpq"):
         # faiss's 25 rounds find hardly better cells, and take minutes for a thousand of 512 dimensions.
         index.cp.niter = _ROUNDS
     if tier == "ivfpq":
         # Else faiss warns where there are few vectors; rough codes cost only time.
         index.pq.cp.min_points_per_centroid = 1
+    if directions is not None:
+        index = _faiss.IndexPreTransform(index)
+        index.prepend_transform(projection(sample, directions))
     index.train(sample)
     # Over all of it, of which the older vectors come first.
     distortion = _distortion(index, sample[:: -(-len(sample) // _CODED_AT_ONCE)])
@@ -160,9 +172,12 @@ def search_parameters(codes: Codes, options: SearchOptions, widening: int) -> An
 
     Each search has an object of its own, as faiss's own settings belong to all searches.
     """
-    if codes.tier in ("ivf", "ivfpq"):
+    if codes.cells:
         probes = probes_of(codes, options) << widening
-        return _faiss.SearchParametersIVF(nprobe=min(probes, codes.index.nlist))
+        parameters = _faiss.SearchParametersIVF(nprobe=min(probes, codes.cells))
+        if isinstance(codes.index, _faiss.IndexPreTransform):
+            parameters = _faiss.SearchParametersPreTransform(index_params=parameters)
+        return parameters
     if codes.tier == "hnsw":
         return _faiss.SearchParametersHNSW(efSearch=options.ef << widening)
     return None
@@ -170,18 +185,20 @@ def search_parameters(codes: Codes, options: SearchOptions, widening: int) -> An
 
 def probes_of(codes: Codes, options: SearchOptions) -> int:
     """How many cells of an IVF the first look goes into: an eighth of them where nothing is given."""
-    return options.probes or max(1, int(codes.index.nlist) // 8)
+    return options.probes or max(1, codes.cells // 8)
 
 
 def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> str:
     """The codes of ``tier`` in the language of faiss's index factory."""
+    directions = _directions(tier, count, dimension)
+    if directions is not None:
+        dimension = directions + PROJECTED_EXTRA
+    pairs = f"PQ{subquantizers(dimension)}x4fs"
     match tier:
-        case "scan":
-            return f"PQ{subquantizers(dimension)}x4fs"
-        case "coarse":
-            return f"PQ{subquantizers(dimension, COARSE_SPAN)}x4fs"
+        case "scan" | "coarse":
+            return pairs
         case "ivf":
-            return f"IVF{_cells(options, count)},PQ{subquantizers(dimension)}x4fs"
+            return f"IVF{_cells(options, count)},{pairs}"
         case "ivfpq":
             # One byte for four dimensions, as far as they can be divided so; "np" spares the training of an
             # order of the codes that only polysemous search uses, which takes minutes.
@@ -192,6 +209,16 @@ def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> st
         case "lsh":
             return f"LSH{options.bits or 4 * dimension}r"
     raise ValueError(f"{tier!r} has no codes")
+
+
+def _directions(tier: str, count: int, dimension: int) -> int | None:
+    """How many principal directions the codes of ``tier`` are of, None for those of whole vectors."""
+    match tier:
+        case "coarse":
+            return directions_of(dimension - EXTRA, count)
+        case "ivf":
+            return directions_of(dimension - EXTRA)
+    return None
 
 
 def _cells(options: SearchOptions, count: int) -> int:
@@ -229,7 +256,17 @@ def _distortion(index: Any, vectors: NDArray[np.float32]) -> float | None:
     return float(np.einsum("ij,ij->", errors, errors, dtype=np.float64)) / lengths
 
 
+def _inner(index: Any) -> Any:
+    """What holds the codes of ``index``."""
+    return _faiss.downcast_index(index.index) if isinstance(index, _faiss.IndexPreTransform) else index
+
+
 def _decoded(index: Any, vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    if isinstance(index, _faiss.IndexPreTransform):
+        transform = _faiss.downcast_VectorTransform(index.chain.at(0))
+        kept = _decoded(_inner(index), transform.apply(vectors))
+        back: NDArray[np.float32] | None = None if kept is None else transform.reverse_transform(kept)
+        return back
     if isinstance(index, _faiss.IndexPQFastScan | _faiss.IndexIVFPQFastScan):
         found: NDArray[np.float32] = index.pq.decode(index.pq.compute_codes(vectors))
         return found

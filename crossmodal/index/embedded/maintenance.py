@@ -64,6 +64,7 @@ _DRIFT_SAMPLE = 4096
 # What takes the place of a tier that finds too little, and how far each one is widened before.
 _SAFER = {"ivf": "coarse", "coarse": "scan", "scan": EXACT}
 _LARGEST_RERANK = 64
+_LARGEST_SHARE_OF_CELLS = 0.25
 
 _QUERIES_KEPT = 64
 
@@ -206,6 +207,15 @@ class Maintenance:
             if not self._index.save():
                 self._unwritable_until = time.monotonic() + _UNWRITABLE_SECONDS
             view = self._index.view()
+        decided = False
+        while not decided:
+            ruled_out = dict(self._ruled_out)
+            self._bring_up_to_date(view)
+            # A tier that finds too little is followed by a safer one at once.
+            decided = ruled_out == self._ruled_out
+        self._keep(view)
+
+    def _bring_up_to_date(self, view: RowView) -> None:
         wanted = self._wanted(view)
         if wanted == EXACT:
             self.tier = None
@@ -217,7 +227,6 @@ class Maintenance:
             self._use(view, self._extend(view, codes))
         elif self._check_is_due():
             self._check(view)
-        self._keep(view)
 
     def _has_work(self, view: RowView) -> bool:
         return self._wanted(view) != EXACT or self._save_is_due(view)
@@ -386,15 +395,11 @@ class Maintenance:
 def _widened(search: CandidateSearch) -> CandidateSearch | None:
     """The same codes with twice the effort; None where the next safer tier is quicker than that."""
     options, codes = search.options, search.codes
-    if codes.tier == "ivf":
-        probes = 2 * probes_of(codes, options)
-        return (
-            None
-            if 2 * probes > codes.index.nlist
-            else replace(search, options=replace(options, probes=probes))
-        )
     rerank = 2 * options.rerank
-    return None if rerank > _LARGEST_RERANK else replace(search, options=replace(options, rerank=rerank))
+    probes = 2 * probes_of(codes, options) if codes.cells else options.probes
+    if rerank > _LARGEST_RERANK or (codes.cells and probes > codes.cells * _LARGEST_SHARE_OF_CELLS):
+        return None
+    return replace(search, options=replace(options, rerank=rerank, probes=probes))
 
 
 def _width(view: RowView) -> int:

@@ -10,16 +10,28 @@ from typing import Any
 from crossmodal.errors import SettingsError
 from crossmodal.settings import INDEXES
 
-__all__ = ["COARSE_SPAN", "EXACT", "LEAST_CODED", "SearchOptions", "subquantizers", "suitable_tier"]
+__all__ = [
+    "EXACT",
+    "LEAST_CODED",
+    "SearchOptions",
+    "directions_of",
+    "subquantizers",
+    "suitable_tier",
+]
 
 EXACT = "exact"
 
 # With fewer vectors nothing can be trained that is faster than comparing them all.
 LEAST_CODED = 2000
 
-# Dimensions that one 4-bit code stands for, and one of the coarser codes.
+# Dimensions that one 4-bit code stands for.
 SPAN = 2
-COARSE_SPAN = 4
+
+# One direction in so many dimensions is coded by the shorter codes, and half as many where many codes are
+# scanned; no fewer than these, in which the vectors of any model differ.
+_SHARE_OF_DIRECTIONS = 4
+_FEWEST_DIRECTIONS = 64
+_MANY = 500_000
 
 # What would find no more, and take all the memory there is.
 _LARGEST: Mapping[str, float] = {"recall": 1, "bits": 65_536, "links": 512, "rerank": 10_000}
@@ -35,11 +47,11 @@ class SearchOptions:
     """The tier and its parameters; 0 stands for what suits the number of vectors.
 
     ``index`` is one of ``settings.INDEXES``. ``rerank``: so many candidates are compared exactly for each
-    result, and four times as many where codes are coarse. ``cells`` and ``probes``: the lists of an IVF
+    result. ``cells`` and ``probes``: the lists of an IVF
     and how many of them a search looks into. ``links`` and ``ef``: the neighbours of each vector in an
     HNSW graph, and how many candidates a search keeps. ``bits``: of each code of LSH. ``latency_ms``: the
-    time that ``auto`` allows one query on one core. ``recall``: the share of the ten best that ``auto``
-    has to find.
+    milliseconds that ``auto`` allows one query on one core; comparing all vectors may take half of them, and
+    scanning all codes an eighth. ``recall``: the share of the ten best that ``auto`` has to find.
     """
 
     index: str = "auto"
@@ -84,8 +96,8 @@ class SearchOptions:
 def suitable_tier(options: SearchOptions, count: int, dimension: int) -> str:
     """The tier for ``count`` vectors of ``dimension``: the one that is named, or what ``auto`` means.
 
-    Exact while that takes half of the latency allowed at most, then a scan of all codes, then of coarser ones
-    half as long, then the cells of an IVF.
+    Exact while that takes half of the latency at most, then a scan of all short codes while that takes an
+    eighth of it, then the cells of an IVF. What finds too little is measured, and a safer one follows.
     """
     if count < LEAST_CODED:
         return EXACT
@@ -93,10 +105,15 @@ def suitable_tier(options: SearchOptions, count: int, dimension: int) -> str:
         return options.index
     if 4 * dimension * count <= options.latency_ms / 2 * _VECTOR_BYTES_PER_MS:
         return EXACT
-    for tier, span in (("scan", SPAN), ("coarse", COARSE_SPAN)):
-        if subquantizers(dimension, span) * count / 2 <= options.latency_ms * _CODE_BYTES_PER_MS:
-            return tier
+    if directions_of(dimension) / (2 * SPAN) * count <= options.latency_ms / 8 * _CODE_BYTES_PER_MS:
+        return "coarse"
     return "ivf"
+
+
+def directions_of(dimension: int, scanned: int = 0) -> int:
+    """How many principal directions of ``dimension`` are coded where so many codes are ``scanned``."""
+    share = _SHARE_OF_DIRECTIONS * (2 if scanned > _MANY else 1)
+    return min(dimension, max(_FEWEST_DIRECTIONS, dimension // share))
 
 
 def subquantizers(dimension: int, span: int = SPAN) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,9 +40,15 @@ class IdList:
     def __iter__(self) -> Iterator[str]:
         return (self[position] for position in range(len(self)))
 
-    def take(self, positions: Iterable[int]) -> list[str]:
-        """The ids at ``positions``."""
-        return [self[position] for position in positions]
+    def take(self, positions: NDArray[np.integer]) -> list[str]:
+        """The ids at ``positions`` (n,), which must be places in this list."""
+        if not len(positions):
+            return []
+        starts = np.where(positions > 0, self.ends[positions - 1], np.uint64(0)).tolist()
+        return [
+            self.text[start:end].tobytes().decode("utf-8", "surrogatepass")
+            for start, end in zip(starts, self.ends[positions].tolist(), strict=True)
+        ]
 
 
 def encode_ids(ids: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.uint64]]:
@@ -182,8 +188,10 @@ class RowView:
 
     def ids(self, positions: NDArray[np.integer]) -> list[str]:
         """The ids at ``positions``."""
-        count = len(self.base)
+        in_tail = positions >= len(self.base)
+        if not in_tail.any():
+            return self.base.ids.take(positions)
         return [
-            self.base.ids[place] if place < count else self.tail.ids[place - count]
-            for place in positions.tolist()
+            self.tail.ids[place - len(self.base)] if later else self.base.ids[place]
+            for place, later in zip(positions.tolist(), in_tail.tolist(), strict=True)
         ]

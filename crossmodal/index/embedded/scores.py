@@ -99,7 +99,8 @@ def float32_error(query: NDArray[np.float32], longest_vector: float) -> float:
     (Higham, Accuracy and Stability of Numerical Algorithms, 3.1; doubled for the terms of second order). No
     vector is longer than ``longest_vector``.
     """
-    return 2 * len(query) * _FLOAT32_ROUNDING * longest(query[None]) * longest_vector
+    length = float(np.linalg.norm(query.astype(np.float64)))
+    return 2 * len(query) * _FLOAT32_ROUNDING * length * longest_vector
 
 
 def shard_of(id: str, shards: int) -> int:

@@ -59,7 +59,7 @@ class VectorSource:
     @property
     def sequence(self) -> int:
         """The number of commits that the index has seen."""
-        with self.connections.read() as connection:
+        with self.connections.read(once=True) as connection:
             return read_state(connection).sequence
 
     @contextmanager
