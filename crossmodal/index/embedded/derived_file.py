@@ -54,7 +54,7 @@ VECTORS, CODES = "vectors", "codes"
 
 # What each begins with, and the version of what its arrays mean.
 VECTORS_MAGIC = b"XMSEARCH", 3
-CODES_MAGIC = b"XMVCODES", 1
+CODES_MAGIC = b"XMVCODES", 2
 
 _FOLDER = "derived"
 
