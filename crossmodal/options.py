@@ -284,7 +284,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("root_path", "the path under which a proxy shows the server", _SERVING, metavar="PATH"),
     Option(
         "rate_limit",
-        "requests a minute for each key and each address; 0 is off",
+        "requests a minute of a key or an address; 0: off",
         _SERVING,
         metavar="N",
         minimum=0,
@@ -312,13 +312,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "otlp",
-        "send traces to the OpenTelemetry collector at this address, over HTTP; needs the extra otel",
+        "send traces to this collector; needs the extra otel",
         _SERVING,
         metavar="URL",
     ),
     Option(
         "grpc_port",
-        "answer gRPC, as jina's clients speak it, on this port too; needs the extra jina; 0 is off",
+        "answer jina's gRPC here too; extra jina; 0: off",
         ("query_restful",),
         metavar="PORT",
         minimum=0,
@@ -501,7 +501,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "ocr",
-        "read the text in photos in the background; auto: with the extra ocr",
+        "read the text in photos; auto: with the extra ocr",
         ("index", "watch", *_SERVING),
         None,
         "CROSSMODAL_OCR",
@@ -577,7 +577,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "layout",
-        "run the Flow in one process, or in one for each step, which needs the extra jina",
+        "run the Flow in one process, or in one a step; extra jina",
         _ENCODING,
         choices=LAYOUTS,
         not_with=("url", *_IN_MEMORY),
@@ -595,7 +595,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "shards",
-        "parts into which each search is divided, in --layout pods one process each; by default 1",
+        "parts of each search, in --layout pods a process each; by default 1",
         (*_ENCODING, "plot", "status", "export"),
         None,
         "JINA_SHARDS",
@@ -606,7 +606,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "lost_shards",
-        "in --layout pods, what is answered without a shard that is away: an error, or what others found",
+        "without a shard: an error, or what others found",
         ("query_restful",),
         choices=LOST_SHARDS,
     ),
@@ -647,7 +647,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "decode_memory",
-        "memory that decoding photos may take, all together",
+        "memory that decoding photos may take",
         (*_ENCODING, "train", "embed"),
         metavar="MB",
         minimum=64,

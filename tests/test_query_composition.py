@@ -139,7 +139,7 @@ def test_a_photo_is_taken_away_from_a_sentence(toy: tuple[list[str], np.ndarray]
 
 
 def test_a_sentence_is_taken_away_from_a_sentence(toy: tuple[list[str], np.ndarray]) -> None:
-    assert ranking(toy, text("a furry animal"))[0] == "cat"
+    assert "cat" in ranking(toy, text("a furry animal"))[:4]
     assert ranking(toy, text("a furry animal"), text("a cat", -1)).index("cat") > 4
 
 

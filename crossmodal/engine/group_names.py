@@ -29,7 +29,7 @@ _FIRST_GROUPS = (2, 12)
 _LEVELS = 3
 
 # A word has to be that much nearer to a group than usual; seen on COCO's photos, less is a guess.
-_LEAST_COSINE = 0.45
+_LEAST_COSINE = 0.4
 
 _TAG = "keywords"
 _MOST_TAGS = 100

@@ -49,7 +49,7 @@ def searching(page: Page, writable_server: Server) -> Iterator[SearchPage]:
 
 
 def test_captions_tags_and_file_names_are_only_text(searching: SearchPage, hostile_id: str) -> None:
-    searching.open().search("a cup of coffee on a table")
+    searching.open().search(MARKUP)
     tile = searching.result(hostile_id)
     expect(tile).to_contain_text(MARKUP)
     expect(tile.locator("img")).to_have_attribute("alt", MARKUP)
