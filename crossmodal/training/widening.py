@@ -99,7 +99,7 @@ def widened(model: Trainable, config: TrainingConfig, pairs: Pairs, resources: R
         raise SettingsError("The training setting widen is for this project's models with a transformer.")
     if model.image.cnn.beside is not None:
         raise SettingsError(f"The training setting widen: {config.model} has a second branch already.")
-    wide = _with_branch(model, settings)
+    wide = _with_branch(model, settings, config)
     data = _data(wide, settings, pairs, resources)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -108,8 +108,8 @@ def widened(model: Trainable, config: TrainingConfig, pairs: Pairs, resources: R
     return wide
 
 
-def _with_branch(model: NativeModel, settings: Widening) -> NativeModel:
-    """``model`` with a second branch whose features its head has no use for yet."""
+def _with_branch(model: NativeModel, settings: Widening, config: TrainingConfig) -> NativeModel:
+    """``model`` with a second branch, and no head yet."""
     tower = ImageTower(model.dimension, branches=2)
     origin = pretrained_cnn(expanded(settings.image_weights)).state_dict()
     own = {f"cnn.{name}": value for name, value in model.image.cnn.state_dict().items()}
@@ -118,13 +118,11 @@ def _with_branch(model: NativeModel, settings: Widening) -> NativeModel:
         for name in tower.state_dict()
         if name.startswith("cnn.beside.")
     }
-    tower.load_state_dict(own | _projection(model.image.projection.weight, model.image.projection.bias))
-    return NativeModel(tower.eval(), model.text, model.vocabulary, model.preprocessing)
-
-
-def _projection(weight: Tensor, bias: Tensor) -> dict[str, Tensor]:
-    wide = torch.cat([weight.detach(), torch.zeros_like(weight)], dim=1)
-    return {"projection.weight": wide, "projection.bias": bias.detach()}
+    # The head follows in the end.
+    tower.load_state_dict(tower.state_dict() | own)
+    return NativeModel(
+        tower.eval(), model.text, model.vocabulary, model.preprocessing, quantize_text=config.quantize_text
+    )
 
 
 def _data(model: NativeModel, settings: Widening, pairs: Pairs, resources: Resources) -> _Data:
