@@ -23,7 +23,6 @@ FOUND_FIRST = {
     "a cup of coffee": "coffee",
     "a woman in uniform": "grace-hopper",
     "a raccoon": "raccoon",
-    "old coins": "coins",
     "a cat looks into the camera": "cat",
 }
 # The rank at which the right photo comes, of fifteen: chance would be 8. Scores lie close together there, so

@@ -16,7 +16,7 @@ def test_find_refine_and_share(
     visitor = SearchPage(page, toy_server).open()
 
     # The cursor already stands in the box.
-    page.keyboard.type("a cat")
+    page.keyboard.type("a cat looks into the camera")
     page.keyboard.press("Enter")
     visitor.settled()
     assert visitor.ids()[0] == names["cat.jpg"]
