@@ -43,6 +43,16 @@ def world(shifts: range) -> Iterator[Record]:
                 yield Record(photo, "image", content=picture(colour, shape, shift))
 
 
+def named(shifts: range) -> Iterator[Record]:
+    """The world with the name of its colour as the only caption of each photo."""
+    for colour in COLOURS:
+        for shape in SHAPES:
+            for shift in shifts:
+                photo = f"{colour}-{shape}-{shift}"
+                yield Record(photo, "image", content=picture(colour, shape, shift))
+                yield Record(f"{photo}-0", "text", text=colour, photo_id=photo)
+
+
 @contextmanager
 def measured_by_torch() -> Iterator[None]:
     """A finished run measures its model with torch instead of the network that a search compiles, and keeps:

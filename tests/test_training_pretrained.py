@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
+from coloured_shapes import COLOURS, SHAPES, measured_by_torch, named, picture, world
 from pretrained_networks import cnn_features, save_as_timm_does
 
 from crossmodal.evaluation.zero_shot import zero_shot
@@ -79,16 +78,6 @@ def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path) -> Non
     # Chance would be a quarter; the classifier isn't always right itself.
     assert said.mean() > 0.6
     assert found.cosine > said.mean() - 0.2
-
-
-def named(shifts: range) -> Iterator[Record]:
-    """The world with the name of its colour as the only caption of each photo."""
-    for colour in COLOURS:
-        for shape in SHAPES:
-            for shift in shifts:
-                photo = f"{colour}-{shape}-{shift}"
-                yield Record(photo, "image", content=picture(colour, shape, shift))
-                yield Record(f"{photo}-0", "text", text=colour, photo_id=photo)
 
 
 def test_weights_are_means_with_those_before_and_the_shares_are_noted(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from coloured_shapes import COLOURS, SHAPES, measured_by_torch, picture, world
+import torch
+from coloured_shapes import COLOURS, SHAPES, measured_by_torch, named, picture, world
 from native_checkpoints import SQUASH, save_random_checkpoint
 from pretrained_networks import cnn_features, save_as_timm_does
 
@@ -22,6 +23,7 @@ from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.records import Record
 from crossmodal.training import Run, TrainingConfig, train_on
 from crossmodal.training.config import Widening
+from crossmodal.training.trainable.building import build_model
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +58,6 @@ def widen(
     return config
 
 
-def coloured(shift: int) -> Iterator[Record]:
-    """Photos of all shapes, captioned with the name of their colour."""
-    for colour in COLOURS:
-        for shape in SHAPES:
-            photo = f"{colour}-{shape}-{shift}"
-            yield Record(photo, "image", content=picture(colour, shape, shift))
-            yield Record(f"{photo}-0", "text", text=colour, photo_id=photo)
-
-
 def test_the_branch_learns_what_captions_say_and_is_measured_as_stored(folder: Path) -> None:
     widen(folder, "wide", share=1.0, epochs=150, class_weight=0.0)
     notes = json.loads((folder / "wide" / "config.json").read_text(encoding="utf-8"))["training"]
@@ -82,7 +75,7 @@ def test_the_classifier_teaches_what_no_caption_tells_apart(folder: Path) -> Non
     ]
     widen(folder, "taught", equal, share=1.0, epochs=150)
     # Chance would be a quarter.
-    assert zero_shot(str(folder / "taught"), coloured(3)).cosine > 0.6
+    assert zero_shot(str(folder / "taught"), named(range(3, 4))).cosine > 0.6
 
 
 def test_without_a_share_cosines_are_those_of_the_model_itself(folder: Path) -> None:
@@ -123,6 +116,17 @@ def test_every_form_computes_both_branches(folder: Path) -> None:
         np.testing.assert_array_equal(weights[of_branch], weights[f"cnn.{key}"])
     parameters = sum(value.size for value in weights.values())
     assert (folder / "forms" / "image.safetensors").stat().st_size < 1.15 * parameters
+
+
+def test_a_new_head_on_both_branches_has_the_dimension_that_is_asked_for() -> None:
+    config = TrainingConfig(
+        data="shapes", image_weights="clip-mini", text_tower="gru", dimension=24, min_word_count=1
+    )
+    model = build_model(config, ["a red circle"], None)
+    with torch.inference_mode():
+        features = model.features(torch.zeros(2, 3, 224, 224))
+        assert features.shape == (2, 2560)
+        assert model.images(features).shape == (2, 24)
 
 
 def test_what_cannot_be_widened_is_refused(folder: Path) -> None:

@@ -15,7 +15,7 @@ from crossmodal.errors import ModelError, SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.minilm import read_sentence_encoder
-from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU, fold_batch_norm
+from crossmodal.models.native.mobilenet import MobileNetEdgeTPU, fold_batch_norm
 from crossmodal.models.native.towers import (
     GruTextTower,
     ImageTower,
@@ -110,16 +110,16 @@ def _image_tower(config: TrainingConfig, checkpoint: NativeCheckpoint | None) ->
         tower = load_image_tower(given)
         if dimension in (None, given.dimension):
             return tower
-        tower.projection = _new_projection(dimension)
+        tower.projection = _new_projection(tower.cnn.features, dimension)
         return tower
     tower = ImageTower(dimension or _DIMENSION)
-    tower.projection = _new_projection(dimension or _DIMENSION)
+    tower.projection = _new_projection(tower.cnn.features, dimension or _DIMENSION)
     _load_timm(tower.cnn, expanded(config.image_weights))
     return tower
 
 
-def _new_projection(dimension: int) -> nn.Linear:
-    projection = nn.Linear(FEATURES, dimension)
+def _new_projection(features: int, dimension: int) -> nn.Linear:
+    projection = nn.Linear(features, dimension)
     nn.init.xavier_uniform_(projection.weight)
     nn.init.zeros_(projection.bias)
     return projection
