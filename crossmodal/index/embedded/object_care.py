@@ -7,10 +7,11 @@ is killed meanwhile has lost nothing, and goes on where it was.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.library import trashed_checksum
@@ -124,13 +125,14 @@ def _move(
         for (row,) in rows:
             last = row
             with connections.read() as connection:
-                stored = _sound(connection, table, column, row)
+                held, sound = _read(connection, table, row)
+            # Damaged, or in no store.
             try:
-                if stored is not None:
-                    found[row] = objects.get(stored)
+                if sound:
+                    found[row] = objects.get(held[column])
             except ObjectGone:
-                stored = None
-            moving.lost += stored is None
+                sound = False
+            moving.lost += not sound
             if sum(map(len, found.values())) > _BYTES_AT_ONCE:
                 break
         if not rows:
@@ -144,26 +146,24 @@ def _move(
 
 
 def _change(connection: sqlite3.Connection, table: str, column: str, row: int, stored: Stored) -> None:
-    connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (stored, row))
-    made, _ = _checksums(connection, table, row)
-    connection.execute(f"UPDATE {table} SET checksum = ? WHERE rowid = ?", (made, row))
+    held, _ = _read(connection, table, row)
+    connection.execute(
+        f"UPDATE {table} SET {column} = ?, checksum = ? WHERE rowid = ?",
+        (stored, _checksum(table, {**held, column: stored}, row), row),
+    )
 
 
-def _sound(connection: sqlite3.Connection, table: str, column: str, row: int) -> Stored | None:
-    """What a column holds in a row, None where that is damaged."""
-    made, known = _checksums(connection, table, row)
-    if made != known:
-        return None
-    stored: Stored = connection.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()[0]
-    return stored
-
-
-def _checksums(connection: sqlite3.Connection, table: str, row: int) -> tuple[int, int]:
-    """The checksum that a row should have, and the one that it has."""
-    columns = "record, vector, content, thumbnail" if table == "trashed" else "content"
-    select = f"SELECT checksum, {columns} FROM {table} WHERE rowid = ?"
+def _read(connection: sqlite3.Connection, table: str, row: int) -> tuple[dict[str, Any], bool]:
+    """What a row holds by its columns, and whether its checksum says the same."""
+    columns = ("record", "vector", "content", "thumbnail") if table == "trashed" else ("content",)
+    select = f"SELECT checksum, {', '.join(columns)} FROM {table} WHERE rowid = ?"
     known, *parts = connection.execute(select, (row,)).fetchone()
-    return trashed_checksum(*parts) if table == "trashed" else checksum(parts[0], row), known
+    held = dict(zip(columns, parts, strict=True))
+    return held, known == _checksum(table, held, row)
+
+
+def _checksum(table: str, held: Mapping[str, Any], row: int) -> int:
+    return trashed_checksum(*held.values()) if table == "trashed" else checksum(held["content"], row)
 
 
 def _forget_empty_folders(connections: Connections) -> None:
