@@ -28,7 +28,7 @@ _LEAST_PHOTOS = 12
 _FIRST_GROUPS = (2, 12)
 _LEVELS = 3
 
-# A word has to be that much nearer to a group than usual; seen on COCO's photos, less is a guess.
+# A word has to be that much nearer to a group than usual: seen on a few kinds of COCO's photos.
 _LEAST_COSINE = 0.4
 
 _TAG = "keywords"

@@ -22,17 +22,17 @@ def bundled(modules: Mapping[str, str], entry: str) -> str:
     where one of them does anything else.
     """
     order: list[str] = []
+    seen: set[str] = set()
     exports: dict[str, str] = {}
 
     def visit(name: str) -> None:
-        if name in order or name in visiting:
+        if name in seen:
             return
-        visiting.add(name)
+        seen.add(name)
         for imported in _IMPORT.findall(modules[name]):
             visit(imported)
         order.append(name)
 
-    visiting: set[str] = set()
     visit(entry)
     parts = []
     for name in order:

@@ -119,15 +119,17 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     data = [config["data"], *(more["data"] for more in config.get("more", ()))]
     versions = ", ".join(f"{name} {version}" for name, version in training["versions"].items())
     stages = [_stage(number, stage) for number, stage in enumerate(config["stages"], start=1)]
-    minutes = f"{training['seconds'] / 60:.0f} minutes with {training['threads']} thread(s)"
-    if not stages:
-        done = "nothing was trained but the heads of the second branch"
-    elif training["best_stage"]:
-        best = f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
-        done = f"{training['epochs']} epochs, and {best}; {minutes}"
-    else:
-        best = "none was better than the weights that it started with, which were retained"
-        done = f"{training['epochs']} epochs, and {best}; {minutes}"
+    chosen = (
+        f"the best was epoch {training['best_epoch']} of stage {training['best_stage']}"
+        if training["best_stage"]
+        else "none was better than the weights that it started with, which were retained"
+    )
+    done = (
+        f"{training['epochs']} epochs, and {chosen}; {training['seconds'] / 60:.0f} minutes with "
+        f"{training['threads']} thread(s)"
+        if stages
+        else "nothing was trained but the heads of the second branch"
+    )
     return [
         f"Command: `{training['command']}`",
         f"Data: {_listed([f'`{name}`' for name in data])}, {_size(training['train'])} to train on; "

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from crossmodal.errors import SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.native.towers import ImageTower, TransformerTextTower
-from crossmodal.models.native.vocabularies import padded
 from crossmodal.training.classes import class_logits, class_names
 from crossmodal.training.config import Augmentation, TrainingConfig, Widening
 from crossmodal.training.features import cached_features
@@ -46,10 +45,9 @@ _FIRST_SCALE = 25.0
 _PHOTO_FLOOR = 0.05
 _TEXT_FLOOR = 0.02
 
-# Captions that the weights of both parts and the dimensions are chosen by, and that go through the text tower
-# at once.
+# Captions that the weights of both parts and the dimensions are chosen by, and that are told as one step.
 _SAMPLE = 6000
-_TEXTS = 256
+_TEXTS = 1024
 
 
 class _Head(NamedTuple):
@@ -165,18 +163,12 @@ def _data(model: NativeModel, settings: Widening, pairs: Pairs, resources: Resou
 
 def _pooled(model: NativeModel, texts: Sequence[str], resources: Resources) -> Tensor:
     """What the transformer makes of ``texts`` before its head: float32 (texts, width)."""
-    text, tokens = _transformer(model), model.tokenize(texts)
-    order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-    rows = []
-    for start in range(0, len(order), _TEXTS):
-        resources.progress("captions", start, len(order))
-        numbers, lengths = padded([tokens[row] for row in order[start : start + _TEXTS]])
+    tokens, rows = model.tokenize(texts), []
+    for start in range(0, len(tokens), _TEXTS):
+        resources.progress("captions", start, len(tokens))
         with torch.no_grad():
-            rows.append(text.pool(torch.from_numpy(numbers), lengths.tolist()))
-    found = torch.cat(rows)
-    back = torch.empty_like(found)
-    back[torch.tensor(order)] = found
-    return back
+            rows.append(model.pooled(tokens[start : start + _TEXTS]))
+    return torch.cat(rows)
 
 
 def _learnt_heads(

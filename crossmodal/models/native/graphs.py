@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.models.native.mobilenet_blocks import FIRST_BESIDE, same_padding, stages
+from crossmodal.models.native.mobilenet_blocks import FIRST_BESIDE, branches_of, same_padding, stages
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TextConfig, TransformerConfig
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.runtimes.graph import Graph, Value
@@ -64,7 +64,7 @@ class _ImageTower:
         shared = self._stages(x, "", range(1, FIRST_BESIDE))
         side = self._side
         own = self._branch(shared, "")
-        if "cnn.beside.conv_head.weight" not in self._weights:
+        if branches_of(self._weights) == 1:
             return own
         self._side = side
         return self.graph.concatenate([own, self._branch(shared, "beside.")], 1)

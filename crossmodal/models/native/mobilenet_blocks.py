@@ -6,10 +6,20 @@ Channels, kernels and strides are those of "MobileNet-EdgeTPU" in the MLPerf Mob
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["FEATURES", "FIRST_BESIDE", "FIRST_CHANNELS", "STEM_CHANNELS", "Block", "same_padding", "stages"]
+__all__ = [
+    "FEATURES",
+    "FIRST_BESIDE",
+    "FIRST_CHANNELS",
+    "STEM_CHANNELS",
+    "Block",
+    "branches_of",
+    "same_padding",
+    "stages",
+]
 
 # The length of a branch's pooled feature vector.
 FEATURES = 1280
@@ -77,6 +87,11 @@ def stages() -> list[list[Block]]:
             channels = stage.channels
         rows.append(blocks)
     return rows
+
+
+def branches_of(weights: Mapping[str, object]) -> int:
+    """How many branches the network has whose parameters are among ``weights``, below ``cnn.``."""
+    return 1 + any(name.startswith("cnn.beside.") for name in weights)
 
 
 def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ length.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from crossmodal.errors import ModelError
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
+from crossmodal.models.native.mobilenet_blocks import branches_of
 from crossmodal.models.native.text_config import LAYER_NORM_EPSILON, GruConfig, TransformerConfig
 from crossmodal.models.native.vocabularies import PADDING
 
@@ -26,7 +27,6 @@ __all__ = [
     "GruTextTower",
     "ImageTower",
     "TransformerTextTower",
-    "branches_of",
     "load_image_tower",
     "load_text_tower",
 ]
@@ -153,11 +153,6 @@ def load_image_tower(checkpoint: NativeCheckpoint) -> ImageTower:
         tower = ImageTower(checkpoint.dimension, branches_of(weights))
     _fill(tower, weights, checkpoint)
     return tower
-
-
-def branches_of(weights: Mapping[str, object]) -> int:
-    """How many branches the CNN has whose parameters are among ``weights``."""
-    return 1 + any(name.startswith("cnn.beside.") for name in weights)
 
 
 def load_text_tower(checkpoint: NativeCheckpoint) -> GruTextTower | TransformerTextTower:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from crossmodal.models.native.checkpoint import save_checkpoint
 from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.towers import GruTextTower, ImageTower, TransformerTextTower
-from crossmodal.models.native.vocabularies import PADDING, Vocabulary, WordPieces
+from crossmodal.models.native.vocabularies import Vocabulary, WordPieces, padded
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.training.trainable.base import Part, Trainable
 
@@ -69,29 +69,30 @@ class NativeModel(Trainable):
             return self.image.project(self._feature_dropout(standard))
 
     def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
-        vectors = torch.cat(
-            [
-                self._texts([tokens[row] for row in order[start : start + _TEXTS]])
-                for start in range(0, len(order), _TEXTS)
-            ]
-        )
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return vectors[back.to(vectors.device)]
-
-    def _texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        lengths = [len(row) for row in tokens]
-        padded = np.full((len(tokens), max(lengths)), PADDING, np.int64)
-        for number, row in enumerate(tokens):
-            padded[number, : len(row)] = row
-        numbers = torch.from_numpy(padded).to(self.mean.device)
         if isinstance(self.text, GruTextTower):
-            vectors: Tensor = self.text(numbers, lengths)
-            return vectors.float()
-        pooled = self.text.pool(numbers, lengths)
+            return self._by_length(tokens, self.text).float()
+        pooled = self.pooled(tokens)
         with torch.autocast(pooled.device.type, enabled=False):
             return F.normalize(self.text.projection(pooled.float()), dim=-1)
+
+    def pooled(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """What the transformer makes of N token rows before its head: (N, width)."""
+        assert isinstance(self.text, TransformerTextTower)
+        return self._by_length(tokens, self.text.pool)
+
+    def _by_length(
+        self, tokens: Sequence[Sequence[int]], tower: Callable[[Tensor, list[int]], Tensor]
+    ) -> Tensor:
+        """What ``tower`` makes of the rows, those of about one length together."""
+        order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]))
+        parts = []
+        for start in range(0, len(order), _TEXTS):
+            numbers, lengths = padded([tokens[row] for row in order[start : start + _TEXTS]])
+            parts.append(tower(torch.from_numpy(numbers).to(self.mean.device), lengths.tolist()))
+        found = torch.cat(parts)
+        back = torch.empty(len(order), dtype=torch.int64)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        return found[back.to(found.device)]
 
     def image_trunk(self) -> nn.Module:
         return self.image.cnn
