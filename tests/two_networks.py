@@ -113,11 +113,11 @@ def hosts_on_a_bridge(*addresses: str) -> Iterator[tuple[Machine, ...]]:
 
 def _machines(count: int) -> list[Machine]:
     if shutil.which("ip") is None:
-        _missing("`ip` is missing; on Debian, `sudo apt-get install iproute2`.")
+        missing("`ip` is missing; on Debian, `sudo apt-get install iproute2`.")
     try:
         return [Machine() for _ in range(count)]
     except Exception:  # noqa: BLE001  the pool hides what the initializer raised
-        _missing("Network namespaces cannot be made here: that takes root and CAP_SYS_ADMIN.")
+        missing("Network namespaces cannot be made here: that takes root and CAP_SYS_ADMIN.")
 
 
 def _enter_own_network() -> None:
@@ -126,7 +126,7 @@ def _enter_own_network() -> None:
         raise OSError(ctypes.get_errno(), "unshare")
 
 
-def _missing(sentence: str) -> NoReturn:
+def missing(sentence: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
