@@ -8,20 +8,22 @@ import numpy as np
 import torch
 
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
+from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU
 from crossmodal.models.native.towers import load_image_tower
 
 
 def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) -> None:
-    """The CNN of ``vse``, ``times`` as large, and a classifier (classes, features) as timm has them."""
+    """The first branch of ``vse``'s CNN, ``times`` as large, and a classifier (classes, features) as timm has
+    them."""
     from safetensors.torch import save_file
 
     checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
     state = {"classifier.weight": torch.from_numpy(classifier)}
     state["classifier.bias"] = torch.zeros(len(classifier))
     for name, value in checkpoint.image_weights().items():
-        if name.startswith("cnn."):
+        if name.startswith("cnn.") and not name.startswith("cnn.beside."):
             state[name.removeprefix("cnn.")] = times * torch.from_numpy(value.copy()).float()
-    cnn = load_image_tower(checkpoint).cnn
+    cnn = MobileNetEdgeTPU()
     for name, module in cnn.named_modules():
         if isinstance(module, torch.nn.Conv2d):
             parent, _, last = name.rpartition(".")
@@ -36,9 +38,9 @@ def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) ->
 
 
 def cnn_features(squares: np.ndarray) -> np.ndarray:
-    """What the CNN of ``vse`` makes of photos uint8 (photos, 224, 224, 3): (photos, 1280)."""
+    """What that branch makes of photos uint8 (photos, 224, 224, 3): (photos, 1280)."""
     checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
     with torch.inference_mode():
         scaled = torch.from_numpy(checkpoint.preprocessing.scale(squares))
-        features: np.ndarray = load_image_tower(checkpoint).cnn(scaled).numpy()
+        features: np.ndarray = load_image_tower(checkpoint).cnn(scaled)[:, :FEATURES].numpy()
     return features
