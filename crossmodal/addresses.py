@@ -40,6 +40,9 @@ _BLOCK_BYTES = 8 << 20
 _TAGS = ("ETag", "etag", "checksum", "md5", "md5Hash", "blob_id", "content_md5")
 _TIMES = ("LastModified", "mtime", "last_modified", "updated", "modified", "created")
 
+# What s3fs and gcsfs call the class of what is no object, but the beginning of the names of some.
+_COMMON_PREFIX = "DIRECTORY"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -89,19 +92,24 @@ def entry_at(address: str) -> Entry:
 
 
 def entries_of(folder: str) -> list[Entry]:
-    """What is in the folder at an address, by name; raises DataError where that cannot be listed."""
+    """What is in the folder at an address, by name; raises DataError where that cannot be listed.
+
+    In an object store there may be a folder without a name, as in ``s3://bucket/a//b.jpg``; its address ends
+    in two slashes, and what it has cannot be listed.
+    """
     with _explained(folder):
         fs, path = _opened(folder)
         # As it is now, and not as this process saw it before.
         fs.invalidate_cache(path)
         listed = fs.ls(path, detail=True)
-        found = [
-            _entry(f"{folder}/{name}", info)
-            for info in listed
+        found = []
+        for info in listed:
+            if info["name"].strip("/") != path.strip("/"):
+                if name := info["name"].rstrip("/").rpartition("/")[2]:
+                    found.append(_entry(f"{folder}/{name}", info))
             # Some list the folder itself, as an object that is called like it.
-            if (name := info["name"].rstrip("/").rpartition("/")[2])
-            and info["name"].strip("/") != path.strip("/")
-        ]
+            elif _COMMON_PREFIX in (info.get("StorageClass"), info.get("storageClass")):
+                found.append(_entry(f"{folder}//", info))
     return sorted(found, key=lambda entry: entry.name)
 
 

@@ -74,7 +74,7 @@ class EditedFlows:
         """The Flow as the layout in ``settings`` runs it."""
         path, variables = self._path(kind), settings.flow_environment()
         if settings.layout == "pods":
-            return PodsFlow(kind, path, variables)
+            return PodsFlow(kind, path, variables, partial=settings.lost_shards == "partial")
         return LocalFlow(read_topology(path, variables))
 
     def _path(self, kind: FlowKind) -> Path:

@@ -98,3 +98,15 @@ def test_a_lost_shard_is_waited_for_once_where_answers_may_be_partial(
     assert lost.names == frozenset()
     with pytest.raises(ServiceError, match="never came through text_encoder"):
         send("text_encoder")
+
+
+def test_without_any_shard_of_a_step_there_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossmodal.jina.delivery._PAUSE_SECONDS", 0)
+    lost = LostShards(QUERY)
+    shards = [name for name in STEPS if "/" in name]
+    # Each was missed by a request of its own.
+    assert all(lost.lose({shard}) for shard in shards)
+    answer = Answer(query(), [name for name in STEPS if name not in shards])
+    for _ in range(2):
+        with pytest.raises(ServiceError, match=f"never came through {', '.join(shards)}, tried 4"):
+            deliver([query()], QUERY, lambda docs: {"q": answer}, lost)

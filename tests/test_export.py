@@ -159,6 +159,13 @@ def test_compose_takes_what_is_written_for_it(tmp_path: Path) -> None:
         assert {each["source"] for each in service.get("secrets", ())} <= set(made["secrets"])
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
     assert "CROSSMODAL_KEY" not in json.dumps(services["crossmodal-index"])
+    # Docker fills a new volume with the image's own index, which another model cannot go on with.
+    (volume,) = (each for each in services["crossmodal"]["volumes"] if each.startswith("workspace:"))
+    for name in ("crossmodal", "crossmodal-index"):
+        assert volume in services[name]["volumes"]
+        workspace = services[name]["environment"]["JINA_WORKSPACE"]
+        assert workspace.startswith(f"{volume.partition(':')[2]}/")
+    assert f"test -e {workspace}/index.sqlite ||" in services["crossmodal-index"]["command"][-1]
 
 
 def test_compose_is_of_its_schema(tmp_path: Path) -> None:

@@ -49,6 +49,30 @@ def test_a_bucket_is_indexed_and_shown_as_a_folder_is(tmp_path: Path) -> None:
         assert index.add("s3://bucket/photos").deleted == 1
 
 
+def test_a_folder_without_a_name_is_told(tmp_path: Path) -> None:
+    fs = s3fs.S3FileSystem()
+    photo, other = (sample.content for sample in toy_samples()[:2])
+    # The last one is made by consoles, so that an empty folder is seen.
+    for key, content in {"a.jpg": photo, "/b.jpg": other, "sub//c.jpg": other, "sub/": b""}.items():
+        fs.call_s3("put_object", Bucket="bucket", Key=f"named/{key}", Body=content)
+    with PhotoIndex(tmp_path / "index") as index:
+        summary = index.add("s3://bucket/named")
+        assert summary.added == 1
+        assert [failure.source for failure in summary.failures] == [
+            "s3://bucket/named//",
+            "s3://bucket/named/sub//",
+        ]
+        assert all("folder without a name" in failure.reason for failure in summary.failures)
+        below = index.add("s3://bucket/named/sub//")
+        assert (below.added, [failure.source for failure in below.failures]) == (
+            0,
+            ["s3://bucket/named/sub//"],
+        )
+        # One that is named itself needs no place below another.
+        assert index.add("s3://bucket/named/sub//c.jpg").added == 1
+        assert index.photo(photo_id(digest_of(other))) == other
+
+
 def test_a_bucket_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
     with PhotoIndex(tmp_path / "index") as index:
         with pytest.raises(DataSetError, match="There is no data set s3://nothing/photos"):

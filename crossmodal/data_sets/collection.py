@@ -33,6 +33,12 @@ _AHEAD = 16
 # known.
 LAST = ",of:"
 
+# Two slashes stand in the index between a root and what lies below it.
+_NAMELESS = (
+    "has a folder without a name (//) in its address, which cannot be noted, so that nothing there is read; "
+    "move it to an address without"
+)
+
 
 class Collection(DataSet):
     """Every photo below ``root``, an address or the path of a folder, and those in the shards there.
@@ -126,6 +132,9 @@ class Collection(DataSet):
                 continue
             kept, folders = list[Entry](), list[Entry]()
             for entry in entries:
+                if "//" in entry.address.partition("://")[2]:
+                    yield Failure(entry.address, _NAMELESS)
+                    continue
                 rule = exclusions.rule_for(entry.name, entry.address, is_folder=entry.is_folder)
                 if rule is not None:
                     passed_over.left_out(rule, is_folder=entry.is_folder)
@@ -144,11 +153,7 @@ class Collection(DataSet):
                 beside.setdefault(entry.name.rpartition(".")[0], []).append(entry)
         said = {entry.address for each in beside.values() for entry in each}
         for entry in entries:
-            if "//" in entry.address.partition("://")[2]:
-                yield Failure(
-                    entry.address, "has a folder without a name (//) in its address, which cannot be noted"
-                )
-            elif looks_like_an_image(entry.name):
+            if looks_like_an_image(entry.name):
                 yield self._source(entry, beside.get(entry.name.rpartition(".")[0], ()))
             elif is_shard(entry.name):
                 # Beside its tar shards img2dataset writes the same without the photos.

@@ -40,7 +40,7 @@ PROXY_IMAGE = "nginxinc/nginx-unprivileged:1.27-alpine"
 SERVER = "crossmodal"
 TLS_PORT, ENCODER_PORT = 8443, 5000
 
-# In the image: the index, what models are downloaded to, the Flows, and what is secret.
+# In the image: the volume of the index, what models are downloaded to, the Flows, and what is secret.
 FOLDERS = {
     "workspace": PurePosixPath("/app/workspace"),
     "cache": PurePosixPath("/home/search/.cache"),
@@ -50,8 +50,17 @@ FOLDERS = {
     "temporary": PurePosixPath("/tmp"),
 }
 
+# Below the volume's root: Docker copies into a new volume what the image has there, the toy photos as the
+# default model sees them.
+_WORKSPACE = FOLDERS["workspace"] / "index"
+
 # Of every process: nothing but volumes can be written, and `jina` looks for this project's package.
-COMMON_VARIABLES = {"HOME": str(FOLDERS["temporary"]), "PYTHONPATH": "/app", "JINA_OPTOUT_TELEMETRY": "1"}
+COMMON_VARIABLES = {
+    "HOME": str(FOLDERS["temporary"]),
+    "PYTHONPATH": "/app",
+    "JINA_OPTOUT_TELEMETRY": "1",
+    "JINA_WORKSPACE": str(_WORKSPACE),
+}
 
 _GIB = 1 << 30
 
@@ -103,7 +112,7 @@ def make_plan(settings: Settings) -> Plan:
     inside = replace(
         settings,
         model=model,
-        workspace=Path(FOLDERS["workspace"]),
+        workspace=Path(_WORKSPACE),
         model_cache=Path(FOLDERS["cache"] / "crossmodal"),
     )
     encoders: dict[str, Encoder] = {}
@@ -151,7 +160,7 @@ def _with_external(path: Path, encoders: Mapping[str, Encoder]) -> str:
 def _first_command(settings: Settings) -> tuple[str, ...]:
     model = shlex.quote(str(settings.model))
     making = f"python app.py -t index -d toy-data -m {model} --model-cache {settings.model_cache} --public"
-    return ("sh", "-c", f"test -e {FOLDERS['workspace'] / INDEX_FILE} || {making}")
+    return ("sh", "-c", f"test -e {_WORKSPACE / INDEX_FILE} || {making}")
 
 
 def _server_command(settings: Settings) -> tuple[str, ...]:

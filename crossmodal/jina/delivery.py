@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from crossmodal.documents import Document
@@ -51,16 +51,15 @@ class LostShards:
     """The shards of ``topology`` that have not answered lately, and that answers may do without.
 
     Which ones those are is found out by trying again; from then on no request waits for them, but each asks
-    them. For any number of threads.
+    them. An answer needs at least one shard of each step. For any number of threads.
     """
 
     def __init__(self, topology: Topology) -> None:
-        self._all = {
-            visited_name(step.name, shard, step.shards)
+        self._steps = [
+            {visited_name(step.name, shard, step.shards) for shard in range(step.shards)}
             for step in topology.steps
             if step.shards > 1
-            for shard in range(step.shards)
-        }
+        ]
         self._lost: frozenset[str] = frozenset()
         self._changing = threading.Lock()
 
@@ -76,18 +75,25 @@ class LostShards:
             self._lost -= back
         _warn(back, "answers again")
 
-    def lose(self, missed: Collection[str]) -> bool:
-        """Notes what has not been, unless other steps than shards are among it: then it is False."""
-        if not self._all.issuperset(missed):
+    def may_lack(self, missed: Set[str]) -> bool:
+        """Whether an answer may go out without them, as they are known to be lost."""
+        return missed <= self._lost and self._leaves_some(missed)
+
+    def lose(self, missed: Set[str]) -> bool:
+        """Notes what has not been, unless that is more than some shards of a step: then it is False."""
+        if not missed <= set[str]().union(*self._steps) or not self._leaves_some(missed):
             return False
         with self._changing:
-            new = set(missed) - self._lost
+            new = missed - self._lost
             self._lost |= new
         _warn(new, "does not answer: searches go on without it")
         return True
 
+    def _leaves_some(self, missed: Set[str]) -> bool:
+        return not any(step <= missed for step in self._steps)
 
-def _warn(shards: Collection[str], what: str) -> None:
+
+def _warn(shards: Iterable[str], what: str) -> None:
     for name in sorted(shards):
         _logger.warning("The shard %s %s.", name, what)
 
@@ -101,7 +107,8 @@ def deliver(
     """What ``send`` answers, by id; documents that missed a step are sent again, a few times.
 
     A document that takes no branch has no answer. Raises ServiceError, naming the step, where a document
-    still misses one; with ``lost`` it may be a shard, and has it among its ``lost_shards`` then.
+    still misses one; with ``lost`` it may be a shard, but not all of a step, and has it among its
+    ``lost_shards`` then.
     """
     answered: dict[str, Answer] = {}
     waiting = list(docs)
@@ -112,7 +119,9 @@ def deliver(
         missed = {doc.id: _missed(doc, answered.get(doc.id), topology) for doc in docs}
         if lost is not None:
             lost.answered(name for answer in answered.values() for name in answer.visited)
-        waiting = [doc for doc in waiting if missed[doc.id] - (frozenset() if lost is None else lost.names)]
+        waiting = [
+            doc for doc in waiting if missed[doc.id] and (lost is None or not lost.may_lack(missed[doc.id]))
+        ]
         if not waiting:
             break
     all_missed = frozenset[str]().union(*(missed[doc.id] for doc in waiting))

@@ -54,7 +54,7 @@ _ANSWER_SECONDS = 20.0
 _DOCUMENT_SECONDS = 5.0
 
 # How jina says which step it was, among addresses that are nobody's business.
-_UNREACHABLE = re.compile(r"Communication error with deployment (\w+)")
+_UNREACHABLE = re.compile(r"(?:Communication error|Connection) with deployment (\w+)")
 
 # What the sender still has, and the last step has not sent back.
 _RETAINED = frozenset({"id", "modality", "seeks", "text", "content", "record", "wanted"})
