@@ -10,7 +10,6 @@ example. The prompt, the token 100 behind it and the sigmoid are those of the pu
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +27,8 @@ _logger = logging.getLogger(__name__)
 _REPOSITORY = "jinaai/jina-reranker-m0"
 
 _PHOTO = "<|vision_start|><|image_pad|><|vision_end|>"
-_PIXELS = {"min_pixels": 3136, "max_pixels": 602112}
+# The fewest and the most pixels of a photo.
+_SIZE = {"shortest_edge": 3136, "longest_edge": 602112}
 _SCORE_TOKEN = 100
 _BIAS = 2.65
 
@@ -45,7 +45,7 @@ def load_jina(name: str, folder: Path | None, cache: Path | None) -> Reranker:
     def load() -> tuple[Any, dict[str, Any], Any]:
         kept = {"local_files_only": True}
         network, report = library.Qwen2VLModel.from_pretrained(folder, output_loading_info=True, **kept)
-        return network, report, library.Qwen2VLProcessor.from_pretrained(folder, **_PIXELS, **kept)
+        return network, report, library.Qwen2VLProcessor.from_pretrained(folder, size=_SIZE, **kept)
 
     network, processor = load_network(folder, "Qwen2-VL", _REPOSITORY, load)
     _logger.warning(
@@ -65,9 +65,9 @@ class _Jina:
     def __call__(self, query: Item, candidates: Sequence[Item]) -> list[float]:
         """From 0 to 1 how well each fits: sentences and photos, in any pair."""
         # Each by itself: in a batch its last bits, and the padding, would depend on the others.
-        return [1 / (1 + math.exp(-self._logit(query, candidate))) for candidate in candidates]
+        return [self._fit(query, candidate) for candidate in candidates]
 
-    def _logit(self, query: Item, document: Item) -> float:
+    def _fit(self, query: Item, document: Item) -> float:
         import torch
 
         photos = [rgb(item.photo) for item in (document, query) if item.photo is not None]
@@ -77,7 +77,7 @@ class _Jina:
             inputs[key] = torch.nn.functional.pad(inputs[key], (0, 1), value=value)
         with self._lock, torch.inference_mode():
             last = self._network(**inputs.to(device())).last_hidden_state[0, -1]
-            return self._head(last).item() - _BIAS
+            return float((self._head(last).double() - _BIAS).sigmoid())
 
 
 def _shown(item: Item) -> str:
@@ -92,7 +92,7 @@ def _head(folder: Path, network: Any) -> Any:
 
     wide = network.config.get_text_config().hidden_size
     head = torch.nn.Sequential(torch.nn.Linear(wide, wide), torch.nn.ReLU(), torch.nn.Linear(wide, 1))
-    found = {}
+    found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, "pt") as file:
             names = [name for name in file.keys() if name.startswith("score.")]  # noqa: SIM118
