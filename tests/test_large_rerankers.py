@@ -19,7 +19,8 @@ from PIL import Image
 from small_vlms import save_small_colpali, save_small_colqwen2, save_small_jina
 
 from crossmodal import PhotoIndex
-from crossmodal.errors import DataError, ModelError
+from crossmodal.deadlines import Deadline, until
+from crossmodal.errors import DataError, DeadlinePassed, ModelError
 from crossmodal.match import Match
 from crossmodal.query.request import Rerank
 from crossmodal.rerankers import Item, Regions, load_reranker
@@ -140,6 +141,14 @@ def test_jinas_head_reads_the_token_behind_document_and_query(folders: dict[str,
     assert len(reranker(PHOTOS[0], [Item("a cat <|image_pad|>")])) == 1
 
 
+def test_jina_looks_at_the_deadline_between_candidates(folders: dict[str, Path]) -> None:
+    reranker = load_reranker(f"jina-reranker-m0:{folders['jina-reranker-m0']}")
+    waiting = Deadline(60)
+    waiting.give_up()
+    with until(waiting), pytest.raises(DeadlinePassed):
+        reranker(CAPTIONS[0], PHOTOS)
+
+
 def test_who_chooses_jinas_weights_learns_their_licence(
     folders: dict[str, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +187,11 @@ def test_regions_are_kept_for_the_next_search_as_long_as_the_photo_is_there(
         patched.setattr(_MultiVector, "regions", never)
         assert by_id(index.search("a cat", 15, rerank=Rerank())) == first
         assert by_id(index.search("a red rocket", 15, rerank=Rerank())) != first
+    similar = index.similar(plain[0].id, 5, rerank=Rerank()).reranked
+    assert similar is not None
+    assert similar.why == "The reranker colpali compares a sentence with photos, or a photo with captions."
+    captions = index.search(TOY_IMAGES / "cat.jpg", 9, rerank=Rerank())
+    assert len(by_id(captions)) == 9
     gone = plain[0].id
     assert index.delete([gone])
     index.close()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crossmodal.deadlines import check_deadline
 from crossmodal.errors import ModelError
 from crossmodal.models.libraries import import_transformers
 from crossmodal.rerankers.pretrained import device, load_network, pretrained_folder, rgb
@@ -65,17 +66,20 @@ class _Jina:
     def __call__(self, query: Item, candidates: Sequence[Item]) -> list[float]:
         """From 0 to 1 how well each fits: sentences and photos, in any pair."""
         # Each by itself: in a batch its last bits, and the padding, would depend on the others.
-        return [self._fit(query, candidate) for candidate in candidates]
+        with self._lock:
+            return [self._fit(query, candidate) for candidate in candidates]
 
     def _fit(self, query: Item, document: Item) -> float:
         import torch
 
+        # A CPU takes its time for each.
+        check_deadline()
         photos = [rgb(item.photo) for item in (document, query) if item.photo is not None]
         prompt = f"**Document**:\n{_shown(document)}\n**Query**:\n{_shown(query)}"
         inputs = self._processor(text=[prompt], images=photos or None, return_tensors="pt")
         for key, value in (("input_ids", _SCORE_TOKEN), ("attention_mask", 1), ("mm_token_type_ids", 0)):
             inputs[key] = torch.nn.functional.pad(inputs[key], (0, 1), value=value)
-        with self._lock, torch.inference_mode():
+        with torch.inference_mode():
             last = self._network(**inputs.to(device())).last_hidden_state[0, -1]
             return float((self._head(last).double() - _BIAS).sigmoid())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class _MultiVector:
 
     def regions(self, photo: bytes) -> Regions:
         """The regions of one photo, and the few tokens of its prompt, which the network is trained with."""
-        return Regions.of(self._vectors(self._processor.process_images([rgb(photo)])))
+        return Regions.of(self._vectors(self._processor.process_images, rgb(photo)))
 
     def _max_sim(self, query: Item, candidate: Item) -> float:
         text = query.text if query.text is not None else candidate.text
@@ -85,14 +85,15 @@ class _MultiVector:
     def _tokens(self, text: str) -> NDArray[np.float32]:
         known = self._sentence
         if known is None or known[0] != text:
-            self._sentence = known = text, self._vectors(self._processor.process_queries([text]))
+            self._sentence = known = text, self._vectors(self._processor.process_queries, text)
         return known[1]
 
-    def _vectors(self, inputs: Any) -> NDArray[np.float32]:
+    def _vectors(self, processed: Callable[[list[Any]], Any], item: Any) -> NDArray[np.float32]:
         import torch
 
-        inputs.pop("labels", None)
         with self._lock, torch.inference_mode():
+            inputs = processed([item])
+            inputs.pop("labels", None)
             vectors: NDArray[np.float32] = (
                 self._network(**inputs.to(device())).embeddings[0].float().cpu().numpy()
             )

@@ -51,7 +51,7 @@ class Reranker(Protocol):
 
     It is called with a batch of candidates at a time, from any thread, and returns a finite number for each,
     larger where it fits better. What a candidate gets may not depend on the others. It raises DataError for
-    what it cannot compare.
+    what it cannot compare; one that takes long may look at the deadline between candidates.
     """
 
     def __call__(self, query: Item, candidates: Sequence[Item], /) -> Sequence[float]: ...
@@ -61,6 +61,7 @@ class Reranker(Protocol):
 class RegionReranker(Reranker, Protocol):
     """A reranker that looks at a photo by vectors that don't depend on the query, so that they can be kept.
 
+    It compares a sentence with photos, or a photo with captions, and is never asked for anything else.
     ``identity`` says which network, with which weights, the regions are of.
     """
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
-from crossmodal.errors import DataError, ObjectsUnavailable, OriginalGone
+from crossmodal.errors import DataError, DeadlinePassed, ObjectsUnavailable, OriginalGone
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import shared_pool
 from crossmodal.index.embedded.region_file import RegionFile
@@ -92,6 +92,11 @@ class RerankingStep(Step):
     def _compared(self, query: Item, wanted: Sequence[str], seeks: Modality) -> list[Match]:
         reranker = self._reranker()
         if query.photo is not None and isinstance(reranker, RegionReranker):
+            if seeks == IMAGE:
+                raise DataError(
+                    f"The reranker {public_name(self._name)} compares a sentence with photos, or a photo "
+                    "with captions."
+                )
             with self._failing():
                 query = Item(regions=reranker.regions(query.photo))
         matches: list[Match] = []
@@ -115,11 +120,11 @@ class RerankingStep(Step):
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Code of others: that it fails costs the second stage of a search, and nothing else."""
+        """For what a reranker computes, code of others: its failure costs the second stage and no more."""
         name = public_name(self._name)
         try:
             yield
-        except DataError:
+        except (DataError, DeadlinePassed):
             raise
         except Exception as error:
             _logger.exception("The reranker %s failed.", name)
@@ -137,10 +142,9 @@ class RerankingStep(Step):
 
     def _regions(self, reranker: RegionReranker, record: Record) -> Item | None:
         """The photo by its regions, which are kept for the next search, also where this one is too late."""
-        digest = record.digest or ""
         if self._kept is None:
             self._kept = RegionFile(self._workspace.path, reranker.identity)
-        regions = self._kept.get(record.id, digest)
+        regions = None if record.digest is None else self._kept.get(record.id, record.digest)
         if regions is None:
             check_deadline()
             photo, whole = self._photo(record.id)
@@ -148,8 +152,8 @@ class RerankingStep(Step):
                 return None
             with self._failing():
                 regions = reranker.regions(photo)
-            if whole:
-                self._kept.put(record.id, digest, regions)
+            if whole and record.digest is not None:
+                self._kept.put(record.id, record.digest, regions)
         return Item(regions=regions)
 
     def _photo(self, id: str) -> tuple[bytes | None, bool]:
