@@ -177,13 +177,15 @@ def test_what_is_not_there_is_refused_with_words(
     for values in ({"depth": 0}, {"depth": 201}, {"seconds": 0.0}, {"seconds": 61.0}):
         with pytest.raises(DataError, match="must be"):
             Rerank(**values)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match=r"no reranker 'nothing'\. Known are: blip, blip:FOLDER, darkest"):
+    with pytest.raises(
+        ModelError, match=r"no reranker 'nothing'\. Known are: blip, colpali, .* colqwen2:FOLDER, .* darkest"
+    ):
         load_reranker("nothing")
     with pytest.raises(ModelError, match="'number' cannot be loaded"):
         load_reranker("number")
     with pytest.raises(ModelError, match="'once' is a float; it has to be a function"):
         load_reranker("once")
-    with pytest.raises(ModelError, match="holds no BLIP that can be loaded"):
+    with pytest.raises(ModelError, match="holds no BLIP with a matching head that can be loaded"):
         load_reranker(f"blip:{tmp_path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,11 +32,13 @@ def find_folder(
 ) -> Path:
     """A local folder with the files of ``repository`` that match ``patterns``, ``needed`` among them.
 
-    They are downloaded if ``needed`` is not in ``cache``, with a progress bar on stderr. Raises ModelError,
-    whose message ends in ``advice``, where they are neither in the cache nor can be downloaded.
+    In its place there may be the parts that ``needed.index.json`` names, as large weights have them. They are
+    downloaded if ``needed`` is not in ``cache``, with a progress bar on stderr. Raises ModelError, whose
+    message ends in ``advice``, where they are neither in the cache nor can be downloaded.
     """
-    if found := cached_file(repository, needed, cache):
-        return found.parent
+    for name in (needed, f"{needed}.index.json"):
+        if (found := cached_file(repository, name, cache)) and _is_whole(found.parent, needed):
+            return found.parent
 
     def absent(problem: str) -> ModelError:
         return ModelError(
@@ -52,9 +55,19 @@ def find_folder(
     except Exception as error:
         # Disks, proxies, authorisation, and whichever HTTP client huggingface_hub uses.
         raise absent(str(error)) from error
-    if not (folder / needed).is_file():
+    if not _is_whole(folder, needed):
         raise absent(f"the repository has no {needed}.")
     return folder
+
+
+def _is_whole(folder: Path, needed: str) -> bool:
+    if (folder / needed).is_file():
+        return True
+    try:
+        named = json.loads((folder / f"{needed}.index.json").read_bytes())["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    return all((folder / part).is_file() for part in set(named))
 
 
 def hub_problem(repository: str) -> str | None:

@@ -6,55 +6,38 @@ Understanding and Generation" (ICML 2022).
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from crossmodal.errors import DataError, ModelError
-from crossmodal.models.hub import find_folder
+from crossmodal.errors import DataError
 from crossmodal.models.libraries import import_transformers
+from crossmodal.rerankers.pretrained import device, load_network, pretrained_folder, rgb
 from crossmodal.rerankers.protocol import Item, Reranker
 
 __all__ = ["load_blip"]
 
 _REPOSITORY = "Salesforce/blip-itm-base-coco"
-_WEIGHTS = "model.safetensors"
-_FILES = ("*.json", "*.txt", "*.safetensors")
 
 
-def load_blip(folder: Path | None, cache: Path | None) -> Reranker:
+def load_blip(name: str, folder: Path | None, cache: Path | None) -> Reranker:
     """The reranker of a folder of transformers, or of the published weights (None), downloaded if need be.
 
     Raises ModelError where the folder holds no BLIP with that head, or nothing can be downloaded, and
     ModuleNotFoundError without torch or transformers.
     """
     library = import_transformers()
-    if folder is None:
-        folder = find_folder(
-            _REPOSITORY,
-            _WEIGHTS,
-            _FILES,
-            cache,
-            advice="Run the same command once with a connection, or copy the repository's folder here from "
-            "elsewhere and use --rerank blip:FOLDER.",
+    folder = pretrained_folder(name, folder, _REPOSITORY, cache)
+
+    def load() -> tuple[Any, dict[str, Any], Any]:
+        kept = {"local_files_only": True}
+        network, report = library.BlipForImageTextRetrieval.from_pretrained(
+            folder, output_loading_info=True, **kept
         )
-    try:
-        model, report = library.BlipForImageTextRetrieval.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
-        processor = library.BlipProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"The folder {folder} holds no BLIP that can be loaded: {error}") from error
-    if missing := sorted(report["missing_keys"]):
-        raise ModelError(
-            f"The folder {folder} lacks {len(missing)} weights of BLIP's matching, such as {missing[0]}; it "
-            f"has to be a model such as {_REPOSITORY}."
-        )
-    return _Blip(model.eval(), processor)
+        return network, report, library.BlipProcessor.from_pretrained(folder, **kept)
+
+    return _Blip(*load_network(folder, "BLIP with a matching head", _REPOSITORY, load))
 
 
 class _Blip:
@@ -74,12 +57,11 @@ class _Blip:
     def _match(self, text: str, photo: bytes) -> float:
         import torch
 
-        with Image.open(io.BytesIO(photo)) as image:
-            inputs = self._processor(
-                images=image.convert("RGB"), text=text, truncation=True, return_tensors="pt"
-            )
+        inputs = self._processor(images=rgb(photo), text=text, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            fits_not, fits = self._model(**inputs, use_itm_head=True).itm_score[0].float().tolist()
+            fits_not, fits = (
+                self._model(**inputs.to(device()), use_itm_head=True).itm_score[0].float().tolist()
+            )
         return float(fits - fits_not)
 
 

@@ -15,7 +15,8 @@ __all__ = ["ENTRY_POINTS", "load_reranker", "public_name"]
 # The group of entry points by which a package offers rerankers, each a function as ``Reranker`` says.
 ENTRY_POINTS = "crossmodal.rerankers"
 
-_BLIP = "blip"
+# Each as it is published, or with :FOLDER another of its architecture.
+_BUILT_IN = ("blip", "colpali", "colqwen2", "jina-reranker-m0")
 
 
 def public_name(name: str) -> str:
@@ -24,20 +25,18 @@ def public_name(name: str) -> str:
 
 
 def load_reranker(name: str, *, cache: Path | None = None) -> Reranker:
-    """The reranker ``name``: ``blip``, ``blip:FOLDER``, or an entry point of the group ``ENTRY_POINTS``.
+    """The reranker ``name``: one built in, also with :FOLDER, or an entry point of ``ENTRY_POINTS``.
 
     ``cache`` is the folder for downloads. Raises ModelError where there is none of that name, or it cannot
     be loaded, and MissingExtra.
     """
     kind, folder = public_name(name), name.partition(":")[2]
-    if kind == _BLIP:
+    if kind in _BUILT_IN:
         with extra_for(f"The reranker {name}"):
-            from crossmodal.rerankers.blip import load_blip
-
-            return load_blip(expanded(folder) if folder else None, cache)
+            return _load_built_in(kind, expanded(folder) if folder else None, cache)
     offered = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
     if name not in offered:
-        known = ", ".join((_BLIP, f"{_BLIP}:FOLDER", *sorted(offered)))
+        known = ", ".join((*_BUILT_IN, *(f"{each}:FOLDER" for each in _BUILT_IN), *sorted(offered)))
         raise ModelError(
             f"There is no reranker {name!r}. Known are: {known}; a package offers others as entry points of "
             f"the group {ENTRY_POINTS}."
@@ -52,3 +51,17 @@ def load_reranker(name: str, *, cache: Path | None = None) -> Reranker:
             "candidates."
         )
     return found
+
+
+def _load_built_in(name: str, folder: Path | None, cache: Path | None) -> Reranker:
+    if name == "blip":
+        from crossmodal.rerankers.blip import load_blip
+
+        return load_blip(name, folder, cache)
+    if name == "jina-reranker-m0":
+        from crossmodal.rerankers.jina import load_jina
+
+        return load_jina(name, folder, cache)
+    from crossmodal.rerankers.multi_vector import load_multi_vector
+
+    return load_multi_vector(name, folder, cache)

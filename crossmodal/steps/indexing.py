@@ -22,6 +22,7 @@ from crossmodal.errors import CrossmodalError, DataError, StoreError, StoreUnwri
 from crossmodal.index.backends import open_vector_index
 from crossmodal.index.embedded.library import TRASH_DAYS
 from crossmodal.index.embedded.options import SearchOptions
+from crossmodal.index.embedded.region_file import forget_regions
 from crossmodal.index.embedded.search_file import save_all_vectors
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.protocols import SeenText
@@ -389,9 +390,10 @@ class Committer(Step):
                 doc.outcome = "deleted"
 
     def close(self) -> None:
-        """Writes the derived files of the vectors, and closes the index."""
+        """Brings the derived files up to date, and closes the index."""
         try:
             if not self._store.superseded:
                 save_all_vectors(self._store, self._shards)
+                forget_regions(self._store.path, lambda ids: self._store.known_ids(ids, IMAGE))
         finally:
             self._store.close()

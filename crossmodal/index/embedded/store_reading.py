@@ -27,6 +27,7 @@ from crossmodal.index.embedded.library import is_trashed
 from crossmodal.index.embedded.listing import coordinates, list_documents, matching_ids, rows_of
 from crossmodal.index.embedded.local_files import file_of
 from crossmodal.index.embedded.objects import Objects, lost_objects
+from crossmodal.index.embedded.region_file import REGION_FILE
 from crossmodal.index.embedded.schema import INDEX_FILE, vector_table
 from crossmodal.index.embedded.seen_texts import (
     count_texts,
@@ -418,7 +419,8 @@ class StoreReading:
     def bytes_of_parts(self) -> dict[str, int]:
         """What takes how many bytes of the disk: originals, thumbnails, vectors, the trash, derived files.
 
-        What is left of ``bytes_on_disk`` are records, tags, words, and pages that are free.
+        ``regions`` are those of photos that rerankers keep. What is left of ``bytes_on_disk`` are records,
+        tags, words, and pages that are free.
         """
         sums = {
             "originals": "SELECT total(length(content)) FROM contents",
@@ -433,11 +435,11 @@ class StoreReading:
         }
         with self._connections.read() as connection:
             found = {name: int(sum(row[0] for row in connection.execute(sql))) for name, sql in sums.items()}
-        derived = 0
+        sizes = {"regions": 0, "derived": 0}
         for file in self.path.glob("derived/*"):
             with suppress(FileNotFoundError):
-                derived += file.stat().st_size
-        return {**found, "derived": derived}
+                sizes["regions" if file.name == REGION_FILE else "derived"] += file.stat().st_size
+        return found | sizes
 
     @property
     def banks_fingerprint(self) -> str:
