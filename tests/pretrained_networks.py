@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.native.mobilenet import FEATURES, MobileNetEdgeTPU
 from crossmodal.models.native.towers import load_image_tower
+from crossmodal.models.native.weight_files import weights_as_bytes
 
 
 def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) -> None:
@@ -35,6 +37,19 @@ def save_as_timm_does(path: Path, classifier: np.ndarray, times: float = 1.0) ->
             state |= {f"{norm}.weight": torch.ones(width), f"{norm}.running_mean": torch.zeros(width)}
             state[f"{norm}.running_var"] = torch.full((width,), 1 - 1e-5)
     save_file(state, path)
+
+
+def save_one_branch(folder: Path) -> None:
+    """``vse`` with the first branch of its CNN alone, as a folder that can be trained on."""
+    checkpoint = NativeCheckpoint.open(SHIPPED["vse"], "vse")
+    weights = dict(checkpoint.image_weights())
+    for name in [name for name in weights if name.startswith("cnn.beside.")]:
+        del weights[name]
+    weights["projection.weight"] = weights["projection.weight"][:, :FEATURES]
+    folder.mkdir()
+    (folder / "image.safetensors").write_bytes(weights_as_bytes(weights))
+    for name in ("config.json", "text.safetensors", "vocabulary.txt"):
+        shutil.copy(SHIPPED["vse"] / name, folder)
 
 
 def cnn_features(squares: np.ndarray) -> np.ndarray:

@@ -53,14 +53,9 @@ def embed() -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float64]]:
     import torch
 
     from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
-    from crossmodal.models.native.mobilenet import MobileNetEdgeTPU
+    from crossmodal.models.native.towers import load_image_tower
 
-    cnn = MobileNetEdgeTPU()
-    weights = NativeCheckpoint.open(SHIPPED["vse"], "vse").image_weights()
-    cnn.load_state_dict(
-        {key[4:]: torch.from_numpy(value) for key, value in weights.items() if key.startswith("cnn.")}
-    )
-    cnn.eval()
+    cnn = load_image_tower(NativeCheckpoint.open(SHIPPED["vse"], "vse")).cnn.eval()
 
     def run(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         with torch.inference_mode():

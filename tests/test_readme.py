@@ -12,7 +12,7 @@ from documents import command_lines, dead_links, python_examples, refused_comman
 from test_packaging import LARGEST_BASE, PROJECT
 
 from crossmodal.models import DEFAULT_MODEL
-from crossmodal.models.native.checkpoint import SHIPPED
+from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 # Each shipped model with the most that its files may take, in bytes.
@@ -46,12 +46,16 @@ def test_the_weights_are_as_small_as_said(model: str, limit: int) -> None:
     assert round(size / 1e6) == int(said)
 
 
-def test_the_default_is_the_better_one_of_the_two() -> None:
+def test_the_default_reads_any_word_and_is_hardly_worse_than_the_other() -> None:
+    """``vse`` is as good at captions like those that it has learnt from; other words are all one to it."""
     scores = {}
     for model, folder in SHIPPED.items():
-        metrics = json.loads((folder / "config.json").read_text())["training"]["metrics"]
-        scores[model] = metrics["text2image"]["hit@10"] + metrics["image2text"]["hit@10"]
-    assert max(scores, key=scores.__getitem__) == DEFAULT_MODEL
+        metrics = json.loads((folder / "config.json").read_text())["training"]["search_metrics"]
+        scores[model] = (metrics["text2image"]["hit@10"] + metrics["image2text"]["hit@10"]) / 2
+    assert DEFAULT_MODEL == "clip-mini"
+    assert scores["vse"] - scores["clip-mini"] < 0.015
+    vocabulary = NativeCheckpoint.open(SHIPPED["vse"], "vse").vocabulary()
+    assert f"`vse` {len(vocabulary.words):,} of them" in README
 
 
 def run_example(code: str) -> list[str]:

@@ -78,7 +78,7 @@ def test_which_photos_find_their_own_captions_and_which_do_not(index: PhotoIndex
 def test_words_that_it_has_never_read() -> None:
     vocabulary = NativeCheckpoint.open(SHIPPED["vse"], "vse").vocabulary()
     unknown = vocabulary.numbers_of("zzz")
-    for word in ("espresso", "raccoon", "astronaut", "galaxies"):
+    for word in ("zeppelin", "raccoon", "galaxies"):
         assert vocabulary.numbers_of(word) == unknown, word
     for word in ("cat", "stairs", "sun", "coffee"):
         assert vocabulary.numbers_of(word) != unknown, word

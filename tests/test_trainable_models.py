@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from crossmodal.errors import ModelError, SettingsError
 from crossmodal.models import load_image_encoder, load_preprocessing, load_text_encoder
 from crossmodal.models.libraries import import_open_clip
+from crossmodal.models.native.mobilenet import FEATURES
 from crossmodal.models.native.vocabularies import Vocabulary
 from crossmodal.training import Run, Stage, TrainingConfig, train_on
 from crossmodal.training.augmentation import augmented, plain, views_of
@@ -130,7 +131,8 @@ def test_standardising_features_leaves_vectors_as_they_are(tmp_path: Path) -> No
     before, _ = vectors(model, inputs)
     generator = torch.Generator().manual_seed(2)
     for _ in range(2):
-        model.standardise(torch.rand(1280, generator=generator), 0.1 + torch.rand(1280, generator=generator))
+        mean, deviation = torch.rand(2, 2 * FEATURES, generator=generator)
+        model.standardise(mean, 0.1 + deviation)
         np.testing.assert_allclose(vectors(model, inputs)[0], before, atol=1e-5)
     model.save(tmp_path, learned={}, training={})
     np.testing.assert_allclose(load_image_encoder(str(tmp_path), threads=1).encode(inputs), before, atol=2e-3)
@@ -245,7 +247,7 @@ def test_features_are_kept_and_know_their_photos_and_network(tmp_path: Path) -> 
     handle = model.image_trunk().register_forward_pre_hook(lambda _, pixels: calls.append(pixels[0]))
     np.testing.assert_array_equal(features().rows(), first.rows())
     assert len(calls) == 1  # to learn how long a feature vector is
-    assert features(views=1).rows().shape == (2, 1, 1280)
+    assert features(views=1).rows().shape == (2, 1, 2 * FEATURES)
     with torch.no_grad():
         next(model.image_trunk().parameters()).add_(0.01)
     calls.clear()

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from coloured_shapes import COLOURS, SHAPES, measured_by_torch, named, picture, world
-from pretrained_networks import cnn_features, save_as_timm_does
+from pretrained_networks import cnn_features, save_as_timm_does, save_one_branch
 
 from crossmodal.evaluation.zero_shot import zero_shot
 from crossmodal.images import decode_image
 from crossmodal.models import load_image_encoder
-from crossmodal.models.native.checkpoint import SHIPPED, NativeCheckpoint
 from crossmodal.models.registry import find_native
 from crossmodal.records import Record
 from crossmodal.training import Run, Stage, TrainingConfig, train_on
@@ -82,10 +81,11 @@ def test_a_classifier_teaches_what_no_caption_tells_apart(tmp_path: Path) -> Non
 
 def test_weights_are_means_with_those_before_and_the_shares_are_noted(tmp_path: Path) -> None:
     save_as_timm_does(tmp_path / "cnn.safetensors", np.zeros((4, 1280), np.float32), times=0.5)
+    save_one_branch(tmp_path / "before")
     stage = Stage(epochs=1, batch_size=24, image_trunk_rate=1e-9, text_trunk_rate=1e-9, head_rate=1e-9)
     config = TrainingConfig(
         data="shapes",
-        model="vse",
+        model=str(tmp_path / "before"),
         origin=Origin(image_weights=str(tmp_path / "cnn.safetensors"), start=0.5, end=(0.5,)),
         keep_model=(1.0,),
         bfloat16=False,
@@ -97,7 +97,8 @@ def test_weights_are_means_with_those_before_and_the_shares_are_noted(tmp_path: 
     notes = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))["training"]
     image, text = notes["origin_shares"]
     assert {image, text} <= {0.0, 0.5}
-    before, after = NativeCheckpoint.open(SHIPPED["vse"], "vse"), find_native(str(tmp_path / "model"))
+    before, after = (find_native(str(tmp_path / name)) for name in ("before", "model"))
+    assert before is not None
     assert after is not None
     name = "cnn.conv_head.weight"
     # Half of the weights are halved to begin with, and again at the end; or the model is as it was.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from coloured_shapes import COLOURS, SHAPES, measured_by_torch, named, picture, world
 from native_checkpoints import SQUASH, save_random_checkpoint
-from pretrained_networks import cnn_features, save_as_timm_does
+from pretrained_networks import cnn_features, save_as_timm_does, save_one_branch
 
 from crossmodal.errors import SettingsError
 from crossmodal.evaluation.zero_shot import zero_shot
@@ -28,10 +28,10 @@ from crossmodal.training.trainable.building import build_model
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tuned model, ``tuned``, with the photo's network of ``vse`` and heads that know nothing, and what it
-    was pretrained as."""
+    """A tuned model, ``tuned``, what it was pretrained as, and sentences' heads that know nothing."""
     folder = tmp_path_factory.mktemp("widening")
     save_random_checkpoint(folder / "text")
+    save_one_branch(folder / "tuned")
     squares = [SQUASH.crop(decode_image(picture(c, s, 0))) for c in COLOURS for s in SHAPES]
     features = cnn_features(np.stack(squares)).reshape(4, 3, -1).mean(axis=1)
     save_as_timm_does(folder / "cnn.safetensors", 2 * (features - features.mean(axis=0)))
@@ -45,7 +45,7 @@ def widen(
     config = TrainingConfig(
         data="shapes",
         model=str(folder / "text"),
-        image_weights="vse",
+        image_weights=str(folder / "tuned"),
         bfloat16=False,
         widen=Widening(
             str(folder / "cnn.safetensors"), str(folder / "names.csv"), templates=("{}",), **settings
@@ -83,7 +83,7 @@ def test_without_a_share_cosines_are_those_of_the_model_itself(folder: Path) -> 
     config = TrainingConfig(
         data="shapes",
         model=str(folder / "text"),
-        image_weights="vse",
+        image_weights=str(folder / "tuned"),
         bfloat16=False,
         stages=(replace(TrainingConfig("shapes", model="vse").stages[0], epochs=1, head_rate=1e-9),),
     )
