@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,17 @@ from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
+from crossmodal.index.embedded.vector_source import VectorBlock, VectorSource
 from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
-from crossmodal.records import IMAGE, Record, record_id
+from crossmodal.records import IMAGE, Modality, Record, record_id
 
 __all__ = [
     "DIMENSION",
     "Collection",
     "documents",
     "forget_derived",
+    "made_source",
+    "noisy",
     "numbers_of",
     "opened",
     "real",
@@ -62,16 +66,13 @@ class Collection:
     name: str
     count: int
     queries: NDArray[np.float32]
-    _source: NDArray[np.float32] | None = None
+    _block: Callable[[int], NDArray[np.float32]]
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """The vectors in order, some tens of thousands at a time; a smaller collection is the beginning of a
         larger one."""
         for start in range(0, self.count, _BLOCK):
-            rows = min(_BLOCK, self.count - start)
-            yield (
-                _block(start // _BLOCK)[:rows] if self._source is None else self._source[start : start + rows]
-            )
+            yield self._block(start // _BLOCK)[: self.count - start]
 
     def all(self) -> NDArray[np.float32]:
         """All vectors, float32 (count, dimension)."""
@@ -87,7 +88,7 @@ def synthetic(count: int, queries: int) -> Collection:
     wanted = source[random.integers(0, min(count, len(source)), queries)] * np.float32(_QUERY_OF_PHOTO)
     own = random.standard_normal((queries, _INTRINSIC), np.float32) @ basis * np.float32(_QUERY_OWN)
     noise = random.standard_normal((queries, DIMENSION), np.float32) * np.float32(_NOISE)
-    return Collection("synthetic", count, _unit(wanted + own + noise + offset))
+    return Collection("synthetic", count, _unit(wanted + own + noise + offset), _block)
 
 
 def real(options: Options, count: int, queries: int) -> Collection | None:
@@ -111,7 +112,85 @@ def real(options: Options, count: int, queries: int) -> Collection | None:
         )
         temporary.replace(path)
     with np.load(path) as held:
-        return Collection("real", count, held["queries"], held["vectors"])
+        vectors = held["vectors"]
+        return Collection(
+            "real", count, held["queries"], lambda number: vectors[number * _BLOCK : (number + 1) * _BLOCK]
+        )
+
+
+def noisy(collection: Collection, count: int) -> Collection:
+    """``count`` copies of the vectors of ``collection`` with noise of 0.4 of their length; its queries."""
+    vectors = collection.all()
+
+    def block(number: int) -> NDArray[np.float32]:
+        random = np.random.default_rng([3, number])
+        noise = random.standard_normal((_BLOCK, vectors.shape[1]), np.float32)
+        copied = vectors[np.arange(number * _BLOCK, (number + 1) * _BLOCK) % len(vectors)]
+        return _unit(copied + noise * np.float32(_NOISE / vectors.shape[1] ** 0.5))
+
+    return Collection("noisy", count, collection.queries, block)
+
+
+def made_source(collection: Collection, folder: Path) -> VectorSource:
+    """The vectors of ``collection`` as a search index follows them, without a store that holds them too.
+
+    Of millions, ``index.sqlite`` would take as much disk again. Derived files lie below ``folder``.
+    """
+    return cast(VectorSource, _MadeSource(collection, folder))
+
+
+@dataclass(frozen=True)
+class _MadeSource:
+    """A ``VectorSource`` and its snapshot."""
+
+    collection: Collection
+    folder: Path
+    modality: Modality = IMAGE
+    shard: int = 0
+    shards: int = 1
+    sequence: int = 1
+    store_id: str = "made"
+
+    @property
+    def count(self) -> int:
+        """The number of vectors."""
+        return self.collection.count
+
+    @property
+    def next_row(self) -> int:
+        """Rows are numbered below this."""
+        return self.collection.count
+
+    @property
+    def dimension(self) -> int:
+        """That of the vectors."""
+        return int(self.collection.queries.shape[1])
+
+    @contextmanager
+    def snapshot(self) -> Iterator[_MadeSource]:
+        """Everything there is: it never changes."""
+        yield self
+
+    def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
+        """The rows from ``first_row`` on, ascending."""
+        row = 0
+        for vectors in self.collection.blocks() if first_row < self.count else ():
+            numbers = range(max(row, first_row), row + len(vectors))
+            yield VectorBlock(
+                np.array(numbers, np.uint64),
+                [_id(number) for number in numbers],
+                vectors[len(vectors) - len(numbers) :],
+                np.zeros(len(numbers), np.float32),
+            )
+            row += len(vectors)
+
+    def rows_added(self, first_row: int) -> int:
+        """How many rows there are from ``first_row`` on."""
+        return max(self.count - first_row, 0)
+
+    def rows_removed(self, sequence: int) -> NDArray[np.uint64]:
+        """None ever went."""
+        return np.empty(0, np.uint64)
 
 
 def documents(start: int, count: int) -> list[Record]:

@@ -1,0 +1,286 @@
+"""``scaling``: what the model of ``bench/scaling.py`` predicts, beside what is measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Any
+
+import faiss
+import numpy as np
+
+from bench import processes
+from bench.harness import Options, Result, in_turns, latency, timed
+from bench.scaling import Machine, Shard, vector_row_bytes
+from bench.vectors import (
+    DIMENSION,
+    Collection,
+    made_source,
+    noisy,
+    numbers_of,
+    real,
+    settled,
+    synthetic,
+    vector_store,
+)
+from crossmodal.index.embedded.codes import UNKNOWN_RECALL, CodesFile, search_parameters, train_codes
+from crossmodal.index.embedded.compared import asking, compared
+from crossmodal.index.embedded.derived_file import CODES, VECTORS, derived_path
+from crossmodal.index.embedded.exact_index import ExactIndex
+from crossmodal.index.embedded.options import EXACT, SearchOptions
+from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.search_file import save_vectors
+from crossmodal.index.embedded.vector_index import VectorIndex
+from crossmodal.index.embedded.vector_source import VectorSource
+
+__all__ = ["calibrated", "run"]
+
+_TOP_K = 10
+_QUERIES = 200
+_SINGLE = 50
+_REAL = 30_000
+
+# Calibrated with: so many vectors in an index, so many to compare and so many to code.
+_SMALL, _COMPARED, _CODED = 10_000, 131_072, 524_288
+_BLOCK = 16_384
+
+# Up to the first there is an ``index.sqlite`` too; beyond the second there are codes alone.
+_MOST_STORED, _MOST_KEPT = 100_000, 2_000_000
+
+_RERANK, _WIDE = 16, 64
+
+# Time of this thread's processor: other programs delay it less than they delay the clock.
+_clock = process_time
+_WITHIN = 0.2
+
+
+def run(options: Options) -> list[Result]:
+    """Predictions by constants that are measured first, and what they are of, on one thread."""
+    faiss.omp_set_num_threads(1)
+    machine = calibrated()
+    sizes = options.vectors or ((_SMALL,) if options.quick else (_SMALL, 100_000, 1_000_000, 10_000_000))
+    results: list[Result] = []
+    for size in sizes:
+        if size > _MOST_KEPT:
+            results += _codes_only(size, machine)
+            continue
+        if size <= _MOST_STORED:
+            results += _stored(size, options)
+        results += _searched(synthetic(size, _QUERIES), machine, options)
+        if not options.quick and size > _REAL and (few := real(options, _REAL, _QUERIES)) is not None:
+            results += _searched(noisy(few, size), machine, options)
+    return results
+
+
+def calibrated() -> Machine:
+    """The constants of this machine, from ten thousand vectors, and from many that are compared and coded."""
+    block = _rows(_BLOCK)
+    many = np.tile(block, (_COMPARED // _BLOCK, 1))
+    queries = asking(synthetic(_BLOCK, _QUERIES).queries)
+    chance = np.random.default_rng(0)
+    candidates = Shard(_SMALL, DIMENSION, SearchOptions.of("coarse")).candidates
+
+    def compare(rows: Any) -> float:
+        places = [chance.integers(0, len(rows), candidates) for _ in range(_SINGLE)]
+        return latency(lambda chosen: rows[chosen] @ queries[0], places, _SINGLE, clock=_clock)()
+
+    beyond_cache = (compare(many) - compare(many[:1024])) / candidates * 1e6
+    one, checked = (
+        partial(faiss.knn, queries[:n], many, _TOP_K, faiss.METRIC_INNER_PRODUCT) for n in (1, 64)
+    )
+    few, codes = (partial(_train, count) for count in (_BLOCK, _CODED))
+    training = timed(few, clock=_clock)
+    trained: list[Any] = []
+    coding = timed(lambda: trained.append(codes()), clock=_clock) - training
+    large = Shard(_CODED, DIMENSION, SearchOptions.of("coarse"))
+    scan = _scan_seconds(trained[0], large, queries)
+    rate = large.count * large.code_bytes / scan / 1e9
+    narrow, wide = (_small_index(rerank) for rerank in (_RERANK, _WIDE))
+    cached = (narrow - wide) / (candidates - candidates * _WIDE // _RERANK) * 1e6
+    small = Shard(_SMALL, DIMENSION, SearchOptions.of("coarse"))
+    scanned = small.count * small.code_bytes / rate / 1e6
+    return Machine(
+        query_ms=narrow * 1e3 - candidates * cached / 1e3 - scanned,
+        cached_us=cached,
+        candidate_us=cached + beyond_cache,
+        codes_gb_s=rate,
+        vectors_gb_s=many.nbytes / _median(one) / 1e9,
+        coded_ns=coding / (_CODED - _BLOCK) / large.components * 1e9,
+        training_s=training,
+        gflops=2 * 64 * many.size / _median(checked) / 1e9,
+    )
+
+
+def _searched(collection: Collection, machine: Machine, options: Options) -> list[Result]:
+    """Files, memory, building and one query of what ``--index auto`` chooses; exact search in turns."""
+    source = made_source(collection, options.workspace / "scaling" / f"{collection.name}-{collection.count}")
+    vectors, codes = (derived_path(source, kind) for kind in (VECTORS, CODES))
+    codes.unlink(missing_ok=True)
+    if not vectors.is_file():
+        save_vectors(source)
+    chosen = _chosen(source, codes)
+    shard = Shard(collection.count, DIMENSION, chosen)
+    codes.unlink(missing_ok=True)
+    exact = ExactIndex(source, search_file=vectors)
+    index = VectorIndex(source, options=chosen)
+    try:
+        build = timed(lambda: settled(index), clock=_clock)
+        truth = numbers_of(exact.search(collection.queries, _TOP_K), collection)
+        found = numbers_of(index.search(collection.queries, _TOP_K), collection)
+        singles = [query[None] for query in collection.queries]
+        rounds = in_turns(
+            {
+                name: latency(partial(each.search, top_k=_TOP_K), singles, count, clock=_clock)
+                for name, each, count in (("ours", index, _SINGLE), ("exact", exact, _SINGLE // 10))
+            },
+            until=options.until(),
+        )
+    finally:
+        index.close()
+    label = f"scaling, {collection.count:,} {collection.name}"
+    recall = float(np.mean([len({*a} & {*b}) / _TOP_K for a, b in zip(found, truth, strict=True)]))
+    effort = f"{shard.tier}, rerank {chosen.rerank}" + (f", {shard.probes} cells" if shard.cells else "")
+    ours, theirs = (rounds[name].times(1e3).median for name in ("ours", "exact"))
+    note = f"{effort}, recall@{_TOP_K} {recall:.4f}, {theirs / ours:.0f} times as fast as exact"
+    results = [
+        _held(f"{label}, vectors' file", vectors.stat().st_size / 1e6, "MB", shard.vectors_disk / 1e6),
+        _held(f"{label}, one query", ours, "ms", shard.query_ms(machine), note),
+    ]
+    if shard.tier == EXACT:
+        return results
+    grown = processes.python(__name__, source.folder, f"{shard.count}", *_words(chosen))
+    return [
+        *results,
+        _held(f"{label}, file of codes", codes.stat().st_size / 1e6, "MB", shard.codes_disk / 1e6),
+        _held(f"{label}, memory", grown / 1e6, "MB", shard.memory / 1e6),
+        _held(f"{label}, training, coding and the self-check", build, "s", shard.build_s(machine)),
+    ]
+
+
+def _stored(size: int, options: Options) -> list[Result]:
+    """``index.sqlite`` of small documents, of which a tenth says what a record takes beside its vector."""
+    tenth, whole = (
+        (vector_store(synthetic(count, _QUERIES), options) / INDEX_FILE).stat().st_size
+        for count in (size // 10, size)
+    )
+    predicted = size * (tenth / (size // 10))
+    vectors = size * vector_row_bytes(DIMENSION)
+    note = f"vectors {vectors / 1e6:,.3g} MB of it by the format"
+    return [_held(f"scaling, {size:,} stored, index.sqlite", whole / 1e6, "MB", predicted / 1e6, note)]
+
+
+def _codes_only(size: int, machine: Machine) -> list[Result]:
+    """Codes that fit where their vectors don't: those of the same few vectors, over and over."""
+    shard = Shard(size, DIMENSION, SearchOptions.of("coarse"))
+    before = processes.anonymous_bytes("self")
+    trained: list[Any] = []
+    build = timed(lambda: trained.append(_train(size)), clock=_clock)
+    grown = processes.anonymous_bytes("self") - before
+    scan = _scan_seconds(trained[0], shard, asking(synthetic(_BLOCK, _QUERIES).queries))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        file = CodesFile(Path(name) / "codes")
+        file.write("made", 1, trained[0], UNKNOWN_RECALL, _RERANK, 0)
+        stored = file.path.stat().st_size
+    label = f"scaling, {size:,} codes alone"
+    scanned = shard.count * shard.code_bytes / machine.codes_gb_s / 1e6
+    return [
+        _held(f"{label}, file of codes", stored / 1e6, "MB", shard.codes_disk / 1e6),
+        _held(f"{label}, memory", grown / 1e6, "MB", shard.memory / 1e6),
+        _held(f"{label}, one scan", scan * 1e3, "ms", scanned),
+        _held(f"{label}, training and coding", build, "s", shard.build_s(machine) - shard.check_s(machine)),
+    ]
+
+
+def _held(name: str, value: float, unit: str, predicted: float, note: str = "") -> Result:
+    """A figure beside its prediction."""
+    ratio = value / predicted
+    low, high = 1 - _WITHIN, 1 + _WITHIN
+    ok = low <= ratio <= high
+    goal = f"{low:g} to {high:g}"
+    return Result(name, value, unit, "the model", ratio, goal, ok, predicted, note=note)
+
+
+def _chosen(source: VectorSource, codes: Path) -> SearchOptions:
+    """The tier that ``auto`` takes for ``source`` by its self-check, and how far it is widened."""
+    index = VectorIndex(source)
+    try:
+        tier = settled(index)
+    finally:
+        index.close()
+    if tier == EXACT:
+        return SearchOptions.of(tier)
+    with source.snapshot() as snapshot:
+        _, _, rerank, probes = CodesFile(codes).read(snapshot.store_id, snapshot.sequence)
+    return SearchOptions.of(tier, {"rerank": rerank, "probes": probes})
+
+
+def _words(options: SearchOptions) -> tuple[str, str, str]:
+    return options.index, f"{options.rerank}", f"{options.probes}"
+
+
+def _rows(count: int) -> Any:
+    vectors = next(synthetic(count, 1).blocks())
+    return compared(vectors, np.zeros(len(vectors), np.float32))
+
+
+def _train(count: int) -> Any:
+    """Codes of ``count`` rows, those of one block over and over."""
+    block = _rows(_BLOCK)
+    parts = (block[: count - start] for start in range(0, count, _BLOCK))
+    return train_codes(
+        "coarse", SearchOptions.of("coarse"), block, np.arange(count, dtype=np.uint64), count, parts
+    )
+
+
+def _scan_seconds(codes: Any, shard: Shard, queries: Any) -> float:
+    parameters = search_parameters(codes, shard.options, 0)
+    return _median(lambda: codes.candidates(queries[:1], 2, parameters))
+
+
+def _median(call: Callable[[], object]) -> float:
+    return median(timed(call, clock=_clock) for _ in range(_SINGLE))
+
+
+def _small_index(rerank: int) -> float:
+    """Seconds of one query of ten thousand vectors."""
+    collection = synthetic(_SMALL, _QUERIES)
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        source = made_source(collection, Path(name))
+        save_vectors(source)
+        index = VectorIndex(source, options=SearchOptions.of("coarse", {"rerank": rerank}))
+        try:
+            settled(index)
+            singles = [query[None] for query in collection.queries]
+            return median(
+                latency(partial(index.search, top_k=_TOP_K), singles, _SINGLE, clock=_clock)()
+                for _ in range(3)
+            )
+        finally:
+            index.close()
+
+
+def _grown(folder: Path, count: int, tier: str, rerank: int, probes: int) -> int:
+    """Opens the index with its codes and searches; the anonymous bytes by which this process grew."""
+    collection = synthetic(count, _QUERIES)
+    source = made_source(collection, folder)
+    before = processes.anonymous_bytes("self")
+    index = VectorIndex(source, options=SearchOptions.of(tier, {"rerank": rerank, "probes": probes}))
+    for query in collection.queries:
+        index.search(query[None], _TOP_K)
+    grown = processes.anonymous_bytes("self") - before
+    index.close()
+    return grown
+
+
+if __name__ == "__main__":
+    print(
+        json.dumps(
+            _grown(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+        )
+    )

@@ -1,0 +1,392 @@
+"""What an index of many photos takes: bytes, memory, milliseconds, hours and money.
+
+Bytes follow from the formats in ``crossmodal/index/embedded``, times from what one machine was measured
+to do.
+``python -m bench.scaling`` prints the tables of docs/scaling.md; its flags change sizes and prices.
+``python -m bench scaling`` holds the predictions against what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import ceil
+
+from crossmodal.index.embedded.candidate_search import FIRST_RESULTS
+from crossmodal.index.embedded.codes import CELL_ROUNDS, cells_of, coded_components, training_size
+from crossmodal.index.embedded.compared import EXTRA
+from crossmodal.index.embedded.options import EXACT, SearchOptions, subquantizers, suitable_tier
+from crossmodal.index.embedded.schema import PAGE_BYTES
+
+__all__ = [
+    "MODELLED",
+    "Cost",
+    "Machine",
+    "Prices",
+    "Shard",
+    "Size",
+    "cost",
+    "disk",
+    "growth",
+    "main",
+    "plans",
+    "shards_of",
+    "vector_row_bytes",
+]
+
+# What ``--index auto`` chooses from: the others are there to compare with.
+MODELLED = (EXACT, "scan", "coarse", "ivf")
+
+_FLOAT, _NUMBER = 4, 8
+_ID_BYTES = 20
+
+# Of SQLite: a page's header; what a row of a vector table has beside vector and id (header of the record,
+# checksum, length, row number, its place in the page), the hubness being 0.
+_PAGE_HEADER = 8
+_ROW_BYTES = 22
+
+# faiss scans so many codes at once, and fills up the last ones of each cell.
+_CODES_AT_ONCE = 32
+
+# The self-check compares so many queries with all vectors.
+_CHECKED = 64
+
+_HOURS_A_MONTH = 730
+
+_AUTO = SearchOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What one core does. By default that of docs/scaling.md; ``bench scaling`` measures its own.
+
+    ``cached_us`` and ``candidate_us``: comparing one candidate whose vector is in the processor's cache of
+    ``cache_mb``, and in memory; ``read_ms``: fetching it from a disk (an NVMe's, not measured).
+    """
+
+    query_ms: float = 0.27
+    cached_us: float = 0.31
+    candidate_us: float = 0.90
+    cache_mb: float = 32.0
+    codes_gb_s: float = 10.5
+    vectors_gb_s: float = 19.0
+    coded_ns: float = 90.0
+    training_s: float = 0.8
+    gflops: float = 30.0
+    written_mb_s: float = 80.0
+    read_ms: float = 0.1
+    stored_a_s: float = 5900.0
+    photos_a_s: float = 40.0
+    captions_a_s: float = 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """An index: ``photos`` with ``captions`` each, both in ``shards``; bytes of a photo are measured means.
+
+    Those of a record are what ``index.sqlite`` has of it beside its vector: fields, tags, words, indexes.
+    """
+
+    photos: int
+    captions: float = 1.0
+    dimension: int = 512
+    tier: str = "auto"
+    shards: int = 1
+    photo_record: int = 1000
+    caption_record: int = 700
+    thumbnail: int = 12_000
+    original: int = 0
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The vectors of photos, and those of captions."""
+        return tuple(count for count in (self.photos, round(self.photos * self.captions)) if count)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """``count`` vectors that are searched together by ``options``; times on one core of a ``Machine``."""
+
+    count: int
+    dimension: int = 512
+    options: SearchOptions = _AUTO
+
+    @property
+    def tier(self) -> str:
+        """What answers, if it finds enough; raises ValueError for one that isn't modelled."""
+        found = suitable_tier(self.options, self.count, self.dimension)
+        if found not in MODELLED:
+            raise ValueError(f"{found} isn't modelled; {', '.join(MODELLED)} are.")
+        return found
+
+    @property
+    def cells(self) -> int:
+        """Cells of an IVF, 0 without."""
+        return cells_of(self.options, self.count) if self.tier == "ivf" else 0
+
+    @property
+    def probes(self) -> int:
+        """Cells that a search looks into."""
+        return self.options.probes or max(1, self.cells // 8)
+
+    @property
+    def components(self) -> int:
+        """Numbers of each vector that are coded."""
+        return coded_components(self.tier, self.count, self.dimension + EXTRA)
+
+    @property
+    def compared_bytes(self) -> int:
+        """Of a vector with its hubness, as it is compared."""
+        return _FLOAT * (self.dimension + EXTRA)
+
+    @property
+    def candidates(self) -> int:
+        """Vectors that a search compares exactly."""
+        return min(self.count, self.options.rerank * (FIRST_RESULTS + 1))
+
+    @property
+    def code_bytes(self) -> int:
+        """Of one code: four bits for each part of the vector, in whole bytes."""
+        return (subquantizers(self.components) + 1) // 2
+
+    @property
+    def codes_disk(self) -> int:
+        """Bytes of the file of codes."""
+        if self.tier == EXACT:
+            return 0
+        row = _NUMBER + self.code_bytes + (_NUMBER if self.cells else 0)
+        partly_filled = self.cells * _CODES_AT_ONCE // 2 * self.code_bytes
+        centres = (self.cells + 16) * self.components * _FLOAT
+        turned = (self.components * (self.dimension + EXTRA) * _FLOAT) * (self.tier != "scan")
+        return self.count * row + partly_filled + centres + turned
+
+    @property
+    def vectors_disk(self) -> int:
+        """Bytes of the derived file of vectors, which is mapped: a row number, an id, its end too."""
+        return self.count * (self.compared_bytes + 2 * _NUMBER + _ID_BYTES)
+
+    @property
+    def memory(self) -> int:
+        """Anonymous bytes: those of the codes, which are read from their file."""
+        return self.codes_disk
+
+    def query_ms(self, machine: Machine, in_memory: float = 1.0) -> float:
+        """One query, of whose candidates the share ``in_memory`` needs no read from the disk."""
+        whole = self.count * self.compared_bytes
+        if self.tier == EXACT:
+            return machine.query_ms + whole / machine.vectors_gb_s / 1e6
+        scanned = self.count * self.code_bytes * (self.probes / self.cells if self.cells else 1)
+        centres = self.cells * self.components * _FLOAT
+        cached = min(1.0, machine.cache_mb * 1e6 / whole)
+        candidate_us = cached * machine.cached_us + (1 - cached) * machine.candidate_us
+        return (
+            machine.query_ms
+            + scanned / machine.codes_gb_s / 1e6
+            + centres / machine.vectors_gb_s / 1e6
+            + self.candidates * (candidate_us / 1e3 + (1 - in_memory) * machine.read_ms)
+        )
+
+    def write_s(self, machine: Machine) -> float:
+        """Writing the derived file of vectors."""
+        return self.vectors_disk / machine.written_mb_s / 1e6
+
+    def build_s(self, machine: Machine) -> float:
+        """Training, coding and the self-check."""
+        if self.tier == EXACT:
+            return 0.0
+        coded = self.count * machine.coded_ns * self.components / 1e9
+        sample = training_size(self.tier, self.options, self.count)
+        placed = 2 * self.cells * self.components * (self.count + CELL_ROUNDS * sample)
+        return machine.training_s + coded + placed / machine.gflops / 1e9 + self.check_s(machine)
+
+    def check_s(self, machine: Machine) -> float:
+        """The self-check alone: exact search of its queries."""
+        return 2 * _CHECKED * self.count * (self.dimension + EXTRA) / machine.gflops / 1e9
+
+
+def vector_row_bytes(dimension: int) -> float:
+    """Bytes on disk of a row of a vector table, to which rows are added at the end, so that pages fill up."""
+    cell = _FLOAT * dimension + _ID_BYTES + _ROW_BYTES
+    rows = (PAGE_BYTES - _PAGE_HEADER) // cell
+    return PAGE_BYTES / rows if rows else ceil(cell / PAGE_BYTES) * PAGE_BYTES
+
+
+def shards_of(size: Size) -> list[Shard]:
+    """The shards of photos and those of captions."""
+    options = SearchOptions.of(size.tier)
+    return [
+        Shard(ceil(count / size.shards), size.dimension, options)
+        for count in size.parts
+        for _ in range(size.shards)
+    ]
+
+
+def disk(size: Size) -> dict[str, float]:
+    """Bytes on disk, by kind; the first two are ``index.sqlite`` without bytes of photos."""
+    count = sum(size.parts)
+    shards = shards_of(size)
+    return {
+        "records": size.photos * size.photo_record + (count - size.photos) * size.caption_record,
+        "vectors": count * vector_row_bytes(size.dimension),
+        "thumbnails": size.photos * size.thumbnail,
+        "originals": size.photos * size.original,
+        "derived vectors": sum(shard.vectors_disk for shard in shards),
+        "codes": sum(shard.codes_disk for shard in shards),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Dollars, as an example: an hour of one core and of a GB of memory, a month of a GB on an NVMe and in an
+    object store, an hour of a machine that encodes ``gpu_photos_a_s``, which nobody has measured either."""
+
+    core_hour: float = 0.04
+    memory_gb_hour: float = 0.005
+    disk_gb_month: float = 0.08
+    object_gb_month: float = 0.023
+    gpu_hour: float = 1.0
+    gpu_photos_a_s: float = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Hours of encoding and their dollars; cores, bytes of memory and on NVMe; dollars a month."""
+
+    encoder_hours: float
+    encoding: float
+    cores: int
+    memory: float
+    local: float
+    month: float
+
+
+def cost(
+    size: Size, machine: Machine, prices: Prices, queries_a_s: float, replicas: int, in_memory: float
+) -> Cost:
+    """Encoding with a GPU; ``replicas`` of all shards on as many cores as ``queries_a_s`` keep half busy,
+    with the share ``in_memory`` of the vectors in memory, and bytes of photos in an object store."""
+    shards = shards_of(size)
+    hours = sum(size.parts) / prices.gpu_photos_a_s / 3600
+    # A query looks for one modality, so that of two parts half the shards answer.
+    busy = sum(shard.query_ms(machine) for shard in shards) / len(size.parts) * queries_a_s / 1e3
+    cores = max(ceil(2 * busy), replicas * len(shards))
+    memory = replicas * sum(shard.memory + in_memory * shard.vectors_disk for shard in shards)
+    found = disk(size)
+    local = (
+        replicas * sum(found[kind] for kind in ("derived vectors", "codes"))
+        + found["records"]
+        + found["vectors"]
+    )
+    stored = found["thumbnails"] + found["originals"]
+    month = _HOURS_A_MONTH * (cores * prices.core_hour + memory / 1e9 * prices.memory_gb_hour)
+    month += local / 1e9 * prices.disk_gb_month + stored / 1e9 * prices.object_gb_month
+    return Cost(hours, hours * prices.gpu_hour, cores, memory, local, month)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} PB"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def growth(machine: Machine, captions: float, photos: Sequence[int]) -> str:
+    """A Markdown table of what grows with the number of photos, in one shard for each modality."""
+    lines = [
+        "| photos | tier | records | vectors | thumbnails | derived vectors | codes | memory | one query"
+        " | building | storing |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for count in photos:
+        size = Size(count, captions)
+        shards, found = shards_of(size), disk(size)
+        kinds = [
+            _bytes(found[kind]) for kind in ("records", "vectors", "thumbnails", "derived vectors", "codes")
+        ]
+        lines.append(
+            f"| 10^{len(str(count)) - 1} | `{shards[0].tier}` | {' | '.join(kinds)}"
+            f" | {_bytes(sum(shard.memory for shard in shards))} | {shards[0].query_ms(machine):,.2g} ms"
+            f" | {_time(sum(shard.write_s(machine) + shard.build_s(machine) for shard in shards))}"
+            f" | {_time(sum(size.parts) / machine.stored_a_s)} |"
+        )
+    return "\n".join(lines)
+
+
+# The plans of docs/scaling.md: photos, shards of each modality, and the share of vectors in memory.
+PLANS = ((10**8, 4, 1.0), (10**8, 20, 1.0), (10**8, 20, 0.0), (10**10, 2000, 1.0), (10**10, 2000, 0.0))
+
+
+def plans(
+    machine: Machine,
+    prices: Prices,
+    wanted: Sequence[tuple[int, int, float]] = PLANS,
+    *,
+    captions: float = 1.0,
+    queries_a_s: float = 100.0,
+    replicas: int = 2,
+) -> str:
+    """A Markdown table of plans, each for (photos, shards of each modality, share of vectors in memory)."""
+    lines = [
+        "| photos | shards | a shard | vectors in memory | one query | cores | memory | NVMe | object store"
+        " | encoding | a month |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for photos, shards, cached in wanted:
+        size = Size(photos, captions, shards=shards)
+        shard = shards_of(size)[0]
+        whole = cost(size, machine, prices, queries_a_s, replicas, cached)
+        lines.append(
+            f"| 10^{len(str(photos)) - 1} | {len(size.parts)} x {shards} | {shard.count:,}, `{shard.tier}`"
+            f" | {cached:.0%} | {shard.query_ms(machine, cached):,.2g} ms | {whole.cores:,}"
+            f" | {_bytes(whole.memory)} | {_bytes(whole.local)} | {_bytes(photos * size.thumbnail)}"
+            f" | {whole.encoder_hours:,.0f} h, ${whole.encoding:,.0f} | ${whole.month:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the tables of docs/scaling.md, or with ``--photos`` those of one size; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=main.__doc__)
+    parser.add_argument("--photos", type=float, metavar="N", help="one plan for so many")
+    parser.add_argument("--captions", type=float, default=1.0, metavar="N", help="a photo (default 1)")
+    parser.add_argument("--shards", type=int, default=1, metavar="N", help="of each modality (default 1)")
+    parser.add_argument(
+        "--in-memory", type=float, default=1.0, metavar="SHARE", help="of the vectors (default 1)"
+    )
+    parser.add_argument("--replicas", type=int, default=2, metavar="N", help="of every shard (default 2)")
+    parser.add_argument("--queries", type=float, default=100.0, metavar="N", help="a second (default 100)")
+    for kind in (Machine, Prices):
+        for field in fields(kind):
+            flag = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(flag, type=float, default=field.default, help=f"default {field.default:g}")
+    given = parser.parse_args(arguments)
+    machine = Machine(**{field.name: getattr(given, field.name) for field in fields(Machine)})
+    prices = Prices(**{field.name: getattr(given, field.name) for field in fields(Prices)})
+    sizes = [10**power for power in range(4, 11)] if given.photos is None else [int(given.photos)]
+    wanted = PLANS if given.photos is None else [(int(given.photos), given.shards, given.in_memory)]
+    print(growth(machine, given.captions, sizes), end="\n\n")
+    print(
+        plans(
+            machine,
+            prices,
+            wanted,
+            captions=given.captions,
+            queries_a_s=given.queries,
+            replicas=given.replicas,
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
