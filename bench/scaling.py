@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import ceil
+from typing import Any
 
 from crossmodal.index.embedded.candidate_search import FIRST_RESULTS
 from crossmodal.index.embedded.codes import CELL_ROUNDS, cells_of, coded_components, training_size
@@ -63,7 +64,8 @@ class Machine:
     """What one core does. By default that of docs/scaling.md; ``bench scaling`` measures its own.
 
     ``cached_us`` and ``candidate_us``: comparing one candidate whose vector is in the processor's cache of
-    ``cache_mb``, and in memory; ``read_ms``: fetching it from a disk (an NVMe's, not measured).
+    ``cache_mb``, and in memory; ``read_ms``: fetching it from a disk (an NVMe's, not measured). Codes are
+    scanned all, or in ``cells``; operations a second are those of the self-check and of matrices.
     """
 
     query_ms: float = 0.27
@@ -71,15 +73,17 @@ class Machine:
     candidate_us: float = 0.90
     cache_mb: float = 32.0
     codes_gb_s: float = 10.5
+    cells_gb_s: float = 4.7
     vectors_gb_s: float = 19.0
     coded_ns: float = 90.0
     training_s: float = 0.8
-    gflops: float = 30.0
+    checked_gflops: float = 30.0
+    product_gflops: float = 55.0
     written_mb_s: float = 80.0
     read_ms: float = 0.1
     stored_a_s: float = 5900.0
-    photos_a_s: float = 40.0
-    captions_a_s: float = 150.0
+    photos_a_s: float = 77.0
+    captions_a_s: float = 390.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,14 @@ class Size:
     Those of a record are what ``index.sqlite`` has of it beside its vector: fields, tags, words, indexes.
     """
 
-    photos: int
+    photos: int = 0
     captions: float = 1.0
     dimension: int = 512
     tier: str = "auto"
     shards: int = 1
-    photo_record: int = 1000
-    caption_record: int = 700
-    thumbnail: int = 12_000
+    photo_record: int = 1200
+    caption_record: int = 500
+    thumbnail: int = 17_700
     original: int = 0
 
     @property
@@ -118,7 +122,7 @@ class Shard:
         """What answers, if it finds enough; raises ValueError for one that isn't modelled."""
         found = suitable_tier(self.options, self.count, self.dimension)
         if found not in MODELLED:
-            raise ValueError(f"{found} isn't modelled; {', '.join(MODELLED)} are.")
+            raise ValueError(f"{found!r} isn't modelled; the model knows {', '.join(MODELLED)}.")
         return found
 
     @property
@@ -172,18 +176,29 @@ class Shard:
         """Anonymous bytes: those of the codes, which are read from their file."""
         return self.codes_disk
 
+    def scan_ms(self, machine: Machine) -> float:
+        """Comparing one query with all codes, or with those of the cells that it looks into.
+
+        In cells they are scanned at less than half the rate: the cells near queries are larger than others.
+        """
+        if self.tier == EXACT:
+            return 0.0
+        if self.cells:
+            share = self.probes / self.cells
+            return self.count * self.code_bytes * share / machine.cells_gb_s / 1e6
+        return self.count * self.code_bytes / machine.codes_gb_s / 1e6
+
     def query_ms(self, machine: Machine, in_memory: float = 1.0) -> float:
         """One query, of whose candidates the share ``in_memory`` needs no read from the disk."""
         whole = self.count * self.compared_bytes
         if self.tier == EXACT:
             return machine.query_ms + whole / machine.vectors_gb_s / 1e6
-        scanned = self.count * self.code_bytes * (self.probes / self.cells if self.cells else 1)
         centres = self.cells * self.components * _FLOAT
         cached = min(1.0, machine.cache_mb * 1e6 / whole)
         candidate_us = cached * machine.cached_us + (1 - cached) * machine.candidate_us
         return (
             machine.query_ms
-            + scanned / machine.codes_gb_s / 1e6
+            + self.scan_ms(machine)
             + centres / machine.vectors_gb_s / 1e6
             + self.candidates * (candidate_us / 1e3 + (1 - in_memory) * machine.read_ms)
         )
@@ -199,11 +214,11 @@ class Shard:
         coded = self.count * machine.coded_ns * self.components / 1e9
         sample = training_size(self.tier, self.options, self.count)
         placed = 2 * self.cells * self.components * (self.count + CELL_ROUNDS * sample)
-        return machine.training_s + coded + placed / machine.gflops / 1e9 + self.check_s(machine)
+        return machine.training_s + coded + placed / machine.product_gflops / 1e9 + self.check_s(machine)
 
     def check_s(self, machine: Machine) -> float:
         """The self-check alone: exact search of its queries."""
-        return 2 * _CHECKED * self.count * (self.dimension + EXTRA) / machine.gflops / 1e9
+        return 2 * _CHECKED * self.count * (self.dimension + EXTRA) / machine.checked_gflops / 1e9
 
 
 def vector_row_bytes(dimension: int) -> float:
@@ -252,13 +267,14 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Hours of encoding and their dollars; cores, bytes of memory and on NVMe; dollars a month."""
+    """Hours of encoding and their dollars; cores; bytes in memory, on NVMe, stored; dollars a month."""
 
     encoder_hours: float
     encoding: float
     cores: int
     memory: float
     local: float
+    stored: float
     month: float
 
 
@@ -274,15 +290,16 @@ def cost(
     cores = max(ceil(2 * busy), replicas * len(shards))
     memory = replicas * sum(shard.memory + in_memory * shard.vectors_disk for shard in shards)
     found = disk(size)
-    local = (
-        replicas * sum(found[kind] for kind in ("derived vectors", "codes"))
-        + found["records"]
-        + found["vectors"]
-    )
+    local = replicas * (found["derived vectors"] + found["codes"]) + found["records"] + found["vectors"]
     stored = found["thumbnails"] + found["originals"]
     month = _HOURS_A_MONTH * (cores * prices.core_hour + memory / 1e9 * prices.memory_gb_hour)
     month += local / 1e9 * prices.disk_gb_month + stored / 1e9 * prices.object_gb_month
-    return Cost(hours, hours * prices.gpu_hour, cores, memory, local, month)
+    return Cost(hours, hours * prices.gpu_hour, cores, memory, local, stored, month)
+
+
+def _count(number: int) -> str:
+    power = len(str(number)) - 1
+    return f"10^{power}" if number == 10**power else f"{number:,}"
 
 
 def _bytes(number: float) -> str:
@@ -296,44 +313,46 @@ def _bytes(number: float) -> str:
 def _time(seconds: float) -> str:
     for unit, length in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * length:
-            return f"{seconds / length:,.3g} {unit}"
-    return f"{seconds:.2g} s"
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{seconds:,.0f} s"
 
 
-def growth(machine: Machine, captions: float, photos: Sequence[int]) -> str:
-    """A Markdown table of what grows with the number of photos, in one shard for each modality."""
+# The sizes of docs/scaling.md, and its plans: photos, shards of each modality, share of vectors in memory.
+GROWTH = tuple(10**power for power in range(4, 11))
+PLANS = ((10**8, 4, 1.0), (10**8, 20, 1.0), (10**8, 20, 0.0), (10**10, 2000, 1.0), (10**10, 2000, 0.0))
+
+_KINDS: tuple[Any, ...] = (Size, Machine, Prices)
+
+
+def growth(size: Size, machine: Machine, photos: Sequence[int]) -> str:
+    """A Markdown table of what grows with the number of photos."""
+    kinds = ("records", "vectors", "thumbnails", "derived vectors", "codes")
     lines = [
-        "| photos | tier | records | vectors | thumbnails | derived vectors | codes | memory | one query"
-        " | building | storing |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| photos | tier | {' | '.join(kinds)} | memory | one query | building | storing | encoding |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for count in photos:
-        size = Size(count, captions)
-        shards, found = shards_of(size), disk(size)
-        kinds = [
-            _bytes(found[kind]) for kind in ("records", "vectors", "thumbnails", "derived vectors", "codes")
-        ]
+        whole = replace(size, photos=count)
+        shards, found = shards_of(whole), disk(whole)
+        captions = sum(whole.parts) - count
         lines.append(
-            f"| 10^{len(str(count)) - 1} | `{shards[0].tier}` | {' | '.join(kinds)}"
-            f" | {_bytes(sum(shard.memory for shard in shards))} | {shards[0].query_ms(machine):,.2g} ms"
+            f"| {_count(count)} | `{shards[0].tier}` | {' | '.join(_bytes(found[kind]) for kind in kinds)}"
+            f" | {_bytes(sum(shard.memory for shard in shards))} | {shards[0].query_ms(machine):,.1f} ms"
             f" | {_time(sum(shard.write_s(machine) + shard.build_s(machine) for shard in shards))}"
-            f" | {_time(sum(size.parts) / machine.stored_a_s)} |"
+            f" | {_time((count + captions) / machine.stored_a_s)}"
+            f" | {_time(count / machine.photos_a_s + captions / machine.captions_a_s)} |"
         )
     return "\n".join(lines)
 
 
-# The plans of docs/scaling.md: photos, shards of each modality, and the share of vectors in memory.
-PLANS = ((10**8, 4, 1.0), (10**8, 20, 1.0), (10**8, 20, 0.0), (10**10, 2000, 1.0), (10**10, 2000, 0.0))
-
-
 def plans(
+    size: Size,
     machine: Machine,
     prices: Prices,
-    wanted: Sequence[tuple[int, int, float]] = PLANS,
+    wanted: Sequence[tuple[int, int, float]],
     *,
-    captions: float = 1.0,
-    queries_a_s: float = 100.0,
-    replicas: int = 2,
+    queries_a_s: float,
+    replicas: int,
 ) -> str:
     """A Markdown table of plans, each for (photos, shards of each modality, share of vectors in memory)."""
     lines = [
@@ -341,50 +360,40 @@ def plans(
         " | encoding | a month |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for photos, shards, cached in wanted:
-        size = Size(photos, captions, shards=shards)
-        shard = shards_of(size)[0]
-        whole = cost(size, machine, prices, queries_a_s, replicas, cached)
+    for photos, shards, in_memory in wanted:
+        whole = replace(size, photos=photos, shards=shards)
+        shard, plan = shards_of(whole)[0], cost(whole, machine, prices, queries_a_s, replicas, in_memory)
         lines.append(
-            f"| 10^{len(str(photos)) - 1} | {len(size.parts)} x {shards} | {shard.count:,}, `{shard.tier}`"
-            f" | {cached:.0%} | {shard.query_ms(machine, cached):,.2g} ms | {whole.cores:,}"
-            f" | {_bytes(whole.memory)} | {_bytes(whole.local)} | {_bytes(photos * size.thumbnail)}"
-            f" | {whole.encoder_hours:,.0f} h, ${whole.encoding:,.0f} | ${whole.month:,.0f} |"
+            f"| {_count(photos)} | {len(whole.parts)} x {shards} | {shard.count:,}, `{shard.tier}`"
+            f" | {in_memory:.0%} | {shard.query_ms(machine, in_memory):,.1f} ms | {plan.cores:,}"
+            f" | {_bytes(plan.memory)} | {_bytes(plan.local)} | {_bytes(plan.stored)}"
+            f" | {plan.encoder_hours:,.0f} h, ${plan.encoding:,.0f} | ${plan.month:,.0f} |"
         )
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the tables of docs/scaling.md, or with ``--photos`` those of one size; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=main.__doc__)
-    parser.add_argument("--photos", type=float, metavar="N", help="one plan for so many")
-    parser.add_argument("--captions", type=float, default=1.0, metavar="N", help="a photo (default 1)")
-    parser.add_argument("--shards", type=int, default=1, metavar="N", help="of each modality (default 1)")
-    parser.add_argument(
-        "--in-memory", type=float, default=1.0, metavar="SHARE", help="of the vectors (default 1)"
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description="What many photos take.")
+    parser.add_argument("--in-memory", type=float, default=1.0, help="the share of vectors (default 1)")
+    parser.add_argument("--replicas", type=int, default=2, help="of every shard (default 2)")
+    parser.add_argument("--queries", type=float, default=100.0, help="a second (default 100)")
+    for field in (each for kind in _KINDS for each in fields(kind)):
+        # A number such as 3e8 is whole all the same.
+        read = str if isinstance(field.default, str) else float
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=read, default=field.default, help=f"default {field.default}")
+    given = vars(parser.parse_args(arguments))
+    for field in fields(Size):
+        if isinstance(field.default, int):
+            given[field.name] = int(given[field.name])
+    size, machine, prices = (
+        kind(**{each.name: given[each.name] for each in fields(kind)}) for kind in _KINDS
     )
-    parser.add_argument("--replicas", type=int, default=2, metavar="N", help="of every shard (default 2)")
-    parser.add_argument("--queries", type=float, default=100.0, metavar="N", help="a second (default 100)")
-    for kind in (Machine, Prices):
-        for field in fields(kind):
-            flag = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(flag, type=float, default=field.default, help=f"default {field.default:g}")
-    given = parser.parse_args(arguments)
-    machine = Machine(**{field.name: getattr(given, field.name) for field in fields(Machine)})
-    prices = Prices(**{field.name: getattr(given, field.name) for field in fields(Prices)})
-    sizes = [10**power for power in range(4, 11)] if given.photos is None else [int(given.photos)]
-    wanted = PLANS if given.photos is None else [(int(given.photos), given.shards, given.in_memory)]
-    print(growth(machine, given.captions, sizes), end="\n\n")
-    print(
-        plans(
-            machine,
-            prices,
-            wanted,
-            captions=given.captions,
-            queries_a_s=given.queries,
-            replicas=given.replicas,
-        )
-    )
+    one = size.photos > 0
+    wanted = [(size.photos, size.shards, given["in_memory"])] if one else PLANS
+    print(growth(size, machine, [size.photos] if one else GROWTH), end="\n\n")
+    print(plans(size, machine, prices, wanted, queries_a_s=given["queries"], replicas=given["replicas"]))
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,6 @@ __all__ = [
     "documents",
     "forget_derived",
     "made_source",
-    "noisy",
     "numbers_of",
     "opened",
     "real",
@@ -66,13 +65,16 @@ class Collection:
     name: str
     count: int
     queries: NDArray[np.float32]
-    _block: Callable[[int], NDArray[np.float32]]
+    _source: NDArray[np.float32] | None = None
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """The vectors in order, some tens of thousands at a time; a smaller collection is the beginning of a
         larger one."""
         for start in range(0, self.count, _BLOCK):
-            yield self._block(start // _BLOCK)[: self.count - start]
+            rows = min(_BLOCK, self.count - start)
+            yield (
+                _block(start // _BLOCK)[:rows] if self._source is None else self._source[start : start + rows]
+            )
 
     def all(self) -> NDArray[np.float32]:
         """All vectors, float32 (count, dimension)."""
@@ -88,7 +90,7 @@ def synthetic(count: int, queries: int) -> Collection:
     wanted = source[random.integers(0, min(count, len(source)), queries)] * np.float32(_QUERY_OF_PHOTO)
     own = random.standard_normal((queries, _INTRINSIC), np.float32) @ basis * np.float32(_QUERY_OWN)
     noise = random.standard_normal((queries, DIMENSION), np.float32) * np.float32(_NOISE)
-    return Collection("synthetic", count, _unit(wanted + own + noise + offset), _block)
+    return Collection("synthetic", count, _unit(wanted + own + noise + offset))
 
 
 def real(options: Options, count: int, queries: int) -> Collection | None:
@@ -112,23 +114,7 @@ def real(options: Options, count: int, queries: int) -> Collection | None:
         )
         temporary.replace(path)
     with np.load(path) as held:
-        vectors = held["vectors"]
-        return Collection(
-            "real", count, held["queries"], lambda number: vectors[number * _BLOCK : (number + 1) * _BLOCK]
-        )
-
-
-def noisy(collection: Collection, count: int) -> Collection:
-    """``count`` copies of the vectors of ``collection`` with noise of 0.4 of their length; its queries."""
-    vectors = collection.all()
-
-    def block(number: int) -> NDArray[np.float32]:
-        random = np.random.default_rng([3, number])
-        noise = random.standard_normal((_BLOCK, vectors.shape[1]), np.float32)
-        copied = vectors[np.arange(number * _BLOCK, (number + 1) * _BLOCK) % len(vectors)]
-        return _unit(copied + noise * np.float32(_NOISE / vectors.shape[1] ** 0.5))
-
-    return Collection("noisy", count, collection.queries, block)
+        return Collection("real", count, held["queries"], held["vectors"])
 
 
 def made_source(collection: Collection, folder: Path) -> VectorSource:
@@ -136,6 +122,7 @@ def made_source(collection: Collection, folder: Path) -> VectorSource:
 
     Of millions, ``index.sqlite`` would take as much disk again. Derived files lie below ``folder``.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     return cast(VectorSource, _MadeSource(collection, folder))
 
 

@@ -6,6 +6,8 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -22,9 +24,7 @@ from bench.vectors import (
     DIMENSION,
     Collection,
     made_source,
-    noisy,
     numbers_of,
-    real,
     settled,
     synthetic,
     vector_store,
@@ -43,17 +43,20 @@ __all__ = ["calibrated", "run"]
 
 _TOP_K = 10
 _QUERIES = 200
-_SINGLE = 50
-_REAL = 30_000
+_SINGLE, _FEW = 50, 5
 
-# Calibrated with: so many vectors in an index, so many to compare and so many to code.
-_SMALL, _COMPARED, _CODED = 10_000, 131_072, 524_288
+# Calibrated with: so many vectors in an index, so many to compare, to code, and to code in cells.
+_SMALL, _COMPARED, _CODED, _CELLS = 10_000, 131_072, 524_288, 98_304
 _BLOCK = 16_384
 
 # Up to the first there is an ``index.sqlite`` too; beyond the second there are codes alone.
 _MOST_STORED, _MOST_KEPT = 100_000, 2_000_000
 
 _RERANK, _WIDE = 16, 64
+
+_COARSE = SearchOptions.of("coarse")
+# With enough of a block for each cell.
+_IN_CELLS = SearchOptions.of("ivf", {"cells": 256})
 
 # Time of this thread's processor: other programs delay it less than they delay the clock.
 _clock = process_time
@@ -65,7 +68,8 @@ def run(options: Options) -> list[Result]:
     faiss.omp_set_num_threads(1)
     machine = calibrated()
     sizes = options.vectors or ((_SMALL,) if options.quick else (_SMALL, 100_000, 1_000_000, 10_000_000))
-    results: list[Result] = []
+    constants = ", ".join(f"{name} {value:.3g}" for name, value in asdict(machine).items())
+    results = [Result("scaling, constants of this machine", None, "", note=constants)]
     for size in sizes:
         if size > _MOST_KEPT:
             results += _codes_only(size, machine)
@@ -73,8 +77,6 @@ def run(options: Options) -> list[Result]:
         if size <= _MOST_STORED:
             results += _stored(size, options)
         results += _searched(synthetic(size, _QUERIES), machine, options)
-        if not options.quick and size > _REAL and (few := real(options, _REAL, _QUERIES)) is not None:
-            results += _searched(noisy(few, size), machine, options)
     return results
 
 
@@ -84,7 +86,7 @@ def calibrated() -> Machine:
     many = np.tile(block, (_COMPARED // _BLOCK, 1))
     queries = asking(synthetic(_BLOCK, _QUERIES).queries)
     chance = np.random.default_rng(0)
-    candidates = Shard(_SMALL, DIMENSION, SearchOptions.of("coarse")).candidates
+    candidates = Shard(_SMALL, DIMENSION, _COARSE).candidates
 
     def compare(rows: Any) -> float:
         places = [chance.integers(0, len(rows), candidates) for _ in range(_SINGLE)]
@@ -94,26 +96,31 @@ def calibrated() -> Machine:
     one, checked = (
         partial(faiss.knn, queries[:n], many, _TOP_K, faiss.METRIC_INNER_PRODUCT) for n in (1, 64)
     )
-    few, codes = (partial(_train, count) for count in (_BLOCK, _CODED))
-    training = timed(few, clock=_clock)
     trained: list[Any] = []
-    coding = timed(lambda: trained.append(codes()), clock=_clock) - training
-    large = Shard(_CODED, DIMENSION, SearchOptions.of("coarse"))
-    scan = _scan_seconds(trained[0], large, queries)
-    rate = large.count * large.code_bytes / scan / 1e9
-    narrow, wide = (_small_index(rerank) for rerank in (_RERANK, _WIDE))
+    training = timed(lambda: trained.append(_train(_BLOCK)), clock=_clock)
+    rows = np.arange(_BLOCK, _CODED, dtype=np.uint64)
+    more = (block for _ in range(len(rows) // _BLOCK))
+    coding = timed(lambda: trained.append(trained[0].extended(rows, _CODED, more)), clock=_clock)
+    coded = Shard(_BLOCK, DIMENSION, _COARSE)
+    rate = _CODED * coded.code_bytes / _scan_seconds(trained[1], coded, queries) / 1e9
+    cells = Shard(_CELLS, DIMENSION, _IN_CELLS)
+    looked_at = cells.count * cells.code_bytes * cells.probes / cells.cells
+    in_cells = looked_at / _scan_seconds(_train(_CELLS, _IN_CELLS), cells, queries) / 1e9
+    product = _median(lambda: block @ block[:512].T, _FEW)
+    narrow, wide = _small_index()
     cached = (narrow - wide) / (candidates - candidates * _WIDE // _RERANK) * 1e6
-    small = Shard(_SMALL, DIMENSION, SearchOptions.of("coarse"))
-    scanned = small.count * small.code_bytes / rate / 1e6
+    scanned = _SMALL * coded.code_bytes / rate / 1e6
     return Machine(
         query_ms=narrow * 1e3 - candidates * cached / 1e3 - scanned,
         cached_us=cached,
         candidate_us=cached + beyond_cache,
         codes_gb_s=rate,
+        cells_gb_s=in_cells,
         vectors_gb_s=many.nbytes / _median(one) / 1e9,
-        coded_ns=coding / (_CODED - _BLOCK) / large.components * 1e9,
+        coded_ns=coding / len(rows) / coded.components * 1e9,
         training_s=training,
-        gflops=2 * 64 * many.size / _median(checked) / 1e9,
+        product_gflops=2 * block.size * 512 / product / 1e9,
+        checked_gflops=2 * 64 * many.size / _median(checked, _FEW) / 1e9,
     )
 
 
@@ -137,7 +144,7 @@ def _searched(collection: Collection, machine: Machine, options: Options) -> lis
         rounds = in_turns(
             {
                 name: latency(partial(each.search, top_k=_TOP_K), singles, count, clock=_clock)
-                for name, each, count in (("ours", index, _SINGLE), ("exact", exact, _SINGLE // 10))
+                for name, each, count in (("ours", index, _SINGLE), ("exact", exact, _FEW))
             },
             until=options.until(),
         )
@@ -169,15 +176,15 @@ def _stored(size: int, options: Options) -> list[Result]:
         (vector_store(synthetic(count, _QUERIES), options) / INDEX_FILE).stat().st_size
         for count in (size // 10, size)
     )
-    predicted = size * (tenth / (size // 10))
-    vectors = size * vector_row_bytes(DIMENSION)
-    note = f"vectors {vectors / 1e6:,.3g} MB of it by the format"
+    vectors, few = (count * vector_row_bytes(DIMENSION) for count in (size, size // 10))
+    predicted = vectors + 10 * (tenth - few)
+    note = f"{vectors / whole:.0%} of it vectors"
     return [_held(f"scaling, {size:,} stored, index.sqlite", whole / 1e6, "MB", predicted / 1e6, note)]
 
 
 def _codes_only(size: int, machine: Machine) -> list[Result]:
     """Codes that fit where their vectors don't: those of the same few vectors, over and over."""
-    shard = Shard(size, DIMENSION, SearchOptions.of("coarse"))
+    shard = Shard(size, DIMENSION, _COARSE)
     before = processes.anonymous_bytes("self")
     trained: list[Any] = []
     build = timed(lambda: trained.append(_train(size)), clock=_clock)
@@ -188,11 +195,10 @@ def _codes_only(size: int, machine: Machine) -> list[Result]:
         file.write("made", 1, trained[0], UNKNOWN_RECALL, _RERANK, 0)
         stored = file.path.stat().st_size
     label = f"scaling, {size:,} codes alone"
-    scanned = shard.count * shard.code_bytes / machine.codes_gb_s / 1e6
     return [
         _held(f"{label}, file of codes", stored / 1e6, "MB", shard.codes_disk / 1e6),
         _held(f"{label}, memory", grown / 1e6, "MB", shard.memory / 1e6),
-        _held(f"{label}, one scan", scan * 1e3, "ms", scanned),
+        _held(f"{label}, one scan", scan * 1e3, "ms", shard.scan_ms(machine)),
         _held(f"{label}, training and coding", build, "s", shard.build_s(machine) - shard.check_s(machine)),
     ]
 
@@ -229,40 +235,40 @@ def _rows(count: int) -> Any:
     return compared(vectors, np.zeros(len(vectors), np.float32))
 
 
-def _train(count: int) -> Any:
+def _train(count: int, options: SearchOptions = _COARSE) -> Any:
     """Codes of ``count`` rows, those of one block over and over."""
     block = _rows(_BLOCK)
     parts = (block[: count - start] for start in range(0, count, _BLOCK))
-    return train_codes(
-        "coarse", SearchOptions.of("coarse"), block, np.arange(count, dtype=np.uint64), count, parts
-    )
+    return train_codes(options.index, options, block, np.arange(count, dtype=np.uint64), count, parts)
 
 
 def _scan_seconds(codes: Any, shard: Shard, queries: Any) -> float:
     parameters = search_parameters(codes, shard.options, 0)
-    return _median(lambda: codes.candidates(queries[:1], 2, parameters))
+    singles = [query[None] for query in queries]
+    return latency(lambda query: codes.candidates(query, 2, parameters), singles, _SINGLE, clock=_clock)()
 
 
-def _median(call: Callable[[], object]) -> float:
-    return median(timed(call, clock=_clock) for _ in range(_SINGLE))
+def _median(call: Callable[[], object], count: int = _SINGLE) -> float:
+    return median(timed(call, clock=_clock) for _ in range(count))
 
 
-def _small_index(rerank: int) -> float:
-    """Seconds of one query of ten thousand vectors."""
+def _small_index() -> tuple[float, float]:
+    """Seconds of one query of ten thousand vectors, with few candidates and with many, in turns."""
     collection = synthetic(_SMALL, _QUERIES)
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    singles = [query[None] for query in collection.queries]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as held:
         source = made_source(collection, Path(name))
         save_vectors(source)
-        index = VectorIndex(source, options=SearchOptions.of("coarse", {"rerank": rerank}))
-        try:
+        contenders = {}
+        for rerank in (_RERANK, _WIDE):
+            index = VectorIndex(source, options=SearchOptions.of("coarse", {"rerank": rerank}))
+            held.callback(index.close)
             settled(index)
-            singles = [query[None] for query in collection.queries]
-            return median(
-                latency(partial(index.search, top_k=_TOP_K), singles, _SINGLE, clock=_clock)()
-                for _ in range(3)
+            contenders[f"{rerank}"] = latency(
+                partial(index.search, top_k=_TOP_K), singles, _SINGLE, clock=_clock
             )
-        finally:
-            index.close()
+        rounds = in_turns(contenders)
+    return rounds[f"{_RERANK}"].median, rounds[f"{_WIDE}"].median
 
 
 def _grown(folder: Path, count: int, tier: str, rerank: int, probes: int) -> int:
