@@ -63,22 +63,24 @@ _AUTO = SearchOptions()
 class Machine:
     """What one core does. By default that of docs/scaling.md; ``bench scaling`` measures its own.
 
+    ``opened_mb`` and ``query_ms``: what an index and a query take beside what grows.
     ``cached_us`` and ``candidate_us``: comparing one candidate whose vector is in the processor's cache of
     ``cache_mb``, and in memory; ``read_ms``: fetching it from a disk (an NVMe's, not measured). Codes are
     scanned all, or in ``cells``; operations a second are those of the self-check and of matrices.
     """
 
-    query_ms: float = 0.27
-    cached_us: float = 0.31
-    candidate_us: float = 0.90
+    opened_mb: float = 2.2
+    query_ms: float = 0.26
+    cached_us: float = 0.38
+    candidate_us: float = 0.6
     cache_mb: float = 32.0
-    codes_gb_s: float = 10.5
-    cells_gb_s: float = 4.7
-    vectors_gb_s: float = 19.0
-    coded_ns: float = 90.0
-    training_s: float = 0.8
-    checked_gflops: float = 30.0
-    product_gflops: float = 55.0
+    codes_gb_s: float = 12.5
+    cells_gb_s: float = 3.7
+    vectors_gb_s: float = 20.0
+    coded_ns: float = 33.0
+    training_s: float = 1.2
+    checked_gflops: float = 10.0
+    product_gflops: float = 89.0
     written_mb_s: float = 80.0
     read_ms: float = 0.1
     stored_a_s: float = 5900.0
@@ -171,10 +173,9 @@ class Shard:
         """Bytes of the derived file of vectors, which is mapped: a row number, an id, its end too."""
         return self.count * (self.compared_bytes + 2 * _NUMBER + _ID_BYTES)
 
-    @property
-    def memory(self) -> int:
-        """Anonymous bytes: those of the codes, which are read from their file."""
-        return self.codes_disk
+    def memory(self, machine: Machine) -> float:
+        """Anonymous bytes: those of the codes, which are read from their file, and of an open index."""
+        return machine.opened_mb * 1e6 + self.codes_disk
 
     def scan_ms(self, machine: Machine) -> float:
         """Comparing one query with all codes, or with those of the cells that it looks into.
@@ -288,7 +289,7 @@ def cost(
     # A query looks for one modality, so that of two parts half the shards answer.
     busy = sum(shard.query_ms(machine) for shard in shards) / len(size.parts) * queries_a_s / 1e3
     cores = max(ceil(2 * busy), replicas * len(shards))
-    memory = replicas * sum(shard.memory + in_memory * shard.vectors_disk for shard in shards)
+    memory = replicas * sum(shard.memory(machine) + in_memory * shard.vectors_disk for shard in shards)
     found = disk(size)
     local = replicas * (found["derived vectors"] + found["codes"]) + found["records"] + found["vectors"]
     stored = found["thumbnails"] + found["originals"]
@@ -319,9 +320,13 @@ def _time(seconds: float) -> str:
 
 # The sizes of docs/scaling.md, and its plans: photos, shards of each modality, share of vectors in memory.
 GROWTH = tuple(10**power for power in range(4, 11))
-PLANS = ((10**8, 4, 1.0), (10**8, 20, 1.0), (10**8, 20, 0.0), (10**10, 2000, 1.0), (10**10, 2000, 0.0))
+PLANS = ((10**8, 5, 1.0), (10**8, 20, 1.0), (10**8, 20, 0.0), (10**10, 2000, 1.0), (10**10, 2000, 0.0))
 
 _KINDS: tuple[Any, ...] = (Size, Machine, Prices)
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:,.{1 if milliseconds < 100 else 0}f} ms"
 
 
 def growth(size: Size, machine: Machine, photos: Sequence[int]) -> str:
@@ -334,10 +339,10 @@ def growth(size: Size, machine: Machine, photos: Sequence[int]) -> str:
     for count in photos:
         whole = replace(size, photos=count)
         shards, found = shards_of(whole), disk(whole)
-        captions = sum(whole.parts) - count
+        captions, memory = sum(whole.parts) - count, sum(shard.memory(machine) for shard in shards)
         lines.append(
             f"| {_count(count)} | `{shards[0].tier}` | {' | '.join(_bytes(found[kind]) for kind in kinds)}"
-            f" | {_bytes(sum(shard.memory for shard in shards))} | {shards[0].query_ms(machine):,.1f} ms"
+            f" | {_bytes(memory)} | {_ms(shards[0].query_ms(machine))}"
             f" | {_time(sum(shard.write_s(machine) + shard.build_s(machine) for shard in shards))}"
             f" | {_time((count + captions) / machine.stored_a_s)}"
             f" | {_time(count / machine.photos_a_s + captions / machine.captions_a_s)} |"
@@ -365,7 +370,7 @@ def plans(
         shard, plan = shards_of(whole)[0], cost(whole, machine, prices, queries_a_s, replicas, in_memory)
         lines.append(
             f"| {_count(photos)} | {len(whole.parts)} x {shards} | {shard.count:,}, `{shard.tier}`"
-            f" | {in_memory:.0%} | {shard.query_ms(machine, in_memory):,.1f} ms | {plan.cores:,}"
+            f" | {in_memory:.0%} | {_ms(shard.query_ms(machine, in_memory))} | {plan.cores:,}"
             f" | {_bytes(plan.memory)} | {_bytes(plan.local)} | {_bytes(plan.stored)}"
             f" | {plan.encoder_hours:,.0f} h, ${plan.encoding:,.0f} | ${plan.month:,.0f} |"
         )

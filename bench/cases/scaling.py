@@ -46,7 +46,7 @@ _QUERIES = 200
 _SINGLE, _FEW = 50, 5
 
 # Calibrated with: so many vectors in an index, so many to compare, to code, and to code in cells.
-_SMALL, _COMPARED, _CODED, _CELLS = 10_000, 131_072, 524_288, 98_304
+_SMALL, _COMPARED, _CODED, _CELLS = 10_000, 131_072, 1_572_864, 98_304
 _BLOCK = 16_384
 
 # Up to the first there is an ``index.sqlite`` too; beyond the second there are codes alone.
@@ -97,7 +97,7 @@ def calibrated() -> Machine:
         partial(faiss.knn, queries[:n], many, _TOP_K, faiss.METRIC_INNER_PRODUCT) for n in (1, 64)
     )
     trained: list[Any] = []
-    training = timed(lambda: trained.append(_train(_BLOCK)), clock=_clock)
+    training = timed(lambda: trained.append(_train(block, _BLOCK)), clock=_clock)
     rows = np.arange(_BLOCK, _CODED, dtype=np.uint64)
     more = (block for _ in range(len(rows) // _BLOCK))
     coding = timed(lambda: trained.append(trained[0].extended(rows, _CODED, more)), clock=_clock)
@@ -105,12 +105,13 @@ def calibrated() -> Machine:
     rate = _CODED * coded.code_bytes / _scan_seconds(trained[1], coded, queries) / 1e9
     cells = Shard(_CELLS, DIMENSION, _IN_CELLS)
     looked_at = cells.count * cells.code_bytes * cells.probes / cells.cells
-    in_cells = looked_at / _scan_seconds(_train(_CELLS, _IN_CELLS), cells, queries) / 1e9
+    in_cells = looked_at / _scan_seconds(_train(block, _CELLS, _IN_CELLS), cells, queries) / 1e9
     product = _median(lambda: block @ block[:512].T, _FEW)
-    narrow, wide = _small_index()
+    narrow, wide, grown = _small_index()
     cached = (narrow - wide) / (candidates - candidates * _WIDE // _RERANK) * 1e6
     scanned = _SMALL * coded.code_bytes / rate / 1e6
     return Machine(
+        opened_mb=(grown - Shard(_SMALL, DIMENSION, _COARSE).codes_disk) / 1e6,
         query_ms=narrow * 1e3 - candidates * cached / 1e3 - scanned,
         cached_us=cached,
         candidate_us=cached + beyond_cache,
@@ -161,11 +162,11 @@ def _searched(collection: Collection, machine: Machine, options: Options) -> lis
     ]
     if shard.tier == EXACT:
         return results
-    grown = processes.python(__name__, source.folder, f"{shard.count}", *_words(chosen))
+    grown = _grown_elsewhere(source.folder, shard.count, chosen)
     return [
         *results,
         _held(f"{label}, file of codes", codes.stat().st_size / 1e6, "MB", shard.codes_disk / 1e6),
-        _held(f"{label}, memory", grown / 1e6, "MB", shard.memory / 1e6),
+        _held(f"{label}, memory", grown / 1e6, "MB", shard.memory(machine) / 1e6),
         _held(f"{label}, training, coding and the self-check", build, "s", shard.build_s(machine)),
     ]
 
@@ -185,9 +186,10 @@ def _stored(size: int, options: Options) -> list[Result]:
 def _codes_only(size: int, machine: Machine) -> list[Result]:
     """Codes that fit where their vectors don't: those of the same few vectors, over and over."""
     shard = Shard(size, DIMENSION, _COARSE)
+    block = _rows(_BLOCK)
     before = processes.anonymous_bytes("self")
     trained: list[Any] = []
-    build = timed(lambda: trained.append(_train(size)), clock=_clock)
+    build = timed(lambda: trained.append(_train(block, size)), clock=_clock)
     grown = processes.anonymous_bytes("self") - before
     scan = _scan_seconds(trained[0], shard, asking(synthetic(_BLOCK, _QUERIES).queries))
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
@@ -197,7 +199,7 @@ def _codes_only(size: int, machine: Machine) -> list[Result]:
     label = f"scaling, {size:,} codes alone"
     return [
         _held(f"{label}, file of codes", stored / 1e6, "MB", shard.codes_disk / 1e6),
-        _held(f"{label}, memory", grown / 1e6, "MB", shard.memory / 1e6),
+        _held(f"{label}, memory", grown / 1e6, "MB", shard.codes_disk / 1e6),
         _held(f"{label}, one scan", scan * 1e3, "ms", shard.scan_ms(machine)),
         _held(f"{label}, training and coding", build, "s", shard.build_s(machine) - shard.check_s(machine)),
     ]
@@ -226,8 +228,9 @@ def _chosen(source: VectorSource, codes: Path) -> SearchOptions:
     return SearchOptions.of(tier, {"rerank": rerank, "probes": probes})
 
 
-def _words(options: SearchOptions) -> tuple[str, str, str]:
-    return options.index, f"{options.rerank}", f"{options.probes}"
+def _grown_elsewhere(folder: Path, count: int, options: SearchOptions) -> int:
+    words = options.index, f"{options.rerank}", f"{options.probes}"
+    return int(processes.python(__name__, folder, f"{count}", *words))
 
 
 def _rows(count: int) -> Any:
@@ -235,9 +238,8 @@ def _rows(count: int) -> Any:
     return compared(vectors, np.zeros(len(vectors), np.float32))
 
 
-def _train(count: int, options: SearchOptions = _COARSE) -> Any:
+def _train(block: Any, count: int, options: SearchOptions = _COARSE) -> Any:
     """Codes of ``count`` rows, those of one block over and over."""
-    block = _rows(_BLOCK)
     parts = (block[: count - start] for start in range(0, count, _BLOCK))
     return train_codes(options.index, options, block, np.arange(count, dtype=np.uint64), count, parts)
 
@@ -252,8 +254,8 @@ def _median(call: Callable[[], object], count: int = _SINGLE) -> float:
     return median(timed(call, clock=_clock) for _ in range(count))
 
 
-def _small_index() -> tuple[float, float]:
-    """Seconds of one query of ten thousand vectors, with few candidates and with many, in turns."""
+def _small_index() -> tuple[float, float, int]:
+    """Of ten thousand vectors: seconds of a query with few candidates and with many, in turns; memory."""
     collection = synthetic(_SMALL, _QUERIES)
     singles = [query[None] for query in collection.queries]
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as held:
@@ -268,7 +270,8 @@ def _small_index() -> tuple[float, float]:
                 partial(index.search, top_k=_TOP_K), singles, _SINGLE, clock=_clock
             )
         rounds = in_turns(contenders)
-    return rounds[f"{_RERANK}"].median, rounds[f"{_WIDE}"].median
+        grown = _grown_elsewhere(Path(name), _SMALL, _COARSE)
+    return rounds[f"{_RERANK}"].median, rounds[f"{_WIDE}"].median, grown
 
 
 def _grown(folder: Path, count: int, tier: str, rerank: int, probes: int) -> int:
