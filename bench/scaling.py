@@ -72,13 +72,13 @@ class Machine:
     opened_mb: float = 2.2
     query_ms: float = 0.26
     cached_us: float = 0.38
-    candidate_us: float = 0.6
+    candidate_us: float = 0.93
     cache_mb: float = 32.0
-    codes_gb_s: float = 12.5
+    codes_gb_s: float = 13.0
     cells_gb_s: float = 3.7
     vectors_gb_s: float = 20.0
     coded_ns: float = 33.0
-    training_s: float = 1.2
+    training_s: float = 1.9
     checked_gflops: float = 10.0
     product_gflops: float = 89.0
     written_mb_s: float = 80.0

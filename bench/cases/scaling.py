@@ -45,7 +45,7 @@ _TOP_K = 10
 _QUERIES = 200
 _SINGLE, _FEW = 50, 5
 
-# Calibrated with: so many vectors in an index, so many to compare, to code, and to code in cells.
+# Calibrated with: so many vectors in the caches, so many beyond them, to code, and to code in cells.
 _SMALL, _COMPARED, _CODED, _CELLS = 10_000, 131_072, 1_572_864, 98_304
 _BLOCK = 16_384
 
@@ -81,18 +81,10 @@ def run(options: Options) -> list[Result]:
 
 
 def calibrated() -> Machine:
-    """The constants of this machine, from ten thousand vectors, and from many that are compared and coded."""
+    """The constants of this machine, from two small indexes and from many vectors compared and coded."""
     block = _rows(_BLOCK)
     many = np.tile(block, (_COMPARED // _BLOCK, 1))
     queries = asking(synthetic(_BLOCK, _QUERIES).queries)
-    chance = np.random.default_rng(0)
-    candidates = Shard(_SMALL, DIMENSION, _COARSE).candidates
-
-    def compare(rows: Any) -> float:
-        places = [chance.integers(0, len(rows), candidates) for _ in range(_SINGLE)]
-        return latency(lambda chosen: rows[chosen] @ queries[0], places, _SINGLE, clock=_clock)()
-
-    beyond_cache = (compare(many) - compare(many[:1024])) / candidates * 1e6
     one, checked = (
         partial(faiss.knn, queries[:n], many, _TOP_K, faiss.METRIC_INNER_PRODUCT) for n in (1, 64)
     )
@@ -107,14 +99,17 @@ def calibrated() -> Machine:
     looked_at = cells.count * cells.code_bytes * cells.probes / cells.cells
     in_cells = looked_at / _scan_seconds(_train(block, _CELLS, _IN_CELLS), cells, queries) / 1e9
     product = _median(lambda: block @ block[:512].T, _FEW)
-    narrow, wide, grown = _small_index()
-    cached = (narrow - wide) / (candidates - candidates * _WIDE // _RERANK) * 1e6
+    few = Shard(_SMALL, DIMENSION, _COARSE).candidates
+    more_candidates = few * _WIDE // _RERANK - few
+    narrow, wide, grown = _index_of(_SMALL)
+    cached = (wide - narrow) / more_candidates * 1e6
+    narrow_beyond, wide_beyond, _ = _index_of(_COMPARED)
     scanned = _SMALL * coded.code_bytes / rate / 1e6
     return Machine(
         opened_mb=(grown - Shard(_SMALL, DIMENSION, _COARSE).codes_disk) / 1e6,
-        query_ms=narrow * 1e3 - candidates * cached / 1e3 - scanned,
+        query_ms=narrow * 1e3 - few * cached / 1e3 - scanned,
         cached_us=cached,
-        candidate_us=cached + beyond_cache,
+        candidate_us=(wide_beyond - narrow_beyond) / more_candidates * 1e6,
         codes_gb_s=rate,
         cells_gb_s=in_cells,
         vectors_gb_s=many.nbytes / _median(one) / 1e9,
@@ -254,9 +249,9 @@ def _median(call: Callable[[], object], count: int = _SINGLE) -> float:
     return median(timed(call, clock=_clock) for _ in range(count))
 
 
-def _small_index() -> tuple[float, float, int]:
-    """Of ten thousand vectors: seconds of a query with few candidates and with many, in turns; memory."""
-    collection = synthetic(_SMALL, _QUERIES)
+def _index_of(count: int) -> tuple[float, float, int]:
+    """Of so many vectors: seconds of a query with few candidates and with many, in turns; memory."""
+    collection = synthetic(count, _QUERIES)
     singles = [query[None] for query in collection.queries]
     with tempfile.TemporaryDirectory(prefix="bench-") as name, ExitStack() as held:
         source = made_source(collection, Path(name))
@@ -270,7 +265,7 @@ def _small_index() -> tuple[float, float, int]:
                 partial(index.search, top_k=_TOP_K), singles, _SINGLE, clock=_clock
             )
         rounds = in_turns(contenders)
-        grown = _grown_elsewhere(Path(name), _SMALL, _COARSE)
+        grown = _grown_elsewhere(Path(name), count, _COARSE)
     return rounds[f"{_RERANK}"].median, rounds[f"{_WIDE}"].median, grown
 
 
