@@ -23,6 +23,9 @@ _SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # What a quick run may take, less what starting it and ending its last round take.
 _QUICK_SECONDS = 36.0
 
+# With fewer, nothing that grows can be told from what is always there.
+_FEWEST_VECTORS = 1000
+
 # What numpy, torch, faiss and OpenMP read once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -46,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         if given.vectors and given.name != "scaling":
             print(f"error: --vectors goes with scaling, not with {given.name}", file=sys.stderr)
+            return 2
+        if min(given.vectors, default=_FEWEST_VECTORS) < _FEWEST_VECTORS:
+            print(f"error: --vectors is {min(given.vectors)}, at least {_FEWEST_VECTORS:,}", file=sys.stderr)
             return 2
         if given.data is not None and not given.data.is_dir():
             raise DataError(f"{given.data} is no folder; --data takes one, and without it toy data is used.")

@@ -101,12 +101,12 @@ def calibrated() -> Machine:
     product = _median(lambda: block @ block[:512].T, _FEW)
     few = Shard(_SMALL, DIMENSION, _COARSE).candidates
     more_candidates = few * _WIDE // _RERANK - few
-    narrow, wide, grown = _index_of(_SMALL)
+    narrow, wide, _ = _index_of(_SMALL)
     cached = (wide - narrow) / more_candidates * 1e6
-    narrow_beyond, wide_beyond, _ = _index_of(_COMPARED)
+    narrow_beyond, wide_beyond, grown = _index_of(_COMPARED)
     scanned = _SMALL * coded.code_bytes / rate / 1e6
     return Machine(
-        opened_mb=(grown - Shard(_SMALL, DIMENSION, _COARSE).codes_disk) / 1e6,
+        opened_mb=(grown - Shard(_COMPARED, DIMENSION, _COARSE).codes_disk) / 1e6,
         query_ms=narrow * 1e3 - few * cached / 1e3 - scanned,
         cached_us=cached,
         candidate_us=(wide_beyond - narrow_beyond) / more_candidates * 1e6,
