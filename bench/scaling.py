@@ -69,18 +69,18 @@ class Machine:
     scanned all, or in ``cells``; operations a second are those of the self-check and of matrices.
     """
 
-    opened_mb: float = 2.2
-    query_ms: float = 0.26
-    cached_us: float = 0.38
-    candidate_us: float = 0.93
+    opened_mb: float = 3.0
+    query_ms: float = 0.23
+    cached_us: float = 0.42
+    candidate_us: float = 0.6
     cache_mb: float = 32.0
-    codes_gb_s: float = 13.0
-    cells_gb_s: float = 3.7
+    codes_gb_s: float = 12.5
+    cells_gb_s: float = 5.0
     vectors_gb_s: float = 20.0
-    coded_ns: float = 33.0
-    training_s: float = 1.9
+    coded_ns: float = 31.0
+    training_s: float = 0.9
     checked_gflops: float = 10.0
-    product_gflops: float = 89.0
+    product_gflops: float = 88.0
     written_mb_s: float = 80.0
     read_ms: float = 0.1
     stored_a_s: float = 5900.0
