@@ -23,6 +23,9 @@ _SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # What a quick run may take, less what starting it and ending its last round take.
 _QUICK_SECONDS = 36.0
 
+# With fewer, nothing that grows can be told from what is always there.
+_FEWEST_VECTORS = 1000
+
 # What numpy, torch, faiss and OpenMP read once, when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -44,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.files:
             print(f"error: {given.name} takes no files: {' '.join(map(str, given.files))}", file=sys.stderr)
             return 2
+        if given.vectors and given.name != "scaling":
+            print(f"error: --vectors goes with scaling, not with {given.name}", file=sys.stderr)
+            return 2
+        if min(given.vectors, default=_FEWEST_VECTORS) < _FEWEST_VECTORS:
+            print(f"error: --vectors is {min(given.vectors)}, at least {_FEWEST_VECTORS:,}", file=sys.stderr)
+            return 2
         if given.data is not None and not given.data.is_dir():
             raise DataError(f"{given.data} is no folder; --data takes one, and without it toy data is used.")
         if given.json is not None:
@@ -62,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     case = CASES[given.name]
     deadline = time.perf_counter() + _QUICK_SECONDS if given.quick else None
-    options = Options(given.quick, given.data, given.workspace.absolute(), deadline)
+    options = Options(given.quick, given.data, given.workspace.absolute(), deadline, tuple(given.vectors))
     threads = {} if case.threads is None else dict.fromkeys(_THREAD_VARIABLES, str(case.threads))
     with exported(threads):
         from dataclasses import replace
@@ -120,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         default=_SHARED_DATA if _SHARED_DATA.is_dir() else None,
         help="a folder with coco-photos, flickr8k, flickr30k-captions; toy data stands in for what it lacks",
+    )
+    parser.add_argument(
+        "--vectors", nargs="+", type=int, default=[], metavar="N", help="how many, of `scaling`"
     )
     parser.add_argument(
         "--workspace",

@@ -54,13 +54,15 @@ class Options:
     """``quick`` asks for a run of at most 45 seconds, which ``deadline`` on ``time.perf_counter`` is for.
 
     ``data`` is a folder with photos and captions, None for the toy data; ``workspace`` holds what is made
-    once and used again, such as stores of a million vectors.
+    once and used again, such as stores of a million vectors. ``vectors``: the sizes that ``scaling``
+    measures, none for its own.
     """
 
     quick: bool
     data: Path | None
     workspace: Path
     deadline: float | None = None
+    vectors: tuple[int, ...] = ()
 
     def until(self, share: float = 1.0) -> float | None:
         """When ``share`` of the time that is left will be over; None where there is no deadline."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,16 @@ from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
+from crossmodal.index.embedded.vector_source import VectorBlock, VectorSource
 from crossmodal.models import DEFAULT_MODEL, identify_model, load_image_encoder, load_text_encoder
-from crossmodal.records import IMAGE, Record, record_id
+from crossmodal.records import IMAGE, Modality, Record, record_id
 
 __all__ = [
     "DIMENSION",
     "Collection",
     "documents",
     "forget_derived",
+    "made_source",
     "numbers_of",
     "opened",
     "real",
@@ -112,6 +115,69 @@ def real(options: Options, count: int, queries: int) -> Collection | None:
         temporary.replace(path)
     with np.load(path) as held:
         return Collection("real", count, held["queries"], held["vectors"])
+
+
+def made_source(collection: Collection, folder: Path) -> VectorSource:
+    """The vectors of ``collection`` as a search index follows them, without a store that holds them too.
+
+    Of millions, ``index.sqlite`` would take as much disk again. Derived files lie below ``folder``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return cast(VectorSource, _MadeSource(collection, folder))
+
+
+@dataclass(frozen=True)
+class _MadeSource:
+    """A ``VectorSource`` and its snapshot."""
+
+    collection: Collection
+    folder: Path
+    modality: Modality = IMAGE
+    shard: int = 0
+    shards: int = 1
+    sequence: int = 1
+    store_id: str = "made"
+
+    @property
+    def count(self) -> int:
+        """The number of vectors."""
+        return self.collection.count
+
+    @property
+    def next_row(self) -> int:
+        """Rows are numbered below this."""
+        return self.collection.count
+
+    @property
+    def dimension(self) -> int:
+        """That of the vectors."""
+        return int(self.collection.queries.shape[1])
+
+    @contextmanager
+    def snapshot(self) -> Iterator[_MadeSource]:
+        """Everything there is: it never changes."""
+        yield self
+
+    def blocks(self, first_row: int = 0) -> Iterator[VectorBlock]:
+        """The rows from ``first_row`` on, ascending."""
+        row = 0
+        for vectors in self.collection.blocks() if first_row < self.count else ():
+            numbers = range(max(row, first_row), row + len(vectors))
+            yield VectorBlock(
+                np.array(numbers, np.uint64),
+                [_id(number) for number in numbers],
+                vectors[len(vectors) - len(numbers) :],
+                np.zeros(len(numbers), np.float32),
+            )
+            row += len(vectors)
+
+    def rows_added(self, first_row: int) -> int:
+        """How many rows there are from ``first_row`` on."""
+        return max(self.count - first_row, 0)
+
+    def rows_removed(self, sequence: int) -> NDArray[np.uint64]:
+        """None ever went."""
+        return np.empty(0, np.uint64)
 
 
 def documents(start: int, count: int) -> list[Record]:

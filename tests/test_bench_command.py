@@ -62,6 +62,8 @@ def test_every_name_has_a_module_that_runs() -> None:
     [
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["ingest", "results.json"], "ingest takes no files: results.json"),
+        (["ingest", "--vectors", "10000"], "--vectors goes with scaling, not with ingest"),
+        (["scaling", "--vectors", "10000", "999"], "--vectors is 999, at least 1,000"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(arguments: list[str], reason: str) -> None:

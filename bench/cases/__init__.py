@@ -45,6 +45,9 @@ CASES: Mapping[str, Case] = {
     "ingest": Case("ingest", "durable documents/s of 50 KB and a vector each", 1),
     "open": Case("open", "ready to answer after a start, and after a crash"),
     "scale": Case("scale", "documents/s and p50 as the index grows", 1),
+    "scaling": Case(
+        "scaling", "bytes, memory and milliseconds by number of vectors, beside a model of them", 1
+    ),
     "memory": Case("memory", "resident bytes a vector", 1),
     "profile": Case("profile", "where a millisecond of a query and of an indexed document goes"),
     "peers": Case("peers", "other projects' encoders in environments of their own", 1),

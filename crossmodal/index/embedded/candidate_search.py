@@ -24,13 +24,13 @@ from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.row_view import RowView
 from crossmodal.index.embedded.scores import float32_error
 
-__all__ = ["CandidateSearch", "measure_recall"]
+__all__ = ["FIRST_RESULTS", "CandidateSearch", "measure_recall"]
 
 # The results for which the first look is wide enough: those of a first page.
-_FIRST_RESULTS = 16
+FIRST_RESULTS = 16
 
 # A look vouches for so many results at least, or none.
-_FEWEST_RESULTS = _FIRST_RESULTS // 2
+_FEWEST_RESULTS = FIRST_RESULTS // 2
 
 # Each look is so many times as wide as the one before.
 _WIDER = 4
@@ -56,7 +56,7 @@ class CandidateSearch:
         open_queries = list(range(len(queries)))
         look = 0
         while open_queries:
-            count = self.options.rerank * (_FIRST_RESULTS + 1) * _WIDER**look
+            count = self.options.rerank * (FIRST_RESULTS + 1) * _WIDER**look
             if count * _SHARE > len(self.codes):
                 for number in open_queries:
                     found[number] += _exact_rest(view, queries[number], top_k, found[number])

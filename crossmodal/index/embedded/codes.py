@@ -19,11 +19,14 @@ from crossmodal.index.embedded.options import SearchOptions, directions_of, subq
 from crossmodal.index.embedded.projection import PROJECTED_EXTRA, projection
 
 __all__ = [
+    "CELL_ROUNDS",
     "EXACT_RECALL",
     "UNKNOWN_RECALL",
     "Codes",
     "CodesFile",
     "Recall",
+    "cells_of",
+    "coded_components",
     "probes_of",
     "search_parameters",
     "train_codes",
@@ -39,7 +42,8 @@ _TRAINED_ON = 16_384
 # The points for each cell of an IVF; faiss warns below 39.
 _POINTS_PER_CELL = 50
 
-_ROUNDS = 10
+# Of the training of cells.
+CELL_ROUNDS = 10
 
 # Vectors that are coded between two looks at whether to go on.
 _CODED_AT_ONCE = 16_384
@@ -142,18 +146,17 @@ def train_codes(
     dimension = sample.shape[1]
     recipe = _recipe(tier, options, len(rows), dimension)
     metric = _faiss.METRIC_L2 if tier == "lsh" else _faiss.METRIC_INNER_PRODUCT
-    directions = _directions(tier, len(rows), dimension)
-    kept = dimension if directions is None else directions + PROJECTED_EXTRA
+    kept = coded_components(tier, len(rows), dimension)
     index: Any = _faiss.index_factory(kept, recipe, metric)
     if tier in ("ivf", "ivfpq"):
         # faiss's 25 rounds find hardly better cells, and take minutes for a thousand of 512 dimensions.
-        index.cp.niter = _ROUNDS
+        index.cp.niter = CELL_ROUNDS
     if tier == "ivfpq":
         # Else faiss warns where there are few vectors; rough codes cost only time.
         index.pq.cp.min_points_per_centroid = 1
-    if directions is not None:
+    if kept != dimension:
         index = _faiss.IndexPreTransform(index)
-        index.prepend_transform(projection(sample, directions))
+        index.prepend_transform(projection(sample, kept - PROJECTED_EXTRA))
     index.train(sample)
     # Over all of it, of which the older vectors come first.
     distortion = _distortion(index, sample[:: -(-len(sample) // _CODED_AT_ONCE)])
@@ -163,7 +166,7 @@ def train_codes(
 
 def training_size(tier: str, options: SearchOptions, count: int) -> int:
     """How many of ``count`` vectors are enough to train on."""
-    cells = _cells(options, count) if tier in ("ivf", "ivfpq") else 0
+    cells = cells_of(options, count) if tier in ("ivf", "ivfpq") else 0
     return min(count, max(_TRAINED_ON, _POINTS_PER_CELL * cells))
 
 
@@ -190,20 +193,18 @@ def probes_of(codes: Codes, options: SearchOptions) -> int:
 
 def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> str:
     """The codes of ``tier`` in the language of faiss's index factory."""
-    directions = _directions(tier, count, dimension)
-    if directions is not None:
-        dimension = directions + PROJECTED_EXTRA
+    dimension = coded_components(tier, count, dimension)
     pairs = f"PQ{subquantizers(dimension)}x4fs"
     match tier:
         case "scan" | "coarse":
             return pairs
         case "ivf":
-            return f"IVF{_cells(options, count)},{pairs}"
+            return f"IVF{cells_of(options, count)},{pairs}"
         case "ivfpq":
             # One byte for four dimensions, as far as they can be divided so; "np" spares the training of an
             # order of the codes that only polysemous search uses, which takes minutes.
             bytes_a_vector = max(number for number in range(1, dimension // 4 + 2) if dimension % number == 0)
-            return f"IVF{_cells(options, count)},PQ{bytes_a_vector}x8np"
+            return f"IVF{cells_of(options, count)},PQ{bytes_a_vector}x8np"
         case "hnsw":
             return f"HNSW{options.links},SQ8"
         case "lsh":
@@ -211,18 +212,21 @@ def _recipe(tier: str, options: SearchOptions, count: int, dimension: int) -> st
     raise ValueError(f"{tier!r} has no codes")
 
 
-def _directions(tier: str, count: int, dimension: int) -> int | None:
-    """How many principal directions the codes of ``tier`` are of, None for those of whole vectors."""
+def coded_components(tier: str, count: int, dimension: int) -> int:
+    """How many numbers of each vector the codes of ``tier`` are of, for ``count`` rows (count, dimension).
+
+    ``dimension`` is that of what is compared, and of codes that are not of principal directions.
+    """
     match tier:
         case "coarse":
-            return directions_of(dimension - EXTRA, count)
+            return directions_of(dimension - EXTRA, count) + PROJECTED_EXTRA
         case "ivf":
-            return directions_of(dimension - EXTRA)
-    return None
+            return directions_of(dimension - EXTRA) + PROJECTED_EXTRA
+    return dimension
 
 
-def _cells(options: SearchOptions, count: int) -> int:
-    """The number given, or the power of two nearest to 2 sqrt(n), with enough vectors for each."""
+def cells_of(options: SearchOptions, count: int) -> int:
+    """Cells of an IVF: those given, or the power of two nearest to 2 sqrt(n), each with enough vectors."""
     wanted = options.cells or 2 ** round(math.log2(2 * math.sqrt(max(count, 1))))
     return int(max(1, min(wanted, count // _POINTS_PER_CELL)))
 
