@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
-from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
+from crossmodal.index.embedded.dialect import SQLiteConnection
+from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, PAGE_BYTES, SCHEMA
 from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 from crossmodal.private_files import touch_private
 
@@ -49,7 +50,7 @@ _NO_LOCKS = (
 _REFUSED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 # A forked child must neither use nor close the connections of its parent, so they are held here for ever.
-_inherited: list[sqlite3.Connection] = []
+_inherited: list[SQLiteConnection] = []
 
 
 def damage_advice(folder: Path) -> str:
@@ -94,8 +95,8 @@ class Connections:
         self.path = folder / INDEX_FILE
         self.damage = DamageList(folder)
         self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._writer: sqlite3.Connection | None = None
+        self._idle: list[SQLiteConnection] = []
+        self._writer: SQLiteConnection | None = None
         self._closed = False
         self._pid = os.getpid()
         found = self.path.stat()
@@ -163,6 +164,20 @@ class Connections:
         return bool(application == APPLICATION_ID)
 
     @property
+    def format(self) -> int:
+        """The number of the format in which the index is stored, as ``schema.FORMAT``."""
+        with self.read() as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(found)
+
+    def make_tables(self, connection: SQLiteConnection) -> None:
+        """Makes the tables of a new index, and notes its format, in a transaction of ``write``."""
+        for statement in SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    @property
     def superseded(self) -> bool:
         """Whether the file was deleted or replaced since, or this was closed."""
         if self._closed:
@@ -174,7 +189,7 @@ class Connections:
         return (found.st_dev, found.st_ino) != self._file
 
     @contextmanager
-    def read(self, *, once: bool = False) -> Iterator[sqlite3.Connection]:
+    def read(self, *, once: bool = False) -> Iterator[SQLiteConnection]:
         """One consistent view of the last commit, usable to its end even where ``close`` comes before.
 
         Who asks ``once``, with a single statement, has one view without a transaction, in half the time.
@@ -190,7 +205,7 @@ class Connections:
                     connection.execute("ROLLBACK")
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[SQLiteConnection]:
         """One transaction, on disk at the end of the block, or wholly dropped by an exception."""
         connection = self._writer
         if self._closed or connection is None:
@@ -254,7 +269,7 @@ class Connections:
         _let_go(connections, self._pid)
 
     @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def _borrowed(self) -> Iterator[SQLiteConnection]:
         with self._lock:
             if self._closed:
                 raise StoreError(f"The index in {self.folder} is closed.")
@@ -289,7 +304,7 @@ class Connections:
         finally:
             self._give_back(connection)
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: SQLiteConnection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -297,7 +312,7 @@ class Connections:
         connection.close()
 
     @contextmanager
-    def _unshared(self) -> Iterator[sqlite3.Connection]:
+    def _unshared(self) -> Iterator[SQLiteConnection]:
         """A connection without shared memory, for a full or read-only disk; keeps writers out meanwhile."""
         log = self.path.with_name(f"{INDEX_FILE}-wal")
         if not os.access(self.path, os.R_OK):
@@ -318,7 +333,7 @@ class Connections:
             finally:
                 connection.close()
 
-    def _open_writer(self) -> sqlite3.Connection:
+    def _open_writer(self) -> SQLiteConnection:
         connection = self._connect("mode=rw")
         try:
             # Before the first table; without effect later.
@@ -336,12 +351,13 @@ class Connections:
             raise
         return connection
 
-    def _connect(self, parameters: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
+    def _connect(self, parameters: str) -> SQLiteConnection:
+        connection: SQLiteConnection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?{parameters}",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
+            factory=SQLiteConnection,
             check_same_thread=False,
         )
         # In C: it is called for every text of every row.
@@ -418,7 +434,7 @@ def _decoding_errors() -> str:
     return name
 
 
-def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:
+def _let_go(connections: list[SQLiteConnection], pid: int) -> None:
     """Closes what the process ``pid`` opened; in one forked from it, keeps it open for ever."""
     if pid == os.getpid():
         for connection in connections:

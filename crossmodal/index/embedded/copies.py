@@ -18,6 +18,7 @@ from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.connections import Connections, sync_folder
+from crossmodal.index.embedded.dialect import SQLiteConnection
 from crossmodal.index.embedded.objects import ObjectPlaces, read_places, write_places
 from crossmodal.index.embedded.schema import INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
@@ -235,7 +236,7 @@ def _prepare(file: Path, *, id: str | None = None, replaces: ObjectPlaces | None
     One that ``replaces`` another index, or lies where none was, goes on with the object folders of that one.
     """
     try:
-        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, isolation_level=None, factory=SQLiteConnection)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             if id is not None:
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'id'", (id,))

@@ -6,7 +6,6 @@ is killed meanwhile has lost nothing, and goes on where it was.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.library import trashed_checksum
 from crossmodal.index.embedded.objects import COLUMNS, Objects, read_places, sweep, write_places
 from crossmodal.index.embedded.stored_document import checksum
@@ -145,7 +145,7 @@ def _move(
         progress(moving)
 
 
-def _change(connection: sqlite3.Connection, table: str, column: str, row: int, stored: Stored) -> None:
+def _change(connection: Connection, table: str, column: str, row: int, stored: Stored) -> None:
     held, _ = _read(connection, table, row)
     connection.execute(
         f"UPDATE {table} SET {column} = ?, checksum = ? WHERE rowid = ?",
@@ -153,7 +153,7 @@ def _change(connection: sqlite3.Connection, table: str, column: str, row: int, s
     )
 
 
-def _read(connection: sqlite3.Connection, table: str, row: int) -> tuple[dict[str, Any], bool]:
+def _read(connection: Connection, table: str, row: int) -> tuple[dict[str, Any], bool]:
     """What a row holds by its columns, and whether its checksum says the same."""
     columns = ("record", "vector", "content", "thumbnail") if table == "trashed" else ("content",)
     select = f"SELECT checksum, {', '.join(columns)} FROM {table} WHERE rowid = ?"

@@ -7,7 +7,6 @@ and what a killed or failed write has left is named by none. Only who has the wr
 from __future__ import annotations
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +15,7 @@ from typing import Any
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import read_meta, read_state
 from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.object_store import object_store
 from crossmodal.index.objects import ObjectGone, ObjectStorage, RowStorage, Stored
 
@@ -69,7 +69,7 @@ class ObjectPlaces:
         return copy if self.writes in copy.own else copy.writing_to(self.address)
 
 
-def read_places(connection: sqlite3.Connection) -> ObjectPlaces:
+def read_places(connection: Connection) -> ObjectPlaces:
     """Where the bytes of an index lie."""
     text = read_meta(connection, _META)
     if text is None:
@@ -78,7 +78,7 @@ def read_places(connection: sqlite3.Connection) -> ObjectPlaces:
     return ObjectPlaces(held["writes"], held["folders"], tuple(held["own"]))
 
 
-def write_places(connection: sqlite3.Connection, places: ObjectPlaces) -> None:
+def write_places(connection: Connection, places: ObjectPlaces) -> None:
     """Notes where the bytes of an index lie."""
     connection.execute("DELETE FROM meta WHERE name = ?", (_META,))
     if places.folders:
@@ -129,7 +129,7 @@ class Objects:
         return object_store(places.folders[folder], folder).state() if folder else None
 
 
-def sweep(connection: sqlite3.Connection) -> int:
+def sweep(connection: Connection) -> int:
     """Deletes what lies in the index's own folders and no row names; returns how many objects.
 
     ``connection`` sees the last commit, and the caller has the writer's lock, so that nobody is about to name
@@ -146,7 +146,7 @@ def sweep(connection: sqlite3.Connection) -> int:
     return swept
 
 
-def lost_objects(connection: sqlite3.Connection) -> Iterator[str | StoreDamaged]:
+def lost_objects(connection: Connection) -> Iterator[str | StoreDamaged]:
     """What rows name and no store has in that size; no bytes are read. Raises ObjectsUnavailable."""
     stores = [object_store(address, folder) for folder, address in read_places(connection).folders.items()]
     lost: set[str] = set()
@@ -164,7 +164,7 @@ def lost_objects(connection: sqlite3.Connection) -> Iterator[str | StoreDamaged]
             yield f"the object store lacks bytes of the photo {photo!r} in the trash"
 
 
-def _named(connection: sqlite3.Connection) -> Iterator[tuple[str, set[str]]]:
+def _named(connection: Connection) -> Iterator[tuple[str, set[str]]]:
     """Beginnings of digests, "" for all there are, and the references to them that rows hold."""
     run = connection.execute
     run("CREATE TEMP TABLE named (start TEXT, reference TEXT, PRIMARY KEY (start, reference)) WITHOUT ROWID")

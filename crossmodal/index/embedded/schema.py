@@ -50,7 +50,7 @@ PAGE_BYTES = 16_384
 
 
 # Of a document, as ``videos.formats.is_video_type`` says it; false, not NULL, of what has no type.
-IS_VIDEO = f"ifnull(mime_type, '') IN ({', '.join(repr(each) for each in sorted(VIDEO_TYPES))})"
+IS_VIDEO = f"coalesce(mime_type, '') IN ({', '.join(repr(each) for each in sorted(VIDEO_TYPES))})"
 
 
 def vector_table(modality: Modality) -> str:

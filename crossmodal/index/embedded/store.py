@@ -28,17 +28,13 @@ from crossmodal.errors import (
 )
 from crossmodal.index.embedded.changes import (
     Changes,
+    write_meta,
 )
 from crossmodal.index.embedded.connections import Connections, damage_advice, sync_folder
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import Library, restore
 from crossmodal.index.embedded.reserve import Reserve
-from crossmodal.index.embedded.schema import (
-    APPLICATION_ID,
-    FORMAT,
-    SCHEMA,
-    UPGRADABLE,
-)
+from crossmodal.index.embedded.schema import FORMAT, UPGRADABLE
 from crossmodal.index.embedded.seen_texts import (
     put_texts,
 )
@@ -270,7 +266,7 @@ class EmbeddedStore(StoreReading):
     def mark_converted(self, format: str) -> None:
         """Notes that this index is whole and was converted from another format."""
         with self._writing, self._connections.write() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('converted_from', ?)", (format,))
+            write_meta(connection, "converted_from", format)
 
     @property
     def superseded(self) -> bool:
@@ -305,19 +301,15 @@ class EmbeddedStore(StoreReading):
 
     def _initialise(self) -> None:
         with self._connections.write() as connection:
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
+            self._connections.make_tables(connection)
             connection.execute("INSERT INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
             connection.execute("INSERT INTO state VALUES (1, 0, 0, 0)")
             for modality in MODALITIES:
                 connection.execute("INSERT INTO counts VALUES (?, 0, 0, 0, NULL)", (modality,))
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         sync_folder(self.path)
 
     def _check_format(self) -> None:
-        with self._connections.read() as connection:
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        found = self._connections.format
         if found == FORMAT:
             return
         if found in UPGRADABLE:
@@ -353,7 +345,7 @@ class EmbeddedStore(StoreReading):
                     ("model", json.dumps(identity.to_json())),
                     ("dimension", str(identity.dimension)),
                 ):
-                    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+                    write_meta(connection, name, value)
             self.take_banks_of(identity)
 
     def _bind_objects(self, objects: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
@@ -22,6 +21,7 @@ from crossmodal.filters import (
     tag_name,
 )
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.records import Modality
@@ -72,9 +72,7 @@ def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterat
             yield *place, Kind.NOTHING, 0, row
 
 
-def rows_that_match(
-    connection: sqlite3.Connection, modality: Modality, condition: Condition
-) -> Iterator[int]:
+def rows_that_match(connection: Connection, modality: Modality, condition: Condition) -> Iterator[int]:
     """The rows whose tags fulfil ``condition``, in no particular order; a row may come more than once."""
     if isinstance(condition, Near):
         yield from _rows_near(connection, modality, condition)
@@ -115,14 +113,14 @@ def rows_that_match(
                 )
 
 
-def kinds_of(connection: sqlite3.Connection, modality: Modality, name: str) -> set[Kind]:
+def kinds_of(connection: Connection, modality: Modality, name: str) -> set[Kind]:
     """The kinds of the values that documents of one modality have under the tag ``name``."""
     select = "SELECT 1 FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ? LIMIT 1"
     place = modality, storable(tag_name(name))
     return {kind for kind in Kind if connection.execute(select, (*place, kind)).fetchone()}
 
 
-def _rows_identified(connection: sqlite3.Connection, modality: Modality, wanted: Identified) -> Iterator[int]:
+def _rows_identified(connection: Connection, modality: Modality, wanted: Identified) -> Iterator[int]:
     ids = [storable(id) for id in wanted.ids]
     for start in range(0, len(ids), _AT_ONCE):
         part = ids[start : start + _AT_ONCE]
@@ -132,7 +130,7 @@ def _rows_identified(connection: sqlite3.Connection, modality: Modality, wanted:
             yield from _rows(connection, select, (modality, *part))
 
 
-def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
+def _rows_in(connection: Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
     """The rows with a text in ``period``: one stretch of the table."""
     bounds = {">=": period.least(), "<": period.end}
     given = {operator: bound for operator, bound in bounds.items() if bound is not None}
@@ -145,7 +143,7 @@ def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Per
             yield row
 
 
-def _rows_near(connection: sqlite3.Connection, modality: Modality, near: Near) -> Iterator[int]:
+def _rows_near(connection: Connection, modality: Modality, near: Near) -> Iterator[int]:
     """The rows with a place that is near enough: those in a box of degrees, measured one by one."""
     select = (
         "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
@@ -159,13 +157,13 @@ def _rows_near(connection: sqlite3.Connection, modality: Modality, near: Near) -
                 yield row
 
 
-def _spelled(connection: sqlite3.Connection, modality: Modality, condition: EqualsCaseless) -> OneOf:
+def _spelled(connection: Connection, modality: Modality, condition: EqualsCaseless) -> OneOf:
     """The same condition by the ways in which the index's tags spell it."""
     texts = tag_texts(connection, modality, tag_name(condition.field) or "")
     return OneOf(condition.field, frozenset(text for text in texts if caseless(text) == condition.string))
 
 
-def tag_texts(connection: sqlite3.Connection, modality: Modality, tag: str) -> list[str]:
+def tag_texts(connection: Connection, modality: Modality, tag: str) -> list[str]:
     """The different texts that documents have under the name ``tag``."""
     found = connection.execute(
         "SELECT DISTINCT value FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?",
@@ -174,9 +172,7 @@ def tag_texts(connection: sqlite3.Connection, modality: Modality, tag: str) -> l
     return [text for (text,) in found]
 
 
-def tag_fields(
-    connection: sqlite3.Connection, modality: Modality, limit_values: int | None
-) -> list[TagField]:
+def tag_fields(connection: Connection, modality: Modality, limit_values: int | None) -> list[TagField]:
     """Every tag that has values, in order of the names, with its ``limit_values`` most frequent ones.
 
     None keeps all values. A document counts once for each different element of a list.
@@ -203,7 +199,7 @@ def tag_fields(
 
 
 def _documents_with(
-    connection: sqlite3.Connection,
+    connection: Connection,
     modality: Modality,
     name: str,
     counted: Mapping[int, Mapping[Any, int]],
@@ -218,6 +214,6 @@ def _documents_with(
     return int(count)
 
 
-def _rows(connection: sqlite3.Connection, statement: str, given: tuple[Any, ...]) -> Iterator[int]:
+def _rows(connection: Connection, statement: str, given: tuple[Any, ...]) -> Iterator[int]:
     for (row,) in connection.execute(statement, given):
         yield row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
@@ -89,7 +89,7 @@ class VectorSnapshot:
 
     source: VectorSource
     store_id: str
-    connection: sqlite3.Connection
+    connection: Connection
     _state: State
     count: int
     dimension: int | None
@@ -139,7 +139,7 @@ class VectorSnapshot:
 
 
 def read_blocks(
-    connection: sqlite3.Connection, modality: Modality, first_row: int, dimension: int | None
+    connection: Connection, modality: Modality, first_row: int, dimension: int | None
 ) -> Iterator[VectorBlock]:
     """The vectors of ``modality`` from ``first_row`` on; raises ``StoreDamaged`` at a damaged one."""
     found = connection.execute(

@@ -7,12 +7,12 @@ documents now.
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.library import read_trashed
 from crossmodal.index.embedded.schema import IS_VIDEO, TOKENIZER, vector_table
@@ -29,7 +29,7 @@ __all__ = ["find_damage"]
 _HUBNESS_ERROR = 1e-6
 
 
-def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
+def find_damage(connection: Connection) -> list[str | StoreDamaged]:
     """Every inconsistency, a sentence or the error of one document: first of the file's structure."""
     structure = [text for (text,) in connection.execute("PRAGMA integrity_check")]
     if structure != ["ok"]:
@@ -51,7 +51,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
 
 
 class _Check:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._documents: dict[int, StoredDocument] = {}
         # Rows of documents that cannot be read; what belongs to them is no damage of its own.

@@ -1,0 +1,110 @@
+"""The SQL that databases of an index do not share: all other statements run on each of them as they are.
+
+A statement has ``?`` for its values, and its rows come in order of an ``ORDER BY`` only.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Connection", "Dialect", "Found", "Query", "SQLite", "SQLiteConnection"]
+
+# A statement, or part of one, and its values.
+Query = tuple[str, tuple[Any, ...]]
+
+
+class Found(Protocol):
+    """What a statement found, as a cursor of Python's database API."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchmany(self, size: int, /) -> list[Any]: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection to the database of an index, inside of ``Connections.read`` or ``write``."""
+
+    @property
+    def dialect(self) -> Dialect: ...
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Found: ...
+
+    def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> object: ...
+
+
+class Dialect(Protocol):
+    """How one database does what SQL has no common words for.
+
+    ``among``: the condition that a row's number is in one value, a list in JSON. ``word_table`` is ``words``
+    or ``seen_words``; what is added to it and removed are pairs of a row and its words with spaces between.
+    """
+
+    among: str
+
+    def begins(self, column: str, pattern: str) -> str:
+        """The condition that a text begins with ``pattern``, in which each d is a digit."""
+
+    def add_words(
+        self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]
+    ) -> None: ...
+
+    def remove_words(
+        self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]
+    ) -> None: ...
+
+    def forget_words(self, connection: Connection, word_table: str) -> None:
+        """Removes all of them, whatever they are."""
+
+    def ranked(self, word_table: str, words: Sequence[str], limit: int | None = None) -> Query:
+        """What selects ``row`` and ``bm25`` of those that have one of ``words``, the best of them."""
+
+    def having(self, word_table: str, words: Sequence[str], least: int) -> Query:
+        """What selects each ``row`` that has ``least`` of ``words`` at least."""
+
+
+class SQLite:
+    """That of SQLite, with FTS5, which keeps no text: it has to be told what it takes out."""
+
+    among = "IN (SELECT value FROM json_each(?))"
+
+    def begins(self, column: str, pattern: str) -> str:
+        return f"{column} GLOB '{pattern.replace('d', '[0-9]')}*'"
+
+    def add_words(self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]) -> None:
+        connection.executemany(f"INSERT INTO {word_table} (rowid, text) VALUES (?, ?)", entries)
+
+    def remove_words(
+        self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]
+    ) -> None:
+        connection.executemany(
+            f"INSERT INTO {word_table} ({word_table}, rowid, text) VALUES ('delete', ?, ?)", entries
+        )
+
+    def forget_words(self, connection: Connection, word_table: str) -> None:
+        connection.execute(f"INSERT INTO {word_table} ({word_table}) VALUES ('delete-all')")
+
+    def ranked(self, word_table: str, words: Sequence[str], limit: int | None = None) -> Query:
+        wanted = " OR ".join(f'"{word}"' for word in words)
+        select = f"SELECT rowid AS row, -rank AS bm25 FROM {word_table} WHERE {word_table} MATCH ?"
+        return (select, (wanted,)) if limit is None else (f"{select} ORDER BY rank LIMIT ?", (wanted, limit))
+
+    def having(self, word_table: str, words: Sequence[str], least: int) -> Query:
+        each = f"SELECT rowid AS row FROM {word_table} WHERE {word_table} MATCH ?"
+        listed = " UNION ALL ".join([each] * len(words))
+        phrases = (f'"{word}"' for word in words)
+        return f"SELECT row FROM ({listed}) AS one GROUP BY row HAVING count(*) >= ?", (*phrases, least)
+
+
+class SQLiteConnection(sqlite3.Connection):
+    """A connection of Python's ``sqlite3`` that says so; make one by ``sqlite3.connect(factory=...)``."""
+
+    dialect = SQLite()
