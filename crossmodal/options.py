@@ -562,6 +562,15 @@ OPTIONS: tuple[Option, ...] = (
         not_with=("url",),
     ),
     Option(
+        "documents",
+        "the database for records and tags, postgresql://USER@HOST/DATABASE; the workspace remembers it",
+        ("index", "query", "watch", *_SERVING, "status", "load"),
+        None,
+        "CROSSMODAL_DOCUMENTS",
+        "ADDRESS",
+        not_with=("url",),
+    ),
+    Option(
         "objects",
         "the object store for originals and thumbnails",
         ("index", "watch", *_SERVING, "convert", "load"),

@@ -355,7 +355,7 @@ class Changes:
                     colours.append((row, whole.colour))
             # JSON has written what it doesn't know as text.
             written = {**tags_of(documents[-1][9]), **tags_of(documents[-1][8])}
-            entries += tags.tag_entries(record.modality, written, row)
+            entries += tags.tag_entries(self._connection.dialect, record.modality, written, row)
             if (text := searchable(record)) is not None:
                 words.append((row, text))
             self._count(document, 0 if vector is None else len(vector), 1)
@@ -405,7 +405,9 @@ class Changes:
             [
                 entry
                 for old in documents
-                for entry in tags.tag_entries(old.record.modality, old.record.all_tags, old.row)
+                for entry in tags.tag_entries(
+                    self._connection.dialect, old.record.modality, old.record.all_tags, old.row
+                )
             ],
         )
         words = [(old.row, text) for old in documents if (text := searchable(old.record)) is not None]

@@ -17,12 +17,19 @@ from urllib.parse import quote
 
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
-from crossmodal.index.embedded.dialect import SQLiteConnection
-from crossmodal.index.embedded.schema import APPLICATION_ID, FORMAT, INDEX_FILE, PAGE_BYTES, SCHEMA
+from crossmodal.index.embedded.dialect import Connection, SQLiteConnection
+from crossmodal.index.embedded.schema import (
+    APPLICATION_ID,
+    DOCUMENTS_FILE,
+    FORMAT,
+    INDEX_FILE,
+    PAGE_BYTES,
+    SCHEMA,
+)
 from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 from crossmodal.private_files import touch_private
 
-__all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
+__all__ = ["Connections", "UnusualText", "damage_advice", "require_own_file", "storable", "sync_folder"]
 
 _BUSY_SECONDS = 30.0
 _CACHE_KIB = 8_192
@@ -61,6 +68,10 @@ def damage_advice(folder: Path) -> str:
     )
 
 
+class UnusualText(bytes):
+    """A text that is no UTF-8, with its halves of characters, as names of files have them."""
+
+
 def storable(text: str | None) -> str | bytes | None:
     """``text`` as a statement can take it, in a place that says ``CAST(? AS TEXT)``.
 
@@ -71,8 +82,17 @@ def storable(text: str | None) -> str | bytes | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+        return UnusualText(text.encode("utf-8", "surrogatepass"))
     return text
+
+
+def require_own_file(folder: Path) -> None:
+    """Raises StoreError where a database has the documents of the index in ``folder``, and no file."""
+    if (folder / DOCUMENTS_FILE).exists():
+        raise StoreError(
+            f"The documents of the index in {folder} are in a database, where the programs of that do this: "
+            "pg_dump, pg_restore, VACUUM. dump and load work for either."
+        )
 
 
 def sync_folder(path: Path) -> None:
@@ -112,6 +132,7 @@ class Connections:
         try:
             connections = cls(folder)
         except (FileNotFoundError, NotADirectoryError) as error:
+            require_own_file(folder)
             raise StoreMissing(f"There is no index in {folder}. Make one with: crossmodal index") from error
         except OSError as error:
             raise StoreError(
@@ -154,8 +175,12 @@ class Connections:
         """Whether anything was ever committed; not so where its maker was killed before. Raises StoreFormat
         for another program's file."""
         with self.read() as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return self.has_tables(connection)
+
+    def has_tables(self, connection: Connection) -> bool:
+        """The same, as ``connection`` sees it."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION_ID and tables:
             raise StoreFormat(
                 f"{self.path} is an SQLite file, but not an index of this project. Choose another folder "
@@ -170,7 +195,7 @@ class Connections:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
         return int(found)
 
-    def make_tables(self, connection: SQLiteConnection) -> None:
+    def make_tables(self, connection: Connection) -> None:
         """Makes the tables of a new index, and notes its format, in a transaction of ``write``."""
         for statement in SCHEMA.split(";\n"):
             connection.execute(statement)

@@ -17,7 +17,7 @@ from pathlib import Path
 from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
-from crossmodal.index.embedded.connections import Connections, sync_folder
+from crossmodal.index.embedded.connections import Connections, require_own_file, sync_folder
 from crossmodal.index.embedded.dialect import SQLiteConnection
 from crossmodal.index.embedded.objects import ObjectPlaces, read_places, write_places
 from crossmodal.index.embedded.schema import INDEX_FILE
@@ -67,6 +67,7 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> None:
     """
     if not backup.is_file():
         raise StoreError(f"There is no backup {backup}.")
+    require_own_file(folder)
     target = folder / INDEX_FILE
     if not replace and target.exists():
         raise StoreError(

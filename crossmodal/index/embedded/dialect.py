@@ -6,10 +6,14 @@ A statement has ``?`` for its values, and its rows come in order of an ``ORDER B
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Connection", "Dialect", "Found", "Query", "SQLite", "SQLiteConnection"]
+from crossmodal.index.embedded.damage import DamageList
+
+__all__ = ["Connected", "Connection", "Dialect", "Found", "Query", "SQLite", "SQLiteConnection"]
 
 # A statement, or part of one, and its values.
 Query = tuple[str, tuple[Any, ...]]
@@ -41,6 +45,35 @@ class Connection(Protocol):
     def executemany(self, statement: str, values: Iterable[Sequence[Any]], /) -> object: ...
 
 
+class Connected(Protocol):
+    """The database of the index in ``folder``; ``connections.Connections`` says what each method does."""
+
+    folder: Path
+    path: Path
+    damage: DamageList
+
+    @property
+    def initialised(self) -> bool: ...
+
+    @property
+    def format(self) -> int: ...
+
+    @property
+    def superseded(self) -> bool: ...
+
+    def has_tables(self, connection: Connection) -> bool: ...
+
+    def make_tables(self, connection: Connection) -> None: ...
+
+    def read(self, *, once: bool = False) -> AbstractContextManager[Connection]: ...
+
+    def write(self) -> AbstractContextManager[Connection]: ...
+
+    def empty_log(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Dialect(Protocol):
     """How one database does what SQL has no common words for.
 
@@ -49,6 +82,12 @@ class Dialect(Protocol):
     """
 
     among: str
+
+    def reference(self, column: str) -> str:
+        """What a column with bytes or a text has, where that is a text; else NULL."""
+
+    def number(self, value: float) -> Any:
+        """A number as it stands in a value of a tag, where it compares with others."""
 
     def begins(self, column: str, pattern: str) -> str:
         """The condition that a text begins with ``pattern``, in which each d is a digit."""
@@ -70,11 +109,26 @@ class Dialect(Protocol):
     def having(self, word_table: str, words: Sequence[str], least: int) -> Query:
         """What selects each ``row`` that has ``least`` of ``words`` at least."""
 
+    def rows_with_words(self, connection: Connection, word_table: str) -> set[int]:
+        """The rows of which words can be searched."""
+
+    def amiss(self, connection: Connection, texts: Mapping[int, str]) -> set[int]:
+        """The rows in ``words`` that do not hold what ``texts`` has of them."""
+
+    def damage(self, connection: Connection) -> list[str]:
+        """What is wrong with the database as such, as far as it can tell."""
+
 
 class SQLite:
     """That of SQLite, with FTS5, which keeps no text: it has to be told what it takes out."""
 
     among = "IN (SELECT value FROM json_each(?))"
+
+    def reference(self, column: str) -> str:
+        return f"CASE typeof({column}) WHEN 'text' THEN {column} END"
+
+    def number(self, value: float) -> float:
+        return value
 
     def begins(self, column: str, pattern: str) -> str:
         return f"{column} GLOB '{pattern.replace('d', '[0-9]')}*'"
@@ -102,6 +156,19 @@ class SQLite:
         listed = " UNION ALL ".join([each] * len(words))
         phrases = (f'"{word}"' for word in words)
         return f"SELECT row FROM ({listed}) AS one GROUP BY row HAVING count(*) >= ?", (*phrases, least)
+
+    def rows_with_words(self, connection: Connection, word_table: str) -> set[int]:
+        return {row for (row,) in connection.execute(f"SELECT id FROM {word_table}_docsize")}
+
+    def amiss(self, connection: Connection, texts: Mapping[int, str]) -> set[int]:
+        # Few verify.
+        from crossmodal.index.embedded.fts5_damage import words_amiss
+
+        return words_amiss(connection, texts)
+
+    def damage(self, connection: Connection) -> list[str]:
+        found = [text for (text,) in connection.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
 
 
 class SQLiteConnection(sqlite3.Connection):

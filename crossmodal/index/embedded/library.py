@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from crossmodal.errors import DataError, StoreDamaged
 from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
-from crossmodal.index.embedded.connections import Connections, storable
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.local_files import KnownFile
 from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.seen_texts import delete_texts
@@ -81,7 +81,7 @@ class Library:
     What changes something needs a store that is open for writing.
     """
 
-    def __init__(self, connections: Connections, writing: threading.Lock, check: Callable[[], None]) -> None:
+    def __init__(self, connections: Connected, writing: threading.Lock, check: Callable[[], None]) -> None:
         self._connections = connections
         self._writing = writing
         self._check_writer = check

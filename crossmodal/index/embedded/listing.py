@@ -10,7 +10,7 @@ from crossmodal.deadlines import check_deadline
 from crossmodal.filters import MODALITY_FIELD, And, Filter, Not, Or
 from crossmodal.filters.sorting import Order, OrderedValue, Place
 from crossmodal.index.embedded.connections import storable
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.dialect import Connection, Dialect
 from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
@@ -70,8 +70,11 @@ def coordinates(connection: Connection, filter: Filter | None = None) -> list[tu
     select = (
         "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
     )
+    number = connection.dialect.number
     latitudes, longitudes = (
-        dict[int, float](connection.execute(select, (IMAGE, name, Kind.NUMBER, -most, most)).fetchall())
+        dict[int, float](
+            connection.execute(select, (IMAGE, name, Kind.NUMBER, number(-most), number(most))).fetchall()
+        )
         for name, most in ((LATITUDE, 90), (LONGITUDE, 180))
     )
     check_deadline()
@@ -109,18 +112,26 @@ def _by_tag(
         if order.descending:
             kinds.reverse()
         for kind in kinds if behind is None else kinds[kinds.index(Kind(behind[0])) :]:
-            ranges = [("", ())] if behind is None or kind != behind[0] else _beyond(behind, after, order)
+            ranges = (
+                [("", ())]
+                if behind is None or kind != behind[0]
+                else _beyond(connection.dialect, behind, after, order)
+            )
             for condition, given in ranges:
                 place = modality, name, kind
                 yield from _of_kind(connection, place, condition + among, (*given, *listed), order)
     yield from _without_tag(connection, modality, name, after.id if after and behind is None else "")
 
 
-def _beyond(value: OrderedValue, after: Place | None, order: Order) -> list[tuple[str, tuple[object, ...]]]:
+def _beyond(
+    dialect: Dialect, value: OrderedValue, after: Place | None, order: Order
+) -> list[tuple[str, tuple[object, ...]]]:
     """What stands behind a place among values of its kind: equal ones with a later id, then further ones."""
     assert after is not None
     is_text = value[0] == Kind.STRING
-    bound, cast = (storable(value[1]), "CAST(? AS TEXT)") if is_text else (value[1], "?")
+    bound, cast = (
+        (storable(str(value[1])), "CAST(? AS TEXT)") if is_text else (dialect.number(float(value[1])), "?")
+    )
     return [
         (f" AND value = {cast} AND documents.id > CAST(? AS TEXT)", (bound, storable(after.id))),
         (f" AND value {'<' if order.descending else '>'} {cast}", (bound,)),

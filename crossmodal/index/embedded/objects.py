@@ -1,7 +1,8 @@
 """The object stores of an index: which it writes to, what its rows name there, and what no row names.
 
 Bytes come first and the row that names them is committed last, so that a row never names what isn't there,
-and what a killed or failed write has left is named by none. Only who has the writer's lock puts, and sweeps.
+and what a killed or failed write has left is named by none. Only who is in a transaction that writes puts,
+and sweeps.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import read_meta, read_state
-from crossmodal.index.embedded.connections import Connections
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.object_store import object_store
 from crossmodal.index.objects import ObjectGone, ObjectStorage, RowStorage, Stored
 
@@ -88,7 +90,7 @@ def write_places(connection: Connection, places: ObjectPlaces) -> None:
 class Objects:
     """The bytes of an index, whichever of its places they lie in."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connected) -> None:
         self._connections = connections
         self._places = ObjectPlaces()
 
@@ -132,7 +134,7 @@ class Objects:
 def sweep(connection: Connection) -> int:
     """Deletes what lies in the index's own folders and no row names; returns how many objects.
 
-    ``connection`` sees the last commit, and the caller has the writer's lock, so that nobody is about to name
+    ``connection`` sees the last commit, in a transaction of a writer, so that nobody is about to name
     some of it. Raises ObjectsUnavailable.
     """
     places = read_places(connection)
@@ -166,17 +168,20 @@ def lost_objects(connection: Connection) -> Iterator[str | StoreDamaged]:
 
 def _named(connection: Connection) -> Iterator[tuple[str, set[str]]]:
     """Beginnings of digests, "" for all there are, and the references to them that rows hold."""
-    run = connection.execute
-    run("CREATE TEMP TABLE named (start TEXT, reference TEXT, PRIMARY KEY (start, reference)) WITHOUT ROWID")
-    try:
-        for table, column in COLUMNS:
-            run(
-                f"INSERT OR IGNORE INTO temp.named SELECT substr({column}, 18, 2), {column} FROM {table}"
-                f" WHERE typeof({column}) = 'text'"
-            )
-        for start in _PARTS if read_state(connection).next_row > _FEW_ROWS else ("",):
-            select = "SELECT reference FROM temp.named WHERE start >= ?1 AND start < ?1 || 'g'"
-            found = run(select, (start,))
-            yield start, {reference for (reference,) in found}
-    finally:
-        run("DROP TABLE temp.named")
+    reference = connection.dialect.reference
+    each = " UNION ".join(f"SELECT {reference(column)} AS named FROM {table}" for table, column in COLUMNS)
+    if read_state(connection).next_row <= _FEW_ROWS:
+        yield "", {named for (named,) in connection.execute(each) if named is not None}
+        return
+    found = connection.execute(
+        f"SELECT substr(named, 18, 2) AS start, named FROM ({each}) AS every"
+        " WHERE named IS NOT NULL ORDER BY 1"
+    )
+    groups = groupby(found, itemgetter(0))
+    group = next(groups, None)
+    for start in _PARTS:
+        if group is None or group[0] != start:
+            yield start, set()
+            continue
+        yield start, {named for _, named in group[1]}
+        group = next(groups, None)

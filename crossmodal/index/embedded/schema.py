@@ -19,6 +19,7 @@ __all__ = [
     "APPLICATION_ID",
     "BANKS",
     "COLOURS",
+    "DOCUMENTS_FILE",
     "FORMAT",
     "HUBNESS",
     "INDEX_FILE",
@@ -41,6 +42,9 @@ FORMAT = 8
 UPGRADABLE = (4, 5, 6, 7)
 
 INDEX_FILE = "index.sqlite"
+
+# Says which database has the documents of an index that has no such file.
+DOCUMENTS_FILE = "documents"
 
 # What `file` shows of the file: "crsm".
 APPLICATION_ID = 0x6372736D

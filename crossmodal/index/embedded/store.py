@@ -28,11 +28,14 @@ from crossmodal.errors import (
 )
 from crossmodal.index.embedded.changes import (
     Changes,
+    read_meta,
     write_meta,
 )
-from crossmodal.index.embedded.connections import Connections, damage_advice, sync_folder
+from crossmodal.index.embedded.connections import damage_advice, sync_folder
+from crossmodal.index.embedded.dialect import Connected
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import Library, restore
+from crossmodal.index.embedded.opening import open_for_reading, open_for_writing
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import FORMAT, UPGRADABLE
 from crossmodal.index.embedded.seen_texts import (
@@ -66,9 +69,12 @@ class EmbeddedStore(StoreReading):
     use from several threads; each call sees the newest commit, also of other processes.
     """
 
-    def __init__(self, path: Path, connections: Connections, lock: WriterLock | None) -> None:
+    def __init__(
+        self, path: Path, connections: Connected, lock: WriterLock | None, *, writable: bool = False
+    ) -> None:
         super().__init__(path, connections)
         self._lock = lock
+        self._writable = writable
         self._writing = threading.Lock()
 
     @classmethod
@@ -92,13 +98,13 @@ class EmbeddedStore(StoreReading):
             ) from error
         reserve = Reserve(path)
         try:
-            lock, connections = cls._locked(path)
+            connections, lock = open_for_writing(path)
         except StoreUnwritable:
             # On a full disk, so that something can be deleted.
             if not reserve.free():
                 raise
-            lock, connections = cls._locked(path)
-        store = cls(path, connections, lock)
+            connections, lock = open_for_writing(path)
+        store = cls(path, connections, lock, writable=True)
         try:
             if not connections.initialised:
                 store._initialise()
@@ -111,15 +117,6 @@ class EmbeddedStore(StoreReading):
         reserve.take()
         return store
 
-    @staticmethod
-    def _locked(path: Path) -> tuple[WriterLock, Connections]:
-        lock = WriterLock(path)
-        try:
-            return lock, Connections.open_writer(path)
-        except BaseException:
-            lock.release()
-            raise
-
     @classmethod
     def open_reader(cls, path: Path, *, identity: ModelIdentity | None = None) -> Self:
         """Open the index in the folder ``path`` for reading, also while it is written or on a read-only disk.
@@ -127,7 +124,7 @@ class EmbeddedStore(StoreReading):
         Raises ``StoreMissing``, ``StoreFormat``, ``ModelMismatch``.
         """
         path = Path(path)
-        store = cls(path, Connections.open(path), None)
+        store = cls(path, open_for_reading(path), None)
         try:
             store._check_format()
             store._bind(identity)
@@ -275,7 +272,7 @@ class EmbeddedStore(StoreReading):
         return self._connections.superseded or (self._lock is not None and not self._lock.held)
 
     def _require_writer(self) -> None:
-        if self._lock is None:
+        if not self._writable:
             raise StoreError(
                 f"The index in {self.path} is open for reading; open it with open_writer to change it."
             )
@@ -301,6 +298,9 @@ class EmbeddedStore(StoreReading):
 
     def _initialise(self) -> None:
         with self._connections.write() as connection:
+            # Another process may have made them while this one waited to write.
+            if self._connections.has_tables(connection):
+                return
             self._connections.make_tables(connection)
             connection.execute("INSERT INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
             connection.execute("INSERT INTO state VALUES (1, 0, 0, 0)")
@@ -334,13 +334,17 @@ class EmbeddedStore(StoreReading):
         known = self.identity
         if known == identity:
             # The identity of a truncated or centred model names the banks of the whole one.
-            if self._lock is not None and identity.hubness not in ("", self.banks_fingerprint):
+            if self._writable and identity.hubness not in ("", self.banks_fingerprint):
                 self.take_banks_of(identity)
             return
         if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
             raise ModelMismatch(mismatch_message(self.path, known, identity))
-        if self._lock is not None:
+        if self._writable:
             with self._writing, self._connections.write() as connection:
+                # Another process may have bound it to its model meanwhile.
+                if (other := read_meta(connection, "model")) is not None:
+                    built_by = ModelIdentity.from_json(json.loads(other))
+                    raise ModelMismatch(mismatch_message(self.path, built_by, identity))
                 for name, value in (
                     ("model", json.dumps(identity.to_json())),
                     ("dimension", str(identity.dimension)),

@@ -19,8 +19,8 @@ from crossmodal.errors import ObjectsUnavailable, StoreDamaged, StoreFormat
 from crossmodal.filters import Filter
 from crossmodal.filters.sorting import Order, Place
 from crossmodal.index.embedded.changes import read_dimension, read_meta, read_state, same_content
-from crossmodal.index.embedded.connections import Connections, storable
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.facets import facet, tag_values
 from crossmodal.index.embedded.hubness_rows import banks_fingerprint
 from crossmodal.index.embedded.library import is_trashed
@@ -78,7 +78,7 @@ class StoreReading:
     written. Each call sees the newest commit, also of other processes.
     """
 
-    def __init__(self, path: Path, connections: Connections) -> None:
+    def __init__(self, path: Path, connections: Connected) -> None:
         self.path = path
         self._connections = connections
         self._objects = Objects(connections)

@@ -21,7 +21,7 @@ from crossmodal.filters import (
     tag_name,
 )
 from crossmodal.index.embedded.connections import storable
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.dialect import Connection, Dialect
 from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.records import Modality
@@ -55,7 +55,9 @@ class Kind(IntEnum):
     STRING = 3
 
 
-def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterator[tuple[Any, ...]]:
+def tag_entries(
+    dialect: Dialect, modality: Modality, tags: Mapping[str, Any], row: int
+) -> Iterator[tuple[Any, ...]]:
     """What ``INSERT`` and ``DELETE`` take for each value of the tags as they are stored."""
     if not tags:
         return
@@ -65,11 +67,11 @@ def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterat
         for string in values.strings:
             yield *place, Kind.STRING, storable(string), row
         for number in numbers:
-            yield *place, Kind.NUMBER, number, row
+            yield *place, Kind.NUMBER, dialect.number(number), row
         for boolean in values.booleans:
-            yield *place, Kind.BOOLEAN, int(boolean), row
+            yield *place, Kind.BOOLEAN, dialect.number(int(boolean)), row
         if not (values.strings or numbers or values.booleans):
-            yield *place, Kind.NOTHING, 0, row
+            yield *place, Kind.NOTHING, dialect.number(0), row
 
 
 def rows_that_match(connection: Connection, modality: Modality, condition: Condition) -> Iterator[int]:
@@ -90,7 +92,11 @@ def rows_that_match(connection: Connection, modality: Modality, condition: Condi
         yield from _rows_in(connection, place, condition)
     elif isinstance(condition, Range):
         kind = Kind.STRING if isinstance(condition.bound, str) else Kind.NUMBER
-        bound = storable(condition.bound) if isinstance(condition.bound, str) else condition.bound
+        bound = (
+            storable(condition.bound)
+            if isinstance(condition.bound, str)
+            else connection.dialect.number(condition.bound)
+        )
         value = "CAST(? AS TEXT)" if kind == Kind.STRING else "?"
         yield from _rows(
             connection,
@@ -98,10 +104,11 @@ def rows_that_match(connection: Connection, modality: Modality, condition: Condi
             (*place, kind, bound),
         )
     else:
+        number = connection.dialect.number
         wanted: tuple[tuple[Kind, list[Any]], ...] = (
             (Kind.STRING, [storable(string) for string in condition.strings]),
-            (Kind.NUMBER, list(condition.numbers)),
-            (Kind.BOOLEAN, [int(boolean) for boolean in condition.booleans]),
+            (Kind.NUMBER, list(map(number, condition.numbers))),
+            (Kind.BOOLEAN, [number(int(boolean)) for boolean in condition.booleans]),
         )
         for kind, values in wanted:
             value = "CAST(? AS TEXT)" if kind == Kind.STRING else "?"
@@ -148,11 +155,16 @@ def _rows_near(connection: Connection, modality: Modality, near: Near) -> Iterat
     select = (
         "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
     )
+    number = connection.dialect.number
     latitudes: dict[int, list[float]] = {}
-    for row, latitude in connection.execute(select, (modality, LATITUDE, Kind.NUMBER, *near.latitudes())):
+    for row, latitude in connection.execute(
+        select, (modality, LATITUDE, Kind.NUMBER, *map(number, near.latitudes()))
+    ):
         latitudes.setdefault(row, []).append(latitude)
     for bounds in near.longitudes():
-        for row, longitude in connection.execute(select, (modality, LONGITUDE, Kind.NUMBER, *bounds)):
+        for row, longitude in connection.execute(
+            select, (modality, LONGITUDE, Kind.NUMBER, *map(number, bounds))
+        ):
             if any(near.holds_at(latitude, longitude) for latitude in latitudes.get(row, ())):
                 yield row
 

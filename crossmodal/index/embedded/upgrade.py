@@ -21,7 +21,7 @@ from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections, storable
-from crossmodal.index.embedded.dialect import SQLiteConnection
+from crossmodal.index.embedded.dialect import Connection, SQLiteConnection
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.schema import (
     BANKS,
@@ -191,7 +191,7 @@ def _read(values: tuple[Any, ...]) -> StoredDocument | None:
     return StoredDocument(row, record, bool(values[9]), values[10], values[11], uploaded=True)
 
 
-def adopt_files(connection: SQLiteConnection) -> None:
+def adopt_files(connection: Connection) -> None:
     """Notes of photos that were indexed from a path of this machine where they lie, and their digest.
 
     The digest is that of the stored original, or of the file as long as it is what was indexed. Captions that
@@ -223,7 +223,9 @@ def adopt_files(connection: SQLiteConnection) -> None:
         adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
         rewrite(connection, replace(document, record=adopted, uploaded=False))
         if "file" not in record.tags:
-            connection.executemany(tags.INSERT, tags.tag_entries(IMAGE, said, document.row))
+            connection.executemany(
+                tags.INSERT, tags.tag_entries(connection.dialect, IMAGE, said, document.row)
+            )
         local_files.place(connection, [adopted])
     for each in list(documents_in_order(connection)):
         if not isinstance(each, StoredDocument) or each.record.photo_id not in photos:
@@ -234,7 +236,7 @@ def adopt_files(connection: SQLiteConnection) -> None:
             rewrite(connection, replace(each, record=record))
 
 
-def _digest(connection: SQLiteConnection, document: StoredDocument) -> str | None:
+def _digest(connection: Connection, document: StoredDocument) -> str | None:
     if document.content_bytes is not None:
         found = connection.execute(
             "SELECT content, checksum FROM contents WHERE row = ?", (document.row,)

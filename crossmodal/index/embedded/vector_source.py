@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
-from crossmodal.index.embedded.connections import Connections
-from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
@@ -46,7 +45,7 @@ class VectorBlock:
 class VectorSource:
     """The vectors of ``modality`` in one index, or of them shard number ``shard`` of ``shards``."""
 
-    connections: Connections
+    connections: Connected
     modality: Modality
     shard: int = 0
     shards: int = 1
