@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import uuid
 from pathlib import Path
 
@@ -27,20 +28,16 @@ def require_postgres() -> Path:
 
 
 class PostgresServer:
-    """Listens on 127.0.0.1; it lies in ``folder`` and runs as another user than root."""
+    """Listens on 127.0.0.1, and runs as another user than root, in a folder that this user can reach."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self._programs = require_postgres()
-        self._folder = folder / "data"
-        self._folder.mkdir(mode=0o700)
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         # Root may run no server.
         self._as: dict[str, str] = {}
         if os.geteuid() == 0:
             self._as = {"user": _other_user()}
             shutil.chown(self._folder, self._as["user"])
-            for parent in (folder, *folder.parents):
-                if parent.stat().st_uid == 0 and parent != Path("/"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
         self._run("initdb", "-D", self._folder, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -48,15 +45,19 @@ class PostgresServer:
         self.start()
 
     def _run(self, program: str, *given: object) -> None:
-        subprocess.run(
-            [self._programs / program, *map(str, given)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            **self._as,
-        )
+        # No pipe, which the server would keep open.
+        with tempfile.TemporaryFile() as log:
+            done = subprocess.run(
+                [self._programs / program, *map(str, given)],
+                check=False,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                **self._as,
+            )
+            log.seek(0)
+            assert done.returncode == 0, log.read().decode()
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
@@ -66,6 +67,11 @@ class PostgresServer:
     def stop(self) -> None:
         """Stops it, and whatever is connected to it."""
         self._run("pg_ctl", "-D", self._folder, "-m", "immediate", "-w", "stop")
+
+    def remove(self) -> None:
+        """Stops it for good."""
+        self.stop()
+        shutil.rmtree(self._folder)
 
     def database(self) -> str:
         """The address of a new database."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,6 +123,8 @@ class PostgresConnections:
         self._idle: list[_Connection] = []
         self._closed = False
         self._pid = os.getpid()
+        # As of the file: who drops an index without closing it leaves no connections behind.
+        weakref.finalize(self, _let_go, self._idle, self._pid).atexit = False
 
     @property
     def initialised(self) -> bool:
@@ -131,7 +134,11 @@ class PostgresConnections:
 
     def has_tables(self, connection: Connection) -> bool:
         """Whether the tables are there, as ``connection`` sees it."""
-        return bool(connection.execute("SELECT to_regclass('word_totals') IS NOT NULL").fetchone()[0])
+        # Not by to_regclass: what that remembers may be older than this transaction's lock.
+        found = connection.execute(
+            "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'word_totals'"
+        )
+        return found.fetchone() is not None
 
     @property
     def format(self) -> int:
@@ -175,10 +182,7 @@ class PostgresConnections:
         """Closes all connections; harmless when repeated, and in a forked child."""
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        if self._pid == os.getpid():
-            for connection in idle:
-                connection.raw.close()
+            _let_go(self._idle, self._pid)
 
     @contextmanager
     def _borrowed(self) -> Iterator[_Connection]:
@@ -186,8 +190,8 @@ class PostgresConnections:
             if self._closed:
                 raise StoreError(f"The index in {self.folder} is closed.")
             if self._pid != os.getpid():
-                _inherited.extend(self._idle)
-                self._idle, self._pid = [], os.getpid()
+                _let_go(self._idle, self._pid)
+                self._pid = os.getpid()
             connection = self._idle.pop() if self._idle else None
         if connection is None or not _is_alive(connection):
             connection = self._connect()
@@ -269,6 +273,16 @@ def _is_alive(connection: _Connection) -> bool:
         connection.raw.close()
         return False
     return True
+
+
+def _let_go(connections: list[_Connection], pid: int) -> None:
+    """Closes what the process ``pid`` opened; in one forked from it, keeps it open for ever."""
+    held, connections[:] = connections[:], []
+    if pid != os.getpid():
+        _inherited.extend(held)
+        return
+    for connection in held:
+        connection.raw.close()
 
 
 # A forked child must neither use nor close the connections of its parent.

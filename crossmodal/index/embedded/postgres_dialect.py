@@ -37,6 +37,8 @@ _PHRASES = (
     (r"\bINTEGER\b", "BIGINT"),
     (r"\bREAL\b", "DOUBLE PRECISION"),
     (r"\bBLOB\b", "BYTEA"),
+    # Written as bytes.
+    (r"record TEXT", "record BYTEA"),
     (r"\bTEXT\b", 'TEXT COLLATE "C"'),
     (r"\bonly\b", '"only"'),
     (r"value NOT NULL", 'value TEXT COLLATE "C" NOT NULL'),
@@ -174,12 +176,24 @@ class PostgreSQL:
         return EncodedNumber.of(value)
 
     def add_words(self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]) -> None:
-        self._change(connection, word_table, [*entries], 1)
+        if not (added := [*entries]):
+            return
+        terms = [*_terms(added)]
+        insert = f"INSERT INTO {word_table} (row, term, frequency, length) VALUES (?, ?, ?, ?)"
+        connection.executemany(insert, terms)
+        self._count(connection, word_table, len(added), sum(frequency for _, _, frequency, _ in terms))
 
     def remove_words(
         self, connection: Connection, word_table: str, entries: Iterable[tuple[int, str]]
     ) -> None:
-        self._change(connection, word_table, [*entries], -1)
+        # By what is stored, which needs no telling.
+        where = f"FROM {word_table} WHERE row {self.among}"
+        rows = json.dumps([row for row, _ in entries])
+        documents, length = connection.execute(
+            f"SELECT count(DISTINCT row), coalesce(sum(frequency), 0) {where}", (rows,)
+        ).fetchone()
+        connection.execute(f"DELETE {where}", (rows,))
+        self._count(connection, word_table, -documents, -int(length))
 
     def forget_words(self, connection: Connection, word_table: str) -> None:
         connection.execute(f"DELETE FROM {word_table}")
@@ -209,20 +223,10 @@ class PostgreSQL:
         # Its pages have checksums of their own where its server was set up so.
         return []
 
-    def _change(
-        self, connection: Connection, word_table: str, entries: Sequence[tuple[int, str]], sign: int
-    ) -> None:
-        if not entries:
-            return
-        terms = [*_terms(entries)]
-        if sign > 0:
-            insert = f"INSERT INTO {word_table} (row, term, frequency, length) VALUES (?, ?, ?, ?)"
-            connection.executemany(insert, terms)
-        else:
-            connection.executemany(f"DELETE FROM {word_table} WHERE row = ?", [(row,) for row, _ in entries])
+    def _count(self, connection: Connection, word_table: str, documents: int, length: int) -> None:
         connection.execute(
             "UPDATE word_totals SET documents = documents + ?, length = length + ? WHERE words = ?",
-            (sign * len(entries), sign * sum(frequency for _, _, frequency, _ in terms), word_table),
+            (documents, length, word_table),
         )
 
 

@@ -11,6 +11,7 @@ import shlex
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -114,7 +115,8 @@ class EmbeddedStore(StoreReading):
         except BaseException:
             store.close()
             raise
-        reserve.take()
+        if lock is not None:
+            reserve.take()
         return store
 
     @classmethod
@@ -343,8 +345,9 @@ class EmbeddedStore(StoreReading):
             with self._writing, self._connections.write() as connection:
                 # Another process may have bound it to its model meanwhile.
                 if (other := read_meta(connection, "model")) is not None:
-                    built_by = ModelIdentity.from_json(json.loads(other))
-                    raise ModelMismatch(mismatch_message(self.path, built_by, identity))
+                    built_by = replace(ModelIdentity.from_json(json.loads(other)), hubness=identity.hubness)
+                    if built_by != identity:
+                        raise ModelMismatch(mismatch_message(self.path, built_by, identity))
                 for name, value in (
                     ("model", json.dumps(identity.to_json())),
                     ("dimension", str(identity.dimension)),
