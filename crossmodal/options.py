@@ -517,7 +517,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "centering",
-        "subtract the means in a file that `evaluate --gap` wrote",
+        "subtract the means in a file of `evaluate --gap`",
         (*_WITH_MODEL, "convert", "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
@@ -563,11 +563,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "documents",
-        "the database for records and tags, postgresql://USER@HOST/DATABASE; the workspace remembers it",
+        "postgresql://USER@HOST/DATABASE for records",
         ("index", "query", "watch", *_SERVING, "status", "load"),
-        None,
-        "CROSSMODAL_DOCUMENTS",
-        "ADDRESS",
+        metavar="ADDRESS",
         not_with=("url",),
     ),
     Option(

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
-from crossmodal.index.embedded.dialect import Connection, SQLiteConnection
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.schema import (
     APPLICATION_ID,
     DOCUMENTS_FILE,
@@ -26,6 +26,7 @@ from crossmodal.index.embedded.schema import (
     PAGE_BYTES,
     SCHEMA,
 )
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 from crossmodal.private_files import touch_private
 

@@ -18,9 +18,9 @@ from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
 from crossmodal.index.embedded.connections import Connections, require_own_file, sync_folder
-from crossmodal.index.embedded.dialect import SQLiteConnection
 from crossmodal.index.embedded.objects import ObjectPlaces, read_places, write_places
 from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock, file_of
 from crossmodal.private_files import make_private_folder, touch_private

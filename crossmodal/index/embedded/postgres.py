@@ -54,7 +54,7 @@ _IDLE_SECONDS = 120
 _LOCK = 0x6372736D
 
 _SETTINGS = (
-    f"-c lock_timeout={_LOCK_SECONDS}s -c idle_in_transaction_session_timeout={_IDLE_SECONDS}s"
+    f"-c lock_timeout={_LOCK_SECONDS}s"
     " -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 )
 
@@ -170,7 +170,10 @@ class PostgresConnections:
     def write(self) -> Iterator[_Connection]:
         """One transaction, on disk at the end of the block, or wholly dropped by an exception."""
         with self._named_errors(), self._borrowed() as connection:
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            connection.raw.execute(
+                "BEGIN ISOLATION LEVEL READ COMMITTED;"
+                f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+            )
             connection.execute("SELECT pg_advisory_xact_lock(?, hashtext(current_schema()))", (_LOCK,))
             yield connection
             connection.execute("COMMIT")
@@ -215,6 +218,8 @@ class PostgresConnections:
             self.address,
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,
+            # Of what is sent to a host that went, nothing is confirmed.
+            tcp_user_timeout=1000 * _CONNECT_SECONDS,
             options=_SETTINGS,
             client_encoding="utf8",
             application_name="crossmodal",

@@ -21,7 +21,7 @@ from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections, storable
-from crossmodal.index.embedded.dialect import Connection, SQLiteConnection
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.schema import (
     BANKS,
@@ -35,6 +35,7 @@ from crossmodal.index.embedded.schema import (
     WORDS,
     vector_table,
 )
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.stored_document import (
     BETWEEN,
     StoredDocument,

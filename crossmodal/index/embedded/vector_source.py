@@ -141,13 +141,13 @@ def read_blocks(
     connection: Connection, modality: Modality, first_row: int, dimension: int | None
 ) -> Iterator[VectorBlock]:
     """The vectors of ``modality`` from ``first_row`` on; raises ``StoreDamaged`` at a damaged one."""
-    found = connection.execute(
+    # Block by block: a server's answer lies in memory as a whole.
+    select = (
         f"SELECT row, id, vector, checksum, hubness FROM {vector_table(modality)} WHERE row >= ?"
-        " ORDER BY row",
-        (first_row,),
+        f" ORDER BY row LIMIT {_BLOCK_ROWS}"
     )
     length = 4 * (dimension or 0)
-    while part := found.fetchmany(_BLOCK_ROWS):
+    while part := connection.execute(select, (first_row,)).fetchall():
         for row, id, vector, known, _ in part:
             if len(vector) != length or checksum(vector, row) != known:
                 raise StoreDamaged("vector", id, row, modality=modality)
@@ -157,3 +157,4 @@ def read_blocks(
             np.frombuffer(b"".join([vector for _, _, vector, *_ in part]), "<f4").reshape(len(part), -1),
             np.array([hubness for *_, hubness in part], np.float32),
         )
+        first_row = part[-1][0] + 1
