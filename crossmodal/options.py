@@ -476,7 +476,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         minimum=0,
     ),
-    Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option("strict", "stop at the first document that fails; else keep going", ("index",)),
     Option(
         "delete_missing",
         "let photos go whose files are gone, also where they are more than a fifth of their folder",
