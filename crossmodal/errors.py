@@ -20,6 +20,7 @@
     │   ├── StoreMissing     there is no index at that path
     │   ├── StoreLocked      another process is writing to it
     │   ├── BackendUnavailable  the vector database that searches it is away, or not filled yet
+    │   ├── DocumentsUnavailable  the database with its documents is away
     │   ├── ObjectsUnavailable  the object store with its originals and thumbnails is away
     │   ├── StoreFormat      it has a format version that this code does not know, or it is damaged
     │   │   └── StoreDamaged one value of one document does not match its checksum; carries which
@@ -50,6 +51,7 @@ __all__ = [
     "DataError",
     "DataSetError",
     "DeadlinePassed",
+    "DocumentsUnavailable",
     "FetchError",
     "FilterError",
     "FlowFailure",
@@ -167,6 +169,10 @@ class StoreLocked(StoreError):
 
 class BackendUnavailable(StoreError):
     """The vector database that searches the index doesn't answer, or doesn't have all vectors yet."""
+
+
+class DocumentsUnavailable(StoreError):
+    """The database with the documents of the index is away."""
 
 
 class ObjectsUnavailable(StoreError):

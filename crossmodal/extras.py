@@ -29,6 +29,7 @@ EXTRAS: Mapping[str, tuple[str, str]] = {
     "av": ("video", "PyAV"),
     "pymilvus": ("milvus", "pymilvus"),
     "milvus_lite": ("milvus", "Milvus Lite"),
+    "psycopg": ("postgres", "psycopg"),
     "qdrant_client": ("qdrant", "qdrant-client"),
     "ray": ("ray", "Ray"),
     "s3fs": ("s3", "s3fs"),

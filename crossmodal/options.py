@@ -476,7 +476,7 @@ OPTIONS: tuple[Option, ...] = (
         metavar="SECONDS",
         minimum=0,
     ),
-    Option("strict", "stop at the first document that fails (the default is to keep going)", ("index",)),
+    Option("strict", "stop at the first document that fails; else keep going", ("index",)),
     Option(
         "delete_missing",
         "let photos go whose files are gone, also where they are more than a fifth of their folder",
@@ -517,7 +517,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "centering",
-        "subtract the means in a file that `evaluate --gap` wrote",
+        "subtract the means in a file of `evaluate --gap`",
         (*_WITH_MODEL, "convert", "embed"),
         metavar="FILE",
         not_with=("url", *_HALVES),
@@ -558,6 +558,13 @@ OPTIONS: tuple[Option, ...] = (
         "what searches the vectors: embedded, or a vector database such as "
         "milvus+http://HOST:PORT, milvus:FILE.db, qdrant:FOLDER",
         ("query", "query_restful", "mcp", "status", "export"),
+        metavar="ADDRESS",
+        not_with=("url",),
+    ),
+    Option(
+        "documents",
+        "postgresql://USER@HOST/DATABASE for records",
+        ("index", "query", "watch", *_SERVING, "status", "load"),
         metavar="ADDRESS",
         not_with=("url",),
     ),

@@ -174,6 +174,7 @@ class Settings:
     lost_shards: str = "error"
     index: str = "auto"
     backend: str = "embedded"
+    documents: str | None = None
     objects: str | None = None
     max_pixels: int = 178_956_970
     max_photo_bytes: int = 67_108_864

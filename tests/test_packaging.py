@@ -104,7 +104,7 @@ def test_the_metadata_are_those_of_the_project(wheel: Path) -> None:
     assert held["Author"] == "the crossmodal-search authors"
     assert held.get_payload().startswith("# Cross-modal search")
     extras = {"all", "clip", "convert", "jina", "onnx", "otel", "places", "parquet", "plot", "train"}
-    extras |= {"jxl", "mcp", "milvus", "ocr", "qdrant", "raw", "ray", "s3", "video"}
+    extras |= {"jxl", "mcp", "milvus", "ocr", "postgres", "qdrant", "raw", "ray", "s3", "video"}
     assert set(held.get_all("Provides-Extra", [])) == extras
     assert {f"{DIST_INFO}/licenses/LICENSE", f"{DIST_INFO}/licenses/NOTICE"} <= names(wheel)
     with zipfile.ZipFile(wheel) as archive:

@@ -12,7 +12,7 @@ from conftest import TOY_IMAGES, copy_index, run_app, run_python, start_server
 # Nothing of the default path may even try to import these, whether they are installed or not.
 NEVER = (
     *("jina", "docarray", "pydantic", "onnx", "lmdb", "mcp", "pymilvus", "milvus_lite", "qdrant_client"),
-    *("ray", "s3fs", "botocore"),
+    *("psycopg", "ray", "s3fs", "botocore"),
 )
 # The default path may look for these, and does without them.
 ABSENT = (

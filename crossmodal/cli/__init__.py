@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     try:
         try:
-            return run_task(read_settings(arguments))
+            settings = read_settings(arguments)
+            if settings.documents is not None:
+                from crossmodal.index.embedded.opening import name_documents
+
+                name_documents(settings.workspace, settings.documents)
+            return run_task(settings)
         finally:
             sys.stdout.flush()
     except ReaderGone:

@@ -27,6 +27,7 @@ from crossmodal.filters.sorting import parse_order
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import shared_pool
 from crossmodal.images.previews import MAX_PREVIEW_SIDE
+from crossmodal.index.embedded.opening import name_documents
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, Per
 from crossmodal.query.expression import Term
 from crossmodal.query.heat_maps import HeatMap
@@ -58,10 +59,10 @@ class PhotoIndex:
     ``workspace`` is the index's folder, made by the first ``add``. ``model`` is a model's name; without one
     it is the model that built the index, or the default one for a new index. ``data_root`` holds the named
     data sets, ``model_cache`` downloaded weights and compiled networks (None: ``~/.cache/crossmodal``).
-    ``runtime``, ``index``, ``rerank``, ``keep``, ``objects``, ``shards``, ``trust_remote_code``,
-    ``max_pixels``, ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in MB) are the command
-    line's options. Models are loaded when first needed. Safe to use from several threads. Close it, or use it
-    in a ``with`` statement.
+    ``runtime``, ``index``, ``rerank``, ``keep``, ``documents``, ``objects``, ``shards``,
+    ``trust_remote_code``, ``max_pixels``, ``max_photo_bytes``, ``max_video_bytes`` and ``decode_memory`` (in
+    MB) are the command line's options. Models are loaded when first needed. Safe to use from several threads.
+    Close it, or use it in a ``with`` statement.
 
     Raises ``ModelMismatch`` if another model built the index, ``SettingsError`` for a value that an option
     doesn't have, and ``TypeError`` for an id that is no text.
@@ -78,6 +79,7 @@ class PhotoIndex:
         index: str = "auto",
         rerank: str | None = None,
         keep: str = "path",
+        documents: str | None = None,
         objects: str | None = None,
         shards: int | None = None,
         trust_remote_code: bool = False,
@@ -94,6 +96,7 @@ class PhotoIndex:
             index=index,
             rerank=rerank,
             keep=keep,
+            documents=documents,
             objects=objects,
             shards=shards,
             trust_remote_code=trust_remote_code,
@@ -108,6 +111,8 @@ class PhotoIndex:
         }
         settings = replace(settings, **{name: value for name, value in limits.items() if value is not None})
         check_values(settings)
+        if documents is not None:
+            name_documents(settings.workspace, documents)
         self._settings = settings
         self._engine = Engine(settings)
         self._workspace = self._engine.workspace

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-__all__ = ["ObjectGone", "ObjectStorage", "Reference", "RowStorage", "Stored", "size_of"]
+__all__ = ["ObjectGone", "ObjectStorage", "Reference", "RowStorage", "Stored", "is_reference", "size_of"]
 
 # What a row of the index holds: the bytes themselves, or the text of a ``Reference``.
 Stored = bytes | str
+
+# With a size of up to twenty digits.
+_LONGEST = 102
 
 _WRITTEN = re.compile(r"([0-9a-f]{16})/([0-9a-f]{64}):([0-9]+)")
 
@@ -46,6 +49,11 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.digest}:{self.size}"
+
+
+def is_reference(held: bytes) -> bool:
+    """Whether bytes are the text of a ``Reference``, as no photo is."""
+    return len(held) <= _LONGEST and _WRITTEN.fullmatch(held.decode("ascii", "replace")) is not None
 
 
 def size_of(stored: Stored) -> int:

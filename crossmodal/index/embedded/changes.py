@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.seen_texts import delete_texts
@@ -38,7 +38,16 @@ from crossmodal.index.embedded.words import searchable
 from crossmodal.index.objects import ObjectStorage, RowStorage, Stored
 from crossmodal.records import FILE_ORIGIN, IMAGE, MODALITIES, TEXT, Modality, Outcome, Record, caption_id
 
-__all__ = ["Changes", "RemovedPhoto", "State", "read_dimension", "read_meta", "read_state", "same_content"]
+__all__ = [
+    "Changes",
+    "RemovedPhoto",
+    "State",
+    "read_dimension",
+    "read_meta",
+    "read_state",
+    "same_content",
+    "write_meta",
+]
 
 # A search index in memory that missed more commits than this loads all vectors again.
 _COMMITS_REMEMBERED = 4096
@@ -53,7 +62,7 @@ class State:
     tombstones_from: int
 
 
-def read_state(connection: sqlite3.Connection) -> State:
+def read_state(connection: Connection) -> State:
     """The counters; raises ``StoreFormat`` if they are missing."""
     found = connection.execute("SELECT sequence, next_row, tombstones_from FROM state").fetchone()
     if found is None:
@@ -61,13 +70,22 @@ def read_state(connection: sqlite3.Connection) -> State:
     return State(*found)
 
 
-def read_meta(connection: sqlite3.Connection, name: str) -> str | None:
+def read_meta(connection: Connection, name: str) -> str | None:
     """What the table ``meta`` has under ``name``."""
     found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
     return None if found is None else str(found[0])
 
 
-def read_dimension(connection: sqlite3.Connection) -> int | None:
+def write_meta(connection: Connection, name: str, value: str) -> None:
+    """Puts ``value`` under ``name`` into the table ``meta``."""
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, value),
+    )
+
+
+def read_dimension(connection: Connection) -> int | None:
     """The length of each vector; None until the index has a model or a vector."""
     found = read_meta(connection, "dimension")
     return None if found is None else int(found)
@@ -82,7 +100,7 @@ class Changes:
 
     def __init__(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         damaged: Collection[tuple[int, str]] = (),
         storage: ObjectStorage | None = None,
     ) -> None:
@@ -164,9 +182,7 @@ class Changes:
         self._remove(list(removed.values()))
         self._add(given)
         if vectors is not None:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO meta (name, value) VALUES ('dimension', ?)", (str(vectors.shape[1]),)
-            )
+            write_meta(self._connection, "dimension", str(vectors.shape[1]))
         self._finish()
         return outcomes
 
@@ -339,7 +355,7 @@ class Changes:
                     colours.append((row, whole.colour))
             # JSON has written what it doesn't know as text.
             written = {**tags_of(documents[-1][9]), **tags_of(documents[-1][8])}
-            entries += tags.tag_entries(record.modality, written, row)
+            entries += tags.tag_entries(self._connection.dialect, record.modality, written, row)
             if (text := searchable(record)) is not None:
                 words.append((row, text))
             self._count(document, 0 if vector is None else len(vector), 1)
@@ -358,7 +374,7 @@ class Changes:
         run("INSERT INTO thumbnails (row, content, checksum) VALUES (?, ?, ?)", thumbnails)
         run("INSERT INTO colours (row, colour) VALUES (?, ?)", colours)
         run(tags.INSERT, entries)
-        run("INSERT INTO words (rowid, text) VALUES (?, ?)", words)
+        self._connection.dialect.add_words(self._connection, "words", words)
 
     def _put_objects(self, given: Sequence[Whole]) -> None:
         """Puts what is bytes where bytes belong, all together."""
@@ -389,13 +405,13 @@ class Changes:
             [
                 entry
                 for old in documents
-                for entry in tags.tag_entries(old.record.modality, old.record.all_tags, old.row)
+                for entry in tags.tag_entries(
+                    self._connection.dialect, old.record.modality, old.record.all_tags, old.row
+                )
             ],
         )
-        run(
-            "INSERT INTO words (words, rowid, text) VALUES ('delete', ?, ?)",
-            [(old.row, text) for old in documents if (text := searchable(old.record)) is not None],
-        )
+        words = [(old.row, text) for old in documents if (text := searchable(old.record)) is not None]
+        self._connection.dialect.remove_words(self._connection, "words", words)
         rows = [(old.row,) for old in documents]
         for table in ("contents", "thumbnails", "colours", "documents"):
             run(f"DELETE FROM {table} WHERE row = ?", rows)
@@ -412,29 +428,30 @@ class Changes:
         self._unreadable += rows
 
     def make_words_again(self) -> None:
-        """FTS5 takes words out of its index only where it is told what they are."""
-        self._connection.execute("INSERT INTO words (words) VALUES ('delete-all')")
+        """What cannot be read cannot be told to the index of words, so that it is made anew."""
+        dialect = self._connection.dialect
+        dialect.forget_words(self._connection, "words")
         entries = (
             (each.row, text)
             for each in documents_in_order(self._connection)
             if isinstance(each, StoredDocument) and (text := searchable(each.record)) is not None
         )
-        self._connection.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", entries)
+        dialect.add_words(self._connection, "words", entries)
 
     def count_again(self) -> None:
         """The counters from what is stored."""
         for modality in MODALITIES:
             documents, bytes = self._connection.execute(
-                "SELECT count(*), ifnull(sum(ifnull(content_bytes, 0) + ifnull(thumbnail_bytes, 0)), 0)"
+                "SELECT count(*), coalesce(sum(coalesce(content_bytes, 0) + coalesce(thumbnail_bytes, 0)), 0)"
                 " FROM documents WHERE modality = ?",
                 (modality,),
             ).fetchone()
             vectors, vector_bytes = self._connection.execute(
-                f"SELECT count(*), ifnull(sum(length(vector)), 0) FROM {vector_table(modality)}"
+                f"SELECT count(*), coalesce(sum(length(vector)), 0) FROM {vector_table(modality)}"
             ).fetchone()
             self._connection.execute(
                 "UPDATE counts SET documents = ?, vectors = ?, bytes = ?, last_change = ? WHERE modality = ?",
-                (documents, vectors, bytes + vector_bytes, time.time(), modality),
+                (documents, vectors, int(bytes + vector_bytes), time.time(), modality),
             )
 
     def _count(self, document: StoredDocument, vector_bytes: int, sign: int) -> None:

@@ -17,11 +17,20 @@ from urllib.parse import quote
 
 from crossmodal.errors import StoreDamaged, StoreError, StoreFormat, StoreMissing, StoreUnwritable
 from crossmodal.index.embedded.damage import DamageList
-from crossmodal.index.embedded.schema import APPLICATION_ID, INDEX_FILE, PAGE_BYTES
+from crossmodal.index.embedded.dialect import Connection
+from crossmodal.index.embedded.schema import (
+    APPLICATION_ID,
+    DOCUMENTS_FILE,
+    FORMAT,
+    INDEX_FILE,
+    PAGE_BYTES,
+    SCHEMA,
+)
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.writer_lock import file_of, is_being_written, no_locks, no_writer
 from crossmodal.private_files import touch_private
 
-__all__ = ["Connections", "damage_advice", "storable", "sync_folder"]
+__all__ = ["Connections", "UnusualText", "damage_advice", "require_own_file", "storable", "sync_folder"]
 
 _BUSY_SECONDS = 30.0
 _CACHE_KIB = 8_192
@@ -49,7 +58,7 @@ _NO_LOCKS = (
 _REFUSED = ("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")
 
 # A forked child must neither use nor close the connections of its parent, so they are held here for ever.
-_inherited: list[sqlite3.Connection] = []
+_inherited: list[SQLiteConnection] = []
 
 
 def damage_advice(folder: Path) -> str:
@@ -58,6 +67,10 @@ def damage_advice(folder: Path) -> str:
         f"Look at the disk; then restore a backup with: crossmodal restore FILE --replace, or delete the "
         f"index in {folder} and index again."
     )
+
+
+class UnusualText(bytes):
+    """A text that is no UTF-8, with its halves of characters, as names of files have them."""
 
 
 def storable(text: str | None) -> str | bytes | None:
@@ -70,8 +83,17 @@ def storable(text: str | None) -> str | bytes | None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
+        return UnusualText(text.encode("utf-8", "surrogatepass"))
     return text
+
+
+def require_own_file(folder: Path) -> None:
+    """Raises StoreError where a database has the documents of the index in ``folder``, and no file."""
+    if (folder / DOCUMENTS_FILE).exists():
+        raise StoreError(
+            f"The documents of the index in {folder} are in a database, where the programs of that do this: "
+            "pg_dump, pg_restore, VACUUM. dump and load work for either."
+        )
 
 
 def sync_folder(path: Path) -> None:
@@ -94,8 +116,8 @@ class Connections:
         self.path = folder / INDEX_FILE
         self.damage = DamageList(folder)
         self._lock = threading.Lock()
-        self._idle: list[sqlite3.Connection] = []
-        self._writer: sqlite3.Connection | None = None
+        self._idle: list[SQLiteConnection] = []
+        self._writer: SQLiteConnection | None = None
         self._closed = False
         self._pid = os.getpid()
         found = self.path.stat()
@@ -111,6 +133,7 @@ class Connections:
         try:
             connections = cls(folder)
         except (FileNotFoundError, NotADirectoryError) as error:
+            require_own_file(folder)
             raise StoreMissing(f"There is no index in {folder}. Make one with: crossmodal index") from error
         except OSError as error:
             raise StoreError(
@@ -153,14 +176,32 @@ class Connections:
         """Whether anything was ever committed; not so where its maker was killed before. Raises StoreFormat
         for another program's file."""
         with self.read() as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return self.has_tables(connection)
+
+    def has_tables(self, connection: Connection) -> bool:
+        """The same, as ``connection`` sees it."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application != APPLICATION_ID and tables:
             raise StoreFormat(
                 f"{self.path} is an SQLite file, but not an index of this project. Choose another folder "
                 "with --workspace."
             )
         return bool(application == APPLICATION_ID)
+
+    @property
+    def format(self) -> int:
+        """The number of the format in which the index is stored, as ``schema.FORMAT``."""
+        with self.read() as connection:
+            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(found)
+
+    def make_tables(self, connection: Connection) -> None:
+        """Makes the tables of a new index, and notes its format, in a transaction of ``write``."""
+        for statement in SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     @property
     def superseded(self) -> bool:
@@ -174,7 +215,7 @@ class Connections:
         return (found.st_dev, found.st_ino) != self._file
 
     @contextmanager
-    def read(self, *, once: bool = False) -> Iterator[sqlite3.Connection]:
+    def read(self, *, once: bool = False) -> Iterator[SQLiteConnection]:
         """One consistent view of the last commit, usable to its end even where ``close`` comes before.
 
         Who asks ``once``, with a single statement, has one view without a transaction, in half the time.
@@ -190,7 +231,7 @@ class Connections:
                     connection.execute("ROLLBACK")
 
     @contextmanager
-    def write(self) -> Iterator[sqlite3.Connection]:
+    def write(self) -> Iterator[SQLiteConnection]:
         """One transaction, on disk at the end of the block, or wholly dropped by an exception."""
         connection = self._writer
         if self._closed or connection is None:
@@ -254,7 +295,7 @@ class Connections:
         _let_go(connections, self._pid)
 
     @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def _borrowed(self) -> Iterator[SQLiteConnection]:
         with self._lock:
             if self._closed:
                 raise StoreError(f"The index in {self.folder} is closed.")
@@ -289,7 +330,7 @@ class Connections:
         finally:
             self._give_back(connection)
 
-    def _give_back(self, connection: sqlite3.Connection) -> None:
+    def _give_back(self, connection: SQLiteConnection) -> None:
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -297,7 +338,7 @@ class Connections:
         connection.close()
 
     @contextmanager
-    def _unshared(self) -> Iterator[sqlite3.Connection]:
+    def _unshared(self) -> Iterator[SQLiteConnection]:
         """A connection without shared memory, for a full or read-only disk; keeps writers out meanwhile."""
         log = self.path.with_name(f"{INDEX_FILE}-wal")
         if not os.access(self.path, os.R_OK):
@@ -318,7 +359,7 @@ class Connections:
             finally:
                 connection.close()
 
-    def _open_writer(self) -> sqlite3.Connection:
+    def _open_writer(self) -> SQLiteConnection:
         connection = self._connect("mode=rw")
         try:
             # Before the first table; without effect later.
@@ -336,12 +377,13 @@ class Connections:
             raise
         return connection
 
-    def _connect(self, parameters: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
+    def _connect(self, parameters: str) -> SQLiteConnection:
+        connection: SQLiteConnection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?{parameters}",
             uri=True,
             timeout=_BUSY_SECONDS,
             isolation_level=None,
+            factory=SQLiteConnection,
             check_same_thread=False,
         )
         # In C: it is called for every text of every row.
@@ -418,7 +460,7 @@ def _decoding_errors() -> str:
     return name
 
 
-def _let_go(connections: list[sqlite3.Connection], pid: int) -> None:
+def _let_go(connections: list[SQLiteConnection], pid: int) -> None:
     """Closes what the process ``pid`` opened; in one forked from it, keeps it open for ever."""
     if pid == os.getpid():
         for connection in connections:

@@ -17,9 +17,10 @@ from pathlib import Path
 from stat import S_IMODE
 
 from crossmodal.errors import StoreError, StoreFormat, StoreUnwritable
-from crossmodal.index.embedded.connections import Connections, sync_folder
+from crossmodal.index.embedded.connections import Connections, require_own_file, sync_folder
 from crossmodal.index.embedded.objects import ObjectPlaces, read_places, write_places
 from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import LOCK_FILE, WriterLock, file_of
 from crossmodal.private_files import make_private_folder, touch_private
@@ -66,6 +67,7 @@ def restore(backup: Path, folder: Path, *, replace: bool = False) -> None:
     """
     if not backup.is_file():
         raise StoreError(f"There is no backup {backup}.")
+    require_own_file(folder)
     target = folder / INDEX_FILE
     if not replace and target.exists():
         raise StoreError(
@@ -235,7 +237,7 @@ def _prepare(file: Path, *, id: str | None = None, replaces: ObjectPlaces | None
     One that ``replaces`` another index, or lies where none was, goes on with the object folders of that one.
     """
     try:
-        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, isolation_level=None, factory=SQLiteConnection)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             if id is not None:
                 connection.execute("UPDATE meta SET value = ? WHERE name = 'id'", (id,))

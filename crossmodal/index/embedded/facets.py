@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sqlite3
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.tags import Kind
 from crossmodal.index.protocols import Facet, FacetOrder, FacetRequest, FacetValue, Per
 from crossmodal.records import Modality
@@ -31,7 +31,7 @@ _IS_BELOW = "value > CAST(? AS TEXT) AND value < CAST(? AS TEXT)"
 
 
 def facet(
-    connection: sqlite3.Connection,
+    connection: Connection,
     modality: Modality,
     request: FacetRequest,
     rows: AbstractSet[int] | None = None,
@@ -43,12 +43,13 @@ def facet(
     if request.per is not None:
         characters = _CHARACTERS[request.per]
         value = f"substr(value, 1, {characters})"
-        where = f"{where} AND kind = {Kind.STRING:d} AND value GLOB ?"
-        given.append(f"{_DATE[:characters].replace('d', '[0-9]')}*")
+        where = (
+            f"{where} AND kind = {Kind.STRING:d} AND {connection.dialect.begins('value', _DATE[:characters])}"
+        )
     if request.below is not None:
         where, given = _one_level(where, given, request.below)
     if rows is not None:
-        where, given = f"{where} AND row IN (SELECT value FROM json_each(?))", [*given, json.dumps([*rows])]
+        where, given = f"{where} AND row {connection.dialect.among}", [*given, json.dumps([*rows])]
     # A document has each value once, but several days of one month.
     counted = "count(*)" if request.per is None else "count(DISTINCT row)"
     found = connection.execute(
@@ -67,7 +68,7 @@ def facet(
 
 
 def tag_values(
-    connection: sqlite3.Connection, modality: Modality, *, without: Sequence[str], longest: int
+    connection: Connection, modality: Modality, *, without: Sequence[str], longest: int
 ) -> list[tuple[str, str, int]]:
     """The tags and their texts of at most ``longest`` characters, and how many documents have each."""
     left_out = ", ".join("?" * len(without))
@@ -82,14 +83,14 @@ def tag_values(
 def _one_level(where: str, given: list[Any], below: str) -> tuple[str, list[Any]]:
     where = f"{where} AND kind = {Kind.STRING:d}"
     if not below:
-        return f"{where} AND instr(value, '/') = 0", given
+        return f"{where} AND value NOT LIKE '%/%'", given
     first, behind = storable(f"{below}/"), storable(f"{below}0")
     return (
-        f"{where} AND {_IS_BELOW} AND instr(substr(value, length(CAST(? AS TEXT)) + 1), '/') = 0",
+        f"{where} AND {_IS_BELOW} AND substr(value, length(CAST(? AS TEXT)) + 1) NOT LIKE '%/%'",
         [*given, first, behind, first],
     )
 
 
-def _id_of(connection: sqlite3.Connection, row: int) -> str:
+def _id_of(connection: Connection, row: int) -> str:
     (id,) = connection.execute("SELECT id FROM documents WHERE row = ?", (row,)).fetchone()
     return str(id)

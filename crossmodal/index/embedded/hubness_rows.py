@@ -7,13 +7,13 @@ by their cosines.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import uuid
 from collections.abc import Sequence
 
 import numpy as np
 
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.models.hubness import Banks
 from crossmodal.records import MODALITIES, Modality
@@ -29,13 +29,13 @@ _READ_AT_MOST = 4
 _reading = threading.Lock()
 
 
-def banks_fingerprint(connection: sqlite3.Connection) -> str:
+def banks_fingerprint(connection: Connection) -> str:
     """Which banks the index has, as in ``ModelIdentity.hubness``; empty where it has none."""
     found = connection.execute("SELECT fingerprint FROM banks").fetchone()
     return "" if found is None else str(found[0])
 
 
-def banks_in(connection: sqlite3.Connection) -> Banks | None:
+def banks_in(connection: Connection) -> Banks | None:
     """The banks of the index; None where it has none. Raises ModelError where they are damaged."""
     fingerprint = banks_fingerprint(connection)
     if not fingerprint:
@@ -58,7 +58,7 @@ def hubness_of(banks: Banks | None, vectors: Sequence[bytes], modality: Modality
     return found
 
 
-def take_banks(connection: sqlite3.Connection, banks: Banks) -> int:
+def take_banks(connection: Connection, banks: Banks) -> int:
     """Gives the index ``banks`` in the place of those it has; returns for how many documents.
 
     Their hubness is computed from their vectors; the index then has another id, so that no search goes on

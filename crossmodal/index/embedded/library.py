@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,8 @@ from dataclasses import dataclass, fields, replace
 from crossmodal.errors import DataError, StoreDamaged
 from crossmodal.index.embedded import local_files
 from crossmodal.index.embedded.changes import Changes, RemovedPhoto
-from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.local_files import KnownFile
 from crossmodal.index.embedded.schema import IS_VIDEO
 from crossmodal.index.embedded.seen_texts import delete_texts
@@ -50,7 +50,7 @@ _WRITTEN = tuple(field.name for field in fields(Record) if field.name not in (*_
 
 
 # Captions that several files give.
-_OF_SEVERAL = "(origin IS NOT NULL AND instr(origin, '//'))"
+_OF_SEVERAL = "(origin LIKE '%//%')"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Library:
     What changes something needs a store that is open for writing.
     """
 
-    def __init__(self, connections: Connections, writing: threading.Lock, check: Callable[[], None]) -> None:
+    def __init__(self, connections: Connected, writing: threading.Lock, check: Callable[[], None]) -> None:
         self._connections = connections
         self._writing = writing
         self._check_writer = check
@@ -129,15 +129,17 @@ class Library:
 
     def photo_with(self, digest: str) -> str | None:
         """The id of a photo of this content, in the index or in the trash; None where there is none."""
-        select = "SELECT {} FROM {} WHERE digest = ?1"
+        select = "SELECT {} FROM {} WHERE digest = ?"
         both = f"{select.format('id', 'documents')} UNION ALL {select.format('photo', 'trash')}"
         with self._connections.read() as connection:
-            found = connection.execute(both, (digest,)).fetchone()
+            found = connection.execute(both, (digest, digest)).fetchone()
         return None if found is None else str(found[0])
 
     def digests(self) -> Iterator[str]:
         """The SHA-256 of each photo that has a vector, as of one commit."""
-        select = "SELECT digest FROM documents WHERE modality = 'image' AND has_vector AND digest IS NOT NULL"
+        select = (
+            "SELECT digest FROM documents WHERE modality = 'image' AND has_vector != 0 AND digest IS NOT NULL"
+        )
         with self._connections.read() as connection:
             for (digest,) in connection.execute(select):
                 yield digest
@@ -291,12 +293,12 @@ class Library:
             return connection.execute("DELETE FROM trash WHERE deleted <= ?", (before,)).rowcount
 
     @contextmanager
-    def _changing(self) -> Iterator[sqlite3.Connection]:
+    def _changing(self) -> Iterator[Connection]:
         self._check_writer()
         with self._writing, self._connections.write() as connection:
             yield connection
 
-    def _forget(self, connection: sqlite3.Connection, files: Sequence[LocalFile]) -> list[str]:
+    def _forget(self, connection: Connection, files: Sequence[LocalFile]) -> list[str]:
         leaving: dict[str, list[LocalFile]] = {}
         for file in files:
             if (photo := local_files.photo_at(connection, file)) is not None:
@@ -316,7 +318,7 @@ class Library:
         local_files.read_again(connection, leaving.keys() - set(gone))
         return gone
 
-    def _root(self, connection: sqlite3.Connection, path: str) -> int:
+    def _root(self, connection: Connection, path: str) -> int:
         found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
         if found is None:
             found = local_files.divide_root(connection, path)
@@ -325,7 +327,7 @@ class Library:
             raise DataError(f"{path} is no root of this index; its roots are: {listed}.")
         return int(found[0])
 
-    def _paths(self, connection: sqlite3.Connection) -> list[str]:
+    def _paths(self, connection: Connection) -> list[str]:
         return [path for (path,) in connection.execute("SELECT path FROM roots ORDER BY path")]
 
 
@@ -339,13 +341,13 @@ def _different_files(paths: Sequence[str]) -> list[str]:
     return list(files.values())
 
 
-def is_trashed(connection: sqlite3.Connection, photo: str) -> bool:
+def is_trashed(connection: Connection, photo: str) -> bool:
     """Whether the photo with that id is in the trash."""
     select = "SELECT 1 FROM trash WHERE photo = CAST(? AS TEXT)"
     return connection.execute(select, (storable(photo),)).fetchone() is not None
 
 
-def restore(connection: sqlite3.Connection, photo: str, *, uploaded: int) -> bool:
+def restore(connection: Connection, photo: str, *, uploaded: int) -> bool:
     """Brings one photo back from the trash, as ``StoredDocument`` has it; False where it isn't there."""
     named = (storable(photo),)
     found = connection.execute(
@@ -393,7 +395,7 @@ def read_trashed(
     return Whole(Record(**written), vector, content, thumbnail, colour)
 
 
-def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
+def _move_origins(connection: Connection, path: str, to: str) -> None:
     """Says of captions that files below ``path`` gave that these lie below ``to``."""
     start = f"{path.rstrip('/')}/"
     rows = connection.execute(
@@ -411,11 +413,12 @@ def _move_origins(connection: sqlite3.Connection, path: str, to: str) -> None:
                 rewrite(connection, replace(document, record=moved))
 
 
-def _throw_away(connection: sqlite3.Connection, removed: RemovedPhoto, file: str) -> None:
+def _throw_away(connection: Connection, removed: RemovedPhoto, file: str) -> None:
     records = [whole.record for whole in removed.documents]
     digest = next((record.digest for record in records if record.id == removed.photo), None)
+    connection.execute("DELETE FROM trash WHERE photo = CAST(? AS TEXT)", (storable(removed.photo),))
     connection.execute(
-        "INSERT OR REPLACE INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
+        "INSERT INTO trash (photo, deleted, file, digest) VALUES (CAST(? AS TEXT), ?, ?, ?)",
         (storable(removed.photo), time.time(), file, digest),
     )
     connection.execute("DELETE FROM trashed WHERE photo = CAST(? AS TEXT)", (storable(removed.photo),))

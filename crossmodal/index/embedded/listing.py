@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from itertools import islice
 
@@ -11,6 +10,7 @@ from crossmodal.deadlines import check_deadline
 from crossmodal.filters import MODALITY_FIELD, And, Filter, Not, Or
 from crossmodal.filters.sorting import Order, OrderedValue, Place
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection, Dialect
 from crossmodal.index.embedded.stored_document import read_document
 from crossmodal.index.embedded.tags import Kind, rows_that_match
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
@@ -18,14 +18,12 @@ from crossmodal.records import IMAGE, Modality, Record
 
 __all__ = ["coordinates", "list_documents", "matching_ids", "rows_of"]
 
-_AMONG = " AND tags.row IN (SELECT value FROM json_each(?))"
-
 # A document's row, its id, and the value that it stands by.
 _Candidate = tuple[int, str, OrderedValue | None]
 
 
 def list_documents(
-    connection: sqlite3.Connection,
+    connection: Connection,
     modality: Modality,
     limit: int,
     *,
@@ -58,7 +56,7 @@ def list_documents(
 
 
 def matching_ids(
-    connection: sqlite3.Connection, modality: Modality, filter: Filter, limit: int | None = None
+    connection: Connection, modality: Modality, filter: Filter, limit: int | None = None
 ) -> list[str]:
     """The ids of the first ``limit`` documents that match, or of all, in the order of their bytes."""
     rows = rows_of(connection, modality, filter)
@@ -66,26 +64,29 @@ def matching_ids(
     return list(islice(matching, limit)) if rows else []
 
 
-def coordinates(
-    connection: sqlite3.Connection, filter: Filter | None = None
-) -> list[tuple[str, float, float]]:
+def coordinates(connection: Connection, filter: Filter | None = None) -> list[tuple[str, float, float]]:
     """Id, latitude and longitude in degrees of the photos that have them and match, by id."""
     rows = None if filter is None else rows_of(connection, IMAGE, filter)
-    select = "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND abs(value) <= ?"
+    select = (
+        "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
+    )
+    number = connection.dialect.number
     latitudes, longitudes = (
-        dict[int, float](connection.execute(select, (IMAGE, name, Kind.NUMBER, most)).fetchall())
+        dict[int, float](
+            connection.execute(select, (IMAGE, name, Kind.NUMBER, number(-most), number(most))).fetchall()
+        )
         for name, most in ((LATITUDE, 90), (LONGITUDE, 180))
     )
     check_deadline()
     placed = [row for row in latitudes if row in longitudes and (rows is None or row in rows)]
     found = connection.execute(
-        "SELECT row, id FROM documents WHERE row IN (SELECT value FROM json_each(?)) ORDER BY id",
+        f"SELECT row, id FROM documents WHERE row {connection.dialect.among} ORDER BY id",
         (json.dumps(placed),),
     )
     return [(id, latitudes[row], longitudes[row]) for row, id in found]
 
 
-def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> Iterator[_Candidate]:
+def _by_id(connection: Connection, modality: Modality, after: str) -> Iterator[_Candidate]:
     for row, id in connection.execute(
         "SELECT row, id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) ORDER BY id",
         (modality, storable(after)),
@@ -94,7 +95,7 @@ def _by_id(connection: sqlite3.Connection, modality: Modality, after: str) -> It
 
 
 def _by_tag(
-    connection: sqlite3.Connection,
+    connection: Connection,
     modality: Modality,
     order: Order,
     after: Place | None,
@@ -103,24 +104,34 @@ def _by_tag(
     name = storable(order.tag)
     behind = None if after is None else after.value
     # Before their documents are looked for.
-    among, listed = ("", ()) if rows is None else (_AMONG, (json.dumps([*rows]),))
+    among, listed = (
+        ("", ()) if rows is None else (f" AND tags.row {connection.dialect.among}", (json.dumps([*rows]),))
+    )
     if after is None or behind is not None:
         kinds = [Kind.BOOLEAN, Kind.NUMBER, Kind.STRING]
         if order.descending:
             kinds.reverse()
         for kind in kinds if behind is None else kinds[kinds.index(Kind(behind[0])) :]:
-            ranges = [("", ())] if behind is None or kind != behind[0] else _beyond(behind, after, order)
+            ranges = (
+                [("", ())]
+                if behind is None or kind != behind[0]
+                else _beyond(connection.dialect, behind, after, order)
+            )
             for condition, given in ranges:
                 place = modality, name, kind
                 yield from _of_kind(connection, place, condition + among, (*given, *listed), order)
     yield from _without_tag(connection, modality, name, after.id if after and behind is None else "")
 
 
-def _beyond(value: OrderedValue, after: Place | None, order: Order) -> list[tuple[str, tuple[object, ...]]]:
+def _beyond(
+    dialect: Dialect, value: OrderedValue, after: Place | None, order: Order
+) -> list[tuple[str, tuple[object, ...]]]:
     """What stands behind a place among values of its kind: equal ones with a later id, then further ones."""
     assert after is not None
     is_text = value[0] == Kind.STRING
-    bound, cast = (storable(value[1]), "CAST(? AS TEXT)") if is_text else (value[1], "?")
+    bound, cast = (
+        (storable(str(value[1])), "CAST(? AS TEXT)") if is_text else (dialect.number(float(value[1])), "?")
+    )
     return [
         (f" AND value = {cast} AND documents.id > CAST(? AS TEXT)", (bound, storable(after.id))),
         (f" AND value {'<' if order.descending else '>'} {cast}", (bound,)),
@@ -128,7 +139,7 @@ def _beyond(value: OrderedValue, after: Place | None, order: Order) -> list[tupl
 
 
 def _of_kind(
-    connection: sqlite3.Connection,
+    connection: Connection,
     place: tuple[object, object, Kind],
     condition: str,
     given: tuple[object, ...],
@@ -145,7 +156,7 @@ def _of_kind(
 
 
 def _without_tag(
-    connection: sqlite3.Connection, modality: Modality, name: object, after: str
+    connection: Connection, modality: Modality, name: object, after: str
 ) -> Iterator[_Candidate]:
     for row, id in connection.execute(
         "SELECT row, id FROM documents WHERE modality = ? AND id > CAST(? AS TEXT) AND row NOT IN"
@@ -155,7 +166,7 @@ def _without_tag(
         yield row, id, None
 
 
-def rows_of(connection: sqlite3.Connection, modality: Modality, filter: Filter) -> set[int]:
+def rows_of(connection: Connection, modality: Modality, filter: Filter) -> set[int]:
     """The rows of all documents of one modality that match, with a vector or without."""
     match filter:
         case And(parts) if parts:
@@ -176,5 +187,5 @@ def _of_modality(filter: Filter) -> bool:
     return getattr(filter, "field", None) == MODALITY_FIELD
 
 
-def _all_rows(connection: sqlite3.Connection, modality: Modality) -> set[int]:
+def _all_rows(connection: Connection, modality: Modality) -> set[int]:
     return {row for (row,) in connection.execute("SELECT row FROM documents WHERE modality = ?", (modality,))}

@@ -6,12 +6,14 @@ file is there twice.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.schema import IS_VIDEO
+from crossmodal.index.embedded.stored_document import tags_of
 from crossmodal.records import LocalFile, Record, below
 
 __all__ = [
@@ -31,8 +33,8 @@ __all__ = [
 ]
 
 
-# Of a video, how many moments it has, and how many of these are there beside the first.
-_MOMENTS = f"CASE WHEN {IS_VIDEO} AND json_valid(metadata) THEN json_extract(metadata, '$.moments') END"
+# Of a video, where it says how many moments it has, and how many of these are there beside the first.
+_MOMENTS = f"CASE WHEN {IS_VIDEO} THEN metadata END"
 _MOMENTS_THERE = (
     f"CASE WHEN {IS_VIDEO} THEN (SELECT count(*) FROM documents AS part"
     " WHERE part.photo_id = files.photo AND part.modality = 'image') ELSE 0 END"
@@ -63,7 +65,7 @@ class KnownFile:
         return self.moments is None or self.parts + 1 >= self.moments
 
 
-def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
+def add_root(connection: Connection, folder: str) -> LocalFile:
     """The root to which ``folder`` (absolute) belongs and its path below it; makes one where there is none.
 
     Roots inside of a new one are taken into it; their files are read once more, as the folders around each
@@ -78,14 +80,14 @@ def add_root(connection: sqlite3.Connection, folder: str) -> LocalFile:
     for root, id in roots.items():
         if inside := below(folder, root):
             connection.execute(
-                "UPDATE OR REPLACE files SET root = ?, path = ? || path, signature = '' WHERE root = ?",
+                "UPDATE files SET root = ?, path = CAST(? AS TEXT) || path, signature = '' WHERE root = ?",
                 (new, f"{inside}/", id),
             )
             connection.execute("DELETE FROM roots WHERE id = ?", (id,))
     return LocalFile(folder, "")
 
 
-def divide_root(connection: sqlite3.Connection, folder: str) -> tuple[int] | None:
+def divide_root(connection: Connection, folder: str) -> tuple[int] | None:
     """Makes the folder ``folder`` inside of a root one of its own; its id, None where no photo is there."""
     for id, root in connection.execute("SELECT id, path FROM roots").fetchall():
         if not (inside := below(root, folder)):
@@ -103,7 +105,7 @@ def divide_root(connection: sqlite3.Connection, folder: str) -> tuple[int] | Non
     return None
 
 
-def place(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
+def place(connection: Connection, records: Iterable[Record]) -> None:
     """Notes that the photos ``records`` lie in the files that they name."""
     for record in records:
         if (local := record.local) is None:
@@ -113,13 +115,14 @@ def place(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
             inside = add_root(connection, local.root)
             root = _root_id(connection, inside.root)
             local = LocalFile(inside.root, f"{inside.path}/{local.path}".lstrip("/"), local.signature)
+        connection.execute("DELETE FROM files WHERE root = ? AND path = ?", (root, local.path))
         connection.execute(
-            "INSERT OR REPLACE INTO files (root, path, photo, signature) VALUES (?, ?, CAST(? AS TEXT), ?)",
+            "INSERT INTO files (root, path, photo, signature) VALUES (?, ?, CAST(? AS TEXT), ?)",
             (root, local.path, storable(record.id), local.signature),
         )
 
 
-def file_of(connection: sqlite3.Connection, root: str, path: str) -> KnownFile | None:
+def file_of(connection: Connection, root: str, path: str) -> KnownFile | None:
     """What is known of the file at ``path`` below ``root``, None where it was never indexed."""
     found = connection.execute(
         "SELECT files.photo, documents.digest, files.signature, content_hash, row, has_vector,"
@@ -129,16 +132,20 @@ def file_of(connection: sqlite3.Connection, root: str, path: str) -> KnownFile |
         " WHERE roots.path = ? AND files.path = ?",
         (root, path),
     ).fetchone()
-    return None if found is None else KnownFile(*found)
+    if found is None:
+        return None
+    values = [*found]
+    values[-2] = _moments(values[-2])
+    return KnownFile(*values)
 
 
-def photo_at(connection: sqlite3.Connection, local: LocalFile) -> str | None:
+def photo_at(connection: Connection, local: LocalFile) -> str | None:
     """The id of the photo that lies in the file ``local``."""
     found = file_of(connection, local.root, local.path)
     return None if found is None else found.photo
 
 
-def files_of(connection: sqlite3.Connection, photo: str) -> list[LocalFile]:
+def files_of(connection: Connection, photo: str) -> list[LocalFile]:
     """The files in which the photo with that id lies."""
     found = connection.execute(
         "SELECT roots.path, files.path, signature FROM files JOIN roots ON roots.id = files.root"
@@ -148,7 +155,7 @@ def files_of(connection: sqlite3.Connection, photo: str) -> list[LocalFile]:
     return [LocalFile(*each) for each in found]
 
 
-def files_below(connection: sqlite3.Connection, folder: LocalFile) -> Iterator[tuple[LocalFile, str]]:
+def files_below(connection: Connection, folder: LocalFile) -> Iterator[tuple[LocalFile, str]]:
     """The files below ``folder`` of a root, by path, each with the id of its photo."""
     start = f"{folder.path}/" if folder.path else ""
     # "0" comes behind "/".
@@ -162,7 +169,7 @@ def files_below(connection: sqlite3.Connection, folder: LocalFile) -> Iterator[t
         yield LocalFile(folder.root, path, signature), photo
 
 
-def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> None:
+def forget(connection: Connection, files: Iterable[LocalFile]) -> None:
     """Forgets ``files``."""
     connection.executemany(
         "DELETE FROM files WHERE root = (SELECT id FROM roots WHERE path = ?) AND path = ?",
@@ -170,10 +177,10 @@ def forget(connection: sqlite3.Connection, files: Iterable[LocalFile]) -> None:
     )
 
 
-def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = None) -> list[str]:
+def without_file(connection: Connection, photos: Iterable[str] | None = None) -> list[str]:
     """Those of ``photos`` (None: of all) that were no uploads and lie in no file any more."""
     select = (
-        "SELECT id FROM documents WHERE modality = 'image' AND NOT uploaded AND photo_id IS NULL"
+        "SELECT id FROM documents WHERE modality = 'image' AND uploaded = 0 AND photo_id IS NULL"
         " AND NOT EXISTS (SELECT 1 FROM files WHERE files.photo = documents.id)"
     )
     if photos is None:
@@ -185,7 +192,7 @@ def without_file(connection: sqlite3.Connection, photos: Iterable[str] | None = 
     ]
 
 
-def read_again(connection: sqlite3.Connection, photos: Iterable[str]) -> None:
+def read_again(connection: Connection, photos: Iterable[str]) -> None:
     """Lets the next run read the files of these photos, whatever they look like."""
     connection.executemany(
         "UPDATE files SET signature = '' WHERE photo = CAST(? AS TEXT)",
@@ -193,20 +200,28 @@ def read_again(connection: sqlite3.Connection, photos: Iterable[str]) -> None:
     )
 
 
-def uploaded_as(connection: sqlite3.Connection, photo: str) -> int:
+def uploaded_as(connection: Connection, photo: str) -> int:
     """``StoredDocument.uploaded`` of the photo with that id; 0 where there is none."""
     select = "SELECT uploaded FROM documents WHERE modality = 'image' AND id = CAST(? AS TEXT)"
     found = connection.execute(select, (storable(photo),)).fetchone()
     return 0 if found is None else int(found[0])
 
 
-def remove_photos(connection: sqlite3.Connection, photos: Sequence[str]) -> None:
+def remove_photos(connection: Connection, photos: Sequence[str]) -> None:
     """Forgets all files of these photos."""
     connection.executemany(
         "DELETE FROM files WHERE photo = CAST(? AS TEXT)", [(storable(photo),) for photo in photos]
     )
 
 
-def _root_id(connection: sqlite3.Connection, path: str) -> int | None:
+def _root_id(connection: Connection, path: str) -> int | None:
     found = connection.execute("SELECT id FROM roots WHERE path = ?", (path,)).fetchone()
     return None if found is None else int(found[0])
+
+
+def _moments(metadata: str | None) -> int | None:
+    with suppress(ValueError, AttributeError):
+        moments = None if metadata is None else tags_of(metadata).get("moments")
+        return moments if isinstance(moments, int) else None
+    # What is damaged is said where the document is read.
+    return None

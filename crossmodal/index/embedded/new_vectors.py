@@ -23,6 +23,7 @@ from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import read_trashed, trashed_checksum
 from crossmodal.index.embedded.objects import Objects
 from crossmodal.index.embedded.schema import vector_table
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.stored_document import (
     Whole,
     checksum,
@@ -156,7 +157,7 @@ def put_in_place(folder: Path, identity: ModelIdentity, failed: Mapping[Place, S
     """
 
     def change(file: Path) -> None:
-        with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, isolation_level=None, factory=SQLiteConnection)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             if any(set(_rows_without(connection, place)) != failed[place] for place in PLACES):
                 raise StoreUnwritable(
@@ -171,13 +172,13 @@ def put_in_place(folder: Path, identity: ModelIdentity, failed: Mapping[Place, S
     replace_by_copy(folder, change)
 
 
-def _rows_without(connection: sqlite3.Connection, place: Place) -> list[int]:
+def _rows_without(connection: SQLiteConnection, place: Place) -> list[int]:
     select = f"SELECT old.rowid FROM {_JOINED.format(place=place)}"
     where = f"WHERE new.row IS NULL AND old.{_HAS_VECTOR[place]} ORDER BY 1"
     return [row for (row,) in connection.execute(f"{select} {where}")]
 
 
-def _whole(connection: sqlite3.Connection, place: Place, row: int) -> Whole | None:
+def _whole(connection: SQLiteConnection, place: Place, row: int) -> Whole | None:
     if place == "trashed":
         select = "SELECT photo, record, vector, content, thumbnail, checksum FROM trashed WHERE rowid = ?"
         return read_trashed(*connection.execute(select, (row,)).fetchone())
@@ -190,7 +191,7 @@ def _whole(connection: sqlite3.Connection, place: Place, row: int) -> Whole | No
     return whole
 
 
-def _replace_vectors(connection: sqlite3.Connection, failed: Set[int]) -> None:
+def _replace_vectors(connection: SQLiteConnection, failed: Set[int]) -> None:
     run = connection.execute
     for modality in MODALITIES:
         # Without hubness until the new model's banks are taken.
@@ -212,7 +213,7 @@ def _replace_vectors(connection: sqlite3.Connection, failed: Set[int]) -> None:
                 rewrite(connection, replace(document, has_vector=False))
 
 
-def _replace_in_trash(connection: sqlite3.Connection) -> None:
+def _replace_in_trash(connection: SQLiteConnection) -> None:
     run = connection.execute
     for (row,) in run("SELECT rowid FROM trashed WHERE vector IS NOT NULL").fetchall():
         select = "SELECT photo, record, vector, content, thumbnail, checksum FROM trashed WHERE rowid = ?"
@@ -227,7 +228,7 @@ def _replace_in_trash(connection: sqlite3.Connection) -> None:
             )
 
 
-def _bind(connection: sqlite3.Connection, identity: ModelIdentity) -> None:
+def _bind(connection: SQLiteConnection, identity: ModelIdentity) -> None:
     run = connection.execute
     run("DROP TABLE new_vectors")
     run("DELETE FROM meta WHERE name = ?", (_TARGET,))

@@ -1,21 +1,23 @@
 """The object stores of an index: which it writes to, what its rows name there, and what no row names.
 
 Bytes come first and the row that names them is committed last, so that a row never names what isn't there,
-and what a killed or failed write has left is named by none. Only who has the writer's lock puts, and sweeps.
+and what a killed or failed write has left is named by none. Only who is in a transaction that writes puts,
+and sweeps.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import read_meta, read_state
-from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.object_store import object_store
 from crossmodal.index.objects import ObjectGone, ObjectStorage, RowStorage, Stored
 
@@ -69,7 +71,7 @@ class ObjectPlaces:
         return copy if self.writes in copy.own else copy.writing_to(self.address)
 
 
-def read_places(connection: sqlite3.Connection) -> ObjectPlaces:
+def read_places(connection: Connection) -> ObjectPlaces:
     """Where the bytes of an index lie."""
     text = read_meta(connection, _META)
     if text is None:
@@ -78,7 +80,7 @@ def read_places(connection: sqlite3.Connection) -> ObjectPlaces:
     return ObjectPlaces(held["writes"], held["folders"], tuple(held["own"]))
 
 
-def write_places(connection: sqlite3.Connection, places: ObjectPlaces) -> None:
+def write_places(connection: Connection, places: ObjectPlaces) -> None:
     """Notes where the bytes of an index lie."""
     connection.execute("DELETE FROM meta WHERE name = ?", (_META,))
     if places.folders:
@@ -88,7 +90,7 @@ def write_places(connection: sqlite3.Connection, places: ObjectPlaces) -> None:
 class Objects:
     """The bytes of an index, whichever of its places they lie in."""
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connected) -> None:
         self._connections = connections
         self._places = ObjectPlaces()
 
@@ -129,10 +131,10 @@ class Objects:
         return object_store(places.folders[folder], folder).state() if folder else None
 
 
-def sweep(connection: sqlite3.Connection) -> int:
+def sweep(connection: Connection) -> int:
     """Deletes what lies in the index's own folders and no row names; returns how many objects.
 
-    ``connection`` sees the last commit, and the caller has the writer's lock, so that nobody is about to name
+    ``connection`` sees the last commit, in a transaction of a writer, so that nobody is about to name
     some of it. Raises ObjectsUnavailable.
     """
     places = read_places(connection)
@@ -146,7 +148,7 @@ def sweep(connection: sqlite3.Connection) -> int:
     return swept
 
 
-def lost_objects(connection: sqlite3.Connection) -> Iterator[str | StoreDamaged]:
+def lost_objects(connection: Connection) -> Iterator[str | StoreDamaged]:
     """What rows name and no store has in that size; no bytes are read. Raises ObjectsUnavailable."""
     stores = [object_store(address, folder) for folder, address in read_places(connection).folders.items()]
     lost: set[str] = set()
@@ -164,19 +166,22 @@ def lost_objects(connection: sqlite3.Connection) -> Iterator[str | StoreDamaged]
             yield f"the object store lacks bytes of the photo {photo!r} in the trash"
 
 
-def _named(connection: sqlite3.Connection) -> Iterator[tuple[str, set[str]]]:
+def _named(connection: Connection) -> Iterator[tuple[str, set[str]]]:
     """Beginnings of digests, "" for all there are, and the references to them that rows hold."""
-    run = connection.execute
-    run("CREATE TEMP TABLE named (start TEXT, reference TEXT, PRIMARY KEY (start, reference)) WITHOUT ROWID")
-    try:
-        for table, column in COLUMNS:
-            run(
-                f"INSERT OR IGNORE INTO temp.named SELECT substr({column}, 18, 2), {column} FROM {table}"
-                f" WHERE typeof({column}) = 'text'"
-            )
-        for start in _PARTS if read_state(connection).next_row > _FEW_ROWS else ("",):
-            select = "SELECT reference FROM temp.named WHERE start >= ?1 AND start < ?1 || 'g'"
-            found = run(select, (start,))
-            yield start, {reference for (reference,) in found}
-    finally:
-        run("DROP TABLE temp.named")
+    reference = connection.dialect.reference
+    each = " UNION ".join(f"SELECT {reference(column)} AS named FROM {table}" for table, column in COLUMNS)
+    if read_state(connection).next_row <= _FEW_ROWS:
+        yield "", {named for (named,) in connection.execute(each) if named is not None}
+        return
+    found = connection.execute(
+        f"SELECT substr(named, 18, 2) AS start, named FROM ({each}) AS every"
+        " WHERE named IS NOT NULL ORDER BY 1"
+    )
+    groups = groupby(found, itemgetter(0))
+    group = next(groups, None)
+    for start in _PARTS:
+        if group is None or group[0] != start:
+            yield start, set()
+            continue
+        yield start, {named for _, named in group[1]}
+        group = next(groups, None)

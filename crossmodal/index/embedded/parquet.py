@@ -22,13 +22,14 @@ import numpy as np
 from crossmodal.errors import DataError, ModelError, StoreError, StoreFormat, StoreUnwritable
 from crossmodal.extras import extra_for
 from crossmodal.index.embedded.copies import made_beside, publish, require_absent, require_whole
-from crossmodal.index.embedded.schema import INDEX_FILE
+from crossmodal.index.embedded.opening import documents_address
+from crossmodal.index.embedded.schema import DOCUMENTS_FILE, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.writer_lock import WriterLock
 from crossmodal.index.protocols import SeenText
 from crossmodal.models.identity import ModelIdentity
 from crossmodal.private_files import touch_private
-from crossmodal.records import TEXT, LocalFile, Record, checked_modality
+from crossmodal.records import MODALITIES, TEXT, LocalFile, Record, checked_modality
 
 if TYPE_CHECKING:
     import pyarrow
@@ -119,25 +120,41 @@ def load(source: Path, folder: Path, *, objects: str | None = None) -> Moved:
         import pyarrow.parquet
     if not source.is_file():
         raise StoreError(f"There is no file {source}.")
+    if documents_address(folder) is not None:
+        return _load_into_database(source, folder, objects)
     target = folder / INDEX_FILE
     if target.exists():
         raise StoreError(f"There is an index in {folder} already; choose another folder with --workspace.")
-    moved = Moved()
     with made_beside(target) as made, _named(source, "read"):
         lock = WriterLock(folder)
         try:
             with pyarrow.parquet.ParquetFile(source) as file:
-                identity = _identity(source, file.schema_arrow)
                 inside = made / "index"
-                with EmbeddedStore.open_writer(inside, identity=identity, objects=objects) as store:
-                    if identity is not None:
-                        store.take_banks_of(identity)
-                    for batch in file.iter_batches(_LOADED_AT_ONCE):
-                        moved.count(_put(store, batch.to_pylist(), moved.photos + moved.captions))
+                moved = _put_all(source, file, inside, objects)
             require_whole(inside)
             publish(inside / INDEX_FILE, target)
         finally:
             lock.release()
+    return moved
+
+
+def _load_into_database(source: Path, folder: Path, objects: str | None) -> Moved:
+    import pyarrow.parquet
+
+    with EmbeddedStore.open_writer(folder) as store:
+        if any(store.counts(modality).documents for modality in MODALITIES):
+            raise StoreError(f"The database that {folder / DOCUMENTS_FILE} names has an index already.")
+    with _named(source, "read"), pyarrow.parquet.ParquetFile(source) as file:
+        return _put_all(source, file, folder, objects)
+
+
+def _put_all(source: Path, file: Any, folder: Path, objects: str | None) -> Moved:
+    identity, moved = _identity(source, file.schema_arrow), Moved()
+    with EmbeddedStore.open_writer(folder, identity=identity, objects=objects) as store:
+        if identity is not None:
+            store.take_banks_of(identity)
+        for batch in file.iter_batches(_LOADED_AT_ONCE):
+            moved.count(_put(store, batch.to_pylist(), moved.photos + moved.captions))
     return moved
 
 

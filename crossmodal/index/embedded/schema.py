@@ -19,6 +19,7 @@ __all__ = [
     "APPLICATION_ID",
     "BANKS",
     "COLOURS",
+    "DOCUMENTS_FILE",
     "FORMAT",
     "HUBNESS",
     "INDEX_FILE",
@@ -42,6 +43,9 @@ UPGRADABLE = (4, 5, 6, 7)
 
 INDEX_FILE = "index.sqlite"
 
+# Says which database has the documents of an index that has no such file.
+DOCUMENTS_FILE = "documents"
+
 # What `file` shows of the file: "crsm".
 APPLICATION_ID = 0x6372736D
 
@@ -50,7 +54,7 @@ PAGE_BYTES = 16_384
 
 
 # Of a document, as ``videos.formats.is_video_type`` says it; false, not NULL, of what has no type.
-IS_VIDEO = f"ifnull(mime_type, '') IN ({', '.join(repr(each) for each in sorted(VIDEO_TYPES))})"
+IS_VIDEO = f"coalesce(mime_type, '') IN ({', '.join(repr(each) for each in sorted(VIDEO_TYPES))})"
 
 
 def vector_table(modality: Modality) -> str:

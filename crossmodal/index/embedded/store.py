@@ -11,6 +11,7 @@ import shlex
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,17 +29,16 @@ from crossmodal.errors import (
 )
 from crossmodal.index.embedded.changes import (
     Changes,
+    read_meta,
+    write_meta,
 )
-from crossmodal.index.embedded.connections import Connections, damage_advice, sync_folder
+from crossmodal.index.embedded.connections import damage_advice, sync_folder
+from crossmodal.index.embedded.dialect import Connected
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import Library, restore
+from crossmodal.index.embedded.opening import open_for_reading, open_for_writing
 from crossmodal.index.embedded.reserve import Reserve
-from crossmodal.index.embedded.schema import (
-    APPLICATION_ID,
-    FORMAT,
-    SCHEMA,
-    UPGRADABLE,
-)
+from crossmodal.index.embedded.schema import FORMAT, UPGRADABLE
 from crossmodal.index.embedded.seen_texts import (
     put_texts,
 )
@@ -70,9 +70,12 @@ class EmbeddedStore(StoreReading):
     use from several threads; each call sees the newest commit, also of other processes.
     """
 
-    def __init__(self, path: Path, connections: Connections, lock: WriterLock | None) -> None:
+    def __init__(
+        self, path: Path, connections: Connected, lock: WriterLock | None, *, writable: bool = False
+    ) -> None:
         super().__init__(path, connections)
         self._lock = lock
+        self._writable = writable
         self._writing = threading.Lock()
 
     @classmethod
@@ -96,13 +99,13 @@ class EmbeddedStore(StoreReading):
             ) from error
         reserve = Reserve(path)
         try:
-            lock, connections = cls._locked(path)
+            connections, lock = open_for_writing(path)
         except StoreUnwritable:
             # On a full disk, so that something can be deleted.
             if not reserve.free():
                 raise
-            lock, connections = cls._locked(path)
-        store = cls(path, connections, lock)
+            connections, lock = open_for_writing(path)
+        store = cls(path, connections, lock, writable=True)
         try:
             if not connections.initialised:
                 store._initialise()
@@ -112,17 +115,9 @@ class EmbeddedStore(StoreReading):
         except BaseException:
             store.close()
             raise
-        reserve.take()
+        if lock is not None:
+            reserve.take()
         return store
-
-    @staticmethod
-    def _locked(path: Path) -> tuple[WriterLock, Connections]:
-        lock = WriterLock(path)
-        try:
-            return lock, Connections.open_writer(path)
-        except BaseException:
-            lock.release()
-            raise
 
     @classmethod
     def open_reader(cls, path: Path, *, identity: ModelIdentity | None = None) -> Self:
@@ -131,7 +126,7 @@ class EmbeddedStore(StoreReading):
         Raises ``StoreMissing``, ``StoreFormat``, ``ModelMismatch``.
         """
         path = Path(path)
-        store = cls(path, Connections.open(path), None)
+        store = cls(path, open_for_reading(path), None)
         try:
             store._check_format()
             store._bind(identity)
@@ -270,7 +265,7 @@ class EmbeddedStore(StoreReading):
     def mark_converted(self, format: str) -> None:
         """Notes that this index is whole and was converted from another format."""
         with self._writing, self._connections.write() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('converted_from', ?)", (format,))
+            write_meta(connection, "converted_from", format)
 
     @property
     def superseded(self) -> bool:
@@ -279,7 +274,7 @@ class EmbeddedStore(StoreReading):
         return self._connections.superseded or (self._lock is not None and not self._lock.held)
 
     def _require_writer(self) -> None:
-        if self._lock is None:
+        if not self._writable:
             raise StoreError(
                 f"The index in {self.path} is open for reading; open it with open_writer to change it."
             )
@@ -305,19 +300,18 @@ class EmbeddedStore(StoreReading):
 
     def _initialise(self) -> None:
         with self._connections.write() as connection:
-            for statement in SCHEMA.split(";\n"):
-                connection.execute(statement)
+            # Another process may have made them while this one waited to write.
+            if self._connections.has_tables(connection):
+                return
+            self._connections.make_tables(connection)
             connection.execute("INSERT INTO meta VALUES ('id', ?)", (uuid.uuid4().hex,))
             connection.execute("INSERT INTO state VALUES (1, 0, 0, 0)")
             for modality in MODALITIES:
                 connection.execute("INSERT INTO counts VALUES (?, 0, 0, 0, NULL)", (modality,))
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         sync_folder(self.path)
 
     def _check_format(self) -> None:
-        with self._connections.read() as connection:
-            (found,) = connection.execute("PRAGMA user_version").fetchone()
+        found = self._connections.format
         if found == FORMAT:
             return
         if found in UPGRADABLE:
@@ -342,18 +336,23 @@ class EmbeddedStore(StoreReading):
         known = self.identity
         if known == identity:
             # The identity of a truncated or centred model names the banks of the whole one.
-            if self._lock is not None and identity.hubness not in ("", self.banks_fingerprint):
+            if self._writable and identity.hubness not in ("", self.banks_fingerprint):
                 self.take_banks_of(identity)
             return
         if known is not None or any(self.counts(modality).vectors for modality in MODALITIES):
             raise ModelMismatch(mismatch_message(self.path, known, identity))
-        if self._lock is not None:
+        if self._writable:
             with self._writing, self._connections.write() as connection:
+                # Another process may have bound it to its model meanwhile.
+                if (other := read_meta(connection, "model")) is not None:
+                    built_by = replace(ModelIdentity.from_json(json.loads(other)), hubness=identity.hubness)
+                    if built_by != identity:
+                        raise ModelMismatch(mismatch_message(self.path, built_by, identity))
                 for name, value in (
                     ("model", json.dumps(identity.to_json())),
                     ("dimension", str(identity.dimension)),
                 ):
-                    connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+                    write_meta(connection, name, value)
             self.take_banks_of(identity)
 
     def _bind_objects(self, objects: str | None) -> None:

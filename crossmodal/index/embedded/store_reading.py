@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +19,8 @@ from crossmodal.errors import ObjectsUnavailable, StoreDamaged, StoreFormat
 from crossmodal.filters import Filter
 from crossmodal.filters.sorting import Order, Place
 from crossmodal.index.embedded.changes import read_dimension, read_meta, read_state, same_content
-from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.facets import facet, tag_values
 from crossmodal.index.embedded.hubness_rows import banks_fingerprint
 from crossmodal.index.embedded.library import is_trashed
@@ -79,7 +79,7 @@ class StoreReading:
     written. Each call sees the newest commit, also of other processes.
     """
 
-    def __init__(self, path: Path, connections: Connections) -> None:
+    def __init__(self, path: Path, connections: Connected) -> None:
         self.path = path
         self._connections = connections
         self._objects = Objects(connections)
@@ -104,7 +104,7 @@ class StoreReading:
             return [self._standing(connection, record, originals, damaged) for record in records]
 
     def _standing(
-        self, connection: sqlite3.Connection, record: Record, originals: bool, damaged: set[int]
+        self, connection: Connection, record: Record, originals: bool, damaged: set[int]
     ) -> Standing:
         try:
             known = read_document(connection, record.modality, record.id)
@@ -142,7 +142,7 @@ class StoreReading:
         select = (
             "SELECT documents.row, vector, found.checksum FROM documents"
             f" LEFT JOIN {vector_table(modality)} AS found ON found.row = documents.row"
-            " WHERE modality = ? AND documents.id = CAST(? AS TEXT) AND has_vector"
+            " WHERE modality = ? AND documents.id = CAST(? AS TEXT) AND has_vector != 0"
         )
         vectors = {}
         with self._connections.read() as connection:
@@ -273,7 +273,7 @@ class StoreReading:
     def last_text(self) -> int:
         """The number of the text that was read last; it grows with each that is stored."""
         with self._connections.read() as connection:
-            (number,) = connection.execute("SELECT ifnull(max(number), 0) FROM seen_texts").fetchone()
+            (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM seen_texts").fetchone()
             return int(number)
 
     def count_texts(self) -> TextCounts:
@@ -339,14 +339,14 @@ class StoreReading:
         with self._connections.read() as connection:
             return self._damage(connection)
 
-    def _damage(self, connection: sqlite3.Connection) -> list[StoreDamaged]:
+    def _damage(self, connection: Connection) -> list[StoreDamaged]:
         noted = self._connections.damage.noted()
         found = [error for row, parts in noted.items() for error in damage_of_row(connection, row, parts)]
         if noted and not found:
             self._connections.damage.clear()
         return found
 
-    def _lost_objects(self, connection: sqlite3.Connection) -> list[str | StoreDamaged]:
+    def _lost_objects(self, connection: Connection) -> list[str | StoreDamaged]:
         try:
             return [*lost_objects(connection)]
         except ObjectsUnavailable as error:
@@ -423,14 +423,15 @@ class StoreReading:
         tags, words, and pages that are free.
         """
         sums = {
-            "originals": "SELECT total(length(content)) FROM contents",
-            "thumbnails": "SELECT total(length(content)) FROM thumbnails",
+            "originals": "SELECT coalesce(sum(length(content)), 0) FROM contents",
+            "thumbnails": "SELECT coalesce(sum(length(content)), 0) FROM thumbnails",
             "vectors": " UNION ALL ".join(
-                f"SELECT total(length(vector)) FROM {vector_table(modality)}" for modality in MODALITIES
+                f"SELECT coalesce(sum(length(vector)), 0) FROM {vector_table(modality)}"
+                for modality in MODALITIES
             ),
             "trash": (
-                "SELECT total(ifnull(length(vector), 0) + ifnull(length(content), 0)"
-                " + ifnull(length(thumbnail), 0)) FROM trashed"
+                "SELECT coalesce(sum(coalesce(length(vector), 0) + coalesce(length(content), 0)"
+                " + coalesce(length(thumbnail), 0)), 0) FROM trashed"
             ),
         }
         with self._connections.read() as connection:
@@ -478,7 +479,7 @@ class StoreReading:
                 # It may have been replaced or moved meanwhile, and swept.
                 before = stored
 
-    def _bytes(self, connection: sqlite3.Connection, document: StoredDocument, part: Part) -> bytes | None:
+    def _bytes(self, connection: Connection, document: StoredDocument, part: Part) -> bytes | None:
         stored = stored_part(connection, document, part)
         try:
             return None if stored is None else self._objects.get(stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from xxhash import xxh3_64_intdigest
 from crossmodal import limits
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection, Found
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.objects import Stored, size_of
 from crossmodal.records import IMAGE, MODALITIES, LocalFile, Look, Modality, Record
@@ -61,7 +61,7 @@ _FIELDS = (
 # The first file of the photo, of a caption's photo, or of a moment's video.
 _FILE = (
     "(SELECT rtrim(roots.path, '/') || '//' || files.path FROM files JOIN roots ON roots.id = files.root"
-    " WHERE files.photo = ifnull(documents.photo_id, documents.id) ORDER BY files.root, files.path LIMIT 1)"
+    " WHERE files.photo = coalesce(documents.photo_id, documents.id) ORDER BY files.root, files.path LIMIT 1)"
 )
 _SELECT = f"SELECT {_FIELDS}, {_FILE} FROM documents"
 _SELECT_BY_ID = f"{_SELECT} WHERE modality = ? AND id = CAST(? AS TEXT)"
@@ -183,13 +183,13 @@ class StoredDocument:
         return cls(row, record, bool(has_vector), content_bytes, thumbnail_bytes, int(uploaded))
 
 
-def read_document(connection: sqlite3.Connection, modality: Modality, id: str) -> StoredDocument | None:
+def read_document(connection: Connection, modality: Modality, id: str) -> StoredDocument | None:
     """The document ``id``, None if it isn't stored; raises ``StoreFormat`` if it is damaged."""
     values = connection.execute(_SELECT_BY_ID, (modality, storable(id))).fetchone()
     return None if values is None else StoredDocument.from_values(values)
 
 
-def look_of(connection: sqlite3.Connection, photo_id: str) -> Look | None:
+def look_of(connection: Connection, photo_id: str) -> Look | None:
     """How a photo looks; None if it isn't stored."""
     found = connection.execute(_SELECT_LOOK, (storable(photo_id),)).fetchone()
     if found is None:
@@ -206,19 +206,19 @@ def _side(value: object) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-def rewrite(connection: sqlite3.Connection, document: StoredDocument) -> None:
+def rewrite(connection: Connection, document: StoredDocument) -> None:
     """Writes another version of what is in the document's row, of which tags and words are the same."""
     connection.execute("DELETE FROM documents WHERE row = ?", (document.row,))
     connection.execute(StoredDocument.INSERT, document.values())
 
 
-def document_in_row(connection: sqlite3.Connection, row: int) -> StoredDocument | None:
+def document_in_row(connection: Connection, row: int) -> StoredDocument | None:
     """The document in ``row``, None if there is none; raises as ``read_document``."""
     values = connection.execute(f"{_SELECT} WHERE row = ?", (row,)).fetchone()
     return None if values is None else StoredDocument.from_values(values)
 
 
-def damage_of_row(connection: sqlite3.Connection, row: int, lost: Collection[str] = ()) -> list[StoreDamaged]:
+def damage_of_row(connection: Connection, row: int, lost: Collection[str] = ()) -> list[StoreDamaged]:
     """What is damaged of the document in ``row``; nothing where there is none (any more).
 
     ``lost`` are parts of it that an object store was found not to have.
@@ -243,7 +243,7 @@ def damage_of_row(connection: sqlite3.Connection, row: int, lost: Collection[str
     return found
 
 
-def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: Part) -> Stored | None:
+def stored_part(connection: Connection, document: StoredDocument, part: Part) -> Stored | None:
     """The vector of ``document``, or its original or thumbnail as it is stored; None if it has none.
 
     Raises ``StoreDamaged``.
@@ -263,20 +263,20 @@ def stored_part(connection: sqlite3.Connection, document: StoredDocument, part: 
     return stored
 
 
-def stored_vector(connection: sqlite3.Connection, document: StoredDocument) -> bytes | None:
+def stored_vector(connection: Connection, document: StoredDocument) -> bytes | None:
     """The vector of ``document``, float32, None if it has none; raises ``StoreDamaged``."""
     stored = stored_part(connection, document, "vector")
     assert not isinstance(stored, str), "only originals and thumbnails lie elsewhere"
     return stored
 
 
-def colour_of(connection: sqlite3.Connection, row: int) -> int | None:
+def colour_of(connection: Connection, row: int) -> int | None:
     """The average colour of the thumbnail in ``row``; None where it has none."""
     found = connection.execute("SELECT colour FROM colours WHERE row = ?", (row,)).fetchone()
     return None if found is None else int(found[0])
 
 
-def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDocument]:
+def captions_of(connection: Connection, photo_id: str) -> list[StoredDocument]:
     """The captions that name ``photo_id`` as their photo, in the order in which they came.
 
     Raises as ``read_document``.
@@ -289,24 +289,22 @@ def captions_of(connection: sqlite3.Connection, photo_id: str) -> list[StoredDoc
     return captions
 
 
-def captions_or_damage(
-    connection: sqlite3.Connection, photo_id: str
-) -> Iterator[StoredDocument | StoreFormat]:
+def captions_or_damage(connection: Connection, photo_id: str) -> Iterator[StoredDocument | StoreFormat]:
     """The captions of ``photo_id`` in the order in which they came; as ``documents_in_order``."""
     return _documents(connection.execute(_SELECT_CAPTIONS, (storable(photo_id),)))
 
 
-def parts_or_damage(connection: sqlite3.Connection, photo_id: str) -> Iterator[StoredDocument | StoreFormat]:
+def parts_or_damage(connection: Connection, photo_id: str) -> Iterator[StoredDocument | StoreFormat]:
     """What hangs on a photo, its captions, or on a video, its moments too; as ``captions_or_damage``."""
     return _documents(connection.execute(_SELECT_PARTS, (storable(photo_id),)))
 
 
-def documents_in_order(connection: sqlite3.Connection) -> Iterator[StoredDocument | StoreFormat]:
+def documents_in_order(connection: Connection) -> Iterator[StoredDocument | StoreFormat]:
     """All documents by row, and in the place of a damaged one what is wrong with it."""
     return _documents(connection.execute(f"{_SELECT} ORDER BY row"))
 
 
-def _documents(found: sqlite3.Cursor) -> Iterator[StoredDocument | StoreFormat]:
+def _documents(found: Found) -> Iterator[StoredDocument | StoreFormat]:
     for values in found:
         try:
             yield StoredDocument.from_values(values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import Any
@@ -22,6 +21,7 @@ from crossmodal.filters import (
     tag_name,
 )
 from crossmodal.index.embedded.connections import storable
+from crossmodal.index.embedded.dialect import Connection, Dialect
 from crossmodal.index.protocols import TagField, tag_field
 from crossmodal.metadata.fields import LATITUDE, LONGITUDE
 from crossmodal.records import Modality
@@ -55,7 +55,9 @@ class Kind(IntEnum):
     STRING = 3
 
 
-def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterator[tuple[Any, ...]]:
+def tag_entries(
+    dialect: Dialect, modality: Modality, tags: Mapping[str, Any], row: int
+) -> Iterator[tuple[Any, ...]]:
     """What ``INSERT`` and ``DELETE`` take for each value of the tags as they are stored."""
     if not tags:
         return
@@ -65,16 +67,14 @@ def tag_entries(modality: Modality, tags: Mapping[str, Any], row: int) -> Iterat
         for string in values.strings:
             yield *place, Kind.STRING, storable(string), row
         for number in numbers:
-            yield *place, Kind.NUMBER, number, row
+            yield *place, Kind.NUMBER, dialect.number(number), row
         for boolean in values.booleans:
-            yield *place, Kind.BOOLEAN, int(boolean), row
+            yield *place, Kind.BOOLEAN, dialect.number(int(boolean)), row
         if not (values.strings or numbers or values.booleans):
-            yield *place, Kind.NOTHING, 0, row
+            yield *place, Kind.NOTHING, dialect.number(0), row
 
 
-def rows_that_match(
-    connection: sqlite3.Connection, modality: Modality, condition: Condition
-) -> Iterator[int]:
+def rows_that_match(connection: Connection, modality: Modality, condition: Condition) -> Iterator[int]:
     """The rows whose tags fulfil ``condition``, in no particular order; a row may come more than once."""
     if isinstance(condition, Near):
         yield from _rows_near(connection, modality, condition)
@@ -92,7 +92,11 @@ def rows_that_match(
         yield from _rows_in(connection, place, condition)
     elif isinstance(condition, Range):
         kind = Kind.STRING if isinstance(condition.bound, str) else Kind.NUMBER
-        bound = storable(condition.bound) if isinstance(condition.bound, str) else condition.bound
+        bound = (
+            storable(condition.bound)
+            if isinstance(condition.bound, str)
+            else connection.dialect.number(condition.bound)
+        )
         value = "CAST(? AS TEXT)" if kind == Kind.STRING else "?"
         yield from _rows(
             connection,
@@ -100,10 +104,11 @@ def rows_that_match(
             (*place, kind, bound),
         )
     else:
+        number = connection.dialect.number
         wanted: tuple[tuple[Kind, list[Any]], ...] = (
             (Kind.STRING, [storable(string) for string in condition.strings]),
-            (Kind.NUMBER, list(condition.numbers)),
-            (Kind.BOOLEAN, [int(boolean) for boolean in condition.booleans]),
+            (Kind.NUMBER, list(map(number, condition.numbers))),
+            (Kind.BOOLEAN, [number(int(boolean)) for boolean in condition.booleans]),
         )
         for kind, values in wanted:
             value = "CAST(? AS TEXT)" if kind == Kind.STRING else "?"
@@ -115,14 +120,14 @@ def rows_that_match(
                 )
 
 
-def kinds_of(connection: sqlite3.Connection, modality: Modality, name: str) -> set[Kind]:
+def kinds_of(connection: Connection, modality: Modality, name: str) -> set[Kind]:
     """The kinds of the values that documents of one modality have under the tag ``name``."""
     select = "SELECT 1 FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ? LIMIT 1"
     place = modality, storable(tag_name(name))
     return {kind for kind in Kind if connection.execute(select, (*place, kind)).fetchone()}
 
 
-def _rows_identified(connection: sqlite3.Connection, modality: Modality, wanted: Identified) -> Iterator[int]:
+def _rows_identified(connection: Connection, modality: Modality, wanted: Identified) -> Iterator[int]:
     ids = [storable(id) for id in wanted.ids]
     for start in range(0, len(ids), _AT_ONCE):
         part = ids[start : start + _AT_ONCE]
@@ -132,7 +137,7 @@ def _rows_identified(connection: sqlite3.Connection, modality: Modality, wanted:
             yield from _rows(connection, select, (modality, *part))
 
 
-def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
+def _rows_in(connection: Connection, place: tuple[Any, ...], period: Period) -> Iterator[int]:
     """The rows with a text in ``period``: one stretch of the table."""
     bounds = {">=": period.least(), "<": period.end}
     given = {operator: bound for operator, bound in bounds.items() if bound is not None}
@@ -145,27 +150,32 @@ def _rows_in(connection: sqlite3.Connection, place: tuple[Any, ...], period: Per
             yield row
 
 
-def _rows_near(connection: sqlite3.Connection, modality: Modality, near: Near) -> Iterator[int]:
+def _rows_near(connection: Connection, modality: Modality, near: Near) -> Iterator[int]:
     """The rows with a place that is near enough: those in a box of degrees, measured one by one."""
     select = (
         "SELECT row, value FROM tags WHERE modality = ? AND name = ? AND kind = ? AND value BETWEEN ? AND ?"
     )
+    number = connection.dialect.number
     latitudes: dict[int, list[float]] = {}
-    for row, latitude in connection.execute(select, (modality, LATITUDE, Kind.NUMBER, *near.latitudes())):
+    for row, latitude in connection.execute(
+        select, (modality, LATITUDE, Kind.NUMBER, *map(number, near.latitudes()))
+    ):
         latitudes.setdefault(row, []).append(latitude)
     for bounds in near.longitudes():
-        for row, longitude in connection.execute(select, (modality, LONGITUDE, Kind.NUMBER, *bounds)):
+        for row, longitude in connection.execute(
+            select, (modality, LONGITUDE, Kind.NUMBER, *map(number, bounds))
+        ):
             if any(near.holds_at(latitude, longitude) for latitude in latitudes.get(row, ())):
                 yield row
 
 
-def _spelled(connection: sqlite3.Connection, modality: Modality, condition: EqualsCaseless) -> OneOf:
+def _spelled(connection: Connection, modality: Modality, condition: EqualsCaseless) -> OneOf:
     """The same condition by the ways in which the index's tags spell it."""
     texts = tag_texts(connection, modality, tag_name(condition.field) or "")
     return OneOf(condition.field, frozenset(text for text in texts if caseless(text) == condition.string))
 
 
-def tag_texts(connection: sqlite3.Connection, modality: Modality, tag: str) -> list[str]:
+def tag_texts(connection: Connection, modality: Modality, tag: str) -> list[str]:
     """The different texts that documents have under the name ``tag``."""
     found = connection.execute(
         "SELECT DISTINCT value FROM tags WHERE modality = ? AND name = CAST(? AS TEXT) AND kind = ?",
@@ -174,9 +184,7 @@ def tag_texts(connection: sqlite3.Connection, modality: Modality, tag: str) -> l
     return [text for (text,) in found]
 
 
-def tag_fields(
-    connection: sqlite3.Connection, modality: Modality, limit_values: int | None
-) -> list[TagField]:
+def tag_fields(connection: Connection, modality: Modality, limit_values: int | None) -> list[TagField]:
     """Every tag that has values, in order of the names, with its ``limit_values`` most frequent ones.
 
     None keeps all values. A document counts once for each different element of a list.
@@ -203,7 +211,7 @@ def tag_fields(
 
 
 def _documents_with(
-    connection: sqlite3.Connection,
+    connection: Connection,
     modality: Modality,
     name: str,
     counted: Mapping[int, Mapping[Any, int]],
@@ -218,6 +226,6 @@ def _documents_with(
     return int(count)
 
 
-def _rows(connection: sqlite3.Connection, statement: str, given: tuple[Any, ...]) -> Iterator[int]:
+def _rows(connection: Connection, statement: str, given: tuple[Any, ...]) -> Iterator[int]:
     for (row,) in connection.execute(statement, given):
         yield row

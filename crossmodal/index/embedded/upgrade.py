@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.changes import Changes, read_meta
 from crossmodal.index.embedded.connections import Connections, storable
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.schema import (
     BANKS,
@@ -35,6 +35,7 @@ from crossmodal.index.embedded.schema import (
     WORDS,
     vector_table,
 )
+from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection
 from crossmodal.index.embedded.stored_document import (
     BETWEEN,
     StoredDocument,
@@ -96,7 +97,7 @@ def upgrade(folder: Path, progress: Callable[[int, int], None]) -> list[str]:
         lock.release()
 
 
-def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
+def _upgrade(connection: SQLiteConnection, progress: Callable[[int, int], None]) -> list[str]:
     run = connection.execute
     (found,) = run("PRAGMA user_version").fetchone()
     if found == 4:
@@ -113,7 +114,7 @@ def _upgrade(connection: sqlite3.Connection, progress: Callable[[int, int], None
     return left_out
 
 
-def _add_columns(connection: sqlite3.Connection) -> None:
+def _add_columns(connection: SQLiteConnection) -> None:
     for column in (
         "metadata TEXT NOT NULL DEFAULT '{}'",
         "digest TEXT",
@@ -123,7 +124,7 @@ def _add_columns(connection: sqlite3.Connection) -> None:
         connection.execute(f"ALTER TABLE documents ADD COLUMN {column}")
 
 
-def _add_hubness(connection: sqlite3.Connection) -> None:
+def _add_hubness(connection: SQLiteConnection) -> None:
     """What format 8 has beside each vector, where it isn't there yet."""
     for modality in MODALITIES:
         table = vector_table(modality)
@@ -132,14 +133,14 @@ def _add_hubness(connection: sqlite3.Connection) -> None:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {HUBNESS}")
 
 
-def _take_banks(connection: sqlite3.Connection) -> None:
+def _take_banks(connection: SQLiteConnection) -> None:
     """Computes the hubness of all documents, where the index's model is at hand and has banks."""
     model = read_meta(connection, "model")
     if model is not None and (banks := banks_of(ModelIdentity.from_json(json.loads(model)))) is not None:
         take_banks(connection, banks)
 
 
-def _add_colours(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> None:
+def _add_colours(connection: SQLiteConnection, progress: Callable[[int, int], None]) -> None:
     """Notes the colour of each thumbnail that has none yet."""
     run = connection.execute
     rows = [row for (row,) in run("SELECT row FROM thumbnails WHERE row NOT IN (SELECT row FROM colours)")]
@@ -152,7 +153,7 @@ def _add_colours(connection: sqlite3.Connection, progress: Callable[[int, int], 
         progress(done, len(rows))
 
 
-def _rewrite_all(connection: sqlite3.Connection, progress: Callable[[int, int], None]) -> list[str]:
+def _rewrite_all(connection: SQLiteConnection, progress: Callable[[int, int], None]) -> list[str]:
     """Writes the documents of format 4 with their new columns and words; says which are damaged."""
     run = connection.execute
     left_out = []
@@ -191,7 +192,7 @@ def _read(values: tuple[Any, ...]) -> StoredDocument | None:
     return StoredDocument(row, record, bool(values[9]), values[10], values[11], uploaded=True)
 
 
-def adopt_files(connection: sqlite3.Connection) -> None:
+def adopt_files(connection: Connection) -> None:
     """Notes of photos that were indexed from a path of this machine where they lie, and their digest.
 
     The digest is that of the stored original, or of the file as long as it is what was indexed. Captions that
@@ -223,7 +224,9 @@ def adopt_files(connection: sqlite3.Connection) -> None:
         adopted = replace(record, digest=digest, local=local, metadata=said).hashed()
         rewrite(connection, replace(document, record=adopted, uploaded=False))
         if "file" not in record.tags:
-            connection.executemany(tags.INSERT, tags.tag_entries(IMAGE, said, document.row))
+            connection.executemany(
+                tags.INSERT, tags.tag_entries(connection.dialect, IMAGE, said, document.row)
+            )
         local_files.place(connection, [adopted])
     for each in list(documents_in_order(connection)):
         if not isinstance(each, StoredDocument) or each.record.photo_id not in photos:
@@ -234,7 +237,7 @@ def adopt_files(connection: sqlite3.Connection) -> None:
             rewrite(connection, replace(each, record=record))
 
 
-def _digest(connection: sqlite3.Connection, document: StoredDocument) -> str | None:
+def _digest(connection: Connection, document: StoredDocument) -> str | None:
     if document.content_bytes is not None:
         found = connection.execute(
             "SELECT content, checksum FROM contents WHERE row = ?", (document.row,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged
 from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
-from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum
@@ -46,7 +45,7 @@ class VectorBlock:
 class VectorSource:
     """The vectors of ``modality`` in one index, or of them shard number ``shard`` of ``shards``."""
 
-    connections: Connections
+    connections: Connected
     modality: Modality
     shard: int = 0
     shards: int = 1
@@ -89,7 +88,7 @@ class VectorSnapshot:
 
     source: VectorSource
     store_id: str
-    connection: sqlite3.Connection
+    connection: Connection
     _state: State
     count: int
     dimension: int | None
@@ -139,16 +138,16 @@ class VectorSnapshot:
 
 
 def read_blocks(
-    connection: sqlite3.Connection, modality: Modality, first_row: int, dimension: int | None
+    connection: Connection, modality: Modality, first_row: int, dimension: int | None
 ) -> Iterator[VectorBlock]:
     """The vectors of ``modality`` from ``first_row`` on; raises ``StoreDamaged`` at a damaged one."""
-    found = connection.execute(
+    # Block by block: a server's answer lies in memory as a whole.
+    select = (
         f"SELECT row, id, vector, checksum, hubness FROM {vector_table(modality)} WHERE row >= ?"
-        " ORDER BY row",
-        (first_row,),
+        f" ORDER BY row LIMIT {_BLOCK_ROWS}"
     )
     length = 4 * (dimension or 0)
-    while part := found.fetchmany(_BLOCK_ROWS):
+    while part := connection.execute(select, (first_row,)).fetchall():
         for row, id, vector, known, _ in part:
             if len(vector) != length or checksum(vector, row) != known:
                 raise StoreDamaged("vector", id, row, modality=modality)
@@ -158,3 +157,4 @@ def read_blocks(
             np.frombuffer(b"".join([vector for _, _, vector, *_ in part]), "<f4").reshape(len(part), -1),
             np.array([hubness for *_, hubness in part], np.float32),
         )
+        first_row = part[-1][0] + 1

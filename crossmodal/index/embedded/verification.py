@@ -7,15 +7,15 @@ documents now.
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Iterator, Sequence
-from itertools import permutations
+from collections.abc import Iterator
 
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.index.embedded.changes import read_dimension, read_state
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.library import read_trashed
-from crossmodal.index.embedded.schema import IS_VIDEO, TOKENIZER, vector_table
+from crossmodal.index.embedded.schema import IS_VIDEO, vector_table
+from crossmodal.index.embedded.sqlite_dialect import SQLite
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
 from crossmodal.index.embedded.tags import tag_entries
 from crossmodal.index.embedded.tokens import words_of_text
@@ -28,12 +28,14 @@ __all__ = ["find_damage"]
 # Far above what another processor rounds otherwise, far below what could change an order that matters.
 _HUBNESS_ERROR = 1e-6
 
+# Values of tags as they are read, whatever the database makes of numbers.
+_PLAIN = SQLite()
 
-def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
+
+def find_damage(connection: Connection) -> list[str | StoreDamaged]:
     """Every inconsistency, a sentence or the error of one document: first of the file's structure."""
-    structure = [text for (text,) in connection.execute("PRAGMA integrity_check")]
-    if structure != ["ok"]:
-        return [f"the file is damaged: {text}" for text in structure]
+    if damage := connection.dialect.damage(connection):
+        return [f"the file is damaged: {text}" for text in damage]
     check = _Check(connection)
     return [
         *check.documents(),
@@ -51,7 +53,7 @@ def find_damage(connection: sqlite3.Connection) -> list[str | StoreDamaged]:
 
 
 class _Check:
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._documents: dict[int, StoredDocument] = {}
         # Rows of documents that cannot be read; what belongs to them is no damage of its own.
@@ -129,7 +131,7 @@ class _Check:
             expected = {
                 (modality, _text(name), int(kind), _text(value))
                 for modality, name, kind, value, _ in tag_entries(
-                    document.record.modality, document.record.all_tags, row
+                    _PLAIN, document.record.modality, document.record.all_tags, row
                 )
             }
             if stored.pop(row, set()) != expected:
@@ -138,70 +140,27 @@ class _Check:
             yield f"the tags hold row {row}, which no document asks for"
 
     def words(self) -> Iterator[str]:
-        """Compares each occurrence of a word, and what a search for it finds, with what FTS5 makes of the
-        documents now: the index of a page may lead past a word that is there."""
-        (stored,) = self._connection.execute("SELECT count(*) FROM words_docsize").fetchone()
-        texts = [
-            (row, text)
+        """Compares what can be searched with what is made of the documents now."""
+        dialect = self._connection.dialect
+        texts = {
+            row: text
             for row, each in self._documents.items()
             if (text := searchable(each.record)) is not None
-        ]
+        }
+        stored = len(dialect.rows_with_words(self._connection, "words"))
         if stored != len(texts) and not self._unreadable:
             yield f"{len(texts)} documents have words, but those of {stored} can be searched"
-        run = self._connection.execute
-        try:
-            run(f"CREATE VIRTUAL TABLE temp.made USING fts5 (text, content = '', {TOKENIZER})")
-            run("CREATE VIRTUAL TABLE temp.made_places USING fts5vocab (temp, made, instance)")
-            run("CREATE VIRTUAL TABLE temp.stored_places USING fts5vocab (main, words, instance)")
-            self._connection.executemany("INSERT INTO temp.made (rowid, text) VALUES (?, ?)", texts)
-            places = "SELECT doc, term, offset FROM temp.{}"
-            made, found = places.format("made_places"), places.format("stored_places")
-            differing = {
-                row
-                for one, other in ((made, found), (found, made))
-                for (row,) in run(f"SELECT DISTINCT doc FROM ({one} EXCEPT {other})")
-            }
-            sizes = "SELECT id, sz FROM {}.{}_docsize"
-            differing |= {
-                row
-                for one, other in permutations((sizes.format("temp", "made"), sizes.format("main", "words")))
-                for row, _ in run(f"{one} EXCEPT {other}")
-            }
-            if not differing:
-                # Else each word's weight is another one, and so are all ranks.
-                differing = self._searched_amiss(texts)
-            for row in sorted(differing):
-                if row in self._documents:
-                    id = self._documents[row].record.id
-                    yield f"the words of {id!r}, row {row}, are not those that can be searched"
-                elif row not in self._unreadable:
-                    yield f"the words hold row {row}, which no document asks for"
-        finally:
-            for table in ("made_places", "stored_places", "made", "whole_words", "whole"):
-                run(f"DROP TABLE IF EXISTS temp.{table}")
-
-    def _searched_amiss(self, texts: Sequence[tuple[int, str]]) -> set[int]:
-        """The rows that a search for any one word finds otherwise than it should."""
-        run = self._connection.execute
-        # Not stems, of which a search would take the stem again.
-        run("CREATE VIRTUAL TABLE temp.whole USING fts5 (text, content = '', tokenize = 'unicode61')")
-        run("CREATE VIRTUAL TABLE temp.whole_words USING fts5vocab (temp, whole, row)")
-        self._connection.executemany("INSERT INTO temp.whole (rowid, text) VALUES (?, ?)", texts)
-        amiss: set[int] = set()
-        for (word,) in run("SELECT term FROM temp.whole_words").fetchall():
-            phrase = f'"{word}"'
-            expected, found = (
-                # With the rank, which reads the places as well.
-                set(run(f"SELECT rowid, bm25({name}) FROM {table} WHERE {name} MATCH ?", (phrase,)))
-                for table, name in (("temp.made", "made"), ("main.words", "words"))
-            )
-            amiss |= {row for row, _ in expected ^ found}
-        return amiss
+        for row in sorted(dialect.amiss(self._connection, texts)):
+            if row in self._documents:
+                id = self._documents[row].record.id
+                yield f"the words of {id!r}, row {row}, are not those that can be searched"
+            elif row not in self._unreadable:
+                yield f"the words hold row {row}, which no document asks for"
 
     def texts(self) -> Iterator[str]:
         """Whether each photo in which words were read can be found by some, and is there or in the trash."""
         run = self._connection.execute
-        stored = {number for (number,) in run("SELECT id FROM seen_words_docsize")}
+        stored = self._connection.dialect.rows_with_words(self._connection, "seen_words")
         for number, photo, text in run("SELECT number, photo, text FROM seen_texts"):
             if (number in stored) != any(words_of_text(text)):
                 yield f"the text that was read in {photo!r} is not what can be searched"

@@ -7,8 +7,7 @@ words are left out of captions and queries, so that they neither match nor add t
 
 from __future__ import annotations
 
-import sqlite3
-
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.tokens import words_of_file, words_of_query, words_of_text
 from crossmodal.index.protocols import WordHit
 from crossmodal.records import IMAGE, Record, file_name
@@ -21,9 +20,8 @@ _MOST_WORDS = 256
 # The best rows first, and only of those the documents.
 _SEARCH = (
     "SELECT documents.modality, documents.id,"
-    " CASE documents.modality WHEN 'image' THEN documents.id ELSE documents.photo_id END, -best.rank FROM"
-    " (SELECT rowid, rank FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) AS best"
-    " JOIN documents ON documents.row = best.rowid ORDER BY best.rank"
+    " CASE documents.modality WHEN 'image' THEN documents.id ELSE documents.photo_id END, best.bm25 FROM"
+    " ({ranked}) AS best JOIN documents ON documents.row = best.row ORDER BY best.bm25 DESC"
 )
 
 
@@ -37,7 +35,7 @@ def searchable(record: Record) -> str | None:
     return " ".join(words_of_text(record.text or "")) or None
 
 
-def search_words(connection: sqlite3.Connection, text: str, limit: int) -> list[WordHit]:
+def search_words(connection: Connection, text: str, limit: int) -> list[WordHit]:
     """The ``limit`` documents that fit the words of ``text`` best: BM25 falls, ties are in order of id.
 
     Quotation marks and operators have no meaning. A text without words that count finds nothing.
@@ -45,11 +43,11 @@ def search_words(connection: sqlite3.Connection, text: str, limit: int) -> list[
     words = list(dict.fromkeys(words_of_query(text)))[:_MOST_WORDS]
     if not words or limit < 1:
         return []
-    query = " OR ".join(f'"{word}"' for word in words)
     fetched = limit + 50
     while True:
-        found = [WordHit(*hit) for hit in connection.execute(_SEARCH, (query, fetched))]
-        # Of documents with equal scores FTS5 returns any, and the order of ids decides here: all that tie
+        ranked, given = connection.dialect.ranked("words", words, fetched)
+        found = [WordHit(*hit) for hit in connection.execute(_SEARCH.format(ranked=ranked), given)]
+        # Of documents with equal scores any are returned, and the order of ids decides here: all that tie
         # with the last one wanted have to be there.
         if len(found) < fetched or found[-1].bm25 < found[limit - 1].bm25:
             break

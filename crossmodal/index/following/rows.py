@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import StoreDamaged, StoreFormat
 from crossmodal.filters import Filter
 from crossmodal.index.embedded.compared import EXTRA, compared
+from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.stored_document import checksum, document_in_row
 from crossmodal.index.embedded.vector_source import VectorBlock, VectorSnapshot
@@ -105,6 +105,6 @@ def _fits(snapshot: VectorSnapshot, row: int, filter: Filter) -> bool:
     return filter.matches(snapshot.source.modality, record.all_tags, {record.id, record.photo_id})
 
 
-def _tags(connection: sqlite3.Connection, row: int) -> dict[str, object]:
+def _tags(connection: Connection, row: int) -> dict[str, object]:
     document = document_in_row(connection, row)
     return {} if document is None else dict(document.record.all_tags)
