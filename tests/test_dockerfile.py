@@ -163,7 +163,7 @@ def test_what_pip_reads_is_copied_for_every_extra(image_files: Path) -> None:
     (install,) = (step for step in arguments("build", "RUN") if "pip " in step)
     asked = set(re.findall(r"lock=(\S+)", install))
     assert asked == {"requirements.lock", "requirements-base.lock"}
-    asked |= {f"requirements-{extra}.txt" for extra in ("jina", "clip", "mcp")}
+    asked |= {f"requirements-{extra}.txt" for extra in ("jina", "clip", "mcp", "stores")}
     while asked:
         assert asked <= there
         texts = [(ROOT / name).read_text() for name in asked]
