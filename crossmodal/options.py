@@ -539,7 +539,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "rerank",
-        "what reorders the best: blip, colpali, NAME:FOLDER, others",
+        "reorders the best: blip, colpali, NAME:FOLDER",
         ("query", "query_restful", "evaluate"),
         metavar="NAME",
         not_with=_IN_MEMORY,
