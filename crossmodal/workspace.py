@@ -25,6 +25,7 @@ from crossmodal.errors import (
 from crossmodal.filters.sorting import Place
 from crossmodal.index.embedded.conversion import OLD_STORES, old_stores
 from crossmodal.index.embedded.derived_file import stored_tier
+from crossmodal.index.embedded.opening import documents_address
 from crossmodal.index.embedded.reserve import RESERVE_FILE, Reserve
 from crossmodal.index.embedded.schema import FORMAT, INDEX_FILE
 from crossmodal.index.embedded.store import EmbeddedStore, mismatch_message
@@ -446,9 +447,10 @@ class Workspace:
         vectors), ``model``, ``last_change`` and ``search``, as ``stored_tier`` says; and ``damaged``: ``id``,
         ``modality``, ``part`` and a sentence, ``what``, of all that was found damaged when it was read and
         still is; ``texts``: in how many photos text was looked for (``read``), how many of them have some
-        (``with_text``) and how many wait (``waiting``); and ``objects``, as ``objects_state``. With
-        ``parts``, which reads everything once: ``bytes_of`` (as ``EmbeddedStore.bytes_of_parts``), ``roots``
-        (``path`` and ``files``) and ``trash`` (how many photos). Raises ``StoreMissing``.
+        (``with_text``) and how many wait (``waiting``); ``database``, the address of ``--documents`` or None;
+        and ``objects``, as ``objects_state``. With ``parts``, which reads everything once: ``bytes_of`` (as
+        ``EmbeddedStore.bytes_of_parts``), ``roots`` (``path`` and ``files``) and ``trash`` (how many photos).
+        Raises ``StoreMissing``.
         """
         store = self.require()
         identity = store.identity
@@ -473,6 +475,7 @@ class Workspace:
             "last_change": max(changes, default=None),
             "modalities": modalities,
             "texts": self.text_counts()._asdict(),
+            "database": documents_address(self.path),
             "objects": store.objects_state(),
             "damaged": [
                 {"id": error.id, "modality": error.modality, "part": error.part, "what": error.what}

@@ -266,6 +266,7 @@ def test_what_one_server_indexes_another_one_finds(server: PostgresServer, tmp_p
         "index", TOY_IMAGES, "--workspace", tmp_path / "0", "--documents", address, "--keep", "original"
     )
     assert first.returncode == 0, first.stderr
+    assert f"documents lie in {address}" in run_app("status", "--workspace", tmp_path / "0").stdout
     servers = [
         start_server("query_restful", "--workspace", tmp_path / name, "--documents", address)
         for name in ("1", "2")

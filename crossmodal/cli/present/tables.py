@@ -135,6 +135,8 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     for damaged in status.get("damaged", ()):
         line = f"damaged: {damaged['what']}; index it again to repair it"
         console.print(printable(line, encoding), style="red", soft_wrap=True)
+    if (database := status.get("database")) is not None:
+        console.print(printable(f"documents lie in {database}", encoding), soft_wrap=True)
     if (objects := status.get("objects")) is not None:
         line = f"originals and thumbnails lie in {objects['where']}: {objects['error'] or 'ready'}"
         style = "red" if objects["error"] else "none"
@@ -144,7 +146,9 @@ def print_status(status: Mapping[str, Any], file: TextIO | None = None) -> None:
     if status["trash"]:
         console.print(f"{counted(status['trash'], 'photo')} in the trash: crossmodal trash")
     parts = ", ".join(f"{name} {file_size(size)}" for name, size in status["bytes_of"].items() if size)
-    console.print(f"{file_size(status['bytes_on_disk'])} on disk: {parts}", style="dim", soft_wrap=True)
+    held = f"{file_size(status['bytes_on_disk'])} on disk"
+    line = f"{held}: {parts}" if database is None else f"{parts}; {held} here"
+    console.print(line, style="dim", soft_wrap=True)
 
 
 def _backend_line(backend: Mapping[str, Any]) -> str:
