@@ -180,9 +180,7 @@ def test_the_pinned_versions_are_those_that_the_project_asks_for(python: str) ->
 
     base, full = (
         requirements("requirements-base.txt"),
-        requirements(
-            *(f"requirements{extra}.txt" for extra in ("", "-clip", "-jina", "-stores")), *apart
-        ),
+        requirements(*(f"requirements{extra}.txt" for extra in ("", "-clip", "-jina", "-stores")), *apart),
     )
     extras = [line for name, lines in PROJECT["optional-dependencies"].items() for line in lines]
     for texts, files in ((PROJECT["dependencies"], base), (extras, {**base, **full})):

@@ -29,7 +29,7 @@ from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.protocols import FacetRequest, SeenText
 from crossmodal.records import IMAGE, MODALITIES, TEXT, LocalFile, Record
 
-pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 
 WORDS = ["cat", "cats", "running", "runs", "house", "Łódź", "łodz", "睡觉", "a", "red", "tree", "trees"]
 QUESTIONS = ("cat", "running houses", "lodz 睡觉", "red red cat")
@@ -238,14 +238,37 @@ def test_a_server_that_is_away_is_told_in_two_seconds_and_comes_back(
         assert store.get(["a"], IMAGE) != [None]
 
 
+def test_each_schema_of_a_database_has_an_index_of_its_own(server: PostgresServer, tmp_path: Path) -> None:
+    address = server.database()
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA one")
+        connection.execute("CREATE SCHEMA other")
+    for schema in ("one", "other"):
+        folder = named(tmp_path / schema, f"{address}?options=-csearch_path%3D{schema}")
+        with EmbeddedStore.open_writer(folder, identity=VSE) as store:
+            assert list(store.ids(IMAGE)) == []
+            store.put([photo(schema)], vectors_of([photo(schema)]))
+            assert list(store.ids(IMAGE)) == [schema]
+
+
 def test_an_address_that_cannot_be_used_is_refused_in_words(server: PostgresServer, tmp_path: Path) -> None:
     address = server.database()
     with pytest.raises(SettingsError, match="has a password in it"):
         name_documents(tmp_path, address.replace("crossmodal@", "crossmodal:secret@"))
-    with pytest.raises(SettingsError, match="must be postgresql://USER@HOST/DATABASE"):
-        name_documents(tmp_path, "mysql://me@here/photos")
+    with pytest.raises(SettingsError, match="has a password in it"):
+        name_documents(tmp_path, f"{address}?pass%77ord=secret")
+    for other in ("mysql://me@here/photos", "host=here password=secret dbname=photos"):
+        with pytest.raises(SettingsError, match="must be postgresql://USER@HOST/DATABASE") as refused:
+            name_documents(tmp_path, other)
+        assert other not in str(refused.value)
+    unknown = named(tmp_path / "unknown", f"{address}?foo=bar")
+    with pytest.raises(SettingsError, match='invalid URI query parameter: "foo"'):
+        EmbeddedStore.open_reader(unknown)
+    (unknown / "documents").write_text("")
+    with pytest.raises(StoreError, match="holds no address of a database"):
+        EmbeddedStore.open_reader(unknown)
     named(tmp_path, address)
-    with pytest.raises(StoreMissing, match="There is no index in postgresql://"):
+    with pytest.raises(StoreMissing, match="There is no index in that database yet"):
         EmbeddedStore.open_reader(tmp_path)
     with pytest.raises(SettingsError, match="has its documents at postgresql://"):
         name_documents(tmp_path, f"{address}2")

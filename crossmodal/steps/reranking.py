@@ -13,7 +13,7 @@ from typing import Any
 
 from crossmodal.deadlines import check_deadline
 from crossmodal.documents import Document
-from crossmodal.errors import DataError, DeadlinePassed, ObjectsUnavailable, OriginalGone
+from crossmodal.errors import DataError, DeadlinePassed, ObjectsUnavailable
 from crossmodal.images.limits import MEGABYTE
 from crossmodal.images.pool import shared_pool
 from crossmodal.index.embedded.region_file import RegionFile
@@ -159,16 +159,16 @@ class RerankingStep(Step):
     def _photo(self, id: str) -> tuple[bytes | None, bool]:
         """The photo as a JPEG, or its thumbnail where its file is gone, or it is a moment of a video.
 
-        And whether there will be no better one.
+        And whether there will be no better one: decoding may fail once only.
         """
-        gone = False
+        whole = True
         try:
             if (found := self._workspace.content(id)) is not None:
                 return self._jpeg(found[0]), True
-        except DataError as error:
-            gone = isinstance(error, OriginalGone)
+        except DataError:
+            whole = False
         small = self._workspace.thumbnail(id)
-        return None if small is None else small[0], not gone
+        return None if small is None else small[0], whole
 
     def _jpeg(self, file: bytes) -> bytes:
         return self._pool.picture(file, max_pixels=self._max_pixels, side=_SIDE)

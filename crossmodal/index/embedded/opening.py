@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
-from crossmodal.errors import SettingsError, StoreMissing, StoreUnwritable
+from crossmodal.errors import SettingsError, StoreError, StoreMissing, StoreUnwritable
 from crossmodal.extras import extra_for
-from crossmodal.index.embedded.connections import Connections
+from crossmodal.index.embedded.connections import Connections, sync_folder
 from crossmodal.index.embedded.dialect import Connected
 from crossmodal.index.embedded.schema import DOCUMENTS_FILE, INDEX_FILE
 from crossmodal.index.embedded.writer_lock import WriterLock
@@ -19,11 +21,20 @@ _ADDRESS = re.compile(r"postgres(?:ql)?://(?:(?P<user>[^/@]*)@)?[^/@]*/[^/?]+(?:
 
 
 def documents_address(folder: Path) -> str | None:
-    """The address of the database with the documents of the index in ``folder``; None for its own file."""
+    """The address of the database with the documents of the index in ``folder``; None for its own file.
+
+    Raises StoreError where the folder's file ``documents`` cannot be read, or holds no address.
+    """
+    path = folder / DOCUMENTS_FILE
     try:
-        return (folder / DOCUMENTS_FILE).read_text(encoding="utf-8").strip()
-    except OSError:
+        address = path.read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror}). Give permission for it.") from error
+    if _ADDRESS.fullmatch(address) is None:
+        raise StoreError(f"{path} holds no address of a database. Delete it, and give --documents again.")
+    return address
 
 
 def name_documents(folder: Path, address: str) -> None:
@@ -34,10 +45,9 @@ def name_documents(folder: Path, address: str) -> None:
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
-        raise SettingsError(
-            f"--documents is {address.partition('://')[0]}...; it must be postgresql://USER@HOST/DATABASE."
-        )
-    if ":" in (found["user"] or "") or "password" in address:
+        # Without what was given, which may have a password in it.
+        raise SettingsError("--documents must be postgresql://USER@HOST/DATABASE, and is something else.")
+    if ":" in unquote(found["user"] or "") or "password" in unquote(address):
         raise SettingsError(
             "--documents has a password in it, where others can see it. Set $PGPASSWORD, or write it into "
             "~/.pgpass."
@@ -47,7 +57,7 @@ def name_documents(folder: Path, address: str) -> None:
     if known is not None:
         raise SettingsError(
             f"The index in {folder} has its documents at {known}, not at {address}. Choose another "
-            "--workspace."
+            f"--workspace, or if that was never right, delete {folder / DOCUMENTS_FILE}."
         )
     if (folder / INDEX_FILE).exists():
         raise SettingsError(
@@ -56,8 +66,13 @@ def name_documents(folder: Path, address: str) -> None:
         )
     try:
         make_private_folder(folder)
-        with open(folder / DOCUMENTS_FILE, "w", encoding="utf-8", opener=private_opener) as file:
+        written = folder / f"{DOCUMENTS_FILE}.{os.getpid()}"
+        with open(written, "w", encoding="utf-8", opener=private_opener) as file:
             file.write(f"{address}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(folder / DOCUMENTS_FILE)
+        sync_folder(folder)
     except OSError as error:
         raise StoreUnwritable(f"{folder / DOCUMENTS_FILE} cannot be written ({error.strerror}).") from error
 
@@ -69,7 +84,7 @@ def open_for_reading(folder: Path) -> Connected:
     connections = _postgres(folder, address)
     if not connections.initialised:
         connections.close()
-        raise StoreMissing(f"There is no index in {address}. Make one with: crossmodal index")
+        raise StoreMissing("There is no index in that database yet. Make one with: crossmodal index")
     return connections
 
 

@@ -7,6 +7,7 @@ they come one after the other, and rows become visible in the order of their num
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -22,6 +23,7 @@ from psycopg.types.string import StrDumper, StrDumperUnknown
 
 from crossmodal.errors import (
     DocumentsUnavailable,
+    SettingsError,
     StoreDamaged,
     StoreError,
     StoreFormat,
@@ -43,6 +45,8 @@ from crossmodal.index.embedded.schema import DOCUMENTS_FILE, FORMAT
 from crossmodal.index.objects import is_reference
 
 __all__ = ["PostgresConnections"]
+
+_logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 2
 _LOCK_SECONDS = 30
@@ -117,14 +121,20 @@ class PostgresConnections:
 
     def __init__(self, folder: Path, address: str) -> None:
         self.folder, self.address = folder, address
+        try:
+            self._conninfo = psycopg.conninfo.conninfo_to_dict(address)
+        except psycopg.Error as error:
+            raise SettingsError(
+                f"--documents cannot be used ({str(error).strip()}). Delete {folder / DOCUMENTS_FILE} to "
+                "name another address."
+            ) from error
         self.path = folder / DOCUMENTS_FILE
         self.damage = DamageList(folder)
         self._lock = threading.Lock()
         self._idle: list[_Connection] = []
         self._closed = False
         self._pid = os.getpid()
-        # As of the file: who drops an index without closing it leaves no connections behind.
-        weakref.finalize(self, _let_go, self._idle, self._pid).atexit = False
+        self._let_go_later()
 
     @property
     def initialised(self) -> bool:
@@ -187,6 +197,11 @@ class PostgresConnections:
             self._closed = True
             _let_go(self._idle, self._pid)
 
+    def _let_go_later(self) -> None:
+        # As of the file: who drops an index without closing it leaves no connections behind.
+        self._finalizer = weakref.finalize(self, _let_go, self._idle, self._pid)
+        self._finalizer.atexit = False
+
     @contextmanager
     def _borrowed(self) -> Iterator[_Connection]:
         with self._lock:
@@ -195,6 +210,8 @@ class PostgresConnections:
             if self._pid != os.getpid():
                 _let_go(self._idle, self._pid)
                 self._pid = os.getpid()
+                self._finalizer.detach()
+                self._let_go_later()
             connection = self._idle.pop() if self._idle else None
         if connection is None or not _is_alive(connection):
             connection = self._connect()
@@ -214,13 +231,15 @@ class PostgresConnections:
         connection.raw.close()
 
     def _connect(self) -> _Connection:
+        given = self._conninfo.get("options") or ""
         raw = psycopg.connect(
             self.address,
             autocommit=True,
             connect_timeout=_CONNECT_SECONDS,
             # Of what is sent to a host that went, nothing is confirmed.
             tcp_user_timeout=1000 * _CONNECT_SECONDS,
-            options=_SETTINGS,
+            # What is given here takes the place of what the address has, such as a search_path.
+            options=f"{_SETTINGS} {given}",
             client_encoding="utf8",
             application_name="crossmodal",
         )
@@ -246,7 +265,7 @@ class PostgresConnections:
 
     def _named(self, error: psycopg.Error) -> StoreError:
         state, said = error.sqlstate or "", str(error).strip().split("\n")[0]
-        where = psycopg.conninfo.conninfo_to_dict(self.address)
+        where = self._conninfo
         place = f"The database {where.get('dbname', '')} at {where.get('host', 'this machine')}"
         if state.startswith("28") or "password" in said or "authentication" in said:
             return StoreUnwritable(
@@ -264,7 +283,11 @@ class PostgresConnections:
         if state.startswith("XX"):
             return StoreFormat(f"{place} is damaged ({said}). Restore a backup of it, made by pg_dump.")
         if not state or state.startswith(("08", "57")):
-            return DocumentsUnavailable(f"{place} is away ({said}). Look whether its server runs.")
+            # Strangers see this sentence; where the database is concerns its operator.
+            _logger.warning("%s is away: %s", place, said)
+            return DocumentsUnavailable(
+                "The database with the documents is away. Look whether its server runs; the log says which."
+            )
         return StoreError(f"{place} cannot be used ({said}).")
 
 

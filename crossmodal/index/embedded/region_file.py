@@ -6,11 +6,13 @@ import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from crossmodal.index.embedded.connections import storable
 from crossmodal.private_files import make_private_folder, touch_private
 from crossmodal.rerankers import Regions
 
@@ -51,29 +53,33 @@ class RegionFile:
     def get(self, id: str, digest: str) -> Regions | None:
         """The regions of the photo ``id``, if they are kept, and are of the content with this digest."""
         select = (
-            "SELECT count, content, checksum FROM regions WHERE photo = ? AND reranker = ? AND digest = ?"
+            "SELECT count, content, checksum FROM regions"
+            " WHERE photo = CAST(? AS TEXT) AND reranker = ? AND digest = ?"
         )
         try:
             if not self._path.exists():
                 return None
             with _opened(self._path) as connection:
-                row = connection.execute(select, (id, self._identity, digest)).fetchone()
+                row = connection.execute(select, (storable(id), self._identity, digest)).fetchone()
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
             return None
-        if row is None or xxhash.xxh3_64_digest(row[1]) != row[2]:
+        if row is None or _checksum(row[0], row[1]) != row[2]:
             return None
         return _read(row[0], row[1])
 
     def put(self, id: str, digest: str, regions: Regions) -> None:
         """Keeps the regions of one photo."""
         content = regions.scales.tobytes() + regions.values.tobytes()
-        row = id, self._identity, digest, len(regions.scales), content, xxhash.xxh3_64_digest(content)
+        count = len(regions.scales)
+        row = storable(id), self._identity, digest, count, content, _checksum(count, content)
         try:
             make_private_folder(self._path.parent)
             touch_private(self._path)
             with _opened(self._path) as connection:
-                connection.execute("INSERT OR REPLACE INTO regions VALUES (?, ?, ?, ?, ?, ?)", row)
+                connection.execute(
+                    "INSERT OR REPLACE INTO regions VALUES (CAST(? AS TEXT), ?, ?, ?, ?, ?)", row
+                )
         except (OSError, sqlite3.Error) as error:
             self._complain(error)
 
@@ -94,9 +100,11 @@ def forget_regions(folder: Path, known_ids: Callable[[list[str]], list[str]]) ->
         return
     try:
         with _opened(path) as connection:
+            connection.text_factory = partial(str, encoding="utf-8", errors="surrogatepass")
             kept = [id for (id,) in connection.execute("SELECT DISTINCT photo FROM regions")]
             gone = set(kept).difference(known_ids(kept))
-            connection.executemany("DELETE FROM regions WHERE photo = ?", [(id,) for id in gone])
+            delete = "DELETE FROM regions WHERE photo = CAST(? AS TEXT)"
+            connection.executemany(delete, [(storable(id),) for id in gone])
     except (OSError, sqlite3.Error) as error:
         _logger.warning("The regions of deleted photos are still in %s (%s); delete it.", path, error)
 
@@ -111,6 +119,10 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     finally:
         connection.close()
+
+
+def _checksum(count: int, content: bytes) -> bytes:
+    return xxhash.xxh3_64_digest(b"%d %b" % (count, content))
 
 
 def _read(count: int, content: bytes) -> Regions:
