@@ -135,6 +135,27 @@ def test_bytes_lie_in_the_store_under_their_hash_and_the_index_names_them(
     assert sweep_objects(tmp_path / "index") == 0
 
 
+@pytest.mark.parametrize("damaged", ["", "aA"])
+def test_a_damaged_reference_costs_no_other_photo(
+    damaged: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_objects, "_FEW_ROWS", 0)
+    records = filled(tmp_path, objects=address_of(tmp_path))
+    with closing(sqlite3.connect(tmp_path / "index" / "index.sqlite")) as connection, connection:
+        # In the place of a digest that begins with two digits, what sorts before, or in between.
+        connection.execute(
+            "UPDATE contents SET content = CASE ?1 WHEN '' THEN '' ELSE"
+            " substr(content, 1, 17) || 'aA' || substr(content, 20) END"
+            " WHERE row = (SELECT min(row) FROM contents)",
+            (damaged,),
+        )
+    assert sweep_objects(tmp_path / "index") == 1
+    with opened(tmp_path) as store:
+        for record in records[1:]:
+            assert store.content(record.id) == record.content
+            assert store.thumbnail(record.id) == record.thumbnail
+
+
 # What is killed just before it is called for the second photo or, as that has two objects, in the middle.
 STEPS = {
     "before the bytes": ("crossmodal.index.object_store.ObjectStore.put", 1),
