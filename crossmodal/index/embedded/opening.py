@@ -31,6 +31,9 @@ def documents_address(folder: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if not os.access(folder, os.X_OK):
+            # Nothing in it can be opened, which whoever tries says.
+            return None
         raise StoreError(f"{path} cannot be read ({error.strerror}). Give permission for it.") from error
     if _ADDRESS.fullmatch(address) is None:
         raise StoreError(f"{path} holds no address of a database. Delete it, and give --documents again.")
