@@ -17,6 +17,7 @@ from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
 from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
+from crossmodal.index.embedded.meta import State, read_dimension, read_state, write_meta
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.seen_texts import delete_texts
 from crossmodal.index.embedded.stored_document import (
@@ -38,57 +39,10 @@ from crossmodal.index.embedded.words import searchable
 from crossmodal.index.objects import ObjectStorage, RowStorage, Stored
 from crossmodal.records import FILE_ORIGIN, IMAGE, MODALITIES, TEXT, Modality, Outcome, Record, caption_id
 
-__all__ = [
-    "Changes",
-    "RemovedPhoto",
-    "State",
-    "read_dimension",
-    "read_meta",
-    "read_state",
-    "same_content",
-    "write_meta",
-]
+__all__ = ["Changes", "RemovedPhoto", "same_content"]
 
 # A search index in memory that missed more commits than this loads all vectors again.
 _COMMITS_REMEMBERED = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What every commit changes: see the table ``state``."""
-
-    sequence: int
-    next_row: int
-    tombstones_from: int
-
-
-def read_state(connection: Connection) -> State:
-    """The counters; raises ``StoreFormat`` if they are missing."""
-    found = connection.execute("SELECT sequence, next_row, tombstones_from FROM state").fetchone()
-    if found is None:
-        raise StoreFormat("its counters are missing")
-    return State(*found)
-
-
-def read_meta(connection: Connection, name: str) -> str | None:
-    """What the table ``meta`` has under ``name``."""
-    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-    return None if found is None else str(found[0])
-
-
-def write_meta(connection: Connection, name: str, value: str) -> None:
-    """Puts ``value`` under ``name`` into the table ``meta``."""
-    connection.execute(
-        "INSERT INTO meta (name, value) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (name, value),
-    )
-
-
-def read_dimension(connection: Connection) -> int | None:
-    """The length of each vector; None until the index has a model or a vector."""
-    found = read_meta(connection, "dimension")
-    return None if found is None else int(found)
 
 
 class Changes:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 from crossmodal.errors import StoreDamaged, StoreFormat, StoreUnwritable
-from crossmodal.index.embedded.changes import Changes, read_meta
+from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import Connections
 from crossmodal.index.embedded.copies import replace_by_copy
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import read_trashed, trashed_checksum
+from crossmodal.index.embedded.meta import read_meta
 from crossmodal.index.embedded.objects import Objects
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.sqlite_dialect import SQLiteConnection

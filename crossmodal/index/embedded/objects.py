@@ -16,8 +16,8 @@ from operator import itemgetter
 from typing import Any
 
 from crossmodal.errors import StoreDamaged
-from crossmodal.index.embedded.changes import read_meta, read_state
 from crossmodal.index.embedded.dialect import Connected, Connection
+from crossmodal.index.embedded.meta import read_meta, read_state
 from crossmodal.index.object_store import object_store
 from crossmodal.index.objects import ObjectGone, ObjectStorage, RowStorage, Stored
 

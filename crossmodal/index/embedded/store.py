@@ -27,15 +27,12 @@ from crossmodal.errors import (
     StoreFormat,
     StoreUnwritable,
 )
-from crossmodal.index.embedded.changes import (
-    Changes,
-    read_meta,
-    write_meta,
-)
+from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import damage_advice, sync_folder
 from crossmodal.index.embedded.dialect import Connected
 from crossmodal.index.embedded.hubness_rows import take_banks
 from crossmodal.index.embedded.library import Library, restore
+from crossmodal.index.embedded.meta import read_meta, write_meta
 from crossmodal.index.embedded.opening import open_for_reading, open_for_writing
 from crossmodal.index.embedded.reserve import Reserve
 from crossmodal.index.embedded.schema import FORMAT, UPGRADABLE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crossmodal.errors import ObjectsUnavailable, StoreDamaged, StoreFormat
 from crossmodal.filters import Filter
 from crossmodal.filters.sorting import Order, Place
-from crossmodal.index.embedded.changes import read_dimension, read_meta, read_state, same_content
+from crossmodal.index.embedded.changes import same_content
 from crossmodal.index.embedded.connections import storable
 from crossmodal.index.embedded.dialect import Connected, Connection
 from crossmodal.index.embedded.facets import facet, tag_values
@@ -26,6 +26,7 @@ from crossmodal.index.embedded.hubness_rows import banks_fingerprint
 from crossmodal.index.embedded.library import is_trashed
 from crossmodal.index.embedded.listing import coordinates, list_documents, matching_ids, rows_of
 from crossmodal.index.embedded.local_files import file_of
+from crossmodal.index.embedded.meta import read_dimension, read_meta, read_state
 from crossmodal.index.embedded.objects import Objects, lost_objects
 from crossmodal.index.embedded.region_file import REGION_FILE
 from crossmodal.index.embedded.schema import INDEX_FILE, vector_table

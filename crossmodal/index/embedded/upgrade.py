@@ -19,10 +19,11 @@ from typing import Any
 from crossmodal.errors import StoreMissing
 from crossmodal.images.previews import average_colour
 from crossmodal.index.embedded import local_files, tags
-from crossmodal.index.embedded.changes import Changes, read_meta
+from crossmodal.index.embedded.changes import Changes
 from crossmodal.index.embedded.connections import Connections, storable
 from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import take_banks
+from crossmodal.index.embedded.meta import read_meta
 from crossmodal.index.embedded.schema import (
     BANKS,
     COLOURS,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmodal.errors import StoreDamaged
-from crossmodal.index.embedded.changes import State, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.dialect import Connected, Connection
+from crossmodal.index.embedded.meta import State, read_dimension, read_meta, read_state
 from crossmodal.index.embedded.schema import vector_table
 from crossmodal.index.embedded.scores import shard_of
 from crossmodal.index.embedded.stored_document import checksum

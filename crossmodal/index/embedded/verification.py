@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator
 
 from crossmodal.errors import StoreDamaged, StoreFormat
-from crossmodal.index.embedded.changes import read_dimension, read_state
 from crossmodal.index.embedded.dialect import Connection
 from crossmodal.index.embedded.hubness_rows import banks_in, hubness_of
 from crossmodal.index.embedded.library import read_trashed
+from crossmodal.index.embedded.meta import read_dimension, read_state
 from crossmodal.index.embedded.schema import IS_VIDEO, vector_table
 from crossmodal.index.embedded.sqlite_dialect import SQLite
 from crossmodal.index.embedded.stored_document import StoredDocument, checksum, documents_in_order
