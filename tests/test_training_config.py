@@ -30,7 +30,7 @@ CONFIG = TrainingConfig(
             augmentation=Augmentation(scale=(0.5, 1.0)),
             classes=Classes("cnn.safetensors", "names.csv", templates=("{}",)),
         ),
-        Stage(loss=None, teacher="clip", distil="text", texts=("captions.txt",)),
+        Stage(loss=None, teachers=("clip",), distil="text", texts=("captions.txt",)),
     ),
 )
 
@@ -66,9 +66,9 @@ def with_stage(**settings: object) -> dict[str, object]:
         (with_stage(dropout=1), r"dropout is 1; it must be from 0\.0 to 0\.95"),
         (with_stage(loss="hinge"), "no loss 'hinge'; there are max-of-hinges"),
         (with_stage(batch_size=8, captions_per_photo=5), "batch_size is 8: with 5 captions_per_photo"),
-        (with_stage(teacher="clip"), "teacher and distil belong together"),
-        (with_stage(loss=None), "needs a teacher and distil"),
-        (with_stage(texts=["more.txt"]), 'texts needs "distil": "text"'),
+        (with_stage(teachers=["clip"]), "teachers and distil belong together"),
+        (with_stage(loss=None), "needs teachers and distil"),
+        (with_stage(texts=["more.txt"]), 'texts needs "distil": "text" or "vectors"'),
         (
             with_stage(image_trunk_rate=0, text_trunk_rate=0, head_rate=0),
             "are all 0: nothing would be trained",
@@ -82,7 +82,7 @@ def with_stage(**settings: object) -> dict[str, object]:
         ),
         (
             with_stage(
-                loss=None, teacher="clip", distil="text", classes={"weights": "cnn", "names": "n.csv"}
+                loss=None, teachers=["clip"], distil="text", classes={"weights": "cnn", "names": "n.csv"}
             ),
             "classes needs photos",
         ),

@@ -23,7 +23,7 @@ from crossmodal.records import Record
 from crossmodal.training.classes import ClassTeacher, class_names
 from crossmodal.training.config import MoreData, TrainingConfig
 from crossmodal.training.content_store import ContentStore
-from crossmodal.training.losses import infonce, similarity_divergence, text_distance
+from crossmodal.training.losses import distance, infonce, similarity_divergence
 from crossmodal.training.mixing import best_mean, best_means, trunks_of
 from crossmodal.training.optimization import Average, accumulate_gradients, rate_at
 from crossmodal.training.pairs import Pairs, extra_texts, read_captions
@@ -175,7 +175,7 @@ def test_the_average_follows_the_weights_and_can_be_taken_up_again() -> None:
 def test_distances_to_a_teacher_by_hand() -> None:
     student = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
     teacher = torch.tensor([[0.8, 0.6], [0.6, 0.8]])
-    assert text_distance(student, teacher).item() == pytest.approx((0.2 + 0.0) / 2)
+    assert distance(student, teacher).item() == pytest.approx((0.2 + 0.0) / 2)
     images = torch.eye(2)
     assert similarity_divergence(images, student, images, student, temperature=0.1).item() == pytest.approx(0)
     # Photos by captions: student [[1, .6], [0, .8]], teacher [[.8, .6], [.6, .8]], at temperature 1.
@@ -298,18 +298,17 @@ def test_captions_are_made_of_a_tag(tmp_path: Path) -> None:
 def test_a_batch_has_the_classes_that_are_found_in_its_photos() -> None:
     logits = np.full((3, 50), -4, np.float16)
     logits[0, 7], logits[1, 30], logits[2, 11] = 9, 9, 9
-    tokens = [[[template, name] for name in range(50)] for template in range(2)]
-    teacher = ClassTeacher(logits, tokens, count=12)
+    teacher = ClassTeacher(logits, templates=2, count=12)
     some = teacher.some(np.array([0, 2]), np.random.default_rng(0))
-    names = [name for _, name in some.tokens]
+    names = (some.sentences % 50).tolist()
     assert len(set(names)) == 12
     assert {7, 11} <= set(names)
-    assert {template for template, _ in some.tokens} == {0, 1}
+    assert set(some.sentences // 50) == {0, 1}
     assert some.log_probabilities.shape == (2, 12)
     assert some.log_probabilities.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     assert names[int(some.log_probabilities[1].argmax())] == 11
     again = teacher.some(np.array([0, 2]), np.random.default_rng(0))
-    assert again.tokens == some.tokens
+    assert again.sentences.tolist() == some.sentences.tolist()
 
 
 @pytest.mark.parametrize(

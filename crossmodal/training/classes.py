@@ -19,10 +19,9 @@ from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.training.augmentation import plain
 from crossmodal.training.config import Classes
 from crossmodal.training.content_store import ContentStore
-from crossmodal.training.trainable.base import Trainable
 from crossmodal.training.trainable.building import classifier_logits
 
-__all__ = ["ClassTeacher", "Logits", "SomeClasses", "class_logits", "class_names"]
+__all__ = ["ClassTeacher", "Logits", "SomeClasses", "class_logits", "class_names", "class_sentences"]
 
 Logits = npt.NDArray[np.float16]
 _COLUMN = "class"
@@ -36,10 +35,10 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 class SomeClasses(NamedTuple):
-    """Classes as a batch has them: a sentence's tokens for each, and the logs of the classifier's
-    probabilities, float32 (photos, classes), each row of which adds up to 1."""
+    """Classes as a batch has them: the number of a sentence for each, int64 (classes,), and the logs of the
+    classifier's probabilities, float32 (photos, classes), each row of which adds up to 1."""
 
-    tokens: list[list[int]]
+    sentences: npt.NDArray[np.int64]
     log_probabilities: Tensor
 
 
@@ -53,6 +52,11 @@ def class_names(path: Path) -> list[str]:
     if not all(names):
         raise DataSetError(f"The classes {path} have a row without a name in the column {_COLUMN!r}.")
     return names
+
+
+def class_sentences(classes: Classes, names: Sequence[str]) -> list[str]:
+    """All classes by the first template, then by the next one."""
+    return [template.replace("{}", name) for template in classes.templates for name in names]
 
 
 def class_logits(
@@ -94,18 +98,12 @@ def class_logits(
 
 @dataclass(frozen=True)
 class ClassTeacher:
-    """``logits`` (photos, classes), and for each template the tokens of all classes."""
+    """``logits`` (photos, classes) beside ``class_sentences`` of so many ``templates``, of which a batch has
+    ``count``."""
 
     logits: Logits
-    tokens: Sequence[Sequence[list[int]]]
+    templates: int
     count: int
-
-    @classmethod
-    def of(cls, classes: Classes, names: Sequence[str], model: Trainable, logits: Logits) -> ClassTeacher:
-        tokens = [
-            model.tokenize([template.replace("{}", name) for name in names]) for template in classes.templates
-        ]
-        return cls(logits, tokens, min(classes.count, len(names)))
 
     def some(self, photos: npt.NDArray[np.int64], rng: np.random.Generator) -> SomeClasses:
         """Classes for a batch of ``photos``: what is found in them, as far as there is room, and others."""
@@ -114,8 +112,8 @@ class ClassTeacher:
         others = rng.permutation(logits.shape[1])
         # In the order in which they come, each once: the first ones of all photos, then the second ones.
         chosen = np.array(list(dict.fromkeys([*found.tolist(), *others.tolist()]))[: self.count])
-        templates = rng.integers(len(self.tokens), size=len(chosen))
+        templates = rng.integers(self.templates, size=len(chosen))
         return SomeClasses(
-            tokens=[self.tokens[template][name] for template, name in zip(templates, chosen, strict=True)],
+            sentences=templates * logits.shape[1] + chosen,
             log_probabilities=torch.from_numpy(logits[:, chosen]).log_softmax(dim=1),
         )

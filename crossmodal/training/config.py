@@ -26,7 +26,7 @@ __all__ = [
     "fine_tuning",
 ]
 
-Distil = Literal["text", "similarity"]
+Distil = Literal["text", "vectors", "similarity"]
 _PLACE = "training setting"
 _GAP = "{}"
 
@@ -45,6 +45,7 @@ _STAGE_BOUNDS: Mapping[str, tuple[float, float]] = {
     "text_trunk_rate": (0.0, 10.0),
     "head_rate": (0.0, 10.0),
     "frozen_blocks": (0, 1000),
+    "frozen_layers": (0, 1000),
     "photo_size": (32, 4096),
     "weight_decay": (0.0, 10.0),
     "warm_up_steps": (0, 1_000_000),
@@ -196,12 +197,13 @@ class Stage:
     """One part of a run with settings of its own; it goes on from the best weights so far.
 
     **What is learnt.** ``loss`` is one of ``settings.LOSSES`` or None, for distillation alone; ``margin``
-    and ``scale`` are those of ``objective.build_loss``. A ``teacher`` (any model that ``-m`` takes)
-    adds ``teacher_weight`` times what ``distil`` names: ``text``, the distance to the teacher's vectors of
+    and ``scale`` are those of ``objective.build_loss``. ``teachers`` (any models that ``-m`` takes)
+    add ``teacher_weight`` times what ``distil`` names: ``text``, the distance to the teacher's vectors of
     captions, also of the captions in ``texts`` (.txt files with one a line, or CSV files with a column
-    ``caption``, either may be .gz); or ``similarity``, the divergence from its similarities of photos and
-    captions at ``temperature``. ``classes`` adds what a classifier knows. Photos of the same captions
-    are never each other's negatives.
+    ``caption``, either may be .gz); ``vectors``, that and the distance to its vectors of photos; or
+    ``similarity``, the divergence from its similarities of photos and captions at ``temperature``. Several
+    teachers have to share one space; what they teach are the means of their vectors. ``classes`` adds what a
+    classifier knows. Photos of the same captions are never each other's negatives.
 
     **Batches** hold ``batch_size`` captions, ``captions_per_photo`` of each photo that is in it. One
     optimizer step takes ``accumulate`` of them; ``chunk_size`` is how many photos or captions go through a
@@ -213,19 +215,20 @@ class Stage:
 
     **What stays.** Of an image trunk that is trained, the first ``frozen_blocks`` (in this project's CNN: the
     stem, then blocks 0 to 6) stay as they are: half the work is in the first three, which see edges and
-    colours.
+    colours. Of a text trunk that is trained, the first ``frozen_layers`` do, in this project's transformer.
 
     **Photos.** A frozen image trunk sees ``views`` of each photo once (itself, its mirror image, then
     augmented ones); a trained one sees each photo with a new augmentation each time, at ``photo_size`` pixels
     (None: the model's own size; a CNN learns from smaller ones in less time). ``dropout`` is that of this
     project's text towers (open_clip's networks have their own), ``feature_dropout`` that of image features.
+    A frozen text trunk of this project's sees each caption once, without dropout.
     """
 
     epochs: int = 8
     loss: str | None = "infonce"
     margin: float = 0.2
     scale: float | None = None
-    teacher: str | None = None
+    teachers: tuple[str, ...] = ()
     teacher_weight: float = 1.0
     distil: Distil | None = None
     temperature: float = 0.05
@@ -239,6 +242,7 @@ class Stage:
     text_trunk_rate: float = 5e-5
     head_rate: float = 1e-3
     frozen_blocks: int = 0
+    frozen_layers: int = 0
     photo_size: int | None = None
     weight_decay: float = 0.01
     warm_up_steps: int = 100
@@ -258,17 +262,20 @@ class Stage:
                 f"captions_per_photo it must be at least {2 * self.captions_per_photo}, or no batch has a "
                 "negative."
             )
-        if (self.teacher is None) != (self.distil is None):
+        if (not self.teachers) != (self.distil is None):
             raise SettingsError(
-                f"The {_PLACE}s teacher and distil belong together; only one of them is given."
+                f"The {_PLACE}s teachers and distil belong together; only one of them is given."
             )
         if self.loss is None and self.distil is None:
-            raise SettingsError(f"A stage whose {_PLACE} loss is null needs a teacher and distil.")
+            raise SettingsError(f"A stage whose {_PLACE} loss is null needs teachers and distil.")
         if self.classes is not None and not self.needs_photos:
-            raise SettingsError(f'The {_PLACE} classes needs photos: a loss, or "distil": "similarity".')
-        if self.texts and self.distil != "text":
             raise SettingsError(
-                f'The {_PLACE} texts needs "distil": "text": captions without photos serve nothing else.'
+                f'The {_PLACE} classes needs photos: a loss, or another "distil" than "text".'
+            )
+        if self.texts and self.distil not in ("text", "vectors"):
+            raise SettingsError(
+                f'The {_PLACE} texts needs "distil": "text" or "vectors": captions without photos serve '
+                "nothing else."
             )
         if not any((self.image_trunk_rate, self.text_trunk_rate, self.head_rate)):
             raise SettingsError(
@@ -279,7 +286,12 @@ class Stage:
     @property
     def needs_photos(self) -> bool:
         """Whether anything is learnt from photos, and not from captions alone."""
-        return self.loss is not None or self.distil == "similarity"
+        return self.loss is not None or self.distil_photos
+
+    @property
+    def distil_photos(self) -> bool:
+        """Whether the teachers look at photos."""
+        return self.distil in ("vectors", "similarity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +316,7 @@ class TrainingConfig:
     one that was tuned: weights are means of both (WiSE-FT, Wortsman et al. 2021). In the end each of
     ``keep_model`` is tried as the share of the model that the run started from, in all weights. ``widen``
     puts the upper layers as they were beside the tuned ones, before the first of ``stages``, of which there
-    may then be none.
+    may then be none; no stage trains that second branch.
 
     **Optimisation.** ``freeze_word_embeddings`` leaves a pretrained transformer's embeddings unchanged.
     ``average_decay`` is that of the moving average of the weights, which is what is measured and stored

@@ -1,4 +1,4 @@
-"""What the image tower starts from: cached features of a frozen trunk, or pixels for a trained one."""
+"""What towers start from: features of a frozen trunk, or pixels and tokens for a trained one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from crossmodal.training.config import Augmentation
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["FeatureInput", "ImageInput", "PixelInput", "cached_features"]
+__all__ = ["FeatureInput", "ImageInput", "PixelInput", "TextInput", "Tokens", "cached_features"]
 
-# Photos that go through the frozen trunk at once.
+# Photos, and texts, that go through a frozen trunk at once.
 _BATCH = 32
+_TEXTS = 1024
+
+Tokens = Sequence[Sequence[int]]
 
 
 class ImageInput(ABC):
@@ -80,6 +83,58 @@ class PixelInput(ImageInput):
 
     def encode(self, model: Trainable, rows: Tensor) -> Tensor:
         return model.images(model.features(rows))
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """Texts by their number: ``rows`` are their tokens, or features (texts, length) of a frozen trunk."""
+
+    rows: Tokens | Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: Trainable,
+        texts: Sequence[str],
+        *,
+        frozen: bool,
+        bfloat16: bool,
+        progress: Callable[[int, int], None],
+    ) -> TextInput:
+        """Texts for a trunk that is ``frozen`` or trained; ``progress`` gets texts done and to be done."""
+        tokens = model.tokenize(texts)
+        model.eval()
+        device = next(model.parameters()).device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            if not frozen or not tokens or model.text_features(tokens[:1]) is None:
+                return cls(tokens)
+            parts = []
+            for start in range(0, len(tokens), _TEXTS):
+                progress(start, len(tokens))
+                features = model.text_features(tokens[start : start + _TEXTS])
+                assert features is not None
+                parts.append(features.float().cpu())
+        return cls(torch.cat(parts))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """How long each text's row is: int64 (texts,)."""
+        return np.array([len(row) for row in self.rows], np.int64)
+
+    def take(self, texts: npt.NDArray[np.int64]) -> Tokens | Tensor:
+        """The rows of the texts with these numbers."""
+        if isinstance(self.rows, Tensor):
+            return self.rows[torch.from_numpy(texts)]
+        return [self.rows[number] for number in texts]
+
+    @staticmethod
+    def encode(model: Trainable, rows: Tokens | Tensor) -> Tensor:
+        """Rows as ``take`` gives them to unit vectors (N, dimension)."""
+        if isinstance(rows, Tensor):
+            return model.text_head(rows.to(next(model.parameters()).device))
+        return model.texts(rows)
 
 
 def cached_features(

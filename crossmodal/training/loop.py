@@ -343,7 +343,7 @@ class _StageRun:
                 step=position.step + 1,
                 steps=self._steps,
                 loss=loss,
-                captions=sum(len(batch.tokens) for batch in batches),
+                captions=sum(len(batch.texts) for batch in batches),
                 photos=sum(0 if batch.images is None else len(batch.images) for batch in batches),
             )
         )
@@ -364,13 +364,13 @@ class _StageRun:
             with self._autocast():
                 return images.encode(model, rows)
 
-        def encode_texts(tokens: Any) -> Tensor:
+        def encode_texts(rows: Any) -> Tensor:
             with self._autocast():
-                return model.texts(tokens)
+                return self._data.texts.encode(model, rows)
 
         return accumulate_gradients(
             None if batch.images is None else batch.images.to(self._device),
-            batch.tokens,
+            batch.texts,
             encode_images,
             encode_texts,
             lambda photos, texts: self._objective(batch, photos, texts) / batches,

@@ -18,13 +18,13 @@ __all__ = [
     "MINING",
     "Mining",
     "class_divergence",
+    "distance",
     "infonce",
     "max_of_hinges",
     "multiple_negatives_ranking",
     "sigmoid",
     "similarity_divergence",
     "sum_of_hinges",
-    "text_distance",
     "triplet",
 ]
 
@@ -139,7 +139,7 @@ def _without_other_positives(logits: Tensor, photos: Tensor) -> Tensor:
     return logits.masked_fill(same, -torch.inf)
 
 
-def text_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def distance(student: Tensor, teacher: Tensor) -> Tensor:
     """The mean of 1 - cos over rows of unit vectors (N, dimension), both of the same dimension."""
     return 1 - (student * teacher).sum(dim=1).mean()
 

@@ -109,7 +109,7 @@ def _sources(training: Mapping[str, Any]) -> list[str]:
             f"Beside the upper layers of its photo's network lie those of `{widen['image_weights']}` as they "
             f"were pretrained; linear heads learnt what they say, {widen['share']:.0%} of each cosine."
         )
-    if teachers := sorted({stage["teacher"] for stage in config["stages"] if stage["teacher"]}):
+    if teachers := sorted({teacher for stage in config["stages"] for teacher in stage["teachers"]}):
         sentences.append(f"It was taught by {', '.join(f'`{teacher}`' for teacher in teachers)}.")
     return sentences
 
@@ -143,8 +143,12 @@ def _training(training: Mapping[str, Any]) -> list[str]:
 def _stage(number: int, stage: Mapping[str, Any]) -> str:
     learnt = [] if stage["loss"] is None else [f"the loss {stage['loss']}"]
     if stage["distil"] is not None:
-        what = {"text": "captions", "similarity": "similarities"}[stage["distil"]]
-        learnt.append(f"distillation of the teacher's {what}")
+        what = {
+            "text": "vectors of captions",
+            "vectors": "vectors of photos and captions",
+            "similarity": "similarities",
+        }[stage["distil"]]
+        learnt.append(f"distillation of the teachers' {what}")
     if stage.get("classes"):
         learnt.append("what a classifier says of the photos")
     parts = {"image_trunk_rate": "the photo's network", "text_trunk_rate": "the sentence's network"}

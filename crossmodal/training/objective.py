@@ -14,13 +14,13 @@ from crossmodal.settings import LOSSES
 from crossmodal.training.config import Stage
 from crossmodal.training.losses import (
     class_divergence,
+    distance,
     infonce,
     max_of_hinges,
     multiple_negatives_ranking,
     sigmoid,
     similarity_divergence,
     sum_of_hinges,
-    text_distance,
     triplet,
 )
 from crossmodal.training.stage_data import Batch
@@ -139,9 +139,13 @@ class Objective(nn.Module):
             images = images[batch.rows.to(device)]
         if self.loss is not None:
             value = value + self.loss(images, pairs, batch.groups.to(device))
-        if stage.distil == "text":
+        if stage.distil in ("text", "vectors"):
             assert batch.teacher_texts is not None
-            value = value + stage.teacher_weight * text_distance(texts, batch.teacher_texts.to(device))
+            value = value + stage.teacher_weight * distance(texts, batch.teacher_texts.to(device))
+        if stage.distil == "vectors":
+            assert images is not None
+            assert batch.teacher_images is not None
+            value = value + stage.teacher_weight * distance(images, batch.teacher_images.to(device))
         elif stage.distil == "similarity":
             assert images is not None
             assert batch.teacher_texts is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -11,24 +11,25 @@ from torch import Tensor, nn
 
 from crossmodal.errors import SettingsError
 from crossmodal.training.config import Stage
+from crossmodal.training.features import Tokens
 from crossmodal.training.trainable.base import Trainable
 
 __all__ = ["Average", "accumulate_gradients", "build_optimizer", "rate_at", "set_rates", "trained_parameters"]
 
-Items = TypeVar("Items", Tensor, Sequence[Sequence[int]])
+Items = TypeVar("Items", Tensor, Tokens, Tokens | Tensor)
 
 
 def accumulate_gradients(
     images: Tensor | None,
-    tokens: Sequence[Sequence[int]],
+    texts: Tokens | Tensor,
     encode_images: Callable[[Tensor], Tensor],
-    encode_texts: Callable[[Sequence[Sequence[int]]], Tensor],
+    encode_texts: Callable[[Any], Tensor],
     objective: Callable[[Tensor | None, Tensor], Tensor],
     *,
     chunk_size: int | None,
     seed: int,
 ) -> float:
-    """Add the gradients of ``objective(vectors of images, vectors of tokens)`` to all parameters; its value.
+    """Add the gradients of ``objective(vectors of images, vectors of texts)`` to all parameters; its value.
 
     ``images`` may be None where the objective takes none. With ``chunk_size`` that many rows go through a
     tower at once: first without gradients, then, when the objective has said what it wants of each vector,
@@ -37,11 +38,11 @@ def accumulate_gradients(
     """
     if chunk_size is None:
         torch.manual_seed(seed)
-        loss = objective(None if images is None else encode_images(images), encode_texts(tokens))
+        loss = objective(None if images is None else encode_images(images), encode_texts(texts))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
     photos = None if images is None else _Chunks(images, encode_images, chunk_size, seed)
-    captions = _Chunks(tokens, encode_texts, chunk_size, seed + 1)
+    captions = _Chunks(texts, encode_texts, chunk_size, seed + 1)
     loss = objective(None if photos is None else photos.vectors, captions.vectors)
     loss.backward()  # type: ignore[no-untyped-call]
     for side in (photos, captions):
@@ -82,7 +83,7 @@ def trained_parameters(
 ) -> dict[str, nn.Parameter]:
     """The parameters of ``model`` that ``stage`` trains, by name.
 
-    Raises SettingsError where blocks are to stay frozen in a trunk that isn't counted in blocks.
+    Raises SettingsError where blocks or layers are to stay frozen in a trunk that isn't counted in them.
     """
     rates = _rates(stage)
     trained = {}
@@ -97,6 +98,14 @@ def trained_parameters(
                     "own models know: set it to 0."
                 )
             frozen = frozen or block < stage.frozen_blocks
+        if part == "text_trunk" and rates[part] > 0 and stage.frozen_layers:
+            layer = model.text_layer_of(name)
+            if layer is None:
+                raise SettingsError(
+                    f"The training setting frozen_layers is {stage.frozen_layers}, which only this project's "
+                    "own transformers know: set it to 0."
+                )
+            frozen = frozen or layer < stage.frozen_layers
         if part is not None and rates[part] > 0 and not frozen:
             trained[name] = parameter
     return trained

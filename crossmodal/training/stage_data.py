@@ -17,10 +17,17 @@ from crossmodal.errors import SettingsError
 from crossmodal.home_folder import expanded
 from crossmodal.models.preprocessing import ImagePreprocessing
 from crossmodal.models.registry import identify_model, load_image_encoder, load_text_encoder
-from crossmodal.training.classes import ClassTeacher, class_logits, class_names
+from crossmodal.training.classes import ClassTeacher, class_logits, class_names, class_sentences
 from crossmodal.training.config import Classes, Stage
 from crossmodal.training.content_store import ContentStore
-from crossmodal.training.features import FeatureInput, ImageInput, PixelInput, cached_features
+from crossmodal.training.features import (
+    FeatureInput,
+    ImageInput,
+    PixelInput,
+    TextInput,
+    Tokens,
+    cached_features,
+)
 from crossmodal.training.pairs import Pairs, extra_texts
 from crossmodal.training.trainable.base import Trainable
 
@@ -36,10 +43,11 @@ __all__ = [
     "teacher_texts",
 ]
 
-Tokens = Sequence[Sequence[int]]
 Rows = npt.NDArray[np.int64]
 # Texts or photos that go through the teacher before their vectors are written.
 _TEACHER_BATCH = 256
+# Batches of texts without photos that are put in order of length together.
+_LIKE_BATCHES = 64
 Vectors = npt.NDArray[np.float16]
 _Encode = Callable[[list[bytes]], npt.NDArray[np.float32]]
 
@@ -76,16 +84,16 @@ class Batch(NamedTuple):
 
     ``images`` (photos, ...) is as an ``ImageInput`` gives them, or None where a stage has no use for photos.
     ``rows`` and ``groups``, int64 (captions,), hold each caption's row in ``images`` and the group of its
-    photo (``Pairs.groups``). ``tokens`` has a row for each caption, then one for each text without a photo,
-    then one for each class. ``teacher_texts`` are the teacher's vectors of captions and texts,
-    ``teacher_images`` those of each caption's photo. ``classes`` are the logs of the classifier's
-    probabilities (photos, classes) of what is in ``images``.
+    photo (``Pairs.groups``). ``texts``, as a ``TextInput`` gives them, has a row for each caption, then one
+    for each text without a photo, then one for each class. ``teacher_texts`` are the teachers' vectors of
+    captions and texts, ``teacher_images`` those of each caption's photo. ``classes`` are the logs of the
+    classifier's probabilities (photos, classes) of what is in ``images``.
     """
 
     images: Tensor | None
     rows: Tensor
     groups: Tensor
-    tokens: Tokens
+    texts: Tokens | Tensor
     teacher_texts: Tensor | None = None
     teacher_images: Tensor | None = None
     classes: Tensor | None = None
@@ -97,41 +105,44 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class StageData:
-    """The training data as a stage sees it."""
+    """The training data as a stage sees it.
+
+    ``photos`` int64 (captions,) has the photo of each caption, ``groups`` the group of each photo. ``texts``
+    are all captions, then ``extra`` texts without a photo, then the sentences of classes; ``text_vectors``
+    the teachers' of all but the last, ``image_vectors`` those of photos.
+    """
 
     stage: Stage
     photos: Rows
     groups: Rows
-    tokens: Tokens
     images: ImageInput | None
-    extra_tokens: Tokens
-    text_vectors: npt.NDArray[np.float16] | None
-    extra_vectors: npt.NDArray[np.float16] | None
-    image_vectors: npt.NDArray[np.float16] | None
+    texts: TextInput
+    extra: int
+    text_vectors: Vectors | None
+    image_vectors: Vectors | None
     classes: ClassTeacher | None
 
     @property
     def batches(self) -> int:
         """Batches in an epoch."""
         if self.images is None:
-            return max(1, (len(self.tokens) + len(self.extra_tokens)) // self.stage.batch_size)
+            return max(1, (len(self.photos) + self.extra) // self.stage.batch_size)
         return number_of_batches(self.photos, self.stage.batch_size, self.stage.captions_per_photo)
 
     def epoch(self, seed: Sequence[int], start: int) -> Iterator[Batch]:
         """The batches of an epoch from number ``start`` on; what they hold depends on ``seed`` alone.
 
         With photos, an epoch is ``batches_of`` the captions, and each batch brings as many of the texts
-        without photos as it has captions. Without, captions and texts are drawn alike.
+        without photos as it has captions. Without, captions and texts are drawn alike, those of about one
+        length together.
         """
         rng = np.random.default_rng(seed)
         if self.images is None:
-            order = rng.permutation(len(self.tokens) + len(self.extra_tokens))
-            size = self.stage.batch_size
-            for number in range(start, self.batches):
-                yield self._texts_alone(order[number * size : (number + 1) * size])
+            for rows in self._of_one_length(rng)[start:]:
+                yield self._texts_alone(rows)
             return
         batches = batches_of(self.photos, self.stage.batch_size, self.stage.captions_per_photo, rng)
-        extra = rng.permutation(len(self.extra_tokens))
+        extra = len(self.photos) + rng.permutation(self.extra)
         for number in range(start, len(batches)):
             captions = batches[number]
             first = number * self.stage.batch_size
@@ -139,86 +150,121 @@ class StageData:
             texts = np.take(extra, np.arange(first, first + count), mode="wrap") if count else extra
             yield self._pairs(captions, texts, np.random.default_rng([*seed, number]))
 
-    def _pairs(
-        self, captions: npt.NDArray[np.int64], texts: npt.NDArray[np.int64], rng: np.random.Generator
-    ) -> Batch:
+    def _pairs(self, captions: Rows, extra: Rows, rng: np.random.Generator) -> Batch:
         assert self.images is not None
         photos = self.photos[captions]
         unique, rows = np.unique(photos, return_inverse=True)
         images = self.images.take(unique, rng)
         classes = None if self.classes is None else self.classes.some(unique, rng)
+        texts = np.concatenate([captions, extra])
+        sentences = [] if classes is None else [len(self.photos) + self.extra + classes.sentences]
         return Batch(
             images=images,
             rows=torch.from_numpy(rows),
             groups=torch.from_numpy(self.groups[photos]),
-            tokens=[
-                *(self.tokens[row] for row in captions),
-                *(self.extra_tokens[row] for row in texts),
-                *(() if classes is None else classes.tokens),
-            ],
-            teacher_texts=self._teacher(captions, texts),
+            texts=self.texts.take(np.concatenate([texts, *sentences])),
+            teacher_texts=self._taught(texts),
             teacher_images=None if self.image_vectors is None else _floats(self.image_vectors[photos]),
             classes=None if classes is None else classes.log_probabilities,
         )
 
-    def _texts_alone(self, rows: npt.NDArray[np.int64]) -> Batch:
-        own = rows[rows < len(self.tokens)]
-        extra = rows[rows >= len(self.tokens)] - len(self.tokens)
+    def _of_one_length(self, rng: np.random.Generator) -> list[Rows]:
+        """The numbers of all captions and texts without a photo in random batches with little padding."""
+        size, lengths = self.stage.batch_size, self.texts.lengths()
+        order = rng.permutation(len(self.photos) + self.extra)[: self.batches * size]
+        batches = []
+        for first in range(0, len(order), _LIKE_BATCHES * size):
+            some = order[first : first + _LIKE_BATCHES * size]
+            some = some[np.argsort(lengths[some], kind="stable")]
+            batches += [some[at : at + size] for at in range(0, len(some), size)]
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+    def _texts_alone(self, rows: Rows) -> Batch:
+        own = rows[rows < len(self.photos)]
+        texts = np.concatenate([own, rows[rows >= len(self.photos)]])
         return Batch(
             images=None,
             rows=torch.zeros(len(own), dtype=torch.int64),
             groups=torch.from_numpy(self.groups[self.photos[own]]),
-            tokens=[*(self.tokens[row] for row in own), *(self.extra_tokens[row] for row in extra)],
-            teacher_texts=self._teacher(own, extra),
+            texts=self.texts.take(texts),
+            teacher_texts=self._taught(texts),
         )
 
-    def _teacher(self, captions: npt.NDArray[np.int64], texts: npt.NDArray[np.int64]) -> Tensor | None:
-        if self.text_vectors is None:
-            return None
-        vectors = self.text_vectors[captions]
-        if self.extra_vectors is not None:
-            vectors = np.concatenate([vectors, self.extra_vectors[texts]])
-        return _floats(vectors)
+    def _taught(self, texts: Rows) -> Tensor | None:
+        return None if self.text_vectors is None else _floats(self.text_vectors[texts])
 
 
 def prepare_stage(model: Trainable, stage: Stage, pairs: Pairs, resources: Resources) -> StageData:
     """Compute what ``stage`` needs of features and teacher's vectors, as far as it isn't known yet.
 
-    Raises ModelError for the teacher, SettingsError where its dimension is another than the student's
-    although captions are to be learnt from it, DataSetError for caption files.
+    Raises ModelError for a teacher, SettingsError where its dimension is another than the student's
+    although vectors are to be learnt from it, DataSetError for caption files.
     """
     images = image_input(model, stage, pairs, resources, train=True) if stage.needs_photos else None
     extra = extra_texts(stage.texts, resources.withheld)
-    text_vectors = extra_vectors = image_vectors = None
-    if stage.teacher is not None:
-        vectors = teacher_texts(stage.teacher, [*pairs.captions, *extra], resources)
-        if stage.distil == "text" and vectors.shape[1] != model.dimension:
+    text_vectors = image_vectors = None
+    if stage.teachers:
+        names = stage.teachers
+        text_vectors = _mean(
+            [teacher_texts(name, [*pairs.captions, *extra], resources) for name in names], stage
+        )
+        if stage.distil != "similarity" and text_vectors.shape[1] != model.dimension:
             raise SettingsError(
-                f"The teacher {stage.teacher} has {vectors.shape[1]} dimensions and the model "
-                f'{model.dimension}: to learn captions from it ("distil": "text") they must have as many.'
+                f"The teacher {names[0]} has {text_vectors.shape[1]} dimensions and the model "
+                f'{model.dimension}: to learn vectors from it ("distil": "{stage.distil}") they must have as '
+                "many."
             )
-        text_vectors, extra_vectors = vectors[: len(pairs.captions)], vectors[len(pairs.captions) :]
-        if stage.distil == "similarity":
-            image_vectors = teacher_images(stage.teacher, pairs.digests, resources)
+        if stage.distil_photos:
+            image_vectors = _mean([teacher_images(name, pairs.digests, resources) for name in names], stage)
+    classes, sentences = None, []
+    if stage.classes is not None:
+        class_list = class_names(expanded(stage.classes.names))
+        sentences = class_sentences(stage.classes, class_list)
+        classes = _classes(model, stage.classes, len(class_list), pairs, resources)
+    texts = TextInput.of(
+        model,
+        [*pairs.captions, *extra, *sentences],
+        frozen=stage.text_trunk_rate == 0,
+        bfloat16=resources.bfloat16,
+        progress=lambda done, total: resources.progress("features of captions", done, total),
+    )
     return StageData(
         stage=stage,
         photos=pairs.photos,
         groups=pairs.groups(),
-        tokens=model.tokenize(pairs.captions),
         images=images,
-        extra_tokens=model.tokenize(extra),
+        texts=texts,
+        extra=len(extra),
         text_vectors=text_vectors,
-        extra_vectors=extra_vectors if extra else None,
         image_vectors=image_vectors,
-        classes=None if stage.classes is None else _classes(model, stage.classes, pairs, resources),
+        classes=classes,
     )
 
 
-def _classes(model: Trainable, classes: Classes, pairs: Pairs, resources: Resources) -> ClassTeacher:
-    names = class_names(expanded(classes.names))
+def _mean(vectors: Sequence[Vectors], stage: Stage) -> Vectors:
+    """The teachers' vectors, or the means of several teachers' at unit length.
+
+    Raises SettingsError where they can't have one space.
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    dimensions = [found.shape[1] for found in vectors]
+    if len(set(dimensions)) > 1:
+        raise SettingsError(
+            f"The teachers {', '.join(stage.teachers)} have {dimensions} dimensions; several teachers must "
+            "share one space."
+        )
+    sums = np.sum([found.astype(np.float32) for found in vectors], axis=0)
+    means: Vectors = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float16)
+    return means
+
+
+def _classes(
+    model: Trainable, classes: Classes, count: int, pairs: Pairs, resources: Resources
+) -> ClassTeacher:
     logits = class_logits(
         expanded(classes.weights),
-        len(names),
+        count,
         resources.inputs[model.preprocessing],
         model.preprocessing,
         pairs.digests,
@@ -226,7 +272,7 @@ def _classes(model: Trainable, classes: Classes, pairs: Pairs, resources: Resour
         bfloat16=resources.bfloat16,
         progress=lambda done, total: resources.progress("photos by the classifier", done, total),
     )
-    return ClassTeacher.of(classes, names, model, logits)
+    return ClassTeacher(logits, len(classes.templates), min(classes.count, count))
 
 
 def image_input(

@@ -164,7 +164,11 @@ def train_on(
 
 def _check_output(config: TrainingConfig, output: Path) -> None:
     """Raises SettingsError where the run would overwrite what it starts from."""
-    sources = [config.model, config.image_weights, *(stage.teacher for stage in config.stages)]
+    sources = [
+        config.model,
+        config.image_weights,
+        *(name for stage in config.stages for name in stage.teachers),
+    ]
     for source in sources:
         if source is not None and expanded(source).resolve() == output.resolve():
             raise SettingsError(
@@ -226,8 +230,8 @@ def _input_stores(
 
     wanted = [preprocessing_of(config, models)]
     for stage in config.stages:
-        if stage.teacher is not None and stage.distil == "similarity":
-            wanted.append(load_preprocessing(stage.teacher, cache=models))
+        if stage.distil_photos:
+            wanted += [load_preprocessing(teacher, cache=models) for teacher in stage.teachers]
     return {preprocessing: input_store(cache, preprocessing) for preprocessing in wanted}
 
 

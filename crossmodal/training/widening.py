@@ -167,7 +167,7 @@ def _pooled(model: NativeModel, texts: Sequence[str], resources: Resources) -> T
     for start in range(0, len(tokens), _TEXTS):
         resources.progress("captions", start, len(tokens))
         with torch.no_grad():
-            rows.append(model.pooled(tokens[start : start + _TEXTS]))
+            rows.append(model.text_features(tokens[start : start + _TEXTS]))
     return torch.cat(rows)
 
 

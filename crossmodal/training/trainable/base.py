@@ -47,6 +47,15 @@ class Trainable(nn.Module, ABC):
     def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """The text tower: N token rows to unit vectors float32 (N, dimension)."""
 
+    def text_features(self, tokens: Sequence[Sequence[int]]) -> Tensor | None:
+        """The text trunk alone: N token rows to features (N, length), which ``text_head`` takes; None where
+        the two aren't apart."""
+        return None
+
+    def text_head(self, features: Tensor) -> Tensor:
+        """The text head: features (N, length) to unit vectors float32 (N, dimension)."""
+        raise NotImplementedError
+
     @abstractmethod
     def image_trunk(self) -> nn.Module:
         """What ``features`` runs, whose parameters cached features depend on."""
@@ -58,6 +67,12 @@ class Trainable(nn.Module, ABC):
     def image_block_of(self, name: str) -> int | None:
         """The number, from 0, of the block of the image trunk that the parameter ``name`` belongs to; None
         where a trunk isn't counted in blocks.
+        """
+        return None
+
+    def text_layer_of(self, name: str) -> int | None:
+        """The number, from 0, of the layer of the text trunk that the parameter ``name`` belongs to; None
+        where a trunk isn't counted in layers.
         """
         return None
 

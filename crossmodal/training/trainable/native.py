@@ -69,16 +69,20 @@ class NativeModel(Trainable):
             return self.image.project(self._feature_dropout(standard))
 
     def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        return self.text_head(self.text_features(tokens))
+
+    def text_features(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+        """What the transformer makes of N token rows before its head, (N, width), or the vectors of a GRU,
+        which has no head."""
         if isinstance(self.text, GruTextTower):
             return self._by_length(tokens, self.text).float()
-        pooled = self.pooled(tokens)
-        with torch.autocast(pooled.device.type, enabled=False):
-            return F.normalize(self.text.projection(pooled.float()), dim=-1)
-
-    def pooled(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """What the transformer makes of N token rows before its head: (N, width)."""
-        assert isinstance(self.text, TransformerTextTower)
         return self._by_length(tokens, self.text.pool)
+
+    def text_head(self, features: Tensor) -> Tensor:
+        if isinstance(self.text, GruTextTower):
+            return features
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(self.text.projection(features.float()), dim=-1)
 
     def _by_length(
         self, tokens: Sequence[Sequence[int]], tower: Callable[[Tensor, list[int]], Tensor]
@@ -98,6 +102,9 @@ class NativeModel(Trainable):
         return self.image.cnn
 
     def part_of(self, name: str) -> Part | None:
+        if name.startswith("image.cnn.beside."):
+            # It is there for what pretraining knew.
+            return None
         if name.startswith("image.cnn."):
             return "image_trunk"
         return "head" if ".projection." in name else "text_trunk"
@@ -105,10 +112,14 @@ class NativeModel(Trainable):
     def image_block_of(self, name: str) -> int | None:
         if name.startswith("image.cnn.conv_stem."):
             return 0
-        own = name.replace("image.cnn.beside.", "image.cnn.")
-        if own.startswith("image.cnn.blocks."):
-            return 1 + int(own.split(".")[3])
+        if name.startswith("image.cnn.blocks."):
+            return 1 + int(name.split(".")[3])
         return 1 + len(self.image.cnn.blocks) if name.startswith("image.cnn.") else None
+
+    def text_layer_of(self, name: str) -> int | None:
+        if self.kind != "transformer" or self.part_of(name) != "text_trunk":
+            return None
+        return int(name.split(".")[2]) if name.startswith("text.layers.") else 0
 
     def is_word_embedding(self, name: str) -> bool:
         return self.kind == "transformer" and name in ("text.embedding.weight", "text.positions")
