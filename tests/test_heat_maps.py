@@ -50,14 +50,12 @@ def share_that_agrees(model: str, photos: list[tuple[bytes, str]], folder: Path)
     return agree / len(photos)
 
 
-@pytest.mark.parametrize(("model", "least"), [("clip-mini", 0.6), ("vse", 0.5)])
-def test_greying_out_the_hottest_fifth_takes_most_off_the_score(
-    model: str, least: float, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("model", sorted(MEASURED))
+def test_greying_out_the_hottest_fifth_takes_most_off_the_score(model: str, tmp_path: Path) -> None:
     captions = first_captions(TOY_DATA / "captions.txt")
     photos = [((TOY_IMAGES / name).read_bytes(), caption) for name, caption in captions.items()]
     # Chance is a fifth; fifteen photos are too few for the share that is promised.
-    assert share_that_agrees(model, photos, tmp_path) >= least
+    assert share_that_agrees(model, photos, tmp_path) >= 0.5
 
 
 @pytest.mark.slow

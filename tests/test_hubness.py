@@ -22,7 +22,7 @@ from crossmodal.index.embedded.exact_index import ExactIndex
 from crossmodal.index.embedded.options import SearchOptions
 from crossmodal.index.embedded.store import EmbeddedStore
 from crossmodal.index.embedded.vector_index import VectorIndex
-from crossmodal.models.hubness import FLOOR_SHARE, HUBNESS_FILE, SHARPNESS, Banks
+from crossmodal.models.hubness import HUBNESS_FILE, SHARPNESS, Banks
 from crossmodal.models.native.checkpoint import SHIPPED
 from crossmodal.models.registry import banks_of, find_native, identify_model
 from crossmodal.query.composition import EncodedTerm, compose
@@ -48,15 +48,12 @@ def filled(folder: Path, count: int) -> tuple[EmbeddedStore, list[str]]:
 
 def test_hubness_is_the_soft_maximum_over_the_bank_of_the_other_modality() -> None:
     banks, rows = some_banks(), vectors([f"a {number}" for number in range(40)])
-    for modality, codes, own in ((IMAGE, banks.text, banks.image), (TEXT, banks.image, banks.text)):
-        bank, alike = (each / np.linalg.norm(each.astype(float), axis=1)[:, None] for each in (codes, own))
-        soft_maxima = [
-            np.log(np.exp(SHARPNESS * each @ bank.T).mean(axis=1)) / SHARPNESS for each in (rows, alike)
-        ]
-        floor = np.quantile(soft_maxima[1], FLOOR_SHARE, method="lower")
-        assert soft_maxima[0].min() < floor < soft_maxima[0].max()
+    for modality, codes, sharpness in ((IMAGE, banks.text, 16), (TEXT, banks.image, 10)):
+        bank = codes / np.linalg.norm(codes.astype(float), axis=1)[:, None]
+        assert SHARPNESS[modality] == sharpness
+        soft_maxima = np.log(np.exp(sharpness * rows @ bank.T).mean(axis=1)) / sharpness
         found = banks.hubness(rows, modality)
-        np.testing.assert_allclose(found, np.maximum(soft_maxima[0], floor), atol=1e-6)
+        np.testing.assert_allclose(found, soft_maxima, atol=1e-6)
         assert (banks.hubness(np.repeat(rows, 30, axis=0), modality) == np.repeat(found, 30)).all()
 
 
@@ -82,7 +79,8 @@ def test_shipped_banks_belong_to_the_shipped_weights(name: str) -> None:
     assert banks_of(replace(identity, name=f"{name}?centering=/moved.safetensors")) is None
     shorter = banks_of(identify_model(f"{name}?dim=64"))
     assert shorter is not None
-    assert shorter.image.shape == (300, 64)
+    assert shorter.image.shape == (600, 64)
+    assert shorter.text.shape == (1500, 64)
 
 
 @pytest.mark.parametrize("tier", ["exact", "scan", "coarse", "ivf", "ivfpq", "hnsw"])
@@ -209,10 +207,11 @@ def test_training_makes_banks_where_there_is_enough_to_make_them_of(
         open_data_set("toy-data", data_root=REPOSITORY / "data"), {checkpoint.preprocessing: inputs}
     )
     assert write_banks(checkpoint, inputs, pairs, data="toys") is None
-    monkeypatch.setattr("crossmodal.training.banks.BANK_SIZE", 5)
+    monkeypatch.setattr("crossmodal.training.banks._LEAST", 5)
+    monkeypatch.setattr("crossmodal.training.banks._BANK", {IMAGE: 5, TEXT: 7})
     banks = write_banks(checkpoint, inputs, pairs, data="toys")
     assert banks is not None
-    assert (banks.image.shape, banks.text.shape) == ((5, 512), (5, 512))
+    assert (banks.image.shape, banks.text.shape) == ((5, 512), (7, 512))
     assert banks.data == "15 photos and 41 captions of toys"
     assert identify_model(str(folder)).hubness == banks.fingerprint
 

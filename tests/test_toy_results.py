@@ -28,14 +28,14 @@ FOUND_FIRST = {
 # The rank at which the right photo comes, of fifteen: chance would be 8. Scores lie close together there, so
 # that rounding, which differs between runtimes and CPUs, moves a photo by up to two ranks.
 NOT_FOUND = {
-    "an astronaut": ("astronaut", 15),
-    "galaxies in deep space": ("galaxies", 8),
+    "an astronaut": ("astronaut", 10),
+    "galaxies in deep space": ("galaxies", 5),
 }
 # Photos whose best caption is their own by far, and where it hardly is; of those that fail the rank of
 # the first own caption, which rounding moves as well.
 OWN_CAPTION_FIRST = {"cameraman", "cat", "coffee", "galaxies", "grace-hopper", "stair-tower"}
-OWN_CAPTION_HARDLY_FIRST = {"bricks", "dandelion", "grass", "raccoon", "rocket"}
-OWN_CAPTION_LATE = {"astronaut": 3, "coins": 4, "gravel": 3, "retina": 11}
+OWN_CAPTION_HARDLY_FIRST = {"bricks", "dandelion", "grass", "gravel", "raccoon", "rocket"}
+OWN_CAPTION_LATE = {"astronaut": 3, "coins": 3, "retina": 5}
 
 
 @pytest.fixture(scope="module")

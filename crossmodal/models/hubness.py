@@ -5,10 +5,6 @@ In a space of many dimensions some documents are among the nearest of very many 
 ``log mean exp(s cos(document, query)) / s`` over a bank of queries of the other modality, and documents are
 ranked by cosine minus hubness (inverted softmax, Smith et al. 2017; querybank normalisation, Bogolin et al.
 2022). A model brings its banks along; no index, which changes, has a part in them.
-
-It has a floor, which is ours: what lies far from all of a bank is of another kind than what the bank was made
-of, and not for that less of a hub. Without the floor such photos are lifted above those that fit better
-(docs/training.md).
 """
 
 from __future__ import annotations
@@ -29,20 +25,14 @@ from crossmodal.models.adaptation import adapt_vectors
 from crossmodal.models.cache import replace_file
 from crossmodal.records import IMAGE, MODALITIES, TEXT, Modality
 
-__all__ = ["BANK_SIZE", "FLOOR_SHARE", "HUBNESS_FILE", "SHARPNESS", "Banks"]
+__all__ = ["HUBNESS_FILE", "SHARPNESS", "Banks"]
 
 # Beside the weights of a model of our own.
 HUBNESS_FILE = "hubness.safetensors"
 
-# Vectors of each bank: 150 KB at 512 dimensions. So many means of near vectors do as well as a thousand
-# single ones, and so many single ones as none (docs/training.md).
-BANK_SIZE = 300
-
-# The s of the formula; larger ones go by a few vectors of a bank (docs/training.md).
-SHARPNESS = 8.0
-
-# The floor of hubness: so many of a bank's own photos, or captions, have less.
-FLOOR_SHARE = 0.05
+# The s of the formula, by what kind of document it is; larger ones go by a few vectors of a bank
+# (docs/training.md). Photos are compared with captions, of which a bank has more.
+SHARPNESS: Mapping[Modality, float] = {IMAGE: 16.0, TEXT: 10.0}
 
 _FORMAT = "hubness 1"
 
@@ -82,7 +72,7 @@ class Banks:
     @cached_property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ where the hubness of any document does."""
-        formula = f"{_FORMAT} {SHARPNESS} {FLOOR_SHARE} {self.image.shape} {self.text.shape}"
+        formula = f"{dict(SHARPNESS)} {self.image.shape} {self.text.shape}"
         digest = hashlib.sha256(formula.encode())
         digest.update(self.image.tobytes())
         digest.update(self.text.tobytes())
@@ -93,7 +83,13 @@ class Banks:
 
         It depends on each vector alone.
         """
-        return np.maximum(self._nearness(vectors, modality), self._floors[modality])
+        bank, sharpness = self._unit[TEXT if modality == IMAGE else IMAGE], SHARPNESS[modality]
+        found = np.empty(len(vectors), np.float32)
+        for start in range(0, len(vectors), _ROWS):
+            cosines = vectors[start : start + _ROWS].astype(np.float64) @ bank
+            means = np.log(np.mean(np.exp(sharpness * cosines), axis=1)) / sharpness
+            found[start : start + _ROWS] = np.rint(means / _STEP) * _STEP
+        return found
 
     def adapted(self, dimension: int, image: Floats | None = None, text: Floats | None = None) -> Banks:
         """The banks of the same model with its vectors truncated, and then the means ``image`` of photos and
@@ -158,24 +154,6 @@ class Banks:
             raise ModelError(
                 f"{path} cannot be used ({error}). Restore it, or delete it to rank without hubness."
             ) from error
-
-    def _nearness(self, vectors: npt.NDArray[np.floating[Any]], modality: Modality) -> Floats:
-        """The soft maximum of the cosines of each vector and the bank of the other modality: float32 (n,)."""
-        bank = self._unit[TEXT if modality == IMAGE else IMAGE]
-        found = np.empty(len(vectors), np.float32)
-        for start in range(0, len(vectors), _ROWS):
-            cosines = vectors[start : start + _ROWS].astype(np.float64) @ bank
-            means = np.log(np.mean(np.exp(SHARPNESS * cosines), axis=1)) / SHARPNESS
-            found[start : start + _ROWS] = np.rint(means / _STEP) * _STEP
-        return found
-
-    @cached_property
-    def _floors(self) -> Mapping[Modality, np.float32]:
-        """The least hubness of a document of each modality."""
-        return {
-            modality: np.quantile(self._nearness(rows.T, modality), FLOOR_SHARE, method="lower")
-            for modality, rows in self._unit.items()
-        }
 
     @cached_property
     def _unit(self) -> Mapping[Modality, npt.NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """The banks of a model of our own, made of photos and captions that it was trained on.
 
-``python -m crossmodal.training.banks clip-mini DATA`` writes those of a shipped model again.
+``python -m crossmodal.training.banks clip-mini CONFIG.json`` writes those of a shipped model again, of
+what the configuration trains on.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import numpy.typing as npt
 
-from crossmodal.data_sets import open_data_set
-from crossmodal.models.hubness import BANK_SIZE, Banks
+from crossmodal.models.hubness import Banks
 from crossmodal.models.native.checkpoint import NativeCheckpoint
 from crossmodal.models.registry import find_native, load_image_encoder, load_text_encoder
+from crossmodal.records import IMAGE, TEXT
+from crossmodal.training.config import TrainingConfig
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.pairs import Pairs, collect_pairs, input_store
+from crossmodal.training.sources import training_records
 
 __all__ = ["centroids", "write_banks"]
 
 Floats = npt.NDArray[np.float32]
 
+# Vectors of each bank: 1 MB in all at 512 dimensions. So many means of near vectors do as well as thousands
+# of single ones (docs/training.md).
+_BANK = {IMAGE: 600, TEXT: 1500}
+
+# Fewer photos or captions make no banks.
+_LEAST = 300
+
 # What the banks are made of, chosen by chance: more changes little, and takes minutes.
-_PHOTOS = 1500
-_CAPTIONS = 3000
+_PHOTOS = 4000
+_CAPTIONS = 12_000
 
 _SEED = 0
 _ROUNDS = 8
@@ -44,10 +54,10 @@ def write_banks(
 ) -> Banks | None:
     """Writes the banks beside the weights of ``checkpoint``; ``inputs`` holds the photos of ``pairs``.
 
-    None, and no file, where there are fewer than ``BANK_SIZE`` photos or captions: banks of so few say more
-    of these than of hubness.
+    None, and no file, where there are fewer than 300 photos or captions: banks of so few say more of these
+    than of hubness.
     """
-    if min(len(pairs.digests), len(pairs.captions)) < BANK_SIZE:
+    if min(len(pairs.digests), len(pairs.captions)) < _LEAST:
         return None
     rng = np.random.default_rng(_SEED)
     photos = _some(len(pairs.digests), _PHOTOS, rng)
@@ -58,8 +68,8 @@ def write_banks(
     vectors = [images.encode(rows[numbers[at : at + _BATCH]]) for at in range(0, len(numbers), _BATCH)]
     sentences = [texts.encode(captions[at : at + _BATCH]) for at in range(0, len(captions), _BATCH)]
     banks = Banks.of(
-        centroids(np.concatenate(vectors), BANK_SIZE),
-        centroids(np.concatenate(sentences), BANK_SIZE),
+        centroids(np.concatenate(vectors), min(len(photos), _BANK[IMAGE])),
+        centroids(np.concatenate(sentences), min(len(captions), _BANK[TEXT])),
         weights=checkpoint.identity.weights,
         data=f"{len(photos)} photos and {len(captions)} captions of {data}",
     )
@@ -89,15 +99,15 @@ def _some(count: int, most: int, rng: np.random.Generator) -> Sequence[int]:
     return numbers
 
 
-def _main(model: str, data: str) -> None:
+def _main(model: str, path: str) -> None:
     checkpoint = find_native(model)
     if checkpoint is None:
         raise SystemExit(f"{model} is no model of this project.")
     with TemporaryDirectory() as folder:
         inputs = input_store(Path(folder), checkpoint.preprocessing)
-        records = open_data_set(data, data_root=Path(), split="train")
+        records = training_records(TrainingConfig.load(Path(path)), Path())
         pairs = collect_pairs(records, {checkpoint.preprocessing: inputs})
-        banks = write_banks(checkpoint, inputs, pairs, data=f"{Path(data).name}, split train")
+        banks = write_banks(checkpoint, inputs, pairs, data="those it was trained on")
     print(checkpoint.folder if banks is not None else "There are too few photos or captions.")
 
 
