@@ -145,6 +145,9 @@ def test_an_index_that_gets_banks_later_is_searched_anew_with_the_same_vectors(t
         with store._connections.write() as connection:
             connection.execute("UPDATE image_vectors SET hubness = 0.5 WHERE id = 'p3'")
         assert store.verify() == ["the hubness of 'p3', row 3, is not that of its vector"]
+        with store._connections.write() as connection:
+            connection.execute("UPDATE banks SET fingerprint = 'of an earlier formula'")
+        assert store.verify() == []
 
 
 @pytest.mark.parametrize("name", ["vse", "vse?dim=64"])
