@@ -20,7 +20,15 @@ from crossmodal.training.config import Augmentation
 from crossmodal.training.content_store import ContentStore
 from crossmodal.training.trainable.base import Trainable
 
-__all__ = ["FeatureInput", "ImageInput", "PixelInput", "TextInput", "Tokens", "cached_features"]
+__all__ = [
+    "FeatureInput",
+    "ImageInput",
+    "PixelInput",
+    "TextInput",
+    "Tokens",
+    "cached_features",
+    "text_features",
+]
 
 # Photos, and texts, that go through a frozen trunk at once.
 _BATCH = 32
@@ -87,9 +95,13 @@ class PixelInput(ImageInput):
 
 @dataclass(frozen=True)
 class TextInput:
-    """Texts by their number: ``rows`` are their tokens, or features (texts, length) of a frozen trunk."""
+    """Texts by their number: ``rows`` are their tokens, or features (texts, length) of a frozen trunk.
+
+    ``encode`` makes unit vectors (N, dimension) of rows as ``take`` gives them.
+    """
 
     rows: Tokens | Tensor
+    encode: Callable[[Any], Tensor]
 
     @classmethod
     def of(
@@ -102,22 +114,14 @@ class TextInput:
         progress: Callable[[int, int], None],
     ) -> TextInput:
         """Texts for a trunk that is ``frozen`` or trained; ``progress`` gets texts done and to be done."""
-        tokens = model.tokenize(texts)
+        parts = model.text_parts() if frozen else None
+        if parts is None:
+            return cls(model.tokenize(texts), model.texts)
+        head, device = parts.head, next(model.parameters()).device
         model.eval()
-        device = next(model.parameters()).device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            if not frozen or not tokens or model.text_features(tokens[:1]) is None:
-                return cls(tokens)
-            parts = []
-            for start in range(0, len(tokens), _TEXTS):
-                progress(start, len(tokens))
-                features = model.text_features(tokens[start : start + _TEXTS])
-                assert features is not None
-                parts.append(features.float().cpu())
-        return cls(torch.cat(parts))
-
-    def __len__(self) -> int:
-        return len(self.rows)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            features = text_features(model, parts.trunk, texts, progress)
+        return cls(features.float().cpu(), lambda rows: head(rows.to(device)))
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """How long each text's row is: int64 (texts,)."""
@@ -129,12 +133,20 @@ class TextInput:
             return self.rows[torch.from_numpy(texts)]
         return [self.rows[number] for number in texts]
 
-    @staticmethod
-    def encode(model: Trainable, rows: Tokens | Tensor) -> Tensor:
-        """Rows as ``take`` gives them to unit vectors (N, dimension)."""
-        if isinstance(rows, Tensor):
-            return model.text_head(rows.to(next(model.parameters()).device))
-        return model.texts(rows)
+
+def text_features(
+    model: Trainable,
+    trunk: Callable[[Tokens], Tensor],
+    texts: Sequence[str],
+    progress: Callable[[int, int], None],
+) -> Tensor:
+    """What ``trunk``, the text trunk of ``model`` as it is, makes of ``texts``: (texts, length)."""
+    tokens, parts = model.tokenize(texts), []
+    for start in range(0, len(tokens), _TEXTS):
+        progress(start, len(tokens))
+        with torch.no_grad():
+            parts.append(trunk(tokens[start : start + _TEXTS]))
+    return torch.cat(parts)
 
 
 def cached_features(

@@ -366,7 +366,7 @@ class _StageRun:
 
         def encode_texts(rows: Any) -> Tensor:
             with self._autocast():
-                return self._data.texts.encode(model, rows)
+                return self._data.texts.encode(rows)
 
         return accumulate_gradients(
             None if batch.images is None else batch.images.to(self._device),

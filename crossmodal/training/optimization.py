@@ -16,7 +16,7 @@ from crossmodal.training.trainable.base import Trainable
 
 __all__ = ["Average", "accumulate_gradients", "build_optimizer", "rate_at", "set_rates", "trained_parameters"]
 
-Items = TypeVar("Items", Tensor, Tokens, Tokens | Tensor)
+Items = TypeVar("Items", Tensor, Tokens | Tensor)
 
 
 def accumulate_gradients(
@@ -86,27 +86,26 @@ def trained_parameters(
     Raises SettingsError where blocks or layers are to stay frozen in a trunk that isn't counted in them.
     """
     rates = _rates(stage)
+    counted = {
+        "image_trunk": ("frozen_blocks", stage.frozen_blocks, "models"),
+        "text_trunk": ("frozen_layers", stage.frozen_layers, "transformers"),
+    }
     trained = {}
     for name, parameter in model.named_parameters():
         part = model.part_of(name)
         frozen = freeze_word_embeddings and model.is_word_embedding(name)
-        if part == "image_trunk" and rates[part] > 0 and stage.frozen_blocks:
-            block = model.image_block_of(name)
-            if block is None:
-                raise SettingsError(
-                    f"The training setting frozen_blocks is {stage.frozen_blocks}, which only this project's "
-                    "own models know: set it to 0."
-                )
-            frozen = frozen or block < stage.frozen_blocks
-        if part == "text_trunk" and rates[part] > 0 and stage.frozen_layers:
-            layer = model.text_layer_of(name)
+        if part is None or rates[part] == 0:
+            continue
+        setting, count, known_to = counted.get(part, ("", 0, ""))
+        if count:
+            layer = model.layer_of(name)
             if layer is None:
                 raise SettingsError(
-                    f"The training setting frozen_layers is {stage.frozen_layers}, which only this project's "
-                    "own transformers know: set it to 0."
+                    f"The training setting {setting} is {count}, which only this project's own {known_to} "
+                    "know: set it to 0."
                 )
-            frozen = frozen or layer < stage.frozen_layers
-        if part is not None and rates[part] > 0 and not frozen:
+            frozen = frozen or layer < count
+        if not frozen:
             trained[name] = parameter
     return trained
 

@@ -23,7 +23,7 @@ from crossmodal.home_folder import expanded
 from crossmodal.models.native.towers import ImageTower, TransformerTextTower
 from crossmodal.training.classes import class_logits, class_names
 from crossmodal.training.config import Augmentation, TrainingConfig, Widening
-from crossmodal.training.features import cached_features
+from crossmodal.training.features import cached_features, text_features
 from crossmodal.training.pairs import Pairs
 from crossmodal.training.stage_data import Resources
 from crossmodal.training.trainable.base import Trainable
@@ -45,9 +45,8 @@ _FIRST_SCALE = 25.0
 _PHOTO_FLOOR = 0.05
 _TEXT_FLOOR = 0.02
 
-# Captions that the weights of both parts and the dimensions are chosen by, and that are told as one step.
+# Captions that the weights of both parts and the dimensions are chosen by.
 _SAMPLE = 6000
-_TEXTS = 1024
 
 
 class _Head(NamedTuple):
@@ -163,12 +162,12 @@ def _data(model: NativeModel, settings: Widening, pairs: Pairs, resources: Resou
 
 def _pooled(model: NativeModel, texts: Sequence[str], resources: Resources) -> Tensor:
     """What the transformer makes of ``texts`` before its head: float32 (texts, width)."""
-    tokens, rows = model.tokenize(texts), []
-    for start in range(0, len(tokens), _TEXTS):
-        resources.progress("captions", start, len(tokens))
-        with torch.no_grad():
-            rows.append(model.text_features(tokens[start : start + _TEXTS]))
-    return torch.cat(rows)
+    return text_features(
+        model,
+        model.text_parts().trunk,
+        texts,
+        lambda done, total: resources.progress("captions", done, total),
+    )
 
 
 def _learnt_heads(

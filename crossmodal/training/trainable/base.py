@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from crossmodal.models.preprocessing import ImagePreprocessing
 
-__all__ = ["Part", "Trainable"]
+__all__ = ["Part", "TextParts", "Trainable"]
 
 Part = Literal["image_trunk", "text_trunk", "head"]
+
+
+class TextParts(NamedTuple):
+    """A text tower in two: ``trunk`` makes features (N, length) of N token rows, ``head`` unit vectors
+    float32 (N, dimension) of features."""
+
+    trunk: Callable[[Sequence[Sequence[int]]], Tensor]
+    head: Callable[[Tensor], Tensor]
 
 
 class Trainable(nn.Module, ABC):
@@ -47,14 +55,9 @@ class Trainable(nn.Module, ABC):
     def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """The text tower: N token rows to unit vectors float32 (N, dimension)."""
 
-    def text_features(self, tokens: Sequence[Sequence[int]]) -> Tensor | None:
-        """The text trunk alone: N token rows to features (N, length), which ``text_head`` takes; None where
-        the two aren't apart."""
+    def text_parts(self) -> TextParts | None:
+        """What ``texts`` is made of; None where trunk and head aren't apart."""
         return None
-
-    def text_head(self, features: Tensor) -> Tensor:
-        """The text head: features (N, length) to unit vectors float32 (N, dimension)."""
-        raise NotImplementedError
 
     @abstractmethod
     def image_trunk(self) -> nn.Module:
@@ -64,15 +67,9 @@ class Trainable(nn.Module, ABC):
     def part_of(self, name: str) -> Part | None:
         """Which part the parameter ``name`` belongs to; None for one that is never trained."""
 
-    def image_block_of(self, name: str) -> int | None:
-        """The number, from 0, of the block of the image trunk that the parameter ``name`` belongs to; None
-        where a trunk isn't counted in blocks.
-        """
-        return None
-
-    def text_layer_of(self, name: str) -> int | None:
-        """The number, from 0, of the layer of the text trunk that the parameter ``name`` belongs to; None
-        where a trunk isn't counted in layers.
+    def layer_of(self, name: str) -> int | None:
+        """The number, from 0, of the image trunk's block or the text trunk's layer that the parameter
+        ``name`` belongs to; None where its trunk isn't counted in them.
         """
         return None
 

@@ -17,7 +17,7 @@ from crossmodal.models.native.text_config import GruConfig
 from crossmodal.models.native.towers import GruTextTower, ImageTower, TransformerTextTower
 from crossmodal.models.native.vocabularies import Vocabulary, WordPieces, padded
 from crossmodal.models.preprocessing import ImagePreprocessing
-from crossmodal.training.trainable.base import Part, Trainable
+from crossmodal.training.trainable.base import Part, TextParts, Trainable
 
 __all__ = ["NativeModel"]
 
@@ -69,16 +69,19 @@ class NativeModel(Trainable):
             return self.image.project(self._feature_dropout(standard))
 
     def texts(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        return self.text_head(self.text_features(tokens))
+        return self._text_head(self._text_features(tokens))
 
-    def text_features(self, tokens: Sequence[Sequence[int]]) -> Tensor:
+    def text_parts(self) -> TextParts:
+        return TextParts(self._text_features, self._text_head)
+
+    def _text_features(self, tokens: Sequence[Sequence[int]]) -> Tensor:
         """What the transformer makes of N token rows before its head, (N, width), or the vectors of a GRU,
         which has no head."""
         if isinstance(self.text, GruTextTower):
             return self._by_length(tokens, self.text).float()
         return self._by_length(tokens, self.text.pool)
 
-    def text_head(self, features: Tensor) -> Tensor:
+    def _text_head(self, features: Tensor) -> Tensor:
         if isinstance(self.text, GruTextTower):
             return features
         with torch.autocast(features.device.type, enabled=False):
@@ -109,17 +112,15 @@ class NativeModel(Trainable):
             return "image_trunk"
         return "head" if ".projection." in name else "text_trunk"
 
-    def image_block_of(self, name: str) -> int | None:
-        if name.startswith("image.cnn.conv_stem."):
-            return 0
-        if name.startswith("image.cnn.blocks."):
-            return 1 + int(name.split(".")[3])
-        return 1 + len(self.image.cnn.blocks) if name.startswith("image.cnn.") else None
-
-    def text_layer_of(self, name: str) -> int | None:
-        if self.kind != "transformer" or self.part_of(name) != "text_trunk":
-            return None
-        return int(name.split(".")[2]) if name.startswith("text.layers.") else 0
+    def layer_of(self, name: str) -> int | None:
+        part = self.part_of(name)
+        if part == "image_trunk":
+            if name.startswith("image.cnn.conv_stem."):
+                return 0
+            return 1 + (int(name.split(".")[3]) if ".blocks." in name else len(self.image.cnn.blocks))
+        if part == "text_trunk" and self.kind == "transformer":
+            return int(name.split(".")[2]) if name.startswith("text.layers.") else 0
+        return None
 
     def is_word_embedding(self, name: str) -> bool:
         return self.kind == "transformer" and name in ("text.embedding.weight", "text.positions")
